@@ -1,0 +1,22 @@
+"""What a user may see when something goes wrong: the thing, where it stands, what to do."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class RfbenchError(Exception):
+    """The run failed: data, weights, device or the model itself. Printed as one line, exit code 1."""
+
+    exit_code = 1
+
+
+class UsageError(RfbenchError):
+    """Bad usage or configuration. Printed as one line, exit code 2."""
+
+    exit_code = 2
+
+
+def suggest(name: str, choices: Iterable[str], n: int = 3) -> str:
+    """The `n` choices nearest to `name`, as ' Did you mean: a, b?', or '' when none is near."""
+    near = difflib.get_close_matches(name, list(choices), n=n, cutoff=0.6)
+    return f" Did you mean: {', '.join(near)}?" if near else ""

@@ -1,0 +1,1 @@
+"""Receptive fields: record a network once, ask many questions of its spatial graph."""

@@ -1,0 +1,202 @@
+"""Linear maps along one spatial axis, and their adjoints: what every spatial operation is made of.
+
+A map takes n input positions to m output positions. `adjoint` carries path counts of a range of
+outputs back to the inputs. All of them work on float64 and on Python integers alike.
+"""
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+Span = tuple[np.ndarray, int]  # an array, and the position of its first entry along the axis
+
+
+def _along(axis: int, where: slice) -> tuple[slice, ...]:
+    return (slice(None),) * axis + (where,)
+
+
+def _column(values: np.ndarray, axis: int) -> np.ndarray:
+    return values.reshape(-1, 1) if axis == 0 else values.reshape(1, -1)
+
+
+@dataclass(frozen=True)
+class Window:
+    """A sliding window of `kernel` taps: input position = output * stride - before + tap * dilation.
+
+    taps: the weights of a fixed kernel, such as BlurPool's; None means ones.
+    divide: what an average pooling divides by under pool=mean: '' nothing, 'kernel' the kernel
+    size and the padding with it, 'valid' the positions inside the input.
+    """
+
+    kernel: int = 1
+    stride: int = 1
+    before: int = 0
+    after: int = 0
+    dilation: int = 1
+    ceil: bool = False
+    taps: tuple[Fraction, ...] | None = None
+    divide: str = ""
+
+    @property
+    def extent(self) -> int:
+        """Positions from the first tap to the last: dilation * (kernel - 1) + 1."""
+        return self.dilation * (self.kernel - 1) + 1
+
+    def out_size(self, n: int) -> int:
+        """Outputs on n inputs, as torch counts them."""
+        room = n + self.before + self.after - self.extent
+        if not self.ceil:
+            return room // self.stride + 1
+        size = -(-room // self.stride) + 1
+        # torch: the last window must start inside the input or the padding before it
+        return size - ((size - 1) * self.stride >= n + self.before)
+
+    def divisors(self, n: int, first: int, count: int) -> np.ndarray:
+        """The divisor of outputs first ... first + count - 1 under pool=mean."""
+        start = np.arange(first, first + count) * self.stride - self.before
+        if self.divide == "valid":
+            return np.minimum(start + self.extent, n) - np.maximum(start, 0)
+        return np.minimum(start + self.extent, n + self.after) - start
+
+    def adjoint(self, grad: Span, axis: int, n: int, mean: bool) -> Span:
+        """Path counts of the outputs in `grad`, carried back to the n inputs."""
+        g, first = grad
+        count = g.shape[axis]
+        if self.divide and mean:
+            exact = g.dtype == object
+            by = self.divisors(n, first, count)
+            ones = [Fraction(1, int(b)) for b in by] if exact else 1.0 / by
+            g = g * _column(np.array(ones, dtype=g.dtype), axis)
+        at = first * self.stride - self.before
+        if self.kernel > 1 or self.stride > 1:
+            shape = list(g.shape)
+            shape[axis] = (count - 1) * self.stride + self.extent
+            out = np.zeros(shape, g.dtype)
+            for tap, weight in enumerate(self._weights(mean)):
+                lo = tap * self.dilation
+                hi = lo + (count - 1) * self.stride + 1
+                part = out[_along(axis, slice(lo, hi, self.stride))]
+                part += g if weight == 1 else g * _number(weight, g.dtype)
+            g = out
+        lo, hi = max(0, -at), min(g.shape[axis], n - at)
+        return g[_along(axis, slice(lo, max(lo, hi)))], at + lo
+
+    def _weights(self, mean: bool) -> tuple[Fraction, ...]:
+        if self.taps is None:
+            return (Fraction(1),) * self.kernel
+        least = min(t for t in self.taps if t)
+        return self.taps if mean else tuple(t / least for t in self.taps)
+
+    def matrix(self, n: int) -> np.ndarray:
+        """Input position of every output and tap, -1 where it is padding; (outputs, taps)."""
+        outputs = np.arange(self.out_size(n))[:, None] * self.stride - self.before
+        at = outputs + np.arange(self.kernel)[None, :] * self.dilation
+        return np.where((at >= 0) & (at < n), at, -1)
+
+
+def _number(weight: Fraction, dtype: np.dtype) -> Fraction | int | float:
+    if dtype != object:
+        return float(weight)
+    return weight.numerator if weight.denominator == 1 else weight
+
+
+@dataclass(frozen=True, eq=False)
+class Index:
+    """Any other map: `at[output, tap]` is an input position, -1 for none.
+
+    Resizing, flipping, rolling, reflecting, transposed convolution, uneven adaptive pooling.
+    weights: used under pool=mean (interpolation, averages); counts are ones.
+    """
+
+    at: np.ndarray
+    weights: np.ndarray | None = None
+
+    def out_size(self, n: int) -> int:
+        """Outputs; fixed, an Index belongs to one input size."""
+        return len(self.at)
+
+    def adjoint(self, grad: Span, axis: int, n: int, mean: bool) -> Span:
+        """Path counts of the outputs in `grad`, carried back to the n inputs."""
+        g, first = grad
+        rows = slice(first, first + g.shape[axis])
+        at = self.at[rows]
+        inside = at >= 0
+        if not inside.any():
+            return g[_along(axis, slice(0, 0))], 0
+        low, high = int(at[inside].min()), int(at[inside].max())
+        table = np.zeros((len(at), high - low + 1), g.dtype)
+        weight = self.weights[rows][inside] if mean and self.weights is not None else 1
+        output, _ = np.nonzero(inside)
+        np.add.at(table, (output, at[inside] - low), weight)
+        return (table.T @ g if axis == 0 else g @ table), low
+
+    def matrix(self, n: int) -> np.ndarray:
+        """Input position of every output and tap, -1 for none; (outputs, taps)."""
+        return self.at
+
+
+@dataclass(frozen=True)
+class Full:
+    """Every input position to a single output: global pooling. divide: under pool=mean, by n."""
+
+    divide: str = ""
+
+    def out_size(self, n: int) -> int:
+        """One."""
+        return 1
+
+    def adjoint(self, grad: Span, axis: int, n: int, mean: bool) -> Span:
+        """Each of the n inputs gets what the output had."""
+        g, _ = grad
+        if mean and self.divide:
+            g = g * Fraction(1, n) if g.dtype == object else g / n
+        return np.repeat(g, n, axis), 0
+
+    def matrix(self, n: int) -> np.ndarray:
+        """Input position of every output and tap; (1, n)."""
+        return np.arange(n)[None, :]
+
+
+@dataclass(frozen=True)
+class Expand:
+    """A single input position to every output: what a global context does.
+
+    like: the node whose size is taken, so that the map can be resized.
+    """
+
+    size: int
+    like: int
+
+    def out_size(self, n: int) -> int:
+        """The size of `like`."""
+        return self.size
+
+    def adjoint(self, grad: Span, axis: int, n: int, mean: bool) -> Span:
+        """The input gets the sum over the outputs."""
+        return grad[0].sum(axis=axis, keepdims=True), 0
+
+    def matrix(self, n: int) -> np.ndarray:
+        """Input position of every output and tap; (size, 1)."""
+        return np.zeros((self.size, 1), int)
+
+
+Axis = Window | Index | Full | Expand
+SAME = Window()
+
+
+def from_matrix(at: np.ndarray, n: int, weights: np.ndarray | None = None) -> Axis:
+    """The simplest map with the input positions `at` (outputs, taps) on n inputs."""
+    if at.shape[0] == 1 and np.array_equal(at[0], np.arange(n)):
+        return Full("valid" if weights is not None else "")
+    if weights is None and (at >= 0).all():
+        stride = int(at[1, 0] - at[0, 0]) if len(at) > 1 else 1
+        dilation = int(at[0, 1] - at[0, 0]) if at.shape[1] > 1 else 1
+        first = int(at[0, 0])
+        tidy = first + np.add.outer(
+            np.arange(len(at)) * stride, np.arange(at.shape[1]) * dilation
+        )
+        if stride > 0 and dilation > 0 and np.array_equal(tidy, at):
+            after = int(at[-1, -1]) + 1 - n
+            return Window(at.shape[1], stride, -first, after, dilation)
+    return Index(at, weights)

@@ -1,0 +1,401 @@
+"""Read a recording operation by operation into a spatial graph, by the table below."""
+
+from collections.abc import Callable
+from math import prod
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from rfbench.errors import RfbenchError
+from rfbench.rf import ops
+from rfbench.rf.axis import Axis, Window
+from rfbench.rf.build import Builder
+from rfbench.rf.graph import Opaque, Reach, SpatialGraph, Witness, is_map
+from rfbench.rf.layout import Factor, Scrambled, Value, permute, shape, tidy, view
+from rfbench.rf.record import Op, Recording, Ref, record
+
+
+class Interpreter:
+    """Values of the recorded tensors; one method for operations that need more than positions."""
+
+    def __init__(self, recording: Recording) -> None:
+        self.recording = recording
+        self.builder = Builder(recording.size)
+        first = self.builder.start(recording.shapes[recording.input])
+        self.values: dict[int, Value | Opaque] = {recording.input: first}
+        self.makers = {r.id: op for op in recording.ops for r in tree_leaves(op.out) if _is(r)}
+
+    def run(self) -> SpatialGraph:
+        """The whole graph."""
+        named = set(self.recording.layers.values())
+        for op in self.recording.ops:
+            inputs = [self.values[r.id] for r in tree_leaves((op.args, op.kwargs)) if self.knows(r)]
+            if inputs:
+                self.builder.begin(op.name, op.layer)
+                self.keep(op, self.result(op, inputs), named)
+        graph = self.builder.graph
+        layers = self.recording.layers
+        graph.layers = {name: self.values[i] for name, i in layers.items() if i in self.values}
+        out = self.recording.output
+        graph.output = self.values.get(out) if out is not None else None
+        graph.target = last_map(graph)
+        return graph
+
+    def knows(self, ref: Any) -> bool:
+        """Whether a leaf of the arguments is a tensor that depends on the input."""
+        return _is(ref) and ref.id in self.values
+
+    def value(self, ref: Any) -> Any:
+        """The Value behind a Ref, None for a constant tensor."""
+        return self.values.get(ref.id)
+
+    def form(self, ref: Ref) -> tuple[int, ...]:
+        """The recorded shape of a tensor."""
+        return self.recording.shapes[ref.id]
+
+    def result(self, op: Op, inputs: list[Value | Opaque]) -> Any:
+        """What an operation returns: Values, or an Opaque with a witness."""
+        blind = [v for v in inputs if isinstance(v, Opaque)]
+        if blind:
+            worst = max(blind, key=_gravity)
+            if worst.tokens and len(inputs) > 1 and "bmm" in op.name:
+                if worst.witness.reach == Reach.UNSUPPORTED:
+                    return Opaque(Witness(Reach.GLOBAL, op.name, op.layer), tokens=True)
+            return worst
+        try:
+            return self.apply(op)
+        except Scrambled as error:
+            seen = [self.builder.graph.witness(v) for v in inputs]
+            worst = max(seen, key=lambda w: w.reach)
+            if worst.reach == Reach.GLOBAL:
+                return Opaque(worst)
+            reason = str(error)
+            return Opaque(Witness(Reach.UNSUPPORTED, op.name, op.layer, reason), self.tokens(op))
+
+    def tokens(self, op: Op) -> bool:
+        """Whether an operation joins whole maps, all positions in one dimension, with tokens."""
+        if "cat" not in op.name:
+            return False
+        dim = op.args[1] if len(op.args) > 1 else 0
+        parts = [self.value(r) for r in op.args[0] if self.knows(r)]
+        return all({"h", "w"} <= {f.axis for f in p.dims[dim]} for p in parts)
+
+    def keep(self, op: Op, out: Any, named: set[int]) -> None:
+        """Store results; check the shapes that follow from the factors against the recorded."""
+        refs = [op.out] if _is(op.out) else list(op.out)
+        blind = isinstance(out, Opaque)
+        outs = out if isinstance(out, list) else [out] * (len(refs) if blind else 1)
+        for ref, value in zip(refs, outs, strict=False):
+            if not _is(ref) or value is None:
+                continue
+            if isinstance(value, Value):
+                if shape(value) != self.form(ref):
+                    raise RfbenchError(
+                        f"internal: {op.name} in layer {op.layer} gives {self.form(ref)}, "
+                        f"the spatial graph {shape(value)}"
+                    )
+                if ref.id in named:
+                    value = self.builder.same(value)  # paths through it are its own
+            self.values[ref.id] = value
+
+    def apply(self, op: Op) -> Any:
+        """Run the table's entry for an operation."""
+        args = tree_map_only(Ref, self.value, op.args)
+        kwargs = tree_map_only(Ref, self.value, op.kwargs)
+        name = op.name.removeprefix("aten.")
+        base = name.split(".")[0]
+        if base in WHOLE:
+            return WHOLE[base](self, op)
+        if base in ops.TABLE:
+            return ops.TABLE[base](self.builder, *args, **kwargs)
+        if base.endswith("_like") or base.startswith("new_"):
+            return None
+        if torch.Tag.pointwise in op.func.tags or base in POINTWISE:
+            values = [v for v in tree_leaves((args, kwargs), is_leaf=_blind) if _blind(v)]
+            return ops.pointwise(self.builder, base, values, self.form(op.out))
+        raise Scrambled("this operation is not known")
+
+    def constant(self, ref: Ref) -> Tensor | None:
+        """The values of a tensor that was made from buffers alone; None where weights take part."""
+        if ref.id in self.recording.fixed:
+            fixed = self.recording.fixed[ref.id]
+            return None if fixed.is_meta else fixed
+        op = self.makers.get(ref.id)
+        if op is None or not _is(op.out):
+            return None
+        refs = {r.id: self.constant(r) for r in tree_leaves((op.args, op.kwargs)) if _is(r)}
+        if not refs or any(t is None for t in refs.values()):
+            return None
+        args, kwargs = tree_map_only(Ref, lambda r: refs[r.id], (op.args, op.kwargs))
+        return op.func(*args, **kwargs)
+
+
+def _gravity(value: Opaque) -> tuple[bool, bool]:
+    """Order of opaque tensors: lost for good, mixed globally, tokens that may yet be mixed."""
+    lost = value.witness.reach == Reach.UNSUPPORTED
+    return lost and not value.tokens, not lost
+
+
+def _is(leaf: Any) -> bool:
+    return isinstance(leaf, Ref)
+
+
+def _blind(leaf: Any) -> bool:
+    return isinstance(leaf, Value | Opaque)
+
+
+# -- operations that look at more than positions -----------------------------------------------------
+
+
+def _convolution(run: Interpreter, op: Op) -> Value:
+    b = run.builder
+    source, kernel, _, stride, padding, dilation, transposed, _, groups = op.args
+    x, weight = run.value(source), run.form(kernel)
+    if x is None:
+        raise Scrambled("the weights, but not the map, depend on the input")
+    size = run.form(op.out)
+    x = _unfolded(b, x)
+    first = len(x.dims) - (len(weight) - 2)
+    k = weight[2:]
+    taps = _fixed_taps(run.constant(kernel), groups) or [None] * len(k)
+    windows: dict[int, Axis] = {}
+    for i, dim in enumerate(range(first, len(x.dims))):
+        if k[i] == stride[i] == 1 and padding[i] == 0:
+            continue
+        windows[dim] = Window(
+            k[i], stride[i], padding[i], padding[i], dilation[i], taps=taps[i]
+        )
+    if transposed and len(k) == 2:
+        windows = ops.spread(b, x, k, stride, padding, dilation, size[2:])
+    elif transposed:
+        raise Scrambled("a transposed convolution of one or three dimensions")
+    windows, x = _only_maps(x, windows)
+    axes, dims = b.along(x, windows)
+    channel = first - 1
+    rows = np.moveaxis(x.labels, channel, -1)
+    rows = rows.reshape(*rows.shape[:-1], groups, -1)
+    labels = b.mixed(rows, lambda r: b.node("conv", r, axes, learned=True))
+    labels = np.moveaxis(np.repeat(labels, size[channel] // groups, axis=-1), -1, channel)
+    dims = (*dims[:channel], tidy([Factor("c", size[channel])]), *dims[channel + 1 :])
+    out = Value(dims, labels)
+    gate = run.value(kernel)
+    return out if gate is None else _gated(b, out, gate)
+
+
+def _unfolded(b: Builder, x: Value) -> Value:
+    """Positions that a space-to-depth put among the channels become a window first."""
+    if any(f.axis in "hw" for f in x.dims[1]) and len(x.dims) == 4:
+        n = shape(x)[1]
+        return ops.widen(b.contract(x, [1]), 1, n)
+    return x
+
+
+def _only_maps(x: Value, windows: dict[int, Axis]) -> tuple[dict[int, Axis], Value]:
+    """Leave out windows over channels of one history (ECA's convolution across channels)."""
+    kept = {}
+    for dim, window in windows.items():
+        if x.dims[dim] and all(f.axis in "cb" for f in x.dims[dim]):
+            if (x.labels != x.labels.take([0], axis=dim)).any():
+                raise Scrambled("a convolution runs across channels of different history")
+            n = window.out_size(shape(x)[dim])
+            x = ops.take(x, dim, np.zeros(n, int)) if n != shape(x)[dim] else x
+        else:
+            kept[dim] = window
+    return kept, x
+
+
+def _gated(b: Builder, out: Value, gate: Value) -> Value:
+    """A convolution whose weights depend on the input (CondConv): a context."""
+    if gate.spatial:
+        raise Scrambled("the weights of a convolution depend on the position")
+    gate = b.contract(gate, list(range(len(gate.dims))), "pool")
+    return b.combine([out, gate], "product")
+
+
+def _fixed_taps(weight: Tensor | None, groups: int) -> list | None:
+    """One-dimensional taps (y, x) of a depthwise fixed kernel, such as BlurPool's binomial."""
+    if weight is None or weight.dim() != 4 or weight.shape[1] != 1 or weight.shape[0] != groups:
+        return None
+    kernel = weight[0, 0].double()
+    if (weight != weight[:1]).any() or (kernel <= 0).any():
+        return None
+    y, x, whole = kernel.sum(1), kernel.sum(0), kernel.sum()
+    if not torch.allclose(torch.outer(y, x) / whole, kernel, rtol=1e-6):
+        return None
+    return [ops.fractions(y), ops.fractions(x / whole)]
+
+
+def _addmm(run: Interpreter, op: Op) -> Value:
+    bias, x, y = (run.value(r) for r in op.args[:3])
+    if bias is not None:
+        raise Scrambled("a bias depends on the input")
+    return ops.matmul(run.builder, x, y, (run.form(op.args[1]), run.form(op.args[2])))
+
+
+def _matmul(run: Interpreter, op: Op) -> Value:
+    x, y = (run.value(r) for r in op.args[:2])
+    return ops.matmul(run.builder, x, y, (run.form(op.args[0]), run.form(op.args[1])))
+
+
+def _cat(run: Interpreter, op: Op) -> Value:
+    dim = op.args[1] if len(op.args) > 1 else 0
+    sizes = [run.form(r)[dim] for r in op.args[0]]
+    return ops.cat(run.builder, [run.value(r) for r in op.args[0]], dim, sizes)
+
+
+def _stack(run: Interpreter, op: Op) -> Value:
+    dim = op.args[1] if len(op.args) > 1 else 0
+    dim %= len(run.form(op.out))
+    parts = [run.value(r) for r in op.args[0]]
+    parts = [p if p is None else ops.insert(p, dim) for p in parts]
+    return ops.cat(run.builder, parts, dim, [1] * len(parts))
+
+
+def _view(run: Interpreter, op: Op) -> Value:
+    return view(run.value(op.args[0]), run.form(op.out))
+
+
+def _expand(run: Interpreter, op: Op) -> Value:
+    return ops.copies(run.value(op.args[0]), run.form(op.out))
+
+
+def _resize(run: Interpreter, op: Op) -> Value:
+    size = list(run.form(op.out)[-2:])
+    more = [a for a in op.args[2:] if isinstance(a, bool | float) or a is None]
+    return ops.resize(run.builder, op.func, run.value(op.args[0]), size, *more)
+
+
+def _slice_scatter(run: Interpreter, op: Op) -> Value:
+    x, source, dim, start, end, step = (*op.args, *(0, None, None, 1)[len(op.args) - 2 :])
+    n = run.form(op.out)[dim]
+    at = np.arange(n)[slice(start, end, step)]
+    return ops.scatter(run.builder, run.value(x), run.value(source), dim, at, n)
+
+
+def _select_scatter(run: Interpreter, op: Op) -> Value:
+    x, source, dim, index = op.args
+    n = run.form(op.out)[dim]
+    value = run.value(source)
+    source = ops.insert(value, dim) if value is not None else None
+    return ops.scatter(run.builder, run.value(x), source, dim, np.array([index % n]), n)
+
+
+def _copy(run: Interpreter, op: Op) -> Value | None:
+    value = run.value(op.args[1])
+    return None if value is None else ops.copies(run.builder.same(value), run.form(op.out))
+
+
+def _index(run: Interpreter, op: Op) -> Value:
+    x, places = run.value(op.args[0]), op.args[1]
+    if x is None or any(p is not None and run.value(p) is not None for p in places):
+        raise Scrambled("an index depends on the input")
+    dims = [i for i, p in enumerate(places) if p is not None]
+    if len(dims) != 1 or len(run.form(places[dims[0]])) != 1:
+        raise Scrambled("positions are picked by a table")
+    at = run.constant(places[dims[0]])
+    if at is None:
+        raise Scrambled("positions are picked by a table that is not known")
+    return ops.pick(run.builder, x, dims[0], at.numpy())
+
+
+def _reflect(run: Interpreter, op: Op) -> Value:
+    left, right, top, bottom = op.args[1]
+    ends = [(top, bottom), (left, right)]
+    return ops.tabled(
+        run.builder, run.value(op.args[0]), lambda t, i: op.func(t, [0, 0, *ends[i]])
+    )
+
+
+def _roll(run: Interpreter, op: Op) -> Value:
+    x, dims = run.value(op.args[0]), op.args[2] if len(op.args) > 2 else []
+    for shift, dim in zip(op.args[1], dims, strict=True):
+        x = ops.pick(run.builder, x, dim, np.roll(np.arange(shape(x)[dim]), shift))
+    return x
+
+
+def _flip(run: Interpreter, op: Op) -> Value:
+    x = run.value(op.args[0])
+    for dim in op.args[1]:
+        x = ops.pick(run.builder, x, dim, np.arange(shape(x)[dim])[::-1])
+    return x
+
+
+def _im2col(run: Interpreter, op: Op) -> Value:
+    return ops.im2col(run.builder, run.value(op.args[0]), *op.args[1:])
+
+
+def _fourier(run: Interpreter, op: Op) -> Opaque:
+    return Opaque(Witness(Reach.GLOBAL, op.name, op.layer))
+
+
+def _col2im(run: Interpreter, op: Op) -> Value:
+    return ops.col2im(run.builder, run.value(op.args[0]), *op.args[1:])
+
+
+WHOLE: dict[str, Callable[[Interpreter, Op], Any]] = {
+    "convolution": _convolution,
+    "addmm": _addmm,
+    "mm": _matmul,
+    "bmm": _matmul,
+    "cat": _cat,
+    "stack": _stack,
+    "view": _view,
+    "_unsafe_view": _view,
+    "expand": _expand,
+    "upsample_nearest2d": _resize,
+    "upsample_bilinear2d": _resize,
+    "upsample_bicubic2d": _resize,
+    "_upsample_bilinear2d_aa": _resize,
+    "_upsample_bicubic2d_aa": _resize,
+    "slice_scatter": _slice_scatter,
+    "select_scatter": _select_scatter,
+    "copy": _copy,
+    "index": _index,
+    "reflection_pad2d": _reflect,
+    "replication_pad2d": _reflect,
+    "roll": _roll,
+    "flip": _flip,
+    "im2col": _im2col,
+    "col2im": _col2im,
+    "_fft_r2c": _fourier,
+    "_fft_c2c": _fourier,
+}
+
+# element-wise, though not tagged so by torch
+POINTWISE = {
+    "alias", "clone", "_to_copy", "detach", "hardswish", "hardsigmoid", "silu", "mish", "elu", "celu",
+    "selu", "leaky_relu", "prelu", "_prelu_kernel", "rrelu", "softplus", "softshrink", "hardshrink",
+    "hardtanh", "hardtanh_", "log_sigmoid_forward", "glu", "native_dropout", "lift_fresh", "view_as_real",
+    "contiguous", "masked_fill", "where", "bitwise_not", "as_strided_",
+}  # fmt: skip
+
+
+def last_map(graph: SpatialGraph) -> str:
+    """The layer of the last map that the output depends on, before any adaptive pooling.
+
+    '' where the output is itself a map of no layer, or no layer has a map.
+    """
+    if not isinstance(graph.output, Value):
+        return ""
+    behind = graph.ancestors(set(graph.share(graph.output)))
+    pooled = {i for i in behind if graph.nodes[i].kind == "adaptive"}
+    names = ""
+    newest = -1
+    for name, value in graph.layers.items():
+        if not is_map(value) or not isinstance(value, Value):
+            continue
+        share = set(graph.share(value))
+        if share and share <= behind and max(share) > newest:
+            if not graph.ancestors(share) & pooled:
+                names, newest = name, max(share)
+    return names
+
+
+def spatial_graph(
+    module: nn.Module, size: tuple[int, int], channels: int | None = None
+) -> SpatialGraph:
+    """Record a module on an input of `size` (H, W) and reduce it to its spatial graph."""
+    return Interpreter(record(module, size, channels)).run()

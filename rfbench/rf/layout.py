@@ -1,0 +1,148 @@
+"""Where the positions of a map stand in a tensor.
+
+Every dimension of a tensor is a product of factors: channels 'c', rows 'h', columns 'w', and
+copies 'b' of one value. Views and permutations only regroup factors, so windows (Swin), tokens and
+channel shuffles need no special case. Factors of size 1 are left out; the batch is always 1.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import NamedTuple
+
+import numpy as np
+
+CONSTANT = -1  # the label of a channel that does not depend on the input
+
+
+class Factor(NamedTuple):
+    """Part of a dimension. The position along 'h' or 'w' is the sum of index * step over factors."""
+
+    axis: str
+    size: int
+    step: int = 1
+
+
+Dim = tuple[Factor, ...]
+
+
+class Scrambled(Exception):
+    """A view or combination in which the positions of the map can no longer be told."""
+
+
+@dataclass(frozen=True, eq=False)
+class Value:
+    """A tensor that depends on the input.
+
+    labels: the node of the spatial graph behind each channel, an array with one axis a dimension,
+    as long as the product of the dimension's 'c' factors.
+    """
+
+    dims: tuple[Dim, ...]
+    labels: np.ndarray
+
+    def factors(self, axis: str) -> list[Factor]:
+        """The factors of one axis, in the order of the dimensions."""
+        return [f for dim in self.dims for f in dim if f.axis == axis]
+
+    @property
+    def spatial(self) -> bool:
+        """Whether any dimension counts positions."""
+        return bool(self.factors("h") or self.factors("w"))
+
+
+def tidy(factors: list[Factor]) -> Dim:
+    """Join neighbouring factors that count on from each other; drop those of size 1."""
+    out: list[Factor] = []
+    for f in factors:
+        if f.size == 1:
+            continue
+        last = out[-1] if out else None
+        if last and last.axis == f.axis and (f.axis in "cb" or last.step == f.step * f.size):
+            out[-1] = Factor(f.axis, last.size * f.size, f.step)
+        else:
+            out.append(f)
+    return tuple(out)
+
+
+def channels(dim: Dim) -> int:
+    """Number of channels in a dimension: the product of its 'c' factors."""
+    return prod(f.size for f in dim if f.axis == "c")
+
+
+def shape(value: Value) -> tuple[int, ...]:
+    """The shape of the tensor."""
+    return tuple(prod(f.size for f in dim) for dim in value.dims)
+
+
+def split(dim: Dim, sizes: list[int]) -> list[Dim]:
+    """Cut a dimension's factors into consecutive groups of the given sizes."""
+    stack, groups = list(reversed(dim)), []
+    for size in sizes:
+        group: list[Factor] = []
+        while size > 1:
+            f = stack.pop()
+            if size % f.size == 0:
+                group.append(f)
+                size //= f.size
+            elif f.size % size == 0:
+                inner = f.size // size
+                group.append(Factor(f.axis, size, f.step * inner if f.axis in "hw" else 1))
+                stack.append(Factor(f.axis, inner, f.step))
+                size = 1
+            else:
+                raise Scrambled(f"{f.size} positions cut into {size}")
+        groups.append(tuple(group))
+    return groups
+
+
+def view(value: Value, form: Sequence[int]) -> Value:
+    """The same elements in row-major order under another shape."""
+    flat = tidy([f for dim in value.dims for f in dim])
+    dims = split(flat, list(form))
+    return Value(
+        tuple(tidy(list(d)) for d in dims), value.labels.reshape([channels(d) for d in dims])
+    )
+
+
+def permute(value: Value, order: list[int]) -> Value:
+    """Dimensions in another order."""
+    return Value(tuple(value.dims[i] for i in order), value.labels.transpose(order))
+
+
+def take(value: Value, dim: int, indices: np.ndarray | slice) -> Value:
+    """Some channels of a dimension that holds nothing but channels (or copies)."""
+    factors = value.dims[dim]
+    size = prod(f.size for f in factors)
+    picked = np.arange(size)[indices]
+    if len(picked) == size and (picked == np.arange(size)).all():
+        return value
+    if all(f.axis == "c" for f in factors):
+        labels = value.labels.take(picked, axis=dim)
+        new = tidy([Factor("c", len(picked))])
+    elif all(f.axis == "b" for f in factors):
+        labels, new = value.labels, tidy([Factor("b", len(picked))])
+    else:
+        return _take_block(value, dim, picked)
+    return Value((*value.dims[:dim], new, *value.dims[dim + 1 :]), labels)
+
+
+def _take_block(value: Value, dim: int, picked: np.ndarray) -> Value:
+    """A block of channels where channels are the outer factor of a mixed dimension."""
+    lead, *rest = value.dims[dim]
+    inner = prod(f.size for f in rest)
+    blocks, offset = np.divmod(picked.reshape(-1, inner) if len(picked) % inner == 0 else -1, inner)
+    if lead.axis != "c" or any(f.axis == "c" for f in rest) or np.ndim(blocks) == 0:
+        raise Scrambled("positions are selected across a dimension that mixes them with channels")
+    if (blocks != blocks[:, :1]).any() or (offset != np.arange(inner)).any():
+        raise Scrambled("a selection does not follow the positions of the map")
+    new = tidy([Factor("c", len(blocks)), *rest])
+    labels = value.labels.take(blocks[:, 0], axis=dim)
+    return Value((*value.dims[:dim], new, *value.dims[dim + 1 :]), labels)
+
+
+def insert(value: Value, dim: int) -> Value:
+    """A new dimension of size 1."""
+    return Value(
+        (*value.dims[:dim], (), *value.dims[dim:]), np.expand_dims(value.labels, dim)
+    )

@@ -1,0 +1,208 @@
+"""Record the aten operations of one forward pass, on the meta device, without touching a weight.
+
+The pass runs on a skeleton of the module: the same Python objects with every tensor replaced by a
+meta tensor. Functionalisation (torch.func.functionalize) turns in-place operations and writes to
+views into plain ones, so what is recorded is a pure data flow.
+"""
+
+import copy
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+from rfbench.errors import RfbenchError, UsageError
+
+
+@dataclass(frozen=True)
+class Ref:
+    """A tensor among the arguments or results of an operation: its number in the recording."""
+
+    id: int
+
+
+@dataclass
+class Op:
+    """One aten operation: its overload, arguments with every tensor as a Ref, results, layer."""
+
+    func: Any
+    args: tuple
+    kwargs: dict[str, Any]
+    out: Any
+    layer: str
+
+    @property
+    def name(self) -> str:
+        """'aten.add.Tensor'."""
+        return str(self.func)
+
+
+@dataclass
+class Recording:
+    """A forward pass as a list of operations.
+
+    shapes: the shape of every tensor by number. layers: module path -> number of its output, in
+    order of execution; '#2' marks a second call of the same module. fixed: the values of registered
+    buffers (fixed kernels such as BlurPool's) by number. size: (H, W) of the input.
+    """
+
+    size: tuple[int, int]
+    input: int = 0
+    output: int | None = None
+    ops: list[Op] = field(default_factory=list)
+    shapes: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    layers: dict[str, int] = field(default_factory=dict)
+    fixed: dict[int, Tensor] = field(default_factory=dict)
+
+
+class _Recorder(TorchDispatchMode):
+    """Writes every operation on tensors into a Recording, with the layer that called it."""
+
+    def __init__(self, recording: Recording) -> None:
+        super().__init__()
+        self.recording = recording
+        self.stack: list[str] = []
+        self._ids: dict[int, int] = {}
+        self.alive: list[Tensor] = []  # an id() is only unique while its tensor lives
+
+    def number(self, tensor: Tensor) -> int:
+        if id(tensor) not in self._ids:
+            self._ids[id(tensor)] = len(self.alive)
+            self.recording.shapes[len(self.alive)] = tuple(tensor.shape)
+            self.alive.append(tensor)
+        return self._ids[id(tensor)]
+
+    def _refs(self, tree: Any) -> Any:
+        return tree_map_only(Tensor, lambda t: Ref(self.number(t)), tree)
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        layer = self.stack[-1] if self.stack else ""
+        op = Op(func, self._refs(args), self._refs(kwargs or {}), self._refs(out), layer)
+        self.recording.ops.append(op)
+        return out
+
+
+def skeleton(module: nn.Module) -> tuple[nn.Module, dict[int, Tensor]]:
+    """A copy of `module` in which every tensor is on the meta device, in evaluation mode.
+
+    Returns the copy and, by id() of its meta tensors, the values of the registered buffers. Weights
+    are neither copied nor read: the deep copy finds their stand-ins in its memo.
+    """
+    memo: dict[int, Any] = {}
+    buffers: dict[int, Tensor] = {}
+    for owner in module.modules():
+        for parameter in owner.parameters(recurse=False):
+            meta = nn.Parameter(parameter.detach().to("meta"), requires_grad=False)
+            memo.setdefault(id(parameter), meta)
+        for buffer in owner.buffers(recurse=False):
+            meta = memo.setdefault(id(buffer), buffer.detach().to("meta", copy=True))
+            buffers[id(meta)] = buffer.detach()
+        for value in tree_leaves([v for v in vars(owner).values() if isinstance(v, _TREES)]):
+            if isinstance(value, Tensor) and id(value) not in memo:
+                memo[id(value)] = value.detach().to("meta")
+    return copy.deepcopy(module, memo).eval(), buffers
+
+
+_TREES = (Tensor, list, tuple, dict)  # where a module may keep a tensor that is not registered
+
+
+def trunk(module: nn.Module) -> Callable[[Tensor], Any]:
+    """What is run: `forward_features` where the module has one (timm: without the classifier)."""
+    features = getattr(module, "forward_features", None)
+    return features if callable(features) else module
+
+
+def input_channels(module: nn.Module) -> int:
+    """Channels of the input: those of the first convolution, 3 where there is none."""
+    convs = (m for m in module.modules() if isinstance(m, nn.Conv2d))
+    return next((c.in_channels for c in convs), 3)
+
+
+def record(module: nn.Module, size: tuple[int, int], channels: int | None = None) -> Recording:
+    """Record one forward pass of `module` on an input of 1 x channels x H x W.
+
+    size: (H, W) in pixels. channels: of the input; found from the first convolution when None.
+
+    Raises UsageError where the input does not fit the network, RfbenchError where the network
+    itself fails.
+    """
+    copied, buffers = skeleton(module)
+    recording = Recording(size)
+    recorder = _Recorder(recording)
+    _watch(copied, recorder)
+    shape = (1, channels or input_channels(module), *size)
+    run = trunk(copied)
+
+    def forward(x: Tensor) -> None:
+        recording.input = recorder.number(_inner(x))
+        out = [t for t in tree_leaves(run(x)) if isinstance(t, Tensor)]
+        recording.output = recorder.number(_inner(out[0])) if out else None
+
+    try:
+        with torch.no_grad(), recorder:
+            torch.func.functionalize(forward)(torch.empty(shape, device="meta"))
+    except RfbenchError:
+        raise
+    except Exception as error:
+        raise _explain(module, shape, recorder, error) from error
+    alive = recorder.alive
+    recording.fixed = {i: buffers[id(t)] for i, t in enumerate(alive) if id(t) in buffers}
+    return recording
+
+
+def _inner(tensor: Tensor) -> Tensor:
+    """The plain tensor behind functionalisation's wrapper, after pending writes."""
+    if torch._is_functional_tensor(tensor):
+        torch._sync(tensor)
+        tensor = torch._from_functional_tensor(tensor)
+    return tensor
+
+
+def _watch(module: nn.Module, recorder: _Recorder) -> None:
+    """Tell the recorder which layer is running, and what each returned."""
+    calls: Counter[str] = Counter()
+
+    def enter(name: str) -> Callable:
+        def hook(*_: Any) -> None:
+            recorder.stack.append(name)
+
+        return hook
+
+    def leave(name: str) -> Callable:
+        def hook(_module: nn.Module, _args: Any, out: Any) -> None:
+            recorder.stack.pop()
+            calls[name] += 1
+            if isinstance(out, Tensor):
+                label = name if calls[name] == 1 else f"{name}#{calls[name]}"
+                recorder.recording.layers[label] = recorder.number(_inner(out))
+
+        return hook
+
+    for name, child in module.named_modules():
+        if name:
+            child.register_forward_pre_hook(enter(name), prepend=True)
+            child.register_forward_hook(leave(name))
+
+
+def _explain(
+    module: nn.Module, shape: tuple[int, ...], recorder: _Recorder, error: Exception
+) -> RfbenchError:
+    """One line for an error inside the network: what, where, what to do."""
+    where = f" in layer {recorder.stack[-1]}" if recorder.stack else ""
+    reason = str(error).strip().split("\n")[0] or type(error).__name__
+    size = f"{shape[2]}x{shape[3]}"
+    what = f"{type(module).__name__} fails on an input of {shape[1]} x {size}{where}: {reason}"
+    if any(word in reason.lower() for word in _SIZE_WORDS):
+        return UsageError(f"{what}. Choose another --size.")
+    return RfbenchError(what)
+
+
+_SIZE_WORDS = ("too small", "kernel size", "input size", "match model", "height", "padding size")
