@@ -1,0 +1,35 @@
+# Every target builds .venv when it is missing, and again when setup.cfg has changed.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.installed
+
+# OpenMP threads that spin while they wait starve small CPU machines; read when torch is imported.
+export OMP_WAIT_POLICY := PASSIVE
+
+.DEFAULT_GOAL := check
+.PHONY: demo test check figures format
+
+$(READY): setup.cfg
+	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -e '.[dev]'
+	@touch $@
+
+demo: $(READY)  ## receptive-field maps of ResNet-50 in four variants
+	$(BIN)/rfbench visualize-rf resnet50 --output results/demo/rf --overwrite
+	@echo "Figure:" results/demo/rf/*.png
+
+test: $(READY)  ## the tests
+	$(BIN)/python -m pytest -q
+
+check: $(READY)  ## format, lint, types, tests: what CI runs
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy rfbench
+	$(BIN)/python -m pytest -q
+
+figures: $(READY)  ## the figures of the documentation
+	$(BIN)/python scripts/make_figures.py
+
+format: $(READY)  ## rewrite the files as `check` wants them
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .

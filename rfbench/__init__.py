@@ -1,0 +1,32 @@
+"""rfbench: measure the shape of a CNN's receptive field, fix it, and benchmark the fix.
+
+`rfbench.fix(model, "1x1+3x3")` changes one's own network, `rfbench.rf` measures it. Both are
+imported at their first use: `import rfbench` alone stays cheap and does not import torch.
+"""
+
+import importlib
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rfbench import rf
+    from rfbench.variants import fix
+
+__all__ = ["__version__", "fix", "rf"]
+
+try:
+    __version__ = version("rfbench")
+except PackageNotFoundError:  # a checkout that was never installed
+    __version__ = "0+unknown"
+
+
+def __getattr__(name: str) -> Any:
+    if name == "rf":
+        return importlib.import_module("rfbench.rf")
+    if name == "fix":
+        return importlib.import_module("rfbench.variants").fix
+    raise AttributeError(f"module 'rfbench' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

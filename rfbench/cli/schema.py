@@ -1,0 +1,22 @@
+"""`rfbench schema`: what a configuration file may hold, for editors."""
+
+import json
+
+import click
+
+
+@click.command()
+@click.argument("kind")
+def command(kind: str) -> None:
+    """Print the JSON schema of a configuration KIND, for editors.
+
+    KIND is rf (a configuration of `visualize-rf`). Save the output, and name the file in the first
+    line of a configuration: `# yaml-language-server: $schema=rf.schema.json`.
+    """
+    from rfbench.config import SCHEMAS, schema_json
+    from rfbench.errors import UsageError, suggest
+
+    if kind not in SCHEMAS:
+        hint = suggest(kind, SCHEMAS) or f" There is: {', '.join(SCHEMAS)}."
+        raise UsageError(f"unknown kind of configuration {kind!r}.{hint}")
+    click.echo(json.dumps(schema_json(SCHEMAS[kind]), indent=2))
