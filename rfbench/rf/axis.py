@@ -106,11 +106,13 @@ class Index:
     """Any other map: `at[output, tap]` is an input position, -1 for none.
 
     Resizing, flipping, rolling, reflecting, transposed convolution, uneven adaptive pooling.
-    weights: used under pool=mean (interpolation, averages); counts are ones.
+    weights: used under pool=mean (interpolation, averages); counts are ones. inner: the window
+    that the map is everywhere but at the border (reflecting), which theory goes by.
     """
 
     at: np.ndarray
     weights: np.ndarray | None = None
+    inner: Window | None = None
 
     def out_size(self, n: int) -> int:
         """Outputs; fixed, an Index belongs to one input size."""
@@ -193,9 +195,7 @@ def from_matrix(at: np.ndarray, n: int, weights: np.ndarray | None = None) -> Ax
         stride = int(at[1, 0] - at[0, 0]) if len(at) > 1 else 1
         dilation = int(at[0, 1] - at[0, 0]) if at.shape[1] > 1 else 1
         first = int(at[0, 0])
-        tidy = first + np.add.outer(
-            np.arange(len(at)) * stride, np.arange(at.shape[1]) * dilation
-        )
+        tidy = first + np.add.outer(np.arange(len(at)) * stride, np.arange(at.shape[1]) * dilation)
         if stride > 0 and dilation > 0 and np.array_equal(tidy, at):
             after = int(at[-1, -1]) + 1 - n
             return Window(at.shape[1], stride, -first, after, dilation)

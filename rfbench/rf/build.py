@@ -59,8 +59,16 @@ class Builder:
                 raise too_small(self.graph.size, self.layer)
             self._made[key] = self._add(
                 Node(
-                    kind, tuple(counts), size, *axes, tuple(counts.values()), total,
-                    reach, self.rigid, self.op, self.layer,
+                    kind,
+                    tuple(counts),
+                    size,
+                    *axes,
+                    tuple(counts.values()),
+                    total,
+                    reach,
+                    self.rigid,
+                    self.op,
+                    self.layer,
                 )
             )
         return self._made[key]
@@ -93,7 +101,7 @@ class Builder:
             made, kept = self._reduced_axis(value, over, name, axis, divide)
             axes.append(made)
             steps[name] = kept
-        if SAME != axes[0] or SAME != axes[1]:
+        if axes[0] != SAME or axes[1] != SAME:
             dims = tuple(tuple(self._restep(f, steps) for f in d) for d in dims)
         rows = np.moveaxis(value.labels, over, range(-len(over), 0))
         keep = rows.shape[: rows.ndim - len(over)]
@@ -143,8 +151,9 @@ class Builder:
         if divide and isinstance(made, Full):
             made = Full(divide)
         elif divide and isinstance(made, Window):
-            made = Window(made.kernel, made.stride, made.before, made.after, made.dilation,
-                          divide="kernel")
+            made = Window(
+                made.kernel, made.stride, made.before, made.after, made.dilation, divide="kernel"
+            )
         return made, steps
 
     def _size(self, value: Value) -> Size:
@@ -301,14 +310,10 @@ def _size(value: Value) -> int:
 
 def _by_place(value: Value, name: str) -> dict[tuple[int, int], Factor]:
     """Factors of an axis by where they stand: (dimension, place in it)."""
-    return {
-        (i, j): f for i, d in enumerate(value.dims) for j, f in enumerate(d) if f.axis == name
-    }
+    return {(i, j): f for i, d in enumerate(value.dims) for j, f in enumerate(d) if f.axis == name}
 
 
-def _common_dims(
-    values: Sequence[Value], apart: int | None
-) -> tuple[list[Dim], list[Value], bool]:
+def _common_dims(values: Sequence[Value], apart: int | None) -> tuple[list[Dim], list[Value], bool]:
     """Cut the dimensions of all operands alike.
 
     Returns the result's dimensions, the operands with dimensions cut alike, and whether channels
@@ -331,29 +336,36 @@ def _common_dims(
                 raise Scrambled("rows meet columns")
             clash |= bool(spatial) and any(f.axis == "c" for f in here)
             merged.append((spatial or [f for f in here if f.axis == "c"] or here)[0])
-        for i, p in enumerate(parts):
-            cut[i].append(
-                tuple(f if f.axis == m.axis else m._replace(axis="b") for f, m in zip(p, merged))
-                if p
-                else ()
-            )
+        for operand, p in zip(cut, parts, strict=True):
+            operand.append(tuple(p or ()))
         dims.append(tuple(merged))
-    new = []
-    for v, d in zip(values, cut, strict=True):
-        new.append(Value(tuple(d), _relabelled(v, d, apart)))
-    return dims, new, clash
+    return dims, [_recut(v, d, dims, apart) for v, d in zip(values, cut, strict=True)], clash
 
 
-def _relabelled(value: Value, dims: list[Dim], apart: int | None) -> np.ndarray:
-    """Labels after channels that met positions became copies: they must all be of one class."""
-    labels = value.labels
-    for i, d in enumerate(dims):
-        if channels(d) != labels.shape[i] and i != apart:
-            first = labels.take([0], axis=i)
-            if (labels != first).any() or channels(d) != 1:
-                raise Scrambled("channels of different history meet positions")
-            labels = first
-    return labels
+def _recut(value: Value, cut: list[Dim], dims: list[Dim], apart: int | None) -> Value:
+    """An operand with its dimensions cut like the result's.
+
+    Copies where the result has channels become channels; channels where it has positions, which
+    must all be of one class, become copies.
+    """
+    labels, new = value.labels, []
+    for i, (mine, whole) in enumerate(zip(cut, dims, strict=True)):
+        new.append(
+            tuple(f if f.axis == g.axis else g._replace(axis="b") for f, g in zip(mine, whole))
+        )
+        if i == apart or not mine:
+            continue
+        left, right = labels.shape[:i], labels.shape[i + 1 :]
+        labels = labels.reshape(*left, *(f.size if f.axis == "c" else 1 for f in mine), *right)
+        for j, (f, g) in enumerate(zip(mine, whole, strict=True)):
+            if f.axis == "c" and g.axis != "c":
+                first = labels.take([0], axis=i + j)
+                if (labels != first).any():
+                    raise Scrambled("channels of different history meet positions")
+                labels = first
+        form = (*left, *(g.size if g.axis == "c" else 1 for g in whole), *right)
+        labels = np.broadcast_to(labels, form).reshape(*left, channels(whole), *right)
+    return Value(tuple(new), labels)
 
 
 def _common_sizes(dims: Sequence[Dim]) -> list[int]:

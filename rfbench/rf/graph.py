@@ -74,10 +74,13 @@ class Node:
 
 @dataclass(frozen=True)
 class Opaque:
-    """A tensor whose positions can no longer be told; its witness says since when."""
+    """A tensor whose positions can no longer be told; its witness says since when.
+
+    promise: what attention over it amounts to, where the positions are only rearranged.
+    """
 
     witness: Witness
-    tokens: bool = False  # whole maps, every position a token, joined by others: still all there
+    promise: Reach | None = None
 
 
 @dataclass

@@ -1,7 +1,6 @@
 """Read a recording operation by operation into a spatial graph, by the table below."""
 
 from collections.abc import Callable
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from rfbench.rf import ops
 from rfbench.rf.axis import Axis, Window
 from rfbench.rf.build import Builder
 from rfbench.rf.graph import Opaque, Reach, SpatialGraph, Witness, is_map
-from rfbench.rf.layout import Factor, Scrambled, Value, permute, shape, tidy, view
+from rfbench.rf.layout import Factor, Scrambled, Value, shape, tidy, view
 from rfbench.rf.record import Op, Recording, Ref, record
 
 
@@ -26,6 +25,7 @@ class Interpreter:
         self.builder = Builder(recording.size)
         first = self.builder.start(recording.shapes[recording.input])
         self.values: dict[int, Value | Opaque] = {recording.input: first}
+        self._constants: dict[int, Tensor | None] = {}
         self.makers = {r.id: op for op in recording.ops for r in tree_leaves(op.out) if _is(r)}
 
     def run(self) -> SpatialGraph:
@@ -61,9 +61,8 @@ class Interpreter:
         blind = [v for v in inputs if isinstance(v, Opaque)]
         if blind:
             worst = max(blind, key=_gravity)
-            if worst.tokens and len(inputs) > 1 and "bmm" in op.name:
-                if worst.witness.reach == Reach.UNSUPPORTED:
-                    return Opaque(Witness(Reach.GLOBAL, op.name, op.layer), tokens=True)
+            if worst.promise and len(inputs) > 1 and "bmm" in op.name:
+                return Opaque(Witness(self.attention(op) or worst.promise, op.name, op.layer))
             return worst
         try:
             return self.apply(op)
@@ -72,16 +71,27 @@ class Interpreter:
             worst = max(seen, key=lambda w: w.reach)
             if worst.reach == Reach.GLOBAL:
                 return Opaque(worst)
-            reason = str(error)
-            return Opaque(Witness(Reach.UNSUPPORTED, op.name, op.layer, reason), self.tokens(op))
+            witness = Witness(Reach.UNSUPPORTED, op.name, op.layer, str(error))
+            return Opaque(witness, self.promise(op, inputs))
 
-    def tokens(self, op: Op) -> bool:
-        """Whether an operation joins whole maps, all positions in one dimension, with tokens."""
-        if "cat" not in op.name:
-            return False
-        dim = op.args[1] if len(op.args) > 1 else 0
-        parts = [self.value(r) for r in op.args[0] if self.knows(r)]
-        return all({"h", "w"} <= {f.axis for f in p.dims[dim]} for p in parts)
+    def attention(self, op: Op) -> Reach | None:
+        """What a sum over all keys is, by whether positions stay outside of the second matrix."""
+        values = self.value(op.args[1])
+        if not isinstance(values, Value):
+            return None
+        left = {f.axis for i in (0, 2) for f in values.dims[i]} & {"h", "w"}
+        return Reach.WINDOWED if left else Reach.GLOBAL
+
+    def promise(self, op: Op, inputs: list[Value | Opaque]) -> Reach | None:
+        """What attention over a tensor will be whose positions are all there, but rearranged.
+
+        Class tokens joined to the map, or the shifts of relative positions: global where one row
+        holds all positions, windowed where windows were cut into the batch.
+        """
+        if not any(word in op.name for word in ("cat", "pad", "slice", "view", "index")):
+            return None
+        cut = any(f.axis in "hw" for v in inputs if isinstance(v, Value) for f in v.dims[0])
+        return Reach.WINDOWED if cut else Reach.GLOBAL
 
     def keep(self, op: Op, out: Any, named: set[int]) -> None:
         """Store results; check the shapes that follow from the factors against the recorded."""
@@ -120,13 +130,21 @@ class Interpreter:
 
     def constant(self, ref: Ref) -> Tensor | None:
         """The values of a tensor that was made from buffers alone; None where weights take part."""
+        if ref.id not in self._constants:
+            self._constants[ref.id] = self._evaluate(ref)
+        return self._constants[ref.id]
+
+    def _evaluate(self, ref: Ref) -> Tensor | None:
         if ref.id in self.recording.fixed:
             fixed = self.recording.fixed[ref.id]
             return None if fixed.is_meta else fixed
         op = self.makers.get(ref.id)
-        if op is None or not _is(op.out):
+        if op is None or not _is(op.out) or ref.id in self.values:
             return None
-        refs = {r.id: self.constant(r) for r in tree_leaves((op.args, op.kwargs)) if _is(r)}
+        inputs = [r for r in tree_leaves((op.args, op.kwargs)) if _is(r)]
+        if ref in inputs:  # written to in place
+            return None
+        refs = {r.id: self.constant(r) for r in inputs}
         if not refs or any(t is None for t in refs.values()):
             return None
         args, kwargs = tree_map_only(Ref, lambda r: refs[r.id], (op.args, op.kwargs))
@@ -134,9 +152,9 @@ class Interpreter:
 
 
 def _gravity(value: Opaque) -> tuple[bool, bool]:
-    """Order of opaque tensors: lost for good, mixed globally, tokens that may yet be mixed."""
-    lost = value.witness.reach == Reach.UNSUPPORTED
-    return lost and not value.tokens, not lost
+    """Order of opaque tensors: lost for good, mixed already, rearranged and yet to be mixed."""
+    mixed = value.witness.reach < Reach.UNSUPPORTED
+    return not mixed and value.promise is None, mixed
 
 
 def _is(leaf: Any) -> bool:
@@ -165,9 +183,7 @@ def _convolution(run: Interpreter, op: Op) -> Value:
     for i, dim in enumerate(range(first, len(x.dims))):
         if k[i] == stride[i] == 1 and padding[i] == 0:
             continue
-        windows[dim] = Window(
-            k[i], stride[i], padding[i], padding[i], dilation[i], taps=taps[i]
-        )
+        windows[dim] = Window(k[i], stride[i], padding[i], padding[i], dilation[i], taps=taps[i])
     if transposed and len(k) == 2:
         windows = ops.spread(b, x, k, stride, padding, dilation, size[2:])
     elif transposed:
@@ -295,18 +311,22 @@ def _index(run: Interpreter, op: Op) -> Value:
     dims = [i for i, p in enumerate(places) if p is not None]
     if len(dims) != 1 or len(run.form(places[dims[0]])) != 1:
         raise Scrambled("positions are picked by a table")
-    at = run.constant(places[dims[0]])
-    if at is None:
-        raise Scrambled("positions are picked by a table that is not known")
-    return ops.pick(run.builder, x, dims[0], at.numpy())
+    dim = dims[0]
+    at = run.constant(places[dim])
+    if at is not None:
+        return ops.pick(run.builder, x, dim, at.numpy())
+    alike = (x.labels == x.labels.take([0], axis=dim)).all()
+    if alike and all(f.axis == "c" for f in x.dims[dim]):  # whichever it picks
+        return ops.pick(run.builder, x, dim, np.zeros(run.form(op.out)[dim], int))
+    raise Scrambled("positions are picked by a table that is not known")
 
 
 def _reflect(run: Interpreter, op: Op) -> Value:
     left, right, top, bottom = op.args[1]
     ends = [(top, bottom), (left, right)]
-    return ops.tabled(
-        run.builder, run.value(op.args[0]), lambda t, i: op.func(t, [0, 0, *ends[i]])
-    )
+    x = run.value(op.args[0])
+    inner = [Window(1, 1, *end) for end in ends]
+    return ops.tabled(run.builder, x, lambda t, i: op.func(t, [0, 0, *ends[i]]), inner)
 
 
 def _roll(run: Interpreter, op: Op) -> Value:
@@ -374,24 +394,24 @@ POINTWISE = {
 
 
 def last_map(graph: SpatialGraph) -> str:
-    """The layer of the last map that the output depends on, before any adaptive pooling.
+    """The layer of the last map that the output depends on, ahead of any adaptive pooling.
 
     '' where the output is itself a map of no layer, or no layer has a map.
     """
     if not isinstance(graph.output, Value):
         return ""
     behind = graph.ancestors(set(graph.share(graph.output)))
-    pooled = {i for i in behind if graph.nodes[i].kind == "adaptive"}
-    names = ""
-    newest = -1
+    ahead: set[int] = set()  # nodes that the input reaches past adaptive pooling
+    for i, node in enumerate(graph.nodes):
+        if node.kind != "adaptive" and (i == 0 or not ahead.isdisjoint(node.sources)):
+            ahead.add(i)
+    last, newest = "", -1
     for name, value in graph.layers.items():
-        if not is_map(value) or not isinstance(value, Value):
-            continue
-        share = set(graph.share(value))
-        if share and share <= behind and max(share) > newest:
-            if not graph.ancestors(share) & pooled:
-                names, newest = name, max(share)
-    return names
+        if isinstance(value, Value) and is_map(value):
+            share = set(graph.share(value))
+            if share and share <= behind & ahead and max(share) > newest:
+                last, newest = name, max(share)
+    return last
 
 
 def spatial_graph(

@@ -143,6 +143,4 @@ def _take_block(value: Value, dim: int, picked: np.ndarray) -> Value:
 
 def insert(value: Value, dim: int) -> Value:
     """A new dimension of size 1."""
-    return Value(
-        (*value.dims[:dim], (), *value.dims[dim:]), np.expand_dims(value.labels, dim)
-    )
+    return Value((*value.dims[:dim], (), *value.dims[dim:]), np.expand_dims(value.labels, dim))

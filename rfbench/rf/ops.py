@@ -5,7 +5,8 @@ and all others (weights, constants) None. It returns a Value, a list of them, or
 that does not depend on the input. Norms are identities: their statistics count as constants.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -117,7 +118,11 @@ def pick(b: Builder, x: Value, dim: int, at: np.ndarray) -> Value:
 
 
 def _slice(
-    b: Builder, x: Value, dim: int = 0, start: int | None = None, end: int | None = None,
+    b: Builder,
+    x: Value,
+    dim: int = 0,
+    start: int | None = None,
+    end: int | None = None,
     step: int = 1,
 ) -> Value:
     return pick(b, x, dim, np.arange(shape(x)[_dim(dim, x)])[slice(start, end, step)])
@@ -186,9 +191,7 @@ def scatter(
 # -- sums over dimensions ---------------------------------------------------------------------------
 
 
-def total(
-    b: Builder, x: Value, dims: list[int] | None, keep: bool, divide: str = ""
-) -> Value:
+def total(b: Builder, x: Value, dims: list[int] | None, keep: bool, divide: str = "") -> Value:
     """Mean, sum, norm, variance or maximum over dimensions."""
     over = [_dim(d, x) for d in (dims or range(len(x.dims)))]
     out = b.contract(x, over, "pool", divide)
@@ -220,7 +223,9 @@ def matmul(b: Builder, x: Value | None, y: Value | None, forms: tuple[Shape, Sha
         span = max(f.size * f.step for f in y.dims[last] if f.axis in "hw")
         y = widen(b.contract(y, [last], "pool"), last, forms[1][-1])
     partial = Reach.GLOBAL if 2 * span > max(b.graph.size) else Reach.WINDOWED
-    return copies(b.combine([x, y], "product", Reach.GLOBAL, partial), (*forms[0][:-1], forms[1][-1]))
+    return copies(
+        b.combine([x, y], "product", Reach.GLOBAL, partial), (*forms[0][:-1], forms[1][-1])
+    )
 
 
 # -- windows ----------------------------------------------------------------------------------------
@@ -231,15 +236,21 @@ def _pair(v: Any, rank: int = 2) -> list[int]:
     return values * rank if len(values) == 1 else values
 
 
-def pool(b: Builder, x: Value, kernel: Any, stride: Any, padding: Any, dilation: Any = 1,
-         ceil: bool = False, divide: str = "") -> Value:
+def pool(
+    b: Builder,
+    x: Value,
+    kernel: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any = 1,
+    ceil: bool = False,
+    divide: str = "",
+) -> Value:
     """Max- and average pooling over the last two dimensions."""
     k, p, d = _pair(kernel), _pair(padding), _pair(dilation)
     s = _pair(stride) if stride else k
     first = len(x.dims) - 2
-    windows = {
-        first + i: Window(k[i], s[i], p[i], p[i], d[i], ceil, divide=divide) for i in (0, 1)
-    }
+    windows = {first + i: Window(k[i], s[i], p[i], p[i], d[i], ceil, divide=divide) for i in (0, 1)}
     return b.slide(x, windows, "pool")
 
 
@@ -282,10 +293,15 @@ def pad(b: Builder, x: Value, amounts: list[int], value: Any = 0) -> Value:
     return b.slide(x, windows, "structure") if windows else x
 
 
-def tabled(b: Builder, x: Value, run: Callable[[torch.Tensor, int], torch.Tensor]) -> Value:
+def tabled(
+    b: Builder,
+    x: Value,
+    run: Callable[[torch.Tensor, int], torch.Tensor],
+    inner: Sequence[Window | None] = (None, None),
+) -> Value:
     """A map along each of the last two axes as torch itself tells it: `run` on one-hot columns.
 
-    run: takes (1, n, n, 1) and the axis, returns (1, n, m, 1).
+    run: takes (1, n, n, 1) and the axis, returns (1, n, m, 1). inner: see axis.Index.
     """
     b.rigid = True
     axes: dict[int, Axis] = {}
@@ -298,7 +314,8 @@ def tabled(b: Builder, x: Value, run: Callable[[torch.Tensor, int], torch.Tensor
         weights = np.take_along_axis(table, at, axis=1)
         at = np.where(weights != 0, at, -1)
         whole = (weights == 1).all()
-        axes[dim] = from_matrix(at, n, None if whole else weights)
+        made = from_matrix(at, n, None if whole else weights)
+        axes[dim] = replace(made, inner=inner[i]) if isinstance(made, Index) else made
     return b.slide(x, axes, "structure")
 
 
@@ -311,8 +328,15 @@ def resize(b: Builder, func: Any, x: Value, size: list[int], *more: Any) -> Valu
     return tabled(b, x, lambda t, i: func(t, [size[i], 1], *align, scales[i], None))
 
 
-def spread(b: Builder, x: Value, kernel: list[int], stride: list[int], padding: list[int],
-           dilation: list[int], out: list[int]) -> dict[int, Axis]:
+def spread(
+    b: Builder,
+    x: Value,
+    kernel: list[int],
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    out: list[int],
+) -> dict[int, Axis]:
     """The maps of a transposed convolution: output o hears input (o + padding - tap) / stride."""
     b.rigid = True
     axes: dict[int, Axis] = {}
@@ -326,8 +350,14 @@ def spread(b: Builder, x: Value, kernel: list[int], stride: list[int], padding: 
     return axes
 
 
-def im2col(b: Builder, x: Value, kernel: list[int], dilation: list[int], padding: list[int],
-           stride: list[int]) -> Value:
+def im2col(
+    b: Builder,
+    x: Value,
+    kernel: list[int],
+    dilation: list[int],
+    padding: list[int],
+    stride: list[int],
+) -> Value:
     """Every tap of a window as channels of its own: (1, C k k, h w)."""
     dims = x.dims
     taps = []
@@ -345,8 +375,15 @@ def im2col(b: Builder, x: Value, kernel: list[int], dilation: list[int], padding
     return Value(((), tidy([Factor("c", labels.shape[1])]), tidy([*dims[2], *dims[3]])), labels)
 
 
-def col2im(b: Builder, x: Value, out: list[int], kernel: list[int], dilation: list[int],
-           padding: list[int], stride: list[int]) -> Value:
+def col2im(
+    b: Builder,
+    x: Value,
+    out: list[int],
+    kernel: list[int],
+    dilation: list[int],
+    padding: list[int],
+    stride: list[int],
+) -> Value:
     """Sum taps back to where they came from: the transpose of im2col."""
     k = kernel[0] * kernel[1]
     sizes = [
