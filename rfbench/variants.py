@@ -1,0 +1,297 @@
+"""The paper's change and its rivals: which stride-2 convolutions change, and into what.
+
+A variant changes behaviour, never parameter names: a convolution keeps its place, weights and
+state-dict keys, and gets a class that samples first. So any checkpoint loads strictly into any
+variant. `fix(model)` is all there is to do for one's own network.
+"""
+
+import copy
+import functools
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn, TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rfbench.errors import RfbenchError, UsageError, suggest
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class Pool:
+    """How a changed convolution samples: `conv(sample(conv, x))`, the conv at stride `stride`.
+
+    sample: maps (N, C, H, W) to what the convolution then reads. prepare: gives the convolution
+    what `sample` needs. levels: whether that includes `conv.rf_level`: 0 where the finest map is
+    read that any changed convolution reads, 1 at the next coarser, ...; -1 if evaluation skips it.
+    """
+
+    sample: Callable[[Any, Tensor], Tensor]
+    stride: int = 1
+    prepare: Callable[[Any], None] | None = None
+    levels: bool = False
+
+
+def _average(conv: nn.Module, x: Tensor) -> Tensor:
+    # odd maps: a last window of one pixel, averaged over what it holds, keeps the size ceil(H / 2)
+    return F.avg_pool2d(x, 2, 2, ceil_mode=True, count_include_pad=False)
+
+
+def _blur(conv: Any, x: Tensor) -> Tensor:
+    # replicate, not reflect: a map of one pixel has nothing to reflect
+    x = F.pad(x, (1, 1, 1, 1), mode="replicate")
+    return F.conv2d(x, conv.blur_kernel, stride=2, groups=conv.in_channels)
+
+
+def _add_blur_kernel(conv: Any) -> None:
+    """Binomial 3x3 of BlurPool (Zhang 2019), one a channel; a buffer outside the state dict."""
+    device = "cpu" if conv.weight.is_meta else conv.weight.device  # a constant: real in any case
+    row = torch.tensor([1.0, 2.0, 1.0], dtype=conv.weight.dtype, device=device) / 4
+    kernel = torch.outer(row, row).repeat(conv.in_channels, 1, 1, 1)
+    conv.register_buffer("blur_kernel", kernel, persistent=False)
+
+
+def _alternate(conv: Any, x: Tensor) -> Tensor:
+    # the odd pixels instead of the even ones: up-left crop by one, the size made up below and right
+    return F.pad(x, (-1, 1, -1, 1)) if conv.rf_level % 2 == 0 else x
+
+
+# A new pool is one entry here; `VARIANTS`, and with it every command and test, follows.
+POOLS: dict[str, Pool] = {
+    "avg": Pool(_average),  # the paper
+    "blur": Pool(_blur, prepare=_add_blur_kernel),
+    "max": Pool(lambda conv, x: F.max_pool2d(x, 2, 2, ceil_mode=True)),
+    "alt": Pool(_alternate, stride=2, levels=True),  # nothing pooled; shifts cancel level by level
+}
+
+
+class Pooled(nn.Module):
+    """Mixed in before a convolution's class: samples by `POOLS[self.rf_pool]`, then convolves."""
+
+    rf_base: type[nn.Module]
+    rf_pool: str
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """(N, C_in, H, W) to (N, C_out, ceil(H / 2), ceil(W / 2))."""
+        return super().forward(POOLS[self.rf_pool].sample(self, x), *args, **kwargs)
+
+    def extra_repr(self) -> str:
+        return ", ".join(filter(None, [super().extra_repr(), f"pool={self.rf_pool}"]))
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        # the class is made at run time: pickle and deepcopy remake it from the one it extends
+        return (_blank, (self.rf_base,), *super().__reduce_ex__(max(2, protocol))[2:])
+
+
+_CLASSES: dict[type[nn.Module], Any] = {}  # one class per class of convolution
+
+
+def _pooled(base: type[nn.Module]) -> type[Pooled]:
+    if base not in _CLASSES:
+        body = {"__module__": __name__, "__doc__": base.__doc__, "rf_base": base}
+        _CLASSES[base] = type(f"Pooled{base.__name__}", (Pooled, base), body)
+    return _CLASSES[base]
+
+
+def _blank(base: type[nn.Module]) -> Pooled:
+    return _pooled(base).__new__(_pooled(base))
+
+
+def _swap(conv: Any, pool: str, level: int) -> None:
+    """Change one convolution in place."""
+    entry = POOLS[pool]
+    conv.__class__ = _pooled(type(conv))
+    conv.rf_pool = pool
+    # on the module, because timm's convolutions (Conv2dSame, StdConv2d, ...) read it themselves
+    conv.stride = (entry.stride, entry.stride)
+    if entry.levels:
+        conv.rf_level = level
+    if entry.prepare:
+        entry.prepare(conv)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Stride-2 convolutions of `kernels` (k means k x k) sample as `POOLS[pool]` says."""
+
+    name: str
+    kernels: tuple[int, ...]
+    pool: str
+
+
+def _variant(kernels: Any, pool: Any) -> Variant:
+    """A variant with its canonical name, such as 'baseline', '1x1+3x3' or 'blur:3x3'."""
+    if not isinstance(kernels, list | tuple) or any(type(k) is not int or k < 1 for k in kernels):
+        raise UsageError(f"variant: kernels is a list of sizes such as [1, 3], not {kernels!r}.")
+    if not isinstance(pool, str) or pool not in POOLS:
+        near = suggest(str(pool), POOLS) or f" There are: {', '.join(POOLS)}."
+        raise UsageError(f"variant: unknown pool '{pool}'.{near}")
+    if not kernels:
+        return Variant("baseline", (), "avg")
+    sizes = tuple(sorted(set(kernels)))
+    name = "+".join(f"{k}x{k}" for k in sizes)
+    return Variant(name if pool == "avg" else f"{pool}:{name}", sizes, pool)
+
+
+PAPER = ("baseline", "1x1", "3x3", "1x1+3x3")
+_LISTED = [([], "avg"), ([1], "avg"), ([3], "avg"), *(([1, 3], pool) for pool in POOLS)]
+VARIANTS: dict[str, Variant] = {v.name: v for v in (_variant(*listed) for listed in _LISTED)}
+
+
+def get(variant: str | Mapping[str, Any] | Variant) -> Variant:
+    """The variant of a name ('1x1', 'blur:3x3'), of {kernels: [1, 3], pool: avg}, or itself.
+
+    Raises UsageError where a name, key, pool or size of kernel makes no variant.
+    """
+    if isinstance(variant, Variant):
+        return _variant(variant.kernels, variant.pool)
+    if isinstance(variant, Mapping):
+        if unknown := [str(key) for key in variant if key not in ("kernels", "pool")]:
+            near = suggest(unknown[0], ["kernels", "pool"])
+            raise UsageError(f"variant: unknown key '{unknown[0]}'.{near}")
+        return _variant(variant.get("kernels"), variant.get("pool", "avg"))
+    if variant in VARIANTS:
+        return VARIANTS[variant]
+    # a variant that is not in the list, by the name that `_variant` gives it
+    pool, _, sizes = str(variant).rpartition(":")
+    kernels = re.findall(r"(\d+)x\1", sizes)
+    if not kernels or sizes != "+".join(f"{k}x{k}" for k in kernels):
+        near = suggest(str(variant), VARIANTS) or f" There are: {', '.join(VARIANTS)}."
+        raise UsageError(f"unknown variant '{variant}'.{near}")
+    return _variant([int(k) for k in kernels], pool or "avg")
+
+
+def fix(model: Model, variant: str | Mapping[str, Any] | Variant = "1x1+3x3") -> Model:
+    """Change the stride-2 convolutions of any network in place, and return it; see `apply`."""
+    apply(model, variant)
+    return model
+
+
+def apply(
+    model: nn.Module,
+    variant: str | Mapping[str, Any] | Variant,
+    label: str | None = None,
+    size: tuple[int, int] = (224, 224),
+) -> list[str]:
+    """Change `model` in place; returns the module paths of the changed convolutions.
+
+    Changed is every Conv2d (timm's CondConv2d too) with one of the variant's kernels and stride
+    (2, 2). label: the model's name in errors. size: (H, W) of an input that the model takes, in px;
+    only pools with `levels` run the model.
+
+    Raises, and leaves the model as it was: UsageError where it has been changed before, where
+    nothing would change, or where a convolution could not keep its output size (VALID 3x3);
+    RfbenchError where levels are needed and the model does not run.
+    """
+    variant, label = get(variant), label or type(model).__name__
+    if changed := [name for name, module in model.named_modules() if isinstance(module, Pooled)]:
+        more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+        raise UsageError(f"{label} has been changed already ({changed[0]}{more}). Build a new one.")
+    if not variant.kernels:
+        return []
+    convs = {name: m for name, m in model.named_modules() if _matches(m, variant.kernels)}
+    if not convs:
+        sizes = " or ".join(f"{k}x{k}" for k in variant.kernels)
+        why = f"no stride-2 {sizes} convolution"
+        raise UsageError(f"variant '{variant.name}' replaces no convolution in {label} ({why}).")
+    if unfit := [name for name, conv in convs.items() if not _keeps_size(conv, variant.pool)]:
+        raise UsageError(
+            f"variant '{variant.name}' cannot keep the output size of these convolutions in "
+            f"{label}, mostly for want of padding: {', '.join(unfit)}."
+        )
+    levels = _levels(model, list(convs), label, size) if POOLS[variant.pool].levels else {}
+    for name, conv in convs.items():
+        _swap(conv, variant.pool, levels.get(name, -1))
+    _refuse_fusing(model, list(convs), variant.name)
+    return list(convs)
+
+
+def _is_conditional(module: nn.Module) -> bool:
+    # timm's CondConv2d, a convolution but no Conv2d, known by name so that timm stays unimported
+    return any(cls.__name__ == "CondConv2d" for cls in type(module).__mro__)
+
+
+def _matches(module: Any, kernels: tuple[int, ...]) -> bool:
+    is_conv = isinstance(module, nn.Conv2d) or _is_conditional(module)
+    squares = [(k, k) for k in kernels]
+    return is_conv and tuple(module.stride) == (2, 2) and tuple(module.kernel_size) in squares
+
+
+def meta_copy(module: Model) -> Model:
+    """A copy without memory: every parameter and buffer on the meta device."""
+    tensors = [*module.parameters(), *module.buffers()]
+    memo: dict[int, Any] = {id(t): t.detach().to("meta", copy=True) for t in tensors}
+    memo |= {id(p): nn.Parameter(memo[id(p)], requires_grad=False) for p in module.parameters()}
+    return copy.deepcopy(module, memo).eval()
+
+
+def _keeps_size(conv: nn.Module, pool: str) -> bool:
+    """Whether changing `conv` keeps the size of its output, asked of copies of it, not of rules."""
+    before, after = meta_copy(conv), meta_copy(conv)
+    _swap(after, pool, level=0)
+    sizes = [(1, 1), (2, 2), (3, 5), (4, 7), (7, 4), (8, 8), (9, 9), (14, 15), (33, 32)]
+    shapes = [(shape, size) for size in sizes if (shape := _output_shape(before, *size))]
+    return bool(shapes) and all(_output_shape(after, *size) == shape for shape, size in shapes)
+
+
+def _output_shape(conv: Any, height: int, width: int) -> torch.Size | None:
+    empty = functools.partial(torch.empty, dtype=conv.weight.dtype, device="meta")
+    routing = [empty(1, conv.num_experts)] if _is_conditional(conv) else []
+    try:
+        with torch.no_grad():
+            return conv(empty(1, conv.in_channels, height, width), *routing).shape
+    except (RuntimeError, TypeError, ValueError):  # such as a VALID 3x3 on 2 px
+        return None
+
+
+def _levels(model: nn.Module, names: list[str], label: str, size: tuple[int, int]) -> dict:
+    """The `rf_level` of each convolution that a forward pass reaches, by name.
+
+    By a pass on the meta device: what lies side by side (a block and its shortcut) reads one size.
+    """
+    skeleton = meta_copy(model)
+    areas: dict[str, int] = {}
+    for name in names:
+        skeleton.get_submodule(name).register_forward_pre_hook(
+            lambda _, args, name=name: areas.update({name: args[0][0, 0].numel()})
+        )
+    conv = next(m for m in skeleton.modules() if isinstance(m, nn.Conv2d))
+    try:
+        with torch.no_grad():
+            skeleton(torch.empty(1, conv.in_channels, *size, dtype=conv.weight.dtype).to("meta"))
+        if not areas:
+            raise RuntimeError("it reaches none of them")
+    except Exception as error:
+        why = " ".join(str(error).split())[:200]
+        raise RfbenchError(
+            f"{label} is run on {size[0]}x{size[1]} px to see which convolutions lie side by side, "
+            f"and that failed: {type(error).__name__}: {why}"
+        ) from error
+    finest_first = sorted(set(areas.values()), reverse=True)
+    return {name: finest_first.index(area) for name, area in areas.items()}
+
+
+def _refuse_fusing(model: nn.Module, convs: list[str], variant: str) -> None:
+    """Shadow the methods that would merge a changed convolution (RepVGG, MobileOne, FastViT, ...).
+
+    They build a new convolution from `conv.stride`, and so would drop the sampling unnoticed.
+    """
+    for conv in convs:
+        parts = conv.split(".")
+        for owner in (".".join(parts[:n]) for n in range(len(parts))):
+            module = model.get_submodule(owner)
+            for method in ("fuse", "reparameterize", "switch_to_deploy"):
+                if callable(getattr(type(module), method, None)):
+                    called = f"{owner}.{method}".lstrip(".")
+                    setattr(module, method, functools.partial(_refuse, called, conv, variant))
+
+
+def _refuse(method: str, conv: str, variant: str, *_args: Any, **_kwargs: Any) -> NoReturn:
+    raise RfbenchError(
+        f"{method}() would drop the sampling that variant '{variant}' put into {conv}. "
+        f"Re-parametrise the unchanged model, or use the changed one as it is."
+    )
