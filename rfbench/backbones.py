@@ -221,6 +221,14 @@ def _is_kernel(buffer: Tensor) -> bool:
     return max(window) > 1 and (outputs > 1 or inputs == 1)  # (1, C, H, W) is a picture or a table
 
 
+def held_variant(path: str) -> str | None:
+    """The variant that a checkpoint of rfbench says it is of; None for any other weights."""
+    content = _read(path, "meta")
+    if isinstance(content, dict) and str(content.get("format")).startswith(FORMAT.rstrip("1")):
+        return str(content.get("variant"))
+    return None
+
+
 def _load(module: nn.Module, path: str, model: str, variant: str, device: str) -> None:
     state = _state_dict(_read(path, device), path, model, variant)
     try:

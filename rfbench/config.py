@@ -35,9 +35,11 @@ class VariantConfig(Section):
 class RfConfig(Section):
     """What `rfbench visualize-rf` draws."""
 
-    model: str = Field(description="torchvision or timm name, or FILE.py:function.")
-    variants: list[str | VariantConfig] = Field(
-        ["baseline", "1x1", "3x3", "1x1+3x3"], description="Variants to draw, one panel each."
+    model: str | list[str] = Field(
+        description="torchvision or timm name, or FILE.py:function; a list draws several."
+    )
+    variants: list[str | VariantConfig] | None = Field(
+        None, description="Variants, one panel each; null: those of the paper that change the net."
     )
     from_: str | None = Field(
         None, alias="from", description="Layer behind which the map starts; null: the input."
@@ -47,7 +49,9 @@ class RfConfig(Section):
         None, description="Unit of the last layer, as [y, x]; null: the middle one."
     )
     size: PositiveInt | tuple[PositiveInt, PositiveInt] | None = Field(
-        None, description="Input in px, N or [height, width]; null: so large that nothing is cut."
+        None,
+        description="Input in px, N or [height, width], for the figures beside those of an input "
+        "that cuts nothing off; null: the network's own.",
     )
     scale: Literal["linear", "sqrt"] = Field("sqrt", description="Brightness of the main panel.")
     channels: Literal["single", "real"] = Field(
@@ -62,6 +66,7 @@ class RfConfig(Section):
     engine: Literal["graph", "autograd"] = Field(
         "graph", description="The spatial graph, or the paper's procedure as a second opinion."
     )
+    by_layer: bool = Field(False, description="Draw the shift layer by layer instead of maps.")
     exact: bool = Field(False, description="Count in integers of any size instead of floats.")
     weights: str | None = Field(None, description="Checkpoint to load; null: none.")
     title: str | None = Field(None, description="Title of the figure; null: made from the model.")

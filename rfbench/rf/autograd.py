@@ -68,7 +68,8 @@ def path_counts(
     mode = NPrime(model, channels == "single", pool == "count", gates == "ignore")
     run = _Run(model, mode, to, source)
     with torch.inference_mode(False), torch.enable_grad():
-        leaf = torch.zeros(1, in_channels, *size, dtype=torch.float64, requires_grad=True)
+        leaf = torch.zeros(1, in_channels, *size, dtype=torch.float64, device="cpu")
+        leaf.requires_grad_()
         target = run(getattr(model, method), leaf)
         origin = leaf if source is None else run.layer(source)
         seed = _seed(target, to, unit, channels)
@@ -97,9 +98,8 @@ def _prepare(module: nn.Module) -> nn.Module:
     try:
         model = copy.deepcopy(module).eval().requires_grad_(False)
     except RuntimeError as error:  # weight_norm of old keeps a computed tensor, which has no copy
-        raise RfbenchError(
-            f"autograd engine: cannot copy {type(module).__name__}: {error}"
-        ) from error
+        what = type(module).__name__
+        raise RfbenchError(f"autograd engine: cannot copy {what}: {error}") from error
     for part in model.modules():
         for name, parameter in part._parameters.items():
             if parameter is not None and parameter.is_meta:
@@ -138,9 +138,8 @@ class _Run:
         self.mode.tags[leaf] = Tag()
         try:
             with self.mode:
-                out = function(
-                    leaf.clone()
-                )  # a clone: in-place functions may not write into a leaf
+                # a clone, since in-place functions may not write into a leaf
+                out = function(leaf.clone())
                 if not self.to:
                     return self._map("the output", out)
         except _Reached:
@@ -160,8 +159,9 @@ class _Run:
     def layer(self, name: str) -> Tensor:
         """The captured output of layer `name`; UsageError where the run did not come by it."""
         if name not in self.captured:
+            way = "in the forward pass" if name == self.to else f"on the way to '{self.to}'"
             calls = f"it was called {self.calls[name.split('#')[0]]} times"
-            raise UsageError(f"layer '{name}' is not reached on the way to '{self.to}': {calls}.")
+            raise UsageError(f"layer '{name}' is not reached {way}: {calls}.")
         return self.captured[name]
 
     def _leave(self, name: str, out: Any) -> Any:

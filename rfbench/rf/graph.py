@@ -98,20 +98,36 @@ class SpatialGraph:
     output: Value | Opaque | None = None
     target: str = ""
 
-    def resized(self, size: Size) -> "SpatialGraph":
-        """The same graph on an input of another size (H, W); only where it is `scalable`."""
+    def is_rigid(self, value: Value) -> bool:
+        """Whether any step towards a tensor belongs to this input size only."""
+        return any(self.nodes[i].rigid for i in self.ancestors(set(self.share(value))))
+
+    def resized(self, size: Size, value: Value) -> "SpatialGraph":
+        """The part of the graph behind a tensor that is not rigid, on another input size (H, W).
+
+        Raises UsageError where nothing is left of the map.
+        """
+        behind = self.ancestors(set(self.share(value)))
         nodes: list[Node] = []
-        for node in self.nodes:
+        for i, node in enumerate(self.nodes):
+            if i not in behind:
+                nodes.append(replace(node, sources=()))
+                continue
             new = size
             if node.sources:
-                y, x = (self._fit(a, nodes, i) for i, a in enumerate(node.axes))
+                y, x = (self._fit(a, nodes, k) for k, a in enumerate(node.axes))
                 old = nodes[node.sources[0]].size
                 new = (y.out_size(old[0]), x.out_size(old[1]))
                 node = replace(node, y=y, x=x)
             if min(new) < 1:
                 raise too_small(size, node.layer)
             nodes.append(replace(node, size=new))
-        return replace(self, size=size, nodes=nodes)
+        layers = {
+            name: v
+            for name, v in self.layers.items()
+            if isinstance(v, Value) and behind.issuperset(self.share(v))
+        }
+        return replace(self, size=size, nodes=nodes, layers=layers)
 
     @staticmethod
     def _fit(axis: Axis, nodes: list[Node], i: int) -> Axis:

@@ -72,9 +72,8 @@ class NPrime(TorchFunctionMode):
         maps = [tensor for tensor in given if tensor.requires_grad]
         getter = getattr(func, "__name__", "") == "__get__" and name not in SHAPES | IDENTITY
         if maps and name not in QUERIES and not getter:
-            return self._on_maps(
-                Call(func, name, args, kwargs, _in_place(func, args, kwargs), given, maps)
-            )
+            in_place = _in_place(func, args, kwargs)
+            return self._on_maps(Call(func, name, args, kwargs, in_place, given, maps))
         out = func(*args, **kwargs)
         if given and all(tensor in self.fixed for tensor in given):
             for tensor in tensors(out):
@@ -84,9 +83,8 @@ class NPrime(TorchFunctionMode):
     def _on_maps(self, call: Call) -> Any:
         """Choose the maps whose paths go on, run the twin, tag what comes out."""
         if not torch.is_grad_enabled() or any(tensor not in self.tags for tensor in call.maps):
-            raise Refused(
-                call.name, "acts on the work of no_grad, an autograd.Function or TorchScript"
-            )
+            what = "acts on the work of no_grad, an autograd.Function or TorchScript"
+            raise Refused(f"torch.{call.name}", what)
         full = [tensor for tensor in call.maps if not self.tags[tensor].context]
         call.kept = call.maps
         if self.ignore and full:  # a context that joins a map is dropped
@@ -100,7 +98,7 @@ class NPrime(TorchFunctionMode):
             results += [one for one in written if one is not None and one not in self.tags]
         for tensor in results:
             if tensor.requires_grad and tensor.dtype is not torch.float64:
-                raise Refused(call.name, f"leaves float64 for {tensor.dtype}")
+                raise Refused(f"torch.{call.name}", f"leaves float64 for {tensor.dtype}")
             self.tags[tensor] = Tag(call.last, call.context)
         return iter(out) if call.name == "iter" else out
 
@@ -118,15 +116,11 @@ class NPrime(TorchFunctionMode):
             return reshaped(call)
         if name in Windows.NAMES and (name != "conv1d" or call.context):
             return self.windows(call)
-        if (
-            call.context and self.ignore
-        ):  # its paths end where it meets a map, whatever happens before
+        if call.context and self.ignore:  # cut off where it meets a map, whatever happens before
             return tree_map_only(Tensor, Tensor.detach, call.func(*call.args, **call.kwargs))
         if name in NONLOCAL:
-            raise Refused(name, "is not local: positions see each other")
-        raise Refused(
-            name, "has no path-counting twin in rf/twins.py, and this engine does not guess"
-        )
+            raise Refused(f"torch.{name}", "is not local: positions see each other")
+        raise Refused(f"torch.{name}", "has no twin in rf/twins.py, and this engine does not guess")
 
 
 def _name(func: Callable[..., Any]) -> str:

@@ -35,7 +35,7 @@ SUMS = _names(
     "add iadd radd sub subtract isub rsub mul multiply imul rmul div divide true_divide truediv "
     "itruediv rtruediv rdiv addcmul addcdiv maximum minimum lerp"
 )
-REDUCTIONS = _names("mean sum amax amin max min norm vector_norm linalg_vector_norm")
+REDUCTIONS = _names("mean sum amax amin max min var std norm vector_norm linalg_vector_norm")
 AXES = _names("permute transpose swapaxes swapdims movedim moveaxis t T mT H adjoint")
 SPREADS = _names("expand expand_as broadcast_to repeat tile interpolate upsample")
 SHAPES = _names(
@@ -118,7 +118,10 @@ def reduced(call: Call, single: bool, count: bool) -> Any:
     """
 
     def parse(x: Tensor, *rest: Any, **kwargs: Any) -> tuple[Tensor, Any, bool]:
-        rest = rest[1:] if "norm" in call.name else rest  # norm(p, dim, keepdim)
+        if "norm" in call.name:
+            rest = rest[1:]  # norm(p, dim, keepdim)
+        elif call.name in ("var", "std"):
+            rest = rest[:1] + rest[2:]  # var(dim, unbiased, keepdim)
         dim = kwargs.get("dim", kwargs.get("axis", rest[0] if rest else None))
         return x, dim, bool(kwargs.get("keepdim", rest[1] if len(rest) > 1 else False))
 
@@ -155,7 +158,7 @@ class Windows:
     def __call__(self, call: Call) -> Tensor:
         """The twin of `call`; Refused where the kernel depends on the map or windows differ."""
         if len(call.kept) > 1 or call.kept[0] is not call.given[0]:
-            raise Refused(call.name, "has a kernel that is computed from the map")
+            raise Refused(f"torch.{call.name}", "has a kernel that is computed from the map")
         out: Tensor = getattr(self, call.name)(*call.args, **call.kwargs)
         call.context |= call.name.startswith("adaptive") and out.shape[-2:] == (1, 1)
         return out
@@ -164,7 +167,7 @@ class Windows:
         """All-ones; a fixed kernel is scaled to a smallest weight of 1, or kept as it is."""
         scale = 1 / fan_in if self.single else 1.0
         if weight not in self.fixed:
-            return torch.full(weight.shape, scale, dtype=torch.float64)
+            return torch.full(weight.shape, scale, dtype=torch.float64, device="cpu")
         if not bool((weight >= 0).all()):  # NaN where the module came on the meta device
             raise Refused(
                 "the fixed kernel (a buffer)", "has negative weights or was on the meta device"
@@ -174,8 +177,12 @@ class Windows:
     def conv1d(
         self, input: Tensor, weight: Tensor, bias: Any = None, *args: Any, **kwargs: Any
     ) -> Tensor:
-        # Only along the channels of a context (ECA): channels mixed, as in any convolution.
-        return F.conv1d(input, self.kernel(weight, weight[0].numel()), None, *args, **kwargs)
+        # Only along the channels of a context (ECA): channels mixed, as in any convolution, with
+        # fewer of them at the ends.
+        ones = torch.ones_like(weight, dtype=torch.float64)
+        out = F.conv1d(input, ones, None, *args, **kwargs)
+        mixed = F.conv1d(torch.ones_like(input), ones, None, *args, **kwargs)
+        return out / mixed if self.single else out
 
     def conv2d(
         self, input: Tensor, weight: Tensor, bias: Any = None, *args: Any, **kwargs: Any
@@ -229,7 +236,7 @@ class Windows:
         if pair(dilation) == (1, 1):  # an average without its divisor is the all-ones convolution
             return F.avg_pool2d(input, kernel_size, stride, padding, ceil_mode, True, 1)
         if ceil_mode:
-            raise Refused("max_pool2d", "is dilated and in ceil_mode at once")
+            raise Refused("torch.max_pool2d", "is dilated and in ceil_mode at once")
         ones = input.new_ones(input.shape[1], 1, *pair(kernel_size))
         step = stride or kernel_size
         return F.conv2d(input, ones, None, step, padding, dilation, input.shape[1])
@@ -250,7 +257,7 @@ class Windows:
         )
         if height % rows or width % columns:
             sizes = f"{height} x {width} to {rows} x {columns}"
-            raise Refused("adaptive pooling", f"from {sizes} has windows of unequal sizes")
+            raise Refused("torch.adaptive_pool2d", f"from {sizes} has windows of unequal sizes")
         window = (height // rows, width // columns)
         return F.avg_pool2d(x, window, window, divisor_override=divisor)
 

@@ -1,0 +1,248 @@
+"""The whole of `rfbench visualize-rf`: networks and variants in, maps, figures of merit, files out."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from tqdm import tqdm
+
+from rfbench import backbones, results, variants
+from rfbench.config import RfConfig
+from rfbench.errors import UsageError
+from rfbench.rf import autograd
+from rfbench.rf.graph import Size, SpatialGraph
+from rfbench.rf.interpret import spatial_graph
+from rfbench.rf.metrics import Geometry, geometry, measure, shift
+from rfbench.rf.network import Network
+from rfbench.rf.paths import Convention, PathMap, path_counts, target_map
+from rfbench.rf.theory import theory
+
+MOST_LAYERS = 40  # in the figure of the shift by layer
+
+
+@dataclass
+class Subject:
+    """One panel: a network in one variant."""
+
+    title: str
+    backbone: backbones.Backbone
+    network: Network
+    size: Size  # the user's own
+
+
+@dataclass
+class Drawn:
+    """What was measured of a subject: on an uncut input (or the unit asked for), and at its size."""
+
+    subject: Subject
+    found: PathMap
+    metrics: dict[str, Any]
+    own: tuple[PathMap, dict[str, Any]] | None
+
+
+def subjects(config: RfConfig, note: Callable[[str], object]) -> Iterator[Subject]:
+    """Build every model in every variant, one at a time.
+
+    Without explicit variants: the paper's that change the network, each distinct change once; `note`
+    hears of those left out.
+    """
+    models = [config.model] if isinstance(config.model, str) else config.model
+    wanted = _wanted(config)
+    for model in models:
+        seen: list[list[str]] = []
+        for variant in wanted or [variants.get(name) for name in variants.PAPER]:
+            try:
+                backbone = backbones.build(model, variant, config.weights, meta=True)
+            except UsageError as error:
+                if wanted or not variant.kernels:
+                    raise
+                note(f"left out: {error}")
+                continue
+            if not wanted and backbone.replaced in seen:
+                note(f"left out: variant '{variant.name}' changes what another one does")
+                continue
+            seen.append(backbone.replaced)
+            title = variant.name if len(models) == 1 else f"{short(model)}\n{variant.name}"
+            yield Subject(title, backbone, Network(backbone.module), _size(config, backbone))
+
+
+def _wanted(config: RfConfig) -> list[variants.Variant]:
+    """The variants asked for, or the one that the weights are of; empty: no wish."""
+    if config.variants is not None:
+        given = [v if isinstance(v, str) else v.model_dump() for v in config.variants]
+        return [variants.get(v) for v in given]
+    held = backbones.held_variant(config.weights) if config.weights else None
+    return [variants.get(held)] if held else []
+
+
+def short(model: str) -> str:
+    """A name for titles: the function of one's own file, the network of a library."""
+    return model.rpartition(":")[2]
+
+
+def _size(config: RfConfig, backbone: backbones.Backbone) -> Size:
+    if config.size is None:
+        return backbone.input_size
+    return (config.size, config.size) if isinstance(config.size, int) else config.size
+
+
+def draw(config: RfConfig, subject: Subject) -> Drawn:
+    """Count and measure one subject.
+
+    With a unit given, the map is of that unit at the size given; otherwise of the central unit on
+    an input that cuts nothing off, with the figures at the size given beside it.
+    """
+    network, to, source = subject.network, config.to, config.from_
+    graph = network.graph(subject.size, to)
+    own = _measured(config, subject, graph, geometry(graph, to, source))
+    if config.unit is not None:
+        return Drawn(subject, *own, None)
+    whole, place = network.uncut(subject.size, to, source)
+    if whole.size == subject.size:
+        return Drawn(subject, *own, None)
+    return Drawn(subject, *_measured(config, subject, whole, place), own)
+
+
+def _measured(
+    config: RfConfig, subject: Subject, graph: SpatialGraph, place: Geometry
+) -> tuple[PathMap, dict[str, Any]]:
+    convention = Convention(config.channels, config.pool, config.gates)
+    found = path_counts(graph, config.to, config.from_, config.unit, convention, config.exact)
+    if config.engine == "autograd":
+        found = _second_opinion(config, subject, graph, found)
+    return found, {**measure(found, place), "input_size": graph.size}
+
+
+def _second_opinion(
+    config: RfConfig, subject: Subject, graph: SpatialGraph, found: PathMap
+) -> PathMap:
+    """The same map by the paper's own procedure."""
+    counts = autograd.path_counts(
+        subject.backbone.module,
+        graph.size,
+        to=config.to or graph.target,
+        source=config.from_,
+        unit=found.unit,
+        channels=config.channels,
+        pool=config.pool,
+        gates=config.gates,
+    )
+    return PathMap(counts, 0, found.unit, found.units, found.convention, found.bypass)
+
+
+def shift_by_layer(config: RfConfig, subject: Subject) -> list[tuple[str, float]]:
+    """The paper's Figure 3: the shift along y in input px after every layer, none of them cut."""
+    graph, _ = subject.network.uncut(subject.size, config.to, config.from_)
+    end = target_map(graph, config.to)
+    behind = graph.ancestors(set(graph.share(end)))
+    names = [n for n in graph.maps() if behind.issuperset(graph.share(graph.layer(n)))]
+    depth = max(d for d in range(9) if sum(n.count(".") < d for n in names) <= MOST_LAYERS)
+    convention = Convention(config.channels, config.pool, config.gates)
+    rows = []
+    for name in (n for n in names if n.count(".") < depth):
+        found = path_counts(graph, name, config.from_, None, convention)
+        if found.counts.any():
+            rows.append((name, shift(found, geometry(graph, name, config.from_))[0]))
+    return rows
+
+
+def list_layers(subject: Subject) -> list[tuple[str, Size, Any]]:
+    """Layers that --from and --to take: name, map size and effective stride at the own size."""
+    graph = spatial_graph(subject.backbone.module, subject.size)
+    fields = theory(graph)
+    rows = []
+    for name, size in graph.maps().items():
+        y, x = fields.of(graph, graph.layer(name))
+        rows.append((name, size, (y.stride, x.stride) if y and x else None))
+    return rows
+
+
+def caption(config: RfConfig, drawn: list[Drawn]) -> str:
+    """What a reader must know of the maps: from where to where, unit, sizes, conventions."""
+    first = drawn[0]
+    y, x = first.found.unit
+    h, w = first.metrics["input_size"]
+    start = config.from_ or "input"
+    to = config.to or first.subject.network.graph(first.subject.size).target or "output"
+    return (
+        f"From {start} to unit ({y}, {x}) of {to}; input {h}x{w} px. "
+        f"Path counts, {first.found.convention}, norms=identity; engine={config.engine}."
+    )
+
+
+def save(config: RfConfig, drawn: list[Drawn], folder: Path) -> dict[str, Any]:
+    """Write figure (PNG, PDF), raw maps (.npz), config.yaml and the record. Returns the record."""
+    from rfbench.rf import render
+
+    title = config.title or ", ".join(dict.fromkeys(short(d.subject.backbone.name) for d in drawn))
+    panels = [render.Panel(d.subject.title, d.found, d.metrics, d.own) for d in drawn]
+    results.open_folder(folder)
+    figure = render.maps_figure(panels, title, caption(config, drawn), config.scale)
+    files = render.save(figure, folder / "maps")
+    arrays = {}
+    for d in drawn:
+        key = f"{d.subject.backbone.name} {d.subject.backbone.variant}"
+        exact = d.found.counts.dtype == object
+        arrays[key] = d.found.counts.astype(str) if exact else d.found.counts
+    with results.aside(folder / "maps.npz") as temporary:
+        np.savez_compressed(temporary, **arrays)
+    panels_record = [
+        {
+            "model": d.subject.backbone.name,
+            "variant": d.subject.backbone.variant,
+            "replaced": d.subject.backbone.replaced,
+            "exponent": d.found.exponent,
+            "metrics": d.metrics,
+            "at_own_size": d.own[1] if d.own else None,
+        }
+        for d in drawn
+    ]
+    return finish(config, folder, {"panels": panels_record, "files": [p.name for p in files]})
+
+
+def save_by_layer(
+    config: RfConfig, rows: dict[str, list[tuple[str, float]]], folder: Path
+) -> dict[str, Any]:
+    """Write the figure of the shift by layer, config.yaml and the record. Returns the record."""
+    from rfbench.rf import render
+
+    names = [config.model] if isinstance(config.model, str) else config.model
+    title = config.title or ", ".join(short(n) for n in names)
+    convention = Convention(config.channels, config.pool, config.gates)
+    note = f"Centre of mass minus the place in a centred grid, in px; {convention}."
+    results.open_folder(folder)
+    files = render.save(render.layers_figure(rows, title, note), folder / "shift_by_layer")
+    return finish(config, folder, {"shift_by_layer": rows, "files": [p.name for p in files]})
+
+
+def finish(config: RfConfig, folder: Path, content: dict[str, Any]) -> dict[str, Any]:
+    """Write config.yaml, and the record as the last file."""
+    resolved = config.model_dump(by_alias=True, mode="json")
+    results.write_text(folder / "config.yaml", yaml.safe_dump(resolved, sort_keys=False))
+    return results.write_record(folder, "rf", {"config": resolved, **content})
+
+
+def choose_folder(config: RfConfig, output: Path | None, overwrite: bool) -> Path:
+    """The folder for the results, checked; by default named after the models."""
+    names = [config.model] if isinstance(config.model, str) else config.model
+    folder = output or results.default_folder("rf", *(Path(n).name for n in names))
+    results.check_folder(folder, overwrite)
+    return folder
+
+
+def run(config: RfConfig, chosen: list[Subject], folder: Path) -> dict[str, Any]:
+    """Measure and draw all subjects; returns the record."""
+    bar = tqdm(chosen, desc="receptive fields", unit="panel", disable=None)
+    if config.by_layer:
+        rows = {s.title.replace("\n", " "): shift_by_layer(config, s) for s in bar}
+        return save_by_layer(config, rows, folder)
+    return save(config, [draw(config, s) for s in bar], folder)
+
+
+def check(config: RfConfig) -> None:
+    """Refuse what only shows when options meet."""
+    if config.exact and config.engine == "autograd":
+        raise UsageError("--exact counts on the graph; leave out --engine autograd")
