@@ -263,14 +263,49 @@ class Builder:
         axes: list[Axis] = [SAME, SAME]
         dims = list(value.dims)
         for dim, window in windows.items():
-            axis, n = self.whole_axis(value, dim, len(value.dims) - dim)
-            if axis is None:
+            if self._is_block(value, dim) and isinstance(window, Window):
+                axis, axes_made, dims = self._in_blocks(value, dim, window, dims)
+                axes[axis] = axes_made
+                continue
+            axis_or_none, n = self.whole_axis(value, dim, len(value.dims) - dim)
+            if axis_or_none is None:
                 if window.out_size(1) != 1:
                     raise Scrambled("a window grows a dimension that is no axis of the map")
                 continue
-            axes[axis] = window
-            dims[dim] = tidy([Factor("hw"[axis], window.out_size(n))])
+            axes[axis_or_none] = window
+            dims[dim] = tidy([Factor("hw"[axis_or_none], window.out_size(n))])
         return (axes[0], axes[1]), tuple(dims)
+
+    def _is_block(self, value: Value, dim: int) -> bool:
+        """Whether a dimension holds one factor of an axis whose others stand elsewhere."""
+        factors = value.dims[dim]
+        return len(factors) == 1 and len(value.factors(factors[0].axis)) > 1
+
+    def _in_blocks(
+        self, value: Value, dim: int, window: Window, dims: list[Dim]
+    ) -> tuple[int, Axis, list[Dim]]:
+        """A window that moves inside of blocks (windows of attention) and is padded at their edges."""
+        (f,) = value.dims[dim]
+        inner = window.matrix(f.size)
+        new = f._replace(size=len(inner))
+        blocks = sorted(value.factors(f.axis), key=lambda g: -g.step)
+        at, inside = np.zeros((1, 1), int), np.ones((1, 1), bool)
+        for g in blocks:
+            part = np.arange(g.size)[:, None] if g is not f else inner
+            at = (at[:, None, :] + part * g.step).reshape(-1, max(at.shape[1], part.shape[1]))
+            inside = (inside[:, None, :] & (part >= 0)).reshape(at.shape)
+        steps, count = {}, 1
+        for g in reversed(blocks):
+            steps[g] = count
+            count *= len(inner) if g is f else g.size
+        self.rigid = True
+        moved = [
+            tuple(g._replace(step=steps[g]) if g in steps else g for g in d) for d in dims
+        ]
+        moved[dim] = tidy([new._replace(step=steps[f])])
+        axis = "hw".index(f.axis)
+        n = self.graph.map_size(value)[axis]
+        return axis, from_matrix(np.where(inside, at, -1), n), moved
 
     def whole_axis(self, value: Value, dim: int, from_end: int) -> tuple[int | None, int]:
         """Which axis (0 for y, 1 for x) a dimension holds whole, and its size.

@@ -13,7 +13,7 @@ from rfbench.rf import ops
 from rfbench.rf.axis import Axis, Window
 from rfbench.rf.build import Builder
 from rfbench.rf.graph import Opaque, Reach, SpatialGraph, Witness, is_map
-from rfbench.rf.layout import Factor, Scrambled, Value, shape, tidy, view
+from rfbench.rf.layout import CONSTANT, Factor, Scrambled, Value, shape, tidy, view
 from rfbench.rf.record import Op, Recording, Ref, record
 
 
@@ -64,6 +64,8 @@ class Interpreter:
             if worst.promise and len(inputs) > 1 and "bmm" in op.name:
                 return Opaque(Witness(self.attention(op) or worst.promise, op.name, op.layer))
             return worst
+        if op.layer in self.recording.recurrent:
+            return Opaque(Witness(Reach.GLOBAL, "recurrence", op.layer))
         try:
             return self.apply(op)
         except Scrambled as error:
@@ -88,7 +90,7 @@ class Interpreter:
         Class tokens joined to the map, or the shifts of relative positions: global where one row
         holds all positions, windowed where windows were cut into the batch.
         """
-        if not any(word in op.name for word in ("cat", "pad", "slice", "view", "index")):
+        if not any(word in op.name for word in ("cat", "pad", "slice", "view", "index", "pool")):
             return None
         cut = any(f.axis in "hw" for v in inputs if isinstance(v, Value) for f in v.dims[0])
         return Reach.WINDOWED if cut else Reach.GLOBAL
@@ -188,11 +190,11 @@ def _convolution(run: Interpreter, op: Op) -> Value:
         windows = ops.spread(b, x, k, stride, padding, dilation, size[2:])
     elif transposed:
         raise Scrambled("a transposed convolution of one or three dimensions")
-    windows, x = _only_maps(x, windows)
+    rows, x, windows = _over_channels(x, windows)
     axes, dims = b.along(x, windows)
-    channel = first - 1
-    rows = np.moveaxis(x.labels, channel, -1)
-    rows = rows.reshape(*rows.shape[:-1], groups, -1)
+    channel, rank = first - 1, len(x.dims)
+    rows = np.moveaxis(rows, channel, rank - 1)  # behind it only taps over channels
+    rows = rows.reshape(*rows.shape[: rank - 1], groups, -1)
     labels = b.mixed(rows, lambda r: b.node("conv", r, axes, learned=True))
     labels = np.moveaxis(np.repeat(labels, size[channel] // groups, axis=-1), -1, channel)
     dims = (*dims[:channel], tidy([Factor("c", size[channel])]), *dims[channel + 1 :])
@@ -209,18 +211,28 @@ def _unfolded(b: Builder, x: Value) -> Value:
     return x
 
 
-def _only_maps(x: Value, windows: dict[int, Axis]) -> tuple[dict[int, Axis], Value]:
-    """Leave out windows over channels of one history (ECA's convolution across channels)."""
-    kept = {}
+def _over_channels(
+    x: Value, windows: dict[int, Axis]
+) -> tuple[np.ndarray, Value, dict[int, Axis]]:
+    """Windows over channels instead of positions (pixels of a patch, ECA across channels).
+
+    Returns the labels with a last axis of taps for each, the tensor as such a window leaves it, and
+    the windows over positions.
+    """
+    rows, kept = x.labels, {}
     for dim, window in windows.items():
-        if x.dims[dim] and all(f.axis in "cb" for f in x.dims[dim]):
-            if (x.labels != x.labels.take([0], axis=dim)).any():
-                raise Scrambled("a convolution runs across channels of different history")
-            n = window.out_size(shape(x)[dim])
-            x = ops.take(x, dim, np.zeros(n, int)) if n != shape(x)[dim] else x
-        else:
+        if not x.dims[dim] or any(f.axis in "hw" for f in x.dims[dim]):
             kept[dim] = window
-    return kept, x
+            continue
+        at = window.matrix(shape(x)[dim])
+        if (rows == rows.take([0], axis=dim)).all():
+            rows = rows.take(np.zeros(len(at), int), axis=dim)
+        else:
+            edge = np.full_like(rows.take([0], axis=dim), CONSTANT)  # -1 in `at`: the last
+            rows = np.concatenate([rows, edge], axis=dim).take(at, axis=dim)
+            rows = np.moveaxis(rows, dim + 1, -1)
+        x = Value((*x.dims[:dim], tidy([Factor("c", len(at))]), *x.dims[dim + 1 :]), x.labels)
+    return rows, x, kept
 
 
 def _gated(b: Builder, out: Value, gate: Value) -> Value:
@@ -251,9 +263,15 @@ def _addmm(run: Interpreter, op: Op) -> Value:
     return ops.matmul(run.builder, x, y, (run.form(op.args[1]), run.form(op.args[2])))
 
 
-def _matmul(run: Interpreter, op: Op) -> Value:
+def _matmul(run: Interpreter, op: Op) -> Value | Opaque:
     x, y = (run.value(r) for r in op.args[:2])
-    return ops.matmul(run.builder, x, y, (run.form(op.args[0]), run.form(op.args[1])))
+    try:
+        return ops.matmul(run.builder, x, y, (run.form(op.args[0]), run.form(op.args[1])))
+    except Scrambled:
+        if x is None or y is None:
+            raise
+        # queries of one map meet keys of another (global queries of GCViT)
+        return Opaque(Witness(Reach.GLOBAL, op.name, op.layer))
 
 
 def _cat(run: Interpreter, op: Op) -> Value:

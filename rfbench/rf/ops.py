@@ -198,12 +198,24 @@ def total(b: Builder, x: Value, dims: list[int] | None, keep: bool, divide: str 
     return out if keep else _squeeze(b, out, over)
 
 
+def span(b: Builder, x: Value, dim: int) -> Reach:
+    """What mixing all positions of a dimension is: windowed while they stand close together."""
+    size = b.graph.map_size(x)
+    wide = any(
+        2 * (f.size - 1) * f.step >= size["hw".index(f.axis)]
+        for f in x.dims[dim]
+        if f.axis in "hw"
+    )
+    return Reach.GLOBAL if wide else Reach.WINDOWED
+
+
 def softmax(b: Builder, x: Value, dim: int) -> Value:
     """Every entry depends on all others of the dimension."""
     dim = _dim(dim, x)
-    if all(f.axis != "c" for f in x.dims[dim]) and not {f.axis for f in x.dims[dim]} & {"h", "w"}:
+    if not {f.axis for f in x.dims[dim]} & {"c", "h", "w"}:
         return b.same(x)
-    return copies(b.combine([x, b.contract(x, [dim], "pool")], "product"), shape(x))
+    both = [x, b.contract(x, [dim], "pool")]
+    return copies(b.combine(both, "product", partial=span(b, x, dim)), shape(x))
 
 
 def matmul(b: Builder, x: Value | None, y: Value | None, forms: tuple[Shape, Shape]) -> Value:
@@ -216,13 +228,12 @@ def matmul(b: Builder, x: Value | None, y: Value | None, forms: tuple[Shape, Sha
         first = len(y.dims) - 2
         return widen(b.contract(y, [first]), first, forms[0][-2])
     last = len(x.dims) - 1
-    span = max((f.size * f.step for f in y.dims[last - 1] if f.axis in "hw"), default=0)
+    partial = span(b, y, last - 1)
     x, y = b.contract(x, [last], "pool"), b.contract(y, [last - 1], "pool")
     rows = {f.axis for f in x.dims[last - 1]} & {"h", "w"}
     if rows & {f.axis for f in y.dims[last]}:  # every query meets every key
-        span = max(f.size * f.step for f in y.dims[last] if f.axis in "hw")
+        partial = span(b, y, last)
         y = widen(b.contract(y, [last], "pool"), last, forms[1][-1])
-    partial = Reach.GLOBAL if 2 * span > max(b.graph.size) else Reach.WINDOWED
     return copies(
         b.combine([x, y], "product", Reach.GLOBAL, partial), (*forms[0][:-1], forms[1][-1])
     )

@@ -48,7 +48,8 @@ class Recording:
 
     shapes: the shape of every tensor by number. layers: module path -> number of its output, in
     order of execution; '#2' marks a second call of the same module. fixed: the values of registered
-    buffers (fixed kernels such as BlurPool's) by number. size: (H, W) of the input.
+    buffers (fixed kernels such as BlurPool's) by number. recurrent: names of LSTM, GRU and RNN layers.
+    size: (H, W) of the input.
     """
 
     size: tuple[int, int]
@@ -58,6 +59,7 @@ class Recording:
     shapes: dict[int, tuple[int, ...]] = field(default_factory=dict)
     layers: dict[str, int] = field(default_factory=dict)
     fixed: dict[int, Tensor] = field(default_factory=dict)
+    recurrent: set[str] = field(default_factory=set)
 
 
 class _Recorder(TorchDispatchMode):
@@ -138,6 +140,7 @@ def record(module: nn.Module, size: tuple[int, int], channels: int | None = None
     recording = Recording(size)
     recorder = _Recorder(recording)
     _watch(copied, recorder)
+    recording.recurrent = {n for n, m in copied.named_modules() if isinstance(m, nn.RNNBase)}
     shape = (1, channels or input_channels(module), *size)
     run = trunk(copied)
 

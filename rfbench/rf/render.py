@@ -1,11 +1,12 @@
-"""Pictures of receptive fields for papers: maps side by side, and where the shift arises.
+"""Pictures of receptive fields, fit for print: maps side by side, and where the shift arises.
 
 Matplotlib's objects only, never pyplot: no state is shared, and the same data give the same bytes.
-Lengths are inches unless a name says otherwise; the text width of a two-column paper is 7.
+Lengths are inches unless a name says otherwise; the text of a two-column paper is 7 wide.
 """
 
+import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -30,17 +31,19 @@ from rfbench.rf.paths import PathMap
 
 Scale = Literal["sqrt", "linear"]
 
-DPI = 200  # of the PNG; panels are whole numbers of its dots, so that no pixel is wider than another
-SIDES = {1: 2.1, 2: 2.1, 3: 1.8, 4: 1.4}  # of a panel, by columns; all have many divisors in dots
-LEFT, RIGHT, GAP, EDGE = 0.42, 0.56, 0.1, 0.08
-TEXT, SMALL = 6.5, 6.0  # points
-SHARE = 1e-3  # of the largest count: what is less is not worth a place in the picture
-CELLS = 20  # up to so many pixels a side, counts are printed in their cells
-# Okabe & Ito's colours, told apart by all common kinds of colour blindness
-BLACK, ORANGE, BLUE = "#000000", "#E69F00", "#56B4E9"
-COLOURS = [BLACK, "#D55E00", "#0072B2", "#009E73", "#CC79A7", ORANGE, BLUE, "#999999"]
-MARKS = ["o", "s", "^", "D", "v", "P", "X", "*"]
-HALO = [withStroke(linewidth=2.2, foreground=BLACK)]
+DPI = 200  # of the PNG; panels and pixels are whole numbers of its dots wherever possible
+SIDES = {1: 2.1, 2: 2.1, 3: 1.8, 4: 1.4}  # of a panel, by columns: all have many divisors in dots
+LEFT, RIGHT, GAP = 0.44, 0.56, 0.1
+LARGE, TEXT, SMALL = 8.5, 6.5, 6.0  # points
+SHARE = 1e-3  # of the largest count: what has less is not worth its place in the picture
+CELLS = 20  # up to so many pixels a side, the counts are printed in their cells
+MAPS, GREYS, EMPTY = "magma", "gray", "#d5dde8"
+# Okabe and Ito's colours, which all common kinds of colour blindness tell apart
+COLOURS = "#000000 #D55E00 #0072B2 #009E73 #CC79A7 #E69F00 #56B4E9 #999999".split()
+MARKS = "o s ^ D v P X *".split()
+HALO = [withStroke(linewidth=2.4, foreground="black")]
+PLACE = {"marker": "+", "color": "white", "markersize": 5.5, "markeredgewidth": 1.1}
+CENTROID = {"marker": "o", "color": "#56B4E9", "markersize": 4.5, "markerfacecolor": "none"}
 
 
 @dataclass(frozen=True)
@@ -48,8 +51,8 @@ class Panel:
     """One column of a figure: the map of one unit.
 
     found: on an input that cuts nothing off. metrics: `metrics.measure` of it. own: the same at the
-    user's own input size, of which only the figures are shown, after the label `own_at` (by
-    default the source's size, such as 'at 224 px').
+    user's own input size, of which only the figures are shown; `own_at` names it, by default the
+    size of the source, such as 'at 224 px'.
     """
 
     title: str
@@ -66,46 +69,186 @@ class Panel:
 
     @property
     def counts(self) -> np.ndarray:
-        """(H, W) counts as float64; the number of paths is this times 2^exponent."""
-        return self.found.counts.astype(float)
+        """(H, W) float64, the largest 1."""
+        counts = self.found.counts.astype(float)
+        return counts / counts.max()
 
 
 @dataclass(frozen=True)
-class _Sheet:
-    """What all panels of a figure share. Half-widths are source pixels around a panel's origin."""
+class _Shared:
+    """What all panels of a figure have in common; widths are source pixels."""
 
     side: float  # of a panel, inches
-    half: float
-    zoom: float | None  # None: no second row
+    width: float  # of the maps, around the panels' origins
+    crisp: bool  # whether a source pixel is a whole number of dots
+    zoom: int | None  # width of the second row; None: there is none
     contrast: float  # of the second row: 1 - contrast is black, 1 + contrast white
     norm: Normalize
+
+
+class _Page:
+    """A figure laid out from its top left corner, on whole dots."""
+
+    def __init__(self, width: float, height: float) -> None:
+        self.figure = Figure((_dots(width), _dots(height)), dpi=DPI, facecolor="white")
+        FigureCanvasAgg(self.figure)
+        self.width, self.height = self.figure.get_size_inches()
+
+    def axes(self, x: float, y: float, width: float, height: float) -> Axes:
+        x, y, width, height = (_dots(v) for v in (x, y, width, height))
+        low = (self.height - y - height) / self.height
+        axes = self.figure.add_axes((x / self.width, low, width / self.width, height / self.height))
+        axes.tick_params(labelsize=SMALL, length=2, width=0.5, pad=1.5)
+        for spine in axes.spines.values():
+            spine.set_linewidth(0.5)
+        return axes
+
+    def lines(self, x: float, y: float, lines: Sequence[str], size: float, **style: Any) -> None:
+        for i, line in enumerate(lines):
+            at = (x / self.width, 1 - (y + i * _line(size)) / self.height)
+            self.figure.text(*at, line, fontsize=size, va="top", parse_math=False, **style)
+
+    def legend(self, handles: Sequence[Any], y: float, columns: int) -> None:
+        at = (0.5, 1 - y / self.height)
+        place: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": at, "borderaxespad": 0}
+        self.figure.legend(handles=handles, ncols=columns, fontsize=TEXT, frameon=False, **place)
 
 
 def maps_figure(
     panels: Sequence[Panel], title: str, caption: str, scale: Scale = "sqrt"
 ) -> Figure:
-    """Path counts, four panels a row, and below each its middle over the local mean, in grey.
+    """The maps of up to four units a row; below each its middle over the local mean, in grey.
 
-    caption: convention and engine, and whatever else the reader must know. Raises UsageError
-    without panels.
+    caption: convention and engine, and what else a reader must know. Small maps have their counts
+    printed and no second row. Raises UsageError without panels.
     """
     if not panels:
         raise UsageError("a figure of maps needs at least one panel")
-    sheet = _sheet(panels, scale)
     columns = min(4, len(panels))
+    shared = _shared(panels, SIDES[columns], scale)
+    width = LEFT + columns * (shared.side + GAP) - GAP + RIGHT
+    head, foot = _wrap(title, width - 0.16, LARGE), _wrap(_note(shared), width - 0.16, SMALL)
+    foot += _wrap(caption, width - 0.16, SMALL)
     blocks = [panels[i : i + columns] for i in range(0, len(panels), columns)]
-    width = LEFT + columns * (sheet.side + GAP) - GAP + RIGHT
-    foot = [*_wrap(_note(panels, sheet, scale), width - 0.2, SMALL)]
-    foot += [line for part in caption.splitlines() for line in _wrap(part, width - 0.2, SMALL)]
-    head = _wrap(title, width - 0.2, 9)
-    words = [_words(block, sheet.side) for block in blocks]
-    map_rows = 0.52 + sheet.side + (sheet.zoom is not None) * (sheet.side + 0.22)
-    heights = [map_rows + _height(w[2]) for w in words]
-    page = _Page(width, _height(head, 9) + sum(heights) + 0.5 + _height(foot, SMALL))
-    y = 0.06 + page.lines(head, 0.1, 0.06, 9, weight="bold") + 0.04
-    for k, (block, said, height) in enumerate(zip(blocks, words, heights, strict=True)):
-        _block(page, block, said, y, sheet, bars=k == 0)
-        y += height
-    y += page.legend(_legend(sheet), y)
-    page.lines(foot, 0.1, y, SMALL)
+    words = [_words(block, shared.side) for block in blocks]
+    tall = 0.56 + shared.side + (shared.side + 0.2 if shared.zoom else 0)
+    heights = [tall + max(map(len, said)) * _line(TEXT) for said in words]
+    keys = _handles(shared)
+    down = 1 if columns > 1 else len(keys)
+    top = 0.1 + len(head) * _line(LARGE)
+    below = top + sum(heights) + 0.08 + down * 0.13
+    page = _Page(width, below + len(foot) * _line(SMALL) + 0.06)
+    page.lines(0.08, 0.06, head, LARGE, weight="bold")
+    page.legend(keys, top + sum(heights), len(keys) // down)
+    page.lines(0.08, below, foot, SMALL)
+    for i, (block, said) in enumerate(zip(blocks, words, strict=True)):
+        _block(page, top, block, said, shared, bars=i == 0)
+        top += heights[i]
     return page.figure
+
+
+def _shared(panels: Sequence[Panel], side: float, scale: Scale) -> _Shared:
+    whole = [n for n in range(1, round(side * DPI) // 2 + 1) if round(side * DPI) % n == 0]
+    need = 2 * max(_reach(panel) for panel in panels)
+    width = next((n for n in whole if need <= n <= 1.1 * need + 1), None)
+    shift = max(abs(s) for panel in panels for s in panel.metrics["shift"])
+    stride = max(s for panel in panels for s in panel.metrics["stride"])
+    wanted = 2 * max(min(max(stride, 14), 32), shift + 4)
+    zoom = min((n for n in whole if n % 2 == 0), key=lambda n: abs(n - wanted))
+    show = stride > 1 and max(zoom, CELLS) < need
+    middles = [over_mean(panel, zoom) for panel in panels] if show else []
+    contrast = max([0.005, *(float(np.nanmax(abs(m - 1), initial=0)) for m in middles)])
+    norm = PowerNorm(0.5, 0, 1) if scale == "sqrt" else Normalize(0, 1)
+    return _Shared(side, width or need, width is not None, zoom if show else None, contrast, norm)
+
+
+def _reach(panel: Panel) -> float:
+    """Half the width of a window around the unit's place that holds the counts that matter."""
+    small = max(panel.counts.shape) <= CELLS  # then the whole source is shown
+    hits = np.nonzero((panel.counts > SHARE) | small)
+    edges = [(at - h.min() + 0.5, h.max() + 0.5 - at) for at, h in zip(panel.place, hits)]
+    return max(map(max, edges)) * (1 if small else 1.03)
+
+
+def _window(panel: Panel, width: float) -> tuple[slice, slice]:
+    """Rows and columns that lie at least in part in a square around the unit's place."""
+    y, x = (
+        slice(max(0, math.floor((at - width / 2) + 0.5)), max(0, math.ceil(at + width / 2 + 0.5)))
+        for at in panel.place
+    )
+    return y, x
+
+
+def over_mean(panel: Panel, width: float) -> np.ndarray:
+    """Counts over their local mean, in a square around the unit's place; NaN where there are none.
+
+    The mean is over a box of one effective stride, which evens the grid out. A box also flattens
+    the map's own slopes, by more than a weak grid weighs: so what it left over is averaged again,
+    twice, and added ("twicing", Tukey 1977).
+    """
+    strides = panel.metrics["stride"]
+    inner, outer = _window(panel, width), _window(panel, width + 4 * max(strides))
+    rest = counts = panel.counts[outer]
+    for _ in range(3):
+        rest = rest - _box(_box(rest, strides[0], 0), strides[1], 1)
+    mean = counts - rest
+    ratio = np.divide(counts, mean, np.full_like(counts, np.nan), where=mean > SHARE / 10)
+    y, x = (slice(i.start - o.start, i.stop - o.start) for i, o in zip(inner, outer, strict=True))
+    return ratio[y, x]
+
+
+def _box(array: np.ndarray, size: int, axis: int) -> np.ndarray:
+    """Centred mean over `size` positions: an even number takes half of one at either end."""
+    weights = np.ones(size + 1 - size % 2)
+    weights[[0, -1]] = 1 - 0.5 * (size % 2 == 0)
+    return convolve1d(array, weights / size, axis, mode="constant")
+
+
+def _block(
+    page: _Page, top: float, panels: Sequence[Panel], words: Any, shared: _Shared, bars: bool
+) -> None:
+    """A row of panels: titles, maps, middles, figures; the colour bars at the end of the first."""
+    side, above = shared.side, top + 0.17
+    rows = [above, above + side + 0.2] if shared.zoom else [above]
+    for i, (panel, lines) in enumerate(zip(panels, words, strict=True)):
+        x = LEFT + i * (side + GAP)
+        page.lines(x, top, _wrap(panel.title, side, TEXT + 1)[:1], TEXT + 1, weight="bold")
+        for y, draw in zip(rows, (_draw_map, _draw_middle)):
+            axes = page.axes(x, y, side, side)
+            draw(axes, panel, shared)
+            axes.tick_params(labelleft=i == 0)
+            axes.set_ylabel("offset, px" if i == 0 else "", fontsize=TEXT, labelpad=1)
+        axes.set_xlabel("offset, px", fontsize=TEXT, labelpad=1)
+        page.lines(x, rows[-1] + side + 0.31, lines, TEXT)
+    greys = Normalize(1 - shared.contrast, 1 + shared.contrast)
+    kinds = [(shared.norm, MAPS, "paths / most paths"), (greys, GREYS, "paths / local mean")]
+    for y, (norm, colours, label) in zip(rows, kinds if bars else []):
+        axes = page.axes(LEFT + len(panels) * (side + GAP) - 0.03, y, 0.07, side)
+        bar = page.figure.colorbar(ScalarMappable(norm, colours), cax=axes)
+        ticks = [0, 0.1, 0.25, 0.5, 1] if norm is shared.norm else [norm.vmin, 1, norm.vmax]
+        bar.set_ticks(ticks, labels=[f"{tick:.3g}" for tick in ticks])
+        axes.set_ylabel(label, fontsize=TEXT, labelpad=2)
+
+
+def _show(axes: Axes, panel: Panel, values: np.ndarray, width: float, **style: Any) -> None:
+    """An image in px from the unit's place, y downwards, in a square window around it."""
+    (y, x), (rows, columns) = panel.place, _window(panel, width)
+    left, top = columns.start - 0.5 - x, rows.start - 0.5 - y
+    extent = (left, left + values.shape[1], top + values.shape[0], top)
+    axes.imshow(values, extent=extent, aspect="auto", **style)
+    axes.set(xlim=(-width / 2, width / 2), ylim=(width / 2, -width / 2), facecolor=EMPTY)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10], integer=True))
+
+
+def _draw_map(axes: Axes, panel: Panel, shared: _Shared) -> None:
+    # where pixels and dots do not fit, picking the nearest pixel would show a grid of its own
+    how = "nearest" if shared.crisp else "antialiased"
+    counts = panel.counts[_window(panel, shared.width)]
+    _show(axes, panel, counts, shared.width, cmap=MAPS, norm=shared.norm, interpolation=how)
+    if shared.zoom:
+        box = (-shared.zoom / 2, -shared.zoom / 2), shared.zoom, shared.zoom
+        axes.add_patch(Rectangle(*box, fill=False, edgecolor="white", linewidth=0.6))
+    elif shared.width <= CELLS:
+        _print_counts(axes, panel, shared)
+    _mark(axes, panel, arrow=not shared.zoom)
