@@ -91,4 +91,3 @@ def default_folder(*parts: str) -> Path:
     """results/<parts>, with what a path cannot hold replaced."""
     name = "-".join("".join(c if c.isalnum() or c in "._+" else "-" for c in p) for p in parts)
     return Path("results") / name.strip("-.")
-

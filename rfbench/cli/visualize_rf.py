@@ -114,7 +114,16 @@ def table(record: dict[str, Any]) -> str:
     if "panels" not in record:
         rows = record["shift_by_layer"]
         return "\n".join(f"{v}  {name}  {s:+.2f}" for v, row in rows.items() for name, s in row)
-    head = ("model", "variant", "input", "shift y, x (px)", "gridding", "size", "stride", "misaligned")
+    head = (
+        "model",
+        "variant",
+        "input",
+        "shift y, x (px)",
+        "gridding",
+        "size",
+        "stride",
+        "misaligned",
+    )
     lines = [head]
     for panel in record["panels"]:
         for m in filter(None, (panel["metrics"], panel["at_own_size"])):

@@ -93,7 +93,7 @@ class Builder:
     def contract(self, value: Value, over: Sequence[int], kind: str = "conv", divide: str = ""):
         """Sum over dimensions; each is left with size 1. Positions in them become a window.
 
-        kind 'conv': a learned sum over channels; 'pool': means and norms.
+        kind 'conv': a learned sum over channels; 'pool': means and norms; 'sum': every term once.
         """
         dims = tuple(() if i in over else d for i, d in enumerate(value.dims))
         axes, steps = [], {}
@@ -106,8 +106,9 @@ class Builder:
         rows = np.moveaxis(value.labels, over, range(-len(over), 0))
         keep = rows.shape[: rows.ndim - len(over)]
         rows = rows.reshape(*keep, -1)
-        rows = rows[..., :1] if (rows == rows[..., :1]).all() and kind != "conv" else rows
-        learned = kind == "conv" or rows.shape[-1] > 1
+        if kind == "pool" and (rows == rows[..., :1]).all():
+            rows = rows[..., :1]
+        learned = kind == "conv" or (kind == "pool" and rows.shape[-1] > 1)
         new = self.mixed(rows, lambda r: self.node(kind, r, tuple(axes), learned))
         return Value(dims, np.expand_dims(new, tuple(over)))
 

@@ -427,7 +427,7 @@ def last_map(graph: SpatialGraph) -> str:
     for name, value in graph.layers.items():
         if isinstance(value, Value) and is_map(value):
             share = set(graph.share(value))
-            if share and share <= behind & ahead and max(share) > newest:
+            if share and share <= behind & ahead and max(share) >= newest:
                 last, newest = name, max(share)
     return last
 

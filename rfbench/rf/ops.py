@@ -191,10 +191,17 @@ def scatter(
 # -- sums over dimensions ---------------------------------------------------------------------------
 
 
-def total(b: Builder, x: Value, dims: list[int] | None, keep: bool, divide: str = "") -> Value:
+def total(
+    b: Builder,
+    x: Value,
+    dims: list[int] | None,
+    keep: bool,
+    divide: str = "",
+    kind: str = "pool",
+) -> Value:
     """Mean, sum, norm, variance or maximum over dimensions."""
     over = [_dim(d, x) for d in (dims or range(len(x.dims)))]
-    out = b.contract(x, over, "pool", divide)
+    out = b.contract(x, over, kind, divide)
     return out if keep else _squeeze(b, out, over)
 
 
@@ -451,7 +458,7 @@ TABLE: dict[str, Callable[..., Result]] = {
     "unfold": _unfold,
     "constant_pad_nd": pad,
     "mean": lambda b, x, dims=None, keep=False, **_: total(b, x, dims, keep, "valid"),
-    "sum": lambda b, x, dims=None, keep=False, **_: total(b, x, dims, keep),
+    "sum": lambda b, x, dims=None, keep=False, **_: total(b, x, dims, keep, kind="sum"),
     "amax": lambda b, x, dims=None, keep=False: total(b, x, dims, keep),
     "max": lambda b, x, dim=None, keep=False: total(b, x, dim if dim is None else [dim], keep),
     "var": lambda b, x, dims=None, keepdim=False, **_: total(b, x, dims, keepdim, "valid"),

@@ -36,6 +36,9 @@ class Convention:
         return f"channels={self.channels}, pool={self.pool}, gates={self.gates}"
 
 
+DEFAULT = Convention()
+
+
 @dataclass(frozen=True, eq=False)
 class PathMap:
     """Path counts of one unit, over the map of its source.
@@ -104,7 +107,7 @@ def path_counts(
     to: str | None = None,
     source: str | None = None,
     unit: tuple[int, int] | None = None,
-    convention: Convention = Convention(),
+    convention: Convention = DEFAULT,
     exact: bool = False,
 ) -> PathMap:
     """Path counts from the input, or from layer `source`, to one unit of layer `to`.
@@ -116,27 +119,38 @@ def path_counts(
     Raises UsageError for an unknown layer or a unit outside the map, RfbenchError where paths mean
     nothing: attention and other global or windowed mixing.
     """
-    target = target_map(graph, to)
-    units = graph.map_size(target)
-    unit = _checked(unit, units, to or graph.target)
+    target, name = target_map(graph, to), to or graph.target
     witness = graph.witness(target)
     if witness.reach > Reach.CONTEXT:
         raise RfbenchError(
             f"path counts need a convolutional network; this one is {witness.reach}: {witness}. "
             "Choose an earlier layer with --to; --list-layers shows them."
         )
+    unit = _checked(unit, graph.map_size(target), name)
+    origin = graph.layer(source) if source is not None else None
+    found = count_tensor(graph, target, unit, origin, convention, exact)
+    if found is None:
+        raise UsageError(f"no path leads from '{source or 'the input'}' to '{name}'")
+    return found
+
+
+def count_tensor(
+    graph: SpatialGraph,
+    target: Value,
+    unit: tuple[int, int],
+    source: Value | None = None,
+    convention: Convention = DEFAULT,
+    exact: bool = False,
+) -> PathMap | None:
+    """Path counts of a position of any tensor, or of some channels of one; None: no path."""
     start = _start(graph, target, unit, convention, exact)
-    if source is None:
-        first = 0
-        found = _adjoint(graph, start, {first}, convention)
-        return PathMap(*_whole(graph, found, exact), unit, units, convention)
-    labels = set(graph.share(graph.layer(source)))
+    labels = set(graph.share(source)) if source is not None else {0}
     found = _adjoint(graph, start, labels, convention)
     if not found:
-        raise UsageError(f"no path leads from '{source}' to '{to or graph.target}'")
+        return None
     counts, exponent = _whole(graph, found, exact)
-    bypass = _bypass(graph, start, labels, convention)
-    return PathMap(counts, exponent, unit, units, convention, bypass)
+    bypass = _bypass(graph, start, labels, convention) if source is not None else 0.0
+    return PathMap(counts, exponent, unit, graph.map_size(target), convention, bypass)
 
 
 def target_map(graph: SpatialGraph, to: str | None) -> Value:
@@ -228,9 +242,7 @@ def _descendants(graph: SpatialGraph, nodes: set[int]) -> set[int]:
 
 def _whole(graph: SpatialGraph, found: dict[int, _Patch], exact: bool) -> tuple[np.ndarray, int]:
     """All found patches on the whole map of the source."""
-    if not found:
-        return np.zeros(graph.size, dtype=object if exact else np.float64), 0
-    size = graph.nodes[next(iter(found))].size
+    size = graph.nodes[next(iter(found), 0)].size
     total = _Patch(np.zeros(size, object if exact else np.float64), 0, 0)
     for patch in found.values():
         total = total.plus(patch)

@@ -252,3 +252,200 @@ def _draw_map(axes: Axes, panel: Panel, shared: _Shared) -> None:
     elif shared.width <= CELLS:
         _print_counts(axes, panel, shared)
     _mark(axes, panel, arrow=not shared.zoom)
+
+
+def _draw_middle(axes: Axes, panel: Panel, shared: _Shared) -> None:
+    width = shared.zoom or shared.width
+    style = {"vmin": 1 - shared.contrast, "vmax": 1 + shared.contrast, "cmap": GREYS}
+    _show(axes, panel, over_mean(panel, width), width, interpolation="nearest", **style)
+    _mark(axes, panel, arrow=True)
+
+
+def _mark(axes: Axes, panel: Panel, arrow: bool) -> None:
+    """The unit's place and the centroid; an arrow from one to the other where they are apart."""
+    dy, dx = panel.metrics["shift"]
+    if arrow and math.hypot(dy, dx) > 0.12 * abs(np.diff(axes.get_xlim())[0]):
+        style = {"arrowstyle": "-|>", "color": CENTROID["color"], "linewidth": 1.1}
+        style |= {"shrinkA": 3, "shrinkB": 3, "mutation_scale": 6, "path_effects": HALO}
+        axes.annotate("", (dx, dy), (0, 0), arrowprops=style)
+    axes.plot([dx], [dy], path_effects=HALO, label="centroid", **CENTROID)
+    axes.plot([0], [0], path_effects=HALO, label="place", **PLACE)
+
+
+def _print_counts(axes: Axes, panel: Panel, shared: _Shared) -> None:
+    """Whole counts in their cells, where they can be read there."""
+    counts = np.ldexp(panel.found.counts.astype(float), panel.found.exponent)
+    digits = len(f"{counts.max():.0f}")
+    size = min(TEXT, 72 * shared.side / shared.width / (0.7 * max(digits, 1.6)))
+    if (counts % 1).any() or size < 3:
+        return
+    for (y, x), count in np.ndenumerate(counts):
+        at = x - panel.place[1], y - panel.place[0]
+        bright = shared.norm(count / counts.max()) > 0.6
+        style = {"color": "black" if bright else "white", "fontsize": size}
+        axes.text(*at, f"{count:.0f}", ha="center", va="center_baseline", clip_on=True, **style)
+
+
+def _words(panels: Sequence[Panel], side: float) -> list[list[str]]:
+    """Figures of each panel, in lines; those at its own size start at one height in all."""
+    first = [_wrap(_figures(panel.metrics), side, TEXT) for panel in panels]
+    height = max(map(len, first))
+    out = []
+    for panel, lines in zip(panels, first, strict=True):
+        if panel.own:
+            own = panel.own[1]
+            size = " × ".join(str(n) for n in dict.fromkeys(own["source_size"]))
+            second = f"{panel.own_at or f'at {size} px'}: {_figures(own, brief=True)}"
+            lines = lines + [""] * (height - len(lines)) + _wrap(second, side, TEXT)
+        out.append(lines)
+    return out
+
+
+def _figures(metrics: Mapping[str, Any], brief: bool = False) -> str:
+    """Shift, CV, size and what is out of the ordinary. Breaks only at plain spaces."""
+    y, x = (f"{round(s, 2) + 0.0:.2f}".replace("-", "−") for s in metrics["shift"])
+    shift = f"shift {y} px" if y == x else f"shift (y, x) {y}, {x} px"
+    grid = metrics["gridding_by_period"]
+    periods = [*grid][:1] if brief else [*grid][:1] + [*grid][-1:]
+    parts = [shift, *(f"CV({p}) {_cv(grid[p])}" for p in dict.fromkeys(periods))]
+    if not brief:
+        parts.append(f"r {' × '.join(str(n) for n in dict.fromkeys(metrics['size']))} px")
+        if metrics["misaligned"]:
+            parts.append(f"{metrics['misaligned']} misaligned additions"[: -1 if metrics["misaligned"] == 1 else None])
+        if metrics["bypass"]:
+            parts.append(f"{metrics['bypass']:.1%} of paths bypass the source")
+    if metrics["cut"]:
+        parts.append("cut by the border")
+    return ", ".join(part.replace(" ", "\u00a0") for part in parts)
+
+
+def _cv(value: float) -> str:
+    return "0" if value < 1e-9 else f"{value:.4f}" if value >= 5e-5 else "<0.0001"
+
+
+def _note(shared: _Shared) -> str:
+    """How to read the figure: it must stand on its own in a paper."""
+    root = "square root of " if isinstance(shared.norm, PowerNorm) else ""
+    out = f"Maps: {root}the number of paths from each source pixel to one unit, 1 where most."
+    if shared.zoom:
+        out += " Below: their middle, paths over the mean within S × S px (S: effective stride)."
+    return out + (
+        " Offsets: source pixels from the unit's place in a grid centred on the source. Shift:"
+        " centroid minus that place. CV(p): variation of the counts' sums over pixel phases of"
+        " period p, 0 without gridding. r: size of the receptive field."
+    )
+
+
+def _handles(shared: _Shared) -> list[Any]:
+    out = [
+        Line2D([], [], linestyle="", path_effects=HALO, label="unit's place", **PLACE),
+        Line2D([], [], linestyle="", path_effects=HALO, label="centroid of the map", **CENTROID),
+    ]
+    if shared.zoom:
+        style = {"facecolor": "none", "edgecolor": "black", "linewidth": 0.6}
+        out.append(Rectangle((0, 0), 1, 1, label="part shown below", **style))
+    return out
+
+
+def layers_figure(
+    rows: Mapping[str, Sequence[tuple[str, float]]], title: str, caption: str
+) -> Figure:
+    """Where the shift arises: for each variant, the shift (px of the input) layer by layer.
+
+    rows: (layer, shift) in order of execution; NaN leaves a gap. Raises UsageError without any.
+    """
+    names = list(dict.fromkeys(name for row in rows.values() for name, _ in row))
+    if not names:
+        raise UsageError("a figure of layers needs at least one layer")
+    width, tall = 7.0, 2.0
+    ticks = _labelled(names, rows)
+    room = max(_width(names[i], SMALL) for i in ticks) + 0.12
+    head, foot = _wrap(title, width - 0.16, LARGE), _wrap(caption, width - 0.16, SMALL)
+    columns = min(4, len(rows))
+    top = 0.1 + len(head) * _line(LARGE)
+    keys = -(-len(rows) // columns) * 0.15 + 0.04
+    below = top + keys + tall + room + 0.08
+    page = _Page(width, below + len(foot) * _line(SMALL) + 0.06)
+    page.lines(0.08, 0.06, head, LARGE, weight="bold")
+    page.lines(0.08, below, foot, SMALL)
+    axes = page.axes(LEFT + 0.1, top + keys, width - LEFT - 0.2, tall)
+    axes.axhline(0, color="#888888", linewidth=0.6)
+    for i, (variant, row) in enumerate(rows.items()):
+        x, y = [names.index(name) for name, _ in row], [shift for _, shift in row]
+        # the first lines are the widest, so that lines on top of each other are all seen
+        style = {"color": COLOURS[i % 8], "marker": MARKS[i % 8], "markersize": 3.2}
+        style |= {"linewidth": max(0.8, 2.6 - 0.5 * i), "markevery": (i, max(1, len(x) // 12))}
+        axes.plot(x, y, label=variant, **style)
+    page.legend(axes.get_legend_handles_labels()[0], top, columns)
+    axes.set_xticks(ticks, [names[i] for i in ticks], rotation=90, parse_math=False)
+    axes.set_xlim(-0.5, len(names) - 0.5)
+    axes.set_ylabel("shift, px of the input", fontsize=TEXT)
+    axes.grid(axis="y", color="#dddddd", linewidth=0.5)
+    return page.figure
+
+
+def _labelled(names: list[str], rows: Mapping[str, Sequence[tuple[str, float]]]) -> list[int]:
+    """The layers with a label: those at which most happens come first, as long as there is room."""
+    jump = np.zeros(len(names))
+    for row in rows.values():
+        steps = np.abs(np.diff([0.0, *(shift for _, shift in row)]))
+        np.maximum.at(jump, [names.index(name) for name, _ in row], np.nan_to_num(steps))
+    chosen: list[int] = []
+    for i in np.argsort(-jump.round(3), kind="stable").tolist():
+        if all(abs(i - j) >= len(names) / 48 for j in chosen):
+            chosen.append(i)
+    return sorted(chosen)
+
+
+def _dots(length: float) -> float:
+    return round(length * DPI) / DPI
+
+
+def _line(size: float) -> float:
+    return 1.3 * size / 72
+
+
+def _width(text: str, size: float) -> float:
+    font = FontProperties(size=size)
+    return float(TextToPath().get_text_width_height_descent(text, font, False)[0]) / 72
+
+
+def _wrap(text: str, width: float, size: float) -> list[str]:
+    """Lines no wider than `width`; a line break stays, a no-break space never breaks."""
+    lines: list[str] = []
+    for paragraph in text.splitlines():
+        lines.append("")
+        for word in paragraph.split(" "):
+            longer = f"{lines[-1]} {word}".strip(" ")
+            if lines[-1] and _width(longer, size) > width:
+                lines.append(word)
+            else:
+                lines[-1] = longer
+    return lines
+
+
+def save(figure: Figure, stem: Path) -> list[Path]:
+    """Write `stem`.png and `stem`.pdf; either is there as a whole or not at all.
+
+    The same figure gives the same bytes. Raises RfbenchError where a file cannot be written.
+    """
+    out = []
+    pdf = {"CreationDate": None, "Producer": None, "Creator": None}
+    kinds: dict[str, dict[str, Any]] = {
+        "png": {"dpi": DPI, "metadata": {"Software": None}},
+        "pdf": {"dpi": 3 * DPI, "metadata": pdf},
+    }
+    for kind, how in kinds.items():
+        path = stem.with_name(f"{stem.name}.{kind}")
+        aside = stem.with_name(f".{stem.name}.{os.getpid()}.{kind}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with matplotlib.rc_context({"pdf.fonttype": 42}):  # publishers refuse Type 3 fonts
+                figure.savefig(aside, format=kind, **how)
+            os.replace(aside, path)
+        except OSError as error:
+            raise RfbenchError(f"cannot write {path}: {error.strerror or error}") from error
+        finally:
+            aside.unlink(missing_ok=True)
+        out.append(path)
+    return out

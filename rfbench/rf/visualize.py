@@ -1,5 +1,6 @@
-"""The whole of `rfbench visualize-rf`: networks and variants in, maps, figures of merit, files out."""
+"""The whole of `rfbench visualize-rf`: networks and variants in, maps, figures, files out."""
 
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from rfbench.errors import UsageError
 from rfbench.rf import autograd
 from rfbench.rf.graph import Size, SpatialGraph
 from rfbench.rf.interpret import spatial_graph
-from rfbench.rf.metrics import Geometry, geometry, measure, shift
+from rfbench.rf.metrics import geometry, measure, shift
 from rfbench.rf.network import Network
 from rfbench.rf.paths import Convention, PathMap, path_counts, target_map
 from rfbench.rf.theory import theory
@@ -35,7 +36,7 @@ class Subject:
 
 @dataclass
 class Drawn:
-    """What was measured of a subject: on an uncut input (or the unit asked for), and at its size."""
+    """What was measured of a subject: on an uncut input or of the unit given, and at its size."""
 
     subject: Subject
     found: PathMap
@@ -46,8 +47,8 @@ class Drawn:
 def subjects(config: RfConfig, note: Callable[[str], object]) -> Iterator[Subject]:
     """Build every model in every variant, one at a time.
 
-    Without explicit variants: the paper's that change the network, each distinct change once; `note`
-    hears of those left out.
+    Without explicit variants: the paper's that change the network, each distinct change once;
+    `note` hears of those left out.
     """
     models = [config.model] if isinstance(config.model, str) else config.model
     wanted = _wanted(config)
@@ -89,26 +90,31 @@ def _size(config: RfConfig, backbone: backbones.Backbone) -> Size:
     return (config.size, config.size) if isinstance(config.size, int) else config.size
 
 
-def draw(config: RfConfig, subject: Subject) -> Drawn:
-    """Count and measure one subject.
+def draw(config: RfConfig, chosen: list[Subject]) -> Iterator[Drawn]:
+    """Count and measure the subjects.
 
     With a unit given, the map is of that unit at the size given; otherwise of the central unit on
-    an input that cuts nothing off, with the figures at the size given beside it.
+    an input that cuts nothing off, the same for all variants of a model, with the figures at the
+    size given beside it.
     """
-    network, to, source = subject.network, config.to, config.from_
-    graph = network.graph(subject.size, to)
-    own = _measured(config, subject, graph, geometry(graph, to, source))
-    if config.unit is not None:
-        return Drawn(subject, *own, None)
-    whole, place = network.uncut(subject.size, to, source)
-    if whole.size == subject.size:
-        return Drawn(subject, *own, None)
-    return Drawn(subject, *_measured(config, subject, whole, place), own)
+    to, source = config.to, config.from_
+    whole: dict[str, Size] = {}
+    for subject in chosen if config.unit is None else []:
+        size = subject.network.uncut(subject.size, to, source)[0].size
+        before = whole.get(subject.backbone.name, size)
+        whole[subject.backbone.name] = (max(size[0], before[0]), max(size[1], before[1]))
+    for subject in chosen:
+        own = _measured(config, subject, subject.size)
+        size = whole.get(subject.backbone.name, subject.size)
+        if size == subject.size:
+            yield Drawn(subject, *own, None)
+        else:
+            yield Drawn(subject, *_measured(config, subject, size), own)
 
 
-def _measured(
-    config: RfConfig, subject: Subject, graph: SpatialGraph, place: Geometry
-) -> tuple[PathMap, dict[str, Any]]:
+def _measured(config: RfConfig, subject: Subject, size: Size) -> tuple[PathMap, dict[str, Any]]:
+    graph = subject.network.graph(size, config.to)
+    place = geometry(graph, config.to, config.from_)
     convention = Convention(config.channels, config.pool, config.gates)
     found = path_counts(graph, config.to, config.from_, config.unit, convention, config.exact)
     if config.engine == "autograd":
@@ -163,13 +169,15 @@ def list_layers(subject: Subject) -> list[tuple[str, Size, Any]]:
 def caption(config: RfConfig, drawn: list[Drawn]) -> str:
     """What a reader must know of the maps: from where to where, unit, sizes, conventions."""
     first = drawn[0]
-    y, x = first.found.unit
-    h, w = first.metrics["input_size"]
-    start = config.from_ or "input"
+    (y, x), start = first.found.unit, config.from_ or "input"
     to = config.to or first.subject.network.graph(first.subject.size).target or "output"
+    sizes = {"x".join(map(str, d.metrics["input_size"])) for d in drawn}
+    places = {(d.found.unit, d.found.units) for d in drawn}
+    unit = f"unit ({y}, {x})" if len(places) == 1 else "the central unit"
+    size = f" Input {sizes.pop()} px." if len(sizes) == 1 else ""
     return (
-        f"From {start} to unit ({y}, {x}) of {to}; input {h}x{w} px. "
-        f"Path counts, {first.found.convention}, norms=identity; engine={config.engine}."
+        f"From {start} to {unit} of {to}.{size} Engine: {config.engine}; "
+        f"{first.found.convention}, norms=identity."
     )
 
 
@@ -235,11 +243,11 @@ def choose_folder(config: RfConfig, output: Path | None, overwrite: bool) -> Pat
 
 def run(config: RfConfig, chosen: list[Subject], folder: Path) -> dict[str, Any]:
     """Measure and draw all subjects; returns the record."""
-    bar = tqdm(chosen, desc="receptive fields", unit="panel", disable=None)
+    bar = functools.partial(tqdm, total=len(chosen), unit="panel", disable=None)
     if config.by_layer:
-        rows = {s.title.replace("\n", " "): shift_by_layer(config, s) for s in bar}
+        rows = {s.title.replace("\n", " "): shift_by_layer(config, s) for s in bar(chosen)}
         return save_by_layer(config, rows, folder)
-    return save(config, [draw(config, s) for s in bar], folder)
+    return save(config, list(bar(draw(config, chosen))), folder)
 
 
 def check(config: RfConfig) -> None:
