@@ -75,7 +75,7 @@ def sweep(name: str) -> Row:
 
 
 class Positive(TorchFunctionMode):
-    """What a gradient would hide: norms are identities, max-pooling averages."""
+    """What a gradient would hide: norms scale by a constant, max-pooling averages."""
 
     NORMS = ("batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm")
 
@@ -83,7 +83,10 @@ class Positive(TorchFunctionMode):
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
         if name in self.NORMS:
-            return args[0] if args else kwargs["input"]
+            x = args[0] if args else kwargs["input"]
+            if not x.requires_grad:  # weights: standardised convolutions stay positive
+                return x
+            return x / x.detach().abs().mean().clamp_min(1e-30)
         if name in ("max_pool2d", "_max_pool2d", "boolean_dispatch"):
             return self.average(*args, **kwargs)
         return func(*args, **kwargs)
@@ -101,7 +104,7 @@ def gradient(module: torch.nn.Module, size: tuple[int, int], layer: str, at) -> 
     for value in module.parameters():
         fan_in = max(1, value[0].numel()) if value.dim() > 1 else 1
         value.data = (torch.rand(value.shape, generator=generator) * 0.5 + 0.5).double() / fan_in
-    module.double().eval()
+    module.double().eval().requires_grad_(False)
     got: list[torch.Tensor] = []
     if layer:
         keep = module.get_submodule(layer.split("#")[0])
@@ -204,22 +207,25 @@ def main(output, library, pattern, number, seed, jobs, only_check):
     rows: list[Row] = []
     with multiprocessing.get_context("spawn").Pool(jobs, maxtasksperchild=100) as pool:
         if not only_check:
-            for row in tqdm(pool.imap(sweep, names, chunksize=4), total=len(names), unit="model"):
-                rows.append(row)
+            found = pool.imap(sweep, names, chunksize=4)
+            rows = list(tqdm(found, total=len(names), unit="model"))
+            report(rows, output)
         wanted = [r.model for r in rows if r.status != str(Reach.UNSUPPORTED)] or names
         chosen = checked(wanted, number, seed)
-        for name, problem in zip(
-            chosen, tqdm(pool.imap(check, chosen), total=len(chosen), unit="check"), strict=True
-        ):
+        problems = tqdm(pool.imap(check, chosen), total=len(chosen), unit="check")
+        for name, problem in zip(chosen, problems, strict=True):
             if problem:
                 pool.terminate()
                 sys.exit(f"{name}: {problem}")
     if chosen:
         click.echo(f"{len(chosen)} models agree with autograd (seed {seed}): {', '.join(chosen)}")
-    for (lib, status), count in sorted(
-        Counter((r.model.partition(":")[0], r.status) for r in rows).items()
-    ):
-        click.echo(f"{lib:12} {status:24} {count}")
+
+
+def report(rows: list[Row], output: Path | None) -> None:
+    """Print how many models ended how, and write the table."""
+    counts = Counter((r.model.partition(":")[0], r.status) for r in rows)
+    for (library, status), count in sorted(counts.items()):
+        click.echo(f"{library:12} {status:24} {count}")
     if output:
         output.parent.mkdir(parents=True, exist_ok=True)
         with results.aside(output) as temporary, open(temporary, "w", newline="") as file:

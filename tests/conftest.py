@@ -2,9 +2,21 @@
 
 import os
 
+import pytest
+
 # OpenMP threads that spin while they wait starve small CPU machines; read when torch is imported
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 
 torch.set_num_threads(1)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--overwrite", action="store_true", help="paste real output into the README")
+
+
+@pytest.fixture
+def overwrite(request: pytest.FixtureRequest) -> bool:
+    """Whether golden texts are to be written anew."""
+    return bool(request.config.getoption("--overwrite"))
