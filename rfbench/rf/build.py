@@ -14,7 +14,7 @@ import numpy as np
 
 from rfbench.rf.axis import SAME, Axis, Expand, Full, Window, from_matrix
 from rfbench.rf.graph import Node, Reach, Size, SpatialGraph, too_small
-from rfbench.rf.layout import CONSTANT, Dim, Factor, Scrambled, Value, channels, split, tidy
+from rfbench.rf.layout import CONSTANT, Dim, Factor, Scrambled, Value, channels, solid, split, tidy
 
 
 class Builder:
@@ -42,12 +42,15 @@ class Builder:
         kind: str,
         labels: Sequence[int],
         axes: tuple[Axis, Axis] = (SAME, SAME),
-        learned: bool = False,
+        learned: int = 0,
         reach: Reach = Reach.LOCAL,
     ) -> int:
-        """The node for these source channels; the same one for the same channels within an op."""
+        """The node for these source channels; the same one for the same channels within an op.
+
+        learned: for a sum with weights, how many of them each channel has; 0 for any other.
+        """
         counts = Counter(int(i) for i in labels)
-        total = counts.total() if learned else 0
+        total = counts.total() * learned
         counts.pop(CONSTANT, None)
         if not counts:
             return CONSTANT
@@ -95,6 +98,8 @@ class Builder:
 
         kind 'conv': a learned sum over channels; 'pool': means and norms; 'sum': every term once.
         """
+        for i in over:
+            value = solid(value, i)
         dims = tuple(() if i in over else d for i, d in enumerate(value.dims))
         axes, steps = [], {}
         for axis, name in enumerate("hw"):
@@ -108,7 +113,9 @@ class Builder:
         rows = rows.reshape(*keep, -1)
         if kind == "pool" and (rows == rows[..., :1]).all():
             rows = rows[..., :1]
-        learned = kind == "conv" or (kind == "pool" and rows.shape[-1] > 1)
+        learned = int(kind == "pool" and rows.shape[-1] > 1)
+        if kind == "conv":  # a weight for every position of every channel
+            learned = prod(f.size for i in over for f in value.dims[i] if f.axis in "hw")
         new = self.mixed(rows, lambda r: self.node(kind, r, tuple(axes), learned))
         return Value(dims, np.expand_dims(new, tuple(over)))
 
@@ -261,52 +268,73 @@ class Builder:
         self, value: Value, windows: Mapping[int, Axis]
     ) -> tuple[tuple[Axis, Axis], tuple[Dim, ...]]:
         """Maps by dimension as maps by axis (y, x), and the dimensions that they leave."""
-        axes: list[Axis] = [SAME, SAME]
+        axes: dict[int, Axis] = {}
         dims = list(value.dims)
         for dim, window in windows.items():
-            if self._is_block(value, dim) and isinstance(window, Window):
-                axis, axes_made, dims = self._in_blocks(value, dim, window, dims)
-                axes[axis] = axes_made
-                continue
-            axis_or_none, n = self.whole_axis(value, dim, len(value.dims) - dim)
-            if axis_or_none is None:
-                if window.out_size(1) != 1:
-                    raise Scrambled("a window grows a dimension that is no axis of the map")
-                continue
-            axes[axis_or_none] = window
-            dims[dim] = tidy([Factor("hw"[axis_or_none], window.out_size(n))])
-        return (axes[0], axes[1]), tuple(dims)
+            axis, made = None, window
+            if self._is_block(value, dim):
+                table = window.matrix(value.dims[dim][0].size)
+                axis, made, dims = self.within(value, dim, table, dims)
+            else:
+                axis, n = self.whole_axis(value, dim, len(value.dims) - dim)
+                if axis is not None:
+                    dims[dim] = tidy([Factor("hw"[axis], window.out_size(n))])
+            if axis is None:
+                if window.out_size(1) != 1 or (window.matrix(1) == 0).sum() != 1:
+                    raise Scrambled("a window changes a dimension that is no axis of the map")
+            elif axis in axes:
+                raise Scrambled("windows move over two parts of one axis")
+            else:
+                axes[axis] = made
+        return (axes.get(0, SAME), axes.get(1, SAME)), tuple(dims)
 
     def _is_block(self, value: Value, dim: int) -> bool:
         """Whether a dimension holds one factor of an axis whose others stand elsewhere."""
         factors = value.dims[dim]
-        return len(factors) == 1 and len(value.factors(factors[0].axis)) > 1
+        if len(factors) != 1 or factors[0].axis not in "hw":
+            return False
+        return len(value.factors(factors[0].axis)) > 1
 
-    def _in_blocks(
-        self, value: Value, dim: int, window: Window, dims: list[Dim]
+    def within(
+        self, value: Value, dim: int, table: np.ndarray, dims: Sequence[Dim]
     ) -> tuple[int, Axis, list[Dim]]:
-        """A window that moves inside of blocks (windows of attention) and is padded at their edges."""
-        (f,) = value.dims[dim]
-        inner = window.matrix(f.size)
-        new = f._replace(size=len(inner))
-        blocks = sorted(value.factors(f.axis), key=lambda g: -g.step)
+        """A map along one factor of an axis, the same in all blocks that its other factors make.
+
+        table: places in the factor, (outputs, taps), -1 for none. Returns the axis, the map along
+        it, and `dims` as it leaves them.
+        """
+        name = value.dims[dim][0].axis
+        blocks = sorted(_by_place(value, name).items(), key=lambda item: -item[1].step)
         at, inside = np.zeros((1, 1), int), np.ones((1, 1), bool)
-        for g in blocks:
-            part = np.arange(g.size)[:, None] if g is not f else inner
-            at = (at[:, None, :] + part * g.step).reshape(-1, max(at.shape[1], part.shape[1]))
+        for place, f in blocks:
+            part = table if place[0] == dim else np.arange(f.size)[:, None]
+            at = (at[:, None, :] + part * f.step).reshape(-1, max(at.shape[1], part.shape[1]))
             inside = (inside[:, None, :] & (part >= 0)).reshape(at.shape)
-        steps, count = {}, 1
-        for g in reversed(blocks):
-            steps[g] = count
-            count *= len(inner) if g is f else g.size
+        new, count = {}, 1
+        for place, f in reversed(blocks):
+            size = len(table) if place[0] == dim else f.size
+            new[place] = Factor(name, size, count)
+            count *= size
         self.rigid = True
-        moved = [
-            tuple(g._replace(step=steps[g]) if g in steps else g for g in d) for d in dims
-        ]
-        moved[dim] = tidy([new._replace(step=steps[f])])
-        axis = "hw".index(f.axis)
-        n = self.graph.map_size(value)[axis]
-        return axis, from_matrix(np.where(inside, at, -1), n), moved
+        axis = "hw".index(name)
+        made = from_matrix(np.where(inside, at, -1), self.graph.map_size(value)[axis])
+        moved = [tidy([new.get((i, j), f) for j, f in enumerate(d)]) for i, d in enumerate(dims)]
+        return axis, made, moved
+
+    def unfurl(self, value: Value, dim: int) -> Value:
+        """Copies along an axis of which the map has one position (a pooled branch), as positions."""
+        axis = dim - len(value.dims) + 2
+        copies = [f.size for f in value.dims[dim] if f.axis == "b"]
+        if axis < 0 or len(copies) != 1 or len(value.dims[dim]) != 1:
+            return value
+        if value.factors("hw"[axis]) or self._size(value)[axis] != 1:
+            return value
+        self.rigid = True
+        axes = self.on_axis(axis, Expand(copies[0], 0))
+        dims = (*value.dims[:dim], (Factor("hw"[axis], copies[0]),), *value.dims[dim + 1 :])
+        return self.each(
+            value, lambda i: self.node("context", [i], axes, reach=Reach.CONTEXT), dims
+        )
 
     def whole_axis(self, value: Value, dim: int, from_end: int) -> tuple[int | None, int]:
         """Which axis (0 for y, 1 for x) a dimension holds whole, and its size.

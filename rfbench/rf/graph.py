@@ -151,6 +151,8 @@ class SpatialGraph:
         value = self.layers[name]
         if isinstance(value, Opaque):
             raise RfbenchError(f"layer '{name}' has no map of positions: {value.witness}")
+        if len(value.dims) < 3 and not value.spatial:
+            raise UsageError(f"layer '{name}' has no positions; --list-layers shows those that have")
         return value
 
     def share(self, value: Value) -> dict[int, int]:

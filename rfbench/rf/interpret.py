@@ -13,7 +13,17 @@ from rfbench.rf import ops
 from rfbench.rf.axis import Axis, Window
 from rfbench.rf.build import Builder
 from rfbench.rf.graph import Opaque, Reach, SpatialGraph, Witness, is_map
-from rfbench.rf.layout import CONSTANT, Factor, Scrambled, Value, shape, tidy, view
+from rfbench.rf.layout import (
+    CONSTANT,
+    Factor,
+    Scrambled,
+    Value,
+    channels,
+    shape,
+    solid,
+    tidy,
+    view,
+)
 from rfbench.rf.record import Op, Recording, Ref, record
 
 
@@ -26,6 +36,7 @@ class Interpreter:
         first = self.builder.start(recording.shapes[recording.input])
         self.values: dict[int, Value | Opaque] = {recording.input: first}
         self._constants: dict[int, Tensor | None] = {}
+        self._written = {i for op in recording.ops for i in op.written}
         self.makers = {r.id: op for op in recording.ops for r in tree_leaves(op.out) if _is(r)}
 
     def run(self) -> SpatialGraph:
@@ -33,9 +44,13 @@ class Interpreter:
         named = set(self.recording.layers.values())
         for op in self.recording.ops:
             inputs = [self.values[r.id] for r in tree_leaves((op.args, op.kwargs)) if self.knows(r)]
-            if inputs:
-                self.builder.begin(op.name, op.layer)
-                self.keep(op, self.result(op, inputs), named)
+            if not inputs:
+                continue
+            self.builder.begin(op.name, op.layer)
+            self.keep(op, self.result(op, inputs), named)
+            if op.written:
+                why = Witness(Reach.UNSUPPORTED, op.name, op.layer, "it writes to a view")
+                self.values |= dict.fromkeys(op.written, Opaque(why))
         graph = self.builder.graph
         layers = self.recording.layers
         graph.layers = {name: self.values[i] for name, i in layers.items() if i in self.values}
@@ -75,6 +90,9 @@ class Interpreter:
                 return Opaque(worst)
             witness = Witness(Reach.UNSUPPORTED, op.name, op.layer, str(error))
             return Opaque(witness, self.promise(op, inputs))
+        except _UNFORESEEN as error:  # a form of the operation that the table does not know
+            reason = f"{type(error).__name__}: {error}"
+            return Opaque(Witness(Reach.UNSUPPORTED, op.name, op.layer, reason))
 
     def attention(self, op: Op) -> Reach | None:
         """What a sum over all keys is, by whether positions stay outside of the second matrix."""
@@ -101,16 +119,13 @@ class Interpreter:
         blind = isinstance(out, Opaque)
         outs = out if isinstance(out, list) else [out] * (len(refs) if blind else 1)
         for ref, value in zip(refs, outs, strict=False):
-            if not _is(ref) or value is None:
+            if not _is(ref) or value is None or (isinstance(value, Value) and not value.alive):
                 continue
-            if isinstance(value, Value):
-                if shape(value) != self.form(ref):
-                    raise RfbenchError(
-                        f"internal: {op.name} in layer {op.layer} gives {self.form(ref)}, "
-                        f"the spatial graph {shape(value)}"
-                    )
-                if ref.id in named:
-                    value = self.builder.same(value)  # paths through it are its own
+            if isinstance(value, Value) and shape(value) != self.form(ref):
+                reason = f"it gives {self.form(ref)}, the spatial graph {shape(value)}"
+                value = Opaque(Witness(Reach.UNSUPPORTED, op.name, op.layer, reason))
+            if isinstance(value, Value) and ref.id in named:
+                value = self.builder.same(value)  # paths through it are its own
             self.values[ref.id] = value
 
     def apply(self, op: Op) -> Any:
@@ -123,12 +138,18 @@ class Interpreter:
             return WHOLE[base](self, op)
         if base in ops.TABLE:
             return ops.TABLE[base](self.builder, *args, **kwargs)
-        if base.endswith("_like") or base.startswith("new_"):
-            return None
+        if base.endswith("_like") or base.startswith("new_") or base in ("zero", "fill"):
+            return self.filled(op)
         if torch.Tag.pointwise in op.func.tags or base in POINTWISE:
             values = [v for v in tree_leaves((args, kwargs), is_leaf=_blind) if _blind(v)]
-            return ops.pointwise(self.builder, base, values, self.form(op.out))
+            first = op.out if _is(op.out) else op.out[0]  # activations may return a buffer as well
+            return ops.pointwise(self.builder, base, values, self.form(first))
         raise Scrambled("this operation is not known")
+
+    def filled(self, op: Op) -> None:
+        """A tensor with the form of another, and none of its values."""
+        if any(self.knows(r) for r in op.args[1:]):
+            raise Scrambled("a tensor is filled with a value that depends on the input")
 
     def constant(self, ref: Ref) -> Tensor | None:
         """The values of a tensor that was made from buffers alone; None where weights take part."""
@@ -141,16 +162,21 @@ class Interpreter:
             fixed = self.recording.fixed[ref.id]
             return None if fixed.is_meta else fixed
         op = self.makers.get(ref.id)
-        if op is None or not _is(op.out) or ref.id in self.values:
+        if op is None or not _is(op.out) or ref.id in self.values or ref.id in self._written:
             return None
         inputs = [r for r in tree_leaves((op.args, op.kwargs)) if _is(r)]
-        if ref in inputs:  # written to in place
+        if ref in inputs:  # the operation hands its argument on
             return None
         refs = {r.id: self.constant(r) for r in inputs}
-        if not refs or any(t is None for t in refs.values()):
+        made = op.name.split(".")[1] in _FACTORIES
+        if any(t is None for t in refs.values()) or not (refs or made):
             return None
         args, kwargs = tree_map_only(Ref, lambda r: refs[r.id], (op.args, op.kwargs))
-        return op.func(*args, **kwargs)
+        return op.func(*args, **(kwargs | {"device": torch.device("cpu")} if made else kwargs))
+
+
+_FACTORIES = {"arange", "eye", "full", "linspace", "ones", "scalar_tensor", "zeros"}
+_UNFORESEEN = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 def _gravity(value: Opaque) -> tuple[bool, bool]:
@@ -177,8 +203,8 @@ def _convolution(run: Interpreter, op: Op) -> Value:
     if x is None:
         raise Scrambled("the weights, but not the map, depend on the input")
     size = run.form(op.out)
-    x = _unfolded(b, x)
     first = len(x.dims) - (len(weight) - 2)
+    x, weights = _unfolded(b, x, first - 1, groups)
     k = weight[2:]
     taps = _fixed_taps(run.constant(kernel), groups) or [None] * len(k)
     windows: dict[int, Axis] = {}
@@ -186,16 +212,16 @@ def _convolution(run: Interpreter, op: Op) -> Value:
         if k[i] == stride[i] == 1 and padding[i] == 0:
             continue
         windows[dim] = Window(k[i], stride[i], padding[i], padding[i], dilation[i], taps=taps[i])
-    if transposed and len(k) == 2:
+    if transposed:
         windows = ops.spread(b, x, k, stride, padding, dilation, size[2:])
-    elif transposed:
-        raise Scrambled("a transposed convolution of one or three dimensions")
+    for dim in windows:
+        x = b.unfurl(x, dim)
     rows, x, windows = _over_channels(x, windows)
     axes, dims = b.along(x, windows)
     channel, rank = first - 1, len(x.dims)
     rows = np.moveaxis(rows, channel, rank - 1)  # behind it only taps over channels
     rows = rows.reshape(*rows.shape[: rank - 1], groups, -1)
-    labels = b.mixed(rows, lambda r: b.node("conv", r, axes, learned=True))
+    labels = b.mixed(rows, lambda r: b.node("conv", r, axes, weights))
     labels = np.moveaxis(np.repeat(labels, size[channel] // groups, axis=-1), -1, channel)
     dims = (*dims[:channel], tidy([Factor("c", size[channel])]), *dims[channel + 1 :])
     out = Value(dims, labels)
@@ -203,12 +229,21 @@ def _convolution(run: Interpreter, op: Op) -> Value:
     return out if gate is None else _gated(b, out, gate)
 
 
-def _unfolded(b: Builder, x: Value) -> Value:
-    """Positions that a space-to-depth put among the channels become a window first."""
-    if any(f.axis in "hw" for f in x.dims[1]) and len(x.dims) == 4:
-        n = shape(x)[1]
-        return ops.widen(b.contract(x, [1]), 1, n)
-    return x
+def _unfolded(b: Builder, x: Value, dim: int, groups: int) -> tuple[Value, int]:
+    """Positions that a space-to-depth put among the channels become channels or a window first.
+
+    Returns the tensor and how many of the convolution's weights each of its channels has.
+    """
+    x = solid(x, dim)
+    if all(f.axis == "c" for f in x.dims[dim]):
+        return x, 1
+    if groups > 1:
+        return ops.spelled(b, x, dim), 1
+    factors, form = x.dims[dim], shape(x)
+    x = view(x, (*form[:dim], *(f.size for f in factors), *form[dim + 1 :]))
+    x = b.contract(x, [dim + i for i, f in enumerate(factors) if f.axis in "hw"], "sum")
+    n = channels(tidy(list(factors)))
+    return view(x, (*form[:dim], n, *form[dim + 1 :])), form[dim] // n
 
 
 def _over_channels(
@@ -225,12 +260,10 @@ def _over_channels(
             kept[dim] = window
             continue
         at = window.matrix(shape(x)[dim])
-        if (rows == rows.take([0], axis=dim)).all():
-            rows = rows.take(np.zeros(len(at), int), axis=dim)
-        else:
-            edge = np.full_like(rows.take([0], axis=dim), CONSTANT)  # -1 in `at`: the last
-            rows = np.concatenate([rows, edge], axis=dim).take(at, axis=dim)
-            rows = np.moveaxis(rows, dim + 1, -1)
+        rows = solid(Value(x.dims, rows), dim).labels
+        edge = np.full_like(rows.take([0], axis=dim), CONSTANT)  # -1 in `at`: the last
+        rows = np.concatenate([rows, edge], axis=dim).take(at, axis=dim)
+        rows = np.moveaxis(rows, dim + 1, -1)
         x = Value((*x.dims[:dim], tidy([Factor("c", len(at))]), *x.dims[dim + 1 :]), x.labels)
     return rows, x, kept
 
@@ -244,16 +277,21 @@ def _gated(b: Builder, out: Value, gate: Value) -> Value:
 
 
 def _fixed_taps(weight: Tensor | None, groups: int) -> list | None:
-    """One-dimensional taps (y, x) of a depthwise fixed kernel, such as BlurPool's binomial."""
-    if weight is None or weight.dim() != 4 or weight.shape[1] != 1 or weight.shape[0] != groups:
+    """One-dimensional taps (y, x) of a depthwise fixed kernel, such as BlurPool's binomial.
+
+    None: every tap counts one, as in a learned kernel.
+    """
+    if weight is None:
         return None
-    kernel = weight[0, 0].double()
-    if (weight != weight[:1]).any() or (kernel <= 0).any():
-        return None
-    y, x, whole = kernel.sum(1), kernel.sum(0), kernel.sum()
-    if not torch.allclose(torch.outer(y, x) / whole, kernel, rtol=1e-6):
-        return None
-    return [ops.fractions(y), ops.fractions(x / whole)]
+    alike = weight.dim() == 4 and weight.shape[:2] == (groups, 1) and (weight == weight[:1]).all()
+    if alike and (weight >= 0).all():
+        kernel = weight[0, 0].double()
+        y, x, whole = kernel.sum(1), kernel.sum(0), kernel.sum()
+        if torch.allclose(torch.outer(y, x) / whole, kernel, rtol=1e-6):
+            return [ops.fractions(y), ops.fractions(x / whole)]
+    if (weight == 0).any():
+        raise Scrambled("a fixed kernel with zeros")
+    return None
 
 
 def _addmm(run: Interpreter, op: Op) -> Value:
@@ -339,6 +377,14 @@ def _index(run: Interpreter, op: Op) -> Value:
     raise Scrambled("positions are picked by a table that is not known")
 
 
+def _index_select(run: Interpreter, op: Op) -> Value:
+    x, dim, table = op.args
+    at, value = run.constant(table), run.value(x)
+    if at is None or value is None:
+        raise Scrambled("positions are picked by a table that is not known")
+    return ops.pick(run.builder, value, dim, at.numpy())
+
+
 def _reflect(run: Interpreter, op: Op) -> Value:
     left, right, top, bottom = op.args[1]
     ends = [(top, bottom), (left, right)]
@@ -349,15 +395,10 @@ def _reflect(run: Interpreter, op: Op) -> Value:
 
 def _roll(run: Interpreter, op: Op) -> Value:
     x, dims = run.value(op.args[0]), op.args[2] if len(op.args) > 2 else []
+    if not dims:
+        raise Scrambled("positions are rolled into other rows")
     for shift, dim in zip(op.args[1], dims, strict=True):
         x = ops.pick(run.builder, x, dim, np.roll(np.arange(shape(x)[dim]), shift))
-    return x
-
-
-def _flip(run: Interpreter, op: Op) -> Value:
-    x = run.value(op.args[0])
-    for dim in op.args[1]:
-        x = ops.pick(run.builder, x, dim, np.arange(shape(x)[dim])[::-1])
     return x
 
 
@@ -373,8 +414,16 @@ def _col2im(run: Interpreter, op: Op) -> Value:
     return ops.col2im(run.builder, run.value(op.args[0]), *op.args[1:])
 
 
+def _restride(run: Interpreter, op: Op) -> Value:
+    x, size, _, *offset = (run.value(op.args[0]), *op.args[1:])
+    if tuple(size) != run.form(op.args[0]) or x.spatial or any(offset):
+        raise Scrambled("a tensor is read in another order than it is written")
+    return run.builder.same(x)  # a pooled vector in channels-last order
+
+
 WHOLE: dict[str, Callable[[Interpreter, Op], Any]] = {
     "convolution": _convolution,
+    "as_strided_": _restride,
     "addmm": _addmm,
     "mm": _matmul,
     "bmm": _matmul,
@@ -384,6 +433,7 @@ WHOLE: dict[str, Callable[[Interpreter, Op], Any]] = {
     "_unsafe_view": _view,
     "expand": _expand,
     "upsample_nearest2d": _resize,
+    "_upsample_nearest_exact2d": _resize,
     "upsample_bilinear2d": _resize,
     "upsample_bicubic2d": _resize,
     "_upsample_bilinear2d_aa": _resize,
@@ -395,7 +445,7 @@ WHOLE: dict[str, Callable[[Interpreter, Op], Any]] = {
     "reflection_pad2d": _reflect,
     "replication_pad2d": _reflect,
     "roll": _roll,
-    "flip": _flip,
+    "index_select": _index_select,
     "im2col": _im2col,
     "col2im": _col2im,
     "_fft_r2c": _fourier,
@@ -406,8 +456,8 @@ WHOLE: dict[str, Callable[[Interpreter, Op], Any]] = {
 POINTWISE = {
     "alias", "clone", "_to_copy", "detach", "hardswish", "hardsigmoid", "silu", "mish", "elu", "celu",
     "selu", "leaky_relu", "prelu", "_prelu_kernel", "rrelu", "softplus", "softshrink", "hardshrink",
-    "hardtanh", "hardtanh_", "log_sigmoid_forward", "glu", "native_dropout", "lift_fresh", "view_as_real",
-    "contiguous", "masked_fill", "where", "bitwise_not", "as_strided_",
+    "hardtanh", "hardtanh_", "log_sigmoid_forward", "native_dropout", "lift_fresh",
+    "contiguous", "masked_fill", "where", "bitwise_not", "rrelu_with_noise",
 }  # fmt: skip
 
 

@@ -46,6 +46,11 @@ class Value:
         return [f for dim in self.dims for f in dim if f.axis == axis]
 
     @property
+    def alive(self) -> bool:
+        """Whether any channel depends on the input."""
+        return bool((self.labels != CONSTANT).any())
+
+    @property
     def spatial(self) -> bool:
         """Whether any dimension counts positions."""
         return bool(self.factors("h") or self.factors("w"))
@@ -139,6 +144,22 @@ def _take_block(value: Value, dim: int, picked: np.ndarray) -> Value:
     new = tidy([Factor("c", len(blocks)), *rest])
     labels = value.labels.take(blocks[:, 0], axis=dim)
     return Value((*value.dims[:dim], new, *value.dims[dim + 1 :]), labels)
+
+
+def solid(value: Value, dim: int) -> Value:
+    """Copies in a dimension as channels of the same history."""
+    factors = value.dims[dim]
+    if all(f.axis != "b" for f in factors):
+        return value
+    left, right = value.labels.shape[:dim], value.labels.shape[dim + 1 :]
+    labels = value.labels.reshape(*left, *(f.size for f in factors if f.axis == "c"), *right)
+    spots = [f for f in factors if f.axis in "bc"]
+    for i, f in enumerate(spots):
+        if f.axis == "b":
+            labels = np.repeat(np.expand_dims(labels, dim + i), f.size, axis=dim + i)
+    new = tidy([f._replace(axis="c") if f.axis == "b" else f for f in factors])
+    dims = (*value.dims[:dim], new, *value.dims[dim + 1 :])
+    return Value(dims, labels.reshape(*left, channels(new), *right))
 
 
 def insert(value: Value, dim: int) -> Value:

@@ -4,10 +4,12 @@ One recording serves every layer and unit, and every input size as well unless a
 belongs to one size (TF-same padding, resizing, windows of attention).
 """
 
+import contextlib
 from dataclasses import dataclass, field
 
 from torch import nn
 
+from rfbench.errors import RfbenchError
 from rfbench.rf.graph import Size, SpatialGraph
 from rfbench.rf.interpret import spatial_graph
 from rfbench.rf.metrics import Geometry, geometry, is_cut, uncut_size
@@ -16,22 +18,36 @@ from rfbench.rf.paths import target_map
 
 @dataclass
 class Network:
-    """A module in evaluation mode; `channels` of its input, found when None."""
+    """A module in evaluation mode.
+
+    native: the input size (H, W) that it is meant for; its last map there is the last map at any
+    size. channels: of the input; found when None.
+    """
 
     module: nn.Module
+    native: Size = (224, 224)
     channels: int | None = None
     recorded: dict[Size, SpatialGraph] = field(default_factory=dict)
 
     def graph(self, size: Size, to: str | None = None) -> SpatialGraph:
         """The spatial graph up to layer `to` (the last map when None) on an input of (H, W)."""
+        if not self.recorded and size != self.native:
+            with contextlib.suppress(RfbenchError):  # own networks may run at `size` only
+                self._record(self.native)
         if size in self.recorded:
             return self.recorded[size]
         for known in self.recorded.values():
             value = target_map(known, to)
             if not known.is_rigid(value):
                 return known.resized(size, value)
-        self.recorded[size] = spatial_graph(self.module, size, self.channels)
-        return self.recorded[size]
+        return self._record(size)
+
+    def _record(self, size: Size) -> SpatialGraph:
+        graph = spatial_graph(self.module, size, self.channels)
+        first = next(iter(self.recorded.values()), graph)
+        graph.target = first.target if first.target in graph.layers else graph.target
+        self.recorded[size] = graph
+        return graph
 
     def uncut(
         self, start: Size, to: str | None = None, source: str | None = None

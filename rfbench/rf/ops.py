@@ -8,6 +8,7 @@ that does not depend on the input. Norms are identities: their statistics count 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from rfbench.rf.layout import (
     insert,
     permute,
     shape,
+    solid,
     take,
     tidy,
     view,
@@ -83,10 +85,39 @@ def _repeat(b: Builder, x: Value, times: list[int]) -> Value:
     extra = len(times) - len(x.dims)
     x = copies(x, (1,) * extra + shape(x))
     for dim, n in enumerate(times):
-        if n > 1 and x.dims[dim]:
+        if n > 1 and any(f.axis in "hw" for f in x.dims[dim]):
             raise Scrambled("a map is repeated")
-        x = widen(x, dim, n) if n > 1 else x
+        if n > 1:
+            x = solid(x, dim)
+            new = tidy([Factor("c", n * shape(x)[dim])])
+            labels = np.concatenate([x.labels] * n, axis=dim)
+            x = Value((*x.dims[:dim], new, *x.dims[dim + 1 :]), labels)
     return x
+
+
+def _channel_shuffle(b: Builder, x: Value, groups: int) -> Value:
+    form = shape(x)
+    x = view(x, (form[0], groups, form[1] // groups, *form[2:]))
+    return view(_transpose(b, x, 1, 2), form)
+
+
+def flip(b: Builder, x: Value, dims: list[int]) -> Value:
+    """Positions or channels in reverse order."""
+    for dim in dims:
+        x = pick(b, x, dim, np.arange(shape(x)[_dim(dim, x)])[::-1])
+    return x
+
+
+def _rot90(b: Builder, x: Value, k: int = 1, dims: Sequence[int] = (0, 1)) -> Value:
+    turns = k % 4
+    x = flip(b, x, [dims[1]]) if turns in (1, 2) else x
+    x = flip(b, x, [dims[0]]) if turns in (2, 3) else x
+    return _transpose(b, x, *dims) if turns in (1, 3) else x
+
+
+def _glu(b: Builder, x: Value, dim: int = -1) -> Value:
+    half = shape(x)[_dim(dim, x)] // 2
+    return b.combine(_split(b, x, half, dim), "product")
 
 
 def pick(b: Builder, x: Value, dim: int, at: np.ndarray) -> Value:
@@ -97,24 +128,9 @@ def pick(b: Builder, x: Value, dim: int, at: np.ndarray) -> Value:
     whole = len(at) == size and (at == np.arange(size)).all()
     if whole or len(factors) != 1 or factors[0].axis not in "hw":
         return take(x, dim, at)
-    f = factors[0]
-    kept = [g for g in x.factors(f.axis) if g != f]
-    kept = sorted([*kept, f], key=lambda g: -g.step)
-    axis = "hw".index(f.axis)
-    positions = np.zeros(1, int)
-    for g in kept:
-        here = at if g is f else np.arange(g.size)
-        positions = np.add.outer(positions, here * g.step).reshape(-1)
-    steps, inner = {}, 1
-    for g in reversed(kept):
-        steps[g] = inner
-        inner *= len(at) if g is f else g.size
-    b.rigid = True
-    made = from_matrix(positions[:, None], b.graph.map_size(x)[axis])
+    axis, made, dims = b.within(x, dim, np.asarray(at)[:, None], x.dims)
     axes = b.on_axis(axis, made)
-    dims = [[g._replace(step=steps.get(g, g.step)) for g in d] for d in x.dims]
-    dims[dim] = [Factor(f.axis, len(at), steps[f])]
-    return b.each(x, lambda i: b.node("structure", [i], axes), tuple(tidy(d) for d in dims))
+    return b.each(x, lambda i: b.node("structure", [i], axes), tuple(dims))
 
 
 def _slice(
@@ -158,12 +174,21 @@ def _unfold(b: Builder, x: Value, dim: int, size: int, step: int) -> Value:
     return Value(tuple(dims), x.labels)
 
 
-def cat(b: Builder, parts: list[Value | None], dim: int, sizes: list[int]) -> Value:
-    """Join channels. sizes: of every part along the dimension; None for constants."""
-    known = [p for p in parts if p is not None]
+def cat(b: Builder, parts: list[Value | None], dim: int, sizes: list[int]) -> Value | None:
+    """Join channels, or positions of an axis. sizes: of every part along the dimension; a part is
+    None where it is constant."""
+    known = [p for p in parts if p is not None and p.alive]
+    if not known:
+        return None
     dim = _dim(dim, known[0])
+    parts = [solid(p, dim) if p is not None and p.alive else None for p in parts]
+    known = [p for p in parts if p is not None]
     if any(f.axis in "hw" for p in known for f in p.dims[dim]):
-        raise Scrambled("positions are concatenated")
+        starts = np.cumsum([0, *sizes])
+        placed = [(p, np.arange(starts[-1]) - lo) for p, lo in zip(parts, starts, strict=False)]
+        return lay(
+            b, [(p, np.where(at < shape(p)[dim], at, -1)) for p, at in placed if p is not None], dim
+        )
     dims, moved = b.meet(known, apart=dim)
     left = iter(moved)
     form = np.broadcast_shapes(*(m.shape[:dim] + (1,) + m.shape[dim + 1 :] for m in moved))
@@ -175,17 +200,53 @@ def cat(b: Builder, parts: list[Value | None], dim: int, sizes: list[int]) -> Va
     return b.same(Value(tuple(dims), np.concatenate(rows, axis=dim)))
 
 
+def lay(b: Builder, parts: Sequence[tuple[Value, np.ndarray]], dim: int) -> Value:
+    """Lay the positions of several tensors into one axis, which a dimension holds whole.
+
+    parts: tensors, and the place in each from which a position of the result comes, < 0 for none.
+    """
+    name = next(f.axis for p, _ in parts for f in p.dims[dim] if f.axis in "hw")
+    axis, placed = "hw".index(name), []
+    for value, at in parts:
+        n = b.graph.map_size(value)[axis]
+        whole = tidy([Factor(name, n)])
+        if value.dims[dim] != whole or len(value.factors(name)) != len(whole):
+            raise Scrambled("positions are concatenated with something else")
+        axes = b.on_axis(axis, from_matrix(np.maximum(at, -1)[:, None], n))
+        b.rigid = True
+        dims = (*value.dims[:dim], tidy([Factor(name, len(at))]), *value.dims[dim + 1 :])
+        node = partial(b.node, "structure", axes=axes)
+        placed.append(b.each(value, lambda i, node=node: node([i]), dims))
+    return b.combine(placed)
+
+
 def scatter(
     b: Builder, x: Value | None, source: Value | None, dim: int, at: np.ndarray, n: int
-) -> Value:
+) -> Value | None:
     """Overwrite entries `at` of a dimension of size n: what a write to a view becomes."""
+    x, source = (v if v is not None and v.alive else None for v in (x, source))
     inside = np.isin(np.arange(n), at)
+    if any(f.axis in "hw" for p in (x, source) if p is not None for f in p.dims[dim]):
+        rest, new = np.where(inside, -1, np.arange(n)), np.full(n, -1)
+        new[at] = np.arange(len(at))
+        return lay(b, [(p, t) for p, t in ((x, rest), (source, new)) if p is not None], dim)
     runs = np.split(np.arange(n), np.flatnonzero(np.diff(inside)) + 1)
     parts: list[Value | None] = []
     for run in runs:
         whole, where = (source, np.searchsorted(at, run)) if inside[run[0]] else (x, run)
         parts.append(pick(b, whole, dim, where) if whole is not None else None)
     return cat(b, parts, dim, [len(run) for run in runs])
+
+
+def spelled(b: Builder, x: Value, dim: int) -> Value:
+    """Positions in a dimension as channels of different history (space-to-depth)."""
+    factors, form = x.dims[dim], shape(x)
+    x = view(x, (*form[:dim], *(f.size for f in factors), *form[dim + 1 :]))
+    for i, f in enumerate(factors):
+        if f.axis in "hw":
+            parts: list[Value | None] = [insert(p, dim + i) for p in _unbind(b, x, dim + i)]
+            x = cat(b, parts, dim + i, [1] * f.size)
+    return view(x, form)
 
 
 # -- sums over dimensions ---------------------------------------------------------------------------
@@ -293,20 +354,23 @@ def adaptive(b: Builder, x: Value, size: list[int], divide: str) -> Value:
     return b.slide(x, axes, "adaptive")
 
 
-def pad(b: Builder, x: Value, amounts: list[int], value: Any = 0) -> Value:
+def pad(b: Builder, x: Value, amounts: list[int], value: Any = 0) -> Value | None:
     """Constant padding or cropping of channels or of whole axes."""
     windows: dict[int, Axis] = {}
     for i in range(0, len(amounts), 2):
         dim, before, after = len(x.dims) - 1 - i // 2, amounts[i], amounts[i + 1]
         if not (before or after):
             continue
-        if channels(x.dims[dim]) > 1:
-            n = channels(x.dims[dim])
-            sizes = [max(before, 0), n + min(before, 0) + min(after, 0), max(after, 0)]
-            middle = pick(b, x, dim, np.arange(n)[max(-before, 0) : n + min(after, 0)])
-            x = cat(b, [None, middle, None], dim, sizes)
-        else:
+        factors, n = x.dims[dim], shape(x)[dim]
+        is_axis = b.whole_axis(x, dim, i // 2 + 1)[0] is not None if not factors else False
+        if is_axis or any(f.axis in "hw" for f in factors):
             windows[dim] = Window(1, 1, before, after)
+            continue
+        middle = pick(b, x, dim, np.arange(n)[max(-before, 0) : n + min(after, 0)])
+        joined = cat(b, [None, middle, None], dim, [max(before, 0), shape(middle)[dim], max(after, 0)])
+        if joined is None:
+            return None
+        x = joined
     b.rigid = True
     return b.slide(x, windows, "structure") if windows else x
 
@@ -319,14 +383,16 @@ def tabled(
 ) -> Value:
     """A map along each of the last two axes as torch itself tells it: `run` on one-hot columns.
 
-    run: takes (1, n, n, 1) and the axis, returns (1, n, m, 1). inner: see axis.Index.
+    run: takes (1, n, n, 2) and the axis, returns (1, n, m, 2). inner: see axis.Index.
     """
     b.rigid = True
     axes: dict[int, Axis] = {}
     for i in (0, 1):
         dim = len(x.dims) - 2 + i
         n = shape(x)[dim]
-        table = run(torch.eye(n, dtype=torch.float64).view(1, n, n, 1), i)[0, :, :, 0].T.numpy()
+        # two columns alike: torch 2.15 resizes maps of width 1 wrongly with antialiasing
+        columns = torch.eye(n, dtype=torch.float64).view(1, n, n, 1).repeat(1, 1, 1, 2)
+        table = run(columns, i)[0, :, :, 0].T.numpy()
         most = int((table != 0).sum(1).max())
         at = np.argsort(table == 0, axis=1, kind="stable")[:, :most]
         weights = np.take_along_axis(table, at, axis=1)
@@ -343,7 +409,7 @@ def resize(b: Builder, func: Any, x: Value, size: list[int], *more: Any) -> Valu
         return copies(b.same(x), (*shape(x)[:-2], *size))
     align = [m for m in more if isinstance(m, bool)]
     scales = [m for m in more if not isinstance(m, bool)] or [None, None]
-    return tabled(b, x, lambda t, i: func(t, [size[i], 1], *align, scales[i], None))
+    return tabled(b, x, lambda t, i: func(t, [size[i], 2], *align, scales[i], None))
 
 
 def spread(
@@ -358,8 +424,8 @@ def spread(
     """The maps of a transposed convolution: output o hears input (o + padding - tap) / stride."""
     b.rigid = True
     axes: dict[int, Axis] = {}
-    for i in (0, 1):
-        dim = len(x.dims) - 2 + i
+    for i in range(len(kernel)):
+        dim = len(x.dims) - len(kernel) + i
         taps = np.arange(kernel[i]) * dilation[i]
         there = np.add.outer(np.arange(out[i]) + padding[i], -taps)
         at, rest = np.divmod(there, stride[i])
@@ -434,8 +500,8 @@ def _pixel_shuffle(b: Builder, x: Value, r: int) -> Value:
 
 
 def fractions(values: torch.Tensor) -> tuple[Fraction, ...]:
-    """Weights of a fixed kernel as exact fractions."""
-    return tuple(Fraction(float(v)).limit_denominator(4096) for v in values)
+    """Weights of a fixed kernel as the simple fractions that they stand for."""
+    return tuple(Fraction(float(v)).limit_denominator(10**6) for v in values)
 
 
 def _first(f: Callable[..., Value]) -> Callable[..., Value]:
@@ -454,6 +520,11 @@ TABLE: dict[str, Callable[..., Result]] = {
     "split": _split,
     "unsafe_split": _split,
     "split_with_sizes": _split,
+    "channel_shuffle": _channel_shuffle,
+    "native_channel_shuffle": _channel_shuffle,
+    "flip": flip,
+    "rot90": _rot90,
+    "glu": _glu,
     "unbind": _unbind,
     "unfold": _unfold,
     "constant_pad_nd": pad,
@@ -461,7 +532,10 @@ TABLE: dict[str, Callable[..., Result]] = {
     "sum": lambda b, x, dims=None, keep=False, **_: total(b, x, dims, keep, kind="sum"),
     "amax": lambda b, x, dims=None, keep=False: total(b, x, dims, keep),
     "max": lambda b, x, dim=None, keep=False: total(b, x, dim if dim is None else [dim], keep),
+    "amin": lambda b, x, dims=None, keep=False: total(b, x, dims, keep),
+    "min": lambda b, x, dim=None, keep=False: total(b, x, dim if dim is None else [dim], keep),
     "var": lambda b, x, dims=None, keepdim=False, **_: total(b, x, dims, keepdim, "valid"),
+    "std": lambda b, x, dims=None, keepdim=False, **_: total(b, x, dims, keepdim, "valid"),
     "linalg_vector_norm": lambda b, x, order=2, dims=None, keep=False, **_: total(b, x, dims, keep),
     "avg_pool2d": lambda b, x, k, s=None, p=0, ceil=False, include=True, divisor=None: pool(
         b, x, k, s, p, 1, ceil, "kernel" if include else "valid"

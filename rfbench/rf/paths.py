@@ -12,7 +12,7 @@ import numpy as np
 
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.rf.axis import Axis
-from rfbench.rf.graph import Node, Reach, Size, SpatialGraph
+from rfbench.rf.graph import Node, Reach, Size, SpatialGraph, Witness
 from rfbench.rf.layout import Value
 
 LARGE = 2.0**900  # rescale above this, far from float64's end and from its beginning
@@ -122,10 +122,7 @@ def path_counts(
     target, name = target_map(graph, to), to or graph.target
     witness = graph.witness(target)
     if witness.reach > Reach.CONTEXT:
-        raise RfbenchError(
-            f"path counts need a convolutional network; this one is {witness.reach}: {witness}. "
-            "Choose an earlier layer with --to; --list-layers shows them."
-        )
+        raise _not_local(witness)
     unit = _checked(unit, graph.map_size(target), name)
     origin = graph.layer(source) if source is not None else None
     found = count_tensor(graph, target, unit, origin, convention, exact)
@@ -161,7 +158,14 @@ def target_map(graph: SpatialGraph, to: str | None) -> Value:
         return graph.layer(graph.target)
     if isinstance(graph.output, Value):
         return graph.output
-    raise RfbenchError(f"the network has no map of positions: {graph.status()}")
+    raise _not_local(graph.status())
+
+
+def _not_local(witness: Witness) -> RfbenchError:
+    return RfbenchError(
+        f"path counts need a convolutional network; this one is {witness.reach}: {witness}. "
+        "Choose an earlier layer with --to; --list-layers shows them."
+    )
 
 
 def _checked(unit: tuple[int, int] | None, units: Size, name: str) -> tuple[int, int]:

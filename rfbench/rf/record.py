@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
@@ -28,13 +29,18 @@ class Ref:
 
 @dataclass
 class Op:
-    """One aten operation: its overload, arguments with every tensor as a Ref, results, layer."""
+    """One aten operation: its overload, arguments with every tensor as a Ref, results, layer.
+
+    written: the tensors whose memory it writes to, views included; functionalisation leaves these
+    only inside of composite operations (circular padding).
+    """
 
     func: Any
     args: tuple
     kwargs: dict[str, Any]
     out: Any
     layer: str
+    written: tuple[int, ...] = ()
 
     @property
     def name(self) -> str:
@@ -47,9 +53,9 @@ class Recording:
     """A forward pass as a list of operations.
 
     shapes: the shape of every tensor by number. layers: module path -> number of its output, in
-    order of execution; '#2' marks a second call of the same module. fixed: the values of registered
-    buffers (fixed kernels such as BlurPool's) by number. recurrent: names of LSTM, GRU and RNN layers.
-    size: (H, W) of the input.
+    order of execution; '#2' marks a second call of the same module. fixed: by number, the values of
+    registered buffers (BlurPool's kernel) and of tensors that the forward pass makes. recurrent:
+    names of LSTM, GRU and RNN layers. size: (H, W) of the input.
     """
 
     size: tuple[int, int]
@@ -76,6 +82,8 @@ class _Recorder(TorchDispatchMode):
         if id(tensor) not in self._ids:
             self._ids[id(tensor)] = len(self.alive)
             self.recording.shapes[len(self.alive)] = tuple(tensor.shape)
+            if not tensor.is_meta:
+                self.recording.fixed[len(self.alive)] = tensor
             self.alive.append(tensor)
         return self._ids[id(tensor)]
 
@@ -88,8 +96,21 @@ class _Recorder(TorchDispatchMode):
         out = func(*args, **(kwargs or {}))
         layer = self.stack[-1] if self.stack else ""
         op = Op(func, self._refs(args), self._refs(kwargs or {}), self._refs(out), layer)
+        if func._schema.is_mutable and torch.Tag.inplace_view not in func.tags:
+            op.written = self._written(func, args, kwargs or {})
         self.recording.ops.append(op)
         return out
+
+    def _written(self, func: Any, args: tuple, kwargs: dict[str, Any]) -> tuple[int, ...]:
+        """Every tensor so far that shares memory with one the operation writes to."""
+        schema = func._schema.arguments
+        given = dict(zip((s.name for s in schema), args, strict=False)) | kwargs
+        marked = [given.get(s.name) for s in schema if s.alias_info and s.alias_info.is_write]
+        targets = [t for t in tree_leaves(marked) if isinstance(t, Tensor)]
+        alias = torch._C._is_alias_of
+        return tuple(
+            i for i, t in enumerate(self.alive) if any(alias(t, target) for target in targets)
+        )
 
 
 def skeleton(module: nn.Module) -> tuple[nn.Module, dict[int, Tensor]]:
@@ -110,7 +131,11 @@ def skeleton(module: nn.Module) -> tuple[nn.Module, dict[int, Tensor]]:
         for value in tree_leaves([v for v in vars(owner).values() if isinstance(v, _TREES)]):
             if isinstance(value, Tensor) and id(value) not in memo:
                 memo[id(value)] = value.detach().to("meta")
-    return copy.deepcopy(module, memo).eval(), buffers
+    copied = copy.deepcopy(module, memo).eval()
+    for m in copied.modules():
+        if isinstance(m, nn.SELU | nn.RReLU):  # functionalisation fails on their in-place forms
+            m.inplace = False
+    return copied, buffers
 
 
 _TREES = (Tensor, list, tuple, dict)  # where a module may keep a tensor that is not registered
@@ -150,15 +175,31 @@ def record(module: nn.Module, size: tuple[int, int], channels: int | None = None
         recording.output = recorder.number(_inner(out[0])) if out else None
 
     try:
-        with torch.no_grad(), recorder:
+        with torch.no_grad(), recorder, _CircularPadding():
             torch.func.functionalize(forward)(torch.empty(shape, device="meta"))
     except RfbenchError:
         raise
     except Exception as error:
         raise _explain(module, shape, recorder, error) from error
     alive = recorder.alive
-    recording.fixed = {i: buffers[id(t)] for i, t in enumerate(alive) if id(t) in buffers}
+    recording.fixed |= {i: buffers[id(t)] for i, t in enumerate(alive) if id(t) in buffers}
     return recording
+
+
+class _CircularPadding(TorchFunctionMode):
+    """Circular padding as a choice of positions: torch's own writes to views out of our sight."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is not nn.functional.pad or "circular" not in (*args, *kwargs.values()):
+            return func(*args, **kwargs)
+        x, amounts = (*args, *kwargs.values())[:2]
+        for i in range(0, len(amounts), 2):
+            n, (before, after) = x.shape[-1 - i // 2], amounts[i : i + 2]
+            x = x.index_select(-1 - i // 2, torch.arange(-before, n + after, device="cpu") % n)
+        return x
 
 
 def _inner(tensor: Tensor) -> Tensor:
@@ -205,6 +246,8 @@ def _explain(
     what = f"{type(module).__name__} fails on an input of {shape[1]} x {size}{where}: {reason}"
     if any(word in reason.lower() for word in _SIZE_WORDS):
         return UsageError(f"{what}. Choose another --size.")
+    if "meta" in reason:
+        what += ". Its control flow depends on values; a recording has shapes only"
     return RfbenchError(what)
 
 

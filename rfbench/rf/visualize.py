@@ -54,20 +54,24 @@ def subjects(config: RfConfig, note: Callable[[str], object]) -> Iterator[Subjec
     wanted = _wanted(config)
     for model in models:
         seen: list[list[str]] = []
+        idle: list[str] = []
         for variant in wanted or [variants.get(name) for name in variants.PAPER]:
             try:
                 backbone = backbones.build(model, variant, config.weights, meta=True)
-            except UsageError as error:
+            except UsageError:
                 if wanted or not variant.kernels:
                     raise
-                note(f"left out: {error}")
+                idle.append(variant.name)
                 continue
             if not wanted and backbone.replaced in seen:
-                note(f"left out: variant '{variant.name}' changes what another one does")
+                idle.append(variant.name)
                 continue
             seen.append(backbone.replaced)
             title = variant.name if len(models) == 1 else f"{short(model)}\n{variant.name}"
-            yield Subject(title, backbone, Network(backbone.module), _size(config, backbone))
+            network = Network(backbone.module, backbone.input_size)
+            yield Subject(title, backbone, network, _size(config, backbone))
+        if idle:
+            note(f"{model}: left out {', '.join(idle)} (nothing to change, or nothing new)")
 
 
 def _wanted(config: RfConfig) -> list[variants.Variant]:
@@ -98,25 +102,25 @@ def draw(config: RfConfig, chosen: list[Subject]) -> Iterator[Drawn]:
     size given beside it.
     """
     to, source = config.to, config.from_
+    own = [_measured(config, s, s.size) for s in chosen]
     whole: dict[str, Size] = {}
     for subject in chosen if config.unit is None else []:
         size = subject.network.uncut(subject.size, to, source)[0].size
         before = whole.get(subject.backbone.name, size)
         whole[subject.backbone.name] = (max(size[0], before[0]), max(size[1], before[1]))
-    for subject in chosen:
-        own = _measured(config, subject, subject.size)
+    for subject, at_own in zip(chosen, own, strict=True):
         size = whole.get(subject.backbone.name, subject.size)
         if size == subject.size:
-            yield Drawn(subject, *own, None)
+            yield Drawn(subject, *at_own, None)
         else:
-            yield Drawn(subject, *_measured(config, subject, size), own)
+            yield Drawn(subject, *_measured(config, subject, size), at_own)
 
 
 def _measured(config: RfConfig, subject: Subject, size: Size) -> tuple[PathMap, dict[str, Any]]:
     graph = subject.network.graph(size, config.to)
-    place = geometry(graph, config.to, config.from_)
     convention = Convention(config.channels, config.pool, config.gates)
     found = path_counts(graph, config.to, config.from_, config.unit, convention, config.exact)
+    place = geometry(graph, config.to, config.from_)
     if config.engine == "autograd":
         found = _second_opinion(config, subject, graph, found)
     return found, {**measure(found, place), "input_size": graph.size}

@@ -1,0 +1,341 @@
+"""Time one receptive-field map side by side: rfbench, its autograd engine, and what people use.
+
+    python scripts/bench_rf.py                                    # some minutes
+    python3 -m venv .peers && .peers/bin/pip install openerf==0.6.1
+    python scripts/bench_rf.py --peers .peers/bin/python --big    # with openerf, and a large map
+
+Every measurement is a fresh process with one thread. It imports everything, builds the network with
+real (random) weights, and then measures CPU seconds and peak memory from the model object to the
+finished map of the central unit, rfbench's recording of the network included. The tools take
+turns, so that a drift of the machine meets all alike; a cell is the median of the turns.
+
+openerf runs in its own environment as its documentation says: `compute_erf` of a timm network with
+`forward_features` and timm's preprocessing, here of one picture that already has the right size.
+"plain gradient" is the ten lines that many write themselves: |d unit / d input|, one random input.
+Both look at the weights, so their map is another one than the path counts of the first two.
+"""
+
+import importlib
+import json
+import os
+import platform
+import resource
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+TIMM = ("resnet50", "vgg16", "mobilenetv2_100", "efficientnet_b0", "densenet121", "inception_v3")
+BIG, BIG_SIZE, BIG_FIELD = "timm:inception_resnet_v2", 3200, 3039
+PEERS = "python3 -m venv .peers && .peers/bin/pip install openerf==0.6.1"
+ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS")}
+ONE_THREAD["OMP_WAIT_POLICY"] = "PASSIVE"
+
+# -- in a child: no rfbench and no click at the top, a peer's environment has neither --------------
+
+# module -> map (H, W), and where it was taken: layer and unit
+Run = Callable[[Any], tuple[Any, dict[str, Any]]]
+
+
+def rfbench(size: int, layer: str, unit: tuple[int, int]) -> Run:
+    """Path counts on the spatial graph: of the last map's central unit, which it reports."""
+    from rfbench.rf.network import Network
+    from rfbench.rf.paths import path_counts
+
+    def run(module: Any) -> tuple[Any, dict[str, Any]]:
+        graph = Network(module).graph((size, size))
+        found = path_counts(graph)
+        return found.counts, {"layer": graph.target, "unit": found.unit}
+
+    return run
+
+
+def autograd(size: int, layer: str, unit: tuple[int, int]) -> Run:
+    """The same path counts by rfbench's autograd engine: the paper's own procedure."""
+    from rfbench.rf.autograd import path_counts
+
+    return lambda module: (path_counts(module, (size, size), to=layer, unit=unit), {})
+
+
+def openerf(size: int, layer: str, unit: tuple[int, int]) -> Run:
+    """openerf.compute_erf on one picture of the right size."""
+    from PIL import Image
+
+    api = importlib.import_module("openerf")
+    folder = tempfile.TemporaryDirectory()  # lives as long as `run`
+    picture = Image.radial_gradient("L").resize((size, size)).convert("RGB")
+    picture.save(Path(folder.name) / "picture.jpg")
+
+    def run(module: Any) -> tuple[Any, dict[str, Any]]:
+        own = getattr(module, "pretrained_cfg", None) or {}  # timm's; crop_pct 1.0: no resizing
+        module.pretrained_cfg = {**own, "input_size": (3, size, size), "crop_pct": 1.0}
+        found = api.compute_erf(
+            module,
+            image_dir=folder.name,
+            max_images=1,
+            target_layer="forward_features" if hasattr(module, "forward_features") else layer,
+            device="cpu",
+            show_progress=False,
+        )
+        return found.erf_map, {"tool": f"openerf {api.__version__}"}
+
+    return run
+
+
+def plain(size: int, layer: str, unit: tuple[int, int]) -> Run:
+    """|gradient| of the unit's mean over channels, for one random input."""
+    import torch
+
+    def run(module: Any) -> tuple[Any, dict[str, Any]]:
+        module.requires_grad_(False)
+        x = torch.randn(1, 3, size, size, requires_grad=True)
+        got: list[torch.Tensor] = []
+        if hasattr(module, "forward_features"):
+            got.append(module.forward_features(x))
+        else:
+            module.get_submodule(layer).register_forward_hook(lambda _m, _a, out: got.append(out))
+            module(x)
+        (gradient,) = torch.autograd.grad(got[0][0, :, unit[0], unit[1]].mean(), x)
+        return gradient[0].abs().sum(0).numpy(), {}
+
+    return run
+
+
+TOOLS = {"rfbench": rfbench, "autograd": autograd, "openerf": openerf, "plain": plain}
+
+
+def build(model: str) -> Any:
+    """A network of timm or torchvision in evaluation mode, with random weights."""
+    library, _, name = model.partition(":")
+    if library == "timm":
+        return importlib.import_module("timm").create_model(name).eval()
+    slow = {"init_weights": False} if name in ("inception_v3", "googlenet") else {}
+    models = importlib.import_module("torchvision").models
+    return models.get_model(name, weights=None, **slow).eval()
+
+
+def memory(peak: bool = False) -> float:
+    """Resident MB, now or at their peak since `reset_peak`; without /proc: the peak so far."""
+    if not os.path.exists("/proc/self/status"):
+        unit = 2**20 if sys.platform == "darwin" else 2**10
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+    field = "VmHWM:" if peak else "VmRSS:"
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 2**10 for line in lines if line.startswith(field))
+
+
+def reset_peak() -> None:
+    """Forget the peak that building the network left, where the system can."""
+    if os.path.exists("/proc/self/clear_refs"):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def child(tool: str, model: str, size: str, layer: str = "", y: str = "0", x: str = "0") -> None:
+    """Measure once and print the result as a line of JSON."""
+    import numpy as np
+    import timm
+    import torch
+    import torchvision
+
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    run = TOOLS[tool](int(size), layer, (int(y), int(x)))
+    imported = memory()
+    module = build(model)
+    reset_peak()
+    built, start = memory(), time.process_time()
+    counts, where = run(module)
+    seconds, peak = time.process_time() - start, memory(peak=True)
+    sides = [np.flatnonzero(counts.any(axis)) for axis in (1, 0)]
+    result = {
+        "seconds": seconds,
+        "above_model": peak - built,
+        "above_imports": peak - imported,
+        "field": [int(np.ptp(at)) + 1 if len(at) else 0 for at in sides],
+        "centroid": [float(np.arange(n) @ counts.sum(1 - i)) for i, n in enumerate(counts.shape)],
+        "mass": float(counts.sum()),
+        "versions": ", ".join(f"{m.__name__} {m.__version__}" for m in (torch, torchvision, timm)),
+        **where,
+    }
+    print(json.dumps(result))
+
+
+if sys.argv[1:2] == ["--child"]:
+    child(*sys.argv[2:])
+    sys.exit()
+
+# -- in the parent ---------------------------------------------------------------------------------
+
+import click  # noqa: E402  (a peer's environment need not have these)
+from tqdm import tqdm  # noqa: E402
+
+from rfbench import backbones, results  # noqa: E402
+from rfbench.errors import RfbenchError, UsageError  # noqa: E402
+
+Result = dict[str, Any]
+Case = tuple[str, int]  # model, size
+Row = dict[str, list[Result]]  # the measurements of one network at one size, by tool
+HEADS = ["network", "px", "rfbench", "autograd engine", "openerf, one picture", "plain gradient"]
+
+
+def one(tool: str, model: str, size: int, python: str, where: Result, note: bool) -> Result:
+    """One measurement in a new process; {'failed': reason} where another tool gives up."""
+    place = [where["layer"], *map(str, where["unit"])] if where else []
+    command = [python, __file__, "--child", tool, model, str(size), *place]
+    if note:
+        shown = [*(f"{k}={v}" for k, v in ONE_THREAD.items()), shlex.join(command)]
+        tqdm.write(" ".join(shown), sys.stderr)
+    done = subprocess.run(command, env=os.environ | ONE_THREAD, capture_output=True, text=True)
+    if done.returncode == 0:
+        return json.loads(done.stdout.splitlines()[-1])
+    reason = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[-1]
+    if tool == "rfbench":
+        raise RfbenchError(f"{model} at {size} px fails: {reason}")
+    return {"failed": reason}
+
+
+def turns(model: str, size: int, pythons: dict[str, str], repeats: int, bar: tqdm) -> Row:
+    """All measurements of a network at a size, the tools in turn."""
+    row: Row = {tool: [] for tool in pythons}
+    where: Result = {}
+    for turn in range(repeats):
+        for tool, python in pythons.items():
+            bar.set_postfix_str(f"{model} {size} px {tool}")
+            got = one(tool, model, size, python, where, turn == 0)
+            where = where or got  # rfbench is the first and says which layer and unit
+            row[tool].append(got)
+            bar.update()
+        agree(model, size, row)
+    return row
+
+
+def agree(model: str, size: int, row: Row) -> None:
+    """A time counts only if both engines find the same field and centre of mass."""
+    ours, theirs = row["rfbench"][-1], row.get("autograd", [{"failed": ""}])[-1]
+    if "failed" in theirs:
+        return
+    pairs = zip(ours["centroid"], theirs["centroid"], strict=True)
+    off = max(abs(a / ours["mass"] - b / theirs["mass"]) for a, b in pairs)
+    if ours["field"] != theirs["field"] or not off <= 1e-6:
+        raise RfbenchError(
+            f"{model} at {size} px: the engines disagree: fields {ours['field']} and "
+            f"{theirs['field']} px, centres of mass {off:.2g} px apart"
+        )
+
+
+def timing(measured: list[Result]) -> str:
+    """'median (min to max) s'."""
+    seconds = [m["seconds"] for m in measured]
+    return f"{median(seconds):.3g} ({min(seconds):.3g} to {max(seconds):.3g}) s"
+
+
+def cell(measured: list[Result] | None, ours: list[Result]) -> str:
+    """CPU time, memory, and the ratio of the medians to rfbench's."""
+    if not measured:
+        return "not run"
+    failed = next((m["failed"] for m in measured if "failed" in m), None)
+    if failed:
+        return f"fails: {failed}".replace("|", "/")
+    text = f"{timing(measured)}, {median(m['above_model'] for m in measured):.0f} MB"
+    ratio = median(m["seconds"] for m in measured) / median(m["seconds"] for m in ours)
+    return text if measured is ours else f"{text}, **{ratio:.1f}×**"
+
+
+def table(rows: dict[Case, Row]) -> str:
+    """Markdown: a row for each network and size, a column for each tool."""
+    lines = ["| " + " | ".join(HEADS) + " |", "|---" * len(HEADS) + "|"]
+    for (model, size), row in rows.items():
+        cells = [cell(row.get(tool), row["rfbench"]) for tool in TOOLS]
+        lines.append(f"| {model} | {size} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def sentence(ours: list[Result]) -> str:
+    """The one large map; RfbenchError where its field is not the known one."""
+    if any(m["field"] != [BIG_FIELD, BIG_FIELD] for m in ours):
+        raise RfbenchError(f"{BIG}: a field of {ours[0]['field']} px instead of {BIG_FIELD}")
+    above = [median(m[key] for m in ours) for key in ("above_model", "above_imports")]
+    return (
+        f"{BIG} at {BIG_SIZE} px, the whole map of {BIG_FIELD} x {BIG_FIELD} px: {timing(ours)}, "
+        f"{above[0]:.0f} MB above the network, {above[1]:.0f} MB above the imports."
+    )
+
+
+def footer(rows: dict[Case, Row], repeats: int) -> str:
+    """What the numbers are; machine and versions in words."""
+    measured = [m for row in rows.values() for found in row.values() for m in found]
+    versions = {m[key] for key in ("versions", "tool") for m in measured if key in m}
+    return (
+        f"CPU seconds, median (min to max) of {repeats} fresh processes with one thread; peak "
+        "memory above imports and network; × = as many times rfbench's CPU time. "
+        f"{os.cpu_count()}-core {platform.machine()} machine, {platform.system()}, "
+        f"Python {platform.python_version()}, {', '.join(sorted(versions, reverse=True))}."
+    )
+
+
+def check(peers: str) -> None:
+    """UsageError unless the Python of the peers' environment runs and has openerf."""
+    with tempfile.TemporaryFile() as nowhere:
+        try:
+            done = subprocess.run([peers, "-c", "import openerf"], stderr=nowhere)
+        except OSError as error:
+            raise UsageError(f"--peers {peers}: {error.strerror}. Make it: {PEERS}") from None
+    if done.returncode:
+        raise UsageError(f"--peers {peers}: it has no openerf. Make it: {PEERS}")
+
+
+def measure(cases: list[Case], pythons: dict[str, str], repeats: int, large: bool) -> str:
+    """All measurements, as markdown."""
+    rows: dict[Case, Row] = {}
+    parts: list[str] = []
+    total = repeats * (len(cases) * len(pythons) + large)
+    with tqdm(total=total, unit="process", disable=None) as bar:
+        for case in cases:
+            rows[case] = turns(*case, pythons, repeats, bar)
+        if rows:
+            parts.append(table(rows))
+        if large:
+            rows[BIG, BIG_SIZE] = turns(BIG, BIG_SIZE, {"rfbench": sys.executable}, repeats, bar)
+            parts.append(sentence(rows[BIG, BIG_SIZE]["rfbench"]))
+    return "\n\n".join([*parts, footer(rows, repeats)])
+
+
+@click.command(help=(__doc__ or "").split("\n", 1)[0])
+@click.option("--models", default=",".join(f"timm:{m}" for m in TIMM), help="With commas.")
+@click.option("--sizes", default="512", show_default=True, help="Pixels, with commas.")
+@click.option("--repeats", default=3, show_default=True, type=click.IntRange(1), help="Turns.")
+@click.option("--peers", metavar="PYTHON", help="Python of the environment with openerf.")
+@click.option("--big", "large", is_flag=True, help=f"Also {BIG} at {BIG_SIZE} px.")
+@click.option("--output", type=Path, help="Markdown file to write.")
+def main(
+    models: str, sizes: str, repeats: int, peers: str | None, large: bool, output: Path | None
+) -> None:
+    try:
+        if not all(s.isdigit() for s in sizes.split(",")):
+            raise UsageError(f"--sizes {sizes}: whole pixels with commas, such as 224,512")
+        names = [backbones.build(m, meta=True).name for m in models.split(",") if m]
+        pythons = dict.fromkeys(TOOLS, sys.executable)
+        if peers:
+            check(peers)
+            pythons["openerf"] = peers
+        else:
+            del pythons["openerf"]
+            click.echo(f"openerf is not run; its environment: {PEERS}", err=True)
+        cases = [(name, int(size)) for name in names for size in sizes.split(",")]
+        text = measure(cases, pythons, repeats, large)
+    except RfbenchError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(error.exit_code)
+    click.echo(text)
+    if output:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        results.write_text(output, text + "\n")
+
+
+if __name__ == "__main__":
+    main()
