@@ -7,9 +7,10 @@ from pathlib import Path
 import click
 from tqdm import tqdm
 
-from rfbench.config import RfConfig, load
+from rfbench.config import load
 from rfbench.results import aside
 from rfbench.rf import visualize
+from rfbench.schemas import RfConfig
 
 
 @click.command()

@@ -13,7 +13,8 @@ def command(kind: str) -> None:
     KIND is rf (a configuration of `visualize-rf`). Save the output, and name the file in the first
     line of a configuration: `# yaml-language-server: $schema=rf.schema.json`.
     """
-    from rfbench.config import SCHEMAS, schema_json
+    from rfbench.config import schema_json
+    from rfbench.schemas import SCHEMAS
     from rfbench.errors import UsageError, suggest
 
     if kind not in SCHEMAS:

@@ -39,8 +39,9 @@ def command(model: tuple[str, ...], output: Path | None, **options: Any) -> None
     several names are drawn side by side. Writes maps.png, maps.pdf, maps.npz, config.yaml and
     result.json; prints a table. Without --variant: the paper's four, as far as they change MODEL.
     """
-    from rfbench.config import RfConfig, load
+    from rfbench.config import load
     from rfbench.rf import visualize
+    from rfbench.schemas import RfConfig
 
     config = load(RfConfig, *_settings(model, options))
     visualize.check(config)

@@ -11,7 +11,6 @@ import yaml
 from tqdm import tqdm
 
 from rfbench import backbones, results, variants
-from rfbench.config import RfConfig
 from rfbench.errors import UsageError
 from rfbench.rf import autograd
 from rfbench.rf.graph import Size, SpatialGraph
@@ -20,6 +19,7 @@ from rfbench.rf.metrics import geometry, measure, shift
 from rfbench.rf.network import Network
 from rfbench.rf.paths import Convention, PathMap, path_counts, target_map
 from rfbench.rf.theory import theory
+from rfbench.schemas import RfConfig
 
 MOST_LAYERS = 40  # in the figure of the shift by layer
 

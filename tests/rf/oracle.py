@@ -54,7 +54,7 @@ class Alive(TorchFunctionMode):
             return args[0] * 1
         if name == "softmax":  # of a single entry it is constant, summed over all it is 1
             dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
-            return args[0] + args[0].mean(dim, keepdim=True)
+            return (args[0] + args[0].mean(dim, keepdim=True)) / args[0].shape[dim]
         if name in ("mul", "__mul__") and all(isinstance(a, Tensor) for a in args):
             if all(a.requires_grad for a in args):  # alive also where one is zero (padding)
                 return args[0] + args[1]
