@@ -192,15 +192,55 @@ def checked(names: list[str], number: int, seed: int) -> list[str]:
     return chosen
 
 
+def summary(rows: list[Row]) -> str:
+    """The sweep as a page: counts by status, and every model that is windowed or unsupported."""
+    libraries = sorted({r.model.partition(":")[0] for r in rows})
+    versions = results.versions()
+    lines = [
+        "# What kind of network is it?",
+        "",
+        "Every torchvision classifier and timm architecture at its own input size, reduced to its",
+        "spatial graph. Written by `python scripts/sweep_models.py --output results/models.csv",
+        "--markdown docs/models.md`, which also writes a row a model with operation and layer as",
+        "witness; `--check 60` compares a random sample with autograd.",
+        "",
+        ", ".join(f"{name} {versions[name]}" for name in ("torch", *libraries)) + ".",
+        "",
+        f"| status | {' | '.join(libraries)} | what it means |",
+        f"|---|{'---|' * len(libraries)}---|",
+    ]
+    for reach in Reach:
+        counts = [
+            sum(r.model.startswith(f"{lib}:") and r.status == str(reach) for r in rows)
+            for lib in libraries
+        ]
+        lines.append(f"| {reach} | {' | '.join(map(str, counts))} | {MEANING[reach]} |")
+    for reach in (Reach.WINDOWED, Reach.UNSUPPORTED):
+        found = [r for r in rows if r.status == str(reach)]
+        lines += ["", f"## {str(reach).capitalize()}", "", "| model | witness |", "|---|---|"]
+        lines += [f"| {r.model} | {r.witness} |" for r in found] or ["| none | |"]
+    return "\n".join(lines) + "\n"
+
+
+MEANING = {
+    Reach.LOCAL: "the last map sees a bounded, position-independent neighbourhood",
+    Reach.CONTEXT: "the same, and a pooled summary of the whole image (squeeze-excitation)",
+    Reach.WINDOWED: "attention, but only within windows at this input size",
+    Reach.GLOBAL: "every position meets every other: attention, token mixing, recurrence",
+    Reach.UNSUPPORTED: "an operation that is not understood; nothing is claimed",
+}
+
+
 @click.command()
 @click.option("--output", type=Path, help="CSV file to write.")
 @click.option("--library", multiple=True, default=["torchvision", "timm"], help="Where to look.")
+@click.option("--markdown", type=Path, help="Summary to write.")
 @click.option("--pattern", default="*", help="Names to take, as a shell pattern.")
 @click.option("--check", "number", default=0, help="Models to compare with autograd.")
 @click.option("--seed", default=0, help="Which ones.")
 @click.option("--jobs", default=os.cpu_count(), help="Processes.")
 @click.option("--only-check", is_flag=True, help="No table: compare only.")
-def main(output, library, pattern, number, seed, jobs, only_check):
+def main(output, markdown, library, pattern, number, seed, jobs, only_check):
     """Sweep all architectures; see the top of this file."""
     names = [f"{lib}:{n}" for lib in library for n in backbones.names(lib)]
     names = [n for n in names if fnmatch.fnmatch(n.partition(":")[2], pattern)]
@@ -210,6 +250,8 @@ def main(output, library, pattern, number, seed, jobs, only_check):
             found = pool.imap(sweep, names, chunksize=4)
             rows = list(tqdm(found, total=len(names), unit="model"))
             report(rows, output)
+            if markdown:
+                results.write_text(markdown, summary(rows))
         wanted = [r.model for r in rows if r.status != str(Reach.UNSUPPORTED)] or names
         chosen = checked(wanted, number, seed)
         problems = tqdm(pool.imap(check, chosen), total=len(chosen), unit="check")

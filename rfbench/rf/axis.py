@@ -22,11 +22,11 @@ def _column(values: np.ndarray, axis: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Window:
-    """A sliding window of `kernel` taps: input position = output * stride - before + tap * dilation.
+    """A sliding window of `kernel` taps: input = output * stride - before + tap * dilation.
 
     taps: the weights of a fixed kernel, such as BlurPool's; None means ones.
-    divide: what an average pooling divides by under pool=mean: '' nothing, 'kernel' the kernel
-    size and the padding with it, 'valid' the positions inside the input.
+    divide: what an average divides by under pool=mean: '' nothing, 'kernel' the window with the
+    padding under it, 'valid' the positions inside the input, 'taps' the number of taps.
     """
 
     kernel: int = 1
@@ -54,6 +54,8 @@ class Window:
 
     def divisors(self, n: int, first: int, count: int) -> np.ndarray:
         """The divisor of outputs first ... first + count - 1 under pool=mean."""
+        if self.divide == "taps":
+            return np.full(count, self.kernel)
         start = np.arange(first, first + count) * self.stride - self.before
         if self.divide == "valid":
             return np.minimum(start + self.extent, n) - np.maximum(start, 0)
@@ -82,6 +84,13 @@ class Window:
         lo, hi = max(0, -at), min(g.shape[axis], n - at)
         return g[_along(axis, slice(lo, max(lo, hi)))], at + lo
 
+    def weight_table(self, n: int) -> np.ndarray | None:
+        """The weights of `matrix` under pool=mean; None where all are 1."""
+        if not self.divide:
+            return None
+        share = 1 / self.divisors(n, 0, self.out_size(n))
+        return np.repeat(share[:, None], self.kernel, axis=1)
+
     def _weights(self, mean: bool) -> tuple[Fraction, ...]:
         if self.taps is None:
             return (Fraction(1),) * self.kernel
@@ -96,7 +105,7 @@ class Window:
 
 
 def _number(weight: Fraction, dtype: np.dtype) -> Fraction | int | float:
-    if dtype != object:
+    if dtype.kind != "O":
         return float(weight)
     return weight.numerator if weight.denominator == 1 else weight
 
@@ -137,6 +146,10 @@ class Index:
         """Input position of every output and tap, -1 for none; (outputs, taps)."""
         return self.at
 
+    def weight_table(self, n: int) -> np.ndarray | None:
+        """The weights of `matrix` under pool=mean; None where all are 1."""
+        return self.weights
+
 
 @dataclass(frozen=True)
 class Full:
@@ -158,6 +171,10 @@ class Full:
     def matrix(self, n: int) -> np.ndarray:
         """Input position of every output and tap; (1, n)."""
         return np.arange(n)[None, :]
+
+    def weight_table(self, n: int) -> np.ndarray | None:
+        """The weights of `matrix` under pool=mean; None where all are 1."""
+        return np.full((1, n), 1 / n) if self.divide else None
 
 
 @dataclass(frozen=True)
@@ -181,6 +198,10 @@ class Expand:
     def matrix(self, n: int) -> np.ndarray:
         """Input position of every output and tap; (size, 1)."""
         return np.zeros((self.size, 1), int)
+
+    def weight_table(self, n: int) -> np.ndarray | None:
+        """The weights of `matrix` under pool=mean; None where all are 1."""
+        return None
 
 
 Axis = Window | Index | Full | Expand

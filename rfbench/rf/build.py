@@ -1,20 +1,22 @@
-"""From a recording to the spatial graph: three ways to make a node.
+"""Nodes of the spatial graph from tensors with factors: position by position, or by summing up.
 
-`combine` adds or multiplies tensors position by position, `contract` sums over whole dimensions,
-`slide` moves a window. The table in ops.py says which aten operation does which.
+`combine` adds or multiplies tensors that broadcast, `contract` sums over whole dimensions; windows
+are in slide.py. The tables in ops.py and special.py say which aten operation does which.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import reduce
 from itertools import product
 from math import prod
 
 import numpy as np
 
-from rfbench.rf.axis import SAME, Axis, Expand, Full, Window, from_matrix
+from rfbench.rf.axis import SAME, Axis, Expand, Full, Index, Window, from_matrix
+from rfbench.rf.broadcast import common_dims, pad_rank
 from rfbench.rf.graph import Node, Reach, Size, SpatialGraph, too_small
-from rfbench.rf.layout import CONSTANT, Dim, Factor, Scrambled, Value, channels, solid, split, tidy
+from rfbench.rf.layout import CONSTANT, Dim, Factor, Scrambled, Value, channels, solid, tidy
 
 
 class Builder:
@@ -29,9 +31,8 @@ class Builder:
     def start(self, shape: Sequence[int]) -> Value:
         """The input, 1 x C x H x W: one class of channels."""
         node = self._add(Node("input", (), (shape[2], shape[3])))
-        dims = ((), tidy([Factor("c", shape[1])]))
-        dims += (tidy([Factor("h", shape[2])]), tidy([Factor("w", shape[3])]))
-        return Value(dims, np.full((1, shape[1], 1, 1), node))
+        c, h, w = (tidy([Factor(a, n)]) for a, n in zip("chw", shape[1:], strict=True))
+        return Value(((), c, h, w), np.full((1, shape[1], 1, 1), node))
 
     def _add(self, node: Node) -> int:
         self.graph.nodes.append(node)
@@ -40,7 +41,7 @@ class Builder:
     def node(
         self,
         kind: str,
-        labels: Sequence[int],
+        labels: Sequence[int] | np.ndarray,
         axes: tuple[Axis, Axis] = (SAME, SAME),
         learned: int = 0,
         reach: Reach = Reach.LOCAL,
@@ -87,27 +88,41 @@ class Builder:
         new = np.array([CONSTANT if i == CONSTANT else make(int(i)) for i in unique])
         return Value(dims or value.dims, new[inverse].reshape(value.labels.shape))
 
+    def moved(
+        self,
+        value: Value,
+        axes: tuple[Axis, Axis],
+        dims: tuple[Dim, ...],
+        kind: str = "structure",
+        reach: Reach = Reach.LOCAL,
+    ) -> Value:
+        """A tensor after the same maps along y and x for every channel."""
+        return self.each(value, lambda i: self.node(kind, [i], axes, reach=reach), dims)
+
     def same(self, value: Value) -> Value:
         """A tensor of its own with the same history: activations, norms, named outputs."""
         return self.each(value, lambda i: self.node("same", [i]))
 
     # -- sums over whole dimensions ---------------------------------------------------------------
 
-    def contract(self, value: Value, over: Sequence[int], kind: str = "conv", divide: str = ""):
+    def contract(
+        self, value: Value, over: Sequence[int], kind: str = "conv", divide: str = ""
+    ) -> Value:
         """Sum over dimensions; each is left with size 1. Positions in them become a window.
 
         kind 'conv': a learned sum over channels; 'pool': means and norms; 'sum': every term once.
         """
         for i in over:
             value = solid(value, i)
-        dims = tuple(() if i in over else d for i, d in enumerate(value.dims))
-        axes, steps = [], {}
-        for axis, name in enumerate("hw"):
-            made, kept = self._reduced_axis(value, over, name, axis, divide)
-            axes.append(made)
-            steps[name] = kept
-        if axes[0] != SAME or axes[1] != SAME:
-            dims = tuple(tuple(self._restep(f, steps) for f in d) for d in dims)
+        y, steps = self._reduced_axis(value, over, 0, divide)
+        x, more = self._reduced_axis(value, over, 1, divide)
+        steps |= more
+        dims = tuple(
+            tuple(f._replace(step=steps.get((i, j), f.step)) for j, f in enumerate(d))
+            if i not in over
+            else ()
+            for i, d in enumerate(value.dims)
+        )
         rows = np.moveaxis(value.labels, over, range(-len(over), 0))
         keep = rows.shape[: rows.ndim - len(over)]
         rows = rows.reshape(*keep, -1)
@@ -116,17 +131,13 @@ class Builder:
         learned = int(kind == "pool" and rows.shape[-1] > 1)
         if kind == "conv":  # a weight for every position of every channel
             learned = prod(f.size for i in over for f in value.dims[i] if f.axis in "hw")
-        new = self.mixed(rows, lambda r: self.node(kind, r, tuple(axes), learned))
+        new = self.mixed(rows, lambda r: self.node(kind, r, (y, x), learned))
         return Value(dims, np.expand_dims(new, tuple(over)))
 
     @staticmethod
     def on_axis(axis: int, made: Axis) -> tuple[Axis, Axis]:
         """(y, x) with one of them `made`, the other the identity."""
         return (made, SAME) if axis == 0 else (SAME, made)
-
-    @staticmethod
-    def _restep(f: Factor, steps: dict[str, dict[int, int]]) -> Factor:
-        return f._replace(step=steps[f.axis][f.step]) if steps.get(f.axis) else f
 
     def mixed(self, rows: np.ndarray, make: Callable[[np.ndarray], int]) -> np.ndarray:
         """One node for every distinct multiset of labels along the last axis."""
@@ -138,30 +149,29 @@ class Builder:
         return np.array([make(r) for r in unique])[inverse.reshape(-1)].reshape(rows.shape[:-1])
 
     def _reduced_axis(
-        self, value: Value, over: Sequence[int], name: str, axis: int, divide: str
-    ) -> tuple[Axis, dict[int, int]]:
-        """The map along one axis that sums over its factors in `over`, and the kept factors' new
-        steps by their old ones."""
-        gone = [f for i in over for f in value.dims[i] if f.axis == name]
+        self, value: Value, over: Sequence[int], axis: int, divide: str
+    ) -> tuple[Axis, dict[tuple[int, int], int]]:
+        """The map along one axis that sums over its factors in `over`, and the new steps of the
+        factors that are kept, by their places."""
+        places = value.places("hw"[axis])
+        gone = [f for place, f in places.items() if place[0] in over]
         if not gone:
             return SAME, {}
-        kept = [f for i, d in enumerate(value.dims) if i not in over for f in d if f.axis == name]
-        kept.sort(key=lambda f: -f.step)
-        at = np.add.outer(_positions(kept), _positions(gone))
+        kept = [(place, f) for place, f in places.items() if place[0] not in over]
+        kept.sort(key=lambda item: -item[1].step)
+        at = np.add.outer(_positions([f for _, f in kept]), _positions(gone))
         n = self._size(value)[axis]
         if kept:
             self.rigid = True
         steps, inner = {}, 1
-        for f in reversed(kept):
-            steps[f.step] = inner
+        for place, f in reversed(kept):
+            steps[place] = inner
             inner *= f.size
         made = from_matrix(np.sort(at, axis=1), n)
-        if divide and isinstance(made, Full):
-            made = Full(divide)
-        elif divide and isinstance(made, Window):
-            made = Window(
-                made.kernel, made.stride, made.before, made.after, made.dilation, divide="kernel"
-            )
+        if divide and isinstance(made, Full | Window):
+            made = replace(made, divide="taps")
+        elif divide and isinstance(made, Index):
+            made = replace(made, weights=np.full(made.at.shape, 1 / made.at.shape[1]))
         return made, steps
 
     def _size(self, value: Value) -> Size:
@@ -200,12 +210,12 @@ class Builder:
         apart: a dimension in which they need not agree (concatenation).
         """
         rank = max(len(v.dims) for v in values)
-        values = [_pad_rank(v, rank) for v in values]
-        dims, values, clash = _common_dims(values, apart)
+        values = [pad_rank(v, rank) for v in values]
+        dims, values, clash = common_dims(values, apart)
         if clash:
             mixing = Reach.GLOBAL
         refs = [self._reference(values, dims, axis) for axis in (0, 1)]
-        places = _by_place(refs[0], "h") | _by_place(refs[1], "w")
+        places = refs[0].places("h") | refs[1].places("w")
         dims = [tuple(places.get((i, j), f) for j, f in enumerate(d)) for i, d in enumerate(dims)]
         return dims, [self._aligned(v, refs, mixing, partial) for v in values]
 
@@ -224,7 +234,7 @@ class Builder:
         axes: list[Axis] = []
         reach = Reach.LOCAL
         for axis, (ref, name) in enumerate(zip(refs, "hw", strict=True)):
-            mine, theirs = _by_place(value, name), _by_place(ref, name)
+            mine, theirs = value.places(name), ref.places(name)
             n, size = self._size(value)[axis], self._size(ref)[axis]
             if mine == theirs and n == size:
                 axes.append(SAME)
@@ -244,7 +254,7 @@ class Builder:
     def _reindexed(self, mine: dict, theirs: dict, n: int, size: int) -> Axis:
         """For every position of the reference, the position of an operand with other steps."""
         self.rigid = True
-        if not mine.keys() <= theirs.keys():
+        if not mine or not mine.keys() <= theirs.keys():
             raise Scrambled("positions meet that are not the same")
         at = np.full(size, -1)
         grid = list(product(*(range(f.size) for f in theirs.values())))
@@ -257,104 +267,6 @@ class Builder:
             at[here] = there
         return from_matrix(at[:, None], n)
 
-    # -- windows ----------------------------------------------------------------------------------
-
-    def slide(self, value: Value, windows: Mapping[int, Axis], kind: str) -> Value:
-        """Apply a map along each of the dimensions given; each must hold one whole axis."""
-        axes, dims = self.along(value, windows)
-        return self.each(value, lambda i: self.node(kind, [i], axes), dims)
-
-    def along(
-        self, value: Value, windows: Mapping[int, Axis]
-    ) -> tuple[tuple[Axis, Axis], tuple[Dim, ...]]:
-        """Maps by dimension as maps by axis (y, x), and the dimensions that they leave."""
-        axes: dict[int, Axis] = {}
-        dims = list(value.dims)
-        for dim, window in windows.items():
-            axis, made = None, window
-            if self._is_block(value, dim):
-                table = window.matrix(value.dims[dim][0].size)
-                axis, made, dims = self.within(value, dim, table, dims)
-            else:
-                axis, n = self.whole_axis(value, dim, len(value.dims) - dim)
-                if axis is not None:
-                    dims[dim] = tidy([Factor("hw"[axis], window.out_size(n))])
-            if axis is None:
-                if window.out_size(1) != 1 or (window.matrix(1) == 0).sum() != 1:
-                    raise Scrambled("a window changes a dimension that is no axis of the map")
-            elif axis in axes:
-                raise Scrambled("windows move over two parts of one axis")
-            else:
-                axes[axis] = made
-        return (axes.get(0, SAME), axes.get(1, SAME)), tuple(dims)
-
-    def _is_block(self, value: Value, dim: int) -> bool:
-        """Whether a dimension holds one factor of an axis whose others stand elsewhere."""
-        factors = value.dims[dim]
-        if len(factors) != 1 or factors[0].axis not in "hw":
-            return False
-        return len(value.factors(factors[0].axis)) > 1
-
-    def within(
-        self, value: Value, dim: int, table: np.ndarray, dims: Sequence[Dim]
-    ) -> tuple[int, Axis, list[Dim]]:
-        """A map along one factor of an axis, the same in all blocks that its other factors make.
-
-        table: places in the factor, (outputs, taps), -1 for none. Returns the axis, the map along
-        it, and `dims` as it leaves them.
-        """
-        name = value.dims[dim][0].axis
-        blocks = sorted(_by_place(value, name).items(), key=lambda item: -item[1].step)
-        at, inside = np.zeros((1, 1), int), np.ones((1, 1), bool)
-        for place, f in blocks:
-            part = table if place[0] == dim else np.arange(f.size)[:, None]
-            at = (at[:, None, :] + part * f.step).reshape(-1, max(at.shape[1], part.shape[1]))
-            inside = (inside[:, None, :] & (part >= 0)).reshape(at.shape)
-        new, count = {}, 1
-        for place, f in reversed(blocks):
-            size = len(table) if place[0] == dim else f.size
-            new[place] = Factor(name, size, count)
-            count *= size
-        self.rigid = True
-        axis = "hw".index(name)
-        made = from_matrix(np.where(inside, at, -1), self.graph.map_size(value)[axis])
-        moved = [tidy([new.get((i, j), f) for j, f in enumerate(d)]) for i, d in enumerate(dims)]
-        return axis, made, moved
-
-    def unfurl(self, value: Value, dim: int) -> Value:
-        """Copies along an axis of which the map has one position (a pooled branch), as positions."""
-        axis = dim - len(value.dims) + 2
-        copies = [f.size for f in value.dims[dim] if f.axis == "b"]
-        if axis < 0 or len(copies) != 1 or len(value.dims[dim]) != 1:
-            return value
-        if value.factors("hw"[axis]) or self._size(value)[axis] != 1:
-            return value
-        self.rigid = True
-        axes = self.on_axis(axis, Expand(copies[0], 0))
-        dims = (*value.dims[:dim], (Factor("hw"[axis], copies[0]),), *value.dims[dim + 1 :])
-        return self.each(
-            value, lambda i: self.node("context", [i], axes, reach=Reach.CONTEXT), dims
-        )
-
-    def whole_axis(self, value: Value, dim: int, from_end: int) -> tuple[int | None, int]:
-        """Which axis (0 for y, 1 for x) a dimension holds whole, and its size.
-
-        A dimension of size 1 is the axis that stands there in N x C x H x W.
-        """
-        factors = value.dims[dim]
-        if not factors:
-            axis = 2 - from_end if from_end in (1, 2) else None
-            if axis is None or value.factors("hw"[axis]) or self._size(value)[axis] != 1:
-                return None, 1
-            return axis, 1
-        f = factors[0]
-        axis = "hw".find(f.axis)
-        if len(factors) > 1 or axis < 0 or len(value.factors(f.axis)) > 1:
-            raise Scrambled("a window moves over something else than one whole axis")
-        if f.step != 1 or self._size(value)[axis] != f.size:
-            raise Scrambled("a window moves over part of an axis")
-        return axis, f.size
-
 
 def _positions(factors: Sequence[Factor]) -> np.ndarray:
     """Positions that factors count, in their row-major order."""
@@ -362,85 +274,5 @@ def _positions(factors: Sequence[Factor]) -> np.ndarray:
     return reduce(lambda a, b: np.add.outer(a, b).reshape(-1), parts, np.zeros(1, int))
 
 
-def _pad_rank(value: Value, rank: int) -> Value:
-    extra = rank - len(value.dims)
-    labels = value.labels.reshape((1,) * extra + value.labels.shape)
-    return Value(((),) * extra + value.dims, labels)
-
-
 def _size(value: Value) -> int:
     return len([f for d in value.dims for f in d])
-
-
-def _by_place(value: Value, name: str) -> dict[tuple[int, int], Factor]:
-    """Factors of an axis by where they stand: (dimension, place in it)."""
-    return {(i, j): f for i, d in enumerate(value.dims) for j, f in enumerate(d) if f.axis == name}
-
-
-def _common_dims(values: Sequence[Value], apart: int | None) -> tuple[list[Dim], list[Value], bool]:
-    """Cut the dimensions of all operands alike.
-
-    Returns the result's dimensions, the operands with dimensions cut alike, and whether channels
-    of one stand where positions of another do.
-    """
-    dims: list[Dim] = []
-    cut: list[list[Dim]] = [[] for _ in values]
-    clash = False
-    for i, column in enumerate(zip(*(v.dims for v in values), strict=True)):
-        if i == apart:
-            column = ((),) * len(values)
-        present = [d for d in column if d]
-        sizes = _common_sizes(present)
-        merged: list[Factor] = []
-        parts = [[g[0] for g in split(d, sizes)] if d else None for d in column]
-        for j in range(len(sizes)):
-            here = [p[j] for p in parts if p]
-            spatial = [f for f in here if f.axis in "hw"]
-            if len({f.axis for f in spatial}) > 1:
-                raise Scrambled("rows meet columns")
-            clash |= bool(spatial) and any(f.axis == "c" for f in here)
-            merged.append((spatial or [f for f in here if f.axis == "c"] or here)[0])
-        for operand, p in zip(cut, parts, strict=True):
-            operand.append(tuple(p or ()))
-        dims.append(tuple(merged))
-    return dims, [_recut(v, d, dims, apart) for v, d in zip(values, cut, strict=True)], clash
-
-
-def _recut(value: Value, cut: list[Dim], dims: list[Dim], apart: int | None) -> Value:
-    """An operand with its dimensions cut like the result's.
-
-    Copies where the result has channels become channels; channels where it has positions, which
-    must all be of one class, become copies.
-    """
-    labels, new = value.labels, []
-    for i, (mine, whole) in enumerate(zip(cut, dims, strict=True)):
-        new.append(
-            tuple(f if f.axis == g.axis else g._replace(axis="b") for f, g in zip(mine, whole))
-        )
-        if i == apart or not mine:
-            continue
-        left, right = labels.shape[:i], labels.shape[i + 1 :]
-        labels = labels.reshape(*left, *(f.size if f.axis == "c" else 1 for f in mine), *right)
-        for j, (f, g) in enumerate(zip(mine, whole, strict=True)):
-            if f.axis == "c" and g.axis != "c":
-                first = labels.take([0], axis=i + j)
-                if (labels != first).any():
-                    raise Scrambled("channels of different history meet positions")
-                labels = first
-        form = (*left, *(g.size if g.axis == "c" else 1 for g in whole), *right)
-        labels = np.broadcast_to(labels, form).reshape(*left, channels(whole), *right)
-    return Value(tuple(new), labels)
-
-
-def _common_sizes(dims: Sequence[Dim]) -> list[int]:
-    """The coarsest sizes into which all these dimensions can be cut."""
-    if not dims:
-        return []
-    ends = sorted({int(e) for d in dims for e in np.cumprod([f.size for f in reversed(d)])})
-    sizes, last = [], 1
-    for e in ends:
-        if e % last:
-            raise Scrambled("dimensions are cut in different places")
-        sizes.append(e // last)
-        last = e
-    return sizes[::-1]

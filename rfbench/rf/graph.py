@@ -122,7 +122,7 @@ class SpatialGraph:
             if min(new) < 1:
                 raise too_small(size, node.layer)
             nodes.append(replace(node, size=new))
-        layers = {
+        layers: dict[str, Value | Opaque] = {
             name: v
             for name, v in self.layers.items()
             if isinstance(v, Value) and behind.issuperset(self.share(v))
@@ -152,7 +152,9 @@ class SpatialGraph:
         if isinstance(value, Opaque):
             raise RfbenchError(f"layer '{name}' has no map of positions: {value.witness}")
         if len(value.dims) < 3 and not value.spatial:
-            raise UsageError(f"layer '{name}' has no positions; --list-layers shows those that have")
+            raise UsageError(
+                f"layer '{name}' has no positions; --list-layers shows those with some"
+            )
         return value
 
     def share(self, value: Value) -> dict[int, int]:

@@ -1,30 +1,17 @@
 """Read a recording operation by operation into a spatial graph, by the table below."""
 
-from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from rfbench.errors import RfbenchError
-from rfbench.rf import ops
-from rfbench.rf.axis import Axis, Window
 from rfbench.rf.build import Builder
 from rfbench.rf.graph import Opaque, Reach, SpatialGraph, Witness, is_map
-from rfbench.rf.layout import (
-    CONSTANT,
-    Factor,
-    Scrambled,
-    Value,
-    channels,
-    shape,
-    solid,
-    tidy,
-    view,
-)
+from rfbench.rf.layout import Scrambled, Value, shape
+from rfbench.rf.ops import TABLE, pointwise
 from rfbench.rf.record import Op, Recording, Ref, record
+from rfbench.rf.special import POINTWISE, WHOLE
 
 
 class Interpreter:
@@ -85,9 +72,9 @@ class Interpreter:
             return self.apply(op)
         except Scrambled as error:
             seen = [self.builder.graph.witness(v) for v in inputs]
-            worst = max(seen, key=lambda w: w.reach)
-            if worst.reach == Reach.GLOBAL:
-                return Opaque(worst)
+            widest = max(seen, key=lambda w: w.reach)
+            if widest.reach == Reach.GLOBAL:
+                return Opaque(widest)
             witness = Witness(Reach.UNSUPPORTED, op.name, op.layer, str(error))
             return Opaque(witness, self.promise(op, inputs))
         except _UNFORESEEN as error:  # a form of the operation that the table does not know
@@ -136,14 +123,14 @@ class Interpreter:
         base = name.split(".")[0]
         if base in WHOLE:
             return WHOLE[base](self, op)
-        if base in ops.TABLE:
-            return ops.TABLE[base](self.builder, *args, **kwargs)
+        if base in TABLE:
+            return TABLE[base](self.builder, *args, **kwargs)
         if base.endswith("_like") or base.startswith("new_") or base in ("zero", "fill"):
             return self.filled(op)
         if torch.Tag.pointwise in op.func.tags or base in POINTWISE:
             values = [v for v in tree_leaves((args, kwargs), is_leaf=_blind) if _blind(v)]
             first = op.out if _is(op.out) else op.out[0]  # activations may return a buffer as well
-            return ops.pointwise(self.builder, base, values, self.form(first))
+            return pointwise(self.builder, base, values, self.form(first))
         raise Scrambled("this operation is not known")
 
     def filled(self, op: Op) -> None:
@@ -193,274 +180,6 @@ def _blind(leaf: Any) -> bool:
     return isinstance(leaf, Value | Opaque)
 
 
-# -- operations that look at more than positions -----------------------------------------------------
-
-
-def _convolution(run: Interpreter, op: Op) -> Value:
-    b = run.builder
-    source, kernel, _, stride, padding, dilation, transposed, _, groups = op.args
-    x, weight = run.value(source), run.form(kernel)
-    if x is None:
-        raise Scrambled("the weights, but not the map, depend on the input")
-    size = run.form(op.out)
-    first = len(x.dims) - (len(weight) - 2)
-    x, weights = _unfolded(b, x, first - 1, groups)
-    k = weight[2:]
-    taps = _fixed_taps(run.constant(kernel), groups) or [None] * len(k)
-    windows: dict[int, Axis] = {}
-    for i, dim in enumerate(range(first, len(x.dims))):
-        if k[i] == stride[i] == 1 and padding[i] == 0:
-            continue
-        windows[dim] = Window(k[i], stride[i], padding[i], padding[i], dilation[i], taps=taps[i])
-    if transposed:
-        windows = ops.spread(b, x, k, stride, padding, dilation, size[2:])
-    for dim in windows:
-        x = b.unfurl(x, dim)
-    rows, x, windows = _over_channels(x, windows)
-    axes, dims = b.along(x, windows)
-    channel, rank = first - 1, len(x.dims)
-    rows = np.moveaxis(rows, channel, rank - 1)  # behind it only taps over channels
-    rows = rows.reshape(*rows.shape[: rank - 1], groups, -1)
-    labels = b.mixed(rows, lambda r: b.node("conv", r, axes, weights))
-    labels = np.moveaxis(np.repeat(labels, size[channel] // groups, axis=-1), -1, channel)
-    dims = (*dims[:channel], tidy([Factor("c", size[channel])]), *dims[channel + 1 :])
-    out = Value(dims, labels)
-    gate = run.value(kernel)
-    return out if gate is None else _gated(b, out, gate)
-
-
-def _unfolded(b: Builder, x: Value, dim: int, groups: int) -> tuple[Value, int]:
-    """Positions that a space-to-depth put among the channels become channels or a window first.
-
-    Returns the tensor and how many of the convolution's weights each of its channels has.
-    """
-    x = solid(x, dim)
-    if all(f.axis == "c" for f in x.dims[dim]):
-        return x, 1
-    if groups > 1:
-        return ops.spelled(b, x, dim), 1
-    factors, form = x.dims[dim], shape(x)
-    x = view(x, (*form[:dim], *(f.size for f in factors), *form[dim + 1 :]))
-    x = b.contract(x, [dim + i for i, f in enumerate(factors) if f.axis in "hw"], "sum")
-    n = channels(tidy(list(factors)))
-    return view(x, (*form[:dim], n, *form[dim + 1 :])), form[dim] // n
-
-
-def _over_channels(
-    x: Value, windows: dict[int, Axis]
-) -> tuple[np.ndarray, Value, dict[int, Axis]]:
-    """Windows over channels instead of positions (pixels of a patch, ECA across channels).
-
-    Returns the labels with a last axis of taps for each, the tensor as such a window leaves it, and
-    the windows over positions.
-    """
-    rows, kept = x.labels, {}
-    for dim, window in windows.items():
-        if not x.dims[dim] or any(f.axis in "hw" for f in x.dims[dim]):
-            kept[dim] = window
-            continue
-        at = window.matrix(shape(x)[dim])
-        rows = solid(Value(x.dims, rows), dim).labels
-        edge = np.full_like(rows.take([0], axis=dim), CONSTANT)  # -1 in `at`: the last
-        rows = np.concatenate([rows, edge], axis=dim).take(at, axis=dim)
-        rows = np.moveaxis(rows, dim + 1, -1)
-        x = Value((*x.dims[:dim], tidy([Factor("c", len(at))]), *x.dims[dim + 1 :]), x.labels)
-    return rows, x, kept
-
-
-def _gated(b: Builder, out: Value, gate: Value) -> Value:
-    """A convolution whose weights depend on the input (CondConv): a context."""
-    if gate.spatial:
-        raise Scrambled("the weights of a convolution depend on the position")
-    gate = b.contract(gate, list(range(len(gate.dims))), "pool")
-    return b.combine([out, gate], "product")
-
-
-def _fixed_taps(weight: Tensor | None, groups: int) -> list | None:
-    """One-dimensional taps (y, x) of a depthwise fixed kernel, such as BlurPool's binomial.
-
-    None: every tap counts one, as in a learned kernel.
-    """
-    if weight is None:
-        return None
-    alike = weight.dim() == 4 and weight.shape[:2] == (groups, 1) and (weight == weight[:1]).all()
-    if alike and (weight >= 0).all():
-        kernel = weight[0, 0].double()
-        y, x, whole = kernel.sum(1), kernel.sum(0), kernel.sum()
-        if torch.allclose(torch.outer(y, x) / whole, kernel, rtol=1e-6):
-            return [ops.fractions(y), ops.fractions(x / whole)]
-    if (weight == 0).any():
-        raise Scrambled("a fixed kernel with zeros")
-    return None
-
-
-def _addmm(run: Interpreter, op: Op) -> Value:
-    bias, x, y = (run.value(r) for r in op.args[:3])
-    if bias is not None:
-        raise Scrambled("a bias depends on the input")
-    return ops.matmul(run.builder, x, y, (run.form(op.args[1]), run.form(op.args[2])))
-
-
-def _matmul(run: Interpreter, op: Op) -> Value | Opaque:
-    x, y = (run.value(r) for r in op.args[:2])
-    try:
-        return ops.matmul(run.builder, x, y, (run.form(op.args[0]), run.form(op.args[1])))
-    except Scrambled:
-        if x is None or y is None:
-            raise
-        # queries of one map meet keys of another (global queries of GCViT)
-        return Opaque(Witness(Reach.GLOBAL, op.name, op.layer))
-
-
-def _cat(run: Interpreter, op: Op) -> Value:
-    dim = op.args[1] if len(op.args) > 1 else 0
-    sizes = [run.form(r)[dim] for r in op.args[0]]
-    return ops.cat(run.builder, [run.value(r) for r in op.args[0]], dim, sizes)
-
-
-def _stack(run: Interpreter, op: Op) -> Value:
-    dim = op.args[1] if len(op.args) > 1 else 0
-    dim %= len(run.form(op.out))
-    parts = [run.value(r) for r in op.args[0]]
-    parts = [p if p is None else ops.insert(p, dim) for p in parts]
-    return ops.cat(run.builder, parts, dim, [1] * len(parts))
-
-
-def _view(run: Interpreter, op: Op) -> Value:
-    return view(run.value(op.args[0]), run.form(op.out))
-
-
-def _expand(run: Interpreter, op: Op) -> Value:
-    return ops.copies(run.value(op.args[0]), run.form(op.out))
-
-
-def _resize(run: Interpreter, op: Op) -> Value:
-    size = list(run.form(op.out)[-2:])
-    more = [a for a in op.args[2:] if isinstance(a, bool | float) or a is None]
-    return ops.resize(run.builder, op.func, run.value(op.args[0]), size, *more)
-
-
-def _slice_scatter(run: Interpreter, op: Op) -> Value:
-    x, source, dim, start, end, step = (*op.args, *(0, None, None, 1)[len(op.args) - 2 :])
-    n = run.form(op.out)[dim]
-    at = np.arange(n)[slice(start, end, step)]
-    return ops.scatter(run.builder, run.value(x), run.value(source), dim, at, n)
-
-
-def _select_scatter(run: Interpreter, op: Op) -> Value:
-    x, source, dim, index = op.args
-    n = run.form(op.out)[dim]
-    value = run.value(source)
-    source = ops.insert(value, dim) if value is not None else None
-    return ops.scatter(run.builder, run.value(x), source, dim, np.array([index % n]), n)
-
-
-def _copy(run: Interpreter, op: Op) -> Value | None:
-    value = run.value(op.args[1])
-    return None if value is None else ops.copies(run.builder.same(value), run.form(op.out))
-
-
-def _index(run: Interpreter, op: Op) -> Value:
-    x, places = run.value(op.args[0]), op.args[1]
-    if x is None or any(p is not None and run.value(p) is not None for p in places):
-        raise Scrambled("an index depends on the input")
-    dims = [i for i, p in enumerate(places) if p is not None]
-    if len(dims) != 1 or len(run.form(places[dims[0]])) != 1:
-        raise Scrambled("positions are picked by a table")
-    dim = dims[0]
-    at = run.constant(places[dim])
-    if at is not None:
-        return ops.pick(run.builder, x, dim, at.numpy())
-    alike = (x.labels == x.labels.take([0], axis=dim)).all()
-    if alike and all(f.axis == "c" for f in x.dims[dim]):  # whichever it picks
-        return ops.pick(run.builder, x, dim, np.zeros(run.form(op.out)[dim], int))
-    raise Scrambled("positions are picked by a table that is not known")
-
-
-def _index_select(run: Interpreter, op: Op) -> Value:
-    x, dim, table = op.args
-    at, value = run.constant(table), run.value(x)
-    if at is None or value is None:
-        raise Scrambled("positions are picked by a table that is not known")
-    return ops.pick(run.builder, value, dim, at.numpy())
-
-
-def _reflect(run: Interpreter, op: Op) -> Value:
-    left, right, top, bottom = op.args[1]
-    ends = [(top, bottom), (left, right)]
-    x = run.value(op.args[0])
-    inner = [Window(1, 1, *end) for end in ends]
-    return ops.tabled(run.builder, x, lambda t, i: op.func(t, [0, 0, *ends[i]]), inner)
-
-
-def _roll(run: Interpreter, op: Op) -> Value:
-    x, dims = run.value(op.args[0]), op.args[2] if len(op.args) > 2 else []
-    if not dims:
-        raise Scrambled("positions are rolled into other rows")
-    for shift, dim in zip(op.args[1], dims, strict=True):
-        x = ops.pick(run.builder, x, dim, np.roll(np.arange(shape(x)[dim]), shift))
-    return x
-
-
-def _im2col(run: Interpreter, op: Op) -> Value:
-    return ops.im2col(run.builder, run.value(op.args[0]), *op.args[1:])
-
-
-def _fourier(run: Interpreter, op: Op) -> Opaque:
-    return Opaque(Witness(Reach.GLOBAL, op.name, op.layer))
-
-
-def _col2im(run: Interpreter, op: Op) -> Value:
-    return ops.col2im(run.builder, run.value(op.args[0]), *op.args[1:])
-
-
-def _restride(run: Interpreter, op: Op) -> Value:
-    x, size, _, *offset = (run.value(op.args[0]), *op.args[1:])
-    if tuple(size) != run.form(op.args[0]) or x.spatial or any(offset):
-        raise Scrambled("a tensor is read in another order than it is written")
-    return run.builder.same(x)  # a pooled vector in channels-last order
-
-
-WHOLE: dict[str, Callable[[Interpreter, Op], Any]] = {
-    "convolution": _convolution,
-    "as_strided_": _restride,
-    "addmm": _addmm,
-    "mm": _matmul,
-    "bmm": _matmul,
-    "cat": _cat,
-    "stack": _stack,
-    "view": _view,
-    "_unsafe_view": _view,
-    "expand": _expand,
-    "upsample_nearest2d": _resize,
-    "_upsample_nearest_exact2d": _resize,
-    "upsample_bilinear2d": _resize,
-    "upsample_bicubic2d": _resize,
-    "_upsample_bilinear2d_aa": _resize,
-    "_upsample_bicubic2d_aa": _resize,
-    "slice_scatter": _slice_scatter,
-    "select_scatter": _select_scatter,
-    "copy": _copy,
-    "index": _index,
-    "reflection_pad2d": _reflect,
-    "replication_pad2d": _reflect,
-    "roll": _roll,
-    "index_select": _index_select,
-    "im2col": _im2col,
-    "col2im": _col2im,
-    "_fft_r2c": _fourier,
-    "_fft_c2c": _fourier,
-}
-
-# element-wise, though not tagged so by torch
-POINTWISE = {
-    "alias", "clone", "_to_copy", "detach", "hardswish", "hardsigmoid", "silu", "mish", "elu", "celu",
-    "selu", "leaky_relu", "prelu", "_prelu_kernel", "rrelu", "softplus", "softshrink", "hardshrink",
-    "hardtanh", "hardtanh_", "log_sigmoid_forward", "native_dropout", "lift_fresh",
-    "contiguous", "masked_fill", "where", "bitwise_not", "rrelu_with_noise",
-}  # fmt: skip
-
-
 def last_map(graph: SpatialGraph) -> str:
     """The layer of the last map that the output depends on, ahead of any adaptive pooling.
 
@@ -473,10 +192,13 @@ def last_map(graph: SpatialGraph) -> str:
     for i, node in enumerate(graph.nodes):
         if node.kind != "adaptive" and (i == 0 or not ahead.isdisjoint(node.sources)):
             ahead.add(i)
+    whole = set(graph.share(graph.output)) if is_map(graph.output) else set()
     last, newest = "", -1
     for name, value in graph.layers.items():
         if isinstance(value, Value) and is_map(value):
             share = set(graph.share(value))
+            if whole and whole <= ahead and share != whole:  # the output itself is the last map
+                continue
             if share and share <= behind & ahead and max(share) >= newest:
                 last, newest = name, max(share)
     return last

@@ -16,7 +16,7 @@ CONSTANT = -1  # the label of a channel that does not depend on the input
 
 
 class Factor(NamedTuple):
-    """Part of a dimension. The position along 'h' or 'w' is the sum of index * step over factors."""
+    """Part of a dimension. The position along 'h' or 'w': the sum of index * step over factors."""
 
     axis: str
     size: int
@@ -45,6 +45,11 @@ class Value:
         """The factors of one axis, in the order of the dimensions."""
         return [f for dim in self.dims for f in dim if f.axis == axis]
 
+    def places(self, axis: str) -> dict[tuple[int, int], Factor]:
+        """The factors of one axis by where they stand: (dimension, place in it)."""
+        whole = enumerate(self.dims)
+        return {(i, j): f for i, d in whole for j, f in enumerate(d) if f.axis == axis}
+
     @property
     def alive(self) -> bool:
         """Whether any channel depends on the input."""
@@ -54,6 +59,11 @@ class Value:
     def spatial(self) -> bool:
         """Whether any dimension counts positions."""
         return bool(self.factors("h") or self.factors("w"))
+
+
+def dim_of(value: Value, dim: int) -> int:
+    """The number of a dimension, counted from the end where it is negative."""
+    return dim % len(value.dims)
 
 
 def tidy(factors: list[Factor]) -> Dim:

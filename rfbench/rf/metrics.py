@@ -60,7 +60,11 @@ def geometry(graph: SpatialGraph, to: str | None, source: str | None) -> Geometr
 
 
 def uncut_size(graph: SpatialGraph, place: Geometry, units: Size) -> Size:
-    """An input size at which the central unit's field is whole, with room for an uneven one."""
+    """An input size at which the central unit's field is whole, with room for an uneven one.
+
+    It is larger than the graph's by multiples of the stride: what is left over at the border when
+    windows do not fit (VALID padding: 299 pixels of Inception) stays as it is.
+    """
     size = []
     for axis in (0, 1):
         field = place.uniform[axis]
@@ -68,7 +72,7 @@ def uncut_size(graph: SpatialGraph, place: Geometry, units: Size) -> Size:
         spare = abs(field.center((units[axis] - 1) // 2) - (place.source[axis] - 1) / 2)
         need = (field.size + 2 * spare + 2 * field.stride) * scale
         step = round(field.stride * scale)
-        size.append(-(-round(need) // step) * step)
+        size.append(graph.size[axis] + max(0, -(-(round(need) - graph.size[axis]) // step)) * step)
     return size[0], size[1]
 
 
@@ -120,8 +124,9 @@ def gridding(found: PathMap, place: Geometry) -> dict[str, float]:
 
 
 def _pairs(y: list[int], x: list[int]) -> list[tuple[int, int]]:
-    longest = max(len(y), len(x))
-    return list(zip(y + y[-1:] * (longest - len(y)) or [1], x + x[-1:] * (longest - len(x)) or [1]))
+    longest = max(len(y), len(x), 1)
+    y, x = ([*p, *(p[-1:] or [1]) * (longest - len(p))] for p in (y, x))
+    return list(zip(y, x, strict=True))
 
 
 def _phase_cv(found: PathMap, y: int, x: int) -> float:
@@ -148,7 +153,7 @@ def support(found: PathMap) -> dict[str, int]:
 
 
 def measure(found: PathMap, place: Geometry) -> dict[str, Any]:
-    """All figures of one map, ready for JSON. Distances in pixels of the source, pairs are (y, x)."""
+    """All figures of a map, ready for JSON: distances in pixels of the source, pairs as (y, x)."""
     if not found.counts.any():
         raise UsageError(f"no path from the source reaches unit {found.unit[0]},{found.unit[1]}")
     fields = place.uniform

@@ -107,10 +107,12 @@ class _Recorder(TorchDispatchMode):
         given = dict(zip((s.name for s in schema), args, strict=False)) | kwargs
         marked = [given.get(s.name) for s in schema if s.alias_info and s.alias_info.is_write]
         targets = [t for t in tree_leaves(marked) if isinstance(t, Tensor)]
-        alias = torch._C._is_alias_of
-        return tuple(
-            i for i, t in enumerate(self.alive) if any(alias(t, target) for target in targets)
-        )
+        memory = {_memory(t) for t in targets}
+        return tuple(i for i, t in enumerate(self.alive) if _memory(t) in memory)
+
+
+def _memory(tensor: Tensor) -> int:
+    return tensor.untyped_storage()._cdata
 
 
 def skeleton(module: nn.Module) -> tuple[nn.Module, dict[int, Tensor]]:

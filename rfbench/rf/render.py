@@ -1,46 +1,33 @@
-"""Pictures of receptive fields, fit for print: maps side by side, and where the shift arises.
-
-Matplotlib's objects only, never pyplot: no state is shared, and the same data give the same bytes.
-Lengths are inches unless a name says otherwise; the text of a two-column paper is 7 wide.
-"""
+"""Receptive fields side by side, fit for print. Lengths are inches unless a name says otherwise."""
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize, PowerNorm
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
-from matplotlib.textpath import TextToPath
 from matplotlib.ticker import MaxNLocator
 from scipy.ndimage import convolve1d
 
-from rfbench.errors import RfbenchError, UsageError
+from rfbench.errors import UsageError
+from rfbench.rf.page import DPI, LARGE, SMALL, TEXT, Page, line, wrap
 from rfbench.rf.paths import PathMap
 
 Scale = Literal["sqrt", "linear"]
 
-DPI = 200  # of the PNG; panels and pixels are whole numbers of its dots wherever possible
 SIDES = {1: 2.1, 2: 2.1, 3: 1.8, 4: 1.4}  # of a panel, by columns: all have many divisors in dots
 LEFT, RIGHT, GAP = 0.44, 0.56, 0.1
-LARGE, TEXT, SMALL = 8.5, 6.5, 6.0  # points
 SHARE = 1e-3  # of the largest count: what has less is not worth its place in the picture
+FAINT = 0.015  # least contrast of the second row: VGG, which does not grid, looks even
 CELLS = 20  # up to so many pixels a side, the counts are printed in their cells
 MAPS, GREYS, EMPTY = "magma", "gray", "#d5dde8"
-# Okabe and Ito's colours, which all common kinds of colour blindness tell apart
-COLOURS = "#000000 #D55E00 #0072B2 #009E73 #CC79A7 #E69F00 #56B4E9 #999999".split()
-MARKS = "o s ^ D v P X *".split()
 HALO = [withStroke(linewidth=2.4, foreground="black")]
 PLACE = {"marker": "+", "color": "white", "markersize": 5.5, "markeredgewidth": 1.1}
 CENTROID = {"marker": "o", "color": "#56B4E9", "markersize": 4.5, "markerfacecolor": "none"}
@@ -51,8 +38,7 @@ class Panel:
     """One column of a figure: the map of one unit.
 
     found: on an input that cuts nothing off. metrics: `metrics.measure` of it. own: the same at the
-    user's own input size, of which only the figures are shown; `own_at` names it, by default the
-    size of the source, such as 'at 224 px'.
+    user's own input size, of which only the figures are shown; `own_at` names it: 'at 224 px'.
     """
 
     title: str
@@ -86,37 +72,7 @@ class _Shared:
     norm: Normalize
 
 
-class _Page:
-    """A figure laid out from its top left corner, on whole dots."""
-
-    def __init__(self, width: float, height: float) -> None:
-        self.figure = Figure((_dots(width), _dots(height)), dpi=DPI, facecolor="white")
-        FigureCanvasAgg(self.figure)
-        self.width, self.height = self.figure.get_size_inches()
-
-    def axes(self, x: float, y: float, width: float, height: float) -> Axes:
-        x, y, width, height = (_dots(v) for v in (x, y, width, height))
-        low = (self.height - y - height) / self.height
-        axes = self.figure.add_axes((x / self.width, low, width / self.width, height / self.height))
-        axes.tick_params(labelsize=SMALL, length=2, width=0.5, pad=1.5)
-        for spine in axes.spines.values():
-            spine.set_linewidth(0.5)
-        return axes
-
-    def lines(self, x: float, y: float, lines: Sequence[str], size: float, **style: Any) -> None:
-        for i, line in enumerate(lines):
-            at = (x / self.width, 1 - (y + i * _line(size)) / self.height)
-            self.figure.text(*at, line, fontsize=size, va="top", parse_math=False, **style)
-
-    def legend(self, handles: Sequence[Any], y: float, columns: int) -> None:
-        at = (0.5, 1 - y / self.height)
-        place: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": at, "borderaxespad": 0}
-        self.figure.legend(handles=handles, ncols=columns, fontsize=TEXT, frameon=False, **place)
-
-
-def maps_figure(
-    panels: Sequence[Panel], title: str, caption: str, scale: Scale = "sqrt"
-) -> Figure:
+def maps_figure(panels: Sequence[Panel], title: str, caption: str, scale: Scale = "sqrt") -> Figure:
     """The maps of up to four units a row; below each its middle over the local mean, in grey.
 
     caption: convention and engine, and what else a reader must know. Small maps have their counts
@@ -127,17 +83,21 @@ def maps_figure(
     columns = min(4, len(panels))
     shared = _shared(panels, SIDES[columns], scale)
     width = LEFT + columns * (shared.side + GAP) - GAP + RIGHT
-    head, foot = _wrap(title, width - 0.16, LARGE), _wrap(_note(shared), width - 0.16, SMALL)
-    foot += _wrap(caption, width - 0.16, SMALL)
+    head, foot = wrap(title, width - 0.16, LARGE), wrap(_note(shared), width - 0.16, SMALL)
+    foot += wrap(caption, width - 0.16, SMALL)
     blocks = [panels[i : i + columns] for i in range(0, len(panels), columns)]
     words = [_words(block, shared.side) for block in blocks]
-    tall = 0.56 + shared.side + (shared.side + 0.2 if shared.zoom else 0)
-    heights = [tall + max(map(len, said)) * _line(TEXT) for said in words]
+    tall = 0.42 + shared.side + (shared.side + 0.2 if shared.zoom else 0)
+    titles = [max(len(_title(p, shared.side)) for p in block) for block in blocks]
+    heights = [
+        tall + many * line(TEXT + 1) + max(map(len, said)) * line(TEXT)
+        for many, said in zip(titles, words, strict=True)
+    ]
     keys = _handles(shared)
     down = 1 if columns > 1 else len(keys)
-    top = 0.1 + len(head) * _line(LARGE)
+    top = 0.1 + len(head) * line(LARGE)
     below = top + sum(heights) + 0.08 + down * 0.13
-    page = _Page(width, below + len(foot) * _line(SMALL) + 0.06)
+    page = Page(width, below + len(foot) * line(SMALL) + 0.06)
     page.lines(0.08, 0.06, head, LARGE, weight="bold")
     page.legend(keys, top + sum(heights), len(keys) // down)
     page.lines(0.08, below, foot, SMALL)
@@ -157,7 +117,7 @@ def _shared(panels: Sequence[Panel], side: float, scale: Scale) -> _Shared:
     zoom = min((n for n in whole if n % 2 == 0), key=lambda n: abs(n - wanted))
     show = stride > 1 and max(zoom, CELLS) < need
     middles = [over_mean(panel, zoom) for panel in panels] if show else []
-    contrast = max([0.005, *(float(np.nanmax(abs(m - 1), initial=0)) for m in middles)])
+    contrast = max([FAINT, *(float(np.nanmax(abs(m - 1), initial=0)) for m in middles)])
     norm = PowerNorm(0.5, 0, 1) if scale == "sqrt" else Normalize(0, 1)
     return _Shared(side, width or need, width is not None, zoom if show else None, contrast, norm)
 
@@ -166,7 +126,9 @@ def _reach(panel: Panel) -> float:
     """Half the width of a window around the unit's place that holds the counts that matter."""
     small = max(panel.counts.shape) <= CELLS  # then the whole source is shown
     hits = np.nonzero((panel.counts > SHARE) | small)
-    edges = [(at - h.min() + 0.5, h.max() + 0.5 - at) for at, h in zip(panel.place, hits)]
+    edges = [
+        (at - h.min() + 0.5, h.max() + 0.5 - at) for at, h in zip(panel.place, hits, strict=True)
+    ]
     return max(map(max, edges)) * (1 if small else 1.03)
 
 
@@ -205,15 +167,16 @@ def _box(array: np.ndarray, size: int, axis: int) -> np.ndarray:
 
 
 def _block(
-    page: _Page, top: float, panels: Sequence[Panel], words: Any, shared: _Shared, bars: bool
+    page: Page, top: float, panels: Sequence[Panel], words: Any, shared: _Shared, bars: bool
 ) -> None:
     """A row of panels: titles, maps, middles, figures; the colour bars at the end of the first."""
-    side, above = shared.side, top + 0.17
+    side = shared.side
+    above = top + 0.03 + max(len(_title(p, side)) for p in panels) * line(TEXT + 1)
     rows = [above, above + side + 0.2] if shared.zoom else [above]
     for i, (panel, lines) in enumerate(zip(panels, words, strict=True)):
         x = LEFT + i * (side + GAP)
-        page.lines(x, top, _wrap(panel.title, side, TEXT + 1)[:1], TEXT + 1, weight="bold")
-        for y, draw in zip(rows, (_draw_map, _draw_middle)):
+        page.lines(x, top, _title(panel, side), TEXT + 1, weight="bold")
+        for y, draw in zip(rows, (_draw_map, _draw_middle), strict=False):
             axes = page.axes(x, y, side, side)
             draw(axes, panel, shared)
             axes.tick_params(labelleft=i == 0)
@@ -222,12 +185,16 @@ def _block(
         page.lines(x, rows[-1] + side + 0.31, lines, TEXT)
     greys = Normalize(1 - shared.contrast, 1 + shared.contrast)
     kinds = [(shared.norm, MAPS, "paths / most paths"), (greys, GREYS, "paths / local mean")]
-    for y, (norm, colours, label) in zip(rows, kinds if bars else []):
+    for y, (norm, colours, label) in zip(rows, kinds if bars else [], strict=False):
         axes = page.axes(LEFT + len(panels) * (side + GAP) - 0.03, y, 0.07, side)
         bar = page.figure.colorbar(ScalarMappable(norm, colours), cax=axes)
         ticks = [0, 0.1, 0.25, 0.5, 1] if norm is shared.norm else [norm.vmin, 1, norm.vmax]
         bar.set_ticks(ticks, labels=[f"{tick:.3g}" for tick in ticks])
         axes.set_ylabel(label, fontsize=TEXT, labelpad=2)
+
+
+def _title(panel: Panel, side: float) -> list[str]:
+    return wrap(panel.title, side, TEXT + 1)
 
 
 def _show(axes: Axes, panel: Panel, values: np.ndarray, width: float, **style: Any) -> None:
@@ -280,6 +247,8 @@ def _print_counts(axes: Axes, panel: Panel, shared: _Shared) -> None:
     if (counts % 1).any() or size < 3:
         return
     for (y, x), count in np.ndenumerate(counts):
+        if not count:
+            continue  # the darkest colour says so
         at = x - panel.place[1], y - panel.place[0]
         bright = shared.norm(count / counts.max()) > 0.6
         style = {"color": "black" if bright else "white", "fontsize": size}
@@ -288,15 +257,14 @@ def _print_counts(axes: Axes, panel: Panel, shared: _Shared) -> None:
 
 def _words(panels: Sequence[Panel], side: float) -> list[list[str]]:
     """Figures of each panel, in lines; those at its own size start at one height in all."""
-    first = [_wrap(_figures(panel.metrics), side, TEXT) for panel in panels]
+    first = [wrap(_figures(panel.metrics), side, TEXT) for panel in panels]
     height = max(map(len, first))
     out = []
     for panel, lines in zip(panels, first, strict=True):
         if panel.own:
             own = panel.own[1]
-            size = " × ".join(str(n) for n in dict.fromkeys(own["source_size"]))
-            second = f"{panel.own_at or f'at {size} px'}: {_figures(own, brief=True)}"
-            lines = lines + [""] * (height - len(lines)) + _wrap(second, side, TEXT)
+            second = f"{panel.own_at}: {_figures(own, brief=True)}"
+            lines = lines + [""] * (height - len(lines)) + wrap(second, side, TEXT)
         out.append(lines)
     return out
 
@@ -311,7 +279,11 @@ def _figures(metrics: Mapping[str, Any], brief: bool = False) -> str:
     if not brief:
         parts.append(f"r {' × '.join(str(n) for n in dict.fromkeys(metrics['size']))} px")
         if metrics["misaligned"]:
-            parts.append(f"{metrics['misaligned']} misaligned additions"[: -1 if metrics["misaligned"] == 1 else None])
+            parts.append(
+                f"{metrics['misaligned']} misaligned additions"[
+                    : -1 if metrics["misaligned"] == 1 else None
+                ]
+            )
         if metrics["bypass"]:
             parts.append(f"{metrics['bypass']:.1%} of paths bypass the source")
     if metrics["cut"]:
@@ -344,108 +316,4 @@ def _handles(shared: _Shared) -> list[Any]:
     if shared.zoom:
         style = {"facecolor": "none", "edgecolor": "black", "linewidth": 0.6}
         out.append(Rectangle((0, 0), 1, 1, label="part shown below", **style))
-    return out
-
-
-def layers_figure(
-    rows: Mapping[str, Sequence[tuple[str, float]]], title: str, caption: str
-) -> Figure:
-    """Where the shift arises: for each variant, the shift (px of the input) layer by layer.
-
-    rows: (layer, shift) in order of execution; NaN leaves a gap. Raises UsageError without any.
-    """
-    names = list(dict.fromkeys(name for row in rows.values() for name, _ in row))
-    if not names:
-        raise UsageError("a figure of layers needs at least one layer")
-    width, tall = 7.0, 2.0
-    ticks = _labelled(names, rows)
-    room = max(_width(names[i], SMALL) for i in ticks) + 0.12
-    head, foot = _wrap(title, width - 0.16, LARGE), _wrap(caption, width - 0.16, SMALL)
-    columns = min(4, len(rows))
-    top = 0.1 + len(head) * _line(LARGE)
-    keys = -(-len(rows) // columns) * 0.15 + 0.04
-    below = top + keys + tall + room + 0.08
-    page = _Page(width, below + len(foot) * _line(SMALL) + 0.06)
-    page.lines(0.08, 0.06, head, LARGE, weight="bold")
-    page.lines(0.08, below, foot, SMALL)
-    axes = page.axes(LEFT + 0.1, top + keys, width - LEFT - 0.2, tall)
-    axes.axhline(0, color="#888888", linewidth=0.6)
-    for i, (variant, row) in enumerate(rows.items()):
-        x, y = [names.index(name) for name, _ in row], [shift for _, shift in row]
-        # the first lines are the widest, so that lines on top of each other are all seen
-        style = {"color": COLOURS[i % 8], "marker": MARKS[i % 8], "markersize": 3.2}
-        style |= {"linewidth": max(0.8, 2.6 - 0.5 * i), "markevery": (i, max(1, len(x) // 12))}
-        axes.plot(x, y, label=variant, **style)
-    page.legend(axes.get_legend_handles_labels()[0], top, columns)
-    axes.set_xticks(ticks, [names[i] for i in ticks], rotation=90, parse_math=False)
-    axes.set_xlim(-0.5, len(names) - 0.5)
-    axes.set_ylabel("shift, px of the input", fontsize=TEXT)
-    axes.grid(axis="y", color="#dddddd", linewidth=0.5)
-    return page.figure
-
-
-def _labelled(names: list[str], rows: Mapping[str, Sequence[tuple[str, float]]]) -> list[int]:
-    """The layers with a label: those at which most happens come first, as long as there is room."""
-    jump = np.zeros(len(names))
-    for row in rows.values():
-        steps = np.abs(np.diff([0.0, *(shift for _, shift in row)]))
-        np.maximum.at(jump, [names.index(name) for name, _ in row], np.nan_to_num(steps))
-    chosen: list[int] = []
-    for i in np.argsort(-jump.round(3), kind="stable").tolist():
-        if all(abs(i - j) >= len(names) / 48 for j in chosen):
-            chosen.append(i)
-    return sorted(chosen)
-
-
-def _dots(length: float) -> float:
-    return round(length * DPI) / DPI
-
-
-def _line(size: float) -> float:
-    return 1.3 * size / 72
-
-
-def _width(text: str, size: float) -> float:
-    font = FontProperties(size=size)
-    return float(TextToPath().get_text_width_height_descent(text, font, False)[0]) / 72
-
-
-def _wrap(text: str, width: float, size: float) -> list[str]:
-    """Lines no wider than `width`; a line break stays, a no-break space never breaks."""
-    lines: list[str] = []
-    for paragraph in text.splitlines():
-        lines.append("")
-        for word in paragraph.split(" "):
-            longer = f"{lines[-1]} {word}".strip(" ")
-            if lines[-1] and _width(longer, size) > width:
-                lines.append(word)
-            else:
-                lines[-1] = longer
-    return lines
-
-
-def save(figure: Figure, stem: Path) -> list[Path]:
-    """Write `stem`.png and `stem`.pdf; either is there as a whole or not at all.
-
-    The same figure gives the same bytes. Raises RfbenchError where a file cannot be written.
-    """
-    out = []
-    pdf = {"CreationDate": None, "Producer": None, "Creator": None}
-    kinds: dict[str, dict[str, Any]] = {
-        "png": {"dpi": DPI, "metadata": {"Software": None}},
-        "pdf": {"dpi": 3 * DPI, "metadata": pdf},
-    }
-    for kind, how in kinds.items():
-        path = stem.with_name(f"{stem.name}.{kind}")
-        aside = stem.with_name(f".{stem.name}.{os.getpid()}.{kind}")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with matplotlib.rc_context({"pdf.fonttype": 42}):  # publishers refuse Type 3 fonts
-                figure.savefig(aside, format=kind, **how)
-            os.replace(aside, path)
-        except OSError as error:
-            raise RfbenchError(f"cannot write {path}: {error.strerror or error}") from error
-        finally:
-            aside.unlink(missing_ok=True)
-        out.append(path)
     return out

@@ -170,6 +170,10 @@ def list_layers(subject: Subject) -> list[tuple[str, Size, Any]]:
     return rows
 
 
+def _text(size: Size) -> str:
+    return "x".join(str(n) for n in dict.fromkeys(size))
+
+
 def caption(config: RfConfig, drawn: list[Drawn]) -> str:
     """What a reader must know of the maps: from where to where, unit, sizes, conventions."""
     first = drawn[0]
@@ -187,13 +191,16 @@ def caption(config: RfConfig, drawn: list[Drawn]) -> str:
 
 def save(config: RfConfig, drawn: list[Drawn], folder: Path) -> dict[str, Any]:
     """Write figure (PNG, PDF), raw maps (.npz), config.yaml and the record. Returns the record."""
-    from rfbench.rf import render
+    from rfbench.rf import page, render
 
     title = config.title or ", ".join(dict.fromkeys(short(d.subject.backbone.name) for d in drawn))
-    panels = [render.Panel(d.subject.title, d.found, d.metrics, d.own) for d in drawn]
+    panels = [
+        render.Panel(d.subject.title, d.found, d.metrics, d.own, f"at {_text(d.subject.size)} px")
+        for d in drawn
+    ]
     results.open_folder(folder)
     figure = render.maps_figure(panels, title, caption(config, drawn), config.scale)
-    files = render.save(figure, folder / "maps")
+    files = page.save(figure, folder / "maps")
     arrays = {}
     for d in drawn:
         key = f"{d.subject.backbone.name} {d.subject.backbone.variant}"
@@ -219,14 +226,14 @@ def save_by_layer(
     config: RfConfig, rows: dict[str, list[tuple[str, float]]], folder: Path
 ) -> dict[str, Any]:
     """Write the figure of the shift by layer, config.yaml and the record. Returns the record."""
-    from rfbench.rf import render
+    from rfbench.rf import page, render_layers
 
     names = [config.model] if isinstance(config.model, str) else config.model
     title = config.title or ", ".join(short(n) for n in names)
     convention = Convention(config.channels, config.pool, config.gates)
     note = f"Centre of mass minus the place in a centred grid, in px; {convention}."
     results.open_folder(folder)
-    files = render.save(render.layers_figure(rows, title, note), folder / "shift_by_layer")
+    files = page.save(render_layers.layers_figure(rows, title, note), folder / "shift_by_layer")
     return finish(config, folder, {"shift_by_layer": rows, "files": [p.name for p in files]})
 
 

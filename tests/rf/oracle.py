@@ -5,6 +5,7 @@
 """
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
@@ -46,8 +47,10 @@ class Alive(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
         name, kwargs = getattr(func, "__name__", ""), kwargs or {}
-        if name.endswith("_norm") and name != "vector_norm" or name == "local_response_norm":
+        if name == "local_response_norm" or (name.endswith("_norm") and name != "vector_norm"):
             return args[0] * 1
+        if name == "pad" and kwargs.get("value") == -math.inf:
+            kwargs["value"] = 0.0
         if name.startswith("max_pool2d") or name == "boolean_dispatch":
             return _mean_pool(*args, **kwargs)
         if name in ("hardtanh", "relu6", "clamp", "hardsigmoid"):  # never saturated
@@ -55,9 +58,11 @@ class Alive(TorchFunctionMode):
         if name == "softmax":  # of a single entry it is constant, summed over all it is 1
             dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
             return (args[0] + args[0].mean(dim, keepdim=True)) / args[0].shape[dim]
-        if name in ("mul", "__mul__") and all(isinstance(a, Tensor) for a in args):
-            if all(a.requires_grad for a in args):  # alive also where one is zero (padding)
-                return args[0] + args[1]
+        both = all(isinstance(a, Tensor) and a.requires_grad for a in args)
+        if both and name in ("matmul", "__matmul__", "bmm"):  # alive also where one factor is zero
+            args = tuple(a + 1 for a in args)
+        if both and name in ("mul", "__mul__"):
+            return args[0] + args[1]
         if name in ("maximum", "minimum"):
             return args[0] + args[1]
         if name.startswith("adaptive_max_pool2d"):
@@ -106,7 +111,7 @@ def gradients(module: nn.Module, size: Size, channels: int, at: list[Index]) -> 
     x = torch.rand(1, channels, *size, generator=draw, dtype=torch.float64) + 0.5
     x.requires_grad_()
     with Alive():
-        out = [t for t in tree_leaves(model(x.clone())) if isinstance(t, Tensor)][0]
+        out = next(t for t in tree_leaves(model(x.clone())) if isinstance(t, Tensor))
     assert out.isfinite().all()
     found = []
     for i in at:
@@ -138,7 +143,7 @@ def reached(graph: SpatialGraph, value: Value, index: Index, **convention: str) 
     label, y, x = place(value, index)
     if label < 0:
         return np.zeros(graph.size)
-    one = Value(value.dims, np.full_like(value.labels, label))
+    one = Value(value.dims, np.full((1,) * value.labels.ndim, label))
     found = count_tensor(graph, one, (y, x), convention=Convention(**convention))
     return np.zeros(graph.size) if found is None else found.counts
 
