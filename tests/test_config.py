@@ -6,8 +6,8 @@ import pytest
 from pydantic import Field, field_validator
 
 from rfbench.config import Section, load, schema_json
-from rfbench.schemas import SCHEMAS, RfConfig
 from rfbench.errors import UsageError
+from rfbench.schemas import SCHEMAS, RfConfig
 
 
 class Optim(Section):
@@ -78,7 +78,8 @@ def test_a_whole_number_is_a_float_and_null_is_none() -> None:
 
 def test_rf_defaults() -> None:
     config = load(RfConfig, None, ["model=resnet50"])
-    assert config.variants is config.from_ is config.to is config.unit is config.size is config.weights is None
+    assert config.variants is config.from_ is config.to is config.unit is None
+    assert config.size is config.weights is config.title is None
     assert (config.scale, config.channels, config.pool) == ("sqrt", "single", "count")
     assert (config.gates, config.engine, config.exact) == ("ignore", "graph", False)
 

@@ -46,6 +46,6 @@ def test_every_command_shown_exists(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_files_named_exist() -> None:
-    names = re.findall(r"\]\(([\w./-]+)\)|`((?:scripts|configs|rfbench|docs)/[\w./-]+)`", README.read_text())
-    for link, code in names:
+    pattern = r"\]\(([\w./-]+)\)|`((?:scripts|configs|rfbench|docs)/[\w./-]+)`"
+    for link, code in re.findall(pattern, README.read_text()):
         assert (README.parent / (link or code)).exists(), link or code

@@ -137,10 +137,19 @@ class Index:
             return g[_along(axis, slice(0, 0))], 0
         low, high = int(at[inside].min()), int(at[inside].max())
         table = np.zeros((len(at), high - low + 1), g.dtype)
-        weight = self.weights[rows][inside] if mean and self.weights is not None else 1
+        weight = self._weights(rows, g.dtype)[inside] if mean and self.weights is not None else 1
         output, _ = np.nonzero(inside)
         np.add.at(table, (output, at[inside] - low), weight)
         return (table.T @ g if axis == 0 else g @ table), low
+
+    def _weights(self, rows: slice, dtype: np.dtype) -> np.ndarray:
+        """The weights of some outputs; for exact counts the simple fractions they stand for."""
+        assert self.weights is not None
+        part = self.weights[rows]
+        if dtype.kind != "O":
+            return part
+        exact = np.array([Fraction(float(w)).limit_denominator(10**6) for w in part.flat], object)
+        return exact.reshape(part.shape)
 
     def matrix(self, n: int) -> np.ndarray:
         """Input position of every output and tap, -1 for none; (outputs, taps)."""

@@ -35,7 +35,7 @@ class Interpreter:
                 continue
             self.builder.begin(op.name, op.layer)
             self.keep(op, self.result(op, inputs), named)
-            if op.written:
+            if len(op.written) > 1:
                 why = Witness(Reach.UNSUPPORTED, op.name, op.layer, "it writes to a view")
                 self.values |= dict.fromkeys(op.written, Opaque(why))
         graph = self.builder.graph
@@ -106,7 +106,10 @@ class Interpreter:
         blind = isinstance(out, Opaque)
         outs = out if isinstance(out, list) else [out] * (len(refs) if blind else 1)
         for ref, value in zip(refs, outs, strict=False):
-            if not _is(ref) or value is None or (isinstance(value, Value) and not value.alive):
+            if not _is(ref):
+                continue
+            if value is None or (isinstance(value, Value) and not value.alive):
+                self.values.pop(ref.id, None)  # written to in place, by a constant
                 continue
             if isinstance(value, Value) and shape(value) != self.form(ref):
                 reason = f"it gives {self.form(ref)}, the spatial graph {shape(value)}"
@@ -119,8 +122,8 @@ class Interpreter:
         """Run the table's entry for an operation."""
         args = tree_map_only(Ref, self.value, op.args)
         kwargs = tree_map_only(Ref, self.value, op.kwargs)
-        name = op.name.removeprefix("aten.")
-        base = name.split(".")[0]
+        base = op.name.removeprefix("aten.").split(".")[0]
+        base = base.removesuffix("_") if op.written else base
         if base in WHOLE:
             return WHOLE[base](self, op)
         if base in TABLE:

@@ -16,6 +16,7 @@ from rfbench.rf.graph import Node, Reach, Size, SpatialGraph, Witness
 from rfbench.rf.layout import Value
 
 LARGE = 2.0**900  # rescale above this, far from float64's end and from its beginning
+SMALL = 2.0**-900  # what rescaling would lose is kept at this: no pixel falls out of the support
 
 
 @dataclass(frozen=True)
@@ -79,9 +80,7 @@ class _Patch:
         out = np.zeros((height, width), self.array.dtype)
         for part in (self, other):
             h, w = part.array.shape
-            moved = part.array
-            if part.exponent != exponent:
-                moved = np.ldexp(moved, part.exponent - exponent)
+            moved = _scaled(part.array, part.exponent - exponent)
             out[part.y - y : part.y - y + h, part.x - x : part.x - x + w] += moved
         return _Patch(out, y, x, exponent)
 
@@ -89,7 +88,15 @@ class _Patch:
         if self.array.dtype == object or not self.array.size or self.array.max() < LARGE:
             return self
         power = int(np.frexp(self.array.max())[1])
-        return _Patch(np.ldexp(self.array, -power), self.y, self.x, self.exponent + power)
+        return _Patch(_scaled(self.array, -power), self.y, self.x, self.exponent + power)
+
+
+def _scaled(array: np.ndarray, power: int) -> np.ndarray:
+    """array * 2^power, positive where the array is."""
+    if not power:
+        return array
+    out = np.ldexp(array, power)
+    return np.where((array > 0) & (out < SMALL), SMALL, out)
 
 
 def _simple(array: np.ndarray) -> np.ndarray:

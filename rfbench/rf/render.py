@@ -1,7 +1,7 @@
 """Receptive fields side by side, fit for print. Lengths are inches unless a name says otherwise."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from matplotlib.ticker import MaxNLocator
 from scipy.ndimage import convolve1d
 
 from rfbench.errors import UsageError
+from rfbench.rf.caption import figures
 from rfbench.rf.page import DPI, LARGE, SMALL, TEXT, Page, line, wrap
 from rfbench.rf.paths import PathMap
 
@@ -29,8 +30,13 @@ FAINT = 0.015  # least contrast of the second row: VGG, which does not grid, loo
 CELLS = 20  # up to so many pixels a side, the counts are printed in their cells
 MAPS, GREYS, EMPTY = "magma", "gray", "#d5dde8"
 HALO = [withStroke(linewidth=2.4, foreground="black")]
-PLACE = {"marker": "+", "color": "white", "markersize": 5.5, "markeredgewidth": 1.1}
-CENTROID = {"marker": "o", "color": "#56B4E9", "markersize": 4.5, "markerfacecolor": "none"}
+PLACE: dict[str, Any] = {"marker": "+", "color": "white", "markersize": 5.5, "markeredgewidth": 1.1}
+CENTROID: dict[str, Any] = {
+    "marker": "o",
+    "color": "#56B4E9",
+    "markersize": 4.5,
+    "markerfacecolor": "none",
+}
 
 
 @dataclass(frozen=True)
@@ -188,7 +194,8 @@ def _block(
     for y, (norm, colours, label) in zip(rows, kinds if bars else [], strict=False):
         axes = page.axes(LEFT + len(panels) * (side + GAP) - 0.03, y, 0.07, side)
         bar = page.figure.colorbar(ScalarMappable(norm, colours), cax=axes)
-        ticks = [0, 0.1, 0.25, 0.5, 1] if norm is shared.norm else [norm.vmin, 1, norm.vmax]
+        grey = [1 - shared.contrast, 1, 1 + shared.contrast]
+        ticks = [0, 0.1, 0.25, 0.5, 1] if norm is shared.norm else grey
         bar.set_ticks(ticks, labels=[f"{tick:.3g}" for tick in ticks])
         axes.set_ylabel(label, fontsize=TEXT, labelpad=2)
 
@@ -223,8 +230,8 @@ def _draw_map(axes: Axes, panel: Panel, shared: _Shared) -> None:
 
 def _draw_middle(axes: Axes, panel: Panel, shared: _Shared) -> None:
     width = shared.zoom or shared.width
-    style = {"vmin": 1 - shared.contrast, "vmax": 1 + shared.contrast, "cmap": GREYS}
-    _show(axes, panel, over_mean(panel, width), width, interpolation="nearest", **style)
+    ends = {"vmin": 1 - shared.contrast, "vmax": 1 + shared.contrast}
+    _show(axes, panel, over_mean(panel, width), width, interpolation="nearest", cmap=GREYS, **ends)
     _mark(axes, panel, arrow=True)
 
 
@@ -232,7 +239,7 @@ def _mark(axes: Axes, panel: Panel, arrow: bool) -> None:
     """The unit's place and the centroid; an arrow from one to the other where they are apart."""
     dy, dx = panel.metrics["shift"]
     if arrow and math.hypot(dy, dx) > 0.12 * abs(np.diff(axes.get_xlim())[0]):
-        style = {"arrowstyle": "-|>", "color": CENTROID["color"], "linewidth": 1.1}
+        style: dict[str, Any] = {"arrowstyle": "-|>", "color": CENTROID["color"], "linewidth": 1.1}
         style |= {"shrinkA": 3, "shrinkB": 3, "mutation_scale": 6, "path_effects": HALO}
         axes.annotate("", (dx, dy), (0, 0), arrowprops=style)
     axes.plot([dx], [dy], path_effects=HALO, label="centroid", **CENTROID)
@@ -251,48 +258,22 @@ def _print_counts(axes: Axes, panel: Panel, shared: _Shared) -> None:
             continue  # the darkest colour says so
         at = x - panel.place[1], y - panel.place[0]
         bright = shared.norm(count / counts.max()) > 0.6
-        style = {"color": "black" if bright else "white", "fontsize": size}
+        style: dict[str, Any] = {"color": "black" if bright else "white", "fontsize": size}
         axes.text(*at, f"{count:.0f}", ha="center", va="center_baseline", clip_on=True, **style)
 
 
 def _words(panels: Sequence[Panel], side: float) -> list[list[str]]:
     """Figures of each panel, in lines; those at its own size start at one height in all."""
-    first = [wrap(_figures(panel.metrics), side, TEXT) for panel in panels]
+    first = [wrap(figures(panel.metrics), side, TEXT) for panel in panels]
     height = max(map(len, first))
     out = []
     for panel, lines in zip(panels, first, strict=True):
         if panel.own:
             own = panel.own[1]
-            second = f"{panel.own_at}: {_figures(own, brief=True)}"
+            second = f"{panel.own_at}: {figures(own, brief=True)}"
             lines = lines + [""] * (height - len(lines)) + wrap(second, side, TEXT)
         out.append(lines)
     return out
-
-
-def _figures(metrics: Mapping[str, Any], brief: bool = False) -> str:
-    """Shift, CV, size and what is out of the ordinary. Breaks only at plain spaces."""
-    y, x = (f"{round(s, 2) + 0.0:.2f}".replace("-", "−") for s in metrics["shift"])
-    shift = f"shift {y} px" if y == x else f"shift (y, x) {y}, {x} px"
-    grid = metrics["gridding_by_period"]
-    periods = [*grid][:1] if brief else [*grid][:1] + [*grid][-1:]
-    parts = [shift, *(f"CV({p}) {_cv(grid[p])}" for p in dict.fromkeys(periods))]
-    if not brief:
-        parts.append(f"r {' × '.join(str(n) for n in dict.fromkeys(metrics['size']))} px")
-        if metrics["misaligned"]:
-            parts.append(
-                f"{metrics['misaligned']} misaligned additions"[
-                    : -1 if metrics["misaligned"] == 1 else None
-                ]
-            )
-        if metrics["bypass"]:
-            parts.append(f"{metrics['bypass']:.1%} of paths bypass the source")
-    if metrics["cut"]:
-        parts.append("cut by the border")
-    return ", ".join(part.replace(" ", "\u00a0") for part in parts)
-
-
-def _cv(value: float) -> str:
-    return "0" if value < 1e-9 else f"{value:.4f}" if value >= 5e-5 else "<0.0001"
 
 
 def _note(shared: _Shared) -> str:
@@ -309,11 +290,11 @@ def _note(shared: _Shared) -> str:
 
 
 def _handles(shared: _Shared) -> list[Any]:
-    out = [
+    out: list[Any] = [
         Line2D([], [], linestyle="", path_effects=HALO, label="unit's place", **PLACE),
         Line2D([], [], linestyle="", path_effects=HALO, label="centroid of the map", **CENTROID),
     ]
     if shared.zoom:
-        style = {"facecolor": "none", "edgecolor": "black", "linewidth": 0.6}
+        style: dict[str, Any] = {"facecolor": "none", "edgecolor": "black", "linewidth": 0.6}
         out.append(Rectangle((0, 0), 1, 1, label="part shown below", **style))
     return out

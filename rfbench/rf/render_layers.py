@@ -1,6 +1,7 @@
 """Where the shift arises: the paper's Figure 3 as a curve over the layers."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -40,7 +41,7 @@ def layers_figure(
     for i, (variant, row) in enumerate(rows.items()):
         x, y = [names.index(name) for name, _ in row], [shift for _, shift in row]
         # the first lines are the widest, so that lines on top of each other are all seen
-        style = {"color": COLOURS[i % 8], "marker": MARKS[i % 8], "markersize": 3.2}
+        style: dict[str, Any] = {"color": COLOURS[i % 8], "marker": MARKS[i % 8], "markersize": 3.2}
         style |= {"linewidth": max(0.8, 2.6 - 0.5 * i), "markevery": (i, max(1, len(x) // 12))}
         axes.plot(x, y, label=variant, **style)
     page.legend(axes.get_legend_handles_labels()[0], top, columns)

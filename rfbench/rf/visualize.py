@@ -201,7 +201,7 @@ def save(config: RfConfig, drawn: list[Drawn], folder: Path) -> dict[str, Any]:
     results.open_folder(folder)
     figure = render.maps_figure(panels, title, caption(config, drawn), config.scale)
     files = page.save(figure, folder / "maps")
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for d in drawn:
         key = f"{d.subject.backbone.name} {d.subject.backbone.variant}"
         exact = d.found.counts.dtype == object
