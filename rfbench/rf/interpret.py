@@ -34,10 +34,13 @@ class Interpreter:
             if not inputs:
                 continue
             self.builder.begin(op.name, op.layer)
-            self.keep(op, self.result(op, inputs), named)
+            out = self.result(op, inputs)
+            if len(op.written) > 1 and not isinstance(out, Opaque):
+                why = "it writes to a view"
+                out = Opaque(Witness(Reach.UNSUPPORTED, op.name, op.layer, why))
+            self.keep(op, out, named)
             if len(op.written) > 1:
-                why = Witness(Reach.UNSUPPORTED, op.name, op.layer, "it writes to a view")
-                self.values |= dict.fromkeys(op.written, Opaque(why))
+                self.values |= dict.fromkeys(op.written, out)
         graph = self.builder.graph
         layers = self.recording.layers
         graph.layers = {name: self.values[i] for name, i in layers.items() if i in self.values}

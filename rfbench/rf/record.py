@@ -6,7 +6,7 @@ views into plain ones, so what is recorded is a pure data flow.
 """
 
 import copy
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -75,6 +75,7 @@ class _Recorder(TorchDispatchMode):
         super().__init__()
         self.recording = recording
         self.stack: list[str] = []
+        self._sharing: dict[int, list[int]] = defaultdict(list)  # numbers by their memory
         self._ids: dict[int, int] = {}
         self.alive: list[Tensor] = []  # an id() is only unique while its tensor lives
 
@@ -84,6 +85,7 @@ class _Recorder(TorchDispatchMode):
             self.recording.shapes[len(self.alive)] = tuple(tensor.shape)
             if not tensor.is_meta:
                 self.recording.fixed[len(self.alive)] = tensor
+            self._sharing[_memory(tensor)].append(len(self.alive))
             self.alive.append(tensor)
         return self._ids[id(tensor)]
 
@@ -107,8 +109,7 @@ class _Recorder(TorchDispatchMode):
         given = dict(zip((s.name for s in schema), args, strict=False)) | kwargs
         marked = [given.get(s.name) for s in schema if s.alias_info and s.alias_info.is_write]
         targets = [t for t in tree_leaves(marked) if isinstance(t, Tensor)]
-        memory = {_memory(t) for t in targets}
-        return tuple(i for i, t in enumerate(self.alive) if _memory(t) in memory)
+        return tuple(i for t in targets for i in self._sharing[_memory(t)])
 
 
 def _memory(tensor: Tensor) -> int:

@@ -18,25 +18,22 @@ from scipy.ndimage import convolve1d
 
 from rfbench.errors import UsageError
 from rfbench.rf.caption import figures
-from rfbench.rf.page import DPI, LARGE, SMALL, TEXT, Page, line, wrap
+from rfbench.rf.page import DPI, LARGE, SMALL, TEXT, Page, line, text_width, wrap
 from rfbench.rf.paths import PathMap
 
 Scale = Literal["sqrt", "linear"]
 
 SIDES = {1: 2.1, 2: 2.1, 3: 1.8, 4: 1.4}  # of a panel, by columns: all have many divisors in dots
-LEFT, RIGHT, GAP = 0.44, 0.56, 0.1
+LEFT, RIGHT, GAP = 0.46, 0.62, 0.1
+BOLD = 0.9  # bold letters are wider than those that `wrap` measures
 SHARE = 1e-3  # of the largest count: what has less is not worth its place in the picture
-FAINT = 0.015  # least contrast of the second row: VGG, which does not grid, looks even
+EVEN = 1e-3  # up to this CV a map does not grid: the second row is to look even
 CELLS = 20  # up to so many pixels a side, the counts are printed in their cells
 MAPS, GREYS, EMPTY = "magma", "gray", "#d5dde8"
-HALO = [withStroke(linewidth=2.4, foreground="black")]
-PLACE: dict[str, Any] = {"marker": "+", "color": "white", "markersize": 5.5, "markeredgewidth": 1.1}
-CENTROID: dict[str, Any] = {
-    "marker": "o",
-    "color": "#56B4E9",
-    "markersize": 4.5,
-    "markerfacecolor": "none",
-}
+HALO = [withStroke(linewidth=2.2, foreground="black")]
+PLACE: dict[str, Any] = {"marker": "+", "color": "white", "markersize": 4.5}
+# open, so that both are seen where they coincide
+CENTROID: dict[str, Any] = {"marker": "o", "color": "#56B4E9", "markersize": 6.5, "mfc": "none"}
 
 
 @dataclass(frozen=True)
@@ -74,7 +71,7 @@ class _Shared:
     width: float  # of the maps, around the panels' origins
     crisp: bool  # whether a source pixel is a whole number of dots
     zoom: int | None  # width of the second row; None: there is none
-    contrast: float  # of the second row: 1 - contrast is black, 1 + contrast white
+    contrast: float  # of the second row: 1 - contrast is black, 1 + contrast white; 2 CV
     norm: Normalize
 
 
@@ -89,15 +86,14 @@ def maps_figure(panels: Sequence[Panel], title: str, caption: str, scale: Scale 
     columns = min(4, len(panels))
     shared = _shared(panels, SIDES[columns], scale)
     width = LEFT + columns * (shared.side + GAP) - GAP + RIGHT
-    head, foot = wrap(title, width - 0.16, LARGE), wrap(_note(shared), width - 0.16, SMALL)
+    head, foot = wrap(title, BOLD * (width - 0.16), LARGE), wrap(_note(shared), width - 0.16, SMALL)
     foot += wrap(caption, width - 0.16, SMALL)
     blocks = [panels[i : i + columns] for i in range(0, len(panels), columns)]
     words = [_words(block, shared.side) for block in blocks]
     tall = 0.42 + shared.side + (shared.side + 0.2 if shared.zoom else 0)
-    titles = [max(len(_title(p, shared.side)) for p in block) for block in blocks]
     heights = [
-        tall + many * line(TEXT + 1) + max(map(len, said)) * line(TEXT)
-        for many, said in zip(titles, words, strict=True)
+        tall + len(_titles(block, shared.side)[0]) * line(TEXT + 1) + len(said[0]) * line(TEXT)
+        for block, said in zip(blocks, words, strict=True)
     ]
     keys = _handles(shared)
     down = 1 if columns > 1 else len(keys)
@@ -118,24 +114,33 @@ def _shared(panels: Sequence[Panel], side: float, scale: Scale) -> _Shared:
     need = 2 * max(_reach(panel) for panel in panels)
     width = next((n for n in whole if need <= n <= 1.1 * need + 1), None)
     shift = max(abs(s) for panel in panels for s in panel.metrics["shift"])
-    stride = max(s for panel in panels for s in panel.metrics["stride"])
-    wanted = 2 * max(min(max(stride, 14), 32), shift + 4)
+    # few enough pixels to be told apart in print, enough for the way from place to centroid
+    wanted = 2 * max(14, shift + 5)
     zoom = min((n for n in whole if n % 2 == 0), key=lambda n: abs(n - wanted))
-    show = stride > 1 and max(zoom, CELLS) < need
-    middles = [over_mean(panel, zoom) for panel in panels] if show else []
-    contrast = max([FAINT, *(float(np.nanmax(abs(m - 1), initial=0)) for m in middles)])
+    strides = [s for panel in panels for s in panel.metrics["stride"]]
+    show = max(strides) > 1 and max(zoom, CELLS) < need
+    cv = max(_grid(panel.metrics) for panel in panels)
+    # a scale fit to the data would blow up the steps that an even pooling leaves on a slope
+    contrast = min(1.0, 2 * cv) if cv > EVEN else 0.1
     norm = PowerNorm(0.5, 0, 1) if scale == "sqrt" else Normalize(0, 1)
     return _Shared(side, width or need, width is not None, zoom if show else None, contrast, norm)
+
+
+def _grid(metrics: dict[str, Any]) -> float:
+    """The gridding; of a map that the border cuts only the CV at the shortest period means one."""
+    return (
+        next(iter(metrics["gridding_by_period"].values()))
+        if metrics["cut"]
+        else metrics["gridding"]
+    )
 
 
 def _reach(panel: Panel) -> float:
     """Half the width of a window around the unit's place that holds the counts that matter."""
     small = max(panel.counts.shape) <= CELLS  # then the whole source is shown
     hits = np.nonzero((panel.counts > SHARE) | small)
-    edges = [
-        (at - h.min() + 0.5, h.max() + 0.5 - at) for at, h in zip(panel.place, hits, strict=True)
-    ]
-    return max(map(max, edges)) * (1 if small else 1.03)
+    ends = [max(at - h.min(), h.max() - at) + 0.5 for at, h in zip(panel.place, hits, strict=True)]
+    return max(ends) * (1 if small else 1.03)
 
 
 def _window(panel: Panel, width: float) -> tuple[slice, slice]:
@@ -169,7 +174,7 @@ def _box(array: np.ndarray, size: int, axis: int) -> np.ndarray:
     """Centred mean over `size` positions: an even number takes half of one at either end."""
     weights = np.ones(size + 1 - size % 2)
     weights[[0, -1]] = 1 - 0.5 * (size % 2 == 0)
-    return convolve1d(array, weights / size, axis, mode="constant")
+    return convolve1d(array, weights / size, axis)
 
 
 def _block(
@@ -177,31 +182,47 @@ def _block(
 ) -> None:
     """A row of panels: titles, maps, middles, figures; the colour bars at the end of the first."""
     side = shared.side
-    above = top + 0.03 + max(len(_title(p, side)) for p in panels) * line(TEXT + 1)
+    titles = _titles(panels, side)
+    above = top + 0.03 + len(titles[0]) * line(TEXT + 1)
     rows = [above, above + side + 0.2] if shared.zoom else [above]
     for i, (panel, lines) in enumerate(zip(panels, words, strict=True)):
         x = LEFT + i * (side + GAP)
-        page.lines(x, top, _title(panel, side), TEXT + 1, weight="bold")
+        page.lines(x, top, titles[i], TEXT + 1, weight="bold")
         for y, draw in zip(rows, (_draw_map, _draw_middle), strict=False):
             axes = page.axes(x, y, side, side)
             draw(axes, panel, shared)
             axes.tick_params(labelleft=i == 0)
-            axes.set_ylabel("offset, px" if i == 0 else "", fontsize=TEXT, labelpad=1)
+            if i == 0:
+                axes.set_ylabel("offset, px", fontsize=TEXT)
+                axes.yaxis.set_label_coords(-0.31 / side, 0.5)
         axes.set_xlabel("offset, px", fontsize=TEXT, labelpad=1)
         page.lines(x, rows[-1] + side + 0.31, lines, TEXT)
-    greys = Normalize(1 - shared.contrast, 1 + shared.contrast)
-    kinds = [(shared.norm, MAPS, "paths / most paths"), (greys, GREYS, "paths / local mean")]
-    for y, (norm, colours, label) in zip(rows, kinds if bars else [], strict=False):
-        axes = page.axes(LEFT + len(panels) * (side + GAP) - 0.03, y, 0.07, side)
-        bar = page.figure.colorbar(ScalarMappable(norm, colours), cax=axes)
-        grey = [1 - shared.contrast, 1, 1 + shared.contrast]
-        ticks = [0, 0.1, 0.25, 0.5, 1] if norm is shared.norm else grey
-        bar.set_ticks(ticks, labels=[f"{tick:.3g}" for tick in ticks])
-        axes.set_ylabel(label, fontsize=TEXT, labelpad=2)
+    for y, row in zip(rows, (1, 2) if bars else (), strict=False):
+        _bar(page.axes(LEFT + len(panels) * (side + GAP) - 0.03, y, 0.07, side), row, shared)
 
 
-def _title(panel: Panel, side: float) -> list[str]:
-    return wrap(panel.title, side, TEXT + 1)
+def _bar(axes: Axes, row: int, shared: _Shared) -> None:
+    """The colour bar of a row."""
+    c = shared.contrast
+    norm, colours, label = shared.norm, MAPS, "paths / most paths"
+    ticks = {"0": 0, "0.1": 0.1, "0.25": 0.25, "0.5": 0.5, "1": 1}
+    if row == 2:
+        norm, colours, label = Normalize(1 - c, 1 + c), GREYS, "paths above local mean, %"
+        ticks = {f"−{100 * c:.2g}": 1 - c, "0": 1, f"+{100 * c:.2g}": 1 + c}
+    bar = axes.figure.colorbar(ScalarMappable(norm, colours), cax=axes)
+    bar.set_ticks(list(ticks.values()), labels=list(ticks))
+    axes.set_ylabel(label, fontsize=TEXT)
+    axes.yaxis.set_label_coords(6.6, 0.5)
+
+
+def _titles(panels: Sequence[Panel], side: float) -> list[list[str]]:
+    return _level([wrap(panel.title, BOLD * side, TEXT + 1) for panel in panels])
+
+
+def _level(texts: list[list[str]]) -> list[list[str]]:
+    """Texts with empty lines added, so that all have as many."""
+    most = max(map(len, texts))
+    return [[*lines, *[""] * (most - len(lines))] for lines in texts]
 
 
 def _show(axes: Axes, panel: Panel, values: np.ndarray, width: float, **style: Any) -> None:
@@ -211,8 +232,10 @@ def _show(axes: Axes, panel: Panel, values: np.ndarray, width: float, **style: A
     extent = (left, left + values.shape[1], top + values.shape[0], top)
     axes.imshow(values, extent=extent, aspect="auto", **style)
     axes.set(xlim=(-width / 2, width / 2), ylim=(width / 2, -width / 2), facecolor=EMPTY)
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10], integer=True))
+    finder = MaxNLocator(4, steps=[1, 2, 5, 10], integer=True)
+    # labels at the ends would meet the next panel's
+    ticks = [t for t in finder.tick_values(-width / 2, width / 2) if abs(t) < 0.44 * width]
+    axes.set(xticks=ticks, yticks=ticks)
 
 
 def _draw_map(axes: Axes, panel: Panel, shared: _Shared) -> None:
@@ -249,31 +272,26 @@ def _mark(axes: Axes, panel: Panel, arrow: bool) -> None:
 def _print_counts(axes: Axes, panel: Panel, shared: _Shared) -> None:
     """Whole counts in their cells, where they can be read there."""
     counts = np.ldexp(panel.found.counts.astype(float), panel.found.exponent)
-    digits = len(f"{counts.max():.0f}")
-    size = min(TEXT, 72 * shared.side / shared.width / (0.7 * max(digits, 1.6)))
-    if (counts % 1).any() or size < 3:
+    cell = shared.side / shared.width
+    size = min(TEXT, 0.62 * 72 * cell)
+    if (counts % 1).any() or text_width(f"{counts.max():.0f}", size) > cell:
         return
-    for (y, x), count in np.ndenumerate(counts):
-        if not count:
-            continue  # the darkest colour says so
+    for y, x in np.argwhere(counts):  # the darkest colour says 0
         at = x - panel.place[1], y - panel.place[0]
-        bright = shared.norm(count / counts.max()) > 0.6
+        bright = shared.norm(counts[y, x] / counts.max()) > 0.6
         style: dict[str, Any] = {"color": "black" if bright else "white", "fontsize": size}
-        axes.text(*at, f"{count:.0f}", ha="center", va="center_baseline", clip_on=True, **style)
+        style |= {"ha": "center", "va": "center_baseline", "clip_on": True}
+        axes.text(*at, f"{counts[y, x]:.0f}", **style)
 
 
 def _words(panels: Sequence[Panel], side: float) -> list[list[str]]:
     """Figures of each panel, in lines; those at its own size start at one height in all."""
-    first = [wrap(figures(panel.metrics), side, TEXT) for panel in panels]
-    height = max(map(len, first))
-    out = []
-    for panel, lines in zip(panels, first, strict=True):
+    lines = _level([wrap(figures(panel.metrics), side, TEXT) for panel in panels])
+    for panel, said in zip(panels, lines, strict=True):
         if panel.own:
-            own = panel.own[1]
-            second = f"{panel.own_at}: {figures(own, brief=True)}"
-            lines = lines + [""] * (height - len(lines)) + wrap(second, side, TEXT)
-        out.append(lines)
-    return out
+            own = f"{panel.own_at}: {figures(panel.own[1], brief=True)}"
+            said += wrap(own, side, TEXT)
+    return _level(lines)
 
 
 def _note(shared: _Shared) -> str:
