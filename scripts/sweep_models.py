@@ -62,7 +62,7 @@ def sweep(name: str) -> Row:
     row = Row(name, str(Reach.UNSUPPORTED))
     try:
         backbone = backbones.build(name, meta=True)
-        graph = Network(backbone.module).graph(backbone.input_size)
+        graph = Network(backbone.module, backbone.input_size).graph(backbone.input_size)
         witness = graph.status()
         row.status, row.layer, row.nodes = str(witness.reach), graph.target, len(graph.nodes)
         row.witness = str(witness) if witness.reach else ""
@@ -109,8 +109,7 @@ def gradient(module: torch.nn.Module, size: tuple[int, int], layer: str, at) -> 
     if layer:
         keep = module.get_submodule(layer.split("#")[0])
         keep.register_forward_hook(lambda _m, _a, out: got.append(out.clone()))
-    channels = getattr(module, "default_cfg", {}).get("input_size", (input_channels(module),))[0]
-    x = torch.rand(1, channels, *size, generator=generator).double().requires_grad_()
+    x = torch.rand(1, input_channels(module), *size, generator=generator).double().requires_grad_()
     with Positive():
         out = trunk(module)(x)
     call = int(layer.split("#")[1]) if "#" in layer else 1
@@ -139,7 +138,7 @@ def check(name: str) -> str:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     backbone = backbones.build(name)
-    graph = Network(backbone.module).graph(backbone.input_size)
+    graph = Network(backbone.module, backbone.input_size).graph(backbone.input_size)
     witness = graph.status()
     value = graph.layers.get(graph.target, graph.output)
     if not is_map(value):

@@ -12,6 +12,7 @@ from torch import nn
 from rfbench.errors import RfbenchError
 from rfbench.rf.graph import Size, SpatialGraph
 from rfbench.rf.interpret import spatial_graph
+from rfbench.rf.layout import Value
 from rfbench.rf.metrics import Geometry, geometry, is_cut, uncut_size
 from rfbench.rf.paths import target_map
 
@@ -37,8 +38,8 @@ class Network:
         if size in self.recorded:
             return self.recorded[size]
         for known in self.recorded.values():
-            value = target_map(known, to)
-            if not known.is_rigid(value):
+            value = known.layers.get(to if to is not None else known.target)
+            if isinstance(value, Value) and not known.is_rigid(value):
                 return known.resized(size, value)
         return self._record(size)
 

@@ -151,7 +151,12 @@ def trunk(module: nn.Module) -> Callable[[Tensor], Any]:
 
 
 def input_channels(module: nn.Module) -> int:
-    """Channels of the input: those of the first convolution, 3 where there is none."""
+    """Channels of the input: as timm's networks say, else those of the first convolution, else 3.
+
+    The first convolution may stand behind a space-to-depth, so that it cannot always tell.
+    """
+    if isinstance(config := getattr(module, "default_cfg", None), dict):
+        return config["input_size"][0]
     convs = (m for m in module.modules() if isinstance(m, nn.Conv2d))
     return next((c.in_channels for c in convs), 3)
 
