@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 
 class RfbenchError(Exception):
-    """The run failed: data, weights, device or the model itself. Printed as one line, exit code 1."""
+    """The run failed: data, weights, device or the model itself. One line, exit code 1."""
 
     exit_code = 1
 

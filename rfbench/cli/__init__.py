@@ -17,6 +17,7 @@ from rfbench.errors import RfbenchError, suggest
 
 # name of the command -> module of this package
 COMMANDS = {
+    "train-cls": "train_cls",
     "visualize-rf": "visualize_rf",
     "rf": "rf",
     "schema": "schema",

@@ -10,12 +10,13 @@ import click
 def command(kind: str) -> None:
     """Print the JSON schema of a configuration KIND, for editors.
 
-    KIND is rf (a configuration of `visualize-rf`). Save the output, and name the file in the first
-    line of a configuration: `# yaml-language-server: $schema=rf.schema.json`.
+    KIND is rf (a configuration of `visualize-rf`) or cls (of `train-cls`). Save the output, and
+    name the file in the first line of a configuration:
+    `# yaml-language-server: $schema=rf.schema.json`.
     """
     from rfbench.config import schema_json
-    from rfbench.schemas import SCHEMAS
     from rfbench.errors import UsageError, suggest
+    from rfbench.schemas import SCHEMAS
 
     if kind not in SCHEMAS:
         hint = suggest(kind, SCHEMAS) or f" There is: {', '.join(SCHEMAS)}."

@@ -131,6 +131,7 @@ class Builder:
         learned = int(kind == "pool" and rows.shape[-1] > 1)
         if kind == "conv":  # a weight for every position of every channel
             learned = prod(f.size for i in over for f in value.dims[i] if f.axis in "hw")
+            self.rigid |= learned > 1
         new = self.mixed(rows, lambda r: self.node(kind, r, (y, x), learned))
         return Value(dims, np.expand_dims(new, tuple(over)))
 

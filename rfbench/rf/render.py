@@ -22,6 +22,8 @@ from rfbench.rf.page import DPI, LARGE, SMALL, TEXT, Page, line, text_width, wra
 from rfbench.rf.paths import PathMap
 
 Scale = Literal["sqrt", "linear"]
+Style = dict[str, Any]
+Texts = tuple[list[list[str]], list[list[str]]]  # titles and figures of some panels, in lines
 
 SIDES = {1: 2.1, 2: 2.1, 3: 1.8, 4: 1.4}  # of a panel, by columns: all have many divisors in dots
 LEFT, RIGHT, GAP = 0.46, 0.62, 0.1
@@ -30,10 +32,10 @@ SHARE = 1e-3  # of the largest count: what has less is not worth its place in th
 EVEN = 1e-3  # up to this CV a map does not grid: the second row is to look even
 CELLS = 20  # up to so many pixels a side, the counts are printed in their cells
 MAPS, GREYS, EMPTY = "magma", "gray", "#d5dde8"
-HALO = [withStroke(linewidth=2.2, foreground="black")]
-PLACE: dict[str, Any] = {"marker": "+", "color": "white", "markersize": 4.5}
+MARK: Style = {"linestyle": "", "path_effects": [withStroke(linewidth=2.2, foreground="black")]}
+PLACE = MARK | {"marker": "+", "color": "white", "markersize": 4.5}
 # open, so that both are seen where they coincide
-CENTROID: dict[str, Any] = {"marker": "o", "color": "#56B4E9", "markersize": 6.5, "mfc": "none"}
+CENTROID = MARK | {"marker": "o", "color": "#56B4E9", "markersize": 6.5, "fillstyle": "none"}
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,8 @@ class Panel:
     @property
     def place(self) -> tuple[float, float]:
         """(y, x) of the unit in a grid centred on the source: the origin of the panel's axes."""
-        (cy, cx), (dy, dx) = self.metrics["centroid"], self.metrics["shift"]
-        return cy - dy, cx - dx
+        (y, x), (dy, dx) = self.metrics["centroid"], self.metrics["shift"]
+        return y - dy, x - dx
 
     @property
     def counts(self) -> np.ndarray:
@@ -86,15 +88,12 @@ def maps_figure(panels: Sequence[Panel], title: str, caption: str, scale: Scale 
     columns = min(4, len(panels))
     shared = _shared(panels, SIDES[columns], scale)
     width = LEFT + columns * (shared.side + GAP) - GAP + RIGHT
-    head, foot = wrap(title, BOLD * (width - 0.16), LARGE), wrap(_note(shared), width - 0.16, SMALL)
-    foot += wrap(caption, width - 0.16, SMALL)
+    head = wrap(title, BOLD * (width - 0.16), LARGE)
+    foot = wrap(f"{_note(shared)}\n{caption}", width - 0.16, SMALL)
     blocks = [panels[i : i + columns] for i in range(0, len(panels), columns)]
-    words = [_words(block, shared.side) for block in blocks]
-    tall = 0.42 + shared.side + (shared.side + 0.2 if shared.zoom else 0)
-    heights = [
-        tall + len(_titles(block, shared.side)[0]) * line(TEXT + 1) + len(said[0]) * line(TEXT)
-        for block, said in zip(blocks, words, strict=True)
-    ]
+    texts = [_texts(block, shared.side) for block in blocks]
+    tall = shared.side + 0.42 + (shared.side + 0.2 if shared.zoom else 0)
+    heights = [tall + len(t[0]) * line(TEXT + 1) + len(w[0]) * line(TEXT) for t, w in texts]
     keys = _handles(shared)
     down = 1 if columns > 1 else len(keys)
     top = 0.1 + len(head) * line(LARGE)
@@ -103,8 +102,8 @@ def maps_figure(panels: Sequence[Panel], title: str, caption: str, scale: Scale 
     page.lines(0.08, 0.06, head, LARGE, weight="bold")
     page.legend(keys, top + sum(heights), len(keys) // down)
     page.lines(0.08, below, foot, SMALL)
-    for i, (block, said) in enumerate(zip(blocks, words, strict=True)):
-        _block(page, top, block, said, shared, bars=i == 0)
+    for i, block in enumerate(blocks):
+        _block(page, top, block, texts[i], shared, bars=i == 0)
         top += heights[i]
     return page.figure
 
@@ -119,20 +118,13 @@ def _shared(panels: Sequence[Panel], side: float, scale: Scale) -> _Shared:
     zoom = min((n for n in whole if n % 2 == 0), key=lambda n: abs(n - wanted))
     strides = [s for panel in panels for s in panel.metrics["stride"]]
     show = max(strides) > 1 and max(zoom, CELLS) < need
-    cv = max(_grid(panel.metrics) for panel in panels)
+    # of a map that the border cuts, only the CV at the shortest period means something
+    grids = [list(panel.metrics["gridding_by_period"].values()) or [0.0] for panel in panels]
+    cv = max(g[0 if p.metrics["cut"] else -1] for g, p in zip(grids, panels, strict=True))
     # a scale fit to the data would blow up the steps that an even pooling leaves on a slope
     contrast = min(1.0, 2 * cv) if cv > EVEN else 0.1
     norm = PowerNorm(0.5, 0, 1) if scale == "sqrt" else Normalize(0, 1)
     return _Shared(side, width or need, width is not None, zoom if show else None, contrast, norm)
-
-
-def _grid(metrics: dict[str, Any]) -> float:
-    """The gridding; of a map that the border cuts only the CV at the shortest period means one."""
-    return (
-        next(iter(metrics["gridding_by_period"].values()))
-        if metrics["cut"]
-        else metrics["gridding"]
-    )
 
 
 def _reach(panel: Panel) -> float:
@@ -145,11 +137,9 @@ def _reach(panel: Panel) -> float:
 
 def _window(panel: Panel, width: float) -> tuple[slice, slice]:
     """Rows and columns that lie at least in part in a square around the unit's place."""
-    y, x = (
-        slice(max(0, math.floor((at - width / 2) + 0.5)), max(0, math.ceil(at + width / 2 + 0.5)))
-        for at in panel.place
-    )
-    return y, x
+    low = [max(0, math.floor(at - width / 2 + 0.5)) for at in panel.place]
+    high = [max(0, math.ceil(at + width / 2 + 0.5)) for at in panel.place]
+    return slice(low[0], high[0]), slice(low[1], high[1])
 
 
 def over_mean(panel: Panel, width: float) -> np.ndarray:
@@ -178,13 +168,12 @@ def _box(array: np.ndarray, size: int, axis: int) -> np.ndarray:
 
 
 def _block(
-    page: Page, top: float, panels: Sequence[Panel], words: Any, shared: _Shared, bars: bool
+    page: Page, top: float, panels: Sequence[Panel], texts: Texts, shared: _Shared, bars: bool
 ) -> None:
     """A row of panels: titles, maps, middles, figures; the colour bars at the end of the first."""
-    side = shared.side
-    titles = _titles(panels, side)
+    side, (titles, words) = shared.side, texts
     above = top + 0.03 + len(titles[0]) * line(TEXT + 1)
-    rows = [above, above + side + 0.2] if shared.zoom else [above]
+    rows = [above, above + side + 0.2][: 2 if shared.zoom else 1]
     for i, (panel, lines) in enumerate(zip(panels, words, strict=True)):
         x = LEFT + i * (side + GAP)
         page.lines(x, top, titles[i], TEXT + 1, weight="bold")
@@ -203,26 +192,16 @@ def _block(
 
 def _bar(axes: Axes, row: int, shared: _Shared) -> None:
     """The colour bar of a row."""
-    c = shared.contrast
+    c = 100 * shared.contrast
     norm, colours, label = shared.norm, MAPS, "paths / most paths"
-    ticks = {"0": 0, "0.1": 0.1, "0.25": 0.25, "0.5": 0.5, "1": 1}
+    ticks = {0: "0", 0.1: "0.1", 0.25: "0.25", 0.5: "0.5", 1: "1"}
     if row == 2:
-        norm, colours, label = Normalize(1 - c, 1 + c), GREYS, "paths above local mean, %"
-        ticks = {f"−{100 * c:.2g}": 1 - c, "0": 1, f"+{100 * c:.2g}": 1 + c}
+        norm, colours, label = Normalize(-c, c), GREYS, "paths above local mean, %"
+        ticks = {-c: f"−{c:.2g}", 0: "0", c: f"+{c:.2g}"}
     bar = axes.figure.colorbar(ScalarMappable(norm, colours), cax=axes)
-    bar.set_ticks(list(ticks.values()), labels=list(ticks))
+    bar.set_ticks(list(ticks), labels=list(ticks.values()))
     axes.set_ylabel(label, fontsize=TEXT)
-    axes.yaxis.set_label_coords(6.6, 0.5)
-
-
-def _titles(panels: Sequence[Panel], side: float) -> list[list[str]]:
-    return _level([wrap(panel.title, BOLD * side, TEXT + 1) for panel in panels])
-
-
-def _level(texts: list[list[str]]) -> list[list[str]]:
-    """Texts with empty lines added, so that all have as many."""
-    most = max(map(len, texts))
-    return [[*lines, *[""] * (most - len(lines))] for lines in texts]
+    axes.yaxis.set_label_coords(6.1, 0.5)
 
 
 def _show(axes: Axes, panel: Panel, values: np.ndarray, width: float, **style: Any) -> None:
@@ -232,9 +211,9 @@ def _show(axes: Axes, panel: Panel, values: np.ndarray, width: float, **style: A
     extent = (left, left + values.shape[1], top + values.shape[0], top)
     axes.imshow(values, extent=extent, aspect="auto", **style)
     axes.set(xlim=(-width / 2, width / 2), ylim=(width / 2, -width / 2), facecolor=EMPTY)
-    finder = MaxNLocator(4, steps=[1, 2, 5, 10], integer=True)
-    # labels at the ends would meet the next panel's
-    ticks = [t for t in finder.tick_values(-width / 2, width / 2) if abs(t) < 0.44 * width]
+    end = 0.44 * width  # a label farther out would meet the next panel's
+    found = MaxNLocator(4, steps=[1, 2, 5, 10], integer=True).tick_values(-end, end)
+    ticks = [tick for tick in found if abs(tick) <= end]
     axes.set(xticks=ticks, yticks=ticks)
 
 
@@ -253,8 +232,8 @@ def _draw_map(axes: Axes, panel: Panel, shared: _Shared) -> None:
 
 def _draw_middle(axes: Axes, panel: Panel, shared: _Shared) -> None:
     width = shared.zoom or shared.width
-    ends = {"vmin": 1 - shared.contrast, "vmax": 1 + shared.contrast}
-    _show(axes, panel, over_mean(panel, width), width, interpolation="nearest", cmap=GREYS, **ends)
+    greys: Style = {"cmap": GREYS, "vmin": 1 - shared.contrast, "vmax": 1 + shared.contrast}
+    _show(axes, panel, over_mean(panel, width), width, interpolation="nearest", **greys)
     _mark(axes, panel, arrow=True)
 
 
@@ -262,11 +241,11 @@ def _mark(axes: Axes, panel: Panel, arrow: bool) -> None:
     """The unit's place and the centroid; an arrow from one to the other where they are apart."""
     dy, dx = panel.metrics["shift"]
     if arrow and math.hypot(dy, dx) > 0.12 * abs(np.diff(axes.get_xlim())[0]):
-        style: dict[str, Any] = {"arrowstyle": "-|>", "color": CENTROID["color"], "linewidth": 1.1}
-        style |= {"shrinkA": 3, "shrinkB": 3, "mutation_scale": 6, "path_effects": HALO}
-        axes.annotate("", (dx, dy), (0, 0), arrowprops=style)
-    axes.plot([dx], [dy], path_effects=HALO, label="centroid", **CENTROID)
-    axes.plot([0], [0], path_effects=HALO, label="place", **PLACE)
+        style: Style = {"arrowstyle": "-|>", "color": CENTROID["color"], "linewidth": 1.1}
+        style |= {"path_effects": MARK["path_effects"], "mutation_scale": 6}
+        axes.annotate("", (dx, dy), (0, 0), arrowprops=style | {"shrinkA": 3, "shrinkB": 3})
+    axes.plot([dx], [dy], label="centroid", **CENTROID)
+    axes.plot([0], [0], label="place", **PLACE)
 
 
 def _print_counts(axes: Axes, panel: Panel, shared: _Shared) -> None:
@@ -279,19 +258,23 @@ def _print_counts(axes: Axes, panel: Panel, shared: _Shared) -> None:
     for y, x in np.argwhere(counts):  # the darkest colour says 0
         at = x - panel.place[1], y - panel.place[0]
         bright = shared.norm(counts[y, x] / counts.max()) > 0.6
-        style: dict[str, Any] = {"color": "black" if bright else "white", "fontsize": size}
-        style |= {"ha": "center", "va": "center_baseline", "clip_on": True}
-        axes.text(*at, f"{counts[y, x]:.0f}", **style)
+        style: Style = {"color": "black" if bright else "white", "fontsize": size, "clip_on": True}
+        axes.text(*at, f"{counts[y, x]:.0f}", ha="center", va="center_baseline", **style)
 
 
-def _words(panels: Sequence[Panel], side: float) -> list[list[str]]:
-    """Figures of each panel, in lines; those at its own size start at one height in all."""
-    lines = _level([wrap(figures(panel.metrics), side, TEXT) for panel in panels])
-    for panel, said in zip(panels, lines, strict=True):
+def _texts(panels: Sequence[Panel], side: float) -> Texts:
+    titles = _level([wrap(panel.title, BOLD * side, TEXT + 1) for panel in panels])
+    words = _level([wrap(figures(panel.metrics), side, TEXT) for panel in panels])
+    for panel, lines in zip(panels, words, strict=True):
         if panel.own:
-            own = f"{panel.own_at}: {figures(panel.own[1], brief=True)}"
-            said += wrap(own, side, TEXT)
-    return _level(lines)
+            lines += wrap(f"{panel.own_at}: {figures(panel.own[1], brief=True)}", side, TEXT)
+    return titles, _level(words)
+
+
+def _level(texts: list[list[str]]) -> list[list[str]]:
+    """Texts with empty lines added, so that all have as many."""
+    most = max(map(len, texts))
+    return [[*lines, *[""] * (most - len(lines))] for lines in texts]
 
 
 def _note(shared: _Shared) -> str:
@@ -308,11 +291,8 @@ def _note(shared: _Shared) -> str:
 
 
 def _handles(shared: _Shared) -> list[Any]:
-    out: list[Any] = [
-        Line2D([], [], linestyle="", path_effects=HALO, label="unit's place", **PLACE),
-        Line2D([], [], linestyle="", path_effects=HALO, label="centroid of the map", **CENTROID),
-    ]
-    if shared.zoom:
-        style: dict[str, Any] = {"facecolor": "none", "edgecolor": "black", "linewidth": 0.6}
-        out.append(Rectangle((0, 0), 1, 1, label="part shown below", **style))
-    return out
+    """What the legend explains."""
+    place = Line2D([], [], label="unit's place", **PLACE)
+    centroid = Line2D([], [], label="centroid of the map", **CENTROID)
+    part = Rectangle((0, 0), 1, 1, fill=False, linewidth=0.6, label="part shown below")
+    return [place, centroid, part][: 3 if shared.zoom else 2]

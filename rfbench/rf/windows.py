@@ -35,6 +35,7 @@ def pool(
     k, p, d = _pair(kernel), _pair(padding), _pair(dilation)
     s = _pair(stride) if stride else k
     first = len(x.dims) - 2
+    b.rigid = list(shape(x)[first:]) == k  # the size of the map may be where the kernel's is from
     taps = None
     if divisor:
         divide, taps = "", (Fraction(1, divisor),) * k[0]
@@ -159,6 +160,7 @@ def im2col(
     stride: list[int],
 ) -> Value:
     """Every tap of a window as channels of its own: (1, C k k, h w)."""
+    b.rigid = True
     dims = x.dims
     taps = []
     for ty in range(kernel[0]):

@@ -6,8 +6,6 @@
 
 import copy
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -18,26 +16,12 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from rfbench.rf.graph import Reach, SpatialGraph, Witness
-from rfbench.rf.interpret import spatial_graph
+from rfbench.rf.graph import SpatialGraph
 from rfbench.rf.layout import Value
 from rfbench.rf.paths import Convention, count_tensor
 
 Index = tuple[int, ...]
 Size = tuple[int, int]
-
-
-class Net(nn.Module):
-    """Layers by name and a forward pass as a function of them."""
-
-    def __init__(self, run: Callable[[Any, Tensor], Any], **layers: nn.Module) -> None:
-        super().__init__()
-        self.run = run
-        for name, layer in layers.items():
-            self.add_module(name, layer)
-
-    def forward(self, x: Tensor) -> Any:
-        return self.run(self, x)
 
 
 class Alive(TorchFunctionMode):
@@ -60,7 +44,7 @@ class Alive(TorchFunctionMode):
             return (args[0] + args[0].mean(dim, keepdim=True)) / args[0].shape[dim]
         both = all(isinstance(a, Tensor) and a.requires_grad for a in args)
         if both and name in ("matmul", "__matmul__", "bmm"):  # alive also where one factor is zero
-            args = tuple(a + 1 for a in args)
+            return func(*(a + 1 for a in args)) / args[0].shape[-1]
         if both and name in ("mul", "__mul__"):
             return args[0] + args[1]
         if name in ("maximum", "minimum"):
@@ -148,39 +132,6 @@ def reached(graph: SpatialGraph, value: Value, index: Index, **convention: str) 
     return np.zeros(graph.size) if found is None else found.counts
 
 
-@dataclass
-class Verdict:
-    """What the graph says of a module, and where it is wrong (empty: nowhere looked at)."""
-
-    witness: Witness
-    wrong: list[str]
-    graph: SpatialGraph
-
-    @property
-    def reach(self) -> Reach:
-        return self.witness.reach
-
-
-def examine(
-    module: nn.Module, size: Size = (18, 21), channels: int | None = None, units: int = 14
-) -> Verdict:
-    """Compare the graph's support with autograd's at sampled entries of the first output."""
-    graph = spatial_graph(module, size, channels)
-    witness = graph.witness(graph.output)
-    if witness.reach > Reach.CONTEXT:
-        return Verdict(witness, [], graph)
-    value = graph.output
-    assert isinstance(value, Value)
-    c_in = channels or _channels(module)
-    at = sampled(value, units)
-    wrong = []
-    for index, truth in zip(at, gradients(module, size, c_in, at), strict=True):
-        mine = reached(graph, value, index, gates="count", pool="mean") != 0
-        if not np.array_equal(mine, truth):
-            wrong.append(f"{index}: graph {_box(mine)}, autograd {_box(truth)}")
-    return Verdict(witness, wrong, graph)
-
-
 def sampled(value: Value, units: int) -> list[Index]:
     """Entries of a tensor: the corners, every class of channels, and some at random."""
     form = [prod(f.size for f in dim) for dim in value.dims]
@@ -196,12 +147,12 @@ def sampled(value: Value, units: int) -> list[Index]:
     return out
 
 
-def _channels(module: nn.Module) -> int:
+def channels_of(module: nn.Module) -> int:
     convs = (m for m in module.modules() if isinstance(m, nn.Conv2d))
     return next((c.in_channels for c in convs), 3)
 
 
-def _box(support: np.ndarray) -> str:
+def box(support: np.ndarray) -> str:
     if not support.any():
         return "nothing"
     y, x = np.nonzero(support)
@@ -258,7 +209,8 @@ class Sums(TorchFunctionMode):
         if name.startswith(("max_pool2d", "boolean_dispatch")):
             return _sum_pool(*args, **kwargs)
         if name == "avg_pool2d" and self.count:
-            return _sum_pool(*args[:4], 1, kwargs.get("ceil_mode", (*args, *[False] * 5)[4]))
+            x, k, s, p, ceil = (*args, None, 0, False)[:5] if len(args) < 5 else args[:5]
+            return _sum_pool(x, k, s, p, 1, kwargs.get("ceil_mode", ceil))
         return func(*args, **kwargs)
 
 
@@ -275,10 +227,10 @@ def _sum_pool(
 
 
 def graph_counts(
-    module: nn.Module, size: Size, unit: tuple[int, int], channels: str = "single", **more: str
+    graph: SpatialGraph, unit: tuple[int, int], channels: str = "single", **more: str
 ) -> np.ndarray:
     """The graph's counts of a unit of the output."""
-    graph = spatial_graph(module, size)
+    assert isinstance(graph.output, Value)
     found = count_tensor(graph, graph.output, unit, convention=Convention(channels, **more))
     assert found is not None
     return np.ldexp(found.counts, found.exponent)

@@ -2,15 +2,17 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from torch import nn
 
+from rfbench.errors import UsageError
 from rfbench.rf import page
 from rfbench.rf.metrics import geometry, measure
 from rfbench.rf.network import Network
-from rfbench.rf.paths import path_counts
-from rfbench.rf.render import Panel, maps_figure
+from rfbench.rf.paths import Convention, PathMap, path_counts
+from rfbench.rf.render import Panel, maps_figure, over_mean
 from rfbench.rf.render_layers import layers_figure
 
 
@@ -30,9 +32,31 @@ def centred() -> Panel:
     return panel("centred", nn.AvgPool2d(2), nn.Conv2d(1, 1, 3, padding=1))
 
 
+def smooth(grid: float, stride: int = 8, centre: float = 127.5) -> Panel:
+    """A wide bell on 256 px, every second row and column heavier by `grid`."""
+    line = np.exp(-((np.arange(256) - centre) ** 2) / (2 * 30**2))
+    line[1::2] *= 1 + grid
+    found = PathMap(np.outer(line, line), 0, (15, 15), (31, 31), Convention())
+    at = float(line @ np.arange(256) / line.sum())
+    metrics = {
+        "centroid": (at, at),
+        "shift": (at - 127.5, at - 127.5),
+        "stride": [stride, stride],
+        "size": [256, 256],
+        "gridding": grid,
+        "gridding_by_period": {"2": grid, "8": grid},
+        "cut": False,
+        "misaligned": 1,
+        "bypass": 0.0,
+    }
+    return Panel("smooth", found, metrics)
+
+
 def texts(figure: Figure) -> list:
-    found = [t for t in figure.texts if t.get_text()]
-    return [*found, *(t for a in figure.axes for t in (a.title, a.xaxis.label, a.yaxis.label))]
+    found = [*figure.texts, *(t for legend in figure.legends for t in legend.get_texts())]
+    for a in figure.axes:
+        found += [a.title, a.xaxis.label, a.yaxis.label, *a.get_xticklabels(), *a.get_yticklabels()]
+    return [t for t in found if t.get_text() and t.get_visible()]
 
 
 def test_marks_stand_at_the_unit_s_place_and_the_centroid() -> None:
@@ -62,16 +86,87 @@ def test_small_maps_have_their_counts_and_no_second_row() -> None:
     assert len(figure.axes) == 2  # the map and its colour bar
 
 
-@pytest.mark.parametrize("number", [1, 2, 4, 5])
+def test_counts_that_are_not_whole_are_not_printed() -> None:
+    small = panel("small", nn.Conv2d(1, 1, 3, 2, 1), size=14)
+    half = PathMap(small.found.counts / 2, 0, (3, 3), (7, 7), Convention())
+    assert not maps_figure([Panel("half", half, small.metrics)], "T", "").axes[0].texts
+    doubled = PathMap(half.counts, 1, (3, 3), (7, 7), Convention())  # the exponent counts
+    assert maps_figure([Panel("1", doubled, small.metrics)], "T", "").axes[0].texts
+
+
+@pytest.mark.parametrize("grid", [0.0, 0.003, 0.2])
+def test_over_mean_shows_a_weak_grid_and_nothing_else(grid: float) -> None:
+    ratio = over_mean(smooth(grid), 40)
+    even, odd = 1 / (1 + grid / 2), (1 + grid) / (1 + grid / 2)
+    expected = np.outer(*[np.where(np.arange(40) % 2, odd, even)] * 2)
+    assert ratio.shape == (40, 40)
+    # a plain mean over 8 px would be off by 64 / 24 / 30^2 in both directions: 0.006
+    assert np.abs(ratio - expected).max() < 3e-4
+
+
+def test_over_mean_is_empty_where_there_are_no_paths() -> None:
+    whole = smooth(0.0)
+    half = whole.found.counts.copy()
+    half[:, 128:] = 0
+    found = PathMap(half, 0, whole.found.unit, whole.found.units, Convention())
+    empty = np.isnan(over_mean(Panel("half", found, whole.metrics), 40))
+    assert not empty[:, :20].any() and empty[:, 34:].all()  # 3 means of 9 px reach 12 px
+
+
+def test_the_greys_are_those_of_the_most_gridded_panel() -> None:
+    figure = maps_figure([smooth(0.2), smooth(0.003)], "T", "")
+    greys = [a.images[0] for a in figure.axes if a.images and a.images[0].get_cmap().name == "gray"]
+    assert [g.get_clim() for g in greys] == [pytest.approx((0.6, 1.4))] * 2
+    flat = maps_figure([smooth(0.0)], "T", "").axes[1].images[0]  # nothing grids: nothing to see
+    assert flat.get_clim() == pytest.approx((0.9, 1.1))
+    assert np.ptp(flat.get_array()) < 0.01 * 0.2
+
+
+def test_pixels_stand_where_the_axes_say() -> None:
+    """The heaviest pixel of a one-pixel map lies at its offset from the unit's place."""
+    toy = panel("toy", nn.Conv2d(1, 1, 1, 2), size=14)  # unit (3, 3): pixel (6, 6), place 6.5
+    image = maps_figure([toy], "T", "").axes[0].images[0]
+    left, right, bottom, top = image.get_extent()
+    assert (left, right, bottom, top) == pytest.approx((-7, 7, 7, -7))
+    assert np.argwhere(image.get_array()).tolist() == [[6, 6]]
+    assert image.get_interpolation() == "nearest"
+
+
+def test_pixels_of_the_second_row_are_whole_dots() -> None:
+    for number in (1, 3, 4):
+        axes = maps_figure([smooth(0.2)] * number, "T", "").axes[1]
+        box, (left, right) = axes.get_window_extent(), axes.get_xlim()
+        for dots in (box.width / (right - left), box.height / (right - left), box.x0, box.y0):
+            assert dots == pytest.approx(round(dots), abs=1e-6)
+
+
+def test_an_arrow_only_where_the_shift_is_seen() -> None:
+    arrows = [
+        len([t for t in axes.texts if not t.get_text()])
+        for kind in (smooth(0.2), smooth(0.2, centre=115.0))
+        for axes in maps_figure([kind], "T", "").axes[:2]
+    ]
+    assert arrows == [0, 0, 0, 1]  # in the second row of the shifted map
+
+
+def test_no_panels_are_refused() -> None:
+    with pytest.raises(UsageError, match="at least one panel"):
+        maps_figure([], "T", "")
+
+
+@pytest.mark.parametrize("number", [1, 2, 5])
 def test_no_text_overlaps_another_or_leaves_the_page(number: int) -> None:
-    figure = maps_figure(
-        [shifted(), centred()] * (number // 2) + [shifted()] * (number % 2), "T", "c"
-    )
+    kinds = [shifted(), smooth(0.2), smooth(0.003, centre=110.0)]
+    long = "A title that is long enough for more than one line of a figure, whatever its width " * 2
+    panels = [Panel("a variant with a name", k.found, k.metrics, k.own, k.own_at) for k in kinds]
+    figure = maps_figure([panels[i % 3] for i in range(number)], long, long)
     figure.canvas.draw()
-    boxes = [t.get_window_extent() for t in texts(figure) if t.get_text()]
-    for i, box in enumerate(boxes):
-        assert box.x0 >= 0 and box.x1 <= figure.bbox.x1 and box.y0 >= 0 and box.y1 <= figure.bbox.y1
-        assert not any(box.overlaps(other) for other in boxes[i + 1 :])
+    boxes = [(t.get_text(), t.get_window_extent()) for t in texts(figure)]
+    assert len(boxes) > 10 + 8 * number
+    for i, (text, box) in enumerate(boxes):
+        assert box.x0 >= 0 and box.x1 <= figure.bbox.x1, text
+        assert box.y0 >= 0 and box.y1 <= figure.bbox.y1, text
+        assert not [other for other, b in boxes[i + 1 :] if box.overlaps(b)], text
 
 
 def test_layers_are_in_order_and_labelled() -> None:
@@ -87,3 +182,17 @@ def test_the_same_figure_gives_the_same_bytes(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.pdf", "a.png", "b.pdf", "b.png"]
     for kind in ("png", "pdf"):
         assert (tmp_path / f"a.{kind}").read_bytes() == (tmp_path / f"b.{kind}").read_bytes()
+
+
+def test_a_figure_that_fails_leaves_no_file(tmp_path: Path) -> None:
+    figure = maps_figure([shifted()], "T", "c")
+    page.save(figure, tmp_path / "maps")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def fail(renderer: object) -> None:
+        raise OSError("disk full")
+
+    figure.axes[0].draw = fail  # type: ignore[method-assign,assignment]
+    with pytest.raises(OSError, match="disk full"):
+        page.save(figure, tmp_path / "maps")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

@@ -11,7 +11,7 @@ from rfbench.rf.interpret import spatial_graph
 from rfbench.rf.metrics import geometry
 from rfbench.rf.network import Network
 from rfbench.rf.theory import Field, theory
-from tests.rf.oracle import Net
+from tests.rf.cases import Net
 
 
 def fields(module: nn.Module, size: tuple[int, int] = (224, 224)) -> list[tuple[int, int, int]]:

@@ -1,0 +1,1 @@
+"""Training a classifier: schedule, checkpoints, and the engine that runs them."""

@@ -1,0 +1,156 @@
+"""Checkpoints: plain tensors and types, written aside and renamed, the newest few kept.
+
+`last.pth` is the newest, `last-1.pth` the one before. Each holds what `backbones` reads weights
+from (format, model, variant, state_dict) and what it takes to go on: see `engine`.
+"""
+
+import contextlib
+import os
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+
+from rfbench import backbones, results
+from rfbench.errors import RfbenchError, UsageError
+
+LAST = "last.pth"
+BEST = "best.pth"
+
+# what may differ between the two parts of a resumed run: it changes no result
+FREE = (
+    "data.workers",
+    "data.root",
+    "device",
+    "checkpoint.every",
+    "checkpoint.keep",
+    "tensorboard",
+    "init.weights",
+)
+
+
+def save(path: Path, content: Mapping[str, Any], keep: int = 1) -> None:
+    """Write `content` as a checkpoint to `path`; what it held moves to `<stem>-1.pth`, and so on.
+
+    keep: how many stay. A kill at any moment leaves a whole checkpoint; a disk that is full raises
+    RfbenchError and leaves all as they were.
+    """
+    try:
+        with results.aside(path) as temporary:
+            with open(temporary, "wb") as file:
+                torch.save({"format": backbones.FORMAT, **content}, file)
+                file.flush()
+                os.fsync(file.fileno())
+            for age in range(keep - 1, 0, -1):
+                with contextlib.suppress(FileNotFoundError):
+                    os.replace(_aged(path, age - 1), _aged(path, age))
+        _sync_folder(path.parent)
+    except (OSError, RuntimeError) as error:  # torch's writer tells a full disk as a RuntimeError
+        cause = next((e for e in _causes(error) if isinstance(e, OSError)), None)
+        why = (cause.strerror or str(cause)) if cause else " ".join(str(error).split())[:200]
+        raise RfbenchError(
+            f"cannot write {path}: {why}. The checkpoint before it is as it was; "
+            f"make room, then go on with --resume."
+        ) from error
+
+
+def load_last(
+    folder: Path, note: Callable[[str], object] = lambda _: None
+) -> dict[str, Any] | None:
+    """The newest whole checkpoint of `folder`, on the CPU; None where there is none.
+
+    `note` hears of every damaged one that is passed over. Raises RfbenchError where all are.
+    """
+    path, damaged = folder / LAST, []
+    ages = [age for age in range(100) if _aged(path, age).exists()]
+    for age in ages:
+        try:
+            with zipfile.ZipFile(_aged(path, age)) as archive:
+                whole = archive.testzip() is None  # compares the sums, which torch.load does not
+            content = torch.load(_aged(path, age), map_location="cpu", weights_only=True)
+            if whole and content.get("format") == backbones.FORMAT and "optimizer" in content:
+                return content
+        except Exception:  # of pickle, zipfile, torch: whatever the bytes cause
+            pass
+        damaged.append(str(_aged(path, age)))
+        if age != ages[-1]:
+            note(f"{damaged[-1]} is damaged; going on from the checkpoint before it.")
+    if damaged:
+        raise RfbenchError(
+            f"no checkpoint can be read: {', '.join(damaged)}. Start anew with --overwrite."
+        )
+    return None
+
+
+def refuse_changes(folder: Path, saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raise UsageError where two configurations differ in more than `FREE`, with every such key."""
+    before, after = _flat(saved), _flat(now)
+    keys = [key for key in {**before, **after} if key not in FREE]
+    lines = [
+        f"{folder} was begun with {key} = {before.get(key)}; now it is {after.get(key)}"
+        for key in keys
+        if before.get(key) != after.get(key)
+    ]
+    if lines:
+        lines.append("--resume goes on with the same configuration. Choose another --output.")
+        raise UsageError("\n".join(lines))
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold `folder` alone; RfbenchError where another process does. Removes what a kill left."""
+    file = open(folder / ".lock", "ab")  # noqa: SIM115 (held as long as the block)
+    try:
+        _flock(file, folder)
+        for name in (LAST, BEST):
+            for left in folder.glob(f".{name}.*.tmp.pth"):
+                left.unlink(missing_ok=True)
+        yield
+    finally:
+        file.close()
+
+
+def _flock(file: BinaryIO, folder: Path) -> None:
+    try:
+        import fcntl
+    except ImportError:  # Windows has none
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise RfbenchError(
+            f"another run is writing to {folder}. Wait for its end, or choose another --output."
+        ) from None
+    # a forked loader that outlives a killed run must not keep the folder locked
+    os.register_at_fork(after_in_child=file.close)
+
+
+def _aged(path: Path, age: int) -> Path:
+    return path.with_name(f"{path.stem}-{age}{path.suffix}") if age else path
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _sync_folder(folder: Path) -> None:
+    """See that the rename itself is on the disk, where the system can be asked to."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _flat(values: Mapping[str, Any], key: str = "") -> dict[str, Any]:
+    """{"optim": {"lr": 1}} as {"optim.lr": 1}."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        below = isinstance(value, Mapping)
+        found |= _flat(value, f"{key}{name}.") if below else {f"{key}{name}": value}
+    return found

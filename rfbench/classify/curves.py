@@ -1,0 +1,44 @@
+"""The picture at a run's end: loss, accuracy and rate over the epochs."""
+
+from pathlib import Path
+from typing import Any
+
+from rfbench import results
+
+
+def draw(lines: list[dict[str, Any]], title: str, per_epoch: int, path: Path) -> None:
+    """Draw the lines of metrics.jsonl into `path`, a PNG. per_epoch: updates an epoch."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    train = [line for line in lines if line["split"] == "train"]
+    val = [line for line in lines if line["split"] == "val"]
+    figure = Figure(figsize=(10, 3.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    loss, top1, rate = figure.subplots(1, 3)
+
+    def epochs(part: list[dict[str, Any]]) -> list[float]:
+        return [line["step"] / per_epoch for line in part]
+
+    for axes, key, name in ((loss, "loss", "loss"), (top1, "top1", "top-1 (%)")):
+        axes.plot(epochs(train), [line[key] for line in train], lw=0.9, label="training")
+        axes.plot(epochs(val), [line[key] for line in val], "o-", ms=3, label="validation")
+        axes.set(title=name, xlabel="epoch")
+        axes.legend(frameon=False)
+    if val:
+        last = val[-1]
+        top1.annotate(
+            f"{last['top1']:.2f}",
+            (epochs(val)[-1], last["top1"]),
+            xytext=(0, -14),
+            textcoords="offset points",
+            ha="right",
+        )
+    rate.plot(epochs(train), [line["lr"] for line in train], lw=0.9)
+    rate.set(title="learning rate", xlabel="epoch", ylim=(0, None))
+    for axes in (loss, top1, rate):
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(title)
+    with results.aside(path) as temporary:
+        figure.savefig(temporary, dpi=150)

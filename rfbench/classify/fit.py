@@ -1,0 +1,174 @@
+"""A whole run: its folder, its end by success, signal or error, and its record."""
+
+import contextlib
+import platform
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from rfbench import results, variants
+from rfbench.classify import checkpoint, cure, curves, engine, processes, progress
+from rfbench.classify.network import precision
+from rfbench.classify.run import Run
+from rfbench.classify.start import find_checkpoint, prepare
+from rfbench.errors import RfbenchError, UsageError
+from rfbench.schemas import ClsConfig
+
+Note = Callable[[str], object]
+CURVES = "curves.png"
+
+
+def folder_of(config: ClsConfig) -> Path:
+    """results/cls-<data>-<model>-<variant>-s<seed>."""
+    variant = config.variant if isinstance(config.variant, str) else config.variant.model_dump()
+    name, model = variants.get(variant).name, config.model.rpartition(":")[2]
+    return results.default_folder("cls", config.data.name, model, name, f"s{config.seed}")
+
+
+def fit(
+    config: ClsConfig, folder: Path, resume: bool, overwrite: bool, note: Note
+) -> tuple[dict[str, Any] | None, int]:
+    """Train to the end, or to a signal. Returns (the record, or None; exit code: 0 or 130).
+
+    `note` hears, in the first process, of what a user should know.
+    """
+    with processes.started(config.device) as group, processes.Signals() as signals:
+        say: Note = note if group.first else lambda _: None
+        with contextlib.ExitStack() as stack:
+            group.by_first(lambda: stack.enter_context(held(folder, resume, overwrite)) or None)
+            if resume and (done := group.by_first(lambda: finished(folder, config))):
+                say(f"{folder} is finished already.")
+                return done, 0
+            content = None
+            if resume:
+                content = group.by_first(lambda: find_checkpoint(config, folder, say))
+            run = prepare(config, folder, group, signals, content, say)
+            group.by_first(lambda: begin(run))
+            return to_the_end(run, say)
+
+
+@contextlib.contextmanager
+def held(folder: Path, resume: bool, overwrite: bool) -> Iterator[None]:
+    """The folder of the run, for it alone, and emptied of an earlier run where that is wanted."""
+    if (folder / checkpoint.LAST).exists() and not (resume or overwrite):
+        raise UsageError(
+            f"{folder} holds a run. Go on with it by --resume, replace it with --overwrite, "
+            f"or choose another --output."
+        )
+    # what a run leaves that failed before its first checkpoint is no run
+    started = {".lock", "config.yaml", progress.METRICS}
+    empty = not folder.is_dir() or all(path.name in started for path in folder.iterdir())
+    results.check_folder(folder, overwrite or resume or empty)
+    folder.mkdir(parents=True, exist_ok=True)
+    with checkpoint.locked(folder):
+        if overwrite and not resume:
+            for pattern in ("last*.pth", "best*.pth", progress.METRICS, CURVES, results.RECORD):
+                for path in folder.glob(pattern):
+                    path.unlink()
+        yield
+
+
+def finished(folder: Path, config: ClsConfig) -> dict[str, Any] | None:
+    """The record of a run that came to its end, if it is of this configuration."""
+    import json
+
+    try:
+        record = json.loads((folder / results.RECORD).read_text("utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise RfbenchError(f"{folder / results.RECORD} cannot be read: {error}") from None
+    checkpoint.refuse_changes(folder, record["config"], config.model_dump(mode="json"))
+    return record
+
+
+def begin(run: Run) -> None:
+    """What lies in the folder from the beginning: the configuration that reruns the job."""
+    results.open_folder(run.folder)
+    text = yaml.safe_dump(run.config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    results.write_text(run.folder / "config.yaml", text)
+
+
+def to_the_end(run: Run, say: Note) -> tuple[dict[str, Any] | None, int]:
+    """Train; on a signal save and tell how to go on."""
+    try:
+        if run.config.init.convert and not run.cure:
+            cure.cure(run, say)
+            run.save()
+        engine.train(run, say)
+    except engine.Stopped as stop:
+        run.save()
+        say(f"stopped at update {run.step} and saved in {run.folder}; go on with --resume")
+        return None, 130 if stop.asked == processes.INTERRUPT else 0
+    except torch.OutOfMemoryError as error:
+        raise RfbenchError(
+            f"the GPU's memory does not hold {run.split.micro} pictures at once. "
+            f"Try -o max_batch_per_gpu={max(1, run.split.micro // 2)}"
+        ) from error
+    finally:
+        run.bar.close()
+        run.data.close()
+        if run.log:
+            run.log.close()
+    bad: dict[str, str] = {}
+    for found in run.group.gather(run.data.bad):
+        bad.update(found)
+    if bad:
+        say(f"{len(bad)} pictures could not be read; result.json names them")
+    return run.group.by_first(lambda: finish(run, bad)), 0
+
+
+def finish(run: Run, bad: dict[str, str]) -> dict[str, Any]:
+    """The picture and the record."""
+    lines = progress.read_metrics(run.folder)
+    title = f"{run.backbone.name} / {run.backbone.variant}, {run.data.set.name}"
+    curves.draw(lines, title, run.per_epoch, run.folder / CURVES)
+    return results.write_record(run.folder, "cls", {**record(run, lines), "bad_pictures": bad})
+
+
+def record(run: Run, lines: list[dict[str, Any]]) -> dict[str, Any]:
+    """What `compare` reads: the last epoch's figures are the run's, the best stand beside them."""
+    config, split = run.config, run.split
+    speeds = [line["images_per_s"] for line in lines if line["split"] == "train"]
+    return {
+        "model": run.backbone.name,
+        "variant": run.backbone.variant,
+        "replaced": run.backbone.replaced,
+        "parameters": sum(p.numel() for p in run.network.parameters()),
+        "dataset": run.data.set.name,
+        "input": {
+            "size": run.data.image_size,
+            "augment": run.data.augment,
+            "flip": run.data.flip,
+            "crop_ratio": run.data.crop_ratio,
+        },
+        "pictures": {"train": len(run.data.set.train), "val": len(run.data.set.val)},
+        "metrics": run.metrics,
+        "best": run.best,
+        "cure": run.cure or None,
+        "seed": config.seed,
+        "steps": run.step,
+        "epochs": config.schedule.epochs,
+        "seconds": round(run.clock.seconds, 1),
+        "images_per_s": sorted(speeds)[len(speeds) // 2] if speeds else None,
+        "batch": {
+            "global": split.batch,
+            "world_size": split.world,
+            "accumulation": split.accumulation,
+            "per_batchnorm": split.micro,
+        },
+        "device": device_name(run.group.device),
+        "precision": precision(config, run.group.device),
+        "config": config.model_dump(mode="json"),
+        "files": ["config.yaml", progress.METRICS, checkpoint.LAST, checkpoint.BEST, CURVES],
+    }
+
+
+def device_name(device: torch.device) -> str:
+    """'NVIDIA H100 80GB HBM3', or the processor's kind and the threads used."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu ({platform.machine()}, {torch.get_num_threads()} threads)"

@@ -1,0 +1,205 @@
+"""The network of a run: built, started, fitted to the number of classes, and its optimizer."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rfbench import backbones, variants
+from rfbench.errors import RfbenchError, UsageError
+from rfbench.schemas import ClsConfig, ClsOptim
+
+NORMS = (
+    nn.modules.batchnorm._BatchNorm,
+    nn.GroupNorm,
+    nn.LayerNorm,
+    nn.modules.instancenorm._InstanceNorm,
+)
+
+PRETRAINED = "pretrained"  # what `init.weights` says for the library's own
+
+
+def build(config: ClsConfig, classes: int, meta: bool = False) -> backbones.Backbone:
+    """The network at random weights from the configuration's seed, with `classes` outputs.
+
+    Raises UsageError where it is no classifier.
+    """
+    torch.manual_seed(config.seed)
+    variant: Any = config.variant
+    if not isinstance(variant, str):
+        variant = variant.model_dump()
+    backbone = backbones.build(config.model, variant, meta=meta)
+    set_classes(backbone.module, classes, config.model)
+    if not meta:
+        _set_gamma(backbone.module, config.init.zero_gamma, config.model)
+    return backbone
+
+
+def set_classes(model: nn.Module, classes: int, label: str) -> None:
+    """Give the classifier `classes` outputs; layers that have others are replaced."""
+    linear = [
+        (name, m)
+        for name, m in model.named_modules()
+        if isinstance(m, nn.Linear) or (isinstance(m, nn.Conv2d) and m.kernel_size == (1, 1))
+    ]
+    if not linear:
+        raise UsageError(f"{label} has no linear layer, so it is no classifier.")
+    outputs = _outputs(linear[-1][1])
+    if outputs == classes:
+        return
+    # timm's, which knows the heads of all its families
+    if callable(reset := getattr(model, "reset_classifier", None)):
+        reset(classes)
+        return
+    for name, layer in linear:  # auxiliary heads too
+        if _outputs(layer) == outputs:
+            parent, _, child = name.rpartition(".")
+            setattr(model.get_submodule(parent), child, _like(layer, classes))
+
+
+def _outputs(layer: nn.Module) -> int:
+    return layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels  # type: ignore
+
+
+def _like(layer: nn.Module, classes: int) -> nn.Module:
+    if isinstance(layer, nn.Linear):
+        return nn.Linear(
+            layer.in_features, classes, layer.bias is not None, device=layer.weight.device
+        )
+    assert isinstance(layer, nn.Conv2d)
+    return nn.Conv2d(layer.in_channels, classes, 1, device=layer.weight.device)
+
+
+def _set_gamma(model: nn.Module, zero: bool, label: str) -> None:
+    """Scales of the last normalisation in every residual branch: 0, or 1 as everywhere else."""
+    if not zero:  # the libraries differ silently: timm starts them at 0, torchvision at 1
+        for module in model.modules():
+            if isinstance(module, NORMS) and module.weight is not None and not module.weight.any():
+                nn.init.ones_(module.weight)
+        return
+    from torchvision.models.resnet import BasicBlock, Bottleneck
+
+    blocks = 0
+    for module in model.modules():
+        if isinstance(module, Bottleneck | BasicBlock):
+            last = module.bn3 if isinstance(module, Bottleneck) else module.bn2
+            nn.init.zeros_(last.weight)
+        elif callable(start := getattr(module, "zero_init_last", None)):  # timm's blocks
+            start()
+        else:
+            continue
+        blocks += 1
+    if not blocks:
+        raise UsageError(f"init.zero_gamma: no residual block that it knows in {label}.")
+
+
+def load(backbone: backbones.Backbone, path: str) -> None:
+    """Load the file `path` strictly, and only if it holds this network in this variant."""
+    # not by `backbones.build`, which has not fitted the network to the number of classes yet
+    backbones._load(backbone.module, path, backbone.name, backbone.variant, "cpu")
+
+
+def held_variant(config: ClsConfig) -> str:
+    """The variant of `init.weights`. Raises where it is not the run's, but for `init.convert`."""
+    source = config.init.weights or ""
+    variant: Any = config.variant if isinstance(config.variant, str) else dict(config.variant)
+    name = variants.get(variant).name
+    held = "baseline"
+    if source != PRETRAINED:
+        # of a file without a word on it: what the libraries' weights are, if it is to be converted
+        held = backbones.held_variant(source) or ("baseline" if config.init.convert else name)
+    if held != name and not config.init.convert:
+        raise UsageError(
+            f"init.weights {source} are of the variant {held}; this run is {name}. They would load "
+            f"but mean something else: -o init.convert=true changes the network knowingly."
+        )
+    return held
+
+
+def load_start(backbone: backbones.Backbone, config: ClsConfig) -> None:
+    """Load `init.weights` into a network, whatever variant it is of."""
+    held, source = held_variant(config), config.init.weights or ""
+    if source == PRETRAINED:
+        state = _pretrained(backbone.name)
+        own = backbone.module.state_dict()
+        # of a classifier of other classes all but its last layer is taken
+        fit = {key: v for key, v in state.items() if key in own and v.shape == own[key].shape}
+        backbone.module.load_state_dict(fit, strict=False)
+    else:
+        backbones._load(backbone.module, source, backbone.name, held, "cpu")
+
+
+def _pretrained(name: str) -> dict[str, Tensor]:
+    """The library's own weights: timm's, or the first that torchvision lists, as in papers."""
+    library, _, model = name.partition(":")
+    try:
+        if library == "timm":
+            import timm
+
+            return timm.create_model(model, pretrained=True).state_dict()
+        from torchvision import models
+
+        weights = next(iter(models.get_model_weights(model)))
+        return weights.get_state_dict(progress=False, check_hash=True)
+    except (OSError, RuntimeError, ValueError, StopIteration) as error:
+        why = " ".join(str(error).split())[:200] or "it has none"
+        raise RfbenchError(
+            f"the pretrained weights of {name} cannot be had: {why}. "
+            f"Give a file: -o init.weights=PATH"
+        ) from error
+
+
+def precision(config: ClsConfig, device: torch.device) -> str:
+    """fp32 or bf16: the latter where the configuration wants it, on a GPU by default."""
+    if config.precision == "auto":
+        return "bf16" if device.type == "cuda" else "fp32"
+    return config.precision
+
+
+def scores_of(model: nn.Module, config: ClsConfig) -> Callable[[Tensor], Tensor]:
+    """A forward pass, images (N, 3, H, W) to scores (N, C), in the configuration's precision."""
+
+    def forward(images: Tensor) -> Tensor:
+        bf16 = precision(config, images.device) == "bf16"
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
+            output = model(images)
+        if not isinstance(output, Tensor) or output.ndim != 2:
+            raise RfbenchError(f"{config.model} does not put out one score a class in training.")
+        return output
+
+    return forward
+
+
+def parameter_groups(model: nn.Module, optim: ClsOptim) -> list[dict[str, Any]]:
+    """All parameters, apart where biases and normalisations are not to decay."""
+    decayed: list[Tensor] = []
+    plain: list[Tensor] = []
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            # one dimension: biases and the scales and shifts of normalisations
+            free = parameter.ndim <= 1 and not optim.norm_weight_decay
+            (plain if free else decayed).append(parameter)
+    groups: list[dict[str, Any]] = [{"params": decayed, "weight_decay": optim.weight_decay}]
+    return [*groups, {"params": plain, "weight_decay": 0.0}] if plain else groups
+
+
+def _sgd(groups: list[dict[str, Any]], optim: ClsOptim) -> torch.optim.Optimizer:
+    nesterov = optim.nesterov and optim.momentum > 0  # torch refuses it without momentum
+    return torch.optim.SGD(groups, optim.lr, optim.momentum, nesterov=nesterov, fused=True)
+
+
+def _adamw(groups: list[dict[str, Any]], optim: ClsOptim) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(groups, optim.lr, optim.betas, fused=True)
+
+
+# A new optimizer is one entry here and one word in ClsOptim.name.
+OPTIMIZERS: dict[str, Callable[[list[dict[str, Any]], ClsOptim], torch.optim.Optimizer]] = {
+    "sgd": _sgd,
+    "adamw": _adamw,
+}
+
+
+def optimizer(model: nn.Module, optim: ClsOptim) -> torch.optim.Optimizer:
+    """The optimizer of a model; its rate is set before every update."""
+    return OPTIMIZERS[optim.name](parameter_groups(model, optim), optim)

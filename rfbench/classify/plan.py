@@ -1,0 +1,81 @@
+"""What a run would be (--dry-run), and the evaluation of a checkpoint (--eval-only)."""
+
+from typing import Any
+
+import torch
+import yaml
+
+from rfbench.classify import network, processes
+from rfbench.classify.evaluate import evaluate, shown
+from rfbench.classify.fit import folder_of
+from rfbench.classify.pictures import Pictures
+from rfbench.classify.split import split
+from rfbench.classify.start import place, set_up_device
+from rfbench.data.order import updates_per_epoch
+from rfbench.schemas import ClsConfig
+
+
+def describe(config: ClsConfig) -> str:
+    """The resolved configuration, the changed layers, the data and the updates; writes nothing.
+
+    Raises what a run would raise before its first update.
+    """
+    with processes.started(config.device) as group:
+        shares = group.alike(
+            lambda: split(config.batch_size, group.world, config.max_batch_per_gpu)
+        )
+        backbone = group.alike(lambda: network.build(config, 1000, meta=True))
+        data = group.alike(lambda: Pictures(config, group))
+        train, val = len(data.set.train), len(data.set.val)
+        per_epoch = group.alike(lambda: updates_per_epoch(train, config.batch_size))
+        first = data.set.train.read(0).shape
+    lines = [
+        yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False).rstrip(),
+        "",
+        f"{backbone.name} / {backbone.variant}: {len(backbone.replaced)} changed",
+        *(f"  {name}" for name in backbone.replaced),
+        f"{data.set.name}: {train} pictures to train on, {val} to validate, "
+        f"{len(data.set.classes)} classes; the first is {first[1]}x{first[0]} px, seen at "
+        f"{data.image_size} px",
+        f"{per_epoch} updates an epoch, {per_epoch * config.schedule.epochs} in all; a batch of "
+        f"{shares.batch} = {shares.world} processes x {shares.accumulation} passes x "
+        f"{shares.micro} pictures (what a BatchNorm sees)",
+        f"device {group.device}, {data.workers} loading processes each",
+        f"would write to {folder_of(config)}",
+    ]
+    return "\n".join(lines)
+
+
+def evaluate_checkpoint(config: ClsConfig, path: str) -> dict[str, Any]:
+    """Loss, top-1 and top-5 of the weights in the file `path`, of the configuration's network."""
+    with processes.started(config.device) as group:
+        set_up_device(config, group)
+        data = group.alike(lambda: Pictures(config, group, eval_only=True))
+        backbone = group.alike(lambda: network.build(config, len(data.set.classes)))
+        group.alike(lambda: network.load(backbone, path))
+        model = place(backbone.module, config, group.device)
+        size = config.max_batch_per_gpu
+        batches, rounds = data.val(size)
+        pictures = (data.on_device(batch) for batch in batches)
+        try:
+            with torch.inference_mode():
+                found = evaluate(model, pictures, rounds, group, network.scores_of(model, config))
+        finally:
+            data.close()
+    return {
+        "model": backbone.name,
+        "variant": backbone.variant,
+        "weights": path,
+        "dataset": data.set.name,
+        "bad_pictures": data.bad,
+        **found,
+    }
+
+
+def line(found: dict[str, Any]) -> str:
+    """What `evaluate_checkpoint` found, for people."""
+    bad = f", {len(found['bad_pictures'])} unreadable" if found["bad_pictures"] else ""
+    return (
+        f"{found['model']} / {found['variant']} on {found['dataset']}: {shown(found)} "
+        f"({found['pictures']} pictures{bad})"
+    )

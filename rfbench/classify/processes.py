@@ -1,0 +1,167 @@
+"""The processes of a run: one a GPU, started by torchrun or by srun, or a single one.
+
+All that they have to agree on goes over a group on the CPU, so that no GPU waits for it.
+"""
+
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from types import FrameType
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+
+from rfbench.errors import RfbenchError, UsageError, suggest
+
+Result = TypeVar("Result")
+DEVICES = ("auto", "cpu", "cuda")
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among those of the run."""
+
+    device: torch.device
+    rank: int = 0
+    world: int = 1
+    control: Any = None  # the group on the CPU; None: there is one process
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that prints and writes."""
+        return self.rank == 0
+
+    def sum(self, values: list[float]) -> list[float]:
+        """The sums of `values` over all processes, in every one."""
+        if self.control is None:
+            return values
+        tensor = torch.tensor(values, dtype=torch.float64)
+        dist.all_reduce(tensor, group=self.control)
+        return tensor.tolist()
+
+    def largest(self, value: int) -> int:
+        """The largest of all processes' `value`."""
+        if self.control is None:
+            return value
+        tensor = torch.tensor(value)
+        dist.all_reduce(tensor, dist.ReduceOp.MAX, group=self.control)
+        return int(tensor)
+
+    def gather(self, value: Any) -> list[Any]:
+        """Every process's `value`, by rank, in every process."""
+        found = [value] * self.world
+        if self.control is not None:
+            dist.all_gather_object(found, value, group=self.control)
+        return found
+
+    def by_first(self, call: Callable[[], Result]) -> Result:
+        """`call()`, made by the first process alone; all get its result, or end with its error.
+
+        Only the first one's error has a text, so that it is printed once.
+        """
+        result, error = [None], None
+        if self.first:
+            try:
+                result = [call()]  # type: ignore[list-item]
+            except (RfbenchError, OSError) as caught:
+                error = caught
+        if self.largest(error is not None):
+            raise error or RfbenchError("")
+        if self.control is not None:
+            dist.broadcast_object_list(result, src=0, group=self.control)
+        return result[0]  # type: ignore[return-value]
+
+    def alike(self, call: Callable[[], Result]) -> Result:
+        """`call()`, made by all; where some fail, only the first of them raises a text."""
+        error: Exception | None = None
+        try:
+            result = call()
+        except (RfbenchError, OSError) as caught:
+            error = caught
+        failed = self.gather(error is not None)
+        if any(failed):
+            code = max(self.gather(getattr(error, "exit_code", 1)))
+            if error is not None and failed.index(True) == self.rank:
+                raise error
+            raise UsageError("") if code == UsageError.exit_code else RfbenchError("")
+        return result
+
+
+@contextlib.contextmanager
+def started(device: str) -> Iterator[Processes]:
+    """Join the processes that torchrun or srun started (RANK, WORLD_SIZE, MASTER_ADDR, ...)."""
+    world, rank = _number("WORLD_SIZE", 1), _number("RANK", 0)
+    place = _device(device, _number("LOCAL_RANK", 0))
+    if world == 1:
+        yield Processes(place)
+        return
+    try:
+        dist.init_process_group(
+            "nccl" if place.type == "cuda" else "gloo", timeout=timedelta(minutes=30)
+        )
+    except (ValueError, RuntimeError) as error:
+        why = " ".join(str(error).split())[:200]
+        raise RfbenchError(
+            f"process {rank} of {world} cannot join the others: {why}. Start the run with torchrun."
+        ) from error
+    try:
+        control = dist.new_group(backend="gloo") if place.type == "cuda" else dist.group.WORLD
+        yield Processes(place, rank, world, control)
+    finally:
+        dist.destroy_process_group()
+
+
+def _number(name: str, default: int) -> int:
+    text = os.environ.get(name, str(default))
+    if not text.isdigit():
+        raise UsageError(f"environment variable {name} is {text!r}, not a number.")
+    return int(text)
+
+
+def _device(name: str, local_rank: int) -> torch.device:
+    if name not in DEVICES:
+        near = suggest(name, DEVICES) or f" There are: {', '.join(DEVICES)}."
+        raise UsageError(f"unknown device '{name}'.{near}")
+    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "cpu" or (name == "auto" and not found):
+        return torch.device("cpu")
+    if local_rank >= found:
+        raise RfbenchError(
+            f"process {local_rank} of this machine has no GPU: there are {found}. "
+            f"Start as many processes as GPUs, or use --device cpu."
+        )
+    torch.cuda.set_device(local_rank)
+    return torch.device("cuda", local_rank)
+
+
+# what a signal asks for; the larger one wins
+GO_ON, REQUEUE, INTERRUPT = range(3)
+ASKED = {signal.SIGTERM: REQUEUE, signal.SIGINT: INTERRUPT}
+if hasattr(signal, "SIGUSR1"):
+    ASKED[signal.SIGUSR1] = REQUEUE
+
+
+@dataclass
+class Signals:
+    """Notes SIGTERM, SIGUSR1 and ctrl-C instead of dying of them; the run asks when it may stop."""
+
+    asked: int = GO_ON
+    before: dict[int, Any] = field(default_factory=dict)
+
+    def __enter__(self) -> "Signals":
+        with contextlib.suppress(ValueError):  # not the main thread: then there is nothing to note
+            self.before = {number: signal.signal(number, self._note) for number in ASKED}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        if self.asked == INTERRUPT and ASKED[signal.Signals(number)] == INTERRUPT:
+            raise KeyboardInterrupt  # asked twice: at once
+        self.asked = max(self.asked, ASKED[signal.Signals(number)])

@@ -1,0 +1,114 @@
+"""What a run tells while it runs: metrics.jsonl, a bar on stderr, TensorBoard's files."""
+
+import contextlib
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from rfbench.errors import UsageError
+
+METRICS = "metrics.jsonl"
+
+# of the lines of metrics.jsonl: all else is the same in a run that was killed and resumed
+TIME_FIELDS = ("seconds", "images_per_s", "wait")
+
+
+class Log:
+    """Appends lines to metrics.jsonl, and the same figures to TensorBoard's files if wanted."""
+
+    def __init__(self, folder: Path, lines: int, tensorboard: bool) -> None:
+        """Cut the file to its first `lines` lines: those that a resumed run does not write anew."""
+        self.path = folder / METRICS
+        held = self.path.read_bytes().splitlines(keepends=True) if self.path.exists() else []
+        if len(held) > lines:
+            os.truncate(self.path, sum(map(len, held[:lines])))
+        self.lines = lines
+        self.file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 (closed by close)
+        self.board = _board(folder) if tensorboard else None
+
+    def write(self, line: dict[str, Any]) -> None:
+        """One line; on the disk's side of this process at once, so that a kill loses none."""
+        self.file.write(json.dumps(line) + "\n")
+        self.file.flush()
+        self.lines += 1
+        if self.board:
+            for key, value in line.items():
+                if isinstance(value, float):
+                    self.board.add_scalar(f"{line['split']}/{key}", value, line["step"])
+
+    def close(self) -> None:
+        """Close the files."""
+        self.file.close()
+        if self.board:
+            self.board.close()
+
+
+def _board(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise UsageError(
+            "tensorboard: the package is not installed. pip install tensorboard, "
+            "or -o tensorboard=false"
+        ) from None
+    return SummaryWriter(str(folder / "tensorboard"))
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl."""
+    return [json.loads(line) for line in (folder / METRICS).read_text("utf-8").splitlines()]
+
+
+class Clock:
+    """Seconds of work and, of those, seconds spent waiting for data."""
+
+    def __init__(self, before: float = 0.0) -> None:
+        """before: the seconds of the run's earlier parts."""
+        self.before = before
+        self.start = self.window = time.monotonic()
+        self.waited = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Of the whole run."""
+        return self.before + time.monotonic() - self.start
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Around what waits for data."""
+        begun = time.monotonic()
+        yield
+        self.waited += time.monotonic() - begun
+
+    def speed(self, pictures: float) -> tuple[float, float]:
+        """Of `pictures` since the last lap: pictures a second, share of the time spent waiting."""
+        seconds = max(time.monotonic() - self.window, 1e-9)
+        return pictures / seconds, self.waited / seconds
+
+    def lap(self) -> tuple[float, float]:
+        """Seconds since the last lap, and the share of them spent waiting for data."""
+        now = time.monotonic()
+        seconds, waited = max(now - self.window, 1e-9), self.waited
+        self.window, self.waited = now, 0.0
+        return seconds, waited / seconds
+
+
+def bar(total: int, done: int, text: str, shown: bool) -> Any:
+    """A progress bar on stderr; one that is not shown where this is not the printing process."""
+    return tqdm(
+        total=total,
+        initial=done,
+        desc=text,
+        disable=not shown,
+        file=sys.stderr,
+        unit="update",
+        leave=False,
+        mininterval=0.5 if sys.stderr.isatty() else 10.0,
+        dynamic_ncols=True,
+    )

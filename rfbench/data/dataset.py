@@ -1,0 +1,102 @@
+"""What a data set is: class names and two splits that can name and read each picture."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rfbench.data import decode
+
+# mean and standard deviation of ImageNet's training pictures, as everyone uses them
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+class Split(Protocol):
+    """Pictures with labels, numbered 0 .. len - 1."""
+
+    labels: np.ndarray  # int64 (n,)
+
+    def __len__(self) -> int: ...
+
+    def name(self, i: int) -> str:
+        """Where picture i lies, for messages: its path."""
+
+    def read(self, i: int) -> Tensor:
+        """Picture i, (H, W, 3) uint8, not to be written to; raises `BadPicture`."""
+
+
+class FileSplit:
+    """Pictures in files. Their 1.28 M names lie in one array: workers share it, and start fast."""
+
+    def __init__(
+        self,
+        folders: Sequence[str],
+        folder_of: Sequence[int] | np.ndarray,
+        files: Sequence[str],
+        labels: Sequence[int] | np.ndarray,
+    ) -> None:
+        """Picture i is `files[i]`, a path relative to `folders[folder_of[i]]`."""
+        self._folders = list(folders)
+        self._folder_of = np.asarray(folder_of, dtype=np.int32)
+        self._files = np.array([os.fsencode(file) for file in files], dtype=bytes)
+        self.labels = np.asarray(labels, dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def name(self, i: int) -> str:
+        return os.path.join(self._folders[self._folder_of[i]], os.fsdecode(self._files[i]))
+
+    def read(self, i: int) -> Tensor:
+        return decode.read(self.name(i))
+
+    def take(self, which: np.ndarray) -> "FileSplit":
+        """The split of the pictures `which` only."""
+        part = FileSplit(self._folders, self._folder_of[which], [], self.labels[which])
+        part._files = self._files[which]
+        return part
+
+
+class ArraySplit:
+    """Pictures of one size in memory: `images` is (n, H, W, 3) uint8."""
+
+    def __init__(self, images: np.ndarray, labels: Sequence[int] | np.ndarray, name: str) -> None:
+        self._images = torch.from_numpy(np.ascontiguousarray(images))
+        self._name = name
+        self.labels = np.asarray(labels, dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def name(self, i: int) -> str:
+        return f"{self._name}/{i}"
+
+    def read(self, i: int) -> Tensor:
+        return self._images[i]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set with what is customary for it; a configuration may say otherwise."""
+
+    name: str
+    classes: list[str]
+    train: Split  # empty when only the validation pictures were asked for
+    val: Split
+    image_size: int = 224
+    crop_ratio: float = 0.875  # the evaluated part of the resized picture's shorter side
+    augment: str = "resized_crop"  # a key of AUGMENTATIONS
+    flip: bool = True
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+
+
+def some(names: Sequence[str], n: int = 5) -> str:
+    """The first names of many, for a message of one line."""
+    rest = f" and {len(names) - n} more" if len(names) > n else ""
+    return ", ".join(names[:n]) + rest

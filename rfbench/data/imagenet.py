@@ -1,0 +1,112 @@
+"""ImageNet (ILSVRC 2012) as it lies on people's disks.
+
+train/<wnid>/*.JPEG, and the 50,000 validation pictures either in val/<wnid>/ too, or flat in val/
+with a list of their classes: the development kit's or Kaggle's. A class's index is the rank of
+its WordNet id, as in every framework; the development kit numbers the classes in another way.
+"""
+
+import csv
+import os
+
+from rfbench.data.dataset import Dataset, FileSplit, some
+from rfbench.data.folder import class_names, list_classes, list_files, missing, train_and_val
+from rfbench.errors import RfbenchError
+
+EXPECTED = "train/<class>/*.JPEG and val/<class>/*.JPEG"
+TRUTH = "ILSVRC2012_validation_ground_truth.txt"
+KAGGLE = "LOC_val_solution.csv"
+
+
+def imagenet(root: str, eval_only: bool = False) -> Dataset:
+    """ImageNet below `root`; with `eval_only` the training folder is neither needed nor read."""
+    data = os.path.join(root, "ILSVRC", "Data", "CLS-LOC")  # as Kaggle's archive unpacks
+    data = data if os.path.isdir(data) else root
+    if not _is_flat(os.path.join(data, "val")):
+        parts = train_and_val(data, "ImageNet", EXPECTED, "train", "val", eval_only)
+        return Dataset("imagenet", *parts)
+    truth, source = _ground_truth(data, [root, data])
+    train = FileSplit([], [], [], [])
+    classes = sorted(set(truth.values()))
+    if not eval_only:
+        classes = class_names(os.path.join(data, "train"), EXPECTED, "ImageNet", data)
+        train = list_classes(os.path.join(data, "train"), classes)
+    return Dataset("imagenet", classes, train, _flat_split(data, classes, truth, source))
+
+
+def _is_flat(folder: str) -> bool:
+    """Whether `folder` holds pictures and no folders."""
+    try:
+        with os.scandir(folder) as entries:
+            kinds = [entry.is_dir() for entry in entries]
+    except OSError as error:
+        if isinstance(error, FileNotFoundError | NotADirectoryError):
+            raise missing("ImageNet", os.path.dirname(folder), EXPECTED) from None
+        raise RfbenchError(f"{folder}: cannot be listed: {error.strerror}") from None
+    return bool(kinds) and not any(kinds)
+
+
+def _flat_split(root: str, classes: list[str], truth: dict[str, str], source: str) -> FileSplit:
+    """The split of val/*.JPEG; `truth` is picture's stem -> wnid, read from `source`."""
+    folder = os.path.join(root, "val")
+    files = list_files(folder)
+    rank = {wnid: i for i, wnid in enumerate(classes)}
+    stems = [os.path.splitext(os.path.basename(file))[0] for file in files]
+    if unknown := [stem for stem in stems if stem not in truth]:
+        raise RfbenchError(f"{source}: has no class for {some(unknown)} of {folder}")
+    if foreign := sorted({truth[stem] for stem in stems} - set(classes)):
+        raise RfbenchError(f"{root}: train and val differ in classes: train lacks {some(foreign)}")
+    if absent := sorted(set(classes) - {truth[stem] for stem in stems}):
+        raise RfbenchError(f"{root}: train and val differ in classes: val lacks {some(absent)}")
+    labels = [rank[truth[stem]] for stem in stems]
+    return FileSplit([folder], [0] * len(files), files, labels)
+
+
+def _ground_truth(data: str, roots: list[str]) -> tuple[dict[str, str], str]:
+    """(stem of a validation picture -> wnid, the file this was read from)."""
+    places = [os.path.join(data, "val")]
+    for root in roots:
+        kits = ("ILSVRC2012_devkit_t12/data", "devkit/data", "data")
+        places += [root, *(os.path.join(root, kit) for kit in kits)]
+    for place in places:
+        truth, meta = os.path.join(place, TRUTH), os.path.join(place, "meta.mat")
+        if os.path.isfile(truth) and os.path.isfile(meta):
+            return _devkit(truth, meta), truth
+        if os.path.isfile(kaggle := os.path.join(place, KAGGLE)):
+            return _kaggle(kaggle), kaggle
+    raise RfbenchError(
+        f"{data}/val has no class folders, and the list of its classes is missing. Put the "
+        f"development kit's {TRUTH} and meta.mat, or Kaggle's {KAGGLE}, into {roots[0]}."
+    )
+
+
+def _kaggle(path: str) -> dict[str, str]:
+    """Rows "ILSVRC2012_val_00000001,n01751748 111 108 194 258 ...": the first word is the class."""
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            rows = [row for row in csv.reader(file) if row][1:]
+            return {stem: prediction.split()[0] for stem, prediction in rows}
+    except (OSError, ValueError, IndexError) as error:
+        raise RfbenchError(f"{path}: not Kaggle's list of validation classes: {error}") from None
+
+
+def _devkit(truth: str, meta: str) -> dict[str, str]:
+    """Line k of `truth` is the devkit's number of picture k's class; `meta` gives its wnid."""
+    from scipy.io import loadmat  # here: slow to import, and rarely needed
+
+    try:
+        synsets = loadmat(meta, squeeze_me=True)["synsets"]
+        # inner nodes of the WordNet tree follow the 1000 classes, and have children
+        wnids = {
+            int(number): str(wnid)
+            for number, wnid, children in zip(
+                synsets["ILSVRC2012_ID"], synsets["WNID"], synsets["num_children"], strict=True
+            )
+            if not children
+        }
+        with open(truth, encoding="ascii") as file:
+            numbers = [int(line) for line in file.read().split()]
+        names = {f"ILSVRC2012_val_{k:08d}": wnids[number] for k, number in enumerate(numbers, 1)}
+    except Exception as error:  # scipy raises many kinds for damaged files
+        why = " ".join(str(error).split())
+        raise RfbenchError(f"{truth}, {meta}: not the development kit's files: {why}") from None
+    return names

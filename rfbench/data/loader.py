@@ -1,0 +1,185 @@
+"""Batches of a split, read and augmented by worker processes.
+
+A batch is a pure function of its task, so it has the same bytes whatever the number of workers,
+and nothing of a worker has to be saved. A picture that cannot be read is named, counted, and in
+training replaced by the next of the epoch's order; too many of them stop the run.
+"""
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from rfbench.data import workers as processes
+from rfbench.data.augment import Transform, picture_rng
+from rfbench.data.dataset import Split
+from rfbench.data.decode import BadPicture
+from rfbench.data.order import Task, replacements
+from rfbench.errors import RfbenchError
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some pictures of a split, as they come off the loader (pinned where that was asked for)."""
+
+    images: Tensor  # (n, size, size, 3) uint8
+    labels: Tensor  # (n,) int64
+    indices: Tensor  # (n,) int64: which pictures of the split
+    bad: list[BadPicture]  # what was met and could not be read
+    task: Task  # where they stand in the order
+
+
+class Loader:
+    """Reads batches; one for training and one for evaluation live as long as the run.
+
+    bad: path -> reason of every picture that could not be read so far; may be saved and restored.
+    waited: seconds that the caller has spent waiting for batches; may be set back.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        transform: Transform,
+        *,
+        train: bool,
+        seed: int = 0,
+        workers: int = 0,
+        pin_memory: bool = False,
+        max_bad_share: float = 0.001,
+        prefetch: int = 2,
+    ) -> None:
+        """Training shuffles, by (seed, epoch), and replaces bad pictures; evaluation omits them.
+
+        workers: processes; 0 reads in this one. prefetch: batches that each keeps ready.
+        max_bad_share: of the split's pictures; one more bad picture is an RfbenchError.
+        """
+        self.bad: dict[str, str] = {}
+        self.waited = 0.0
+        self._split = split
+        self._pin = pin_memory
+        # all of them bad is too many, whatever the share
+        self._allowed = min(math.floor(max_bad_share * len(split) + 1e-9), len(split) - 1)
+        self._share = max_bad_share
+        self._tasks = _Tasks()
+        self._loader: DataLoader | None = DataLoader(
+            _Reader(split, transform, seed, train, tries=self._allowed + 1),
+            batch_size=None,
+            sampler=self._tasks,
+            collate_fn=_as_it_is,
+            num_workers=workers,
+            pin_memory=pin_memory,
+            persistent_workers=workers > 0,
+            prefetch_factor=prefetch if workers else None,
+            worker_init_fn=processes.prepare,
+            multiprocessing_context=processes.context() if workers else None,
+            # one of its own: it would draw from the global generator, and so move the network's
+            generator=torch.Generator(),
+        )
+
+    def batches(self, tasks: Sequence[Task]) -> Iterator[Batch]:
+        """The batches of `tasks`, in order. Workers start with the first call, and stay.
+
+        Raises RfbenchError when too many pictures are bad or a worker has died. A new call ends
+        the batches of the call before.
+        """
+        if self._loader is None:
+            raise ValueError("this loader is closed")
+        self._tasks.now = tasks
+        began = time.perf_counter()
+        results = processes.start(self._loader)
+        for task in tasks:
+            with processes.reported(results):
+                images, indices, bad = next(results)
+            batch = self._batch(task, images, indices, bad)
+            self.waited += time.perf_counter() - began
+            yield batch
+            began = time.perf_counter()
+
+    def close(self) -> None:
+        """End the workers; what they have ready is lost."""
+        if self._loader is not None:
+            processes.stop(self._loader)
+        self._loader = None
+
+    def _batch(
+        self, task: Task, images: Tensor, indices: np.ndarray, bad: list[BadPicture]
+    ) -> Batch:
+        self.bad.update({picture.path: picture.reason for picture in bad})
+        if len(self.bad) > self._allowed:
+            raise self._too_many()
+        labels = torch.from_numpy(self._split.labels[indices])
+        labels = labels.pin_memory() if self._pin else labels
+        return Batch(images, labels, torch.from_numpy(indices), bad, task)
+
+    def _too_many(self) -> RfbenchError:
+        lines = [f"{path}: {reason}" for path, reason in list(self.bad.items())[:20]]
+        lines += [f"and {len(self.bad) - 20} more"] if len(self.bad) > 20 else []
+        return RfbenchError(
+            f"{len(self.bad)} of {len(self._split)} pictures cannot be read, more than "
+            f"data.max_bad_share = {self._share:g} allows. Replace them or raise it: "
+            + "; ".join(lines)
+        )
+
+
+class _Tasks:
+    """A DataLoader's sampler whose content the next round may change."""
+
+    now: Sequence[Task] = ()
+
+    def __iter__(self) -> Iterator[Task]:
+        return iter(self.now)
+
+
+class _Reader(TorchDataset):
+    """Task -> (images, indices, bad); the same code in a worker and in the main process."""
+
+    def __init__(
+        self, split: Split, transform: Transform, seed: int, train: bool, tries: int
+    ) -> None:
+        self.split = split
+        self.transform = transform
+        self.seed = seed
+        self.train = train
+        self.tries = tries
+
+    def __getitem__(self, task: Task) -> tuple[Tensor, np.ndarray, list[BadPicture]]:
+        size = self.transform.size
+        images = processes.empty((task.stop - task.start, size, size, 3))
+        used: list[int] = []
+        bad: list[BadPicture] = []
+        for place in range(task.start, task.stop):
+            index = self._read(task.epoch, place, images[len(used)], bad)
+            if index is not None:
+                used.append(index)
+            elif self.train:
+                break  # more bad pictures than are allowed: the main process will say so
+        return images[: len(used)], np.array(used, dtype=np.int64), bad
+
+    def _read(self, epoch: int, place: int, out: Tensor, bad: list[BadPicture]) -> int | None:
+        """Write the picture of a place, or what replaces it, to `out`; its index, None if none."""
+        n = len(self.split)
+        indices = replacements(n, self.seed, epoch, place) if self.train else iter([place])
+        # a replacement takes the random numbers of its place: it comes in another crop beside
+        # its own appearance in the epoch
+        rng = None
+        for index, _ in zip(indices, range(self.tries), strict=False):
+            rng = rng or picture_rng(self.seed, epoch, index)
+            try:
+                picture = self.split.read(index)
+            except BadPicture as error:
+                bad.append(error)
+                continue
+            out.copy_(self.transform(picture, rng))
+            return index
+        return None
+
+
+def _as_it_is(result: Any) -> Any:
+    return result

@@ -1,0 +1,107 @@
+"""The loader's processes: how they start, what they listen to, how their end is told."""
+
+import contextlib
+import math
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, get_worker_info
+
+from rfbench.errors import RfbenchError
+
+# (exit code of a process: -signal) -> what most often lies behind it
+CAUSES = {
+    -signal.SIGKILL: "killed, most often for lack of memory; lower data.workers",
+    -signal.SIGBUS: "shared memory is full (in a container: --shm-size); lower data.workers",
+}
+
+
+def context() -> Any:
+    """How processes start: forked on Linux, so that they share the list of files."""
+    return multiprocessing.get_context("fork" if sys.platform == "linux" else None)
+
+
+def prepare(worker: int) -> None:
+    """Called in a new worker: one thread, and no ear for what is meant for the main process.
+
+    Ctrl-C reaches the whole foreground group, and Slurm's signals every process of a job; the main
+    process must be able to finish its update and save.
+    """
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):  # Linux
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        threading.Thread(target=_obey_the_parent, args=(os.getppid(),), daemon=True).start()
+
+
+def _obey_the_parent(parent: int) -> None:
+    """End this process when a SIGTERM comes from `parent`, which so ends a worker that hangs."""
+    while signal.sigwaitinfo([signal.SIGTERM]).si_pid != parent:
+        pass
+    os._exit(0)
+
+
+def empty(shape: tuple[int, ...]) -> Tensor:
+    """A uint8 tensor to fill; in a worker it lies in shared memory, and is not copied later."""
+    if get_worker_info() is None:
+        return torch.empty(shape, dtype=torch.uint8)
+    # here, not while the batch is sent: where there is no room, this raises, and that would hang
+    storage = torch.UntypedStorage._new_shared(math.prod(shape), device="cpu")
+    return torch.empty(0, dtype=torch.uint8).set_(storage).view(shape)
+
+
+def start(loader: DataLoader) -> Iterator[Any]:
+    """`iter(loader)`, leaving the process's handler of SIGCHLD as it was.
+
+    torch's own raises wherever the main process happens to be when a worker dies, also while it
+    saves. Without it the death shows, within seconds, where the next batch is asked for.
+    """
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGCHLD)
+    try:
+        return iter(loader)
+    except OSError as error:
+        raise RfbenchError(
+            f"cannot start the loading processes: {error.strerror}; lower data.workers"
+        ) from None
+    finally:
+        if in_main_thread:  # nobody may set handlers elsewhere, torch does not either
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL if before is None else before)
+
+
+def stop(loader: DataLoader) -> None:
+    """End the processes of `loader` now.
+
+    torch does so when the last reference goes; a collected cycle (an exception's traceback holds
+    one) takes the queues apart first, and then each worker takes five seconds.
+    """
+    shut_down = getattr(getattr(loader, "_iterator", None), "_shutdown_workers", None)
+    if shut_down is not None:
+        shut_down()
+
+
+@contextlib.contextmanager
+def reported(results: Any) -> Iterator[None]:
+    """Turn the end of a worker, and the lack of what workers need, into one line."""
+    try:
+        yield
+    except (RuntimeError, OSError) as error:
+        text = str(error)
+        if text.startswith("DataLoader worker (pid"):
+            codes = [worker.exitcode for worker in getattr(results, "_workers", [])]
+            why = next((CAUSES[code] for code in codes if code in CAUSES), None)
+            why = why or f"exit code {next((code for code in codes if code), 'unknown')}"
+            raise RfbenchError(f"a process that loads pictures has ended: {why}.") from None
+        if "shared memory" in text or "/torch_" in text:
+            raise RfbenchError(f"a loading process found {CAUSES[-signal.SIGBUS]}.") from None
+        if "open files" in text or "ancdata" in text:
+            raise RfbenchError("too many open files: raise `ulimit -n`.") from None
+        raise

@@ -1,0 +1,85 @@
+"""Starting from weights, and giving a trained network another variant."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner, Result
+
+from rfbench.classify import network
+from rfbench.cli import main
+from rfbench.errors import RfbenchError
+from rfbench.schemas import ClsConfig
+
+SMALL = [
+    *("-o", "data.train_scenes=320", "-o", "data.val_scenes=100"),
+    *("-o", "schedule.epochs=1", "-o", "device=cpu"),
+]
+
+
+def run(*args: str) -> Result:
+    return CliRunner().invoke(main, ["train-cls", *SMALL, *map(str, args)])
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    result = run("--output", folder)
+    assert result.exit_code == 0, result.stderr
+    return folder
+
+
+def test_the_change_is_told_stage_by_stage(trained: Path, tmp_path: Path) -> None:
+    weights = trained / "last.pth"
+    args = ("-o", "variant=1x1+3x3", "-o", f"init.weights={weights}", "-o", "init.convert=true")
+    result = run("--output", tmp_path / "run", *args, "-o", "optim.lr=1e-4", "--json")
+    assert result.exit_code == 0, result.stderr
+    record = json.loads(result.stdout)
+    cure = record["cure"]
+    before = json.loads((trained / "result.json").read_text())["metrics"]
+    assert cure["from"] == "baseline"
+    # the weights do in their own variant what they did when they were saved
+    assert cure["before"]["top1"] == before["top1"]
+    assert cure["before"]["loss"] == pytest.approx(before["loss"])
+    assert cure["changed"]["loss"] != cure["before"]["loss"]
+    assert cure["norms"]["loss"] != cure["changed"]["loss"]
+    lines = [json.loads(t) for t in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert [x.get("stage") for x in lines[:3]] == ["before", "changed", "norms"]
+    assert all(text in result.stderr for text in ("as baseline:", "as 1x1+3x3:", "anew:"))
+    for text in ("before", "after the change", "after BatchNorm", "after fine-tuning"):
+        assert (
+            text
+            in run("--output", tmp_path / "run", *args, "-o", "optim.lr=1e-4", "--resume").stdout
+        )
+
+
+def test_without_convert_another_variant_is_refused(trained: Path, tmp_path: Path) -> None:
+    weights = ("-o", f"init.weights={trained / 'last.pth'}")
+    result = run("--output", tmp_path / "run", "-o", "variant=1x1", *weights)
+    assert result.exit_code == 2
+    assert "of the variant baseline; this run is 1x1" in result.stderr
+    assert "init.convert=true" in result.stderr
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+def test_pretrained_weights_are_the_librarys(monkeypatch: pytest.MonkeyPatch) -> None:
+    from torchvision import models
+
+    state = models.resnet18(num_classes=1000).state_dict()
+    enum = models.ResNet18_Weights
+    monkeypatch.setattr(enum, "get_state_dict", lambda *_, **__: state)
+    config = ClsConfig.model_validate({"model": "resnet18", "init": {"weights": "pretrained"}})
+    for classes in (1000, 10):
+        backbone = network.build(config, classes)
+        network.load_start(backbone, config)
+        assert torch.equal(backbone.module.conv1.weight, state["conv1.weight"])  # type: ignore
+        same = torch.equal(backbone.module.fc.weight[:5], state["fc.weight"][:5])  # type: ignore
+        assert same == (classes == 1000)
+
+    def offline(*_: object, **__: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr(enum, "get_state_dict", offline)
+    with pytest.raises(RfbenchError, match="cannot be had: no network. Give a file"):
+        network.load_start(backbone, config)

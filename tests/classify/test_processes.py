@@ -1,0 +1,101 @@
+"""Several processes do what one does."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from rfbench.classify.evaluate import evaluate
+from rfbench.classify.processes import started
+from rfbench.data import augment
+from rfbench.data.dataset import ArraySplit
+from rfbench.data.loader import Loader
+from rfbench.data.order import evaluation_tasks
+from rfbench.errors import RfbenchError, UsageError
+from tests.classify import runs
+
+PICTURES = 1001
+
+
+def test_two_processes_give_the_losses_of_one(tmp_path: Path) -> None:
+    # every pass is of 6 pictures, so that each BatchNorm sees the same; without dropout, whose
+    # random numbers are each process's own
+    values = runs.config(
+        model="rfbench.classify.nets:resnet14",
+        data={"train_scenes": 120, "val_scenes": 13},
+        schedule={"epochs": 1},
+        max_batch_per_gpu=6,
+    )
+    one = runs.start(values, tmp_path / "one")
+    two = runs.start(values, tmp_path / "two", world=2)
+    assert (runs.finish(one), runs.finish(two)) == ([0], [0, 0])
+    losses = [
+        [line["loss"] for line in runs.lines(tmp_path / name) if line["split"] == "train"][:10]
+        for name in ("one", "two")
+    ]
+    assert len(losses[0]) == 10
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+    record = json.loads((tmp_path / "two" / "result.json").read_text())
+    expected = {"global": 12, "world_size": 2, "accumulation": 1, "per_batchnorm": 6}
+    assert record["batch"] == expected
+
+
+class Judge(nn.Module):
+    """Scores that follow from a picture: right at first for some, among five for more."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        marks = x[:, 0, 0, 0].round().long()
+        return -(torch.arange(10)[None] - marks[:, None]).abs().float()
+
+
+def count(folder: str, env: dict[str, str]) -> None:
+    """Evaluate in one of the processes; the first writes what it found."""
+    import os
+
+    os.environ.update(env)
+    torch.set_num_threads(1)
+    with started("cpu") as group:
+        images = np.zeros((PICTURES, 4, 4, 3), np.uint8)
+        images[:] = (np.arange(PICTURES) % 10)[:, None, None, None]
+        split = ArraySplit(images, np.arange(PICTURES) // 7 % 10, "test")
+        tasks = evaluation_tasks(PICTURES, 64, group.rank, group.world)
+        batches = Loader(split, augment.evaluation(4, 1.0), train=False).batches(tasks)
+        pairs = ((b.images.float().permute(0, 3, 1, 2), b.labels) for b in batches)
+        model = Judge()
+        found = evaluate(model, pairs, 16, group, model)
+        Path(folder, str(group.rank)).write_text(json.dumps(found))
+
+
+def test_evaluation_counts_every_picture_once(tmp_path: Path) -> None:
+    found: list[dict[str, Any]] = []
+    for world in (1, 3):
+        folder = tmp_path / str(world)
+        folder.mkdir()
+        runs.finish(runs.start_all(count, (str(folder),), world))
+        texts = {path.read_text() for path in folder.iterdir()}
+        assert len(list(folder.iterdir())) == world and len(texts) == 1
+        found.append(json.loads(texts.pop()))
+    one, three = found
+    labels, marks = np.arange(PICTURES) // 7 % 10, np.arange(PICTURES) % 10
+    assert one["pictures"] == three["pictures"] == PICTURES
+    assert one["top1"] == three["top1"] == pytest.approx(100 * (labels == marks).mean())
+    assert one["top5"] == three["top5"]
+    assert one["loss"] == pytest.approx(three["loss"], rel=1e-12)
+
+
+def test_devices() -> None:
+    with pytest.raises(UsageError, match="unknown device 'cudaa'. Did you mean: cuda"):
+        started("cudaa").__enter__()
+    if not torch.cuda.is_available():
+        with pytest.raises(RfbenchError, match="has no GPU"):
+            started("cuda").__enter__()
+
+
+def test_a_variable_that_is_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "two")
+    with pytest.raises(UsageError, match="WORLD_SIZE is 'two'"):
+        started("cpu").__enter__()

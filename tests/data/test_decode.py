@@ -1,0 +1,168 @@
+"""Every kind of odd file becomes the right pixels or a BadPicture that says why."""
+
+import io
+import os
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from rfbench.data.decode import BadPicture, decode, read
+
+# 8 x 10 patches of 8 px: a picture whose JPEG is large enough to be cut anywhere
+PIXELS = np.kron(
+    np.random.default_rng(0).integers(0, 256, (8, 10, 3)), np.ones((8, 8, 1), int)
+).astype(np.uint8)
+PICTURE = Image.fromarray(PIXELS)
+
+
+def encoded(picture: Image.Image, kind: str, **options: object) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, kind, **options)
+    return file.getvalue()
+
+
+def by_pil(data: bytes) -> torch.Tensor:
+    """What torchvision's ImageFolder reads."""
+    return torch.from_numpy(np.array(Image.open(io.BytesIO(data)).convert("RGB")))
+
+
+JPEG = encoded(PICTURE, "JPEG", quality=90)
+ROTATED = Image.Exif()
+ROTATED[0x112] = 6  # orientation: to be turned by 90 degrees
+PALETTE = PICTURE.quantize(16)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(JPEG, id="jpeg"),
+        pytest.param(encoded(PICTURE, "JPEG", progressive=True), id="progressive"),
+        pytest.param(encoded(PICTURE, "JPEG", subsampling=0), id="444"),
+        pytest.param(encoded(PICTURE.convert("L"), "JPEG"), id="grey"),
+        pytest.param(encoded(PICTURE.convert("CMYK"), "JPEG"), id="cmyk"),
+        pytest.param(encoded(PICTURE, "JPEG", exif=ROTATED), id="exif rotated"),
+        pytest.param(JPEG + b"trailing", id="trailing bytes"),
+        pytest.param(encoded(PICTURE, "PNG"), id="png"),
+        pytest.param(encoded(PICTURE.convert("RGBA"), "PNG"), id="rgba"),
+        pytest.param(encoded(PICTURE.convert("LA"), "PNG"), id="grey with alpha"),
+        pytest.param(encoded(PICTURE.convert("1"), "PNG"), id="one bit"),
+        pytest.param(encoded(PALETTE, "PNG"), id="palette"),
+        pytest.param(encoded(PALETTE, "PNG", transparency=3), id="palette, one transparent"),
+        pytest.param(encoded(PALETTE, "PNG", transparency=bytes(range(16))), id="palette, alphas"),
+        pytest.param(encoded(PALETTE, "GIF"), id="gif"),
+        pytest.param(encoded(PICTURE, "BMP"), id="bmp"),
+        pytest.param(encoded(PICTURE, "WEBP"), id="webp"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Palette images")
+def test_pixels_are_those_of_torchvision(data: bytes) -> None:
+    pixels = decode(data, "x")
+    assert pixels.dtype == torch.uint8
+    assert pixels.shape == (64, 80, 3)
+    assert torch.equal(pixels, by_pil(data))
+
+
+def test_exif_rotation_is_not_applied() -> None:
+    assert decode(encoded(PICTURE, "JPEG", exif=ROTATED), "x").shape == (64, 80, 3)
+
+
+def png16(pixels: np.ndarray) -> bytes:
+    """A PNG of (H, W, 3) uint16, which PIL cannot write."""
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    body = b""
+    for kind, data in (
+        (b"IHDR", struct.pack(">IIBBBBB", pixels.shape[1], pixels.shape[0], 16, 2, 0, 0, 0)),
+        (b"IDAT", zlib.compress(rows)),
+        (b"IEND", b""),
+    ):
+        body += struct.pack(">I", len(data)) + kind + data
+        body += struct.pack(">I", zlib.crc32(kind + data))
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+GREY16 = Image.fromarray(PIXELS[..., 0].astype(np.uint16) * 257)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(encoded(GREY16, "PNG"), id="png"),
+        pytest.param(encoded(GREY16, "TIFF"), id="tiff"),
+        pytest.param(
+            b"P5 80 64 65535\n" + (PIXELS[..., 0].astype(">u2") * 257).tobytes(), id="pgm"
+        ),
+    ],
+)
+def test_sixteen_bit_grey_is_scaled_where_pil_clips_to_white(data: bytes) -> None:
+    assert by_pil(data).float().mean() > 250
+    wanted = torch.from_numpy(PIXELS[..., :1]).expand(-1, -1, 3)
+    assert torch.equal(decode(data, "x"), wanted)
+
+
+def test_sixteen_bit_colour() -> None:
+    pixels = decode(png16(PIXELS.astype(np.uint16) * 257), "x")
+    assert torch.equal(pixels, torch.from_numpy(PIXELS))
+
+
+def bomb() -> bytes:
+    """A JPEG that says it is 65,000 px wide and high."""
+    data = bytearray(JPEG)
+    at = data.index(b"\xff\xc0") + 5
+    data[at : at + 4] = struct.pack(">HH", 65000, 65000)
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "the file is empty"),
+        (bytes(1000), "not a picture of a known format"),
+        (b"<html>404</html>", "not a picture of a known format"),
+        (JPEG[:10], "truncated"),
+        (JPEG[:200], "truncated"),
+        (JPEG[: len(JPEG) // 2], "truncated"),
+        (JPEG[:-2], "truncated"),
+        (encoded(PICTURE, "PNG")[:-60], "truncated"),
+        (encoded(PICTURE, "WEBP")[:60], ""),
+        (encoded(Image.fromarray(PIXELS[..., 0].astype(np.float32)), "TIFF"), "floating-point"),
+        (bomb(), "exceeds limit"),
+    ],
+)
+def test_what_cannot_be_read_says_why(data: bytes, reason: str) -> None:
+    with pytest.raises(BadPicture) as caught:
+        decode(data, "some/file.JPEG")
+    assert caught.value.path == "some/file.JPEG"
+    assert reason.lower() in caught.value.reason.lower()
+    assert str(caught.value) == f"some/file.JPEG: {caught.value.reason}"
+    assert "\n" not in str(caught.value)
+    assert "0x" not in str(caught.value)  # the same text in every run
+
+
+def test_a_jpeg_damaged_in_the_middle_is_used_as_torchvision_uses_it() -> None:
+    data = bytearray(JPEG)
+    data[-300:-280] = bytes(20)
+    assert torch.equal(decode(bytes(data), "x"), by_pil(bytes(data)))
+
+
+def test_reading_files(tmp_path: Path) -> None:
+    misnamed = tmp_path / "n02105855_2933.JPEG"  # ImageNet has a PNG of this name
+    misnamed.write_bytes(encoded(PICTURE, "PNG"))
+    assert torch.equal(read(str(misnamed)), torch.from_numpy(PIXELS))
+    with pytest.raises(BadPicture, match=r"gone\.JPEG: No such file"):
+        read(str(tmp_path / "gone.JPEG"))
+    with pytest.raises(BadPicture, match="directory"):
+        read(str(tmp_path))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_forbidden_file(tmp_path: Path) -> None:
+    path = tmp_path / "secret.jpg"
+    path.write_bytes(JPEG)
+    path.chmod(0)
+    with pytest.raises(BadPicture, match="Permission denied"):
+        read(str(path))
