@@ -165,7 +165,10 @@ class Interpreter:
         if any(t is None for t in refs.values()) or not (refs or made):
             return None
         args, kwargs = tree_map_only(Ref, lambda r: refs[r.id], (op.args, op.kwargs))
-        return op.func(*args, **(kwargs | {"device": torch.device("cpu")} if made else kwargs))
+        if made or "device" in kwargs:
+            kwargs |= {"device": torch.device("cpu")}
+        out = op.func(*args, **kwargs)
+        return out if isinstance(out, Tensor) and not out.is_meta else None
 
 
 _FACTORIES = {"arange", "eye", "full", "linspace", "ones", "scalar_tensor", "zeros"}

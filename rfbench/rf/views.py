@@ -110,12 +110,7 @@ def slice_(
     end: int | None = None,
     step: int = 1,
 ) -> Value:
-    n = shape(x)[dim_of(x, dim)]
-    at = np.arange(n)[slice(start, end, step)]
-    if end == n and len(at) == n:  # all of it at this input size
-        b.rigid = True
-        return b.same(x)
-    return pick(b, x, dim, at)
+    return pick(b, x, dim, np.arange(shape(x)[dim_of(x, dim)])[slice(start, end, step)])
 
 
 def select(b: Builder, x: Value, dim: int, index: int) -> Value:

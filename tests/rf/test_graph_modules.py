@@ -126,7 +126,7 @@ RESIZED: dict[str, Callable[[Net, Tensor], Tensor]] = {
     "gate": lambda n, x: n.a(x) * n.b(n.a(x)).mean((2, 3), keepdim=True),
     "gate_by_pool": lambda n, x: n.a(x) * F.avg_pool2d(n.b(n.a(x)), x.shape[2:]),
     "resized": lambda n, x: n.a(x) + F.interpolate(n.b(n.a(x))[..., ::2, ::2], x.shape[2:]),
-    "cropped": lambda n, x: n.b(n.a(x)[:, :, : 2 * (x.shape[2] // 2)]),
+    "cropped": lambda n, x: n.b(n.a(x)[:, :, : x.shape[2] - 2]),
     "unfolded": lambda n, x: F.unfold(n.a(x), 3, stride=2).view(1, 36, -1, (x.shape[3] - 1) // 2),
     "blocks": lambda n, x: n.a(x)[..., : x.shape[2] // 2 * 2, :].unflatten(2, (-1, 2)).sum(3),
     "same": lambda n, x: n.b(timm.layers.pad_same(n.a(x), [3, 3], [2, 2])),
