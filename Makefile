@@ -7,7 +7,7 @@ READY := .venv/.installed
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := check
-.PHONY: demo test check figures format
+.PHONY: demo test test-slow check figures format
 
 $(READY): setup.cfg
 	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv .venv
@@ -20,6 +20,9 @@ demo: $(READY)  ## receptive-field maps of ResNet-50 in four variants
 
 test: $(READY)  ## the tests
 	$(BIN)/python -m pytest -q
+
+test-slow: $(READY)  ## the tests that take minutes: runs killed at random moments and resumed
+	$(BIN)/python -m pytest -q -m slow
 
 check: $(READY)  ## format, lint, types, tests: what CI runs
 	$(BIN)/ruff format --check .
