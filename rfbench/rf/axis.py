@@ -71,7 +71,7 @@ class Window:
             ones = [Fraction(1, int(b)) for b in by] if exact else 1.0 / by
             g = g * _column(np.array(ones, dtype=g.dtype), axis)
         at = first * self.stride - self.before
-        if self.kernel > 1 or self.stride > 1:
+        if self.kernel > 1 or self.stride > 1 or self.taps:
             shape = list(g.shape)
             shape[axis] = (count - 1) * self.stride + self.extent
             out = np.zeros(shape, g.dtype)

@@ -60,7 +60,7 @@ def _windows(b: Builder, x: Value, conv: Convolution) -> dict[int, Axis]:
     return {
         first + i: Window(k[i], s[i], p[i], p[i], d[i], taps=taps[i])
         for i in range(len(k))
-        if not k[i] == s[i] == 1 or p[i]
+        if not k[i] == s[i] == 1 or p[i] or taps[i]
     }
 
 
@@ -92,6 +92,8 @@ def _over_channels(x: Value, windows: dict[int, Axis]) -> tuple[np.ndarray, Valu
         if not x.dims[dim] or any(f.axis in "hw" for f in x.dims[dim]):
             kept[dim] = window
             continue
+        if isinstance(window, Window) and window.taps:
+            raise Scrambled("a fixed kernel runs across channels")
         at = window.matrix(shape(x)[dim])
         rows = solid(Value(x.dims, rows), dim).labels
         edge = np.full_like(rows.take([0], axis=dim), CONSTANT)  # -1 in `at`: the last

@@ -95,7 +95,7 @@ class _Recorder(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
-        out = func(*args, **(kwargs or {}))
+        out = _run(func, args, kwargs or {})
         layer = self.stack[-1] if self.stack else ""
         op = Op(func, self._refs(args), self._refs(kwargs or {}), self._refs(out), layer)
         if func._schema.is_mutable and torch.Tag.inplace_view not in func.tags:
@@ -114,6 +114,17 @@ class _Recorder(TorchDispatchMode):
 
 def _memory(tensor: Tensor) -> int:
     return tensor.untyped_storage()._cdata
+
+
+def _run(func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+    """One operation; tensors that the network made without a device join those on meta."""
+    try:
+        return func(*args, **kwargs)
+    except RuntimeError as error:
+        if "device" not in str(error):
+            raise
+        args, kwargs = tree_map_only(Tensor, lambda t: t.to("meta"), (args, kwargs))
+        return func(*args, **kwargs)
 
 
 def skeleton(module: nn.Module) -> tuple[nn.Module, dict[int, Tensor]]:
@@ -169,12 +180,13 @@ def record(module: nn.Module, size: tuple[int, int], channels: int | None = None
     Raises UsageError where the input does not fit the network, RfbenchError where the network
     itself fails.
     """
-    copied, buffers = skeleton(module)
+    copied, buffers = _copied(module)
     recording = Recording(size)
     recorder = _Recorder(recording)
     _watch(copied, recorder)
     recording.recurrent = {n for n, m in copied.named_modules() if isinstance(m, nn.RNNBase)}
     shape = (1, channels or input_channels(module), *size)
+    dtype = next((p.dtype for p in copied.parameters() if p.is_floating_point()), torch.float32)
     run = trunk(copied)
 
     def forward(x: Tensor) -> None:
@@ -184,7 +196,8 @@ def record(module: nn.Module, size: tuple[int, int], channels: int | None = None
 
     try:
         with torch.no_grad(), recorder, _CircularPadding():
-            torch.func.functionalize(forward)(torch.empty(shape, device="meta"))
+            x = torch.empty(shape, dtype=dtype, device="meta")
+            torch.func.functionalize(forward)(x)
     except RfbenchError:
         raise
     except Exception as error:
@@ -192,6 +205,15 @@ def record(module: nn.Module, size: tuple[int, int], channels: int | None = None
     alive = recorder.alive
     recording.fixed |= {i: buffers[id(t)] for i, t in enumerate(alive) if id(t) in buffers}
     return recording
+
+
+def _copied(module: nn.Module) -> tuple[nn.Module, dict[int, Tensor]]:
+    """The skeleton; RfbenchError where the module cannot be copied or has no weights yet."""
+    try:
+        return skeleton(module)
+    except (RuntimeError, TypeError, ValueError) as error:
+        reason = str(error).split("\n")[0]
+        raise RfbenchError(f"{type(module).__name__} cannot be copied: {reason}") from error
 
 
 class _CircularPadding(TorchFunctionMode):
@@ -239,7 +261,7 @@ def _watch(module: nn.Module, recorder: _Recorder) -> None:
         return hook
 
     for name, child in module.named_modules():
-        if name:
+        if name and not isinstance(child, torch.jit.ScriptModule):  # which takes no hooks
             child.register_forward_pre_hook(enter(name), prepend=True)
             child.register_forward_hook(leave(name))
 

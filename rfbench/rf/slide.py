@@ -117,6 +117,8 @@ def whole_axis(b: Builder, value: Value, dim: int, from_end: int) -> tuple[int |
 
 def _is_identity(window: Axis) -> bool:
     """Whether a map takes a single position to itself, once."""
+    if isinstance(window, Window) and window.taps:
+        return False
     weights = window.weight_table(1)
     once = window.out_size(1) == 1 and (window.matrix(1) == 0).sum() == 1
     return once and (weights is None or (weights == 1).all())

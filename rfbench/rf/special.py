@@ -208,6 +208,7 @@ WHOLE: dict[str, Callable[[Run, Op], Any]] = {
 POINTWISE = {
     "alias", "clone", "_to_copy", "detach", "contiguous", "lift_fresh", "native_dropout",
     "hardswish", "hardsigmoid", "hardtanh", "silu", "mish", "elu", "celu", "selu", "leaky_relu",
-    "prelu", "_prelu_kernel", "rrelu_with_noise", "softplus", "softshrink", "hardshrink",
+    "prelu", "_prelu_kernel", "rrelu_with_noise", "rrelu_with_noise_functional", "softplus",
+    "softshrink", "hardshrink",
     "log_sigmoid_forward", "masked_fill", "where", "bitwise_not",
 }  # fmt: skip

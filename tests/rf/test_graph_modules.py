@@ -13,6 +13,7 @@ from rfbench.errors import RfbenchError, UsageError
 from rfbench.rf.graph import Reach, Witness
 from rfbench.rf.interpret import spatial_graph
 from rfbench.rf.layout import Value
+from rfbench.rf.paths import path_counts
 from tests.rf.cases import TWO, A, Net, conv, examine
 from tests.rf.oracle import graph_counts
 
@@ -157,3 +158,38 @@ def test_too_small_for_another_size() -> None:
     graph = spatial_graph(nn.Sequential(nn.Conv2d(3, 4, 7), nn.Conv2d(4, 4, 7)), (32, 32))
     with pytest.raises(UsageError, match="12x32 is too small: nothing is left in layer 1"):
         graph.resized((12, 32), graph.layer("1"))
+
+
+class OwnTensors(nn.Module):
+    """Makes tensors in its forward, without saying where."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        mask = torch.zeros(1, 4, 1, 1)
+        mask[:, 0] = 1
+        return x * mask + torch.arange(x.shape[-1])
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
+@pytest.mark.parametrize(
+    "make",
+    [
+        OwnTensors,
+        lambda: OwnTensors().double(),
+        lambda: nn.Sequential(torch.jit.script(nn.Conv2d(3, 4, 3)), nn.ReLU()),
+        lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.RReLU()),
+    ],
+    ids=["own tensors", "double", "scripted layer", "rrelu"],
+)
+def test_modules_off_the_beaten_track(make: Callable[[], nn.Module]) -> None:
+    counts = path_counts(spatial_graph(make(), (9, 12))).counts
+    assert (counts > 0).sum() == 9
+
+
+def test_weights_that_are_not_there_yet() -> None:
+    with pytest.raises(RfbenchError, match="cannot be copied: Attempted to use an uninitialized"):
+        spatial_graph(nn.Sequential(nn.LazyConv2d(4, 3)), (9, 12))

@@ -204,6 +204,23 @@ def blurred(n: Net, x: Tensor) -> Tensor:
     return n.c(n.b(n.a(x)))
 
 
+class Scaled(nn.Module):
+    """A fixed 1x1 kernel: a buffer, not a weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("kernel", torch.full((4, 1, 1, 1), 3.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.kernel, groups=4)
+
+
+@case(only="mean", a=conv(), b=Scaled(), c=conv(4, 4))
+def scaled_by_a_fixed_kernel(n: Net, x: Tensor) -> Tensor:
+    x = n.a(x)
+    return n.c(n.b(x)) + x
+
+
 @case(only="mean", a=conv(), b=conv(4, 4, 3, 2))
 def interpolated(n: Net, x: Tensor) -> Tensor:
     y = n.a(x)
