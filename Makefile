@@ -14,9 +14,11 @@ $(READY): setup.cfg
 	$(BIN)/python -m pip install --quiet -e '.[dev]'
 	@touch $@
 
-demo: $(READY)  ## receptive-field maps of ResNet-50 in four variants
+demo: $(READY)  ## receptive fields of ResNet-50, and a small classifier trained without and with the cure
 	$(BIN)/rfbench visualize-rf resnet50 --output results/demo/rf --overwrite
-	@echo "Figure:" results/demo/rf/*.png
+	$(BIN)/rfbench train-cls --output results/demo/cls-baseline --overwrite
+	$(BIN)/rfbench train-cls -o variant=1x1+3x3 --output results/demo/cls-1x1+3x3 --overwrite
+	@echo "Figures:" results/demo/*/*.png
 
 test: $(READY)  ## the tests
 	$(BIN)/python -m pytest -q

@@ -68,7 +68,7 @@ def build(
     replaced = variants.apply(module, variant, label=bare, size=size)
     if weights is not None:
         target = variants.meta_copy(module) if meta else module
-        _load(target, weights, canonical, variant.name, "meta" if meta else "cpu")
+        load_weights(target, weights, canonical, variant.name, "meta" if meta else "cpu")
     return Backbone(canonical, module, size, variant.name, replaced)
 
 
@@ -223,14 +223,25 @@ def _is_kernel(buffer: Tensor) -> bool:
 
 def held_variant(path: str) -> str | None:
     """The variant that a checkpoint of rfbench says it is of; None for any other weights."""
-    content = _read(path, "meta")
+    content = read(path, "meta")
     if isinstance(content, dict) and str(content.get("format")).startswith(FORMAT.rstrip("1")):
         return str(content.get("variant"))
     return None
 
 
-def _load(module: nn.Module, path: str, model: str, variant: str, device: str) -> None:
-    state = _state_dict(_read(path, device), path, model, variant)
+def weights_of(path: str, model: str, variant: str, device: str = "cpu") -> dict[str, Tensor]:
+    """The parameters by name in the checkpoint `path`, which may not say that it is of others."""
+    return _state_dict(read(path, device), path, model, variant)
+
+
+def load_weights(
+    module: nn.Module, path: str, model: str, variant: str, device: str = "cpu"
+) -> None:
+    """Load the checkpoint `path` strictly into `module`, which is `model` in `variant`.
+
+    Raises RfbenchError where the file says that it is of others, or keys or shapes differ.
+    """
+    state = weights_of(path, model, variant, device)
     try:
         found = {key: value.to(device) for key, value in state.items()}
         module.load_state_dict(found, assign=device == "meta")
@@ -238,7 +249,7 @@ def _load(module: nn.Module, path: str, model: str, variant: str, device: str) -
         raise RfbenchError(f"{path} does not fit {model}: {_misfit(module, state)}") from error
 
 
-def _read(path: str, device: str) -> Any:
+def read(path: str, device: str) -> Any:
     """What a checkpoint file holds: tensors and plain types, nothing of it ever executed."""
     if not os.path.exists(path):
         raise UsageError(f"no such file: {path}")

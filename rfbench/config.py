@@ -7,6 +7,7 @@ import difflib
 import json
 import os
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -42,6 +43,15 @@ def load(schema: type[Schema], path: str | None, overrides: Sequence[str] = ()) 
     if problems:
         raise UsageError("\n".join(problems))
     return config
+
+
+def shipped(name: str) -> str:
+    """The configuration `name`, such as "cls/digits.yaml", of the checkout or the installation."""
+    folders = (Path(__file__).parents[1] / "configs", Path(sys.prefix, "share/rfbench/configs"))
+    for folder in folders:
+        if (folder / name).exists():
+            return os.path.relpath(folder / name)
+    raise UsageError(f"there is no {name} in {' or '.join(str(folder) for folder in folders)}")
 
 
 def schema_json(schema: type[BaseModel]) -> dict[str, Any]:

@@ -1,31 +1,45 @@
-"""Speed of `rfbench train-cls`: its loader beside torchvision's reference path, its variants' cost.
+"""`rfbench train-cls` side by side with timm's and torchvision's training scripts.
 
-python scripts/bench_cls.py [--pictures 200] [--rounds 5]
+python scripts/bench_cls.py --timm CHECKOUT --vision CHECKOUT [--only loaders --rounds 5]
 
-Everything is timed in turns, in CPU seconds of one thread: trust the ratios.
+The checkouts are of pytorch-image-models and of pytorch/vision; without them rfbench is timed
+alone. Everything is done in turns and told as ratios: CPU seconds of one thread, or, on a GPU
+(--device cuda --workers 12), seconds on the clock. README and docs/measurements.md quote it.
 """
 
 import argparse
+import functools
 import os
+import random
+import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
+import peers_cls as peers
 import torch
 from PIL import Image
+from torch import Tensor, nn
 from torchvision import transforms
 
-from rfbench import backbones, variants
-from rfbench.data import augment
-from rfbench.data.dataset import FileSplit
-from rfbench.data.loader import Loader
-from rfbench.data.order import TrainTasks
+from rfbench import backbones, processes, variants
+from rfbench.classify import engine, run, start
+from rfbench.classify.pictures import Pictures
+from rfbench.config import load
+from rfbench.data import augment, decode
+from rfbench.data.loader import Batch
+from rfbench.schemas import ClsConfig
 
-torch.set_num_threads(1)
+Calls = dict[str, Callable[[], object]]
+OURS, TIMM, VISION = "rfbench", "timm", "torchvision"
+
+
+# --- pictures ------------------------------------------------------------------------------------
 
 
 def photo(rng: np.random.Generator, height: int, width: int) -> Image.Image:
@@ -40,97 +54,270 @@ def photo(rng: np.random.Generator, height: int, width: int) -> Image.Image:
     return Image.fromarray(values.clip(0, 255).astype(np.uint8).transpose(1, 2, 0))
 
 
-def write_jpegs(folder: Path, count: int) -> list[str]:
-    """JPEGs of ImageNet's usual size, about 100 KB each."""
+def write_tree(root: Path, count: int) -> None:
+    """JPEGs of ImageNet's usual size, about 100 KB each, 100 different ones, in its layout."""
     rng = np.random.default_rng(0)
-    names = [f"{i}.jpg" for i in range(count)]
-    for name in names:
-        photo(rng, 375, 500).save(folder / name, quality=92)
-    return names
+    for i in range(100):
+        photo(rng, 375, 500).save(root / f"{i}.jpg", quality=92)
+    for part, number in (("train", count), ("val", 10)):
+        for i in range(number):
+            folder = root / part / f"n0000000{i % 10}"
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copy(root / f"{i % 100}.jpg", folder / f"{i}.JPEG")
 
 
-def cpu(call: Callable[[], object]) -> float:
-    begun = time.process_time()
+# --- timing --------------------------------------------------------------------------------------
+
+
+def seconds(call: Callable[[], object], device: torch.device) -> float:
+    """CPU seconds of this process and of its ended children, or seconds until the GPU has done."""
+    if device.type == "cpu":
+        begun = sum(os.times()[:4])
+        call()
+        return sum(os.times()[:4]) - begun
+    torch.cuda.synchronize()
+    begun = time.perf_counter()
     call()
-    return time.process_time() - begun
+    torch.cuda.synchronize()
+    return time.perf_counter() - begun
 
 
-def interleaved(calls: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """The median CPU seconds of each call, taken in turns after one round unmeasured."""
+def report(title: str, calls: Calls, given: argparse.Namespace, pictures: int, base: str) -> None:
+    """Call everything in turns, once unmeasured; print medians, and ratios of speed to `base`."""
     found: dict[str, list[float]] = {name: [] for name in calls}
-    for number in range(rounds + 1):
+    for number in range(given.rounds + 1):
         for name, call in calls.items():
-            seconds = cpu(call)
+            measured = seconds(call, given.device)
             if number:
-                found[name].append(seconds)
-    return {name: float(np.median(values)) for name, values in found.items()}
-
-
-def loaders(count: int, rounds: int) -> None:
-    """CPU milliseconds a picture: random resized crop to 224, flip, collated, one process."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        names = write_jpegs(folder, count)
-        size = sum((folder / n).stat().st_size for n in names) / count
-        reference = transforms.Compose(
-            [
-                transforms.RandomResizedCrop(224),
-                transforms.RandomHorizontalFlip(),
-                transforms.ToTensor(),
-                transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-            ]
+                found[name].append(1000 * measured / pictures)
+    print(f"\n{title}")
+    unit = "CPU ms" if given.device.type == "cpu" else "ms"
+    for name, values in found.items():
+        ratios = [b / v for b, v in zip(found[base], values, strict=True)]
+        low, middle, high = np.quantile(ratios, [0, 0.5, 1])
+        print(
+            f"  {name:12} {np.median(values):8.2f} {unit} a picture   {middle:.3f} times as fast "
+            f"as {base} ({low:.3f} to {high:.3f})"
         )
-        split = FileSplit([name], [0] * count, names, [0] * count)
-        loader = Loader(split, augment.ResizedCrop(224), train=True)
-        batch = min(50, count)
-        epochs = iter(range(1_000_000))
-
-        def ours() -> None:
-            epoch, updates = next(epochs), count // batch
-            tasks = TrainTasks(count, batch, epoch * updates, (epoch + 1) * updates)
-            for _ in loader.batches(tasks):
-                pass
-
-        def torchvisions() -> None:
-            for start in range(0, count // batch * batch, batch):
-                torch.stack(
-                    [
-                        reference(Image.open(folder / n).convert("RGB"))
-                        for n in names[start : start + batch]
-                    ]
-                )
-
-        found = interleaved({"torchvision, PIL, float": torchvisions, "rfbench": ours}, rounds)
-    print(f"loading {count} JPEGs of 500x375 px, {size / 1000:.0f} KB, one thread")
-    base = found["torchvision, PIL, float"]
-    for what, seconds in found.items():
-        each = 1000 * seconds / (count // batch * batch)
-        print(f"  {what:26} {each:5.2f} ms a picture  {base / seconds:.2f}x")
 
 
-def steps(rounds: int, batch: int = 4) -> None:
-    """Forward and backward of ResNet-50's variants."""
-    images = torch.randn(batch, 3, 224, 224).to(memory_format=torch.channels_last)
-    calls = {}
+# --- rfbench's run -------------------------------------------------------------------------------
+
+
+def prepared(root: Path, model: str, size: int, batch: int, given: argparse.Namespace) -> run.Run:
+    """A run of the recipe on the pictures of `root`, before its first update."""
+    overrides = [
+        f"data.root={root}",
+        f"model={model}",
+        f"data.image_size={size}",
+        f"data.workers={given.workers}",
+        f"batch_size={batch}",
+        f"max_batch_per_gpu={batch}",
+        f"device={given.device.type}",
+        "schedule.warmup_epochs=0",
+        "optim.lr=0.01",
+        "checkpoint.every=0",
+        "log_every=10",
+    ]
+    config = load(ClsConfig, None, overrides)
+    group = processes.Processes(given.device)
+    silent: Callable[[str], object] = lambda _: None  # noqa: E731
+    made = start.prepare(config, root, group, processes.Signals(), None, silent)
+    made.bar.close()
+    made.bar.disable = True
+    return made
+
+
+def our_epoch(made: run.Run) -> None:
+    """One epoch of the engine, and none of the checkpoint and validation behind it."""
+    engine.train_epoch(made, made.step // made.per_epoch)
+
+
+class Given:
+    """The pictures of a run replaced by batches that are there already."""
+
+    def __init__(self, data: Any, batches: list[Batch]) -> None:
+        self.set, self.on_device, self.batches = data.set, data.on_device, batches
+
+    def train(self, *_: object) -> Iterator[Batch]:
+        """The same batches, every epoch."""
+        return iter(self.batches)
+
+
+def network(made: run.Run) -> nn.Module:
+    """The same network, of other weights, for a peer."""
+    classes = len(made.data.set.classes)
+    return start.network.build(made.config, classes).module
+
+
+# --- what is measured ----------------------------------------------------------------------------
+
+
+def loaders(root: Path, given: argparse.Namespace) -> None:
+    """Random resized crop to 224, flip, collated, normalised; the processes' start and end too."""
+    batch, workers = 50, max(1, given.workers)
+    made = prepared(root, "torchvision:shufflenet_v2_x0_5", 224, batch, given)
+    made.data.close()
+
+    def ours(normalised: bool) -> None:
+        data = Pictures(made.config, made.group)
+        data.workers = workers
+        for found in data.train(0, made.per_epoch, made.split):
+            images = data.on_device(found)[0] if normalised else found.images
+            images.to(given.device)
+        data.close()
+
+    def torchvisions() -> None:
+        for images, _ in peers.torchvision_loader(given.vision, root / "train", 224, 50, workers):
+            images.to(given.device)
+
+    def timms() -> None:
+        loader = peers.timm_loader(root / "train", 224, 50, workers, given.device)
+        for images, _ in loader:
+            images.to(given.device)
+        peers.timm_close(loader)
+
+    calls: Calls = {"bytes": functools.partial(ours, False), OURS: functools.partial(ours, True)}
+    calls |= {VISION: torchvisions} if given.vision else {}
+    calls |= {TIMM: timms} if given.timm else {}
+    number = sum(path.stat().st_size for path in (root / "train").rglob("*.JPEG"))
+    kilobytes = number / 1000 / given.pictures
+    title = (
+        f"Loading JPEGs of 500x375 px, {kilobytes:.0f} KB, {workers} processes (bytes: rfbench's"
+    )
+    title += " batches before they are normalised, which on a GPU the GPU does)"
+    base = VISION if given.vision else OURS
+    report(title, calls, given, made.per_epoch * batch, base)
+    print(f"  mean difference to PIL's validation pictures: {pixel_difference(root):.4f} of 255")
+
+
+def pixel_difference(root: Path) -> float:
+    """Mean absolute difference to torchvision's PIL path: resize to 256, centre crop of 224."""
+    reference = transforms.Compose([transforms.Resize(256), transforms.CenterCrop(224)])
+    ours, found = augment.evaluation(224, 0.875), []
+    for path in sorted((root / "train").rglob("*.JPEG"))[:50]:
+        pixels = np.asarray(reference(Image.open(path).convert("RGB"))).astype(np.int16)
+        mine = ours(decode.decode(path.read_bytes(), str(path)), random.Random(0))
+        found.append(np.abs(mine.numpy().astype(np.int16) - pixels).mean())
+    return float(np.mean(found))
+
+
+def steps(root: Path, given: argparse.Namespace) -> None:
+    """ResNet-50 on batches that are in memory: forward, backward, optimizer, meters."""
+    batch, updates = given.batch, 2
+    made = prepared(root, "torchvision:resnet50", 224, batch, given)
+    batches = list(made.data.train(0, updates, made.split))
+    made.data.close()
+    made.data = Given(made.data, batches)  # type: ignore[assignment]
+    made.per_epoch = updates
+    calls: Calls = {OURS: functools.partial(our_epoch, made)}
+    theirs = [made.data.on_device(found) for found in batches]
+    calls |= peer_epochs(made, given, lambda _: theirs)
+    report(
+        f"ResNet-50, 224 px, batch {batch}: the training step", calls, given, updates * batch, OURS
+    )
+
+
+def end_to_end(root: Path, given: argparse.Namespace) -> None:
+    """JPEGs to updates with a small network, where the loader matters."""
+    batch = 20
+    made = prepared(root, "torchvision:shufflenet_v2_x0_5", 224, batch, given)
+    loading: dict[str, Callable[[], Iterable]] = {
+        VISION: lambda: peers.torchvision_loader(
+            given.vision, root / "train", 224, batch, given.workers
+        ),
+        TIMM: lambda: peers.timm_loader(root / "train", 224, batch, given.workers, given.device),
+    }
+    calls: Calls = {OURS: functools.partial(our_epoch, made)}
+    calls |= peer_epochs(made, given, lambda name: loading[name]())
+    pictures = made.per_epoch * batch
+    report(f"ShuffleNet-V2 x0.5 on JPEGs, 224 px, batch {batch}", calls, given, pictures, OURS)
+    made.data.close()
+
+
+def peer_epochs(
+    made: run.Run, given: argparse.Namespace, batches: Callable[[str], Iterable]
+) -> Calls:
+    """An epoch of every peer whose checkout was named, with networks like that of `made`."""
+    calls: Calls = {}
+    if given.vision:
+        model = network(made).to(memory_format=torch.channels_last)
+        epoch = peers.torchvision_epoch(given.vision, model, given.device)
+        calls[VISION] = functools.partial(epoch, batches(VISION))
+    if given.timm:
+        epoch = peers.timm_epoch(given.timm, network(made), given.device)
+        calls[TIMM] = functools.partial(epoch, batches(TIMM))
+    return calls
+
+
+def costs(root: Path, given: argparse.Namespace) -> None:
+    """Forward and backward of ResNet-50's variants, and what they keep for the backward pass."""
+    images = torch.randn(given.batch, 3, 224, 224, device=given.device)
+    images = images.to(memory_format=torch.channels_last)
+    calls: Calls = {}
+    kept: dict[str, float] = {}
     for variant in variants.PAPER:
-        net = backbones.build("resnet50", variant).module.train()
+        net = backbones.build("resnet50", variant).module.train().to(given.device)
         net = net.to(memory_format=torch.channels_last)
-        calls[variant] = lambda net=net: net(images).sum().backward()
-    found = interleaved(calls, rounds)
-    print(f"ResNet-50, 224 px, batch {batch}, forward and backward, one thread")
-    for name, seconds in found.items():
-        ratio = seconds / found["baseline"]
-        print(f"  {name:10} {1000 * seconds / batch:6.0f} ms a picture  {ratio:.3f} of baseline")
+        calls[variant] = functools.partial(forward_backward, net, images)
+        kept[variant] = saved_bytes(net, images)
+    report(f"ResNet-50's variants, batch {given.batch}", calls, given, given.batch, "baseline")
+    for variant, size in kept.items():
+        megabytes, ratio = size / given.batch / 2**20, size / kept["baseline"]
+        print(f"  {variant:12} {megabytes:6.1f} MiB a picture kept for backward ({ratio:.3f})")
+
+
+def forward_backward(net: nn.Module, images: Tensor) -> None:
+    """One pass, bf16 on a GPU."""
+    bf16 = images.device.type == "cuda"
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
+        scores = net(images)
+    scores.float().sum().backward()
+
+
+def saved_bytes(net: nn.Module, images: Tensor) -> int:
+    """Memory that autograd keeps between forward and backward, without the parameters."""
+    own = {p.untyped_storage().data_ptr() for p in net.parameters()}
+    found: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            found[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        net(images).sum().backward()
+    return sum(found.values())
+
+
+# what --only may name
+PARTS: dict[str, Callable[[Path, argparse.Namespace], None]] = {
+    "loaders": loaders,
+    "steps": steps,
+    "end-to-end": end_to_end,
+    "costs": costs,
+}
 
 
 def main() -> None:
-    """Print both tables."""
+    """Print what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pictures", type=int, default=200, help="JPEGs to load")
-    parser.add_argument("--rounds", type=int, default=5, help="measured rounds")
+    parser.add_argument("--timm", type=Path, help="checkout of pytorch-image-models")
+    parser.add_argument("--vision", type=Path, help="checkout of pytorch/vision")
+    parser.add_argument("--only", choices=PARTS, nargs="+", default=list(PARTS))
+    parser.add_argument("--pictures", type=int, default=1000, help="JPEGs to load")
+    parser.add_argument("--rounds", type=int, default=7, help="measured rounds")
+    parser.add_argument("--batch", type=int, default=8, help="of ResNet-50's steps")
+    parser.add_argument("--workers", type=int, default=0, help="processes that load")
+    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
     given = parser.parse_args()
-    loaders(given.pictures, given.rounds)
-    steps(given.rounds)
+    if given.device.type == "cpu":
+        torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as name:
+        write_tree(Path(name), given.pictures)
+        for part in given.only:
+            PARTS[part](Path(name), given)
 
 
 if __name__ == "__main__":

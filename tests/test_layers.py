@@ -13,9 +13,10 @@ LEVELS = {
     "errors": 0,
     "config": 1,
     **dict.fromkeys(["variants", "schemas"], 2),
-    **dict.fromkeys(["backbones", "data", "results"], 3),
-    **dict.fromkeys(["classify", "detect", "report", "rf"], 4),
-    "cli": 5,
+    **dict.fromkeys(["backbones", "data", "pretrained", "processes", "progress", "results"], 3),
+    "checkpoint": 4,
+    **dict.fromkeys(["classify", "detect", "report", "rf"], 5),
+    "cli": 6,
 }
 # a library -> the one package that may import it
 RESERVED = {"click": "cli", "detectron2": "detect"}

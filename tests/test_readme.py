@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 from rfbench.cli import main
 
@@ -39,8 +40,14 @@ def test_every_command_shown_exists(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (tmp_path / "mynets.py").write_text(
         "from torch import nn\ndef build():\n    return nn.Conv2d(3, 8, 3, stride=2, padding=1)\n"
     )
+    for place in ("train/a/1.JPEG", "train/b/1.JPEG", "val/a/2.JPEG", "val/b/2.JPEG"):
+        (tmp_path / "IMAGENET" / place).parent.mkdir(parents=True)
+        Image.new("RGB", (9, 8)).save(tmp_path / "IMAGENET" / place)
     for line in lines:
-        args = shlex.split(line.replace("mynets.py", str(tmp_path / "mynets.py")))[1:]
+        for name in ("mynets.py", "IMAGENET"):
+            line = line.replace(name, str(tmp_path / name))
+        small = ["-o", "batch_size=2"] if "IMAGENET" in line else []  # two pictures to train on
+        args = [*shlex.split(line)[1:], *small]
         result = CliRunner().invoke(main, [*args, "--dry-run"])
         assert result.exit_code == 0, f"{line}: {result.output}"
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rfbench.classify import processes
+from rfbench import processes
 from rfbench.classify.evaluate import evaluate, shown
 from rfbench.classify.network import scores_of
 from rfbench.classify.run import Run

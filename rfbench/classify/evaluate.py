@@ -8,7 +8,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rfbench.classify.processes import Processes
+from rfbench.processes import Processes
 
 
 def evaluate(

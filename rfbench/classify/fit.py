@@ -1,20 +1,19 @@
 """A whole run: its folder, its end by success, signal or error, and its record."""
 
 import contextlib
-import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
 
-from rfbench import results, variants
-from rfbench.classify import checkpoint, cure, curves, engine, processes, progress
+from rfbench import checkpoint, processes, progress, results, variants
+from rfbench.classify import cure, curves, engine
 from rfbench.classify.network import precision
 from rfbench.classify.run import Run
 from rfbench.classify.start import find_checkpoint, prepare
-from rfbench.errors import RfbenchError, UsageError
+from rfbench.errors import RfbenchError
 from rfbench.schemas import ClsConfig
 
 Note = Callable[[str], object]
@@ -38,8 +37,11 @@ def fit(
     with processes.started(config.device) as group, processes.Signals() as signals:
         say: Note = note if group.first else lambda _: None
         with contextlib.ExitStack() as stack:
-            group.by_first(lambda: stack.enter_context(held(folder, resume, overwrite)) or None)
-            if resume and (done := group.by_first(lambda: finished(folder, config))):
+            keep = checkpoint.held(folder, resume, overwrite, ("best*.pth", CURVES))
+            group.by_first(lambda: stack.enter_context(keep))
+            values = config.model_dump(mode="json")
+            done = group.by_first(lambda: checkpoint.finished(folder, values)) if resume else None
+            if done:
                 say(f"{folder} is finished already.")
                 return done, 0
             content = None
@@ -48,41 +50,6 @@ def fit(
             run = prepare(config, folder, group, signals, content, say)
             group.by_first(lambda: begin(run))
             return to_the_end(run, say)
-
-
-@contextlib.contextmanager
-def held(folder: Path, resume: bool, overwrite: bool) -> Iterator[None]:
-    """The folder of the run, for it alone, and emptied of an earlier run where that is wanted."""
-    if (folder / checkpoint.LAST).exists() and not (resume or overwrite):
-        raise UsageError(
-            f"{folder} holds a run. Go on with it by --resume, replace it with --overwrite, "
-            f"or choose another --output."
-        )
-    # what a run leaves that failed before its first checkpoint is no run
-    started = {".lock", "config.yaml", progress.METRICS}
-    empty = not folder.is_dir() or all(path.name in started for path in folder.iterdir())
-    results.check_folder(folder, overwrite or resume or empty)
-    folder.mkdir(parents=True, exist_ok=True)
-    with checkpoint.locked(folder):
-        if overwrite and not resume:
-            for pattern in ("last*.pth", "best*.pth", progress.METRICS, CURVES, results.RECORD):
-                for path in folder.glob(pattern):
-                    path.unlink()
-        yield
-
-
-def finished(folder: Path, config: ClsConfig) -> dict[str, Any] | None:
-    """The record of a run that came to its end, if it is of this configuration."""
-    import json
-
-    try:
-        record = json.loads((folder / results.RECORD).read_text("utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise RfbenchError(f"{folder / results.RECORD} cannot be read: {error}") from None
-    checkpoint.refuse_changes(folder, record["config"], config.model_dump(mode="json"))
-    return record
 
 
 def begin(run: Run) -> None:
@@ -160,15 +127,8 @@ def record(run: Run, lines: list[dict[str, Any]]) -> dict[str, Any]:
             "accumulation": split.accumulation,
             "per_batchnorm": split.micro,
         },
-        "device": device_name(run.group.device),
+        "device": processes.device_name(run.group.device),
         "precision": precision(config, run.group.device),
         "config": config.model_dump(mode="json"),
         "files": ["config.yaml", progress.METRICS, checkpoint.LAST, checkpoint.BEST, CURVES],
     }
-
-
-def device_name(device: torch.device) -> str:
-    """'NVIDIA H100 80GB HBM3', or the processor's kind and the threads used."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"cpu ({platform.machine()}, {torch.get_num_threads()} threads)"

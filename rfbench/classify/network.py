@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rfbench import backbones, variants
+from rfbench import backbones, pretrained, variants
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.schemas import ClsConfig, ClsOptim
 
@@ -97,7 +97,7 @@ def _set_gamma(model: nn.Module, zero: bool, label: str) -> None:
 def load(backbone: backbones.Backbone, path: str) -> None:
     """Load the file `path` strictly, and only if it holds this network in this variant."""
     # not by `backbones.build`, which has not fitted the network to the number of classes yet
-    backbones._load(backbone.module, path, backbone.name, backbone.variant, "cpu")
+    backbones.load_weights(backbone.module, path, backbone.name, backbone.variant)
 
 
 def held_variant(config: ClsConfig) -> str:
@@ -121,33 +121,13 @@ def load_start(backbone: backbones.Backbone, config: ClsConfig) -> None:
     """Load `init.weights` into a network, whatever variant it is of."""
     held, source = held_variant(config), config.init.weights or ""
     if source == PRETRAINED:
-        state = _pretrained(backbone.name)
+        state = pretrained.state_dict(backbone.name)
         own = backbone.module.state_dict()
         # of a classifier of other classes all but its last layer is taken
         fit = {key: v for key, v in state.items() if key in own and v.shape == own[key].shape}
         backbone.module.load_state_dict(fit, strict=False)
     else:
-        backbones._load(backbone.module, source, backbone.name, held, "cpu")
-
-
-def _pretrained(name: str) -> dict[str, Tensor]:
-    """The library's own weights: timm's, or the first that torchvision lists, as in papers."""
-    library, _, model = name.partition(":")
-    try:
-        if library == "timm":
-            import timm
-
-            return timm.create_model(model, pretrained=True).state_dict()
-        from torchvision import models
-
-        weights = next(iter(models.get_model_weights(model)))
-        return weights.get_state_dict(progress=False, check_hash=True)
-    except (OSError, RuntimeError, ValueError, StopIteration) as error:
-        why = " ".join(str(error).split())[:200] or "it has none"
-        raise RfbenchError(
-            f"the pretrained weights of {name} cannot be had: {why}. "
-            f"Give a file: -o init.weights=PATH"
-        ) from error
+        backbones.load_weights(backbone.module, source, backbone.name, held)
 
 
 def precision(config: ClsConfig, device: torch.device) -> str:

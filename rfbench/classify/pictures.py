@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator
 
 from torch import Tensor
 
-from rfbench.classify.processes import Processes
 from rfbench.classify.split import Split
 from rfbench.data import augment, sources
 from rfbench.data.dataset import ArraySplit, Dataset
 from rfbench.data.loader import Batch, Loader
 from rfbench.data.order import TrainTasks, evaluation_tasks
 from rfbench.errors import UsageError
+from rfbench.processes import Processes
 from rfbench.schemas import ClsConfig
 
 

@@ -5,7 +5,8 @@ from typing import Any
 import torch
 import yaml
 
-from rfbench.classify import network, processes
+from rfbench import processes
+from rfbench.classify import network
 from rfbench.classify.evaluate import evaluate, shown
 from rfbench.classify.fit import folder_of
 from rfbench.classify.pictures import Pictures

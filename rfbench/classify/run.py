@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from rfbench import checkpoint
 from rfbench.backbones import Backbone
-from rfbench.classify import checkpoint
 from rfbench.classify.pictures import Pictures
-from rfbench.classify.processes import Processes, Signals
-from rfbench.classify.progress import Clock, Log
 from rfbench.classify.split import Split
 from rfbench.errors import RfbenchError
+from rfbench.processes import Processes, Signals
+from rfbench.progress import Clock, Log
 from rfbench.schemas import ClsConfig
 
 

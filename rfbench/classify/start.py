@@ -10,14 +10,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from rfbench.classify import checkpoint, network
+from rfbench import checkpoint
+from rfbench.classify import network
 from rfbench.classify.pictures import Pictures
-from rfbench.classify.processes import Processes, Signals
-from rfbench.classify.progress import Clock, Log, bar
 from rfbench.classify.run import Run, random_state, set_random_state
 from rfbench.classify.split import split
 from rfbench.data.order import updates_per_epoch
 from rfbench.errors import RfbenchError
+from rfbench.processes import Processes, Signals
+from rfbench.progress import Clock, Log, bar
 from rfbench.schemas import ClsConfig
 
 
@@ -64,6 +65,8 @@ def prepare(
 
 def set_up_device(config: ClsConfig, group: Processes) -> None:
     """torch's switches: fast, or deterministic."""
+    if config.threads:
+        torch.set_num_threads(config.threads)
     if group.device.type == "cuda":
         torch.backends.cudnn.benchmark = not config.deterministic
         torch.set_float32_matmul_precision("high")

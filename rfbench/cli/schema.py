@@ -10,8 +10,8 @@ import click
 def command(kind: str) -> None:
     """Print the JSON schema of a configuration KIND, for editors.
 
-    KIND is rf (a configuration of `visualize-rf`) or cls (of `train-cls`). Save the output, and
-    name the file in the first line of a configuration:
+    KIND is rf (a configuration of `visualize-rf`), cls (of `train-cls`) or det (of `train-det`).
+    Save the output, and name the file in the first line of a configuration:
     `# yaml-language-server: $schema=rf.schema.json`.
     """
     from rfbench.config import schema_json

@@ -41,9 +41,9 @@ def command(config: str | None, override: tuple[str, ...], **options: Any) -> No
     if options["resume"] and options["overwrite"]:
         raise UsageError("--resume goes on with a run, --overwrite deletes it: give one of them")
     first = os.environ.get("RANK", "0") == "0"
-    if config is None and first:
+    if config is None and first and not options["eval_only"]:
         click.echo(DEMO, err=True)
-    settings = _load(config, [*override, *_device(options["device"])], first)
+    settings = _load(config, [*override, *device_override(options["device"])], first)
     if options["dry_run"]:
         return click.echo(plan.describe(settings)) if first else None
     if options["eval_only"]:
@@ -52,7 +52,7 @@ def command(config: str | None, override: tuple[str, ...], **options: Any) -> No
             click.echo(json.dumps(found, indent=2) if options["as_json"] else plan.line(found))
         return None
     folder = options["output"] or fit.folder_of(settings)
-    record, code = fit.fit(settings, folder, options["resume"], options["overwrite"], _note)
+    record, code = fit.fit(settings, folder, options["resume"], options["overwrite"], note)
     if record and first:
         text = json.dumps(record, indent=2, default=list) if options["as_json"] else table(record)
         click.echo(text)
@@ -64,28 +64,23 @@ def command(config: str | None, override: tuple[str, ...], **options: Any) -> No
 
 def _load(config: str | None, overrides: list[str], first: bool) -> Any:
     """The configuration; its errors are told by one process only."""
-    from rfbench.config import load
+    from rfbench.config import load, shipped
     from rfbench.errors import UsageError
     from rfbench.schemas import ClsConfig
 
     try:
-        return load(ClsConfig, config or _demo(), overrides)
+        return load(ClsConfig, config or shipped("cls/digits.yaml"), overrides)
     except UsageError:
         if first:
             raise
         raise UsageError("") from None
 
 
-def _demo() -> str:
-    """The demo's file: of the checkout, wherever the command is started."""
-    return os.path.relpath(Path(__file__).parents[2] / "configs" / "cls" / "digits.yaml")
-
-
-def _device(name: str | None) -> list[str]:
+def device_override(name: str | None) -> list[str]:
     return [f"device={json.dumps(name)}"] if name else []
 
 
-def _note(text: str) -> None:
+def note(text: str) -> None:
     """To stderr, above the bar if one is shown."""
     from tqdm import tqdm
 

@@ -1,6 +1,7 @@
 """The loader's processes: how they start, what they listen to, how their end is told."""
 
 import contextlib
+import ctypes
 import math
 import multiprocessing
 import os
@@ -15,6 +16,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, get_worker_info
 
 from rfbench.errors import RfbenchError
+
+PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 
 # (exit code of a process: -signal) -> what most often lies behind it
 CAUSES = {
@@ -36,9 +39,11 @@ def prepare(worker: int) -> None:
     """
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "sigwaitinfo"):  # Linux
+    if sys.platform == "linux":
+        # when the main process is killed, go with it, instead of telling of a broken pipe later
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        signal.pthread_sigmask(signal.SIG_SETMASK, [signal.SIGTERM])  # see `deaf`
         threading.Thread(target=_obey_the_parent, args=(os.getppid(),), daemon=True).start()
 
 
@@ -67,7 +72,8 @@ def start(loader: DataLoader) -> Iterator[Any]:
     in_main_thread = threading.current_thread() is threading.main_thread()
     before = signal.getsignal(signal.SIGCHLD)
     try:
-        return iter(loader)
+        with deaf():
+            return iter(loader)
     except OSError as error:
         raise RfbenchError(
             f"cannot start the loading processes: {error.strerror}; lower data.workers"
@@ -75,6 +81,20 @@ def start(loader: DataLoader) -> Iterator[Any]:
     finally:
         if in_main_thread:  # nobody may set handlers elsewhere, torch does not either
             signal.signal(signal.SIGCHLD, signal.SIG_DFL if before is None else before)
+
+
+@contextlib.contextmanager
+def deaf() -> Iterator[None]:
+    """Keep signals waiting; processes that start meanwhile are deaf until `prepare`."""
+    if sys.platform != "linux":
+        yield
+        return
+    told = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1]
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, told)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def stop(loader: DataLoader) -> None:

@@ -15,7 +15,8 @@ from typing import Any
 
 import torch
 
-from rfbench.classify import checkpoint, fit, progress
+from rfbench import checkpoint, progress
+from rfbench.classify import fit
 from rfbench.errors import RfbenchError
 from rfbench.schemas import ClsConfig
 

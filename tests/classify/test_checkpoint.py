@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from rfbench.classify import checkpoint
+from rfbench import checkpoint
 from rfbench.classify.run import random_state, set_random_state
 from rfbench.errors import RfbenchError, UsageError
 
@@ -120,7 +120,7 @@ def test_changed_keys_are_named(tmp_path: Path) -> None:
 
 HOLD = """
 import sys, time, pathlib
-from rfbench.classify import checkpoint
+from rfbench import checkpoint
 with checkpoint.locked(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

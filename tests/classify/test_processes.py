@@ -10,12 +10,12 @@ import torch
 from torch import nn
 
 from rfbench.classify.evaluate import evaluate
-from rfbench.classify.processes import started
 from rfbench.data import augment
 from rfbench.data.dataset import ArraySplit
 from rfbench.data.loader import Loader
 from rfbench.data.order import evaluation_tasks
 from rfbench.errors import RfbenchError, UsageError
+from rfbench.processes import started
 from tests.classify import runs
 
 PICTURES = 1001

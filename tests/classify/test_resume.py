@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rfbench.classify import checkpoint
+from rfbench import checkpoint
 from tests.classify import runs
 
 

@@ -5,6 +5,7 @@ All that they have to agree on goes over a group on the CPU, so that no GPU wait
 
 import contextlib
 import os
+import platform
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -136,6 +137,14 @@ def _device(name: str, local_rank: int) -> torch.device:
         )
     torch.cuda.set_device(local_rank)
     return torch.device("cuda", local_rank)
+
+
+def device_name(device: torch.device) -> str:
+    """'NVIDIA H100 80GB HBM3', or the processor's kind and the threads used."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    threads = torch.get_num_threads()
+    return f"cpu ({platform.machine()}, {threads} thread{'s' if threads > 1 else ''})"
 
 
 # what a signal asks for; the larger one wins

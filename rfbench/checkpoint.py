@@ -1,19 +1,20 @@
-"""Checkpoints: plain tensors and types, written aside and renamed, the newest few kept.
+"""A run's folder and its checkpoints: plain tensors and types, written aside and renamed.
 
-`last.pth` is the newest, `last-1.pth` the one before. Each holds what `backbones` reads weights
-from (format, model, variant, state_dict) and what it takes to go on: see `engine`.
+`last.pth` is the newest, `last-1.pth` the one before. Each holds weights and what it takes to go
+on; a classifier's is what `backbones` reads weights from (format, model, variant, state_dict).
 """
 
 import contextlib
+import json
 import os
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
 
-from rfbench import backbones, results
+from rfbench import backbones, progress, results
 from rfbench.errors import RfbenchError, UsageError
 
 LAST = "last.pth"
@@ -28,6 +29,18 @@ FREE = (
     "checkpoint.keep",
     "tensorboard",
     "init.weights",
+    # of a detection
+    "data.train_annotations",
+    "data.train_images",
+    "data.val_annotations",
+    "data.val_images",
+    "weights",
+    "eval",
+    "visualize",
+    "keep",
+    "threads",
+    "opts.SOLVER.CHECKPOINT_PERIOD",
+    "opts.DATALOADER.NUM_WORKERS",
 )
 
 
@@ -57,7 +70,9 @@ def save(path: Path, content: Mapping[str, Any], keep: int = 1) -> None:
 
 
 def load_last(
-    folder: Path, note: Callable[[str], object] = lambda _: None
+    folder: Path,
+    note: Callable[[str], object] = lambda _: None,
+    format: str = backbones.FORMAT,
 ) -> dict[str, Any] | None:
     """The newest whole checkpoint of `folder`, on the CPU; None where there is none.
 
@@ -70,7 +85,7 @@ def load_last(
             with zipfile.ZipFile(_aged(path, age)) as archive:
                 whole = archive.testzip() is None  # compares the sums, which torch.load does not
             content = torch.load(_aged(path, age), map_location="cpu", weights_only=True)
-            if whole and content.get("format") == backbones.FORMAT and "optimizer" in content:
+            if whole and content.get("format") == format and "optimizer" in content:
                 return content
         except Exception:  # of pickle, zipfile, torch: whatever the bytes cause
             pass
@@ -96,6 +111,43 @@ def refuse_changes(folder: Path, saved: Mapping[str, Any], now: Mapping[str, Any
     if lines:
         lines.append("--resume goes on with the same configuration. Choose another --output.")
         raise UsageError("\n".join(lines))
+
+
+@contextlib.contextmanager
+def held(folder: Path, resume: bool, overwrite: bool, made: Sequence[str] = ()) -> Iterator[None]:
+    """The folder of a run, for it alone, and emptied of an earlier run where that is wanted.
+
+    made: patterns of what it leaves there beside last.pth, metrics.jsonl and its record.
+    Raises UsageError where the folder holds a run that was not to be touched.
+    """
+    if (folder / LAST).exists() and not (resume or overwrite):
+        raise UsageError(
+            f"{folder} holds a run. Go on with it by --resume, replace it with --overwrite, "
+            f"or choose another --output."
+        )
+    # what a run leaves that failed before its first checkpoint is no run
+    started = {".lock", "config.yaml", progress.METRICS}
+    empty = not folder.is_dir() or all(path.name in started for path in folder.iterdir())
+    results.check_folder(folder, overwrite or resume or empty)
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder):
+        if overwrite and not resume:
+            for pattern in ("last*.pth", progress.METRICS, results.RECORD, *made):
+                for path in folder.glob(pattern):
+                    path.unlink()
+        yield
+
+
+def finished(folder: Path, config: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The record of a run that came to its end, if it is of this configuration."""
+    try:
+        record = json.loads((folder / results.RECORD).read_text("utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise RfbenchError(f"{folder / results.RECORD} cannot be read: {error}") from None
+    refuse_changes(folder, record["config"], config)
+    return record
 
 
 @contextlib.contextmanager

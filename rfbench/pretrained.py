@@ -1,0 +1,27 @@
+"""The libraries' own pretrained weights: the one thing that may be downloaded, when asked for."""
+
+from torch import Tensor
+
+from rfbench.errors import RfbenchError
+
+
+def state_dict(name: str) -> dict[str, Tensor]:
+    """The library's own weights: timm's, or the first that torchvision lists, as in papers.
+
+    name: canonical, such as 'torchvision:resnet50'. Raises RfbenchError where they cannot be had.
+    """
+    library, _, model = name.partition(":")
+    try:
+        if library == "timm":
+            import timm
+
+            return timm.create_model(model, pretrained=True).state_dict()
+        from torchvision import models
+
+        weights = next(iter(models.get_model_weights(model)))
+        return weights.get_state_dict(progress=False, check_hash=True)
+    except (OSError, RuntimeError, ValueError, StopIteration) as error:
+        why = " ".join(str(error).split())[:200] or "it has none"
+        raise RfbenchError(
+            f"the pretrained weights of {name} cannot be had: {why}. Give a file instead."
+        ) from error
