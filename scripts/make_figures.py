@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from rfbench.config import load
 from rfbench.results import aside
-from rfbench.rf import visualize
+from rfbench.rf import subjects, visualize
 from rfbench.schemas import RfConfig
 
 
@@ -22,7 +22,7 @@ def main(output: Path, configs: tuple[Path, ...]) -> None:
     for path in tqdm(configs or sorted(Path("configs/rf").glob("*.yaml")), unit="figure"):
         config = load(RfConfig, str(path))
         with tempfile.TemporaryDirectory() as folder:
-            chosen = list(visualize.subjects(config, tqdm.write))
+            chosen = list(subjects.subjects(config, tqdm.write))
             visualize.run(config, chosen, Path(folder))
             (figure,) = Path(folder).glob("*.png")
             with aside(output / f"{path.stem}.png") as temporary:

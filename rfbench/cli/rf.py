@@ -4,7 +4,12 @@ import click
 
 from rfbench.cli import CommandGroup
 
-COMMANDS = {"map": "visualize_rf"}
+COMMANDS = {
+    "map": "visualize_rf",
+    "theory": "rf_theory",
+    "effective": "rf_effective",
+    "audit": "rf_audit",
+}
 
 
 @click.group(cls=CommandGroup, modules=COMMANDS)

@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from rfbench.cli.rf_options import columns, print_layers, print_plan, settings
+
 
 @click.command()
 @click.argument("model", nargs=-1, required=True)
@@ -40,74 +42,21 @@ def command(model: tuple[str, ...], output: Path | None, **options: Any) -> None
     result.json; prints a table. Without --variant: the paper's four, as far as they change MODEL.
     """
     from rfbench.config import load
-    from rfbench.rf import visualize
+    from rfbench.rf import subjects, visualize
     from rfbench.schemas import RfConfig
 
-    config = load(RfConfig, *_settings(model, options))
+    config = load(RfConfig, *settings(model, options))
     visualize.check(config)
-    found = visualize.subjects(config, lambda text: click.echo(text, err=True))
+    found = subjects.subjects(config, lambda text: click.echo(text, err=True))
     if options["list_layers"]:
-        return _print_layers(visualize.list_layers(next(found)))
+        return print_layers(subjects.list_layers(next(found)))
     if options["dry_run"]:
-        return _print_plan(config, found)
+        return print_plan(config, found)
     folder = visualize.choose_folder(config, output, options["overwrite"])
     record = visualize.run(config, list(found), folder)
     click.echo(json.dumps(record, indent=2, default=list) if options["as_json"] else table(record))
     click.echo(f"wrote {', '.join(str(folder / name) for name in record['files'])}", err=True)
     return None
-
-
-def _settings(model: tuple[str, ...], options: dict[str, Any]) -> tuple[str | None, list[str]]:
-    """The YAML file, if MODEL is one, and everything typed as overrides of the configuration."""
-    from rfbench.errors import UsageError
-
-    files = [name for name in model if name.endswith((".yaml", ".yml"))]
-    if files and len(model) > 1:
-        raise UsageError(f"{files[0]}: a configuration stands alone; it names its models itself")
-    given = {
-        "model": None if files else model[0] if len(model) == 1 else list(model),
-        "variants": list(options["variant"]) or None,
-        "from": options["from_"],
-        "unit": _numbers(options["unit"], ",", "--unit", "Y,X"),
-        "size": _numbers(options["size"], "x", "--size", "N or HxW"),
-    }
-    same = ("weights", "to", "scale", "channels", "pool", "gates", "engine", "exact", "by_layer")
-    given |= {key: options[key] or None for key in same}
-    overrides = [f"{key}={json.dumps(v)}" for key, v in given.items() if v is not None]
-    return (files[0] if files else None), [*overrides, *options["override"]]
-
-
-def _numbers(text: str | None, separator: str, option: str, form: str) -> Any:
-    """'7,7' as [7, 7], '224' as 224."""
-    from rfbench.errors import UsageError
-
-    if text is None:
-        return None
-    parts = text.lower().split(separator)
-    if not all(p.strip().lstrip("-").isdigit() for p in parts) or len(parts) > 2:
-        raise UsageError(f"{option} {text}: expected {form}")
-    numbers = [int(p) for p in parts]
-    if option == "--unit" and len(numbers) != 2:
-        raise UsageError(f"{option} {text}: expected {form}")
-    return numbers[0] if len(numbers) == 1 else numbers
-
-
-def _print_layers(rows: list[tuple[str, tuple[int, int], Any]]) -> None:
-    width = max((len(name) for name, *_ in rows), default=0)
-    for name, (h, w), stride in rows:
-        step = "" if stride is None else f"  stride {stride[0]}"
-        click.echo(f"{name:{width}}  {h}x{w}{step}")
-
-
-def _print_plan(config: Any, found: Any) -> None:
-    import yaml
-
-    click.echo(yaml.safe_dump(config.model_dump(by_alias=True, mode="json"), sort_keys=False))
-    for subject in found:
-        names = subject.backbone.replaced
-        click.echo(f"{subject.backbone.name} / {subject.backbone.variant}: {len(names)} changed")
-        for name in names:
-            click.echo(f"  {name}")
 
 
 def table(record: dict[str, Any]) -> str:
@@ -141,6 +90,4 @@ def table(record: dict[str, Any]) -> str:
                     str(m["misaligned"]),
                 )
             )
-    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
-    rows = ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) for line in lines]
-    return "\n".join(row.rstrip() for row in rows)
+    return "\n".join(columns(lines))

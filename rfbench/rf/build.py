@@ -25,6 +25,7 @@ class Builder:
     def __init__(self, size: Size) -> None:
         self.graph = SpatialGraph(size)
         self.op = self.layer = ""
+        self.step = 0  # counts the operations
         self.rigid = False  # whether the step at work belongs to this input size only
         self._made: dict[tuple, int] = {}
 
@@ -73,6 +74,7 @@ class Builder:
                     self.rigid,
                     self.op,
                     self.layer,
+                    self.step,
                 )
             )
         return self._made[key]
@@ -80,6 +82,7 @@ class Builder:
     def begin(self, op: str, layer: str) -> None:
         """Start an operation: nodes are shared within one, never between two."""
         self.op, self.layer, self.rigid = op, layer, False
+        self.step += 1
         self._made.clear()
 
     def each(self, value: Value, make: Callable[[int], int], dims: tuple | None = None) -> Value:

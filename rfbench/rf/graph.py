@@ -51,7 +51,7 @@ class Node:
     kind: input, conv, pool, adaptive, sum, product, same, context, structure. counts: how often
     each source takes part. channels: for a sum over channels (convolution, linear), how many there
     are, constant ones included; 0 for any other sum. reach: what this step alone adds. rigid:
-    whether the step belongs to one input size.
+    whether the step belongs to one input size. step: the same for all nodes of one operation.
     """
 
     kind: str
@@ -65,6 +65,7 @@ class Node:
     rigid: bool = False
     op: str = ""
     layer: str = ""
+    step: int = 0
 
     @property
     def axes(self) -> tuple[Axis, Axis]:

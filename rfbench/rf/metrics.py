@@ -35,7 +35,10 @@ class Geometry:
         """The fields along (y, x). Raises RfbenchError where there is none."""
         y, x = self.field
         if y is None or x is None:
-            raise RfbenchError("this map has no effective stride: it is resized or not uniform")
+            raise RfbenchError(
+                "this map has no effective stride: it is resized or not uniform. "
+                "Choose an earlier layer with --to, or another --size."
+            )
         return y, x
 
 
@@ -45,18 +48,20 @@ def geometry(graph: SpatialGraph, to: str | None, source: str | None) -> Geometr
     origin = graph.layer(source) if source is not None else None
     fields = theory(graph, origin)
     behind = graph.ancestors(set(graph.share(target)))
-    field = fields.of(graph, target)
+    y, x = (f if isinstance(f, Field) else None for f in fields.of(graph, target))
+    field = (y, x)
     periods: tuple[list[int], list[int]] = ([], [])
     for axis in (0, 1):
         last = field[axis]
         steps = {
-            f.stride for i in behind if (both := fields.fields[i]) and (f := both[axis]) is not None
+            f.stride
+            for i in behind
+            if (both := fields.fields[i]) and isinstance(f := both[axis], Field)
         }
         if last is not None:
             periods[axis].extend(sorted(s for s in steps if 1 < s <= last.stride))
     size = graph.map_size(origin) if origin is not None else graph.size
-    apart = [d for d in fields.disagreements if d.node in behind]
-    return Geometry(field, periods, size, apart)
+    return Geometry(field, periods, size, fields.behind(graph, target))
 
 
 def uncut_size(graph: SpatialGraph, place: Geometry, units: Size) -> Size:

@@ -129,8 +129,8 @@ def path_counts(
     target, name = target_map(graph, to), to or graph.target
     witness = graph.witness(target)
     if witness.reach > Reach.CONTEXT:
-        raise _not_local(witness)
-    unit = _checked(unit, graph.map_size(target), name)
+        raise not_local(witness)
+    unit = checked_unit(unit, graph.map_size(target), name)
     origin = graph.layer(source) if source is not None else None
     found = count_tensor(graph, target, unit, origin, convention, exact)
     if found is None:
@@ -157,6 +157,21 @@ def count_tensor(
     return PathMap(counts, exponent, unit, graph.map_size(target), convention, bypass)
 
 
+def paths_to_all(
+    graph: SpatialGraph, to: str | None = None, source: str | None = None
+) -> np.ndarray:
+    """How many paths lead from each position of the source to any unit, up to a common factor.
+
+    (H, W); 0 is a pixel that the layer never hears of.
+    """
+    target = target_map(graph, to)
+    start = _start(graph, target, (0, 0), DEFAULT, False)
+    whole = np.ones(graph.map_size(target))
+    every = {i: _Patch(whole * patch.array, 0, 0) for i, patch in start.items()}
+    labels = set(graph.share(graph.layer(source))) if source is not None else {0}
+    return _whole(graph, _adjoint(graph, every, labels, DEFAULT), False)[0]
+
+
 def target_map(graph: SpatialGraph, to: str | None) -> Value:
     """The tensor of a layer, or of the network's last map."""
     if to is not None:
@@ -165,17 +180,19 @@ def target_map(graph: SpatialGraph, to: str | None) -> Value:
         return graph.layer(graph.target)
     if isinstance(graph.output, Value):
         return graph.output
-    raise _not_local(graph.status())
+    raise not_local(graph.status())
 
 
-def _not_local(witness: Witness) -> RfbenchError:
+def not_local(witness: Witness, what: str = "path counts need") -> RfbenchError:
+    """The error for a network that mixes positions beyond windows and pooling."""
     return RfbenchError(
-        f"path counts need a convolutional network; this one is {witness.reach}: {witness}. "
+        f"{what} a convolutional network; this one is {witness.reach}: {witness}. "
         "Choose an earlier layer with --to; --list-layers shows them."
     )
 
 
-def _checked(unit: tuple[int, int] | None, units: Size, name: str) -> tuple[int, int]:
+def checked_unit(unit: tuple[int, int] | None, units: Size, name: str) -> tuple[int, int]:
+    """A unit (y, x) of a map; the central one for None. Raises UsageError outside of the map."""
     if unit is None:
         return (units[0] - 1) // 2, (units[1] - 1) // 2
     if not (0 <= unit[0] < units[0] and 0 <= unit[1] < units[1]):

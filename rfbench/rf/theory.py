@@ -5,47 +5,32 @@ stride S the answer is [first + u S, last + u S]; size r = last - first + 1, eff
 P = -first, centre c = (first + last) / 2 + u S. Branches that meet must agree in S and c.
 """
 
+from collections import defaultdict
 from dataclasses import dataclass
 
-from rfbench.rf.axis import Expand, Full, Index, Window
+from rfbench.rf.field import Along, Field, Phased, apply, origin, region, union
 from rfbench.rf.graph import Node, SpatialGraph
 from rfbench.rf.layout import Value
 
+__all__ = ["Along", "Disagreement", "Field", "Fields", "Phased", "Theory", "region", "theory"]
 
-@dataclass(frozen=True)
-class Field:
-    """The field of unit 0 along one axis, in source positions: first, last, and the stride S."""
-
-    first: int
-    last: int
-    stride: int
-
-    @property
-    def size(self) -> int:
-        """r."""
-        return self.last - self.first + 1
-
-    @property
-    def padding(self) -> int:
-        """P, the effective padding before."""
-        return -self.first
-
-    def center(self, unit: int) -> float:
-        """c of a unit, in source positions."""
-        return (self.first + self.last) / 2 + unit * self.stride
-
-
-Fields = tuple[Field | None, Field | None]  # (y, x); None where windows are not uniform
+Fields = tuple[Along | None, Along | None]  # (y, x); None where units have nothing in common
 
 
 @dataclass(frozen=True)
 class Disagreement:
-    """Branches that meet with different strides or centres along an axis ('y' or 'x')."""
+    """Branches that meet with different strides or centres along an axis ('y' or 'x').
 
-    node: int
+    op: the addition, product or concatenation. layer: who called it. fields, branches: of each
+    distinct branch the field and the layer that it comes from. nodes: what the operation made.
+    """
+
+    op: str
     layer: str
     axis: str
-    fields: tuple[Field, ...]
+    fields: tuple[Along, ...]
+    branches: tuple[str, ...]
+    nodes: frozenset[int]
 
 
 @dataclass
@@ -56,53 +41,69 @@ class Theory:
     disagreements: list[Disagreement]
 
     def of(self, graph: SpatialGraph, value: Value) -> Fields:
-        """The union of the fields of a tensor's channels."""
+        """The union of the fields of a tensor's channels; (None, None) where none is heard."""
         known = [f for i in graph.share(value) if (f := self.fields[i]) is not None]
-        return _union(known, 0), _union(known, 1)
+        return union([y for y, _ in known]), union([x for _, x in known])
+
+    def behind(self, graph: SpatialGraph, value: Value) -> list[Disagreement]:
+        """The disagreements on the way to a tensor."""
+        nodes = graph.ancestors(set(graph.share(value)))
+        return [d for d in self.disagreements if not nodes.isdisjoint(d.nodes)]
 
 
 def theory(graph: SpatialGraph, source: Value | None = None) -> Theory:
     """Fields from the input, or from the map of a layer; global context is left out."""
     start = set(graph.share(source)) if source is not None else {0}
-    result = Theory([None] * len(graph.nodes), [])
+    fields: list[Fields | None] = [None] * len(graph.nodes)
+    steps: dict[int, list[int]] = defaultdict(list)  # the nodes of every operation
     for i, node in enumerate(graph.nodes):
         if i in start:
-            result.fields[i] = (Field(0, 0, 1), Field(0, 0, 1))
+            fields[i] = (Field(0, 0, 1), Field(0, 0, 1))
         elif node.kind != "context":
-            known = [f for s in node.sources if (f := result.fields[s]) is not None]
+            known = [f for s in node.sources if (f := fields[s]) is not None]
             if known:
-                result.disagreements += _disagree(i, node, known)
-                result.fields[i] = (_apply(node, known, 0, graph), _apply(node, known, 1, graph))
-    return result
+                fields[i] = (_apply(node, known, 0, graph), _apply(node, known, 1, graph))
+                steps[node.step].append(i)
+    apart = [d for nodes in steps.values() for d in _disagree(graph, fields, nodes)]
+    return Theory(fields, apart)
 
 
-def _union(known: list[Fields], axis: int) -> Field | None:
-    parts = [f[axis] for f in known]
-    if not parts or any(p is None for p in parts):
+def _apply(node: Node, known: list[Fields], axis: int, graph: SpatialGraph) -> Along | None:
+    heard = union([f[axis] for f in known])
+    if heard is None:
         return None
-    each = [p for p in parts if p is not None]
-    return Field(min(p.first for p in each), max(p.last for p in each), max(p.stride for p in each))
+    return apply(heard, node.axes[axis], graph.nodes[node.sources[0]].size[axis])
 
 
-def _disagree(i: int, node: Node, known: list[Fields]) -> list[Disagreement]:
-    out = []
+def _disagree(
+    graph: SpatialGraph, fields: list[Fields | None], nodes: list[int]
+) -> list[Disagreement]:
+    """Where the branches of one operation disagree: terms of a sum, parts of a concatenation."""
+    op, layer = graph.nodes[nodes[0]].op, graph.nodes[nodes[0]].layer
+    joined = any(word in op for word in _JOINS)
+    sums = [graph.nodes[i].sources for i in nodes if graph.nodes[i].kind in ("sum", "product")]
+    found = []
     for axis in (0, 1):
-        parts = [p for f in known if (p := f[axis]) is not None]
-        if len({(p.stride, p.center(0)) for p in parts}) > 1:
-            out.append(Disagreement(i, node.layer, "yx"[axis], tuple(parts)))
-    return out
+        for meeting in [nodes] if joined else sums:
+            sides: dict[tuple, tuple[Along, str]] = {}
+            for i in meeting:
+                side = both[axis] if (both := fields[i]) is not None else None
+                if side is not None:
+                    came = _before(graph, i) if joined else i
+                    sides.setdefault((side.stride, origin(side)), (side, graph.nodes[came].layer))
+            if len(sides) > 1:
+                parts, layers = zip(*sides.values(), strict=True)
+                found.append(Disagreement(op, layer, "yx"[axis], parts, layers, frozenset(nodes)))
+                break
+    return found
 
 
-def _apply(node: Node, known: list[Fields], axis: int, graph: SpatialGraph) -> Field | None:
-    field, step = _union(known, axis), node.axes[axis]
-    if isinstance(step, Index) and step.inner is not None:
-        step = step.inner
-    if field is None or isinstance(step, Index | Expand):
-        return None
-    if isinstance(step, Full):
-        n = graph.nodes[node.sources[0]].size[axis]
-        return Field(field.first, field.last + (n - 1) * field.stride, field.stride * n)
-    assert isinstance(step, Window)
-    first = field.first - step.before * field.stride
-    last = field.last + (step.extent - 1 - step.before) * field.stride
-    return Field(first, last, field.stride * step.stride)
+_JOINS = (".cat.", ".stack.", "_scatter.")
+
+
+def _before(graph: SpatialGraph, i: int) -> int:
+    """The node behind those that an operation made of it."""
+    step = graph.nodes[i].step
+    while graph.nodes[i].step == step and graph.nodes[i].sources:
+        i = graph.nodes[i].sources[0]
+    return i

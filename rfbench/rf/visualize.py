@@ -1,7 +1,7 @@
 """The whole of `rfbench visualize-rf`: networks and variants in, maps, figures, files out."""
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,28 +10,16 @@ import numpy as np
 import yaml
 from tqdm import tqdm
 
-from rfbench import backbones, results, variants
+from rfbench import results
 from rfbench.errors import UsageError
 from rfbench.rf import autograd
 from rfbench.rf.graph import Size, SpatialGraph
-from rfbench.rf.interpret import spatial_graph
 from rfbench.rf.metrics import geometry, measure, shift
-from rfbench.rf.network import Network
 from rfbench.rf.paths import Convention, PathMap, path_counts, target_map
-from rfbench.rf.theory import theory
+from rfbench.rf.subjects import Subject, models, short
 from rfbench.schemas import RfConfig
 
 MOST_LAYERS = 40  # in the figure of the shift by layer
-
-
-@dataclass
-class Subject:
-    """One panel: a network in one variant."""
-
-    title: str
-    backbone: backbones.Backbone
-    network: Network
-    size: Size  # the user's own
 
 
 @dataclass
@@ -42,56 +30,6 @@ class Drawn:
     found: PathMap
     metrics: dict[str, Any]
     own: tuple[PathMap, dict[str, Any]] | None
-
-
-def subjects(config: RfConfig, note: Callable[[str], object]) -> Iterator[Subject]:
-    """Build every model in every variant, one at a time.
-
-    Without explicit variants: the paper's that change the network, each distinct change once;
-    `note` hears of those left out.
-    """
-    models = [config.model] if isinstance(config.model, str) else config.model
-    wanted = _wanted(config)
-    for model in models:
-        seen: list[list[str]] = []
-        idle: list[str] = []
-        for variant in wanted or [variants.get(name) for name in variants.PAPER]:
-            try:
-                backbone = backbones.build(model, variant, config.weights, meta=True)
-            except UsageError:
-                if wanted or not variant.kernels:
-                    raise
-                idle.append(variant.name)
-                continue
-            if not wanted and backbone.replaced in seen:
-                idle.append(variant.name)
-                continue
-            seen.append(backbone.replaced)
-            title = variant.name if len(models) == 1 else f"{short(model)}\n{variant.name}"
-            network = Network(backbone.module, backbone.input_size)
-            yield Subject(title, backbone, network, _size(config, backbone))
-        if idle:
-            note(f"{model}: left out {', '.join(idle)} (nothing to change, or nothing new)")
-
-
-def _wanted(config: RfConfig) -> list[variants.Variant]:
-    """The variants asked for, or the one that the weights are of; empty: no wish."""
-    if config.variants is not None:
-        given = [v if isinstance(v, str) else v.model_dump() for v in config.variants]
-        return [variants.get(v) for v in given]
-    held = backbones.held_variant(config.weights) if config.weights else None
-    return [variants.get(held)] if held else []
-
-
-def short(model: str) -> str:
-    """A name for titles: the function of one's own file, the network of a library."""
-    return model.rpartition(":")[2]
-
-
-def _size(config: RfConfig, backbone: backbones.Backbone) -> Size:
-    if config.size is None:
-        return backbone.input_size
-    return (config.size, config.size) if isinstance(config.size, int) else config.size
 
 
 def draw(config: RfConfig, chosen: list[Subject]) -> Iterator[Drawn]:
@@ -159,17 +97,6 @@ def shift_by_layer(config: RfConfig, subject: Subject) -> list[tuple[str, float]
     return rows
 
 
-def list_layers(subject: Subject) -> list[tuple[str, Size, Any]]:
-    """Layers that --from and --to take: name, map size and effective stride at the own size."""
-    graph = spatial_graph(subject.backbone.module, subject.size)
-    fields = theory(graph)
-    rows = []
-    for name, size in graph.maps().items():
-        y, x = fields.of(graph, graph.layer(name))
-        rows.append((name, size, (y.stride, x.stride) if y and x else None))
-    return rows
-
-
 def _text(size: Size) -> str:
     return "x".join(str(n) for n in dict.fromkeys(size))
 
@@ -228,8 +155,7 @@ def save_by_layer(
     """Write the figure of the shift by layer, config.yaml and the record. Returns the record."""
     from rfbench.rf import page, render_layers
 
-    names = [config.model] if isinstance(config.model, str) else config.model
-    title = config.title or ", ".join(short(n) for n in names)
+    title = config.title or ", ".join(short(n) for n in models(config))
     convention = Convention(config.channels, config.pool, config.gates)
     note = f"Centre of mass minus the place in a centred grid, in px; {convention}."
     results.open_folder(folder)
@@ -246,8 +172,7 @@ def finish(config: RfConfig, folder: Path, content: dict[str, Any]) -> dict[str,
 
 def choose_folder(config: RfConfig, output: Path | None, overwrite: bool) -> Path:
     """The folder for the results, checked; by default named after the models."""
-    names = [config.model] if isinstance(config.model, str) else config.model
-    folder = output or results.default_folder("rf", *(Path(n).name for n in names))
+    folder = output or results.default_folder("rf", *(Path(n).name for n in models(config)))
     results.check_folder(folder, overwrite)
     return folder
 

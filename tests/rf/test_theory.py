@@ -1,16 +1,24 @@
 """Sizes, strides, paddings and centres against published tables and hand-made graphs."""
 
-from collections.abc import Callable, Iterator
+import random
+import re
+from collections.abc import Callable
+from fractions import Fraction
 
 import pytest
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rfbench import backbones
+from rfbench.errors import RfbenchError
+from rfbench.rf.field import Along, Field, Phased, hearers, origin, region, union
+from rfbench.rf.graph import Reach
 from rfbench.rf.interpret import spatial_graph
-from rfbench.rf.metrics import geometry
+from rfbench.rf.metrics import geometry, support
 from rfbench.rf.network import Network
-from rfbench.rf.theory import Field, theory
+from rfbench.rf.paths import path_counts, target_map
+from rfbench.rf.theory import theory
 from tests.rf.cases import Net
 
 
@@ -79,76 +87,6 @@ def same(x: Tensor, kernel: int, stride: int) -> Tensor:
     """TensorFlow's SAME padding."""
     spare = [max((-(-n // stride) - 1) * stride + kernel - n, 0) for n in x.shape[-2:]]
     return F.pad(x, [a for n in reversed(spare) for a in (n // 2, n - n // 2)])
-
-
-class Slim(nn.Module):
-    """A network of TF-slim by its layers: ('conv' | 'pool', kernel, stride, padding)."""
-
-    def __init__(self, layers: list[tuple[str, int, int, str | int]]) -> None:
-        super().__init__()
-        self.layers = layers
-        self.convs = nn.ModuleList(
-            nn.Conv2d(1, 1, k, s, bias=False) for kind, k, s, _ in layers if kind == "conv"
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        convs: Iterator[nn.Module] = iter(self.convs)
-        for kind, k, s, padding in self.layers:
-            if isinstance(padding, int):
-                x = F.pad(x, [padding] * 4)
-            elif padding == "SAME":
-                x = same(x, k, s)
-            x = next(convs)(x) if kind == "conv" else F.max_pool2d(x, k, s)
-        return x
-
-
-class SlimResNet(nn.Module):
-    """resnet_v1 of TF-slim: the stride in the last unit of a block."""
-
-    def __init__(self, units: list[int]) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(1, 1, 7, 2, 3)
-        strides = [
-            2 if last and block < 3 else 1
-            for block, n in enumerate(units)
-            for last in [False] * (n - 1) + [True]
-        ]
-        self.units = nn.ModuleList(nn.Conv2d(1, 1, 3, s, 1) for s in strides)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = F.max_pool2d(same(self.stem(x), 3, 2), 3, 2)
-        for conv in self.units:
-            shortcut = F.max_pool2d(x, 1, 2) if conv.stride == (2, 2) else x
-            x = shortcut + conv(x)
-        return x
-
-
-ALEXNET = [
-    ("conv", 11, 4, "VALID"), ("pool", 3, 2, "VALID"), ("conv", 5, 1, "SAME"),
-    ("pool", 3, 2, "VALID"), ("conv", 3, 1, "SAME"), ("conv", 3, 1, "SAME"),
-    ("conv", 3, 1, "SAME"), ("pool", 3, 2, "VALID"),
-]  # fmt: skip
-MOBILENET = [("conv", 3, 2, "SAME")] + [
-    ("conv", 3, s, "SAME") for s in (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1)
-]
-
-
-@pytest.mark.parametrize(
-    ("make", "expected"),
-    [
-        (lambda: Slim(ALEXNET), (195, 32, 64)),
-        (lambda: Slim(MOBILENET), (315, 32, 126)),
-        (lambda: SlimResNet([3, 4, 6, 3]), (483, 32, 239)),
-        (lambda: SlimResNet([3, 4, 23, 3]), (1027, 32, 511)),
-        (lambda: SlimResNet([3, 8, 36, 3]), (1507, 32, 751)),
-        (lambda: SlimResNet([3, 24, 36, 3]), (1763, 32, 879)),
-    ],
-    ids=["alexnet_v2", "mobilenet_v1", "resnet_v1_50", "_101", "_152", "_200"],
-)
-def test_published_rows_of_tf_slim(
-    make: Callable[[], nn.Module], expected: tuple[int, int, int]
-) -> None:
-    assert fields(make()) == [expected] * 2
 
 
 # -- the test graphs of google-research/receptive_field --------------------------------------------
@@ -259,9 +197,197 @@ def test_patches_by_space_to_depth_are_one_window() -> None:
     assert [(f.size, f.stride, f.padding) for f in place.uniform] == [(12, 4, 4)] * 2
 
 
-def test_resizing_has_no_uniform_field() -> None:
-    def resized(net: Net, x: Tensor) -> Tensor:
-        return F.interpolate(net.a(x), scale_factor=1.5, mode="bilinear")
+# -- resized axes ----------------------------------------------------------------------------------
 
-    graph = spatial_graph(Net(resized, a=nn.Conv2d(3, 4, 3)), (32, 32))
-    assert geometry(graph, None, None).field == (None, None)
+
+def both(module: nn.Module, size: tuple[int, int] = (32, 32)) -> tuple[Along | None, Along | None]:
+    """The fields of the last map along y and x."""
+    graph = spatial_graph(module, size)
+    return theory(graph).of(graph, target_map(graph, None))
+
+
+RESIZED = {
+    "nearest x2": lambda n, x: F.interpolate(n.a(x), scale_factor=2),
+    "bilinear x2": lambda n, x: F.interpolate(n.a(x), scale_factor=2, mode="bilinear"),
+    "bilinear x3": lambda n, x: F.interpolate(n.a(x), scale_factor=3, mode="bilinear"),
+    "bilinear x1.5": lambda n, x: F.interpolate(n.a(x), scale_factor=1.5, mode="bilinear"),
+    "bicubic x2": lambda n, x: F.interpolate(n.a(x), scale_factor=2, mode="bicubic"),
+    "transposed": lambda n, x: n.t(n.a(x)),
+    "shuffled": lambda n, x: F.pixel_shuffle(n.a(x), 2),
+    "up and down": lambda n, x: n.b(F.interpolate(n.a(x), scale_factor=2)),
+    "down and up": lambda n, x: F.interpolate(n.b(n.a(x)), scale_factor=2),
+    "skip": lambda n, x: n.a(x) + F.interpolate(n.b(n.a(x)), scale_factor=2),
+    "side by side": lambda n, x: torch.cat(
+        [n.a(x), F.interpolate(n.b(n.a(x)), scale_factor=2, mode="bilinear")], 1
+    ),
+    "thrice": lambda n, x: n.c(F.interpolate(n.t(n.b(n.a(x))), scale_factor=3)),
+}
+
+
+@pytest.mark.parametrize("run", RESIZED.values(), ids=RESIZED)
+def test_regions_behind_resizing_are_those_of_the_paths(run: Callable) -> None:
+    layers = {
+        "a": nn.Conv2d(3, 4, 3, 1, 1), "b": nn.Conv2d(4, 4, 3, 2, 1), "c": nn.Conv2d(4, 4, 5, 3, 2),
+        "t": nn.ConvTranspose2d(4, 4, 4, 2, 1),
+    }  # fmt: skip
+    graph = spatial_graph(Net(run, **layers), (36, 36))
+    target = target_map(graph, None)
+    fields = theory(graph).of(graph, target)
+    compared = 0
+    for u in range(graph.map_size(target)[0]):
+        ends = [region(f, u) for f in fields if f is not None]
+        assert len(ends) == 2
+        if all(first > 2 and last < 33 for first, last in ends):
+            box = support(path_counts(graph, unit=(u, u)))
+            assert [(box["top"], box["bottom"]), (box["left"], box["right"])] == ends
+            compared += 1
+    assert compared >= 6
+
+
+@pytest.mark.parametrize(
+    ("name", "stride", "sizes"),
+    [
+        ("nearest x2", Fraction(1, 2), (3, 3)),
+        ("bilinear x2", Fraction(1, 2), (4, 4)),
+        ("bilinear x1.5", Fraction(2, 3), (4, 4)),
+        ("down and up", 1, (5, 5)),
+    ],
+)
+def test_units_take_turns(name: str, stride: Fraction, sizes: tuple[int, int]) -> None:
+    layers = {"a": nn.Conv2d(3, 4, 3, 1, 1), "b": nn.Conv2d(4, 4, 3, 2, 1)}
+    for field in both(Net(RESIZED[name], **layers)):
+        assert isinstance(field, Phased)
+        assert (field.stride, field.sizes) == (stride, sizes)
+
+
+def test_a_whole_stride_behind_resizing_is_a_plain_field() -> None:
+    layers = {"a": nn.Conv2d(3, 4, 3, 1, 1), "b": nn.Conv2d(4, 4, 3, 2, 1)}
+    assert both(Net(RESIZED["up and down"], **layers)) == (Field(-2, 1, 1),) * 2
+
+
+def test_resized_branches_are_compared_by_their_mean_centre() -> None:
+    def skip(net: Net, x: Tensor) -> Tensor:
+        return x + F.interpolate(net.down(x), scale_factor=2)
+
+    for down, apart in ((nn.AvgPool2d(2), 0), (nn.Conv2d(3, 3, 3, 2, 1), 2)):
+        graph = spatial_graph(Net(skip, down=down), (32, 32), 3)
+        found = theory(graph).disagreements
+        assert len(found) == apart  # a stride-2 convolution looks half a pixel up-left
+        assert all(sorted(map(origin, d.fields)) == [Fraction(-1, 2), 0] for d in found)
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        lambda n, x: F.interpolate(n.a(x), size=(10, 10)),
+        lambda n, x: F.interpolate(F.avg_pool2d(n.a(x), 1, 1), size=(23, 23), mode="bilinear"),
+        lambda n, x: torch.roll(n.a(x), 5, -1).roll(5, -2),
+        lambda n, x: n.a(x).flip(-1, -2),
+    ],
+    ids=["down", "up", "rolled", "flipped"],
+)
+def test_units_with_nothing_in_common_have_no_field(run: Callable) -> None:
+    graph = spatial_graph(Net(run, a=nn.Conv2d(3, 4, 3, 1, 1)), (17, 17))
+    place = geometry(graph, None, None)
+    assert place.field == (None, None)
+    with pytest.raises(RfbenchError, match="no effective stride"):
+        _ = place.uniform
+
+
+def test_branches_of_different_stride_have_no_common_field() -> None:
+    assert union([Field(0, 4, 1), Field(0, 4, 2)]) is None
+    assert union([Field(0, 4, 2), Field(-3, 1, 2)]) == Field(-3, 4, 2)
+    mixed = union([Field(0, 1, 1), Phased(((0, 2), (0, 2)), 2)])
+    assert mixed == Phased(((0, 2), (0, 2)), 2)
+
+
+def test_inverse_of_a_region() -> None:
+    field = Field(-3, 5, 4)
+    for pixel in range(40):
+        expected = [u for u in range(10) if -3 + 4 * u <= pixel <= 5 + 4 * u]
+        found = hearers(field, pixel, 10)
+        assert found == (expected[0], expected[-1])
+    assert hearers(Field(0, 0, 4), 2, 10) is None
+
+
+# -- concatenations --------------------------------------------------------------------------------
+
+
+def joined(net: Net, x: Tensor) -> Tensor:
+    return net.c(torch.cat([net.a(x), net.b(x)], 1))
+
+
+@pytest.mark.parametrize(("pool_before", "apart"), [(0, 2), (1, 0)])
+def test_a_concatenation_is_named_with_both_sides(pool_before: int, apart: int) -> None:
+    layers = {"a": nn.Conv2d(3, 4, 3, 2, 1), "c": nn.Conv2d(7, 4, 3)}
+    b = nn.MaxPool2d(2 + pool_before, 2, pool_before)
+    graph = spatial_graph(Net(joined, b=b, **layers), (32, 32), 3)
+    found = theory(graph).disagreements
+    assert len(found) == apart
+    for d in found:
+        assert (d.op, d.layer, d.branches) == ("aten.cat.default", "", ("a", "b"))
+        assert [(f.phases[0], f.stride) for f in d.fields] == [((-1, 1), 2), ((0, 1), 2)]
+
+
+def test_a_disagreement_counts_once_however_many_layers_read_it() -> None:
+    def run(net: Net, x: Tensor) -> Tensor:
+        x = torch.cat([net.a(x), net.b(x)], 1)
+        return net.c(x) + net.d(x)
+
+    layers = {"a": nn.Conv2d(3, 4, 3, 2, 1), "b": nn.MaxPool2d(2, 2)}
+    more = {"c": nn.Conv2d(7, 4, 3, 1, 1), "d": nn.Conv2d(7, 4, 1)}
+    graph = spatial_graph(Net(run, **layers, **more), (32, 32), 3)
+    assert [(d.op, d.axis) for d in theory(graph).disagreements] == [
+        ("aten.cat.default", "y"), ("aten.cat.default", "x"),
+    ]  # fmt: skip
+
+
+# -- agreement with the path counts ----------------------------------------------------------------
+
+CNN = "resne|mobilenet|efficientnet|regnet|densenet|dla|hrnet|ghostnet_|convnext|repvgg|dpn|vgg"
+
+
+def agreement(name: str, most: float) -> bool | None:
+    """Whether regions are the boxes of all pixels with a path; None for what is not compared.
+
+    Of the central unit and the next, on an input that cuts nothing off.
+    """
+    backbone = backbones.build(f"timm:{name}", meta=True)
+    if sum(p.numel() for p in backbone.module.parameters()) > most:
+        return None
+    network = Network(backbone.module, backbone.input_size)
+    graph = network.graph(backbone.input_size)
+    if graph.witness(graph.layers.get(graph.target)).reach > Reach.CONTEXT:
+        return None
+    if None in geometry(graph, None, None).field:  # an uneven resize
+        return None
+    graph, place = network.uncut(backbone.input_size)
+    middle = [(n - 1) // 2 for n in graph.map_size(target_map(graph, None))]
+    for unit in (middle, [middle[0] + 1, middle[1]]):
+        box = support(path_counts(graph, unit=(unit[0], unit[1])))
+        ends = [region(f, u) for f, u in zip(place.uniform, unit, strict=True)]
+        clipped = [(max(a, 0), min(b, n - 1)) for (a, b), n in zip(ends, graph.size, strict=True)]
+        if clipped != [(box["top"], box["bottom"]), (box["left"], box["right"])]:
+            return False
+    return True
+
+
+def compared(names: list[str], number: int, seed: int, most: float) -> dict[str, bool]:
+    """The verdicts on `number` seeded-random networks with up to `most` parameters."""
+    found: dict[str, bool] = {}
+    for name in random.Random(seed).sample(names, len(names)):
+        verdict = agreement(name, most) if len(found) < number else None
+        if verdict is not None:
+            found[name] = verdict
+    return found
+
+
+def test_regions_are_the_supports_of_a_few_networks() -> None:
+    found = compared([n for n in backbones.names("timm") if re.match(CNN, n)], 8, 0, 6e6)
+    assert len(found) == 8 and all(found.values()), found
+
+
+@pytest.mark.slow
+def test_regions_are_the_supports_of_200_networks() -> None:
+    found = compared(backbones.names("timm"), 200, 1, 60e6)
+    assert len(found) == 200 and all(found.values()), found

@@ -1,0 +1,93 @@
+"""`rfbench rf effective`: what a unit really hears, by its gradient over pictures."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from rfbench.cli.rf_options import columns, print_layers, print_plan, settings
+
+
+@click.command()
+@click.argument("model", nargs=-1, required=True)
+@click.option("--variant", metavar="NAME", multiple=True, help="A variant; repeat for more.")
+@click.option(
+    "--weights", metavar="NAME|PATH", help="random (default), pretrained or a checkpoint."
+)
+@click.option("--images", metavar="NAME|DIR", default="noise", help="noise, digits or a folder.")
+@click.option("--pictures", type=click.IntRange(1), default=16, help="How many of them.")
+@click.option("--draws", type=click.IntRange(1), default=1, help="Draws of random weights.")
+@click.option("--seed", type=click.IntRange(0), default=0, help="Of weights and noise.")
+@click.option("--to", metavar="LAYER", help="The unit's layer (default: the last map).")
+@click.option("--unit", metavar="Y,X", help="The unit (default: the central one).")
+@click.option("--size", metavar="N|HxW", help="Input size in px (default: the network's own).")
+@click.option(
+    "--output", metavar="DIR", type=Path, help="Folder (default: results/rf-effective-...)."
+)
+@click.option("--overwrite", is_flag=True, help="Replace what the folder holds.")
+@click.option("--json", "as_json", is_flag=True, help="Print the record as JSON.")
+@click.option("--list-layers", is_flag=True, help="Print the layers for --to; stop.")
+@click.option("--dry-run", is_flag=True, help="Print configuration and changed layers; stop.")
+@click.option(
+    "-o", "--override", metavar="KEY=VALUE", multiple=True, help="Set a key of the configuration."
+)
+def command(model: tuple[str, ...], output: Path | None, **options: Any) -> None:
+    """Draw the effective receptive field of MODEL (Luo et al., 2016) beside its path counts.
+
+    MODEL is a torchvision or timm name (attention too), FILE.py:function, package.module:function
+    or a YAML file. The field is the mean |gradient| of a unit over pictures and draws of weights.
+    Writes effective.png, effective.pdf, effective.npz and result.json; prints a table. Without
+    --variant: the network as it is.
+
+    Example: rfbench rf effective resnet50 --weights run/best.pth --images photos/ --pictures 50
+    """
+    from rfbench import results
+    from rfbench.config import load
+    from rfbench.rf import effective_run, subjects
+    from rfbench.schemas import RfConfig
+
+    path = options.pop("weights") or "random"
+    keys = ("images", "pictures", "draws", "seed")
+    sample = effective_run.Sample(path, **{key: options.pop(key) for key in keys})
+    own = path not in ("random", "pretrained")
+    config = load(RfConfig, *settings(model, {**options, "weights": path if own else None}))
+    if config.variants is None and not own:
+        config = config.model_copy(update={"variants": ["baseline"]})
+
+    def note(text: str) -> None:
+        click.echo(text, err=True)
+
+    if options["list_layers"]:
+        return print_layers(subjects.list_layers(next(subjects.subjects(config, note))))
+    if options["dry_run"]:
+        return print_plan(config, subjects.subjects(config, note))
+    names = (Path(name).name for name in subjects.models(config))
+    folder = output or results.default_folder("rf-effective", *names)
+    results.check_folder(folder, options["overwrite"])
+    record = effective_run.run(config, sample, folder, note)
+    click.echo(json.dumps(record, indent=2, default=list) if options["as_json"] else table(record))
+    click.echo(f"wrote {', '.join(str(folder / name) for name in record['files'])}", err=True)
+    return None
+
+
+def table(record: dict[str, Any]) -> str:
+    """The record's figures, a line a field."""
+    head = ("model", "variant", "layer", "size (px)", "of theory", "shift y, x (px)", "sigma y, x")
+    lines = [(*head, "R2", "area of 20 %", "50 %", "99 %")]
+    for field in record["fields"]:
+        ratio, bell = field["ratio"], field["gaussian"]
+        lines.append(
+            (
+                field["model"],
+                field["variant"],
+                field["layer"],
+                f"{field['size']:.1f}",
+                "-" if ratio is None else f"{ratio:.0%}",
+                f"{field['shift'][0]:+.1f}, {field['shift'][1]:+.1f}",
+                f"{bell['sigma'][0]:.1f}, {bell['sigma'][1]:.1f}" if bell else "-",
+                f"{bell['r2']:.2f}" if bell else "-",
+                *(f"{area['share']:.1%}" for area in field["areas"].values()),
+            )
+        )
+    return "\n".join(columns(lines))

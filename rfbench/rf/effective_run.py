@@ -1,0 +1,163 @@
+"""`rf effective`: the field of every model and variant asked for, beside its path counts."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from rfbench import backbones, pretrained, results
+from rfbench.errors import RfbenchError, UsageError
+from rfbench.rf import effective, pictures
+from rfbench.rf.gradients import Gradients, gradients
+from rfbench.rf.metrics import geometry
+from rfbench.rf.paths import Convention, PathMap, path_counts
+from rfbench.rf.subjects import Subject, short, subjects
+from rfbench.schemas import RfConfig
+
+Note = Callable[[str], object]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What is averaged over. weights: random, pretrained or a file; images: see `pictures`."""
+
+    weights: str = "random"
+    images: str = "noise"
+    pictures: int = 16
+    draws: int = 1
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A field with its figures; counts is None where there are no path counts (attention)."""
+
+    subject: Subject
+    found: Gradients
+    metrics: dict[str, Any]
+    counts: PathMap | None
+
+
+def run(config: RfConfig, sample: Sample, folder: Path, note: Note) -> dict[str, Any]:
+    """Measure, draw and write everything; returns the record."""
+    from rfbench.rf import page, render_effective
+
+    if sample.draws > 1 and sample.weights != "random":
+        raise UsageError("--draws is for random weights; those of a checkpoint are what they are")
+    measured = list(measure(config, sample, note))
+    title = config.title or ", ".join(
+        dict.fromkeys(short(m.subject.backbone.name) for m in measured)
+    )
+    results.open_folder(folder)
+    panels = [
+        render_effective.panel(m.subject.title, m.found, m.counts, m.metrics) for m in measured
+    ]
+    figure = render_effective.figure(
+        panels, f"Effective field of {title}", caption(sample, measured)
+    )
+    files = page.save(figure, folder / "effective")
+    with results.aside(folder / "effective.npz") as temporary:
+        arrays = {f"{m.subject.backbone.name} {m.subject.backbone.variant}": m for m in measured}
+        kept: dict[str, Any] = {f"{k} magnitude": m.found.magnitude for k, m in arrays.items()}
+        kept |= {f"{k} signed": m.found.signed for k, m in arrays.items()}
+        np.savez_compressed(temporary, **kept)
+    fields = [
+        {"model": m.subject.backbone.name, "variant": m.subject.backbone.variant, **m.metrics}
+        for m in measured
+    ]
+    names = [path.name for path in files]
+    resolved = {**config.model_dump(by_alias=True, mode="json"), **asdict(sample)}
+    content = {"config": resolved, "fields": fields, "files": [*names, "effective.npz"]}
+    return results.write_record(folder, "rf", content)
+
+
+def measure(config: RfConfig, sample: Sample, note: Note) -> Iterator[Measured]:
+    """The fields of all subjects, one at a time."""
+    for subject in subjects(config, note):
+        size, held = subject.size, subject.backbone
+        batches = pictures.batches(sample.images, held.module, size, sample.pictures, sample.seed)
+        layer, counts, place = _counted(config, subject)
+        nets = tqdm(
+            (_network(held, sample, i, note) for i in range(sample.draws)),
+            total=sample.draws,
+            desc=subject.title.replace("\n", " "),
+            unit="draw",
+            disable=None,
+        )
+        found = gradients(nets, batches, layer, config.unit)
+        middle = effective.nominal(found.unit, found.units, size)
+        if place is None:
+            at = effective.Place(middle, middle, None)
+        else:
+            y, x = place
+            center = (y.center(found.unit[0]), x.center(found.unit[1]))
+            at = effective.Place(middle, center, (y.size, x.size))
+        yield Measured(subject, found, effective.measure(found, at), counts)
+
+
+def _counted(config: RfConfig, subject: Subject) -> tuple[str | None, PathMap | None, Any]:
+    """The layer, its path counts at the subject's size and its theoretical field, if it has any."""
+    try:
+        graph = subject.network.graph(subject.size, config.to)
+        counts = path_counts(graph, config.to, None, config.unit, Convention())
+        place = geometry(graph, config.to, None).uniform
+        return config.to or graph.target or None, counts, place
+    except UsageError:
+        if config.to is None:
+            raise
+    except RfbenchError:
+        pass
+    # attention: the layer is found by running the network
+    return config.to, None, None
+
+
+def _network(held: backbones.Backbone, sample: Sample, draw: int, note: Note) -> nn.Module:
+    """The network with its weights, in evaluation mode."""
+    torch.manual_seed(sample.seed + draw)
+    path = sample.weights if sample.weights not in ("random", "pretrained") else None
+    module = backbones.build(held.name, held.variant, path).module
+    if sample.weights == "pretrained":
+        module.load_state_dict(pretrained.state_dict(held.name))
+    zero = [n for n, m in module.named_modules() if _closed(m)]
+    if zero and draw == 0:
+        note(
+            f"{held.name}: the scale of {len(zero)} normalisations is 0 ({zero[0]}, ...): their "
+            "residual branches pass nothing, and the field collapses to the shortcuts'. Use "
+            "trained weights."
+        )
+    return module
+
+
+def _closed(module: nn.Module) -> bool:
+    """Whether a normalisation starts at a scale of 0."""
+    weight = getattr(module, "weight", None)
+    return (
+        isinstance(weight, torch.Tensor)
+        and weight.ndim == 1
+        and hasattr(module, "eps")
+        and not weight.any()
+    )
+
+
+def caption(sample: Sample, measured: list[Measured]) -> str:
+    """What a reader must know of the fields."""
+    m = measured[0].metrics
+    weights = {"random": "random weights", "pretrained": "pretrained weights"}.get(
+        sample.weights, f"weights of {Path(sample.weights).name}"
+    )
+    draws = f", {sample.draws} draws" if sample.draws > 1 else ""
+    images = {"noise": "pictures of noise", "digits": "digit scenes"}.get(sample.images, "pictures")
+    places = {(*found.metrics["unit"], found.metrics["layer"]) for found in measured}
+    y, x, layer = places.pop()
+    unit = "The central unit of the last map" if places else f"Unit ({y}, {x}) of {layer}"
+    return (
+        f"{unit}; mean |gradient| over {m['samples']} {images}, {weights}"
+        f"{draws}; input {'x'.join(map(str, m['input_size']))} px. Above: path counts at the same "
+        "size. Square root of the value is brightness. Size: of a square as large as all pixels "
+        "above 4.55 % of the centre's value (Luo et al., 2016); ellipse: two sigma of the Gaussian."
+    )

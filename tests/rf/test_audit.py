@@ -1,0 +1,279 @@
+"""Audits: the figures, who is to blame, what cures, and the sizes; cures against the real ones."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import timm
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from rfbench import backbones, variants
+from rfbench.config import load
+from rfbench.errors import RfbenchError, UsageError
+from rfbench.rf import metrics
+from rfbench.rf.audit import audit, by_size
+from rfbench.rf.cost import cost
+from rfbench.rf.cure import cured, steps
+from rfbench.rf.interpret import spatial_graph
+from rfbench.rf.limits import parse
+from rfbench.rf.metrics import geometry
+from rfbench.rf.network import Network
+from rfbench.rf.paths import path_counts, target_map
+from rfbench.rf.subjects import Subject, subjects
+from rfbench.schemas import RfConfig
+from tests.rf.cases import Net
+
+
+def settings(name: str, **more: object) -> tuple[RfConfig, Subject]:
+    given = {"model": name, "variants": ["baseline"], **more}
+    config = load(RfConfig, None, [f"{key}={value!r}" for key, value in given.items()])
+    return config, next(subjects(config, print))
+
+
+def own(module: nn.Module, size: int = 64) -> tuple[RfConfig, Subject]:
+    """A subject of a module that no name leads to."""
+    config, subject = settings("resnet18")
+    subject.network = Network(module.eval(), (size, size))
+    subject.backbone = backbones.Backbone("own", module, (size, size), "own", [])
+    subject.size = (size, size)
+    return config, subject
+
+
+# -- the whole of it -------------------------------------------------------------------------------
+
+
+def test_resnet50_is_lopsided_by_its_stages_and_grids_by_its_stem() -> None:
+    found = audit(*settings("resnet50"))
+    assert found["shift"] == pytest.approx([-15.5, -15.5])
+    assert found["at_own_size"]["shift"][0] == pytest.approx(-13.12, abs=0.005)
+    assert found["gridding"] == pytest.approx(0.2247, abs=5e-5)
+    assert found["gridding_by_period"]["2"] == pytest.approx(0.2031, abs=5e-5)
+    assert found["misaligned"] == 0 and found["coverage"] == {"reached": 1, "seen": 1}
+    rest = {row["layer"]: row for row in found["steps"]}
+    assert len(rest) == 8
+    assert rest["conv1"]["gridding"] == pytest.approx(0.0674, abs=5e-5)
+    assert rest["conv1"]["shift"] == pytest.approx([-15, -15])
+    assert rest["maxpool"]["shift"] == pytest.approx([-14.5, -14.5])
+    assert rest["layer4.0.conv2"]["misaligned"] == 1
+    assert [(row["stride"], row["shift"][0]) for row in found["together"]] == [
+        (8, -13.5), (16, -11.5), (32, -7.5),
+    ]  # fmt: skip
+    assert found["all"]["shift"] == [0, 0] and found["all"]["gridding"] < 1e-9
+
+
+def test_resnet50_s_cures_and_what_they_cost() -> None:
+    found = audit(*settings("resnet50"))
+    rows = {row["variant"]: row for row in found["cures"]}
+    shifts = [rows[name]["shift"][0] for name in variants.PAPER[1:]]
+    assert shifts == pytest.approx([-11.19, -1.88, -1.5], abs=0.005)
+    assert [rows[name]["misaligned"] for name in variants.PAPER[1:]] == [3, 3, 0]
+    assert {row["macs"] for row in rows.values()} == {4_089_184_256}
+    # pooled maps: 256 + 512 + 1024 channels before the shortcuts, 128 + 256 + 512 before the 3x3
+    pooled = 256 * 28**2 + 512 * 14**2 + 1024 * 7**2, 128 * 28**2 + 256 * 14**2 + 512 * 7**2
+    more = [rows[n]["activations"] - found["cost"]["activations"] for n in variants.PAPER[1:]]
+    assert more == [pooled[0], pooled[1], sum(pooled)]
+    assert found["best"] == "1x1+3x3"
+
+
+def test_a_clean_network_has_nothing_to_cure() -> None:
+    found = audit(*settings("vgg16"))
+    assert found["shift"] == [0, 0] and found["gridding"] < 1e-9
+    assert found["steps"] == found["together"] == [] and found["best"] is None
+    assert all("replaces no convolution" in row["refused"] for row in found["cures"])
+    assert found["coverage"]["seen"] == pytest.approx((212 / 224) ** 2)
+
+
+def test_misaligned_branches_are_named_and_traced() -> None:
+    found = audit(*settings("timm:test_resnet"))
+    assert found["misaligned_layers"] == ["layer2.0", "layer3.0", "layer4.0"]
+    rest = {row["layer"]: row["misaligned"] for row in found["steps"]}
+    names = ["layer2.0.conv1", "layer3.0.conv2", "layer4.0.conv1"]
+    assert [rest[name] for name in names] == [2, 2, 2]
+    assert found["best"] == "3x3"
+
+
+def test_behind_the_stem() -> None:
+    found = audit(*settings("resnet18", **{"from": "maxpool"}))
+    assert found["shift"] == pytest.approx([-3.5, -3.5])
+    assert not any(row["layer"] in ("conv1", "maxpool") for row in found["steps"])
+    assert found["all"]["shift"] == [0, 0]
+
+
+def test_coverage_is_traced_to_the_layers_that_skip() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 1, 2), nn.Conv2d(4, 4, 1, 2), nn.Conv2d(4, 4, 1))
+    found = audit(*own(module))
+    assert found["coverage"]["reached"] == 1 / 16
+    assert [row["reached"] for row in found["steps"]] == [1 / 4, 1 / 4]
+    valid = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.Conv2d(4, 4, 3, 2))
+    assert audit(*own(valid))["coverage"]["reached"] == (63 / 64) ** 2
+
+
+# -- cures -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["resnet18", "timm:tf_mobilenetv3_small_minimal_100"])
+def test_curing_a_layer_is_what_the_variant_does_to_it(name: str) -> None:
+    """At even sizes, where the paper's change is centred."""
+    size = (320, 320)
+    plain = backbones.build(name, meta=True).module
+    graph = spatial_graph(plain, size)
+    to = graph.target
+    known = {step.layer: step for step in steps(graph, graph.layer(to))}
+    changed = backbones.build(name, "3x3", meta=True).replaced
+    assert changed
+    for layer in changed:
+        one = backbones.build(name, meta=True).module
+        variants._swap(one.get_submodule(layer), "avg", 0)
+        real = path_counts(spatial_graph(one, size), to)
+        ours = path_counts(cured(graph, [known[layer]]), to)
+        np.testing.assert_allclose(ours.counts, real.counts, rtol=1e-12)
+
+
+def focus(net: Net, x: Tensor) -> Tensor:
+    return net.a(x)[..., ::2, ::2]
+
+
+SAMPLERS: dict[str, Callable[[], nn.Module]] = {
+    "strided": lambda: nn.Conv2d(3, 4, 3, 2, 1),
+    "one by one": lambda: nn.Conv2d(3, 4, 1, 2),
+    "wide": lambda: nn.Conv2d(3, 4, 7, 2, 3),
+    "stride 3": lambda: nn.Conv2d(3, 4, 5, 3, 2),
+    "dilated": lambda: nn.Conv2d(3, 4, 3, 2, 2, 2),
+    "even kernel": lambda: nn.Conv2d(3, 4, 2, 1),
+    "padded by hand": lambda: nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(3, 4, 3, 2)),
+    "reflecting": lambda: nn.Sequential(nn.ReflectionPad2d((0, 1, 0, 1)), nn.Conv2d(3, 4, 3, 2)),
+    "same": lambda: timm.layers.create_conv2d(3, 4, 5, stride=2, padding="same"),
+    "blurred": lambda: timm.layers.BlurPool2d(3),
+    "maximum": lambda: nn.MaxPool2d(3, 2, 1),
+    "mean": lambda: nn.AvgPool2d(3, 2, 1),
+    "ceiled": lambda: nn.MaxPool2d(2, 2, ceil_mode=True),
+    "sliced": lambda: Net(focus, a=nn.Conv2d(3, 4, 3, 1, 1)),
+    "moved": lambda: nn.Sequential(nn.ZeroPad2d((1, -1, 1, -1)), nn.Conv2d(3, 4, 3, 1, 1)),
+}
+
+
+@pytest.mark.parametrize("side", [48, 49, 50, 51])
+@pytest.mark.parametrize("make", SAMPLERS.values(), ids=SAMPLERS)
+def test_cured_of_everything_nothing_remains(make: Callable[[], nn.Module], side: int) -> None:
+    class After(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = make()
+            self.then = nn.LazyConv2d(4, 3, 1, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.then(self.first(x))
+
+    module = After()
+    module(torch.zeros(1, 3, side, side))
+    graph = spatial_graph(module, (side, side))
+    found = steps(graph, target_map(graph, None))
+    clean = cured(graph, found)
+    counts, place = path_counts(clean), geometry(clean, None, None)
+    assert metrics.shift(counts, place) == pytest.approx((0, 0), abs=1e-9)
+    grid = metrics.gridding(counts, place)
+    assert all(cv < 1e-9 for cv in grid.values())
+    assert clean.map_size(target_map(clean, None)) == graph.map_size(target_map(graph, None))
+
+
+@pytest.mark.parametrize(
+    "module", [nn.MaxPool2d(2), nn.Conv2d(3, 4, 4, 4), nn.Conv2d(3, 4, 5, 1, 2)]
+)
+def test_even_and_centred_windows_are_left_alone(module: nn.Module) -> None:
+    graph = spatial_graph(nn.Sequential(module), (32, 32), 3)
+    assert steps(graph, target_map(graph, None)) == []
+
+
+def test_a_map_that_others_read_too_keeps_its_padding() -> None:
+    def run(net: Net, x: Tensor) -> Tensor:
+        x = F.pad(x, (0, 1, 0, 1))
+        return net.a(x) + net.b(x)
+
+    net = Net(run, a=nn.Conv2d(3, 4, 3, 2), b=nn.Conv2d(3, 4, 3, 2))
+    graph = spatial_graph(net, (32, 32))
+    clean = cured(graph, steps(graph, target_map(graph, None)))
+    assert clean.map_size(target_map(clean, None)) == (16, 16)
+    path_counts(clean)
+
+
+# -- costs -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "squeezenet1_1"])
+def test_macs_are_torch_s_own(name: str) -> None:
+    module = torchvision.models.get_model(name).eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        module(torch.zeros(1, 3, 64, 64))
+    assert cost(module, (64, 64), 3).macs == counter.get_total_flops() / 2
+
+
+def test_costs_of_single_layers() -> None:
+    found = cost(nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.MaxPool2d(2)), (16, 16), 3)
+    assert (found.macs, found.activations) == (8 * 64 * 27, 8 * 64 + 8 * 16)
+    up = cost(nn.ConvTranspose2d(4, 6, 2, 2), (8, 8), 4)
+    assert (up.macs, up.activations) == (4 * 64 * 6 * 4, 6 * 256)
+    assert cost(timm.create_model("test_resnet"), (64, 64), 3).macs > 0
+
+
+# -- sizes -----------------------------------------------------------------------------------------
+
+
+def test_shift_by_size_is_what_each_size_measures() -> None:
+    config, subject = settings("resnet18")
+    found = by_size(config, subject, range(208, 242))
+    assert (found["symmetric"], found["period"]) == (225, 32)
+    rows = {side: (y, x) for side, y, x in found["shift"]}
+    assert rows[224] == pytest.approx((-15.5, -15.5)) and rows[225] == pytest.approx((0, 0))
+    for side in (209, 230, 241):
+        graph, place = subject.network.uncut((side + 640, side + 640))
+        measured = metrics.shift(path_counts(graph), place)
+        assert rows[side] == pytest.approx(measured, abs=1e-9)
+
+
+def test_sizes_that_a_network_refuses_are_left_out() -> None:
+    config, subject = settings("timm:hrnet_w18_small")
+    found = by_size(config, subject, range(222, 227))
+    assert [row[1] is not None for row in found["shift"]] == [True, True, True, False, False]
+    with pytest.raises(RfbenchError):
+        spatial_graph(subject.network.module, (225, 225))
+    assert found["symmetric"] is None
+
+
+# -- conditions ------------------------------------------------------------------------------------
+
+
+def test_conditions() -> None:
+    record = {
+        "shift": [-3.5, 1.0], "gridding": 0.2, "misaligned": 2,
+        "coverage": {"reached": 0.25, "seen": 1.0},
+    }  # fmt: skip
+    broken = [limit.broken(record) for limit in parse("shift>1, gridding >= 0.2,misaligned>2")]
+    assert broken == ["shift 3.5 > 1", "gridding 0.2 >= 0.2", ""]
+    assert [limit.broken(record) for limit in parse("reached<1,seen<=0.5")] == [
+        "reached 0.25 < 1", "",
+    ]  # fmt: skip
+    assert parse(None) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("shift", "expected e.g. shift>1"),
+        ("shift=1", "expected e.g. shift>1"),
+        ("shift>", "expected e.g. shift>1"),
+        ("shift>one", "expected e.g. shift>1"),
+        ("shift>nan", "expected e.g. shift>1"),
+        ("", "expected e.g. shift>1"),
+        ("shift>1,", "expected e.g. shift>1"),
+        ("shitf>1", "nothing called 'shitf'. Did you mean: shift?"),
+        ("zzz>1", "There are: shift, gridding, misaligned, reached, seen."),
+    ],
+)
+def test_bad_conditions(text: str, message: str) -> None:
+    with pytest.raises(UsageError, match="--fail-on") as raised:
+        parse(text)
+    assert message in str(raised.value)

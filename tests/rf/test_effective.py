@@ -1,0 +1,241 @@
+"""Effective fields: gradients against path counts and by hand, figures against known shapes."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+from torch import Tensor, nn
+
+from rfbench.cli import main
+from rfbench.errors import RfbenchError, UsageError
+from rfbench.rf.effective import Place, areas, extent, gaussian, measure, nominal
+from rfbench.rf.gradients import Gradients, gradients, layout_of
+from rfbench.rf.interpret import spatial_graph
+from rfbench.rf.paths import path_counts
+
+
+def chain(depth: int, stride: int = 1) -> nn.Sequential:
+    """One channel, 3x3 kernels of ones, no bias."""
+    net = nn.Sequential(
+        *(nn.Conv2d(1, 1, 3, stride if i == 0 else 1, 1, bias=False) for i in range(depth))
+    )
+    for parameter in net.parameters():
+        nn.init.ones_(parameter)
+    return net
+
+
+class Patches(nn.Module):
+    """A ViT without attention: patches of 4 px as tokens behind two global ones."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.embed, self.norm, self.kind = nn.Conv2d(3, 5, 4, 4), nn.LayerNorm(5), kind
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x).permute(0, 2, 3, 1)
+        if self.kind == "tokens":
+            x = torch.cat([torch.zeros(len(x), 2, 5), x.flatten(1, 2)], 1)
+        return self.norm(x)
+
+
+def test_of_uniform_weights_it_is_the_path_counts() -> None:
+    net = chain(4, stride=2)
+    found = gradients([net], [torch.rand(2, 1, 21, 24)])
+    counts = path_counts(spatial_graph(net, (21, 24))).counts
+    assert (found.units, found.unit, found.samples) == ((11, 12), (5, 5), 2)
+    np.testing.assert_allclose(found.magnitude, counts, rtol=1e-6)
+    np.testing.assert_allclose(np.abs(found.signed), counts, rtol=1e-6)
+
+
+def test_pictures_and_draws_are_averaged() -> None:
+    torch.manual_seed(0)
+    nets = [nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 3)) for _ in range(2)]
+    images = torch.randn(3, 3, 9, 9)
+    total = torch.zeros(9, 9)
+    for net in nets:
+        for image in images:
+            x = image[None].clone().requires_grad_()
+            net(x)[0, :, 2, 1].abs().sum().backward()
+            total += x.grad[0].abs().sum(0)
+    found = gradients(nets, [images[:2], images[2:]], unit=(2, 1))
+    np.testing.assert_allclose(found.magnitude, total.numpy() / 6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["tokens", "nhwc"])
+def test_units_of_tokens_and_of_channels_last(kind: str) -> None:
+    found = gradients([Patches(kind)], [torch.randn(2, 3, 24, 32)], "norm", (4, 2))
+    assert found.units == (6, 8)
+    heard = np.argwhere(found.magnitude > 0)
+    assert [*heard.min(0), *heard.max(0)] == [16, 8, 19, 11]
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        ((1, 64, 7, 7), ("nchw", (7, 7), 0)),
+        ((1, 7, 7, 64), ("nhwc", (7, 7), 0)),
+        ((1, 197, 64), ("tokens", (14, 14), 1)),
+        ((1, 198, 64), ("tokens", (14, 14), 2)),
+        ((1, 196, 64), ("tokens", (14, 14), 0)),
+        ((1, 64, 1, 1), None),
+        ((1, 1000), None),
+    ],
+)
+def test_layouts(shape: tuple[int, ...], expected: tuple | None) -> None:
+    layout = layout_of(torch.empty(shape), (224, 224))
+    assert (layout and (layout.kind, layout.units, layout.prefix)) == expected
+
+
+def test_a_layer_norm_at_the_end_is_heard() -> None:
+    # the sum over its channels is constant
+    net = Patches("nhwc")
+    field = gradients([net], [torch.randn(4, 3, 24, 24)], "norm").magnitude
+    before = gradients([net], [torch.randn(4, 3, 24, 24)], "embed").magnitude
+    assert field.max() > 0.05 * before.max()
+
+
+def test_what_cannot_be_measured_says_why() -> None:
+    images = [torch.randn(1, 3, 16, 16)]
+    dead = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+    nn.init.constant_(dead[0].bias, -1e6)
+    with pytest.raises(RfbenchError, match=r"unit 6,6 of 1 is zero for every picture \(dead ReLU"):
+        gradients([dead], images)
+    loud = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3))
+    nn.init.constant_(loud[0].weight, 1e38)
+    nn.init.constant_(loud[1].weight, 1e38)
+    with pytest.raises(RfbenchError, match="of 1 is not finite: its activations overflow"):
+        gradients([loud], images)
+    with pytest.raises(UsageError, match=r"no layer 'lyer1'\. Did you mean: layer1\?"):
+        gradients([nn.ModuleDict({"layer1": nn.Conv2d(3, 4, 3)})], images, "lyer1")
+    with pytest.raises(UsageError, match="no unit 14,0 in 0: its map is 14x14"):
+        gradients([dead], images, "0", (14, 0))
+    with pytest.raises(UsageError, match="the network has no layer with a map"):
+        gradients([nn.Sequential(nn.Flatten(), nn.Linear(768, 2))], images)
+    with pytest.raises(UsageError, match="fails on an input of 3x16x16"):
+        gradients([nn.Sequential(nn.Conv2d(4, 4, 3))], images)
+
+
+def bell(sigma: tuple[float, float], center: tuple[float, float], size: int = 201) -> np.ndarray:
+    y, x = (np.arange(size) - c for c in center)
+    rows, columns = np.exp(-((y / sigma[0]) ** 2) / 2), np.exp(-((x / sigma[1]) ** 2) / 2)
+    return rows[:, None] * columns
+
+
+def test_a_gaussian_is_found() -> None:
+    field = bell((12, 20), (90, 110.5))
+    fit = gaussian(field)
+    assert fit is not None
+    np.testing.assert_allclose(fit["center"], (90, 110.5), atol=0.05)
+    np.testing.assert_allclose(fit["sigma"], (12, 20), rtol=0.01)
+    assert fit["r2"] > 0.999
+    # an ellipse at exp(-d^2 / 2) = 0.0455
+    wanted = math.sqrt(math.pi * 2 * math.log(1 / 0.0455) * 12 * 20)
+    assert abs(extent(field, 1.0) - wanted) < 0.5
+    assert gaussian(np.random.default_rng(0).random((64, 64)))["r2"] < 0.2  # type: ignore[index]
+
+
+def test_figures_of_a_field() -> None:
+    field = bell((8, 8), (100, 97))
+    found = Gradients(field, field - 0.5, "layer", (3, 3), (7, 7), 5)
+    place = nominal((3, 3), (7, 7), (201, 201))
+    assert place == (100, 100)
+    metrics = measure(found, Place(place, (100, 97), (101, 101)))
+    np.testing.assert_allclose(metrics["shift"], (0, -3), atol=1e-6)
+    assert metrics["size"] == metrics["size_by_maximum"] == pytest.approx(8 * 4.406, rel=0.02)
+    assert metrics["ratio"] == metrics["size"] / 101
+    assert json.loads(json.dumps(metrics)) == metrics
+
+
+def test_areas_are_the_smallest_squares() -> None:
+    flat = areas(np.ones((101, 101)), (50, 50))
+    # 45 x 45 is 19.9 % of the pixels, 47 x 47 is 21.7 %
+    assert flat["20%"] == {"side": 47, "share": 47**2 / 101**2}
+    assert [flat[name]["side"] for name in ("50%", "99%")] == [73, 101]
+    spot = np.zeros((9, 9))
+    spot[2, 2] = 1
+    assert areas(spot, (2, 2))["99%"]["side"] == 1
+    assert areas(spot, (4, 4))["20%"]["side"] == 5
+
+
+def run(*args: object) -> tuple[int, str, str]:
+    result = CliRunner().invoke(main, ["rf", "effective", *map(str, args)])
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_the_command(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    code, shown, _ = run(
+        *("resnet18", "--variant", "baseline", "--variant", "1x1+3x3", "--size", 96),
+        *("--pictures", 3, "--draws", 2, "--output", out),
+    )
+    assert code == 0 and shown.splitlines()[2].startswith("torchvision:resnet18  1x1+3x3   layer4")
+    record = json.loads((out / "result.json").read_text())
+    assert [f["samples"] for f in record["fields"]] == [6, 6]
+    assert [f["theoretical"] for f in record["fields"]] == [[435, 435], [519, 519]]
+    arrays = np.load(out / "effective.npz")
+    assert arrays["torchvision:resnet18 baseline magnitude"].shape == (96, 96)
+    assert {p.name for p in out.iterdir()} == {*record["files"], "result.json"}
+    # the same seed, the same field
+    assert run("resnet18", "--size", 96, "--pictures", 3, "--draws", 2, "--output", out)[0] == 2
+    again = tmp_path / "again"
+    args = ("resnet18", "--size", 96, "--pictures", 3, "--draws", 2, "--output", again)
+    assert run(*args, "--json")[0] == 0
+    other = np.load(again / "effective.npz")
+    np.testing.assert_array_equal(other[other.files[0]], arrays[arrays.files[0]])
+
+
+def test_attention_and_pictures_of_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "photos/deep").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for name, size in (("a.jpg", (50, 90, 3)), ("deep/b.png", (300, 40, 3))):
+        Image.fromarray(rng.integers(0, 255, size, np.uint8)).save(tmp_path / "photos" / name)
+    (tmp_path / "photos/broken.jpg").write_bytes(b"no picture")
+    code, shown, said = run(
+        *("timm:vit_tiny_patch16_224", "--images", tmp_path / "photos"),
+        *("--output", tmp_path / "out"),
+    )
+    assert code == 0, said
+    assert "left out: " in said and "broken.jpg" in said
+    record = json.loads((tmp_path / "out/result.json").read_text())
+    assert record["fields"][0]["samples"] == 2
+    assert record["fields"][0]["theoretical"] is None and "  -  " in shown
+
+
+def test_zero_initialised_branches_are_warned_of(tmp_path: Path) -> None:
+    args = ("timm:resnet10t", "--size", 64, "--pictures", 1, "--output", tmp_path / "out")
+    code, _, said = run(*args)
+    assert code == 0
+    assert "the scale of 4 normalisations is 0 (layer1.0.bn2, ...)" in said
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "message"),
+    [
+        (("resnet18", "--images", "nowhere"), 1, "no folder nowhere. --images takes a folder"),
+        (("resnet18", "--to", "layer9"), 2, "layer9"),
+        (("resnet18", "--unit", "9,9"), 2, "9,9"),
+        (("resnet18", "--weights", "no.pth"), 2, "no such file: no.pth"),
+        (("resnet18", "--weights", "pretrained", "--draws", "2"), 2, "--draws is for random"),
+        (("resnet81",), 2, "unknown model 'resnet81'"),
+        (("resnet18", "--pictures", "0"), 2, "0 is not in the range"),
+    ],
+)
+def test_bad_input_is_one_line(
+    args: tuple[str, ...], code: int, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    got, _, said = run(*args)
+    assert got == code and message in said and "Traceback" not in said
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_folder_without_a_picture(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    code, _, said = run("resnet18", "--images", tmp_path / "photos", "--output", tmp_path / "out")
+    assert code == 1
+    assert "photos has no picture that can be read (0 files)" in said
