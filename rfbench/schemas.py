@@ -191,15 +191,19 @@ class ClsConfig(Section):
 
 
 class DigitScenes(Section):
-    """Scenes of digits for a detection, as a COCO data set."""
+    """Scenes of digits for a detection, drawn once and written as a COCO data set."""
 
     train: PositiveInt = Field(600, description="Scenes to train on.")
     val: PositiveInt = Field(100, description="Scenes to evaluate on.")
     size: PositiveInt = Field(128, description="Side of a scene, in px.")
-    digits: tuple[PositiveInt, PositiveInt] = Field((1, 3), description="Digits on a scene.")
+    objects: tuple[PositiveInt, PositiveInt] = Field((1, 3), description="Digits on a scene.")
     scale: tuple[float, float] = Field(
-        (1.5, 3.5), description="Size of a digit, in MNIST's, which are up to 20 px high."
+        (1.3, 4.1), description="Size of a digit in MNIST's; 1 is 20 px, and what it is thickened."
     )
+    thicken: NonNegativeInt = Field(
+        1, description="MNIST px by which strokes grow on each side, before they are scaled."
+    )
+    distractors: NonNegativeInt = Field(3, description="Fragments of other digits on a scene.")
 
 
 class DetData(Section):

@@ -1,0 +1,133 @@
+"""`rfbench train-det`: train a detector by Detectron2, on a backbone of one's own."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+DEMO = """No configuration given: training the embedded demo, configs/det/digits.yaml, on scenes of
+MNIST digits. The real thing: rfbench train-det configs/det/retinanet_R_50_FPN_1x.yaml"""
+
+
+@click.command()
+@click.argument("config", required=False)
+@click.option(
+    "-o",
+    "--override",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Set a key of the configuration; opts.SOLVER.MAX_ITER=100 is Detectron2's own.",
+)
+@click.option("--output", metavar="DIR", type=Path, help="Folder (default: results/det-...).")
+@click.option("--resume", is_flag=True, help="Go on with the run in the folder, if there is one.")
+@click.option("--overwrite", is_flag=True, help="Replace the run in the folder.")
+@click.option("--device", metavar="NAME", help="auto, cpu or cuda.")
+@click.option("--dry-run", is_flag=True, help="Check configuration, detector and data; stop.")
+@click.option(
+    "--eval-only", metavar="CHECKPOINT", help="Evaluate this checkpoint instead of training."
+)
+@click.option("--visualize", metavar="N", type=int, help="Draw predictions on N pictures.")
+@click.option("--json", "as_json", is_flag=True, help="Print the record as JSON.")
+def command(config: str | None, override: tuple[str, ...], **options: Any) -> None:
+    """Train a detector as the YAML file CONFIG says; without one, the embedded demo.
+
+    CONFIG names a stock configuration of Detectron2 and what differs from it. Writes config.yaml,
+    metrics.jsonl, last.pth, inference/ (predictions) and result.json. On several GPUs: torchrun
+    --nproc_per_node=8 -m rfbench train-det CONFIG. A run that was stopped or killed goes on with
+    --resume and repeats no picture.
+    """
+    # OpenMP threads that spin while they wait can make small machines ten times slower; torch reads
+    # this when it is imported
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from rfbench.cli.train_cls import device_override, note
+    from rfbench.errors import UsageError
+
+    if options["resume"] and options["overwrite"]:
+        raise UsageError("--resume goes on with a run, --overwrite deletes it: give one of them")
+    first = os.environ.get("RANK", "0") == "0"
+    if config is None and first:
+        click.echo(DEMO, err=True)
+    if options["visualize"] is not None:
+        override = (*override, f"visualize={options['visualize']}")
+    settings = _load(config, [*override, *device_override(options["device"])], first)
+    from rfbench.detect import fit, plan
+
+    if options["dry_run"]:
+        return click.echo(plan.describe(settings, note)) if first else None
+    folder = options["output"] or fit.folder_of(settings)
+    if options["eval_only"]:
+        folder = options["output"] or Path(f"{folder}-eval")
+        found = plan.evaluate_checkpoint(settings, options["eval_only"], folder, note)
+        if first:
+            click.echo(json.dumps(found, indent=2) if options["as_json"] else plan.line(found))
+        return None
+    settings = with_classifier(settings, note)
+    record, code = fit.fit(settings, folder, options["resume"], options["overwrite"], note)
+    if record and first:
+        text = json.dumps(record, indent=2, default=list) if options["as_json"] else table(record)
+        click.echo(text)
+        click.echo(f"wrote {', '.join(str(folder / n) for n in record['files'])}", err=True)
+    if code:
+        raise click.exceptions.Exit(code)
+    return None
+
+
+def _load(config: str | None, overrides: list[str], first: bool) -> Any:
+    """The configuration; its errors are told by one process only."""
+    from rfbench.config import load, shipped
+    from rfbench.errors import UsageError
+    from rfbench.schemas import DetConfig
+
+    try:
+        return load(DetConfig, config or shipped("det/digits.yaml"), overrides)
+    except UsageError:
+        if first:
+            raise
+        raise UsageError("") from None
+
+
+def with_classifier(settings: Any, note: Any) -> Any:
+    """The settings with `weights: FILE.yaml` replaced by the checkpoint of that classification.
+
+    It is of the detector's variant and seed, and trained first where it has not come to its end.
+    """
+    from rfbench import checkpoint, results
+    from rfbench.classify import fit
+    from rfbench.config import load, shipped
+    from rfbench.schemas import ClsConfig
+
+    source = settings.weights or ""
+    if not source.endswith((".yaml", ".yml")):
+        return settings
+    variant = settings.model_dump(mode="json")["variant"]
+    overrides = [f"variant={json.dumps(variant)}", f"seed={settings.seed}"]
+    path = source if Path(source).exists() else shipped(source)
+    config = load(ClsConfig, path, [*overrides, f"device={settings.device}"])
+    folder = fit.folder_of(config)
+    if not (folder / results.RECORD).exists():
+        if os.environ.get("RANK", "0") == "0":
+            note(f"training the classifier {path} first, into {folder}")
+        _, code = fit.fit(config, folder, resume=True, overwrite=False, note=note)
+        if code or not (folder / results.RECORD).exists():
+            raise click.exceptions.Exit(code)
+    return settings.model_copy(update={"weights": str(folder / checkpoint.BEST)})
+
+
+def table(record: dict[str, Any]) -> str:
+    """The record's figures in a few lines."""
+    from rfbench.detect import evaluate
+
+    name = f"{record['model'].rpartition(':')[2]} / {record['variant']}"
+    head = f"{Path(record['detector']).stem}, {name} on {record['dataset']}, seed {record['seed']}"
+    scaled = record["scaled"]
+    lines = [
+        head + (f", scaled from {scaled['from']} to {scaled['to']} GPUs" if scaled else ""),
+        *(f"  {text}" for text in evaluate.shown(record["metrics"]).split("; ")),
+        f"  {evaluate.placed(record['metrics'])}",
+        f"  {record['steps']} iterations of {record['batch']['global']} pictures in "
+        f"{record['seconds']:.0f} s, {record['images_per_s'] or 0:.1f} images/s on "
+        f"{record['device']}, evaluated by {record['eval']}",
+    ]
+    return "\n".join(lines)

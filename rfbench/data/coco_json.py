@@ -1,0 +1,111 @@
+"""The JSON file of a data set in COCO's format: its lists, entry by entry."""
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rfbench.errors import RfbenchError
+
+HINT = (
+    "COCO's layout is annotations/instances_{train,val}2017.json, train2017/ and val2017/ in the "
+    "folder data.root. Set it with -o data.root=PATH."
+)
+NUMBERS = {int, float}
+
+
+@dataclass
+class Found:
+    """Faults and notes, a line each: what, how many, the first three of them."""
+
+    where: Path
+    faults: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def fault(self, what: str, offenders: Sequence[object]) -> None:
+        self.faults += self._lines(what, offenders)
+
+    def note(self, what: str, offenders: Sequence[object]) -> None:
+        self.notes += self._lines(what, offenders)
+
+    def _lines(self, what: str, offenders: Sequence[object]) -> list[str]:
+        first = ", ".join(map(str, offenders[:3])) + ", ..." * (len(offenders) > 3)
+        return [f"{self.where}: {what}: {len(offenders)} ({first})"] * bool(offenders)
+
+
+def read(annotations: Path, images: Path) -> dict[str, Any]:
+    """The JSON file's content, a dict with COCO's three lists, none of them empty."""
+    absent = [f"no file {annotations}"] * (not annotations.is_file())
+    absent += [f"no folder {images}"] * (not images.is_dir())
+    if absent:
+        raise RfbenchError(f"{'; '.join(absent)}. {HINT}")
+    try:
+        content = json.loads(annotations.read_bytes())
+    except OSError as error:
+        raise RfbenchError(f"{annotations}: cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:  # also of bytes that are no text
+        raise RfbenchError(f"{annotations} is not JSON: {str(error)[:100]}") from None
+    names = ("images", "annotations", "categories")
+    lists = content if isinstance(content, dict) else {}
+    wrong = [f"'{name}'" for name in names if not isinstance(lists.get(name), list)]
+    if wrong:
+        raise RfbenchError(f"{annotations} is not of COCO's format: no list {', '.join(wrong)}.")
+    if empty := [f"'{name}'" for name in names if not lists[name]]:
+        raise RfbenchError(f"{annotations}: nothing in the list {', '.join(empty)}.")
+    return lists
+
+
+def entries(
+    content: dict[str, Any], name: str, kinds: dict[str, Callable[[Any], bool]], found: Found
+) -> list[dict[str, Any]]:
+    """The entries of a list whose values are all of their kinds; the others are faults."""
+    everything: list[Any] = content[name]
+    wrong = {i for i, one in enumerate(everything) if type(one) is not dict}
+    found.fault(f"'{name}' that are no objects", [f"{name}[{i}]" for i in sorted(wrong)])
+    objects = [(i, one) for i, one in enumerate(everything) if i not in wrong]
+    for key, fits in kinds.items():
+        lacking = [i for i, one in objects if key not in one]
+        found.fault(f"'{name}' without '{key}'", [f"{name}[{i}]" for i in lacking])
+        unfit = [i for i, one in objects if key in one and not fits(one[key])]
+        shown = [f"{json.dumps(everything[i][key])[:40]} in {name}[{i}]" for i in unfit]
+        found.fault(f"'{key}' that is not {fits.__doc__}", shown)
+        wrong.update(lacking, unfit)
+    return [one for i, one in objects if i not in wrong]
+
+
+# bool is an int to isinstance, and no number here
+def whole(value: Any) -> bool:
+    """a whole number"""
+    return type(value) is int
+
+
+def side(value: Any) -> bool:
+    """a whole number above 0"""
+    return type(value) is int and value > 0
+
+
+def flag(value: Any) -> bool:
+    """0 or 1"""
+    return type(value) is int and value in (0, 1)
+
+
+def text(value: Any) -> bool:
+    """a text"""
+    return type(value) is str and value != ""
+
+
+def number(value: Any) -> bool:
+    """a number"""
+    return type(value) in NUMBERS and math.isfinite(value)
+
+
+def box(value: Any) -> bool:
+    """four numbers [x, y, width, height]"""
+    return numbers(value) and len(value) == 4
+
+
+def numbers(value: Any) -> bool:
+    # COCO has 40 million: no call for each; a sum shows what is not finite
+    return type(value) is list and {*map(type, value)} <= NUMBERS and math.isfinite(sum(value))

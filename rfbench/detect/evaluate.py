@@ -1,0 +1,172 @@
+"""COCO's figures of a detector, by Detectron2's evaluator, and where its boxes lie."""
+
+import contextlib
+import io
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
+from detectron2.data.transforms import ResizeShortestEdge
+from detectron2.evaluation import COCOEvaluator, coco_evaluation
+from detectron2.evaluation.evaluator import inference_context
+from torch import nn
+
+from rfbench.detect import boxes, pictures
+from rfbench.detect.loaders import val_loader
+from rfbench.errors import UsageError
+from rfbench.processes import Processes
+from rfbench.progress import bar
+from rfbench.schemas import DetConfig
+
+FOLDER = "inference"
+RESULTS = "coco_instances_results.json"  # Detectron2's name for predictions in COCO's format
+MOVED = 200  # pictures that are shown again, moved by 1 px
+SHOWN = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+
+
+def evaluate(
+    model: nn.Module,
+    cfg: CfgNode,
+    config: DetConfig,
+    group: Processes,
+    folder: Path,
+    pause: Callable[[], object] = lambda: None,
+    extras: bool = True,
+) -> dict[str, Any]:
+    """AP, AP50, AP75, APs, APm, APl in percent, for boxes ("bbox") and masks ("segm"), in all.
+
+    Predictions stay in `folder`/inference. extras: also where boxes lie ("registration") and how
+    they move with the picture ("jitter"), see `boxes`. pause: called by all processes between two
+    pictures. NaN of Detectron2 (no such objects) is None.
+    """
+    tasks = ("bbox", "segm") if cfg.MODEL.MASK_ON else ("bbox",)
+    evaluator = COCOEvaluator(
+        cfg.DATASETS.TEST[0], tasks, output_dir=str(folder / FOLDER), use_fast_impl=False
+    )
+    predict(model, cfg, evaluator, group, pause)
+    begun = time.process_time()
+    with _silent(), tool(config.eval):
+        found = evaluator.evaluate() or {}
+    # without any prediction Detectron2 reports none of its figures, or NaN
+    nothing = dict.fromkeys(SHOWN, 0.0)
+    silent = group.first and not json.loads((folder / FOLDER / RESULTS).read_text("utf-8"))
+    found = {task: nothing if silent else _known(found.get(task, {})) for task in tasks}
+    if group.first:
+        found["seconds"] = {"coco": round(time.process_time() - begun, 2)}
+        (folder / FOLDER / "instances_predictions.pth").unlink(missing_ok=True)
+        if extras:
+            found |= where(model, cfg, folder)
+    return group.gather(found)[0]
+
+
+def predict(
+    model: nn.Module, cfg: CfgNode, evaluator: Any, group: Processes, pause: Callable[[], object]
+) -> None:
+    """Show every picture of the validation set to the model, and its answers to the evaluator."""
+    loader = val_loader(cfg)
+    rounds = len(loader.dataset) // group.world  # what every process has at the least
+    evaluator.reset()
+    progress = bar(len(loader), 0, "evaluating", group.first)
+    try:
+        with inference_context(model), torch.no_grad():
+            for number, inputs in enumerate(loader):
+                if number < rounds:
+                    pause()
+                evaluator.process(inputs, model(inputs))
+                progress.update()
+    finally:
+        progress.close()
+
+
+def tool(name: str) -> contextlib.AbstractContextManager:
+    """Within: Detectron2's evaluator computes by pycocotools, or by faster-coco-eval."""
+    if name == "pycocotools":
+        return contextlib.nullcontext()
+    try:
+        from faster_coco_eval import COCOeval_faster
+    except ImportError:
+        raise UsageError(
+            "eval: faster-coco-eval is not installed. pip install faster-coco-eval, "
+            "or -o eval=pycocotools"
+        ) from None
+    return mock.patch.object(coco_evaluation, "COCOeval", COCOeval_faster)
+
+
+@contextlib.contextmanager
+def _silent() -> Any:
+    """Without what pycocotools prints."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        yield
+
+
+def _known(values: dict[str, float]) -> dict[str, Any]:
+    """Figures that are numbers; the classes' own ("AP-cat") apart."""
+    plain = {name: None if value != value else float(value) for name, value in values.items()}
+    classes = {name.removeprefix("AP-"): plain.pop(name) for name in list(plain) if "-" in name}
+    return {**plain, "classes": classes} if classes else plain
+
+
+def where(model: nn.Module, cfg: CfgNode, folder: Path) -> dict[str, Any]:
+    """Signed errors of matched boxes, and their movement when the picture moves by 1 px.
+
+    The latter on the first `MOVED` pictures.
+    """
+    data = MetadataCatalog.get(cfg.DATASETS.TEST[0])
+    truth = json.loads(Path(data.json_file).read_text("utf-8"))
+    predictions = json.loads((folder / FOLDER / RESULTS).read_text("utf-8"))
+    names = [image["file_name"] for image in truth["images"][:MOVED]]
+    images = (pictures.read(Path(data.image_root) / name) for name in names)
+    with inference_context(model), torch.no_grad():
+        jitter = boxes.jitter(lambda image: detect(model, cfg, image), images)
+    registration = boxes.registration(truth["annotations"], predictions)
+    return {"registration": registration, "jitter": jitter}
+
+
+def detect(model: nn.Module, cfg: CfgNode, image: np.ndarray) -> list[dict[str, Any]]:
+    """Boxes [x, y, width, height] in px of a picture (H, W, 3) RGB uint8, with class and score."""
+    height, width = image.shape[:2]
+    short = cfg.INPUT.MIN_SIZE_TEST
+    resize = ResizeShortestEdge([short, short], cfg.INPUT.MAX_SIZE_TEST).get_transform(image)
+    pixels = torch.as_tensor(resize.apply_image(image).transpose(2, 0, 1).copy())
+    (found,) = model([{"image": pixels, "height": height, "width": width}])
+    instances = found["instances"].to("cpu")
+    corners = instances.pred_boxes.tensor
+    sized = torch.cat([corners[:, :2], corners[:, 2:] - corners[:, :2]], 1).tolist()
+    columns = (sized, instances.pred_classes.tolist(), instances.scores.tolist())
+    return [
+        {"bbox": box, "category_id": label, "score": score}
+        for box, label, score in zip(*columns, strict=True)
+    ]
+
+
+def shown(found: dict[str, Any]) -> str:
+    """The figures in one line."""
+    texts = []
+    for task, name in (("bbox", "box"), ("segm", "mask")):
+        if task in found:
+            known = [f"{key} {_figure(found[task].get(key))}" for key in SHOWN]
+            texts.append(f"{name} {', '.join(known)}")
+    return "; ".join(texts)
+
+
+def placed(found: dict[str, Any]) -> str:
+    """Where the boxes lie, in one line."""
+    there, moved = found["registration"], found["jitter"]
+    if not there["pairs"]:
+        return "no box is matched"
+    dx, dy = (f"{k} {there[k]:+.2f} +- {_figure(there[f'{k}_se'])}" for k in ("dx", "dy"))
+    return (
+        f"boxes' centres {dx}, {dy} px off, AP90 {_figure(there['AP90'])}; moved "
+        f"{_figure(moved['jitter'])} px with a picture moved by 1 px"
+    )
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else format(value, ".2f")

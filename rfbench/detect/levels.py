@@ -1,0 +1,153 @@
+"""The levels of a detector's pyramid: what they are made of, and where it takes them to be."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from detectron2.config import CfgNode, get_cfg
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import build_backbone
+from torch import Tensor, nn
+
+from rfbench import variants
+from rfbench.config import load
+from rfbench.detect import config as configs
+from rfbench.detect import pyramid
+from rfbench.detect.backbone import FeatureBackbone
+from rfbench.errors import RfbenchError, UsageError
+from rfbench.schemas import DetConfig
+
+
+@dataclass(frozen=True)
+class Level:
+    """One level. feature: the layer below its lateral connection; output: the level itself."""
+
+    name: str
+    stride: int
+    feature: str
+    output: str
+    anchors: bool  # whether anchors lie on it
+    rois: bool  # whether RoIAlign reads it
+
+
+@dataclass(frozen=True)
+class Detector:
+    """A pyramid in one variant; levels are layers of `module`. offset: of anchors, in strides."""
+
+    title: str
+    variant: str
+    module: nn.Module
+    offset: float
+    levels: list[Level]
+
+
+def read(path: str, wanted: list[str], overrides: list[str]) -> list[Detector]:
+    """The detector of a configuration in every variant.
+
+    path: a configuration of train-det, or one of Detectron2. wanted: names of variants; none: the
+    paper's, or of another's backbone that it has none of, the backbone as it is. Raises UsageError.
+    """
+    try:
+        held = yaml.safe_load(Path(path).read_text("utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"no such file: {path}") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(f"{path}: {' '.join(str(error).split())[:200]}") from None
+    if isinstance(held, dict) and any(str(key).isupper() for key in held):
+        return _of_detectron2(path, held, wanted, overrides)
+    names = wanted or list(variants.PAPER)
+    found = []
+    for name in names:
+        config = load(DetConfig, path, [*overrides, f"variant={name}"])
+        cfg = configs.resolve(config, 80, Path("results"))
+        found.append(_detector(cfg, f"{Path(config.detector).stem} on {config.model}", name))
+    return found
+
+
+def _of_detectron2(
+    path: str, held: dict[str, Any], wanted: list[str], overrides: list[str]
+) -> list[Detector]:
+    """A configuration of Detectron2's own kind."""
+    if overrides:
+        raise UsageError(f"{path} is Detectron2's: -o is for configurations of train-det")
+    cfg = get_cfg()
+    _merge(cfg, Path(path), held)
+    if "fpn" not in cfg.MODEL.BACKBONE.NAME:
+        raise UsageError(f"{path}: MODEL.BACKBONE.NAME {cfg.MODEL.BACKBONE.NAME} has no FPN")
+    if "rfbench" not in cfg.MODEL.BACKBONE.NAME:
+        if wanted:
+            raise UsageError(
+                f"{path}: variants need MODEL.BACKBONE.NAME build_rfbench_fpn_backbone or "
+                f"build_rfbench_retinanet_fpn_backbone; it is {cfg.MODEL.BACKBONE.NAME}"
+            )
+        return [_detector(cfg, Path(path).stem, "as it is")]
+    found = []
+    for name in wanted or [cfg.MODEL.RFBENCH.VARIANT]:
+        cfg.MODEL.RFBENCH.VARIANT = variants.get(name).name
+        found.append(_detector(cfg, f"{Path(path).stem} on {cfg.MODEL.RFBENCH.NAME}", name))
+    return found
+
+
+def _merge(cfg: CfgNode, path: Path, held: dict[str, Any]) -> None:
+    """Merge a file and what it is based on; only Detectron2's own files may hold Python."""
+    if "_BASE_" in held:
+        base = (path.parent / str(held.pop("_BASE_"))).resolve()
+        if base.is_relative_to(configs.stock_folder().resolve()):
+            with configs.quiet():
+                cfg.merge_from_file(str(base))
+        elif base.exists():
+            _merge(cfg, base, yaml.safe_load(base.read_text("utf-8")))
+        else:
+            raise UsageError(f"{path}: _BASE_ {base} does not exist")
+    try:
+        cfg.merge_from_other_cfg(CfgNode(held))
+    except (KeyError, ValueError, AssertionError) as error:
+        raise UsageError(f"{path}: {' '.join(str(error).split())[:200]}") from None
+
+
+def _detector(cfg: CfgNode, title: str, variant: str) -> Detector:
+    """Build the pyramid, and say which level is what."""
+    try:
+        fpn: Any = build_backbone(cfg, ShapeSpec(channels=3))
+    except (AssertionError, KeyError, ValueError, RuntimeError) as error:
+        raise RfbenchError(
+            f"{title}: its backbone cannot be built: {' '.join(str(error).split())[:200]}"
+        ) from error
+    retina = cfg.MODEL.META_ARCHITECTURE == "RetinaNet"
+    anchors = cfg.MODEL.RETINANET.IN_FEATURES if retina else cfg.MODEL.RPN.IN_FEATURES
+    rois = [] if retina else cfg.MODEL.ROI_HEADS.IN_FEATURES
+    features = _features(cfg, fpn.bottom_up)
+    levels = []
+    for name, shape in fpn.output_shape().items():
+        # the topmost have no lateral connection: they are made of the level below
+        feature = features.get(f"res{int(math.log2(shape.stride))}", f"levels.{name}")
+        on, read = name in anchors, name in rois
+        levels.append(Level(name, shape.stride, feature, f"levels.{name}", on, read))
+    offset = float(cfg.MODEL.ANCHOR_GENERATOR.OFFSET)
+    return Detector(title, variant, _Named(fpn), offset, levels)
+
+
+class _Named(nn.Module):
+    """A pyramid whose levels are layers with names, also those that it makes without a module."""
+
+    def __init__(self, fpn: nn.Module) -> None:
+        super().__init__()
+        self.fpn = fpn.eval()
+        names = fpn.output_shape()  # type: ignore[operator]
+        self.levels = nn.ModuleDict({name: nn.Identity() for name in names})
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return [self.levels[name](level) for name, level in self.fpn(x).items()]
+
+
+def _features(cfg: CfgNode, bottom: nn.Module) -> dict[str, str]:
+    """The layer of each feature of the bottom-up network."""
+    if isinstance(bottom, FeatureBackbone):
+        found = pyramid.find(bottom.net, bottom.name, cfg.MODEL.RFBENCH.FEATURES).levels
+        return {
+            f"res{int(math.log2(stride))}": f"fpn.bottom_up.net.{part.path}"
+            for stride, part in found.items()
+        }
+    return {name: f"fpn.bottom_up.{name}" for name in cfg.MODEL.FPN.IN_FEATURES}

@@ -1,0 +1,112 @@
+"""A run's pictures through Detectron2's own catalog, mapper and order, from any iteration on.
+
+Detectron2 begins its order anew when a run is resumed, and forgets the pictures that wait for
+others of their shape. Here the same order is cut into the same batches beforehand, as a pure
+function of the seed: a resumed run skips the batches that it has had, and repeats none.
+"""
+
+import itertools
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import (
+    DatasetCatalog,
+    DatasetFromList,
+    DatasetMapper,
+    MapDataset,
+    MetadataCatalog,
+    build_detection_test_loader,
+    get_detection_dataset_dicts,
+)
+from detectron2.data.build import trivial_batch_collator, worker_init_reset_seed
+from detectron2.data.datasets import register_coco_instances
+from detectron2.data.samplers import RepeatFactorTrainingSampler, TrainingSampler
+
+from rfbench.errors import RfbenchError, UsageError
+
+
+def register(name: str, annotations: str, images: str) -> None:
+    """Make a set in COCO's format known to Detectron2, in place of one of that name."""
+    if name in DatasetCatalog.list():
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
+    register_coco_instances(name, {}, annotations, images)
+
+
+class Batches:
+    """Batches of one process, lists of indices without end, beginning with batch `start`.
+
+    order: indices, as a sampler of Detectron2 yields them. wide: of each index, whether the picture
+    is wider than high; None: all alike. Batches are of one shape, as Detectron2 groups them.
+    """
+
+    def __init__(
+        self, order: Iterable[int], batch: int, wide: list[bool] | None, start: int = 0
+    ) -> None:
+        self.order, self.batch, self.wide, self.start = order, batch, wide, start
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return itertools.islice(self._all(), self.start, None)
+
+    def _all(self) -> Iterator[list[int]]:
+        waiting: tuple[list[int], list[int]] = ([], [])
+        for index in self.order:
+            bucket = waiting[bool(self.wide and self.wide[index])]
+            bucket.append(index)
+            if len(bucket) == self.batch:
+                yield bucket[:]
+                bucket.clear()
+
+
+class Reader:
+    """Detectron2's mapper; a picture that cannot be read is told by its name."""
+
+    def __init__(self, cfg: CfgNode, train: bool) -> None:
+        self.mapper = DatasetMapper(cfg, train)
+
+    def __call__(self, entry: dict[str, Any]) -> dict[str, Any] | None:
+        try:
+            return self.mapper(entry)
+        except (OSError, ValueError, SyntaxError) as error:  # Pillow's, and sizes that differ
+            what = " ".join(str(error).split())[:200]
+            raise RfbenchError(f"{entry['file_name']} cannot be read: {what}") from None
+
+
+def train_loader(cfg: CfgNode, world: int, start: int) -> Any:
+    """This process's batches from iteration `start` on: lists of what the model takes."""
+    entries = get_detection_dataset_dicts(
+        cfg.DATASETS.TRAIN, filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
+    )
+    grouped = cfg.DATALOADER.ASPECT_RATIO_GROUPING
+    wide = [entry["width"] > entry["height"] for entry in entries] if grouped else None
+    batches = Batches(_order(cfg, entries), cfg.SOLVER.IMS_PER_BATCH // world, wide, start)
+    return torch.utils.data.DataLoader(
+        MapDataset(DatasetFromList(entries, copy=False), Reader(cfg, True)),
+        batch_sampler=batches,
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        collate_fn=trivial_batch_collator,
+        worker_init_fn=worker_init_reset_seed,
+    )
+
+
+def _order(cfg: CfgNode, entries: list[dict[str, Any]]) -> Iterable[int]:
+    """Detectron2's sampler, with the run's seed: this process's share of an endless order."""
+    name = cfg.DATALOADER.SAMPLER_TRAIN
+    if name == "TrainingSampler":
+        return TrainingSampler(len(entries), seed=cfg.SEED)
+    if name == "RepeatFactorTrainingSampler":
+        factors = RepeatFactorTrainingSampler.repeat_factors_from_category_frequency(
+            entries, cfg.DATALOADER.REPEAT_THRESHOLD
+        )
+        return RepeatFactorTrainingSampler(factors, seed=cfg.SEED)
+    raise UsageError(
+        f"opts.DATALOADER.SAMPLER_TRAIN: '{name}' is not known here. "
+        "There are: TrainingSampler, RepeatFactorTrainingSampler."
+    )
+
+
+def val_loader(cfg: CfgNode) -> Any:
+    """This process's share of the validation pictures, one at a time."""
+    return build_detection_test_loader(cfg, cfg.DATASETS.TEST[0], mapper=Reader(cfg, False))

@@ -1,0 +1,89 @@
+"""What a run would be (--dry-run), and the evaluation of a checkpoint (--eval-only)."""
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from rfbench import backbones, processes
+from rfbench.detect import config as configs
+from rfbench.detect import evaluate, fit, run, sets, show
+from rfbench.detect.start import Note, detector, local_group
+from rfbench.schemas import DetConfig
+
+
+def describe(config: DetConfig, note: Note) -> str:
+    """The resolved configuration, what differs from stock, the changed layers and the data.
+
+    Raises what a run would raise before its first update, but for the weights' fit.
+    """
+    with processes.started(config.device) as group:
+        folder, device = fit.folder_of(config), group.device.type
+        configs.resolve(config, 1, folder, device, group.world)
+        found = sets.prepare(config.data, group, note)
+        classes = len(found["train"].categories)
+        cfg = configs.resolve(config, classes, folder, device, group.world)
+        sets.check_masks(cfg, found)
+        bottom: Any = detector(cfg).get_submodule("backbone.bottom_up")
+        changes = configs.difference(cfg, configs.stock(config.detector))
+    solver, scaled = cfg.SOLVER, configs.scaling(cfg, config)
+    lines = [
+        yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False).rstrip(),
+        "",
+        f"differs from Detectron2's {config.detector}:",
+        *(f"  {key}: {old} -> {new}" for key, (old, new) in changes.items()),
+        f"{config.model} / {configs.variant_name(config)}: {len(bottom.replaced)} changed",
+        *(f"  {name}" for name in bottom.replaced),
+        *(
+            f"{part}: {data.pictures} pictures, {data.objects} objects, "
+            f"{len(data.categories)} classes"
+            for part, data in found.items()
+        ),
+        f"{solver.MAX_ITER} iterations of {solver.IMS_PER_BATCH} pictures on {group.world} "
+        f"processes, rate {solver.BASE_LR:g}"
+        + (f" (scaled from {scaled['from']} GPUs)" if scaled else ""),
+        f"device {device}, evaluation by {config.eval}",
+        f"would write to {folder}",
+    ]
+    return "\n".join(lines)
+
+
+def evaluate_checkpoint(config: DetConfig, path: str, folder: Path, note: Note) -> dict[str, Any]:
+    """The figures of the detector in the file `path`, which must be the configuration's.
+
+    Predictions, and `visualize` pictures of them, stay in `folder`.
+    """
+    with contextlib.ExitStack() as stack:
+        group = stack.enter_context(processes.started(config.device))
+        stack.enter_context(local_group(group))
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        found = sets.prepare(config.data, group, note, eval_only=True)
+        classes = len(found["val"].categories)
+        place = group.device.type
+        cfg = group.alike(lambda: configs.resolve(config, classes, folder, place, group.world))
+        group.alike(lambda: sets.check_masks(cfg, found))
+        model = group.alike(lambda: detector(cfg))
+        content = group.alike(lambda: backbones.read(path, "cpu"))
+        group.alike(lambda: run.load_detector(model, config, content, path))
+        metrics = evaluate.evaluate(model, cfg, config, group, folder)
+        if group.first and config.visualize:
+            show.draw(cfg, folder, config.visualize)
+    return {
+        **run.identity(config, model),
+        "weights": path,
+        "pictures": found["val"].pictures,
+        "eval": config.eval,
+        "metrics": metrics,
+    }
+
+
+def line(found: dict[str, Any]) -> str:
+    """What `evaluate_checkpoint` found, for people."""
+    return (
+        f"{found['detector']} / {found['backbone']} / {found['variant']}: "
+        f"{evaluate.shown(found['metrics'])} ({found['pictures']} pictures, {found['eval']})\n"
+        f"{evaluate.placed(found['metrics'])}"
+    )

@@ -1,0 +1,145 @@
+"""Where a classifier has a pyramid of features: the last map at every stride, and what follows it.
+
+A network is followed as the chain of its parts, in the order in which they run: a part that halves
+its map more than once is opened. So any network of torchvision, timm or anyone's own will do, with
+its parameters' names as they are.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rfbench import variants
+from rfbench.errors import RfbenchError, UsageError, suggest
+
+SIDE = 256  # px of the picture that shows the strides
+
+
+@dataclass(frozen=True)
+class Part:
+    """A module of the chain; `stride` and `channels` of the map that it puts out, 0: none."""
+
+    path: str
+    stride: int
+    channels: int
+
+
+@dataclass(frozen=True)
+class Pyramid:
+    """levels: the feature of every stride (2, 4, 8, ...). chain: all parts that run, in order.
+
+    stem: how many of them come before the first that convolves at stride 4.
+    """
+
+    levels: dict[int, Part]
+    chain: list[Part]
+    stem: int
+
+
+def find(model: nn.Module, label: str, names: Sequence[str] = ()) -> Pyramid:
+    """The pyramid of `model`, whose name in errors is `label`.
+
+    names: paths of the modules to take, from fine to coarse; empty: the last of every stride that
+    holds a convolution larger than 1x1, with the norms and activations behind it (what only widens
+    for the classifier is no feature). Nothing is computed: the model runs on the meta device.
+    Raises UsageError where there is no such pyramid or name, RfbenchError where it does not run.
+    """
+    ran = _run(model, label)
+    chain = _chain(model, "", 1, ran)
+    modules = dict(model.named_modules())
+    levels: dict[int, Part] = {}
+    if names:
+        for name in names:
+            if name not in ran or not ran[name].stride:
+                near = suggest(name, (path for path, part in ran.items() if part.stride))
+                raise UsageError(f"features: {label} has no map '{name}'.{near}")
+            levels[ran[name].stride] = ran[name]
+        chain = _through(chain, levels, ran)
+    else:
+        before: Part | None = None
+        for part in chain:
+            kernels = _kernels(modules[part.path])
+            follows = not kernels and before is not None and before.stride == part.stride
+            before = part if part.stride and (follows or max(kernels, default=0) > 1) else None
+            if before is not None:
+                levels[part.stride] = part
+    if not levels:
+        raise UsageError(f"{label} has no maps of strides 2, 4, 8, ...: it makes no pyramid.")
+    coarse = [
+        i for i, part in enumerate(chain) if part.stride >= 4 and _kernels(modules[part.path])
+    ]
+    return Pyramid(levels, chain, coarse[0] if coarse else len(chain))
+
+
+def _run(model: nn.Module, label: str) -> dict[str, Part]:
+    """What every module puts out, in the order in which they begin."""
+    copy = variants.meta_copy(model)
+    found: dict[str, Part] = {}
+
+    def begins(path: str) -> Any:
+        return lambda *_: found.setdefault(path, Part(path, 0, 0)) and None
+
+    def ends(path: str) -> Any:
+        def note(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            found[path] = Part(path, *_map(output))
+
+        return note
+
+    for path, module in copy.named_modules():
+        if path:
+            module.register_forward_pre_hook(begins(path))
+            module.register_forward_hook(ends(path))
+    try:
+        with torch.no_grad():
+            copy(torch.empty(1, 3, SIDE, SIDE, device="meta"))
+    except Exception as error:
+        what = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise RfbenchError(f"{label} does not run on {SIDE} px pictures: {what}") from error
+    return found
+
+
+def _map(output: Any) -> tuple[int, int]:
+    """(stride, channels) of a map (1, C, SIDE / stride, SIDE / stride); zeros of all else."""
+    if not isinstance(output, Tensor) or output.ndim != 4 or output.shape[2] != output.shape[3]:
+        return 0, 0
+    channels, side = output.shape[1:3]
+    return (SIDE // side, channels) if side > 1 and SIDE % side == 0 else (0, 0)
+
+
+def _chain(module: nn.Module, path: str, stride: int, ran: dict[str, Part]) -> list[Part]:
+    """The children of `module` that run, in order; those that halve more than once are opened."""
+    own = {f"{path}.{name}".strip("."): child for name, child in module.named_children()}
+    parts: list[Part] = []
+    for name in (name for name in ran if name in own):
+        part = ran[name]
+        inside = _chain(own[name], name, stride, ran) if part.stride > 2 * stride else []
+        parts += inside or [part]
+        stride = part.stride or stride
+    return parts
+
+
+def _through(chain: list[Part], levels: dict[int, Part], ran: dict[str, Part]) -> list[Part]:
+    """The chain with the parts opened that hold a level named by a user."""
+    wanted = {part.path for part in levels.values()}
+    found: list[Part] = []
+    for part in chain:
+        inside = [path for path in wanted if path.startswith(f"{part.path}.")]
+        if not inside:
+            found.append(part)
+            continue
+        depth = part.path.count(".") + 1
+        children = [
+            other
+            for path, other in ran.items()
+            if path.startswith(f"{part.path}.") and path.count(".") == depth
+        ]
+        found += _through(children, levels, ran)
+    return found
+
+
+def _kernels(module: nn.Module) -> list[int]:
+    """Sizes of the convolutions in a module."""
+    return [max(m.kernel_size) for m in module.modules() if isinstance(m, nn.Conv2d)]

@@ -1,0 +1,84 @@
+"""Weights of a classifier for a detector's backbone, compared key by key before they are taken.
+
+Detectron2's own loading skips what does not fit with a warning, and a frozen norm that is missing
+is reset without a word. Here whatever is missing or left over is an error.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from rfbench import backbones, pretrained, results
+from rfbench.detect import pyramid
+from rfbench.detect.backbone import FeatureBackbone
+from rfbench.errors import RfbenchError, UsageError
+
+PRETRAINED = "pretrained"
+PREFIX = "backbone.bottom_up."  # of a detector's parameters
+TRACKED = "num_batches_tracked"  # of a BatchNorm; nothing reads it
+
+
+def load(detector: nn.Module, source: str, model: str, variant: str) -> None:
+    """Load the backbone of a detector from `source`; see `state_of`."""
+    bottom = detector.get_submodule(PREFIX.rstrip("."))
+    assert isinstance(bottom, FeatureBackbone)
+    state = state_of(bottom, source, model, variant)
+    bottom.load_state_dict(state, strict=False)  # all but the counts of batches are there
+
+
+def save(source: str, target: Path, model: str, variant: str = "baseline") -> None:
+    """Write the weights `source` as a file for MODEL.WEIGHTS of one's own Detectron2 configuration.
+
+    Raises as `state_of`.
+    """
+    network = backbones.build(model, variant)
+    levels = sorted(pyramid.find(network.module, network.name).levels)
+    bottom = FeatureBackbone(network, [f"res{stride.bit_length() - 1}" for stride in levels])
+    state = state_of(bottom, source, model, variant)
+    content = {"model": {f"{PREFIX}{key}": value for key, value in state.items()}}
+    with results.aside(target) as temporary:
+        torch.save({**content, "__author__": "rfbench", "matching_heuristics": False}, temporary)
+
+
+def state_of(bottom: FeatureBackbone, source: str, model: str, variant: str) -> dict[str, Tensor]:
+    """The parameters of `bottom`, which is `model` in `variant`, from a classifier's weights.
+
+    source: a file, or "pretrained", the library's own, which are the baseline's. Raises UsageError
+    or RfbenchError where they are of another model or variant, where one is missing or of another
+    shape, or where one is left over that is not of the classifier's head.
+    """
+    classifier = backbones.build(model, variant, meta=True)
+    if source != PRETRAINED:
+        found = backbones.weights_of(source, classifier.name, classifier.variant)
+    elif classifier.variant == "baseline":
+        found = pretrained.state_dict(classifier.name)
+    else:
+        raise UsageError(
+            f"weights: the pretrained ones are of the baseline; this run is {classifier.variant}. "
+            "They would load but mean something else. Give a checkpoint of train-cls, or null."
+        )
+    own = {key.removeprefix("net."): value for key, value in bottom.state_dict().items()}
+    head = classifier.module.state_dict().keys() - own.keys()
+    if problem := _misfit(own, {key: v for key, v in found.items() if key not in head}):
+        raise RfbenchError(f"weights: {source} does not fit {model}: {problem}")
+    return {f"net.{key}": found[key] for key in own if not key.endswith(TRACKED)}
+
+
+def _misfit(own: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
+    """What is wrong with `found` as parameters of `own`, with counts and the first names."""
+    names = {
+        "missing": [key for key in own if key not in found],
+        "left over": [key for key in found if key not in own],
+        "of another shape": [
+            f"{key}: {list(found[key].shape)} for {list(own[key].shape)}"
+            for key in own
+            if key in found and found[key].shape != own[key].shape
+        ],
+    }
+    texts = []
+    for what, keys in names.items():
+        if keys := [key for key in keys if not key.endswith(TRACKED)]:
+            texts.append(f"{len(keys)} {what} ({', '.join(keys[:3])}{', ...' * (len(keys) > 3)})")
+    return ", ".join(texts)

@@ -1,0 +1,130 @@
+"""Step time of `rfbench train-det`: Detectron2's own ResNet-50 beside rfbench's, one trainer.
+
+python scripts/bench_det.py [--detector NAME] [--device cpu] [--size 256] [--batch 2] [--rounds 15]
+
+All networks are made once and take turns on the same pictures; trust the ratios. On a GPU give the
+1x settings: --size 800 --batch 16 (each of eight GPUs has 2 of the 16).
+"""
+
+import argparse
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import numpy as np
+import torch
+from detectron2.engine import AMPTrainer, SimpleTrainer
+from detectron2.modeling import build_model
+from detectron2.solver import build_optimizer
+from detectron2.structures import BitMasks, Boxes, Instances
+from detectron2.utils.events import EventStorage
+
+import rfbench.detect  # noqa: F401 (registers the backbones)
+from rfbench.detect import config
+from rfbench.schemas import DetConfig
+from rfbench.variants import PAPER
+
+DETECTORS = {
+    "retinanet": "COCO-Detection/retinanet_R_50_FPN_1x.yaml",
+    "mask_rcnn": "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.yaml",
+}
+OWN = "Detectron2's own R-50"
+
+
+def pictures(size: int, batch: int, masks: bool) -> list[dict[str, Any]]:
+    """Noise with seven objects each, which is what a picture of COCO has on average."""
+    rng = np.random.default_rng(0)
+    found = []
+    height, width = size, size * 4 // 3 // 32 * 32
+    for _ in range(batch):
+        corners = rng.uniform(0, 0.7, (7, 2)) * (width, height)
+        sides = rng.uniform(0.05, 0.3, (7, 2)) * (width, height)
+        boxes = torch.tensor(np.concatenate([corners, corners + sides], 1), dtype=torch.float32)
+        objects = Instances((height, width))
+        objects.gt_boxes = Boxes(boxes)
+        objects.gt_classes = torch.tensor(rng.integers(0, 80, 7))
+        if masks:
+            objects.gt_masks = BitMasks(torch.ones(7, height, width, dtype=torch.bool))
+        image = torch.tensor(rng.integers(0, 256, (3, height, width)), dtype=torch.uint8)
+        found.append({"image": image, "instances": objects})
+    return found
+
+
+def trainer(detector: str, variant: str, given: argparse.Namespace, data: Any) -> Any:
+    """Detectron2's trainer of one network, of its own or rfbench's backbone."""
+    if variant == OWN:
+        cfg = config.stock(detector)
+        cfg.MODEL.DEVICE, cfg.MODEL.RESNETS.STRIDE_IN_1X1 = given.device, False
+    else:
+        settings = DetConfig(detector=detector, variant=variant, weights=None)
+        cfg = config.resolve(settings, 80, Path("."), given.device)
+    cfg.defrost()
+    cfg.SOLVER.BASE_LR = 1e-6  # weights at random must stay finite
+    torch.manual_seed(0)
+    model = build_model(cfg)
+    kind = AMPTrainer if given.amp else SimpleTrainer
+    return kind(model, iter(lambda: data, None), build_optimizer(cfg, model))
+
+
+def step(one: Any, device: str) -> float:
+    """Seconds of one update; CPU seconds where there is no GPU."""
+    clock = time.perf_counter if device == "cuda" else time.process_time
+    if device == "cuda":
+        torch.cuda.synchronize()
+    begun = clock()
+    with EventStorage(0):
+        one.run_step()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return clock() - begun
+
+
+def peak(one: Any) -> str:
+    """The memory of an update on a GPU."""
+    torch.cuda.reset_peak_memory_stats()
+    step(one, "cuda")
+    return f"  {torch.cuda.max_memory_allocated() / 2**30:5.2f} GiB"
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--detector", choices=DETECTORS, default="retinanet")
+    default = "cuda" if torch.cuda.is_available() else "cpu"
+    parser.add_argument("--device", choices=["cpu", "cuda"], default=default)
+    parser.add_argument("--size", type=int, default=256, help="shorter side in px")
+    parser.add_argument("--batch", type=int, default=2, help="pictures an update")
+    parser.add_argument("--rounds", type=int, default=15, help="measured rounds")
+    parser.add_argument("--amp", action="store_true", help="fp16, on a GPU")
+    parser.add_argument("--variants", nargs="*", default=list(PAPER), help="rfbench's")
+    given = parser.parse_args()
+    if given.device == "cpu":
+        torch.set_num_threads(1)
+    data = pictures(given.size, given.batch, given.detector == "mask_rcnn")
+    names = [OWN, *given.variants]
+    trainers = {name: trainer(DETECTORS[given.detector], name, given, data) for name in names}
+    for one in trainers.values():
+        for _ in range(2):
+            step(one, given.device)
+    seconds = {name: [] for name in names}
+    for number in range(given.rounds):
+        # each begins a round as often as the others
+        for name in names[number % len(names) :] + names[: number % len(names)]:
+            seconds[name].append(step(trainers[name], given.device))
+    where = torch.cuda.get_device_name() if given.device == "cuda" else "CPU, one thread"
+    print(f"{given.detector}, {data[0]['image'].shape[1:]} px, batch {given.batch}, {where}")
+    for name in names:
+        own = np.array(seconds[OWN])
+        each = np.array(seconds[name])
+        memory = peak(trainers[name]) if given.device == "cuda" else ""
+        print(
+            f"  {name:24} {1000 * np.median(each):8.1f} ms a step  "
+            f"{np.median(each / own):.3f} of Detectron2's{memory}"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""Small detections, in this process or in one of their own, which tests may kill."""
+
+import copy
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rfbench.errors import RfbenchError
+from rfbench.schemas import DetConfig
+from tests.classify.runs import start_all
+
+SMALL: dict[str, Any] = {
+    "model": "rfbench.classify.nets:resnet14",
+    "weights": None,
+    "data": {
+        "name": "digits",
+        "scenes": {"train": 30, "val": 6, "size": 64, "objects": [1, 2], "scale": [1.0, 2.0]},
+    },
+    "pixel_mean": [71.4, 71.4, 71.4],
+    "pixel_std": [35.7, 35.7, 35.7],
+    "log_every": 1,
+    "threads": 1,
+    "device": "cpu",
+    "opts": {
+        "MODEL": {
+            "BACKBONE": {"FREEZE_AT": 0},
+            "RESNETS": {"NORM": "BN"},
+            "FPN": {"IN_FEATURES": ["res3", "res4"], "OUT_CHANNELS": 16},
+            "RETINANET": {"IN_FEATURES": ["p3", "p4"], "NUM_CONVS": 1, "SCORE_THRESH_TEST": 0.0},
+            "ANCHOR_GENERATOR": {"SIZES": [[28], [44]]},
+        },
+        "INPUT": {"MIN_SIZE_TRAIN": [64], "MIN_SIZE_TEST": 64, "MASK_FORMAT": "bitmask"},
+        "SOLVER": {
+            **{"IMS_PER_BATCH": 4, "BASE_LR": 0.005, "WARMUP_ITERS": 2, "STEPS": [10]},
+            **{"MAX_ITER": 14, "CHECKPOINT_PERIOD": 4},
+        },
+        "DATALOADER": {"NUM_WORKERS": 0},
+    },
+}
+
+
+def config(**changes: Any) -> dict[str, Any]:
+    """SMALL with changes; SOLVER__MAX_ITER=3 changes Detectron2's key."""
+    found = copy.deepcopy(SMALL)
+    for key, value in changes.items():
+        if "__" in key:
+            section, name = key.split("__")
+            found["opts"][section][name] = value
+        else:
+            found[key] = {**found.get(key, {}), **value} if isinstance(value, dict) else value
+    return found
+
+
+def parsed(values: dict[str, Any]) -> DetConfig:
+    return DetConfig.model_validate_json(json.dumps(values))
+
+
+def fit(values: dict[str, Any], folder: Path, resume: bool = False) -> dict[str, Any]:
+    """A run in this process."""
+    from rfbench.detect import fit
+
+    record, code = fit.fit(parsed(values), folder, resume, not resume, lambda _: None)
+    assert record and code == 0
+    return record
+
+
+def job(values: dict[str, Any], folder: str, resume: bool, env: Any) -> None:
+    """A run in a process of its own; notes the pictures that it trains on in order."""
+    os.environ.update(env)
+    torch.set_num_threads(1)
+    sys.stderr = open(f"{folder}.stderr{env.get('RANK', '')}", "a", buffering=1)  # noqa: SIM115
+    from rfbench.detect import fit, loaders
+
+    read = loaders.Reader.__call__
+    seen = open(f"{folder}.seen{env.get('RANK', '')}", "a", buffering=1)  # noqa: SIM115
+
+    def noting(self: Any, entry: dict[str, Any]) -> Any:
+        if self.mapper.is_train:
+            print(entry["image_id"], file=seen)
+        return read(self, entry)
+
+    loaders.Reader.__call__ = noting  # type: ignore[method-assign]
+    said = lambda text: print(text, file=sys.stderr)  # noqa: E731
+    try:
+        _, code = fit.fit(parsed(values), Path(folder), resume, not resume, said)
+    except RfbenchError as error:
+        said(f"Error: {error}")
+        code = error.exit_code
+    sys.exit(code)
+
+
+def start(values: dict[str, Any], folder: Path, resume: bool = False, world: int = 1) -> list[Any]:
+    """Start a run of `world` processes."""
+    return start_all(job, (values, str(folder), resume), world)
+
+
+def seen(folder: Path, rank: int = 0) -> list[int]:
+    """The pictures read for training so far, in order, over all parts of a run."""
+    return [int(line) for line in Path(f"{folder}.seen{rank}").read_text().split()]

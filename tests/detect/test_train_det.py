@@ -1,0 +1,307 @@
+"""`rfbench train-det`: runs from beginning to end, killed, stopped, resumed and evaluated."""
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+
+from rfbench import checkpoint, progress
+from rfbench.cli import main
+from rfbench.detect import evaluate, plan, sets
+from rfbench.detect.run import FORMAT
+from rfbench.errors import RfbenchError, UsageError
+from rfbench.schemas import DetConfig
+from tests.classify.runs import finish, kill_when, steps
+from tests.detect import runs
+
+MASK_RCNN: dict[str, Any] = {
+    "detector": "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.yaml",
+    "MODEL__FPN": {"IN_FEATURES": ["res2", "res3", "res4"], "OUT_CHANNELS": 16},
+    "MODEL__ANCHOR_GENERATOR": {"SIZES": [[24], [32], [48], [64]]},
+    "MODEL__RPN": {
+        **{"IN_FEATURES": ["p2", "p3", "p4", "p5"], "BATCH_SIZE_PER_IMAGE": 32},
+        **{"POST_NMS_TOPK_TRAIN": 50, "POST_NMS_TOPK_TEST": 20},
+    },
+    "MODEL__ROI_HEADS": {"IN_FEATURES": ["p2", "p3", "p4"], "BATCH_SIZE_PER_IMAGE": 16},
+    "MODEL__ROI_BOX_HEAD": {"NUM_FC": 1, "FC_DIM": 64},
+    "MODEL__ROI_MASK_HEAD": {"NUM_CONV": 1, "CONV_DIM": 16},
+}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing happened to."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    assert finish(runs.start(runs.config(), folder)) == [0]
+    return folder
+
+
+def test_what_a_run_leaves(whole: Path) -> None:
+    record = json.loads((whole / "result.json").read_text())
+    assert (record["kind"], record["steps"], record["scaled"]) == ("det", 14, None)
+    assert record["pictures"] == {"train": 30, "val": 6}
+    names = {"AP", "AP50", "AP75", "APs", "APm", "APl"}
+    assert names <= record["metrics"]["bbox"].keys()
+    assert record["differs"]["SOLVER.MAX_ITER"] == [90000, 14]
+    assert record["versions"]["detectron2"]
+    assert all((whole / name).exists() for name in record["files"])
+    lines = progress.read_metrics(whole)
+    assert [line["step"] for line in lines] == [*range(1, 15), 14]
+    assert {"loss", "loss_cls", "loss_box_reg", "lr", "wait"} <= lines[0].keys()
+    assert [line["lr"] for line in lines[-3:-1]] == [pytest.approx(0.0005)] * 2
+    assert sorted(p.name for p in whole.glob("*.pth")) == ["last-1.pth", "last.pth"]
+
+
+def test_every_picture_once_an_epoch(whole: Path) -> None:
+    pictures = runs.seen(whole)
+    assert len(pictures) == 14 * 4
+    assert len(set(pictures[:30])) == 30 and len(set(pictures[30:])) == 26
+
+
+def test_killed_twice_and_resumed(whole: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    for number, target in enumerate([6, 11]):
+        started = runs.start(runs.config(), folder, resume=number > 0)
+        assert kill_when(started, lambda target=target: steps(folder) >= target)
+        # what came after the checkpoint is lost, and will be made again
+        keep_only(folder, whole)
+    assert finish(runs.start(runs.config(), folder, resume=True)) == [0]
+    assert runs.seen(folder) == runs.seen(whole)
+    for key in ("step", "lr"):
+        lines = [[line.get(key) for line in progress.read_metrics(f)] for f in (folder, whole)]
+        assert lines[0] == lines[1]
+    assert json.loads((folder / "result.json").read_text())["steps"] == 14
+
+
+def keep_only(folder: Path, whole: Path) -> None:
+    """Forget the pictures after the newest checkpoint; those before must be the whole run's."""
+    held = checkpoint.load_last(folder, format=FORMAT)
+    assert held and held["iteration"] > 0
+    kept = runs.seen(folder)[: 4 * held["iteration"]]
+    assert kept == runs.seen(whole)[: len(kept)]
+    Path(f"{folder}.seen0").write_text("".join(f"{picture}\n" for picture in kept))
+
+
+def test_a_signal_saves_where_it_is(whole: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    started = runs.start(runs.config(SOLVER__CHECKPOINT_PERIOD=1000), folder)
+    while steps(folder) < 3:
+        time.sleep(0.001)
+    os.kill(started[0].pid, signal.SIGTERM)
+    assert finish(started) == [0]
+    held = checkpoint.load_last(folder, format=FORMAT)
+    assert held and held["iteration"] >= 3
+    said = Path(f"{folder}.stderr0").read_text()
+    assert f"stopped at iteration {held['iteration']} and saved" in said
+    assert not (folder / "result.json").exists()
+    keep_only(folder, whole)
+    # a damaged checkpoint is passed over; here there is no other
+    (folder / "last.pth").write_bytes((folder / "last.pth").read_bytes()[:-1000])
+    with pytest.raises(RfbenchError, match="no checkpoint can be read"):
+        runs.fit(runs.config(), folder, resume=True)
+
+
+def test_a_damaged_checkpoint_falls_back(whole: Path, tmp_path: Path) -> None:
+    import shutil
+
+    folder = tmp_path / "run"
+    shutil.copytree(whole, folder)
+    (folder / "result.json").unlink()
+    (folder / "last.pth").write_bytes(b"no checkpoint")
+    record = runs.fit(runs.config(), folder, resume=True)
+    assert record["steps"] == 14
+    assert [line["step"] for line in progress.read_metrics(folder)] == [*range(1, 15), 14]
+
+
+def test_two_processes(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    values = runs.config(SOLVER__MAX_ITER=6, reference_world_size=1, SOLVER__IMS_PER_BATCH=2)
+    values["opts"]["SOLVER"]["STEPS"] = [4]
+    assert finish(runs.start(values, folder, world=2)) == [0, 0], Path(
+        f"{folder}.stderr0"
+    ).read_text()
+    record = json.loads((folder / "result.json").read_text())
+    # half the iterations at twice the batch
+    assert record["scaled"]["to"] == 2 and record["steps"] == 3
+    assert record["batch"] == {"global": 4, "world_size": 2, "per_batchnorm": 2}
+    first, second = runs.seen(folder, 0), runs.seen(folder, 1)
+    assert len(first) == len(second) == 6 and not set(first) & set(second)
+
+
+def test_a_checkpoint_is_evaluated_as_it_was(whole: Path, tmp_path: Path) -> None:
+    source = str(whole / "last.pth")
+    found = plan.evaluate_checkpoint(runs.parsed(runs.config()), source, tmp_path, lambda _: None)
+    record = json.loads((whole / "result.json").read_text())
+    for name in ("bbox", "registration", "jitter"):
+        assert found["metrics"][name] == record["metrics"][name]
+    assert found["metrics"]["bbox"]["AP"] is not None
+
+
+def test_mask_rcnn_learns(tmp_path: Path) -> None:
+    values = runs.config(**MASK_RCNN, optimizer="adamw", SOLVER__MAX_ITER=16, eval="faster")
+    del values["opts"]["MODEL"]["RETINANET"]
+    record = runs.fit(values, tmp_path / "run")
+    losses = [line["loss"] for line in progress.read_metrics(tmp_path / "run") if "loss" in line]
+    print("losses:", [round(loss, 2) for loss in losses])
+    assert sum(losses[-4:]) < 0.8 * sum(losses[:4])
+    assert {"bbox", "segm"} <= record["metrics"].keys()
+    assert "mask AP" in evaluate.shown(record["metrics"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "says"),
+    [
+        ({"variant": "1x1+3x3"}, RfbenchError, "this run is COCO-Detection/.* / 1x1\\+3x3"),
+        ({"model": "resnet18"}, RfbenchError, "/ torchvision:resnet18 / baseline"),
+    ],
+)
+def test_another_detector_is_not_evaluated(
+    whole: Path, tmp_path: Path, changes: dict[str, Any], error: Any, says: str
+) -> None:
+    settings = runs.parsed(runs.config(**changes))
+    with pytest.raises(error, match=says):
+        plan.evaluate_checkpoint(settings, str(whole / "last.pth"), tmp_path, lambda _: None)
+
+
+def test_another_configuration_does_not_resume(whole: Path) -> None:
+    with pytest.raises(UsageError, match="opts.SOLVER.BASE_LR = 0.005; now it is 0.1"):
+        runs.fit(runs.config(SOLVER__BASE_LR=0.1), whole, resume=True)
+
+
+def test_a_finished_run_is_finished(whole: Path) -> None:
+    assert runs.fit(runs.config(), whole, resume=True)["steps"] == 14
+
+
+def test_a_picture_that_cannot_be_read(whole: Path, tmp_path: Path) -> None:
+    """It was there when the set was checked, and is no picture."""
+    import shutil
+
+    drawn = sets.cached(runs.parsed(runs.config()).data)
+    shutil.copytree(drawn, tmp_path / "set")
+    for path in (tmp_path / "set" / "train2017").iterdir():
+        size = path.stat().st_size
+        path.write_bytes(path.read_bytes()[: size // 2])
+    data = {"name": "coco", "root": str(tmp_path / "set")}
+    values = runs.config(DATALOADER__NUM_WORKERS=1)
+    values["data"] = data
+    with pytest.raises(RfbenchError, match=r"train2017/\d+.jpg cannot be read") as caught:
+        runs.fit(values, tmp_path / "run")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_loss_that_is_not_finite(tmp_path: Path) -> None:
+    values = runs.config(SOLVER__BASE_LR=1e30, SOLVER__WARMUP_ITERS=0)
+    with pytest.raises(RfbenchError, match="Loss became infinite or NaN.*Lower opts.SOLVER.BASE"):
+        runs.fit(values, tmp_path / "run")
+
+
+def test_sets_that_do_not_do(whole: Path, tmp_path: Path) -> None:
+    drawn = sets.cached(runs.parsed(runs.config()).data)
+    missing = runs.config(data={"name": "coco", "root": str(tmp_path)})
+    with pytest.raises(RfbenchError, match="COCO's layout is annotations/instances_"):
+        runs.fit(missing, tmp_path / "run")
+    content = json.loads((drawn / "annotations/instances_val2017.json").read_text())
+    content["categories"].append({"id": 99, "name": "ten"})
+    (tmp_path / "other.json").write_text(json.dumps(content))
+    other = {"name": "coco", "root": str(drawn), "val_annotations": str(tmp_path / "other.json")}
+    with pytest.raises(RfbenchError, match="other categories: 10 and 11"):
+        runs.fit(runs.config(data=other), tmp_path / "run")
+    for one in content["annotations"]:
+        one["segmentation"] = []
+    content["categories"].pop()
+    (tmp_path / "other.json").write_text(json.dumps(content))
+    bare = runs.config(**MASK_RCNN, data=other)
+    del bare["opts"]["MODEL"]["RETINANET"]
+    with pytest.raises(
+        RfbenchError, match="objects in the val set have no mask, which this detector"
+    ):
+        runs.fit(bare, tmp_path / "run")
+    bare["data"], bare["opts"]["INPUT"]["MASK_FORMAT"] = (
+        {"name": "coco", "root": str(drawn)},
+        "polygon",
+    )
+    with pytest.raises(UsageError, match="run lengths: set opts.INPUT.MASK_FORMAT=bitmask"):
+        runs.fit(bare, tmp_path / "run")
+
+
+def test_the_command(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = json.dumps(runs.config(SOLVER__MAX_ITER=2))
+    Path("small.yaml").write_text(text)
+    result = CliRunner().invoke(main, ["train-det", "small.yaml", "--visualize", "2"])
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.startswith(
+        "retinanet_R_50_FPN_1x, resnet14 / baseline on digits, seed 0\n"
+    )
+    folder = Path("results/det-retinanet-digits-resnet14-baseline-s0")
+    drawn = [
+        name for name in json.loads((folder / "result.json").read_text())["files"] if ".png" in name
+    ]
+    assert drawn
+    for name in drawn:
+        assert Image.open(folder / name).size[0] > 64
+    again = CliRunner().invoke(main, ["train-det", "small.yaml"])
+    assert again.exit_code == 2 and "holds a run. Go on with it by --resume" in again.stderr
+    dry = CliRunner().invoke(main, ["train-det", "small.yaml", "--dry-run", "-o", "variant=3x3"])
+    assert dry.exit_code == 0 and "resnet14 / 3x3: 3 changed" in dry.stdout
+    assert "SOLVER.MAX_ITER: 90000 -> 2" in dry.stdout
+    args = ["train-det", "small.yaml", "--eval-only", str(folder / "last.pth"), "--json"]
+    found = CliRunner().invoke(main, args)
+    assert found.exit_code == 0, found.stderr
+    assert json.loads(found.stdout)["pictures"] == 6
+
+
+def test_the_classifier_is_trained_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    small = {
+        "model": "rfbench.classify.nets:resnet14",
+        "data": {"name": "digits", "train_scenes": 64, "val_scenes": 32, "workers": 0},
+        "schedule": {"epochs": 1, "warmup_epochs": 0, "milestones": []},
+        "optim": {"lr": 0.01},
+        "batch_size": 32,
+    }
+    Path("cls.yaml").write_text(json.dumps(small))
+    values = runs.config(weights="cls.yaml", variant="3x3", SOLVER__MAX_ITER=1, device="cpu")
+    Path("det.yaml").write_text(json.dumps(values))
+    result = CliRunner().invoke(main, ["train-det", "det.yaml"])
+    assert result.exit_code == 0, result.stderr
+    assert "training the classifier cls.yaml first" in result.stderr
+    classifier = Path("results/cls-digits-resnet14-3x3-s0")
+    assert (classifier / "result.json").exists()
+    again = CliRunner().invoke(main, ["train-det", "det.yaml", "--overwrite"])
+    assert again.exit_code == 0 and "training the classifier" not in again.stderr
+
+
+def test_without_detectron2(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("rfbench.detect")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "detectron2", None)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "detectron2.modeling", None)  # type: ignore[arg-type]
+    result = CliRunner().invoke(main, ["train-det", "--dry-run"])
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1].startswith("Error: Detectron2 is not there")
+    assert "python scripts/install_detectron2.py" in result.stderr.splitlines()[-1]
+
+
+def test_bf16_needs_a_trainer_that_takes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rfbench.detect import start
+
+    class Old:
+        def __init__(self, model: Any, data_loader: Any, optimizer: Any) -> None: ...
+
+    monkeypatch.setattr(start, "AMPTrainer", Old)
+    settings = DetConfig(precision="bf16")
+    run = type("Run", (), {"cfg": None, "config": settings, "group": None, "model": None})
+    with pytest.raises(UsageError, match="knows fp16 only; bf16 needs a newer one"):
+        start.trainer(run)  # type: ignore[arg-type]
+    assert torch.bfloat16
