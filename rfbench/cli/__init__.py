@@ -18,6 +18,8 @@ from rfbench.errors import RfbenchError, suggest
 # name of the command -> module of this package
 COMMANDS = {
     "train-cls": "train_cls",
+    "train-det": "train_det",
+    "compare": "compare",
     "visualize-rf": "visualize_rf",
     "rf": "rf",
     "schema": "schema",

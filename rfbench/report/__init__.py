@@ -1,0 +1,1 @@
+"""From records to tables, tests and plots: what `rfbench compare` shows."""

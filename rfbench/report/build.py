@@ -1,0 +1,188 @@
+"""From runs to a comparison: grouped, averaged, tested, with the paper's rows beside ours."""
+
+import statistics
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rfbench import variants
+from rfbench.errors import RfbenchError, UsageError
+from rfbench.report import metrics, reference, sort, stats
+from rfbench.report.model import Block, Cell, Group, Network, Report, Row
+from rfbench.report.runs import Found, Run, Setting, disputed, settings
+
+# of a model, names of variants and input size: what is known of each variant, and a picture
+Look = Callable[
+    [str, Sequence[str], tuple[int, int] | None], tuple[dict[str, Network], bytes | None]
+]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the user asks for; (): all kinds, the paper's metrics; None: baseline, paper's order."""
+
+    kinds: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ()
+    baseline: str | None = None
+    sort: str | None = None
+    reference: bool = False
+
+
+def build(found: Found, wanted: Wanted, look: Look, places: Sequence[Path]) -> Report:
+    """Compare the runs. Raises RfbenchError where there are none, UsageError for what none has."""
+    runs = [run for run in found.runs if not wanted.kinds or run.record.kind in wanted.kinds]
+    if not runs and not wanted.reference:
+        raise RfbenchError(_nothing(found, wanted, places))
+    report = Report(_baseline(runs, wanted), [], list(found.problems))
+    tables = reference.tables(wanted.kinds, wanted.metrics) if wanted.reference else []
+    there = [key for run in runs for key in metrics.of(run)]
+    metrics.check([*there, *(key for table in tables for key in table.metrics)], wanted.metrics)
+    by_group: dict[tuple[str, str, str, str], list[Run]] = {}
+    for run in sorted(runs, key=lambda run: (run.group, run.record.seed, str(run.folder))):
+        by_group.setdefault(run.group, []).append(run)
+    for key, members in by_group.items():
+        names = metrics.select(members, wanted.metrics)
+        group = Group(*key, names, [_block(s, names, report.baseline) for s in settings(members)])
+        if names:
+            report.groups.append(group)
+        else:
+            asked = ", ".join(wanted.metrics)
+            report.problems.append(f"{group.title}: left out, its runs do not have {asked}")
+    for table in tables:
+        reference.add(report, table)
+    report.groups.sort(key=lambda group: group.key)
+    if wanted.sort not in (None, *sort.COLUMNS):
+        sort.check(report, wanted.sort or "")
+    for group in report.groups:
+        _look_at(group, look)
+    if wanted.sort is not None:
+        sort.rows(report, wanted.sort)
+    return report
+
+
+def _baseline(runs: Sequence[Run], wanted: Wanted) -> str:
+    """The variant that others are compared with."""
+    if wanted.baseline is None:
+        return variants.PAPER[0]
+    name = variants.get(wanted.baseline).name
+    held = sorted({run.record.variant for run in runs}, key=sort.paper_order)
+    if runs and name not in held:
+        raise UsageError(f"--baseline: no run is of '{name}'. There are: {', '.join(held)}.")
+    return name
+
+
+def _nothing(found: Found, wanted: Wanted, places: Sequence[Path]) -> str:
+    what = f"no finished runs{' of ' + ' or '.join(wanted.kinds) if wanted.kinds else ''}"
+    beside = [f"{len(found.problems)} that cannot be used"] if found.problems else []
+    beside += [f"{found.maps} of receptive fields"] if found.maps else []
+    beside += [f"{len(found.runs)} of another kind"] if found.runs else []
+    where = ", ".join(map(str, places))
+    return f"{what} in {where} and below ({', '.join(beside) or 'no result.json'})."
+
+
+def _block(setting: Setting, names: Sequence[str], baseline: str) -> Block:
+    """The rows of a setting, tested against its baseline."""
+    claims = disputed(setting.runs)
+    by_variant: dict[str, list[Run]] = {}
+    rows: list[Row] = []
+    for run in setting.runs:
+        if run.folder in claims:
+            rows.append(Row(run.record.variant, runs=[run], alone=True))
+        else:
+            by_variant.setdefault(run.record.variant, []).append(run)
+    rows += [Row(variant, runs=members) for variant, members in by_variant.items()]
+    rows.sort(key=lambda row: (sort.paper_order(row.variant), row.alone, row.label))
+    block = Block(setting.keys, rows)
+    base = next((r for r in rows if r.variant == baseline and not r.alone), None)
+    for row in rows:
+        row.parameters = row.runs[0].record.parameters
+        row.cells = {name: _cell(row, name) for name in names}
+        if base and not row.alone:
+            row.step_time = _step_time(row, base)
+    for name in names:
+        _test(rows, base, name)
+    block.notes = _notes(block, base, baseline, names)
+    return block
+
+
+def _cell(row: Row, metric: str) -> Cell:
+    found = {run.record.seed: metrics.of(run).get(metric) for run in row.runs}
+    values = {seed: value for seed, value in found.items() if value is not None}
+    missing = len(found) - len(values)
+    if not values:
+        return Cell(float("nan"), missing=missing)
+    numbers = list(values.values())
+    return Cell(statistics.fmean(numbers), values, stats.interval(numbers), missing)
+
+
+def _test(rows: Sequence[Row], base: Row | None, metric: str) -> None:
+    if base is None or not base.cells[metric].values:
+        return
+    for row in rows:
+        if row is not base and not row.alone and row.cells[metric].values:
+            row.cells[metric].test = stats.compare(
+                row.cells[metric].values, base.cells[metric].values
+            )
+    tests = [test for row in rows if (test := row.cells[metric].test)]
+    stats.judge(tests, metrics.direction(metric))
+
+
+def _step_time(row: Row, base: Row) -> float | None:
+    """Time an update takes over the baseline's, on the device that most runs of both share."""
+    speeds: list[dict[str, list[float]]] = []
+    for each in (row, base):
+        speeds.append({})
+        for record in (run.record for run in each.runs if run.record.images_per_s):
+            place = f"{record.device} x {record.batch.get('world_size', 1)}"
+            speeds[-1].setdefault(place, []).append(record.images_per_s or 0.0)
+    ours, theirs = speeds
+    if not (common := set(ours) & set(theirs)):
+        return None
+    place = max(sorted(common), key=lambda p: min(len(ours[p]), len(theirs[p])))
+    return statistics.median(theirs[place]) / statistics.median(ours[place])
+
+
+def _notes(block: Block, base: Row | None, baseline: str, names: Sequence[str]) -> list[str]:
+    """What a reader must know to trust the rows."""
+    notes = []
+    if base is None:
+        notes.append(f"no run of {baseline} in this setting: no differences, no tests")
+    for (variant, seed), count in Counter(
+        (row.variant, row.runs[0].record.seed) for row in block.rows if row.alone
+    ).items():
+        notes.append(f"{count} records claim to be {variant}, seed {seed}: not averaged")
+    none = [name for name in names if not any(row.cells[name].values for row in block.rows)]
+    if none:
+        notes.append(f"{', '.join(map(metrics.label, none))}: not there, or no number, in any run")
+    for row in block.rows:
+        bad = {n: c.missing for n, c in row.cells.items() if c.missing and n not in none}
+        if bad:
+            text = ", ".join(map(metrics.label, bad))
+            most = max(bad.values())
+            notes.append(
+                f"{row.label}: {text} not there, or no number, in {most} of {len(row.runs)}"
+            )
+    runs = [run.record for row in block.rows for run in row.runs]
+    for what, values in (
+        ("devices", {record.device for record in runs}),
+        ("versions of torch", {record.versions.get("torch", "unknown") for record in runs}),
+    ):
+        if len(values) > 1:
+            notes.append(f"{len(values)} {what}: {', '.join(sorted(values))}")
+    parents = [[p.seed for run in r.runs if (p := run.record.parent)] for r in block.rows]
+    if any(len(seeds) > 1 and len(set(seeds)) == 1 for seeds in parents):
+        notes.append("detectors that start from one classifier: its own seed is not covered")
+    return notes
+
+
+def _look_at(group: Group, look: Look) -> None:
+    """Cost and receptive field of every variant of a group, whichever setting it is in."""
+    rows = [row for block in group.blocks for row in block.rows]
+    names = sorted({row.variant for row in rows}, key=sort.paper_order)
+    runs = [run for row in rows for run in row.runs]
+    side = runs[0].record.input.get("size") if runs else None
+    model = runs[0].record.model if runs else group.model
+    networks, group.picture = look(model, names, (side, side) if isinstance(side, int) else None)
+    for row in rows:
+        row.network = networks.get(row.variant, Network())

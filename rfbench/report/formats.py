@@ -1,0 +1,173 @@
+"""A comparison as plain text, Markdown, CSV or JSON."""
+
+import csv
+import dataclasses
+import io
+import json
+import math
+import textwrap
+from collections.abc import Callable
+from typing import Any
+
+from rfbench.report import metrics
+from rfbench.report.model import Block, Group, Report, Row
+from rfbench.report.sheets import Sheet, legend, settings_line, sheets
+
+RIGHT = "0123456789+-–.×[<"  # what stands first in cells that are set to the right
+
+
+def table(report: Report) -> str:
+    """Plain text for a terminal."""
+    lines: list[str] = []
+    for group in report.groups:
+        for block in group.blocks:
+            lines += [group.title, *wrap(settings_line(block), "  "), ""]
+            for sheet in sheets(group, block):
+                lines += [*_aligned(sheet), ""]
+            lines += [line for note in block.notes for line in wrap(note, "- ")]
+            lines += [""] * bool(block.notes)
+    return "\n".join([*lines, *(line for text in legend(report) for line in wrap(text, "  "))])
+
+
+def wrap(text: str, first: str) -> list[str]:
+    """Lines of at most 100 characters; `first` stands before the first, as much room later."""
+    return textwrap.wrap(
+        text,
+        100,
+        initial_indent=first,
+        subsequent_indent=" " * len(first),
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
+
+
+def _aligned(sheet: Sheet) -> list[str]:
+    columns = list(zip(sheet.head, *sheet.rows, strict=True))
+    widths = [max(map(len, column)) for column in columns]
+    right = [all(not c or c[0] in RIGHT or c == "not run" for c in col[1:]) for col in columns]
+    right = [r and any(col[1:]) for r, col in zip(right, columns, strict=True)]
+    lines = []
+    for cells in (sheet.head, *sheet.rows):
+        padded = [
+            c.rjust(w) if r else c.ljust(w) for c, w, r in zip(cells, widths, right, strict=True)
+        ]
+        lines.append("  ".join(padded).rstrip())
+    return lines
+
+
+def markdown(report: Report) -> str:
+    """Tables of GitHub's Markdown."""
+    parts: list[str] = []
+    for group in report.groups:
+        for block in group.blocks:
+            parts.append(f"### {group.title}")
+            if block.keys:
+                parts.append(f"`{settings_line(block)}`")
+            for sheet in sheets(group, block):
+                rule = ["---"] * len(sheet.head)
+                rows = [sheet.head, rule, *sheet.rows]
+                cells = [[c.replace("|", "\\|") for c in row] for row in rows]
+                parts.append("\n".join(f"| {' | '.join(row)} |" for row in cells))
+            if block.notes:
+                parts.append("\n".join(f"- {note}" for note in block.notes))
+    parts.append("\n".join(f"- {text}" for text in legend(report)))
+    return "\n\n".join(parts)
+
+
+def entries(report: Report, entry: Callable[[Group, Block, Row, str], Any]) -> list[Any]:
+    """`entry` of every metric of every row."""
+    return [
+        entry(group, block, row, name)
+        for group in report.groups
+        for block in group.blocks
+        for row in block.rows
+        for name in group.metrics
+    ]
+
+
+def table_csv(report: Report) -> str:
+    """A line for every metric of every row."""
+    rows = entries(report, _entry)
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(rows[0]) if rows else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue().rstrip("\n")
+
+
+def _entry(group: Group, block: Block, row: Row, name: str) -> dict[str, Any]:
+    cell, known = row.cells.get(name), row.network
+    low, high = cell.interval if cell and cell.interval else (None, None)
+    test = dataclasses.asdict(cell.test) if cell and cell.test else {}
+    shown = ("difference", "low", "high", "p", "corrected", "smallest", "word")
+    return {
+        "kind": group.kind,
+        "detector": group.detector,
+        "model": group.model,
+        "dataset": group.dataset,
+        "setting": settings_line(block),
+        "variant": row.variant,
+        "1x1": 1 in row.kernels,
+        "3x3": 3 in row.kernels,
+        "source": row.source,
+        "folder": row.runs[0].folder if row.alone else None,
+        "metric": metrics.label(name),
+        "seeds": len(cell.values) if cell else 0,
+        "missing": cell.missing if cell else 0,
+        "mean": _finite(cell.mean) if cell else None,
+        "mean_low": low,
+        "mean_high": high,
+        "test": test.get("kind"),
+        **{key: test.get(key) for key in shown},
+        "parameters": row.parameters,
+        "macs": known.macs,
+        "step_time": row.step_time,
+        "shift_y": known.shift and known.shift[0],
+        "shift_x": known.shift and known.shift[1],
+        "gridding": known.gridding,
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def as_json(report: Report) -> str:
+    """Everything, with each seed's figures and each run's folder."""
+    groups = [
+        {
+            "kind": group.kind,
+            "detector": group.detector or None,
+            "model": group.model,
+            "dataset": group.dataset,
+            "metrics": group.metrics,
+            "settings": [
+                {"keys": b.keys, "notes": b.notes, "rows": [_row(row) for row in b.rows]}
+                for b in group.blocks
+            ],
+        }
+        for group in report.groups
+    ]
+    content = {"baseline": report.baseline, "groups": groups, "problems": report.problems}
+    return json.dumps(content, indent=2)
+
+
+def _row(row: Row) -> dict[str, Any]:
+    cells = {}
+    for name, cell in row.cells.items():
+        values = dataclasses.asdict(cell)
+        cells[name] = {**values, "mean": _finite(cell.mean)}
+    return {
+        "variant": row.variant,
+        "kernels": row.kernels,
+        "source": row.source,
+        "averaged": not row.alone,
+        "runs": [{"folder": str(run.folder), "seed": run.record.seed} for run in row.runs],
+        "metrics": cells,
+        "parameters": row.parameters,
+        "step_time": row.step_time,
+        **dataclasses.asdict(row.network),
+    }
+
+
+FORMATS = {"table": table, "markdown": markdown, "csv": table_csv, "json": as_json}

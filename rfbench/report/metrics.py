@@ -1,0 +1,68 @@
+"""Which figures are shown, what they are called, and whether more of one is better."""
+
+import math
+from collections.abc import Sequence
+
+from rfbench.errors import UsageError, suggest
+from rfbench.report.paper import AP
+from rfbench.report.runs import Run, flat
+from rfbench.report.stats import Direction
+
+DEFAULT = {
+    "cls": ("top1", "top5"),
+    "det": tuple(f"{task}.{name}" for task in ("segm", "bbox") for name in AP),
+}
+TASKS = {"bbox": "box", "segm": "mask"}
+MORE = ("top1", "top5", "train_top1", "AP", "AR", "mIoU")
+LESS = ("loss", "jitter", "error")
+
+
+def of(run: Run) -> dict[str, float | None]:
+    """The figures of a run by dotted name; None for one that is not a number."""
+    found: dict[str, float | None] = {}
+    for key, value in flat(run.record.metrics).items():
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if number or value is None:
+            found[key] = float(value) if number and math.isfinite(value) else None
+    return found
+
+
+def select(runs: Sequence[Run], asked: Sequence[str]) -> list[str]:
+    """The metrics to show of a group of runs: those asked for, or those of the paper.
+
+    A name may leave out its task: "AP" is of boxes and of masks.
+    """
+    there = list(dict.fromkeys(key for run in runs for key in of(run)))
+    kind = runs[0].record.kind
+    if not asked:
+        masks = any(key.startswith("segm.") for key in there)
+        return [m for m in DEFAULT[kind] if masks or not m.startswith("segm.")]
+    return list(dict.fromkeys(key for name in asked for key in there if fits(name, key)))
+
+
+def check(there: Sequence[str], asked: Sequence[str]) -> None:
+    """Raise UsageError for a metric that is not among those there are, naming the nearest."""
+    for name in asked:
+        if not any(fits(name, key) for key in there):
+            known = dict.fromkeys([*there, *(key.rpartition(".")[2] for key in there)])
+            near = suggest(name, known) or f" There are: {', '.join(dict.fromkeys(there))}."
+            raise UsageError(f"no run has the metric '{name}'.{near}")
+
+
+def fits(name: str, key: str) -> bool:
+    """Whether a name means this metric: 'segm.AP', 'mask AP' or only 'AP'."""
+    return name in (key, label(key)) or key.endswith(f".{name}")
+
+
+def label(metric: str) -> str:
+    """'bbox.AP' as 'box AP'."""
+    task, _, name = metric.partition(".")
+    return f"{TASKS[task]} {name}" if task in TASKS and name else metric
+
+
+def direction(metric: str) -> Direction:
+    """1 where more is better, -1 where less is, 0 where neither is known."""
+    name = metric.rpartition(".")[2]
+    if metric.startswith(tuple(TASKS)) or name.startswith(MORE):
+        return 1
+    return -1 if name.endswith(LESS) else 0

@@ -1,0 +1,136 @@
+"""The plots of a block: differences with intervals and seeds, and the curves of the runs."""
+
+import io
+import json
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+from rfbench import progress
+from rfbench.report import metrics, paper
+from rfbench.report.model import Block, Group, Row
+from rfbench.report.runs import Run
+from rfbench.variants import VARIANTS
+
+DPI = 160
+# Okabe and Ito's colours, told apart by all eyes
+COLOURS = ("#000000", "#0072B2", "#E69F00", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#999999")
+ACROSS = 3  # panels side by side
+Curve = tuple[list[float], list[float]]
+
+
+def differences(group: Group, block: Block, baseline: str) -> bytes | None:
+    """Bars of the differences to the baseline, their intervals, and one dot a seed; a PNG."""
+    rows = [row for row in block.rows if row.source == "ours" and not row.alone]
+    names = [n for n in group.metrics if any(r.cells[n].test for r in rows)]
+    rows = [row for row in rows if any(cell.test for cell in row.cells.values())]
+    if not rows:
+        return None
+    base = next(r for r in block.rows if r.variant == baseline and r.source == "ours")
+    published = {r.variant: r for r in block.rows if r.source == paper.NAME}
+    figure, panels = _panels(len(names), 0.5 + 0.28 * len(rows) + 0.45)
+    for i, (axes, name) in enumerate(zip(panels, names, strict=True)):
+        for place, row in enumerate(rows):
+            _bar(axes, place, row, base, name, published.get(row.variant))
+        axes.axvline(0, color="black", linewidth=0.8)
+        axes.set_yticks(range(len(rows)), [r.variant for r in rows] if i % ACROSS == 0 else [])
+        axes.set_ylim(len(rows) - 0.4, -0.6)
+        axes.set_title(f"{metrics.label(name)}, minus {baseline}", fontsize=9)
+        axes.margins(x=0.08)
+    return _png(figure)
+
+
+def _bar(axes: Axes, place: int, row: Row, base: Row, name: str, published: Row | None) -> None:
+    cell, theirs = row.cells[name], base.cells[name].values
+    if cell.test is None:
+        return
+    axes.barh(place, cell.test.difference, height=0.62, color=COLOURS[1], alpha=0.45)
+    if cell.test.low is not None and cell.test.high is not None:
+        axes.plot([cell.test.low, cell.test.high], [place, place], color="black", linewidth=1.2)
+    dots = [value - theirs[seed] for seed, value in cell.values.items() if seed in theirs]
+    spread = place + np.linspace(-0.15, 0.15, len(dots)) if len(dots) > 1 else [place]
+    axes.plot(dots, spread[: len(dots)], "o", color=COLOURS[1], markersize=3.2)
+    if published and name in published.cells and (test := published.cells[name].test):
+        axes.plot(test.difference, place, "D", markersize=5, fillstyle="none", color=COLOURS[3])
+
+
+def curves(group: Group, block: Block) -> bytes | None:
+    """Training loss, and what was validated more than once: means over seeds with their range."""
+    rows = [row for row in block.rows if row.runs]
+    series = {"training loss": [_curves(row.runs, "train", "loss") for row in rows]}
+    for name in group.metrics:
+        series[metrics.label(name)] = [_curves(row.runs, "val", name) for row in rows]
+    series = {n: found for n, found in series.items() if any(map(_is_long, found))}
+    if not series:
+        return None
+    figure, panels = _panels(len(series), 2.3)
+    for axes, (name, found) in zip(panels, series.items(), strict=True):
+        for row, lines in zip(rows, found, strict=True):
+            if lines:
+                _curve(axes, lines, _colour(row), row.label)
+        axes.set_title(name, fontsize=9)
+        axes.set_xlabel("update", fontsize=8)
+        axes.grid(alpha=0.25)
+    handles, labels = panels[0].get_legend_handles_labels()
+    columns = min(4, len(labels))
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
+    return _png(figure)
+
+
+def _curves(runs: Sequence[Run], split: str, metric: str) -> list[Curve]:
+    """(updates, figures) of every run whose metrics.jsonl is there."""
+    found = []
+    for run in runs:
+        try:
+            lines = progress.read_metrics(run.folder)
+        except (OSError, json.JSONDecodeError):
+            continue
+        key = metric.replace(".", "/") if "." in metric else metric
+        values = [(x["step"], x[key]) for x in lines if x.get("split") == split and x.get(key)]
+        if values:
+            found.append(([float(x) for x, _ in values], [float(y) for _, y in values]))
+    return found
+
+
+def _is_long(lines: Sequence[Curve]) -> bool:
+    return any(len(x) > 1 for x, _ in lines)
+
+
+def _colour(row: Row) -> str:
+    """One colour a variant, in all plots."""
+    known = list(VARIANTS)
+    at = known.index(row.variant) if row.variant in known else len(known)
+    return COLOURS[at % len(COLOURS)]
+
+
+def _curve(axes: Axes, lines: Sequence[Curve], colour: str, label: str) -> None:
+    at = lines[0][0]  # of one setting, so nearly always the same in all runs
+    values = np.array([np.interp(at, x, y) for x, y in lines])
+    mark = "o" if len(at) < 20 else ""
+    axes.plot(at, values.mean(0), marker=mark, ms=2.5, lw=1.3, color=colour, label=label)
+    axes.fill_between(at, values.min(0), values.max(0), color=colour, alpha=0.15, linewidth=0)
+
+
+def _panels(count: int, height: float) -> tuple[Figure, list[Axes]]:
+    across = min(ACROSS, count)
+    down = -(-count // across)
+    figure = Figure((3.3 * across + 0.9, height * down + 0.3), dpi=DPI)
+    figure.set_layout_engine(ConstrainedLayoutEngine(h_pad=0.09))
+    FigureCanvasAgg(figure)
+    panels = list(figure.subplots(down, across, squeeze=False).flat)
+    for axes in panels[count:]:
+        axes.set_axis_off()
+    for axes in panels[:count]:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(labelsize=8)
+    return figure, panels[:count]
+
+
+def _png(figure: Figure) -> bytes:
+    out = io.BytesIO()
+    figure.savefig(out, format="png", metadata={"Software": None})
+    return out.getvalue()

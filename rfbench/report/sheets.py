@@ -1,0 +1,163 @@
+"""A block of a comparison as tables of short texts: what a table, Markdown and a page show."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rfbench.report import metrics, paper
+from rfbench.report.model import Block, Cell, Group, Report, Row
+from rfbench.report.stats import Effect
+
+SIGNS = {"better": "▲", "worse": "▼", "differs": "≠", "within noise": "≈", "": ""}
+NO_TEST = "?"
+WIDE = 3  # with more metrics, costs and receptive fields get a table of their own
+
+LEGEND = (
+    "▲ better, ▼ worse, ≈ within noise, ? no test: against {baseline} of the same setting.",
+    "Figures are means over seeds, of the last epoch. Intervals are 95 % t-intervals; they cover "
+    "what the seed decides, not the choice of data.",
+    "Test: two-sided paired t-test over the seeds that both have (scipy.stats.ttest_rel; Welch's "
+    "where they share none, called unpaired). better, worse: p < 0.05 after Holm's correction over "
+    "the variants of a table, each metric by itself.",
+    "smallest: the difference that so many seeds would show in 4 of 5 repetitions, by one test "
+    "alone: (t(0.975, df) + t(0.8, df)) s / sqrt(n), where df = n - 1 and s is the standard "
+    "deviation of the n differences.",
+    "step time: of an update, over that of {baseline} on the same device (medians of images/s).",
+    "shift, gridding: of the paths to the last map's central unit, on an input that cuts nothing "
+    "off; as by visualize-rf.",
+)
+
+
+@dataclass
+class Sheet:
+    """A table. name: what it holds; head: of the columns; rows: as many texts each."""
+
+    name: str
+    head: list[str]
+    rows: list[list[str]]
+
+
+def sheets(group: Group, block: Block) -> list[Sheet]:
+    """The figures, the tests behind them, and costs with receptive fields."""
+    by_task: dict[str, list[str]] = {}
+    for name in group.metrics:
+        by_task.setdefault(name.rpartition(".")[0], []).append(name)
+    found = [_figures(block, names) for names in by_task.values()]
+    network = _network(group, block)
+    if len(group.metrics) <= WIDE and len(found) == 1:
+        found[0].head += network.head[1:]
+        for row, more in zip(found[0].rows, network.rows, strict=True):
+            row += more[1:]
+        network.rows = []
+    shown = [r.source != paper.NAME for r in block.rows]
+    network.rows = [cells for cells, own in zip(network.rows, shown, strict=False) if own]
+    return [sheet for sheet in (*found, _tests(group, block), network) if sheet.rows]
+
+
+def _figures(block: Block, names: Sequence[str]) -> Sheet:
+    head = ["variant", "1x1", "3x3", "seeds"]
+    for name in names:
+        head += [metrics.label(name), "Δ"]
+    rows = []
+    for row in block.rows:
+        ticks = ["✓" if k in row.kernels else "" for k in (1, 3)]
+        cells = [text for name in names for text in _pair(row, name)]
+        rows.append([row.label, *ticks, str(len(row.runs) or ""), *cells])
+    return Sheet("figures", head, rows)
+
+
+def _pair(row: Row, name: str) -> tuple[str, str]:
+    """The mean, and the difference with its sign."""
+    if row.source == "not run":
+        return "not run", ""
+    cell = row.cells.get(name)
+    if cell is None or cell.mean != cell.mean:
+        return "–", ""
+    if cell.test is None:
+        return number(name, cell.mean), ""
+    sign = SIGNS.get(cell.test.word, NO_TEST)
+    return number(name, cell.mean), f"{number(name, cell.test.difference, '+')} {sign}".rstrip()
+
+
+def _tests(group: Group, block: Block) -> Sheet:
+    head = ["metric", "variant", "seeds", "mean", "95 %", "Δ", "95 %", "p", "p (Holm)"]
+    rows = []
+    for name in group.metrics:
+        for row in block.rows:
+            cell = row.cells.get(name)
+            if row.source == "ours" and cell:
+                rows.append([metrics.label(name), row.label, *_tested(name, row, cell)])
+    return Sheet("tests", [*head, "smallest", "verdict"], rows)
+
+
+def _tested(name: str, row: Row, cell: Cell) -> list[str]:
+    if not cell.values:
+        return [str(len(row.runs)), *[""] * 7, "no figures"]
+    test = cell.test
+    seeds = str(len(cell.values)) + (f" of {len(row.runs)}" if cell.missing else "")
+    if test and test.kind == "paired" and test.seeds < len(cell.values):
+        seeds += f", {test.seeds} pairs"
+    texts = [seeds, number(name, cell.mean), _interval(name, cell.interval)]
+    if test is None:
+        why = "not averaged" if row.alone else ""
+        return [*texts, *[""] * 5, why]
+    low_high = (test.low, test.high) if test.low is not None and test.high is not None else None
+    texts += [number(name, test.difference, "+"), _interval(name, low_high, "+")]
+    texts += ["" if p is None else f"{p:.2g}" for p in (test.p, test.corrected)]
+    return [*texts, "" if test.smallest is None else number(name, test.smallest), verdict(test)]
+
+
+def verdict(test: Effect) -> str:
+    """The word, and where the test was not the usual one."""
+    return test.word + (" (unpaired)" if test.kind == "unpaired" and test.p is not None else "")
+
+
+def _interval(name: str, bounds: tuple[float, float] | None, sign: str = "") -> str:
+    return "" if bounds is None else f"[{', '.join(number(name, b, sign) for b in bounds)}]"
+
+
+def _network(group: Group, block: Block) -> Sheet:
+    sizes = {row.network.size for row in block.rows if row.network.size}
+    at = f" at {'x'.join(map(str, dict.fromkeys(sizes.pop())))} px" if len(sizes) == 1 else ""
+    macs = f"{'backbone ' if group.kind == 'det' else ''}MACs{at}"
+    head = ["variant", "parameters", macs, "step time", "shift (px)", "gridding"]
+    rows = []
+    for row in block.rows:
+        known = row.network if row.source != paper.NAME else type(row.network)()
+        shift = [] if known.shift is None else [f"{s + 0.0:+.2f}" for s in known.shift]
+        rows.append(
+            [
+                row.label,
+                _si(row.parameters),
+                _si(known.macs),
+                "" if row.step_time is None else f"×{row.step_time:.2f}",
+                ", ".join(dict.fromkeys(shift)),
+                "" if known.gridding is None else f"{known.gridding:.4f}",
+            ]
+        )
+    return Sheet("networks", head, rows)
+
+
+def _si(value: int | None) -> str:
+    """25557032 as '25.6 M'."""
+    if value is None:
+        return ""
+    for factor, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if value >= factor:
+            return f"{value / factor:.3g}{unit}"
+    return str(value)
+
+
+def number(metric: str, value: float, sign: str = "") -> str:
+    """A figure: of percents two decimals, of others four digits."""
+    percent = metrics.direction(metric) == 1
+    return f"{value:{sign}.2f}" if percent else f"{value:{sign}#.4g}"
+
+
+def settings_line(block: Block) -> str:
+    """What sets this setting apart from the others of its group."""
+    return ", ".join(f"{key}={value}" for key, value in block.keys.items())
+
+
+def legend(report: Report) -> list[str]:
+    """How to read the signs, tests and columns."""
+    return [text.format(baseline=report.baseline) for text in LEGEND]

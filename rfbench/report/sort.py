@@ -1,0 +1,53 @@
+"""The order of rows: the paper's, or by any column."""
+
+from collections.abc import Callable
+from typing import Any
+
+from rfbench import variants
+from rfbench.errors import UsageError, suggest
+from rfbench.report import metrics
+from rfbench.report.model import Report, Row
+
+COLUMNS: dict[str, Callable[[Row], Any]] = {
+    "variant": lambda row: paper_order(row.variant),
+    "seeds": lambda row: -len(row.runs),
+    "parameters": lambda row: row.parameters,
+    "macs": lambda row: row.network.macs,
+    "step": lambda row: row.step_time,
+    "shift": lambda row: row.network.shift and max(map(abs, row.network.shift)),
+    "gridding": lambda row: row.network.gridding,
+}
+
+
+def paper_order(variant: str) -> tuple[int, str]:
+    """The paper's order, then the controls, then one's own."""
+    known = list(variants.VARIANTS)
+    return known.index(variant) if variant in known else len(known), variant
+
+
+def check(report: Report, column: str) -> None:
+    """Raise UsageError for a metric that no group shows, naming the nearest column."""
+    held = dict.fromkeys(metric for group in report.groups for metric in group.metrics)
+    if not any(metrics.fits(column, metric) for metric in held):
+        known = [*COLUMNS, *map(metrics.label, held)]
+        near = suggest(column, known) or f" There are: {', '.join(known)}."
+        raise UsageError(f"--sort: there is no column '{column}'.{near}")
+
+
+def rows(report: Report, column: str) -> None:
+    """Sort all rows: the better or the less first, what is unknown last."""
+    for group in report.groups:
+        found = [metric for metric in group.metrics if metrics.fits(column, metric)]
+        by = COLUMNS.get(column) or (_by(found[0]) if found else COLUMNS["variant"])
+        for block in group.blocks:
+            block.rows.sort(key=lambda row, by=by: _last(by(row)))  # type: ignore[misc]
+
+
+def _by(metric: str) -> Callable[[Row], Any]:
+    sign = -(metrics.direction(metric) or 1)
+    return lambda row: sign * row.cells[metric].mean if metric in row.cells else None
+
+
+def _last(value: Any) -> tuple[bool, Any]:
+    unknown = value is None or value != value
+    return unknown, 0 if unknown else value

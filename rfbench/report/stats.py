@@ -1,0 +1,89 @@
+"""What some seeds can tell: interval, paired test, the smallest effect they would have shown."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from scipy import stats
+
+LEVEL, POWER = 0.95, 0.80
+Direction = Literal[-1, 0, 1]  # whether more is better, less is better, or neither
+Values = Mapping[int, float]  # by seed
+
+
+@dataclass
+class Effect:
+    """A variant against the baseline of the same setting.
+
+    kind: "paired" over the seeds that both have, else "unpaired" (Welch), or "none". difference:
+    of the pairs, else of the means; low, high: its interval. p: uncorrected. corrected: by Holm.
+    smallest: the difference that so many seeds would show with a chance of `POWER`.
+    """
+
+    kind: Literal["paired", "unpaired", "none"]
+    seeds: int
+    difference: float
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    corrected: float | None = None
+    smallest: float | None = None
+    word: str = ""
+
+
+def interval(values: Sequence[float]) -> tuple[float, float] | None:
+    """The t-interval of the mean; None for one value."""
+    if len(values) < 2:
+        return None
+    mean, error = statistics.fmean(values), stats.sem(values)
+    half = float(stats.t.ppf(0.5 + LEVEL / 2, len(values) - 1) * error)
+    return mean - half, mean + half
+
+
+def compare(values: Values, baseline: Values) -> Effect:
+    """The test of a variant's figures against the baseline's, both by seed and not empty."""
+    common = [seed for seed in values if seed in baseline]
+    if len(common) > 1:
+        ours, theirs = [values[s] for s in common], [baseline[s] for s in common]
+        differences = [a - b for a, b in zip(ours, theirs, strict=True)]
+        test = Effect("paired", len(common), statistics.fmean(differences))
+        if _constant(differences):
+            test.word = "no spread (no test)"
+            return test
+        result = stats.ttest_rel(ours, theirs)
+    else:
+        ours, theirs = list(values.values()), list(baseline.values())
+        test = Effect("none", len(ours), statistics.fmean(ours) - statistics.fmean(theirs))
+        if min(len(ours), len(theirs)) < 2:
+            test.word = "one seed (no test)"
+            return test
+        test.kind = "unpaired"
+        if _constant(ours) and _constant(theirs):
+            test.word = "no spread (no test)"
+            return test
+        result = stats.ttest_ind(ours, theirs, equal_var=False)
+    bounds = result.confidence_interval(LEVEL)
+    test.p, test.low, test.high = float(result.pvalue), float(bounds.low), float(bounds.high)
+    quantile = stats.t.ppf(0.5 + LEVEL / 2, result.df)
+    error = (test.high - test.low) / 2 / quantile
+    test.smallest = float((quantile + stats.t.ppf(POWER, result.df)) * error)
+    return test
+
+
+def _constant(values: Sequence[float]) -> bool:
+    """Whether all are equal but for rounding; a test would call any such difference certain."""
+    return max(values) - min(values) <= 1e-9 * max(1.0, *map(abs, values))
+
+
+def judge(tests: Sequence[Effect], direction: Direction) -> None:
+    """Correct the p values of a table's variants by Holm, and say each in a word."""
+    tested = sorted((t for t in tests if t.p is not None), key=lambda t: t.p or 0.0)
+    least = 0.0
+    for rank, test in enumerate(tested):
+        assert test.p is not None
+        least = max(least, min(1.0, test.p * (len(tested) - rank)))
+        test.corrected = least
+        better = direction * test.difference > 0
+        words = ("better" if better else "worse") if direction else "differs"
+        test.word = words if least < 1 - LEVEL else "within noise"

@@ -1,0 +1,72 @@
+"""Records of real runs, and what tests make of them."""
+
+import copy
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rfbench.report.build import Wanted, build
+from rfbench.report.model import Block, Network, Report, Row
+from rfbench.report.runs import find
+
+RUNS = Path(__file__).parent / "runs"
+DETECTORS = Path(__file__).parent / "detectors"
+SHIFTS = {"baseline": -7.5, "1x1": -5.35, "3x3": -0.69, "1x1+3x3": -0.5, "blur:1x1+3x3": -7.5}
+
+
+def look(model: str, names: Sequence[str], size: Any) -> tuple[dict[str, Network], bytes | None]:
+    """What `build` asks of networks, without any."""
+    return {
+        n: Network((SHIFTS.get(n, 1), SHIFTS.get(n, 1)), 0.3, 4_750_000, size or (224, 224))
+        for n in names
+    }, None
+
+
+def report_of(*places: Path, **wanted: Any) -> Report:
+    """The comparison of the runs below some folders."""
+    return build(find(places), Wanted(**wanted), look, places)
+
+
+def record(name: str = "two-baseline-s0") -> dict[str, Any]:
+    """The record of a real run, to be changed."""
+    return json.loads((RUNS / name / "result.json").read_text())
+
+
+def write(folder: Path, content: dict[str, Any], **changes: Any) -> Path:
+    """Write a record with dotted keys changed, such as `config__seed`; returns its folder."""
+    content = copy.deepcopy(content)
+    for key, value in changes.items():
+        *parts, last = key.split("__")
+        place = content
+        for part in parts:
+            place = place[part]
+        place[last] = value
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "result.json").write_text(json.dumps(content))
+    return folder
+
+
+def seeds(root: Path, variant: str, top1: Sequence[float | None], first: int = 0) -> None:
+    """Records of a variant with these accuracies, of seeds that begin with `first`."""
+    for seed, value in enumerate(top1, first):
+        change = {"variant": variant, "config__variant": variant, "seed": seed}
+        metrics = {"top1": value, "top5": 90.0 + seed}
+        write(root / f"{variant}-{seed}", record(), **change, config__seed=seed, metrics=metrics)
+
+
+def copied(root: Path) -> Path:
+    """A copy of the real runs."""
+    return Path(shutil.copytree(RUNS, root / "runs"))
+
+
+def only(report: Report) -> Block:
+    """The block of a report that has one."""
+    ((block,),) = [group.blocks for group in report.groups]
+    return block
+
+
+def row(block: Block, label: str) -> Row:
+    """The row of that label."""
+    return next(r for r in block.rows if r.label == label)

@@ -1,0 +1,122 @@
+"""`rfbench compare` as a user types it: networks looked at on the spot, one line for bad input."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from rfbench.cli import main
+from tests.report.records import RUNS, record, write
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with two runs in results/, from which the commands run."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("two-baseline-s0", "two-blur-s0"):
+        shutil.copytree(RUNS / name, tmp_path / "results" / name)
+    return tmp_path
+
+
+def run(*args: str) -> Result:
+    return CliRunner().invoke(main, ["compare", *args])
+
+
+def test_a_table_with_costs_and_receptive_fields_computed_on_the_spot(place: Path) -> None:
+    result = run()
+    assert result.exit_code == 0, result.stderr
+    lines = [line.split() for line in result.stdout.splitlines()]
+    # the shifts of the facts, at stride 16: BlurPool's is the baseline's
+    assert [
+        "baseline",
+        "1",
+        "26.40",
+        "77.20",
+        "131",
+        "k",
+        "4.75",
+        "M",
+        "×1.00",
+        "-7.50",
+        "0.3046",
+    ] in lines
+    (blur,) = [line for line in lines if line[:2] == ["blur:1x1+3x3", "✓"]]
+    assert blur[-2:] == ["-7.50", "0.2857"]
+    assert result.stderr == ""
+
+
+def test_macs_by_hand(place: Path) -> None:
+    """VGG-11's from its layers: 3x3 convolutions at 224 ... 14 px, three linear layers."""
+    write(place / "vgg" / "a", record(), model="torchvision:vgg11", input={"size": 224})
+    rows = json.loads(run("vgg", "--format", "json").stdout)["groups"][0]["settings"][0]["rows"]
+    areas = [224**2, 112**2, 56**2, 56**2, 28**2, 28**2, 14**2, 14**2]
+    widths = [3, 64, 128, 256, 256, 512, 512, 512, 512]
+    by_hand = sum(9 * n * a * b for n, a, b in zip(areas, widths, widths[1:], strict=False))
+    by_hand += 512 * 49 * 4096 + 4096 * 4096 + 4096 * 1000
+    assert rows[0]["macs"] == by_hand
+
+
+def test_notes_go_to_stderr_and_the_result_to_stdout(place: Path) -> None:
+    (place / "results" / "killed").mkdir()
+    (place / "results" / "killed" / "last.pth").write_text("")
+    for name in ("map", "audit"):
+        write(place / "results" / name, {"format": "rfbench-record/1", "kind": "rf"})
+    result = run("--format", "json")
+    content = json.loads(result.stdout)
+    assert result.stderr.splitlines() == [
+        "results/killed is unfinished: last.pth, but no result.json",
+        "left out, being no runs: 2 of receptive fields",
+    ]
+    assert content["problems"] == ["results/killed is unfinished: last.pth, but no result.json"]
+
+
+def test_a_file_as_a_whole_with_a_picture_of_the_receptive_fields(place: Path) -> None:
+    result = run("--format", "html", "--output", "report.html")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr == "wrote report.html\n"
+    text = (place / "report.html").read_text()
+    assert "<h3>Receptive fields</h3>" in text
+    assert text.count("<img") == 3
+
+
+def test_a_network_that_cannot_be_built_leaves_its_row(place: Path) -> None:
+    write(place / "own" / "a", record(), model="gone.py:net")
+    result = run("own")
+    assert result.exit_code == 0
+    assert "gone.py:net / baseline: not looked at: no such file: gone.py" in result.stderr
+    assert "baseline" in result.stdout
+
+
+def test_the_paper_alone_needs_no_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run("--reference", "paper", "--kind", "cls", "--format", "csv")
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.count("not run") == 8
+    assert ",76.44," in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "told"),
+    [
+        (["nowhere"], 2, "nowhere: no such folder."),
+        (["results/two-blur-s0/result.json"], 2, "result.json: it is a file."),
+        (["empty"], 1, "no finished runs in empty and below (no result.json)."),
+        (["--kind", "det"], 1, "no finished runs of det in results and below (2 of another kind)."),
+        (["--metric", "topp1"], 2, "no run has the metric 'topp1'. Did you mean: top1"),
+        (["--baseline", "3x3"], 2, "no run is of '3x3'. There are: baseline, blur:1x1+3x3."),
+        (["--baseline", "3z3"], 2, "unknown variant '3z3'. Did you mean: 3x3?"),
+        (["--sort", "gridd"], 2, "there is no column 'gridd'. Did you mean: gridding?"),
+        (["--output", "results"], 2, "--output results: is a folder, or in none; name a file."),
+        (["--output", "no/x.txt"], 2, "--output no/x.txt: is a folder, or in none; name a file."),
+        (["--format", "xml"], 2, "'xml' is not one of"),
+    ],
+)
+def test_bad_input_is_one_line(place: Path, args: list[str], code: int, told: str) -> None:
+    (place / "empty").mkdir()
+    result = run(*args)
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert told in result.stderr
+    assert "Traceback" not in result.stderr
+    assert sum(line.startswith("Error: ") for line in result.stderr.splitlines()) == 1
