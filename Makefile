@@ -2,31 +2,41 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.installed
+DETECT := .venv/.detectron2
 
 # OpenMP threads that spin while they wait starve small CPU machines; read when torch is imported.
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := check
-.PHONY: demo test test-slow check figures format
+.PHONY: install-det demo test test-slow check figures figures-erf zoo format
 
 $(READY): setup.cfg
 	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -e '.[dev]'
 	@touch $@
 
-demo: $(READY)  ## receptive fields of ResNet-50, and a small classifier trained without and with the cure
+# leaves a Detectron2 that works already alone
+$(DETECT): $(READY) scripts/install_detectron2.py
+	$(BIN)/python scripts/install_detectron2.py
+	@touch $@
+
+install-det: $(DETECT)  ## Detectron2, for `rfbench train-det`; the rest runs without
+
+demo: $(READY) $(DETECT)  ## receptive fields of ResNet-50, and a small classifier without and with the cure, a detector
 	$(BIN)/rfbench visualize-rf resnet50 --output results/demo/rf --overwrite
 	$(BIN)/rfbench train-cls --output results/demo/cls-baseline --overwrite
 	$(BIN)/rfbench train-cls -o variant=1x1+3x3 --output results/demo/cls-1x1+3x3 --overwrite
+	$(BIN)/rfbench train-det -o weights=results/demo/cls-baseline/best.pth --visualize 6 \
+		--output results/demo/det --overwrite
 	@echo "Figures:" results/demo/*/*.png
 
-test: $(READY)  ## the tests
+test: $(READY) $(DETECT)  ## the tests
 	$(BIN)/python -m pytest -q
 
-test-slow: $(READY)  ## the tests that take minutes: runs killed at random moments and resumed
+test-slow: $(READY) $(DETECT)  ## the tests that take minutes: runs killed at random moments and resumed
 	$(BIN)/python -m pytest -q -m slow
 
-check: $(READY)  ## format, lint, types, tests: what CI runs
+check: $(READY) $(DETECT)  ## format, lint, types, tests: what CI runs
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy rfbench
@@ -34,6 +44,12 @@ check: $(READY)  ## format, lint, types, tests: what CI runs
 
 figures: $(READY)  ## the figures of the documentation
 	$(BIN)/python scripts/make_figures.py
+
+zoo: $(READY)  ## every architecture of torchvision and timm: results/zoo/index.html, docs/zoo.md
+	$(BIN)/rfbench rf zoo --markdown docs/zoo.md
+
+figures-erf: $(READY)  ## Luo et al.'s figures of effective fields; trains a small network first
+	$(BIN)/python scripts/figures_erf.py
 
 format: $(READY)  ## rewrite the files as `check` wants them
 	$(BIN)/ruff check --fix .

@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from rfbench import backbones
 from rfbench.rf import page, pictures
-from rfbench.rf.effective import Place, extent, measure, nominal
+from rfbench.rf.extent import Place, extent, measure, nominal
 from rfbench.rf.gradients import Gradients, gradients
 from rfbench.rf.page import SMALL, TEXT, Page
 from rfbench.rf.render import EMPTY, MAPS

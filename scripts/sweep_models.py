@@ -35,7 +35,7 @@ from rfbench.rf.graph import Reach, SpatialGraph, is_map
 from rfbench.rf.layout import Value, shape
 from rfbench.rf.network import Network
 from rfbench.rf.paths import Convention, count_tensor
-from rfbench.rf.record import input_channels, trunk
+from rfbench.rf.recorder import input_channels, trunk
 
 LARGEST = 60e6  # parameters of a network that is checked on one CPU
 

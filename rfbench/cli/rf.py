@@ -9,6 +9,8 @@ COMMANDS = {
     "theory": "rf_theory",
     "effective": "rf_effective",
     "audit": "rf_audit",
+    "registration": "rf_registration",
+    "zoo": "rf_zoo",
 }
 
 

@@ -96,7 +96,7 @@ def _audit(config: Any, sizes: range, quiet: bool) -> tuple[list[dict[str, Any]]
     from tqdm import tqdm
 
     from rfbench.errors import RfbenchError
-    from rfbench.rf.audit import audit
+    from rfbench.rf.lint import audit
     from rfbench.rf.subjects import models, subjects
 
     def bar(values: Any) -> Iterable[int]:
@@ -164,7 +164,7 @@ def _left(row: dict[str, Any]) -> tuple[str, str, str]:
 
 def _causes(record: dict[str, Any]) -> list[tuple[str, ...]]:
     """What remains when one layer is cured, when a level is, when all are."""
-    from rfbench.rf.audit import effect
+    from rfbench.rf.lint import effect
 
     shown = sorted(record["steps"], key=lambda row: -effect(row, record))[:MOST]
     named = [(f"{r['layer']} ({r['what']})".strip(), r) for r in record["steps"] if r in shown]

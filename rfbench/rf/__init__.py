@@ -1,1 +1,12 @@
-"""Receptive fields: record a network once, ask many questions of its spatial graph."""
+"""Receptive fields; for notebooks: record, theory, path_counts, effective and audit, of api.py."""
+
+from typing import Any
+
+
+def __getattr__(name: str) -> Any:
+    """The five functions, imported when they are asked for: a command needs only a part."""
+    if name in ("record", "theory", "path_counts", "effective", "audit"):
+        from rfbench.rf import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from rfbench.rf.graph import Size
-from rfbench.rf.record import Op, Recording, Ref, record
+from rfbench.rf.recorder import Op, Recording, Ref, record
 
 
 @dataclass(frozen=True)

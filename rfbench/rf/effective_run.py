@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from rfbench import backbones, pretrained, results
 from rfbench.errors import RfbenchError, UsageError
-from rfbench.rf import effective, pictures
+from rfbench.rf import extent, pictures
 from rfbench.rf.gradients import Gradients, gradients
 from rfbench.rf.metrics import geometry
 from rfbench.rf.paths import Convention, PathMap, path_counts
@@ -90,14 +90,14 @@ def measure(config: RfConfig, sample: Sample, note: Note) -> Iterator[Measured]:
             disable=None,
         )
         found = gradients(nets, batches, layer, config.unit)
-        middle = effective.nominal(found.unit, found.units, size)
+        middle = extent.nominal(found.unit, found.units, size)
         if place is None:
-            at = effective.Place(middle, middle, None)
+            at = extent.Place(middle, middle, None)
         else:
             y, x = place
             center = (y.center(found.unit[0]), x.center(found.unit[1]))
-            at = effective.Place(middle, center, (y.size, x.size))
-        yield Measured(subject, found, effective.measure(found, at), counts)
+            at = extent.Place(middle, center, (y.size, x.size))
+        yield Measured(subject, found, extent.measure(found, at), counts)
 
 
 def _counted(config: RfConfig, subject: Subject) -> tuple[str | None, PathMap | None, Any]:

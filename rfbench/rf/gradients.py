@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from rfbench.errors import RfbenchError, UsageError, suggest
 from rfbench.rf.graph import Size
-from rfbench.rf.record import trunk
+from rfbench.rf.recorder import trunk
 
 
 @dataclass(frozen=True)

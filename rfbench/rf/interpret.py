@@ -10,7 +10,7 @@ from rfbench.rf.build import Builder
 from rfbench.rf.graph import Opaque, Reach, SpatialGraph, Witness, is_map
 from rfbench.rf.layout import Scrambled, Value, shape
 from rfbench.rf.ops import TABLE, pointwise
-from rfbench.rf.record import Op, Recording, Ref, record
+from rfbench.rf.recorder import Op, Recording, Ref, record
 from rfbench.rf.special import POINTWISE, WHOLE
 
 

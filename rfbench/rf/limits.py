@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rfbench.errors import UsageError, suggest
-from rfbench.rf.audit import size_of
+from rfbench.rf.lint import size_of
 
 # what can be judged, in a record of `audit`
 JUDGED = {

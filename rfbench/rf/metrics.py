@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from rfbench.errors import RfbenchError, UsageError
+from rfbench.rf.arithmetic import Disagreement, Field, theory
 from rfbench.rf.graph import Size, SpatialGraph
 from rfbench.rf.paths import PathMap, target_map
-from rfbench.rf.theory import Disagreement, Field, theory
 
 Pair = tuple[float, float]
 

@@ -13,7 +13,7 @@ from rfbench.data.dataset import IMAGENET_MEAN, IMAGENET_STD
 from rfbench.data.folder import EXTENSIONS
 from rfbench.errors import RfbenchError
 from rfbench.rf.graph import Size
-from rfbench.rf.record import input_channels
+from rfbench.rf.recorder import input_channels
 
 BATCH = 8
 

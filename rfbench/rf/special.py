@@ -12,7 +12,7 @@ from rfbench.rf.convolve import Convolution, convolve, gated
 from rfbench.rf.graph import Opaque, Reach, Witness
 from rfbench.rf.layout import Scrambled, Value, insert, shape, view
 from rfbench.rf.ops import matmul
-from rfbench.rf.record import Op, Ref
+from rfbench.rf.recorder import Op, Ref
 from rfbench.rf.views import cat, copies, pick, scatter
 from rfbench.rf.windows import col2im, im2col, resize, tabled
 

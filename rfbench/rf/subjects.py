@@ -6,10 +6,10 @@ from typing import Any
 
 from rfbench import backbones, variants
 from rfbench.errors import UsageError
+from rfbench.rf.arithmetic import theory
 from rfbench.rf.graph import Size
 from rfbench.rf.interpret import spatial_graph
 from rfbench.rf.network import Network
-from rfbench.rf.theory import theory
 from rfbench.schemas import RfConfig
 
 

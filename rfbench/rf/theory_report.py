@@ -4,13 +4,13 @@ import contextlib
 from typing import Any
 
 from rfbench.errors import RfbenchError, UsageError
+from rfbench.rf.arithmetic import Disagreement, Theory, theory
 from rfbench.rf.field import Along, Field, hearers, origin, region
 from rfbench.rf.graph import Reach, Size, SpatialGraph
 from rfbench.rf.layout import Value
 from rfbench.rf.metrics import support
 from rfbench.rf.paths import Convention, checked_unit, not_local, path_counts, target_map
 from rfbench.rf.subjects import Subject
-from rfbench.rf.theory import Disagreement, Theory, theory
 from rfbench.schemas import RfConfig
 
 Pixel = tuple[int, int]
@@ -49,7 +49,7 @@ def report(
         "map_size": units,
         "status": str(witness.reach),
         "unit": unit,
-        **dict(zip(AXES, (_axis(f, u) for f, u in zip(fields, unit, strict=True)), strict=True)),
+        **dict(zip(AXES, (figures(f, u) for f, u in zip(fields, unit, strict=True)), strict=True)),
         "misaligned": [_meeting(group) for group in _groups(known.behind(graph, target))],
         "context": _context(config, graph, target, unit),
         "depends_on_input_size": _by_size(config, subject, graph, target),
@@ -63,8 +63,8 @@ def report(
     return record
 
 
-def _axis(field: Along | None, unit: int) -> Record:
-    """The figures of one axis; without a common field, nothing but None."""
+def figures(field: Along | None, unit: int = 0) -> Record:
+    """Size, stride, padding, centre and region of a unit along one axis; None without a field."""
     if field is None:
         return dict.fromkeys(("size", "stride", "padding", "center", "region"))
     out: Record = {"region": region(field, unit), "center": field.center(unit)}
@@ -87,7 +87,7 @@ def _meeting(group: list[Disagreement]) -> Record:
     op = group[0].op.removeprefix("aten.").split(".")[0].strip("_")
     sides = {
         d.axis: [
-            {"layer": name, **_axis(f, 0), "center": float(origin(f))}  # what they disagree in
+            {"layer": name, **figures(f, 0), "center": float(origin(f))}  # what they disagree in
             for f, name in zip(d.fields, d.branches, strict=True)
         ]
         for d in group
@@ -147,8 +147,8 @@ def _layers(graph: SpatialGraph, target: Value, known: Theory) -> list[Record]:
         if not share <= behind or not any(known.fields[i] for i in share):
             continue
         both = zip(AXES, known.of(graph, value), strict=True)
-        figures = {axis: _axis(f, 0) for axis, f in both}
-        rows.append({"layer": name, "map_size": graph.map_size(value), **figures})
+        axes = {axis: figures(f, 0) for axis, f in both}
+        rows.append({"layer": name, "map_size": graph.map_size(value), **axes})
     return rows
 
 
@@ -173,11 +173,11 @@ def _by_size(
         size = (graph.size[0] + more, graph.size[1] + more)
         with contextlib.suppress(RfbenchError):  # a network may insist on its own size
             found = _from(config, subject.network.graph(size, config.to))
-            figures = {axis: _axis(f, 0) for axis, f in zip(AXES, found, strict=True)}
+            axes = {axis: figures(f, 0) for axis, f in zip(AXES, found, strict=True)}
             if found == fields:
                 same.append(size)
             else:
-                other.append({"input_size": size, **figures})
+                other.append({"input_size": size, **axes})
     return {"same_at": same, "other_at": other}
 
 

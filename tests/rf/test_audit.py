@@ -15,11 +15,11 @@ from rfbench import backbones, variants
 from rfbench.config import load
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.rf import metrics
-from rfbench.rf.audit import audit, by_size
 from rfbench.rf.cost import cost
 from rfbench.rf.cure import cured, steps
 from rfbench.rf.interpret import spatial_graph
 from rfbench.rf.limits import parse
+from rfbench.rf.lint import audit, by_size
 from rfbench.rf.metrics import geometry
 from rfbench.rf.network import Network
 from rfbench.rf.paths import path_counts, target_map

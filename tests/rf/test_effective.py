@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from rfbench.cli import main
 from rfbench.errors import RfbenchError, UsageError
-from rfbench.rf.effective import Place, areas, extent, gaussian, measure, nominal
+from rfbench.rf.extent import Place, areas, extent, gaussian, measure, nominal
 from rfbench.rf.gradients import Gradients, gradients, layout_of
 from rfbench.rf.interpret import spatial_graph
 from rfbench.rf.paths import path_counts

@@ -9,12 +9,12 @@ from torch import nn
 from rfbench import backbones
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.rf import metrics
+from rfbench.rf.arithmetic import Field
 from rfbench.rf.graph import SpatialGraph
 from rfbench.rf.interpret import spatial_graph
 from rfbench.rf.metrics import Geometry, geometry, measure
 from rfbench.rf.network import Network
 from rfbench.rf.paths import Convention, PathMap, path_counts
-from rfbench.rf.theory import Field
 
 
 @cache

@@ -4,6 +4,7 @@ Figures are of the central unit on an input that cuts nothing off and leaves the
 the strides as the size given: what stride-2 windows do to the centre depends on nothing else.
 """
 
+import copy
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
@@ -11,18 +12,18 @@ from typing import Any
 
 import numpy as np
 
-from rfbench import backbones, variants
+from rfbench import variants
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.rf import metrics
+from rfbench.rf.arithmetic import theory
 from rfbench.rf.cost import cost
 from rfbench.rf.cure import Step, cured, steps
 from rfbench.rf.graph import Size, SpatialGraph
 from rfbench.rf.metrics import Geometry, geometry
 from rfbench.rf.network import Network
 from rfbench.rf.paths import DEFAULT, path_counts, paths_to_all, target_map
-from rfbench.rf.record import input_channels
-from rfbench.rf.subjects import Subject
-from rfbench.rf.theory import theory
+from rfbench.rf.recorder import input_channels
+from rfbench.rf.subjects import Subject, short
 from rfbench.schemas import RfConfig
 
 Record = dict[str, Any]
@@ -189,19 +190,21 @@ def _cost(module: Any, size: Size) -> Record | None:
 def _cures(config: RfConfig, subject: Subject, now: Record | None) -> list[Record]:
     """The paper's variants: what each leaves and costs on top; or why it does not apply."""
     rows: list[Record] = []
+    held = subject.backbone
     for name in variants.PAPER[1:]:
         try:
-            backbone = backbones.build(subject.backbone.name, name, meta=True)
+            module = copy.deepcopy(held.module)
+            replaced = variants.apply(module, name, short(held.name), held.input_size)
         except UsageError as error:
             rows.append({"variant": name, "refused": str(error)})
             continue
-        if any(row.get("layers") == backbone.replaced for row in rows):
+        if any(row.get("layers") == replaced for row in rows):
             continue  # the same change by another name
-        network = Network(backbone.module, backbone.input_size)
+        network = Network(module, held.input_size)
         graph, _ = network.uncut(subject.size, config.to, config.from_)
-        row = {"variant": name, "layers": backbone.replaced}
+        row: Record = {"variant": name, "layers": replaced}
         row |= _figures(graph, config.to, config.from_)
-        then = _cost(backbone.module, subject.size)
+        then = _cost(module, subject.size)
         if now and then:
             row |= {key: then[key] for key in now}
             row |= {f"{key}_more": then[key] / now[key] - 1 for key in now}

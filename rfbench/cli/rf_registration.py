@@ -1,0 +1,98 @@
+"""`rfbench rf registration`: where a detector takes its features to be, and where they are."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from rfbench.cli.rf_options import columns
+
+
+@click.command()
+@click.argument("config")
+@click.option("--variant", metavar="NAME", multiple=True, help="A variant; repeat for more.")
+@click.option("--output", metavar="DIR", type=Path, help="Write a figure and the record here.")
+@click.option("--overwrite", is_flag=True, help="Replace what the folder holds.")
+@click.option("--json", "as_json", is_flag=True, help="Print the record as JSON.")
+@click.option(
+    "-o", "--override", metavar="KEY=VALUE", multiple=True, help="Set a key of the configuration."
+)
+def command(
+    config: str,
+    variant: tuple[str, ...],
+    output: Path | None,
+    overwrite: bool,
+    as_json: bool,
+    override: tuple[str, ...],
+) -> None:
+    """Compare, level by level, where a detector's fields are with where it takes them to be.
+
+    CONFIG is a configuration of train-det, or one of Detectron2 with an FPN. Anchors stand at (u +
+    OFFSET) S, RoIAlign reads at (u + 0.5) S; the path counts of the backbone's feature tell where
+    unit u really looks. Without --variant: the paper's four. Needs Detectron2.
+
+    Example: rfbench rf registration configs/det/mask_rcnn_R_50_FPN_1x.yaml --output results/reg
+    """
+    from tqdm import tqdm
+
+    from rfbench import results
+    from rfbench.detect import levels
+    from rfbench.rf import registration
+    from rfbench.rf.page import save
+
+    if output:
+        results.check_folder(output, overwrite)
+    found = {}
+    detectors = levels.read(config, list(variant), list(override))
+    for detector in tqdm(detectors, unit="variant", disable=None):
+        wanted = [registration.Level(**vars(level)) for level in detector.levels]
+        found[detector.variant] = registration.measure(detector.module, wanted, detector.offset)
+    first = detectors[0]
+    if output:
+        results.open_folder(output)
+        drawn = registration.figure(found, f"Registration of {first.title}", first.offset)
+        files = [path.name for path in save(drawn, output / "registration")]
+        content = {"config": config, "offset": first.offset, "variants": found, "files": files}
+        results.write_record(output, "rf", content)
+    if as_json:
+        return click.echo(json.dumps({"offset": first.offset, "variants": found}, indent=2))
+    click.echo(f"{first.title}: anchors at (u + {first.offset:g}) S")
+    click.echo("\n".join(table(found)))
+    if output:
+        click.echo(f"wrote {', '.join(str(output / name) for name in files)}", err=True)
+    return None
+
+
+def table(found: dict[str, list[dict[str, Any]]]) -> list[str]:
+    """A line a variant and level, in px."""
+    head = (
+        "variant",
+        "level",
+        "stride",
+        "field at u S",
+        "minus anchors",
+        "minus RoIAlign",
+        "level itself",
+    )
+    lines = [head]
+    for variant, rows in found.items():
+        for row in rows:
+            whole = row["output"]
+            spread = f" ({whole['least']:+.2f} to {whole['most']:+.2f})"
+            lines.append(
+                (
+                    variant,
+                    row["level"],
+                    str(row["stride"]),
+                    f"{row['field']:+.2f}",
+                    _number(row.get("field_minus_anchors")),
+                    _number(row.get("field_minus_roi_align")),
+                    f"{whole['mean']:+.2f}" + spread * (whole["most"] - whole["least"] > 0.005),
+                )
+            )
+    return columns(lines)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value + 0.0:+.2f}"

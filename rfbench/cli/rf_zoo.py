@@ -1,0 +1,63 @@
+"""`rfbench rf zoo`: a row and a map for every architecture there is."""
+
+import json
+import os
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.option(
+    "--library",
+    multiple=True,
+    type=click.Choice(["torchvision", "timm"]),
+    default=["torchvision", "timm"],
+    help="Where to look (default: both).",
+)
+@click.option("--pattern", default="*", help="Names to take, as a shell pattern.")
+@click.option("--jobs", type=click.IntRange(1), help="Processes (default: one a core).")
+@click.option("--output", metavar="DIR", type=Path, default="results/zoo", help="Folder.")
+@click.option("--overwrite", is_flag=True, help="Measure anew what the folder holds.")
+@click.option("--markdown", metavar="FILE", type=Path, help="Write a summary by families as well.")
+@click.option("--json", "as_json", is_flag=True, help="Print all rows as JSON.")
+def command(
+    library: tuple[str, ...],
+    pattern: str,
+    jobs: int | None,
+    output: Path,
+    overwrite: bool,
+    markdown: Path | None,
+    as_json: bool,
+) -> None:
+    """Measure every architecture of torchvision and timm: where its field is, and whether it grids.
+
+    Writes index.html (search, sort, filter, compare maps), zoo.csv, zoo.json and maps/. A run that
+    was stopped goes on where it was: rows that are there already are kept.
+
+    Example: rfbench rf zoo --pattern 'resnet*' --output results/resnets
+    """
+    # each process has one thread, and those that spin while they wait starve the others
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from tqdm import tqdm
+
+    from rfbench import results
+    from rfbench.rf import zoo, zoo_page
+
+    wanted = zoo.names(library, pattern)
+    output.mkdir(parents=True, exist_ok=True)
+    if overwrite:
+        (output / zoo.ROWS).unlink(missing_ok=True)
+    known = sum(name in zoo.read(output) for name in wanted)
+    with tqdm(total=len(wanted), initial=known, unit="model", disable=None) as bar:
+        rows = zoo.run(wanted, output, jobs or os.cpu_count() or 1, bar.update)
+    results.write_text(output / "index.html", zoo_page.page(rows, zoo.pictures(output, rows)))
+    results.write_text(output / "zoo.csv", zoo_page.table(rows))
+    results.write_text(output / "zoo.json", json.dumps(rows, indent=1) + "\n")
+    if markdown:
+        results.write_text(markdown, zoo_page.summary(rows, "rfbench rf zoo --markdown FILE"))
+    if as_json:
+        return click.echo(json.dumps(rows, indent=1))
+    for status, count in zoo.summary(rows).items():
+        click.echo(f"{count:5}  {status}")
+    return click.echo(f"wrote {output}/index.html, zoo.csv, zoo.json", err=True)

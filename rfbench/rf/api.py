@@ -1,0 +1,130 @@
+"""Receptive fields from Python, for notebooks: five functions on any module or name.
+
+    from rfbench import rf
+
+    graph = rf.record("resnet50")
+    print(rf.theory(graph)["y"])
+    counts = rf.path_counts(graph)
+
+A network is a torchvision or timm name, 'FILE.py:function', or an nn.Module; nothing is drawn and
+nothing is written. docs/python.md has examples.
+"""
+
+import copy
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from rfbench import backbones, variants
+from rfbench.errors import UsageError
+from rfbench.rf import arithmetic, extent, lint, theory_report
+from rfbench.rf import paths as counting
+from rfbench.rf.gradients import Gradients, gradients
+from rfbench.rf.graph import Size, SpatialGraph
+from rfbench.rf.metrics import geometry, measure
+from rfbench.rf.network import Network
+from rfbench.rf.subjects import Subject
+from rfbench.schemas import RfConfig
+
+Model = str | nn.Module
+SIZE = (224, 224)  # px of a module's input where none is given
+
+__all__ = ["audit", "effective", "path_counts", "record", "theory"]
+
+
+def record(model: Model, size: int | Size | None = None, variant: str = "baseline") -> SpatialGraph:
+    """The spatial graph of a network for an input of `size` px (a network's own when None).
+
+    Raises UsageError for unknown names, variants and sizes that do not fit, RfbenchError where the
+    network cannot be recorded. A module is left as it is.
+    """
+    subject = _subject(model, size, variant)
+    return subject.network.graph(subject.size)
+
+
+def theory(graph: SpatialGraph, layer: str | None = None) -> dict[str, Any]:
+    """Size, effective stride, padding and centre of a layer's fields (Araujo et al., 2019).
+
+    Of the last map when `layer` is None. 'y' and 'x' hold {size, stride, padding, center}, with
+    the centre of unit 0, in px, or None where units have no field in common; 'misaligned' the
+    layers where branches disagree.
+    """
+    target = counting.target_map(graph, layer)
+    found = arithmetic.theory(graph)
+    fields = found.of(graph, target)
+    apart = sorted({d.layer for d in found.behind(graph, target)})
+    axes = {a: theory_report.figures(f) for a, f in zip("yx", fields, strict=True)}
+    return {**axes, "misaligned": apart}
+
+
+def path_counts(
+    graph: SpatialGraph, layer: str | None = None, unit: tuple[int, int] | None = None
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """The path-count map (H, W) of a unit, and its figures: shift, gridding, size, ... in px.
+
+    layer: the last map when None; unit: (y, x), the central one when None. Counts are scaled by a
+    power of two where they would overflow. Raises RfbenchError for attention.
+    """
+    found = counting.path_counts(graph, layer, unit=unit)
+    return found.counts, measure(found, geometry(graph, layer, None))
+
+
+def effective(
+    model: Model,
+    images: Tensor | Iterable[Tensor],
+    layer: str | None = None,
+    unit: tuple[int, int] | None = None,
+) -> tuple[Gradients, dict[str, Any]]:
+    """The mean |gradient| of a unit over pictures (Luo et al., 2016), and its figures in px.
+
+    model: with the weights that it has. images: (N, C, H, W), normalised, or batches of them.
+    """
+    module = backbones.build(model).module if isinstance(model, str) else model
+    batches = [images] if isinstance(images, Tensor) else list(images)
+    training, wanted = module.training, [p.requires_grad for p in module.parameters()]
+    try:
+        found = gradients([module.eval()], batches, layer, unit)
+    finally:
+        module.train(training)
+        for parameter, want in zip(module.parameters(), wanted, strict=True):
+            parameter.requires_grad_(want)
+    middle = extent.nominal(found.unit, found.units, (batches[0].shape[2], batches[0].shape[3]))
+    return found, extent.measure(found, extent.Place(middle, middle, None))
+
+
+def audit(
+    model: Model,
+    size: int | Size | None = None,
+    variant: str = "baseline",
+    sizes: Sequence[int] = (),
+) -> dict[str, Any]:
+    """What `rfbench rf audit` tells: faults, the layers that cause them, cures and their costs.
+
+    Raises RfbenchError for a network that is not convolutional.
+    """
+    subject = _subject(model, size, variant)
+    return lint.audit(RfConfig(model=subject.backbone.name), subject, sizes)
+
+
+def _subject(model: Model, size: int | Size | None, variant: str) -> Subject:
+    """A network in a variant; a module is copied."""
+    if isinstance(model, str):
+        held = backbones.build(model, variant, meta=True)
+    else:
+        changed = variants.get(variant)
+        copied, own = copy.deepcopy(model).eval(), _pair(SIZE if size is None else size)
+        label = type(model).__name__
+        # one that was changed already may be looked at as it is
+        replaced = variants.apply(copied, changed, label, own) if changed.kernels else []
+        held = backbones.Backbone(label, copied, own, changed.name, replaced)
+    wanted = _pair(held.input_size if size is None else size)
+    return Subject(held.variant, held, Network(held.module, held.input_size), wanted)
+
+
+def _pair(size: int | Size) -> Size:
+    y, x = (size, size) if isinstance(size, int) else size
+    if min(y, x) < 1:
+        raise UsageError(f"an input has at least one pixel a side; this one has {y}x{x}")
+    return y, x

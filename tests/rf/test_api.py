@@ -1,0 +1,51 @@
+"""The functions for notebooks: the examples of docs/python.md, and what they leave as it was."""
+
+import doctest
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import rfbench
+from rfbench import rf
+from rfbench.errors import RfbenchError, UsageError
+
+PAGE = Path(__file__).parents[2] / "docs" / "python.md"
+
+
+def test_the_examples_of_the_page() -> None:
+    found = doctest.testfile(str(PAGE), module_relative=False)
+    assert found.attempted >= 18 and found.failed == 0
+
+
+def test_a_module_stays_as_it_was() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.BatchNorm2d(4), nn.ReLU()).train()
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+    rf.effective(net, torch.randn(2, 3, 16, 16))
+    rf.record(net, 16, "3x3")
+    rf.audit(net, 16)
+    assert net.training and all(p.requires_grad for p in net.parameters())
+    assert type(net[0]) is nn.Conv2d
+    assert all(torch.equal(before[key], value) for key, value in net.state_dict().items())
+
+
+def test_names_and_modules_say_the_same() -> None:
+    import torchvision
+
+    by_name, _ = rf.path_counts(rf.record("resnet18", 224, "1x1+3x3"), "layer3")
+    fixed = rfbench.fix(torchvision.models.resnet18(), "1x1+3x3")
+    by_module, _ = rf.path_counts(rf.record(fixed, 224), "layer3")
+    np.testing.assert_array_equal(by_name, by_module)
+
+
+def test_what_is_wrong_is_said() -> None:
+    with pytest.raises(UsageError, match="unknown model 'resnet81'"):
+        rf.record("resnet81")
+    with pytest.raises(UsageError, match="at least one pixel"):
+        rf.record("resnet18", 0)
+    with pytest.raises(RfbenchError, match="path counts need a convolutional network"):
+        rf.audit("timm:vit_tiny_patch16_224")
+    with pytest.raises(AttributeError, match="no attribute 'audits'"):
+        rf.audits  # noqa: B018
