@@ -8,7 +8,7 @@ DETECT := .venv/.detectron2
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := check
-.PHONY: install-det demo test test-slow check figures figures-erf zoo format
+.PHONY: install-det demo test test-slow check figures figures-erf zoo reproduce-digits format
 
 $(READY): setup.cfg
 	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv .venv
@@ -50,6 +50,10 @@ zoo: $(READY)  ## every architecture of torchvision and timm: results/zoo/index.
 
 figures-erf: $(READY)  ## Luo et al.'s figures of effective fields; trains a small network first
 	$(BIN)/python scripts/figures_erf.py
+
+reproduce-digits: $(READY) $(DETECT)  ## the paper's grid in miniature, about 90 minutes on two cores
+	$(BIN)/python scripts/reproduce.py configs/grids/digits.yaml --jobs 2
+	$(BIN)/rfbench compare results/digits --format html --output results/digits/report.html
 
 format: $(READY)  ## rewrite the files as `check` wants them
 	$(BIN)/ruff check --fix .

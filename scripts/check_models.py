@@ -1,25 +1,17 @@
-"""Reduce every torchvision classifier and timm architecture to its spatial graph; write a table.
+"""Compare the spatial graphs of random torchvision and timm architectures with autograd.
 
-    python scripts/sweep_models.py --output results/models.csv             # about ten minutes
-    python scripts/sweep_models.py --pattern 'resnet*' --check 5           # a few, and check five
+    python scripts/check_models.py                                     # sixty of them
+    python scripts/check_models.py --pattern 'resnet*' --number 5
 
-Every model ends as local, local + global context, windowed, global or unsupported, the last three
-with the operation and layer as witness. `--check N` draws N models by `--seed` and compares status
-and support with the gradient of the real network under positive random weights; the first
-disagreement ends the sweep with exit code 1.
+Status and support of each are compared with the gradient of the real network under positive random
+weights; the first disagreement ends the run with exit code 1.
 """
 
-import csv
-import fnmatch
 import multiprocessing
 import os
 import random
 import sys
-import time
 import warnings
-from collections import Counter
-from dataclasses import asdict, dataclass
-from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
@@ -29,8 +21,9 @@ import torch
 from torch.overrides import TorchFunctionMode
 from tqdm import tqdm
 
-from rfbench import backbones, results
+from rfbench import backbones
 from rfbench.errors import RfbenchError
+from rfbench.rf import zoo
 from rfbench.rf.graph import Reach, SpatialGraph, is_map
 from rfbench.rf.layout import Value, shape
 from rfbench.rf.network import Network
@@ -38,40 +31,6 @@ from rfbench.rf.paths import Convention, count_tensor
 from rfbench.rf.recorder import input_channels, trunk
 
 LARGEST = 60e6  # parameters of a network that is checked on one CPU
-
-
-@dataclass
-class Row:
-    """One model of the table."""
-
-    model: str
-    status: str
-    witness: str = ""
-    layer: str = ""
-    map: str = ""
-    input: str = ""
-    nodes: int = 0
-    seconds: float = 0.0
-
-
-def sweep(name: str) -> Row:
-    """The row of one model; what cannot be built or run is unsupported, with the reason."""
-    torch.set_num_threads(1)
-    warnings.simplefilter("ignore")
-    start = time.perf_counter()
-    row = Row(name, str(Reach.UNSUPPORTED))
-    try:
-        backbone = backbones.build(name, meta=True)
-        graph = Network(backbone.module, backbone.input_size).graph(backbone.input_size)
-        witness = graph.status()
-        row.status, row.layer, row.nodes = str(witness.reach), graph.target, len(graph.nodes)
-        row.witness = str(witness) if witness.reach else ""
-        row.input = "x".join(map(str, backbone.input_size))
-        row.map = "x".join(map(str, graph.maps().get(graph.target, ())))
-    except RfbenchError as error:
-        row.witness = str(error)
-    row.seconds = round(time.perf_counter() - start, 2)
-    return row
 
 
 class Positive(TorchFunctionMode):
@@ -191,88 +150,22 @@ def checked(names: list[str], number: int, seed: int) -> list[str]:
     return chosen
 
 
-def summary(rows: list[Row]) -> str:
-    """The sweep as a page: counts by status, and every model that is windowed or unsupported."""
-    libraries = sorted({r.model.partition(":")[0] for r in rows})
-    versions = results.versions()
-    lines = [
-        "# What kind of network is it?",
-        "",
-        "Every torchvision classifier and timm architecture at its own input size, reduced to its",
-        "spatial graph. Written by `python scripts/sweep_models.py --output results/models.csv",
-        "--markdown docs/models.md`, which also writes a row a model with operation and layer as",
-        "witness; `--check 60` compares a random sample with autograd.",
-        "",
-        ", ".join(f"{name} {versions[name]}" for name in ("torch", *libraries)) + ".",
-        "",
-        f"| status | {' | '.join(libraries)} | what it means |",
-        f"|---|{'---|' * len(libraries)}---|",
-    ]
-    for reach in Reach:
-        counts = [
-            sum(r.model.startswith(f"{lib}:") and r.status == str(reach) for r in rows)
-            for lib in libraries
-        ]
-        lines.append(f"| {reach} | {' | '.join(map(str, counts))} | {MEANING[reach]} |")
-    for reach in (Reach.WINDOWED, Reach.UNSUPPORTED):
-        found = [r for r in rows if r.status == str(reach)]
-        lines += ["", f"## {str(reach).capitalize()}", "", "| model | witness |", "|---|---|"]
-        lines += [f"| {r.model} | {r.witness} |" for r in found] or ["| none | |"]
-    return "\n".join(lines) + "\n"
-
-
-MEANING = {
-    Reach.LOCAL: "the last map sees a bounded, position-independent neighbourhood",
-    Reach.CONTEXT: "the same, and a pooled summary of the whole image (squeeze-excitation)",
-    Reach.WINDOWED: "attention, but only within windows at this input size",
-    Reach.GLOBAL: "every position meets every other: attention, token mixing, recurrence",
-    Reach.UNSUPPORTED: "an operation that is not understood; nothing is claimed",
-}
-
-
 @click.command()
-@click.option("--output", type=Path, help="CSV file to write.")
 @click.option("--library", multiple=True, default=["torchvision", "timm"], help="Where to look.")
-@click.option("--markdown", type=Path, help="Summary to write.")
 @click.option("--pattern", default="*", help="Names to take, as a shell pattern.")
-@click.option("--check", "number", default=0, help="Models to compare with autograd.")
+@click.option("--number", default=60, help="Models to compare with autograd.")
 @click.option("--seed", default=0, help="Which ones.")
 @click.option("--jobs", default=os.cpu_count(), help="Processes.")
-@click.option("--only-check", is_flag=True, help="No table: compare only.")
-def main(output, markdown, library, pattern, number, seed, jobs, only_check):
-    """Sweep all architectures; see the top of this file."""
-    names = [f"{lib}:{n}" for lib in library for n in backbones.names(lib)]
-    names = [n for n in names if fnmatch.fnmatch(n.partition(":")[2], pattern)]
-    rows: list[Row] = []
+def main(library, pattern, number, seed, jobs):
+    """Compare a random sample of architectures with autograd; see the top of this file."""
+    chosen = checked(zoo.names(library, pattern), number, seed)
     with multiprocessing.get_context("spawn").Pool(jobs, maxtasksperchild=100) as pool:
-        if not only_check:
-            found = pool.imap(sweep, names, chunksize=4)
-            rows = list(tqdm(found, total=len(names), unit="model"))
-            report(rows, output)
-            if markdown:
-                results.write_text(markdown, summary(rows))
-        wanted = [r.model for r in rows if r.status != str(Reach.UNSUPPORTED)] or names
-        chosen = checked(wanted, number, seed)
         problems = tqdm(pool.imap(check, chosen), total=len(chosen), unit="check")
         for name, problem in zip(chosen, problems, strict=True):
             if problem:
                 pool.terminate()
                 sys.exit(f"{name}: {problem}")
-    if chosen:
-        click.echo(f"{len(chosen)} models agree with autograd (seed {seed}): {', '.join(chosen)}")
-
-
-def report(rows: list[Row], output: Path | None) -> None:
-    """Print how many models ended how, and write the table."""
-    counts = Counter((r.model.partition(":")[0], r.status) for r in rows)
-    for (library, status), count in sorted(counts.items()):
-        click.echo(f"{library:12} {status:24} {count}")
-    if output:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        with results.aside(output) as temporary, open(temporary, "w", newline="") as file:
-            writer = csv.DictWriter(file, [*Row.__annotations__], lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(asdict(r) for r in rows)
+    click.echo(f"{len(chosen)} models agree with autograd (seed {seed}): {', '.join(chosen)}")
 
 
 if __name__ == "__main__":
