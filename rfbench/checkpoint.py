@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
+import yaml
 
 from rfbench import backbones, progress, results
 from rfbench.errors import RfbenchError, UsageError
@@ -136,6 +137,13 @@ def held(folder: Path, resume: bool, overwrite: bool, made: Sequence[str] = ()) 
                 for path in folder.glob(pattern):
                     path.unlink()
         yield
+
+
+def begin(folder: Path, config: dict[str, Any]) -> None:
+    """What lies in a run's folder from its beginning: the configuration that reruns the job."""
+    results.open_folder(folder)
+    text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+    results.write_text(folder / "config.yaml", text)
 
 
 def finished(folder: Path, config: Mapping[str, Any]) -> dict[str, Any] | None:

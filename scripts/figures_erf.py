@@ -109,7 +109,7 @@ def growth(folder: Path, count: int) -> list[str]:
         axes.set_yticks(marks, [f"{m:g}" for m in marks])
         axes.minorticks_off()
         axes.legend(fontsize=SMALL, frameon=False)
-    page.save(figure.figure, folder / "erf_depth")
+    keep_png(figure, folder / "erf_depth")
     return lines
 
 
@@ -182,7 +182,14 @@ def draw(stem: Path, shown: dict[str, np.ndarray], words: list[str]) -> None:
         axes.set_xticks([], [])
         axes.set_yticks([], [])
     figure.lines(0.08, side + 0.42, words, SMALL)
-    page.save(figure.figure, stem)
+    keep_png(figure, stem)
+
+
+def keep_png(figure: Page, stem: Path) -> None:
+    """The documentation shows PNG files only."""
+    for path in page.save(figure.figure, stem):
+        if path.suffix == ".pdf":
+            path.unlink()
 
 
 def main() -> None:

@@ -37,13 +37,15 @@ def command(config: str | None, override: tuple[str, ...], **options: Any) -> No
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from rfbench.classify import fit, plan
     from rfbench.errors import UsageError
+    from rfbench.schemas import ClsConfig
 
     if options["resume"] and options["overwrite"]:
         raise UsageError("--resume goes on with a run, --overwrite deletes it: give one of them")
     first = os.environ.get("RANK", "0") == "0"
     if config is None and first and not options["eval_only"]:
         click.echo(DEMO, err=True)
-    settings = _load(config, [*override, *device_override(options["device"])], first)
+    overrides = [*override, *device_override(options["device"])]
+    settings = load_settings(ClsConfig, config, "cls/digits.yaml", overrides, first)
     if options["dry_run"]:
         return click.echo(plan.describe(settings)) if first else None
     if options["eval_only"]:
@@ -62,14 +64,15 @@ def command(config: str | None, override: tuple[str, ...], **options: Any) -> No
     return None
 
 
-def _load(config: str | None, overrides: list[str], first: bool) -> Any:
-    """The configuration; its errors are told by one process only."""
+def load_settings(
+    schema: Any, config: str | None, demo: str, overrides: list[str], first: bool
+) -> Any:
+    """The configuration, or the embedded demo's; its errors are told by one process only."""
     from rfbench.config import load, shipped
     from rfbench.errors import UsageError
-    from rfbench.schemas import ClsConfig
 
     try:
-        return load(ClsConfig, config or shipped("cls/digits.yaml"), overrides)
+        return load(schema, config or shipped(demo), overrides)
     except UsageError:
         if first:
             raise

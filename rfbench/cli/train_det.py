@@ -41,8 +41,9 @@ def command(config: str | None, override: tuple[str, ...], **options: Any) -> No
     # OpenMP threads that spin while they wait can make small machines ten times slower; torch reads
     # this when it is imported
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from rfbench.cli.train_cls import device_override, note
+    from rfbench.cli.train_cls import device_override, load_settings, note
     from rfbench.errors import UsageError
+    from rfbench.schemas import DetConfig
 
     if options["resume"] and options["overwrite"]:
         raise UsageError("--resume goes on with a run, --overwrite deletes it: give one of them")
@@ -51,7 +52,8 @@ def command(config: str | None, override: tuple[str, ...], **options: Any) -> No
         click.echo(DEMO, err=True)
     if options["visualize"] is not None:
         override = (*override, f"visualize={options['visualize']}")
-    settings = _load(config, [*override, *device_override(options["device"])], first)
+    overrides = [*override, *device_override(options["device"])]
+    settings = load_settings(DetConfig, config, "det/digits.yaml", overrides, first)
     from rfbench.detect import fit, plan
 
     if options["dry_run"]:
@@ -72,20 +74,6 @@ def command(config: str | None, override: tuple[str, ...], **options: Any) -> No
     if code:
         raise click.exceptions.Exit(code)
     return None
-
-
-def _load(config: str | None, overrides: list[str], first: bool) -> Any:
-    """The configuration; its errors are told by one process only."""
-    from rfbench.config import load, shipped
-    from rfbench.errors import UsageError
-    from rfbench.schemas import DetConfig
-
-    try:
-        return load(DetConfig, config or shipped("det/digits.yaml"), overrides)
-    except UsageError:
-        if first:
-            raise
-        raise UsageError("") from None
 
 
 def with_classifier(settings: Any, note: Any) -> Any:

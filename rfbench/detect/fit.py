@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from rfbench import checkpoint, processes, progress, results
 from rfbench.detect import config as configs
@@ -54,15 +53,8 @@ def fit(
         if resume:
             content = group.by_first(lambda: find_checkpoint(config, folder, say))
         run = prepare(config, folder, group, signals, content, say)
-        group.by_first(lambda: begin(run))
+        group.by_first(lambda: checkpoint.begin(folder, values))
         return to_the_end(run, say)
-
-
-def begin(run: Run) -> None:
-    """What lies in the folder from the beginning: the configuration that reruns the job."""
-    results.open_folder(run.folder)
-    text = yaml.safe_dump(run.config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-    results.write_text(run.folder / "config.yaml", text)
 
 
 def to_the_end(run: Run, say: Note) -> tuple[dict[str, Any] | None, int]:
