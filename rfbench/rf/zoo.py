@@ -33,6 +33,7 @@ from rfbench.rf.render import MAPS, SHARE
 Row = dict[str, Any]
 CURE = "1x1+3x3"
 SIDE = 128  # px of a thumbnail
+TASKS = 150  # of a process
 ROWS, THUMBNAILS = "rows.jsonl", "maps"
 
 # columns of the table, and what they say
@@ -203,7 +204,7 @@ def _in_parallel(wanted: list[str], jobs: int) -> Iterator[tuple[Row, bytes | No
     left = list(wanted)
     while left:
         try:
-            for name, result in _pool(left, jobs):
+            for name, result in _pool([*left], jobs):
                 left.remove(name)
                 yield result
         except BrokenProcessPool:
@@ -223,14 +224,18 @@ def _in_parallel(wanted: list[str], jobs: int) -> Iterator[tuple[Row, bytes | No
 
 
 def _pool(wanted: list[str], jobs: int) -> Iterator[tuple[str, tuple[Row, bytes | None]]]:
+    """Rows in order of completion; processes are new ones every so often, as libraries leak."""
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, context, max_tasks_per_child=100) as pool:
-        futures = {pool.submit(row, name): name for name in wanted}
-        try:
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+    # not by max_tasks_per_child, with which Python 3.11's pool stands still
+    for start in range(0, len(wanted), jobs * TASKS):
+        part = wanted[start : start + jobs * TASKS]
+        with ProcessPoolExecutor(jobs, context) as pool:
+            futures = {pool.submit(row, name): name for name in part}
+            try:
+                for future in as_completed(futures):
+                    yield futures[future], future.result()
+            finally:
+                pool.shutdown(cancel_futures=True)
 
 
 def summary(rows: Sequence[Row]) -> dict[str, int]:

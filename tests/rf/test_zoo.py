@@ -93,6 +93,13 @@ def test_a_process_that_dies_is_a_row(tmp_path: Path, monkeypatch: pytest.Monkey
     assert "its process died" in rows[1]["witness"]
 
 
+def test_processes_are_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zoo, "row", killed)
+    monkeypatch.setattr(zoo, "TASKS", 2)
+    names = [str(i) for i in range(9)]
+    assert [r["model"] for r in zoo.run(names, tmp_path, 2, lambda: None)] == names
+
+
 def test_nothing_by_that_name() -> None:
     result = CliRunner().invoke(main, ["rf", "zoo", "--pattern", "resnet5O"])
     assert result.exit_code == 2
