@@ -19,7 +19,9 @@ import click
 @click.option("--jobs", type=click.IntRange(1), help="Processes (default: one a core).")
 @click.option("--output", metavar="DIR", type=Path, default="results/zoo", help="Folder.")
 @click.option("--overwrite", is_flag=True, help="Measure anew what the folder holds.")
-@click.option("--markdown", metavar="FILE", type=Path, help="Write a summary by families as well.")
+@click.option(
+    "--markdown", metavar="FILE", type=Path, help="Write a summary by families, with a picture."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print all rows as JSON.")
 def command(
     library: tuple[str, ...],
@@ -55,7 +57,7 @@ def command(
     results.write_text(output / "zoo.csv", zoo_page.table(rows))
     results.write_text(output / "zoo.json", json.dumps(rows, indent=1) + "\n")
     if markdown:
-        results.write_text(markdown, zoo_page.summary(rows, "rfbench rf zoo --markdown FILE"))
+        zoo_page.save_summary(rows, markdown)
     if as_json:
         return click.echo(json.dumps(rows, indent=1))
     for status, count in zoo.summary(rows).items():

@@ -6,6 +6,7 @@ import io
 import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rfbench import results, webpage
@@ -154,15 +155,37 @@ def table(rows: Sequence[Row]) -> str:
     return out.getvalue()
 
 
-def summary(rows: Sequence[Row], command: str) -> str:
+def save_summary(rows: Sequence[Row], path: Path) -> None:
+    """The zoo as a page of Markdown, and its picture beside it, of the same name."""
+    from rfbench.rf import page as pages
+    from rfbench.rf import render_zoo
+
+    measured = [row for row in rows if row["shift"] is not None]
+    families = [family(row["model"]) for row in measured]
+    caption = (
+        "One dot a network at its own input size, uncut; family: the library's module, and how "
+        "many of it have path counts. Gridding: coefficient of variation over pixel phases. "
+        f"{_versions()}."
+    )
+    if measured:
+        for file in pages.save(
+            render_zoo.figure(measured, families, caption), path.with_suffix("")
+        ):
+            if file.suffix == ".pdf":
+                file.unlink()
+    results.write_text(path, summary(rows, path.with_suffix(".png").name if measured else ""))
+
+
+def summary(rows: Sequence[Row], picture: str = "") -> str:
     """The zoo in a page of Markdown: how many of each kind, and which families are how."""
     libraries = sorted({row["model"].partition(":")[0] for row in rows})
     lines = [
         "# The receptive fields of torchvision and timm",
         "",
         f"{len(rows)} architectures at their own input size. {_versions()}. Written by",
-        f"`{command}`, which also writes a page to search, sort and compare maps.",
+        "`rfbench rf zoo --markdown FILE`, which also writes a page to search and compare maps.",
         "",
+        *([f"![Shift by family]({picture})", ""] if picture else []),
         f"| status | {' | '.join(libraries)} | what it means |",
         f"|---|{'---|' * len(libraries)}---|",
     ]

@@ -62,6 +62,7 @@ def test_what_is_written(folder: Path) -> None:
         with Image.open(folder / "maps" / f"{name.replace(':', '-')}.png") as picture:
             assert picture.size == (zoo.SIDE, zoo.SIDE)
     summary = (folder / "zoo.md").read_text()
+    assert "![Shift by family](zoo.png)" in summary and (folder / "zoo.png").exists()
     assert f"| resnet | {len(names)} | " in summary and f"| local | {len(names)} | " in summary
 
 
@@ -131,4 +132,4 @@ def test_the_page_in_a_browser(folder: Path, tmp_path: Path) -> None:
 def test_the_page_without_any_map() -> None:
     found = dict.fromkeys(zoo.COLUMNS) | {"model": "timm:x", "status": "unsupported"}
     assert "timm:x" in zoo_page.page([found], {})
-    assert "Of 0 with path counts" in zoo_page.summary([found], "command")
+    assert "Of 0 with path counts" in zoo_page.summary([found])
