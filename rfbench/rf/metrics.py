@@ -139,6 +139,7 @@ def _phase_cv(found: PathMap, y: int, x: int) -> float:
     height, width = (-(-n // s) * s for n, s in zip(counts.shape, (y, x), strict=True))
     padded = np.zeros((height, width))
     padded[: counts.shape[0], : counts.shape[1]] = counts
+    padded /= padded.max()  # counts may be so large that their squares overflow
     sums = padded.reshape(height // y, y, width // x, x).sum((0, 2))
     return float(sums.std() / sums.mean())
 

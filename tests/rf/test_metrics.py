@@ -175,3 +175,15 @@ def test_what_has_no_metrics() -> None:
         _ = Geometry((None, None), ([], []), (8, 8), []).uniform
     with pytest.raises(UsageError, match="no path"):
         measure(made(np.zeros((8, 8))), grid(([2], [2])))
+
+
+def test_counts_near_overflow_have_a_gridding() -> None:
+    field = (Field(-1, 2, 2), Field(-1, 2, 2))
+    place = metrics.Geometry(field, ([2], [2]), (4, 4), [])
+    small = np.arange(16.0).reshape(4, 4)
+    found = [
+        metrics.gridding(PathMap(counts, 0, (0, 0), (2, 2), Convention(), 0.0), place)
+        for counts in (small, small * 1e300)
+    ]
+    assert 0 < found[0]["2"] < 1
+    assert found[1]["2"] == pytest.approx(found[0]["2"])
