@@ -119,7 +119,22 @@ def held(folder: Path, resume: bool, overwrite: bool, made: Sequence[str] = ()) 
     """The folder of a run, for it alone, and emptied of an earlier run where that is wanted.
 
     made: patterns of what it leaves there beside last.pth, metrics.jsonl and its record.
-    Raises UsageError where the folder holds a run that was not to be touched.
+    Raises what `check` raises, and RfbenchError where another process holds the folder.
+    """
+    check(folder, resume, overwrite)
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder):
+        if overwrite and not resume:
+            for pattern in ("last*.pth", progress.METRICS, results.RECORD, *made):
+                for path in folder.glob(pattern):
+                    path.unlink()
+        yield
+
+
+def check(folder: Path, resume: bool, overwrite: bool) -> None:
+    """See that a run may have its folder; nothing is changed.
+
+    Raises UsageError where it holds a run that was not to be touched, or cannot be written.
     """
     if (folder / LAST).exists() and not (resume or overwrite):
         raise UsageError(
@@ -130,13 +145,6 @@ def held(folder: Path, resume: bool, overwrite: bool, made: Sequence[str] = ()) 
     started = {".lock", "config.yaml", progress.METRICS}
     empty = not folder.is_dir() or all(path.name in started for path in folder.iterdir())
     results.check_folder(folder, overwrite or resume or empty)
-    folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder):
-        if overwrite and not resume:
-            for pattern in ("last*.pth", progress.METRICS, results.RECORD, *made):
-                for path in folder.glob(pattern):
-                    path.unlink()
-        yield
 
 
 def begin(folder: Path, config: dict[str, Any]) -> None:

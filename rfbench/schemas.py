@@ -5,7 +5,7 @@ Defaults are the paper's.
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field, NonNegativeInt, PositiveInt
+from pydantic import BaseModel, Field, NonNegativeInt, PositiveInt, model_validator
 
 from rfbench.config import Section
 
@@ -138,6 +138,13 @@ class ClsInit(Section):
     convert: bool = Field(
         False, description="Take weights of another variant, and report what the change costs."
     )
+
+    @model_validator(mode="after")
+    def _needs_weights(self) -> "ClsInit":
+        if self.convert and self.weights is None:
+            raise ValueError("convert needs init.weights: pretrained, or a file")
+        return self
+
     zero_gamma: bool = Field(
         False,
         description="Whether residual branches start at 0 by their last normalisation's scale; "

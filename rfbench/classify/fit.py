@@ -76,7 +76,8 @@ def to_the_end(run: Run, say: Note) -> tuple[dict[str, Any] | None, int]:
     for found in run.group.gather(run.data.bad):
         bad.update(found)
     if bad:
-        say(f"{len(bad)} pictures could not be read; result.json names them")
+        some = "; ".join(f"{path}: {reason}" for path, reason in list(bad.items())[:3])
+        say(f"{len(bad)} pictures could not be read; result.json names all: {some}")
     return run.group.by_first(lambda: finish(run, bad)), 0
 
 

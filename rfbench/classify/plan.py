@@ -1,5 +1,6 @@
 """What a run would be (--dry-run), and the evaluation of a checkpoint (--eval-only)."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -8,7 +9,6 @@ import yaml
 from rfbench import processes
 from rfbench.classify import network
 from rfbench.classify.evaluate import evaluate, shown
-from rfbench.classify.fit import folder_of
 from rfbench.classify.pictures import Pictures
 from rfbench.classify.split import split
 from rfbench.classify.start import place, set_up_device
@@ -16,7 +16,7 @@ from rfbench.data.order import updates_per_epoch
 from rfbench.schemas import ClsConfig
 
 
-def describe(config: ClsConfig) -> str:
+def describe(config: ClsConfig, folder: Path) -> str:
     """The resolved configuration, the changed layers, the data and the updates; writes nothing.
 
     Raises what a run would raise before its first update.
@@ -42,7 +42,7 @@ def describe(config: ClsConfig) -> str:
         f"{shares.batch} = {shares.world} processes x {shares.accumulation} passes x "
         f"{shares.micro} pictures (what a BatchNorm sees)",
         f"device {group.device}, {data.workers} loading processes each",
-        f"would write to {folder_of(config)}",
+        f"would write to {folder}",
     ]
     return "\n".join(lines)
 

@@ -35,6 +35,7 @@ def command(config: str | None, override: tuple[str, ...], **options: Any) -> No
     # OpenMP threads that spin while they wait can make small machines ten times slower; torch reads
     # this when it is imported
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from rfbench import checkpoint
     from rfbench.classify import fit, plan
     from rfbench.errors import UsageError
     from rfbench.schemas import ClsConfig
@@ -46,14 +47,15 @@ def command(config: str | None, override: tuple[str, ...], **options: Any) -> No
         click.echo(DEMO, err=True)
     overrides = [*override, *device_override(options["device"])]
     settings = load_settings(ClsConfig, config, "cls/digits.yaml", overrides, first)
+    folder = options["output"] or fit.folder_of(settings)
     if options["dry_run"]:
-        return click.echo(plan.describe(settings)) if first else None
+        checkpoint.check(folder, options["resume"], options["overwrite"])
+        return click.echo(plan.describe(settings, folder)) if first else None
     if options["eval_only"]:
         found = plan.evaluate_checkpoint(settings, options["eval_only"])
         if first:
             click.echo(json.dumps(found, indent=2) if options["as_json"] else plan.line(found))
         return None
-    folder = options["output"] or fit.folder_of(settings)
     record, code = fit.fit(settings, folder, options["resume"], options["overwrite"], note)
     if record and first:
         text = json.dumps(record, indent=2, default=list) if options["as_json"] else table(record)

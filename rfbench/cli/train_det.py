@@ -54,11 +54,13 @@ def command(config: str | None, override: tuple[str, ...], **options: Any) -> No
         override = (*override, f"visualize={options['visualize']}")
     overrides = [*override, *device_override(options["device"])]
     settings = load_settings(DetConfig, config, "det/digits.yaml", overrides, first)
+    from rfbench import checkpoint
     from rfbench.detect import fit, plan
 
-    if options["dry_run"]:
-        return click.echo(plan.describe(settings, note)) if first else None
     folder = options["output"] or fit.folder_of(settings)
+    if options["dry_run"]:
+        checkpoint.check(folder, options["resume"], options["overwrite"])
+        return click.echo(plan.describe(settings, folder, note)) if first else None
     if options["eval_only"]:
         folder = options["output"] or Path(f"{folder}-eval")
         found = plan.evaluate_checkpoint(settings, options["eval_only"], folder, note)

@@ -26,6 +26,11 @@ def folder(
         if not 0 < val_share < 1:
             raise UsageError(f"val_share must lie between 0 and 1 (it is {val_share})")
         classes = class_names(root, f"{root}/<class>/*.jpg", "folder of classes")
+        if {train, val} <= set(classes):
+            raise UsageError(
+                f"{root} is divided already, into {train}/ and {val}/: leave data.val_share out, "
+                f"or set data.root to {os.path.join(root, train)} to divide that."
+            )
         return Dataset("folder", classes, *_hold_out(list_classes(root, classes), val_share))
     expected = f"{train}/<class>/*.jpg and {val}/<class>/*.jpg"
     return Dataset("folder", *train_and_val(root, "ImageFolder", expected, train, val, eval_only))

@@ -9,18 +9,18 @@ import yaml
 
 from rfbench import backbones, processes
 from rfbench.detect import config as configs
-from rfbench.detect import evaluate, fit, run, sets, show
+from rfbench.detect import evaluate, run, sets, show
 from rfbench.detect.start import Note, detector, local_group
 from rfbench.schemas import DetConfig
 
 
-def describe(config: DetConfig, note: Note) -> str:
+def describe(config: DetConfig, folder: Path, note: Note) -> str:
     """The resolved configuration, what differs from stock, the changed layers and the data.
 
     Raises what a run would raise before its first update, but for the weights' fit.
     """
     with processes.started(config.device) as group:
-        folder, device = fit.folder_of(config), group.device.type
+        device = group.device.type
         configs.resolve(config, 1, folder, device, group.world)
         found = sets.prepare(config.data, group, note)
         classes = len(found["train"].categories)
