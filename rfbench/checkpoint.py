@@ -168,14 +168,24 @@ def finished(folder: Path, config: Mapping[str, Any]) -> dict[str, Any] | None:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold `folder` alone; RfbenchError where another process does. Removes what a kill left."""
-    file = open(folder / ".lock", "ab")  # noqa: SIM115 (held as long as the block)
+    """Hold `folder` alone; RfbenchError where another process does. Removes what a kill left.
+
+    A folder in which nothing else was written goes with the lock.
+    """
+    path = folder / ".lock"
+    file = open(path, "ab")  # noqa: SIM115 (held as long as the block)
     try:
         _flock(file, folder)
         for name in (LAST, BEST):
             for left in folder.glob(f".{name}.*.tmp.pth"):
                 left.unlink(missing_ok=True)
-        yield
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):  # Windows keeps open files
+                if [*folder.iterdir()] == [path]:
+                    path.unlink()
+                    folder.rmdir()
     finally:
         file.close()
 

@@ -20,3 +20,8 @@ def suggest(name: str, choices: Iterable[str], n: int = 3) -> str:
     """The `n` choices nearest to `name`, as ' Did you mean: a, b?', or '' when none is near."""
     near = difflib.get_close_matches(name, list(choices), n=n, cutoff=0.6)
     return f" Did you mean: {', '.join(near)}?" if near else ""
+
+
+def counted(n: int, noun: str, plural: str = "s") -> str:
+    """'1 epoch', '3 epochs'."""
+    return f"{n} {noun}{plural if n != 1 else ''}"

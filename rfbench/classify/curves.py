@@ -20,8 +20,9 @@ def draw(lines: list[dict[str, Any]], title: str, per_epoch: int, path: Path) ->
     def epochs(part: list[dict[str, Any]]) -> list[float]:
         return [line["step"] / per_epoch for line in part]
 
+    short = {"marker": "o", "ms": 3} if len(train) < 3 else {}  # a line of one point is not seen
     for axes, key, name in ((loss, "loss", "loss"), (top1, "top1", "top-1 (%)")):
-        axes.plot(epochs(train), [line[key] for line in train], lw=0.9, label="training")
+        axes.plot(epochs(train), [line[key] for line in train], lw=0.9, label="training", **short)
         axes.plot(epochs(val), [line[key] for line in val], "o-", ms=3, label="validation")
         axes.set(title=name, xlabel="epoch")
         axes.legend(frameon=False)
@@ -34,7 +35,7 @@ def draw(lines: list[dict[str, Any]], title: str, per_epoch: int, path: Path) ->
             textcoords="offset points",
             ha="right",
         )
-    rate.plot(epochs(train), [line["lr"] for line in train], lw=0.9)
+    rate.plot(epochs(train), [line["lr"] for line in train], lw=0.9, **short)
     rate.set(title="learning rate", xlabel="epoch", ylim=(0, None))
     for axes in (loss, top1, rate):
         axes.grid(alpha=0.3)

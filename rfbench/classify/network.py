@@ -100,15 +100,21 @@ def load(backbone: backbones.Backbone, path: str) -> None:
     backbones.load_weights(backbone.module, path, backbone.name, backbone.variant)
 
 
-def held_variant(config: ClsConfig) -> str:
-    """The variant of `init.weights`. Raises where it is not the run's, but for `init.convert`."""
+def held_variant(config: ClsConfig, note: Callable[[str], object] = lambda _: None) -> str:
+    """The variant of `init.weights`. Raises where it is not the run's, but for `init.convert`.
+
+    `note` hears where the file does not say.
+    """
     source = config.init.weights or ""
     variant: Any = config.variant if isinstance(config.variant, str) else dict(config.variant)
     name = variants.get(variant).name
     held = "baseline"
     if source != PRETRAINED:
+        said = backbones.held_variant(source)
         # of a file without a word on it: what the libraries' weights are, if it is to be converted
-        held = backbones.held_variant(source) or ("baseline" if config.init.convert else name)
+        held = said or ("baseline" if config.init.convert else name)
+        if not said:
+            note(f"{source} does not say which variant its weights are of: taken as {held}.")
     if held != name and not config.init.convert:
         raise UsageError(
             f"init.weights {source} are of the variant {held}; this run is {name}. They would load "
@@ -117,9 +123,13 @@ def held_variant(config: ClsConfig) -> str:
     return held
 
 
-def load_start(backbone: backbones.Backbone, config: ClsConfig) -> None:
-    """Load `init.weights` into a network, whatever variant it is of."""
-    held, source = held_variant(config), config.init.weights or ""
+def load_start(
+    backbone: backbones.Backbone,
+    config: ClsConfig,
+    note: Callable[[str], object] = lambda _: None,
+) -> None:
+    """Load `init.weights` into a network, whatever variant it is of; `note` as `held_variant`'s."""
+    held, source = held_variant(config, note), config.init.weights or ""
     if source == PRETRAINED:
         state = pretrained.state_dict(backbone.name)
         own = backbone.module.state_dict()

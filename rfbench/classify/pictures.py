@@ -64,6 +64,14 @@ class Pictures:
             images = images.contiguous()
         return images, batch.labels.to(device, non_blocking=True)
 
+    def described(self) -> str:
+        """'imagenet: 1281167 pictures to train on, 50000 to validate, 1000 classes, ...'."""
+        held = self.set
+        return (
+            f"{held.name}: {len(held.train)} pictures to train on, {len(held.val)} to validate, "
+            f"{len(held.classes)} classes, seen at {self.image_size} px"
+        )
+
     @property
     def bad(self) -> dict[str, str]:
         """Path and reason of every picture that this process could not read."""

@@ -13,6 +13,7 @@ from rfbench.classify.pictures import Pictures
 from rfbench.classify.split import split
 from rfbench.classify.start import place, set_up_device
 from rfbench.data.order import updates_per_epoch
+from rfbench.errors import counted
 from rfbench.schemas import ClsConfig
 
 
@@ -27,7 +28,7 @@ def describe(config: ClsConfig, folder: Path) -> str:
         )
         backbone = group.alike(lambda: network.build(config, 1000, meta=True))
         data = group.alike(lambda: Pictures(config, group))
-        train, val = len(data.set.train), len(data.set.val)
+        train = len(data.set.train)
         per_epoch = group.alike(lambda: updates_per_epoch(train, config.batch_size))
         first = data.set.train.read(0).shape
     lines = [
@@ -35,13 +36,12 @@ def describe(config: ClsConfig, folder: Path) -> str:
         "",
         f"{backbone.name} / {backbone.variant}: {len(backbone.replaced)} changed",
         *(f"  {name}" for name in backbone.replaced),
-        f"{data.set.name}: {train} pictures to train on, {val} to validate, "
-        f"{len(data.set.classes)} classes; the first is {first[1]}x{first[0]} px, seen at "
-        f"{data.image_size} px",
+        f"{data.described()}; the first is {first[1]}x{first[0]} px",
         f"{per_epoch} updates an epoch, {per_epoch * config.schedule.epochs} in all; a batch of "
-        f"{shares.batch} = {shares.world} processes x {shares.accumulation} passes x "
+        f"{shares.batch} = {counted(shares.world, 'process', 'es')} x "
+        f"{counted(shares.accumulation, 'pass', 'es')} x "
         f"{shares.micro} pictures (what a BatchNorm sees)",
-        f"device {group.device}, {data.workers} loading processes each",
+        f"device {group.device}, {counted(data.workers, 'loading process', 'es')} each",
         f"would write to {folder}",
     ]
     return "\n".join(lines)

@@ -33,10 +33,11 @@ def prepare(
     """A run ready for its next update: the first, or that after the checkpoint `content`."""
     set_up_device(config, group)
     data = group.alike(lambda: Pictures(config, group))
+    note(data.described())
     shares = group.alike(lambda: split(config.batch_size, group.world, config.max_batch_per_gpu))
     backbone = group.alike(lambda: network.build(config, len(data.set.classes)))
     if content is None and config.init.weights:
-        group.alike(lambda: network.load_start(backbone, config))
+        group.alike(lambda: network.load_start(backbone, config, note))
     model = place(backbone.module, config, group.device)
     run = Run(
         config,

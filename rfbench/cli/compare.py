@@ -82,16 +82,14 @@ def _look(model: str, name: str, size: tuple[int, int] | None) -> tuple[Any, Any
     """A `Network` and the map of its receptive field; what cannot be found out is told."""
     from rfbench.errors import RfbenchError
     from rfbench.report.model import Network
-    from rfbench.rf import cost, subjects, visualize
-    from rfbench.rf.recorder import input_channels
+    from rfbench.rf import subjects, visualize
     from rfbench.schemas import RfConfig
 
     config, found = RfConfig(model=model, variants=[name]), Network()
     try:
         (subject,) = subjects.subjects(config, note)
-        module = subject.backbone.module
         found.size = size or subject.size
-        found.macs = cost.cost(module, found.size, input_channels(module)).macs
+        found.macs = subject.network.cost(found.size).macs
         (drawn,) = visualize.draw(config, [subject])
     except RfbenchError as error:
         note(f"{model} / {name}: not looked at: {error}")

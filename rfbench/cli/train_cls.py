@@ -60,7 +60,8 @@ def command(config: str | None, override: tuple[str, ...], **options: Any) -> No
     if record and first:
         text = json.dumps(record, indent=2, default=list) if options["as_json"] else table(record)
         click.echo(text)
-        click.echo(f"wrote {', '.join(str(folder / n) for n in record['files'])}", err=True)
+        files = [*record["files"], "result.json"]
+        click.echo(f"wrote {', '.join(str(folder / name) for name in files)}", err=True)
     if code:
         raise click.exceptions.Exit(code)
     return None
@@ -95,9 +96,12 @@ def note(text: str) -> None:
 
 def table(record: dict[str, Any]) -> str:
     """The record's figures in a few lines."""
+    from rfbench.errors import counted
+
     last, best, batch = record["metrics"], record["best"], record["batch"]
     name = f"{record['model'].rpartition(':')[2]} / {record['variant']}"
-    head = f"{name} on {record['dataset']}, {record['epochs']} epochs, seed {record['seed']}"
+    epochs = counted(record["epochs"], "epoch")
+    head = f"{name} on {record['dataset']}, {epochs}, seed {record['seed']}"
     return "\n".join(
         [
             head,

@@ -72,7 +72,8 @@ def command(config: str | None, override: tuple[str, ...], **options: Any) -> No
     if record and first:
         text = json.dumps(record, indent=2, default=list) if options["as_json"] else table(record)
         click.echo(text)
-        click.echo(f"wrote {', '.join(str(folder / n) for n in record['files'])}", err=True)
+        files = [*record["files"], "result.json"]
+        click.echo(f"wrote {', '.join(str(folder / name) for name in files)}", err=True)
     if code:
         raise click.exceptions.Exit(code)
     return None

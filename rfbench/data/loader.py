@@ -122,7 +122,7 @@ class Loader:
         lines = [f"{path}: {reason}" for path, reason in list(self.bad.items())[:20]]
         lines += [f"and {len(self.bad) - 20} more"] if len(self.bad) > 20 else []
         return RfbenchError(
-            f"{len(self.bad)} of {len(self._split)} pictures cannot be read, more than "
+            f"{len(self.bad)} of {len(self._split)} pictures cannot be read so far, more than "
             f"data.max_bad_share = {self._share:g} allows. Replace them or raise it: "
             + "; ".join(lines)
         )

@@ -2,13 +2,11 @@
 
 from dataclasses import dataclass
 from math import prod
-from typing import Any
 
-from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from rfbench.rf.graph import Size
-from rfbench.rf.recorder import Op, Recording, Ref, record
+from rfbench.errors import RfbenchError
+from rfbench.rf.recorder import Op, Recording, Ref
 
 
 @dataclass(frozen=True)
@@ -19,22 +17,16 @@ class Cost:
     activations: int
 
 
-class _Whole(nn.Module):
-    """A network with its classifier, which a recording of timm's leaves out."""
+def cost(recording: Recording) -> Cost:
+    """The cost of a picture, classifier included; nothing is computed, shapes tell.
 
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module
-
-    def forward(self, x: Tensor) -> Any:
-        return self.module(x)
-
-
-def cost(module: nn.Module, size: Size, channels: int) -> Cost:
-    """The cost of a picture of `channels` x H x W; nothing is computed, shapes tell."""
-    recording = record(_Whole(module), size, channels)
+    Raises RfbenchError where the classifier insists on another size than the map.
+    """
+    if recording.forward is None:
+        height, width = recording.size
+        raise RfbenchError(f"its classifier does not take an input of {height}x{width} px.")
     macs = activations = 0
-    for op in recording.ops:
+    for op in recording.forward:
         name = op.name.removeprefix("aten.").split(".")[0]
         if name in _MACS or "pool" in name:
             out = next(leaf for leaf in tree_leaves(op.out) if isinstance(leaf, Ref))

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from rfbench import backbones, pretrained, results
 from rfbench.errors import RfbenchError, UsageError
-from rfbench.rf import extent, pictures
+from rfbench.rf import extent, memory, pictures
 from rfbench.rf.gradients import Gradients, gradients
 from rfbench.rf.metrics import geometry
 from rfbench.rf.paths import Convention, PathMap, path_counts
@@ -80,6 +80,12 @@ def measure(config: RfConfig, sample: Sample, note: Note) -> Iterator[Measured]:
     """The fields of all subjects, one at a time."""
     for subject in subjects(config, note):
         size, held = subject.size, subject.backbone
+        at_once = min(sample.pictures, pictures.BATCH)
+        memory.check(
+            subject.network.memory(size, at_once),
+            f"the gradient of {short(held.name)} on {at_once} pictures of {size[0]}x{size[1]} px",
+            "Choose a smaller --size, or fewer --pictures.",
+        )
         batches = pictures.batches(sample.images, held.module, size, sample.pictures, sample.seed)
         layer, counts, place = _counted(config, subject)
         nets = tqdm(

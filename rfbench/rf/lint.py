@@ -16,13 +16,11 @@ from rfbench import variants
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.rf import metrics
 from rfbench.rf.arithmetic import theory
-from rfbench.rf.cost import cost
 from rfbench.rf.cure import Step, cured, steps
 from rfbench.rf.graph import Size, SpatialGraph
 from rfbench.rf.metrics import Geometry, geometry
 from rfbench.rf.network import Network
 from rfbench.rf.paths import DEFAULT, path_counts, paths_to_all, target_map
-from rfbench.rf.recorder import input_channels
 from rfbench.rf.subjects import Subject, short
 from rfbench.schemas import RfConfig
 
@@ -62,7 +60,7 @@ def audit(
         "steps": _blame(graph, own, found, figures, to, source),
         "together": _levels(graph, found, to, source),
         "all": _figures(cured(graph, found), to, source),
-        "cost": _cost(subject.backbone.module, subject.size),
+        "cost": _cost(subject.network, subject.size),
     }
     if subject.backbone.variant == "baseline":
         record["cures"] = _cures(config, subject, record["cost"])
@@ -179,9 +177,9 @@ def _levels(
     ]
 
 
-def _cost(module: Any, size: Size) -> Record | None:
+def _cost(network: Network, size: Size) -> Record | None:
     try:
-        found = cost(module, size, input_channels(module))
+        found = network.cost(size)
     except RfbenchError:  # the head may insist on another size than the map
         return None
     return {"macs": found.macs, "activations": found.activations}
@@ -204,7 +202,7 @@ def _cures(config: RfConfig, subject: Subject, now: Record | None) -> list[Recor
         graph, _ = network.uncut(subject.size, config.to, config.from_)
         row: Record = {"variant": name, "layers": replaced}
         row |= _figures(graph, config.to, config.from_)
-        then = _cost(module, subject.size)
+        then = _cost(network, subject.size)
         if now and then:
             row |= {key: then[key] for key in now}
             row |= {f"{key}_more": then[key] / now[key] - 1 for key in now}

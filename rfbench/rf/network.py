@@ -6,15 +6,18 @@ belongs to one size (TF-same padding, resizing, windows of attention).
 
 import contextlib
 from dataclasses import dataclass, field
+from math import prod
 
 from torch import nn
 
 from rfbench.errors import RfbenchError
+from rfbench.rf.cost import Cost, cost
 from rfbench.rf.graph import Size, SpatialGraph
-from rfbench.rf.interpret import spatial_graph
+from rfbench.rf.interpret import Interpreter
 from rfbench.rf.layout import Value
 from rfbench.rf.metrics import Geometry, geometry, is_cut, uncut_size
 from rfbench.rf.paths import target_map
+from rfbench.rf.recorder import Recording, record
 
 
 @dataclass
@@ -29,6 +32,7 @@ class Network:
     native: Size = (224, 224)
     channels: int | None = None
     recorded: dict[Size, SpatialGraph] = field(default_factory=dict)
+    recordings: dict[Size, Recording] = field(default_factory=dict)
 
     def graph(self, size: Size, to: str | None = None) -> SpatialGraph:
         """The spatial graph up to layer `to` (the last map when None) on an input of (H, W)."""
@@ -44,11 +48,32 @@ class Network:
         return self._record(size)
 
     def _record(self, size: Size) -> SpatialGraph:
-        graph = spatial_graph(self.module, size, self.channels)
+        graph = Interpreter(self._recording(size)).run()
         first = next(iter(self.recorded.values()), graph)
         graph.target = first.target if first.target in graph.layers else graph.target
         self.recorded[size] = graph
         return graph
+
+    def _recording(self, size: Size) -> Recording:
+        if size not in self.recordings:
+            self.recordings[size] = record(self.module, size, self.channels)
+        return self.recordings[size]
+
+    def cost(self, size: Size) -> Cost:
+        """What a picture of (H, W) costs, classifier included; RfbenchError where it has none."""
+        return cost(self._recording(size))
+
+    def memory(self, size: Size, pictures: int, number: int = 4) -> int:
+        """The bytes, at least, that a pass forward and back keeps; 0 where they cannot be told.
+
+        number: bytes of a number. Between a third of what is needed (EfficientNet: norms and
+        activations keep theirs too) and nearly all (VGG).
+        """
+        with contextlib.suppress(RfbenchError):
+            weights = sum(p.numel() for p in self.module.parameters())
+            each = self.cost(size).activations + 2 * 3 * prod(size)
+            return number * (weights + pictures * each)
+        return 0
 
     def uncut(
         self, start: Size, to: str | None = None, source: str | None = None

@@ -11,6 +11,7 @@ from fractions import Fraction
 import numpy as np
 
 from rfbench.errors import RfbenchError, UsageError
+from rfbench.rf import memory
 from rfbench.rf.axis import Axis
 from rfbench.rf.graph import Node, Reach, Size, SpatialGraph, Witness
 from rfbench.rf.layout import Value
@@ -271,6 +272,8 @@ def _descendants(graph: SpatialGraph, nodes: set[int]) -> set[int]:
 def _whole(graph: SpatialGraph, found: dict[int, _Patch], exact: bool) -> tuple[np.ndarray, int]:
     """All found patches on the whole map of the source."""
     size = graph.nodes[next(iter(found), 0)].size
+    needed = 3 * 8 * size[0] * size[1]  # two terms and their sum
+    memory.check(needed, f"a map of {size[0]}x{size[1]} positions", "Choose a smaller --size.")
     total = _Patch(np.zeros(size, object if exact else np.float64), 0, 0)
     for patch in found.values():
         total = total.plus(patch)

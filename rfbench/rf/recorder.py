@@ -55,13 +55,15 @@ class Recording:
     shapes: the shape of every tensor by number. layers: module path -> number of its output, in
     order of execution; '#2' marks a second call of the same module. fixed: by number, the values of
     registered buffers (BlurPool's kernel) and of tensors that the forward pass makes. recurrent:
-    names of LSTM, GRU and RNN layers. size: (H, W) of the input.
+    names of LSTM, GRU and RNN layers. size: (H, W) of the input. forward: all operations, timm's
+    classifiers included; None where these refused the size.
     """
 
     size: tuple[int, int]
     input: int = 0
     output: int | None = None
     ops: list[Op] = field(default_factory=list)
+    forward: list[Op] | None = None
     shapes: dict[int, tuple[int, ...]] = field(default_factory=dict)
     layers: dict[str, int] = field(default_factory=dict)
     fixed: dict[int, Tensor] = field(default_factory=dict)
@@ -75,6 +77,8 @@ class _Recorder(TorchDispatchMode):
         super().__init__()
         self.recording = recording
         self.stack: list[str] = []
+        self.head: list[Op] = []  # behind the output
+        self.calls: Counter[str] = Counter()  # of modules so far
         self._sharing: dict[int, list[int]] = defaultdict(list)  # numbers by their memory
         self._ids: dict[int, int] = {}
         self.alive: list[Tensor] = []  # an id() is only unique while its tensor lives
@@ -100,7 +104,7 @@ class _Recorder(TorchDispatchMode):
         op = Op(func, self._refs(args), self._refs(kwargs or {}), self._refs(out), layer)
         if func._schema.is_mutable and torch.Tag.inplace_view not in func.tags:
             op.written = self._written(func, args, kwargs or {})
-        self.recording.ops.append(op)
+        (self.recording.ops if self.recording.output is None else self.head).append(op)
         return out
 
     def _written(self, func: Any, args: tuple, kwargs: dict[str, Any]) -> tuple[int, ...]:
@@ -189,10 +193,25 @@ def record(module: nn.Module, size: tuple[int, int], channels: int | None = None
     dtype = next((p.dtype for p in copied.parameters() if p.is_floating_point()), torch.float32)
     run = trunk(copied)
 
+    def features(x: Tensor, *args: Any, **kwargs: Any) -> Any:
+        found = run(x, *args, **kwargs)
+        out = [t for t in tree_leaves(found) if isinstance(t, Tensor)]
+        recording.output = recorder.number(_inner(out[0])) if out else None
+        return found
+
     def forward(x: Tensor) -> None:
         recording.input = recorder.number(_inner(x))
-        out = [t for t in tree_leaves(run(x)) if isinstance(t, Tensor)]
-        recording.output = recorder.number(_inner(out[0])) if out else None
+        if run is copied:
+            features(x)
+        else:
+            copied.forward_features = features  # type: ignore[assignment]
+            copied(x)
+        recording.forward = recording.ops + recorder.head
+        if recording.output is None:  # the features are not a part of it
+            recording.ops = []
+            recording.layers.clear()
+            recorder.calls.clear()
+            features(x)
 
     try:
         with torch.no_grad(), recorder, _CircularPadding():
@@ -201,7 +220,8 @@ def record(module: nn.Module, size: tuple[int, int], channels: int | None = None
     except RfbenchError:
         raise
     except Exception as error:
-        raise _explain(module, shape, recorder, error) from error
+        if recording.output is None:  # else the classifier insists on another size than the map
+            raise _explain(module, shape, recorder, error) from error
     alive = recorder.alive
     recording.fixed |= {i: buffers[id(t)] for i, t in enumerate(alive) if id(t) in buffers}
     return recording
@@ -242,7 +262,6 @@ def _inner(tensor: Tensor) -> Tensor:
 
 def _watch(module: nn.Module, recorder: _Recorder) -> None:
     """Tell the recorder which layer is running, and what each returned."""
-    calls: Counter[str] = Counter()
 
     def enter(name: str) -> Callable:
         def hook(*_: Any) -> None:
@@ -253,9 +272,10 @@ def _watch(module: nn.Module, recorder: _Recorder) -> None:
     def leave(name: str) -> Callable:
         def hook(_module: nn.Module, _args: Any, out: Any) -> None:
             recorder.stack.pop()
-            calls[name] += 1
-            if isinstance(out, Tensor):
-                label = name if calls[name] == 1 else f"{name}#{calls[name]}"
+            recorder.calls[name] += 1
+            if isinstance(out, Tensor) and recorder.recording.output is None:
+                n = recorder.calls[name]
+                label = name if n == 1 else f"{name}#{n}"
                 recorder.recording.layers[label] = recorder.number(_inner(out))
 
         return hook

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from rfbench import results
 from rfbench.errors import UsageError
-from rfbench.rf import autograd
+from rfbench.rf import autograd, memory
 from rfbench.rf.graph import Size, SpatialGraph
 from rfbench.rf.metrics import geometry, measure, shift
 from rfbench.rf.paths import Convention, PathMap, path_counts, target_map
@@ -68,6 +68,11 @@ def _second_opinion(
     config: RfConfig, subject: Subject, graph: SpatialGraph, found: PathMap
 ) -> PathMap:
     """The same map by the paper's own procedure."""
+    memory.check(
+        subject.network.memory(graph.size, 1, 8),
+        f"--engine autograd on {_text(graph.size)} px",
+        "Leave it out: the graph engine needs far less.",
+    )
     counts = autograd.path_counts(
         subject.backbone.module,
         graph.size,

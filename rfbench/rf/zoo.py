@@ -22,12 +22,10 @@ from PIL import Image
 from rfbench import backbones, variants
 from rfbench.errors import RfbenchError, UsageError, suggest
 from rfbench.rf import metrics
-from rfbench.rf.cost import cost
 from rfbench.rf.graph import Reach
 from rfbench.rf.lint import size_of
 from rfbench.rf.network import Network
 from rfbench.rf.paths import PathMap, path_counts
-from rfbench.rf.recorder import input_channels
 from rfbench.rf.render import MAPS, SHARE
 
 Row = dict[str, Any]
@@ -74,7 +72,7 @@ def row(name: str) -> tuple[Row, bytes | None]:
     torch.set_num_threads(1)
     began = time.process_time()
     found: Row = dict.fromkeys(COLUMNS) | {"model": name, "status": str(Reach.UNSUPPORTED)}
-    backbone = picture = None
+    network = picture = None
     try:
         backbone = backbones.build(name, meta=True)
         found["input"] = list(backbone.input_size)
@@ -94,10 +92,9 @@ def row(name: str) -> tuple[Row, bytes | None]:
             found["witness"] = str(witness)
     except RfbenchError as error:
         found["witness"] = " ".join(str(error).split())
-    if backbone is not None:
-        module, size = backbone.module, backbone.input_size
-        with contextlib.suppress(RfbenchError):  # the head may insist on another size
-            found["macs"] = cost(module, size, input_channels(module)).macs
+    if network is not None:
+        with contextlib.suppress(RfbenchError):  # told already
+            found["macs"] = network.cost(network.native).macs
     found["seconds"] = round(time.process_time() - began, 2)
     return found, picture
 

@@ -60,7 +60,17 @@ def test_without_convert_another_variant_is_refused(trained: Path, tmp_path: Pat
     assert result.exit_code == 2
     assert "of the variant baseline; this run is 1x1" in result.stderr
     assert "init.convert=true" in result.stderr
-    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+    assert not (tmp_path / "run").exists()  # nor a folder with nothing but its lock
+
+
+def test_weights_that_do_not_say_their_variant_are_told(trained: Path, tmp_path: Path) -> None:
+    state = torch.load(trained / "last.pth", weights_only=True)["state_dict"]
+    torch.save(state, tmp_path / "plain.pth")
+    weights = ("-o", f"init.weights={tmp_path / 'plain.pth'}")
+    result = run("--output", tmp_path / "run", "-o", "variant=1x1", *weights)
+    assert result.exit_code == 0, result.stderr
+    told = "plain.pth does not say which variant its weights are of: taken as 1x1."
+    assert result.stderr.count(told) == 1
 
 
 def test_pretrained_weights_are_the_librarys(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,7 +84,7 @@ def test_every_configuration_dry_runs(
     few = ["-o", "batch_size=32", "-o", "max_batch_per_gpu=8"]
     result = run(path, "--dry-run", *few, *tree_of(path, imagenet, cifar))
     assert result.exit_code == 0, result.stderr
-    assert "32 = 1 processes x 4 passes x 8 pictures" in result.stdout
+    assert "32 = 1 process x 4 passes x 8 pictures" in result.stdout
     changed = re.search(r"(\d+) changed", result.stdout)
     assert changed and (int(changed[1]) > 0) == (values.variant != "baseline")
     assert sorted(tmp_path.rglob("*")) == before  # it writes nothing
@@ -111,13 +111,15 @@ def test_a_run_and_its_files(tmp_path: Path) -> None:
     result = run("--output", folder, *SMALL, "-o", "variant=1x1+3x3")
     assert result.exit_code == 0, result.stderr
     assert "No configuration given: training the embedded demo" in result.stderr
-    assert "resnet14 / 1x1+3x3 on digits, 1 epochs, seed 0" in result.stdout
+    assert "resnet14 / 1x1+3x3 on digits, 1 epoch, seed 0" in result.stdout
     record = json.loads((folder / "result.json").read_text())
     assert all((folder / name).exists() for name in record["files"])
     assert record["kind"] == "cls" and len(record["replaced"]) == 6
     assert record["steps"] == 3 and record["metrics"]["pictures"] == 40
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [line["split"] for line in lines] == ["train", "val"]
+    assert "digits: 96 pictures to train on, 40 to validate, 10 classes" in result.stderr
+    assert f"{folder / 'result.json'}" in result.stderr
     # config.yaml runs the job again
     again = load(ClsConfig, str(folder / "config.yaml"))
     assert again.model_dump(mode="json") == record["config"]

@@ -182,7 +182,7 @@ def test_too_many_bad_pictures_stop_the_run(broken: FileSplit, train: bool, proc
     with pytest.raises(RfbenchError) as caught:
         collect(broken, tasks, max_bad_share=3 / N, **options)
     text = str(caught.value)
-    assert "4 of 60 pictures cannot be read, more than data.max_bad_share = 0.05" in text
+    assert "4 of 60 pictures cannot be read so far, more than data.max_bad_share = 0.05" in text
     assert all(broken.name(i) in text for i in BROKEN)
     assert "\n" not in text
 

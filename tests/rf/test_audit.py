@@ -15,7 +15,6 @@ from rfbench import backbones, variants
 from rfbench.config import load
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.rf import metrics
-from rfbench.rf.cost import cost
 from rfbench.rf.cure import cured, steps
 from rfbench.rf.interpret import spatial_graph
 from rfbench.rf.limits import parse
@@ -208,15 +207,54 @@ def test_macs_are_torch_s_own(name: str) -> None:
     module = torchvision.models.get_model(name).eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         module(torch.zeros(1, 3, 64, 64))
-    assert cost(module, (64, 64), 3).macs == counter.get_total_flops() / 2
+    assert Network(module).cost((64, 64)).macs == counter.get_total_flops() / 2
 
 
 def test_costs_of_single_layers() -> None:
-    found = cost(nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.MaxPool2d(2)), (16, 16), 3)
+    found = Network(nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.MaxPool2d(2))).cost((16, 16))
     assert (found.macs, found.activations) == (8 * 64 * 27, 8 * 64 + 8 * 16)
-    up = cost(nn.ConvTranspose2d(4, 6, 2, 2), (8, 8), 4)
+    up = Network(nn.ConvTranspose2d(4, 6, 2, 2), channels=4).cost((8, 8))
     assert (up.macs, up.activations) == (4 * 64 * 6 * 4, 6 * 256)
-    assert cost(timm.create_model("test_resnet"), (64, 64), 3).macs > 0
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_vit", "test_mambaout", "test_byobnet"])
+def test_timm_s_classifiers_count_too(name: str) -> None:
+    """The recording ends at the features; the head's operations stand beside it."""
+    module = timm.create_model(name).eval()
+    size = module.default_cfg["input_size"][1:]
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        module(torch.zeros(1, 3, *size))
+    network = Network(module, size)
+    assert network.cost(size).macs == counter.get_total_flops() / 2
+    recording = network.recordings[size]
+    assert len(recording.forward) > len(recording.ops)
+    assert not any("head" in name for name in network.graph(size).layers)
+
+
+def test_a_forward_pass_without_its_features_counts_once() -> None:
+    class Apart(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 8, 3, 2, 1)
+
+        def forward_features(self, x: Tensor) -> Tensor:
+            return self.conv(x)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.conv(x).mean((2, 3))
+
+    network = Network(Apart(), (16, 16))
+    assert list(network.graph((16, 16)).layers) == ["conv"]
+    assert network.cost((16, 16)).macs == 8 * 64 * 27
+
+
+def test_a_classifier_of_one_size_has_no_cost_at_another() -> None:
+    network = Network(timm.create_model("vgg11", num_classes=0, global_pool=""), (224, 224))
+    network.module.forward_head = lambda x: x.flatten(1) @ torch.zeros(7 * 7 * 512, 10)
+    graph = network.graph((32, 32))
+    assert graph.map_size(target_map(graph, None)) == (1, 1)
+    with pytest.raises(RfbenchError, match="classifier does not take an input of 32x32"):
+        network.cost((32, 32))
 
 
 # -- sizes -----------------------------------------------------------------------------------------

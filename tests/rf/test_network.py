@@ -11,6 +11,7 @@ from rfbench.rf import network
 from rfbench.rf.interpret import spatial_graph
 from rfbench.rf.network import Network
 from rfbench.rf.paths import path_counts
+from rfbench.rf.recorder import record
 
 
 @pytest.fixture
@@ -20,9 +21,9 @@ def recordings(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
 
     def counted(module: nn.Module, size: tuple[int, int], channels: int | None = None):
         sizes.append(size)
-        return spatial_graph(module, size, channels)
+        return record(module, size, channels)
 
-    monkeypatch.setattr(network, "spatial_graph", counted)
+    monkeypatch.setattr(network, "record", counted)
     return sizes
 
 
