@@ -1,15 +1,18 @@
 """What the documents show is what the commands print: `pytest --overwrite` pastes it anew."""
 
 import importlib.util
+import json
 import re
 import shlex
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner
 from PIL import Image
 
-from rfbench.cli import main
+from rfbench import backbones
+from rfbench.cli import main, train_cls, train_det
 
 README = Path(__file__).parent.parent / "README.md"
 PAGES = (README, README.parent / "docs" / "reproduction.md")
@@ -18,6 +21,10 @@ BLOCK = re.compile(
     r"(?P<head><!-- (?:output|rendered): rfbench (?P<args>.*?) -->\n)"
     r"(?:```\n(?P<shown>.*?)```\n|(?P<rendered>.*?)<!-- end -->\n)",
     re.DOTALL,
+)
+# what a run printed, of which the record is kept
+PRINTED = re.compile(
+    r"(?P<head><!-- printed: (?P<path>\S+) -->\n```\n)(?P<shown>.*?)(?P<end>```\n)", re.DOTALL
 )
 BLOCKS = [(page, block) for page in PAGES for block in BLOCK.finditer(page.read_text())]
 
@@ -45,9 +52,20 @@ def test_shown_output_is_the_real_one(
     assert printed == shown
 
 
+@pytest.mark.parametrize("block", [*PRINTED.finditer(README.read_text())], ids=lambda b: b["path"])
+def test_printed_records_are_the_real_ones(block: re.Match, overwrite: bool) -> None:
+    record = json.loads((README.parent / block["path"]).read_text())
+    printed = {"cls": train_cls, "det": train_det}[record["kind"]].table(record) + "\n"
+    if overwrite and printed != block["shown"]:
+        whole = block["head"] + printed + block["end"]
+        README.write_text(README.read_text().replace(block[0], whole))
+    else:
+        assert printed == block["shown"]
+
+
 def test_every_command_shown_exists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands in code blocks parse: their options exist and their configurations are there."""
-    text = README.read_text()
+    text = README.read_text().replace("\\\n", " ")
     lines = [line.split("#")[0] for line in re.findall(r"^rfbench .*$", text, re.MULTILINE)]
     assert len(lines) >= 6
     monkeypatch.chdir(README.parent)
@@ -57,7 +75,15 @@ def test_every_command_shown_exists(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for place in ("train/a/1.JPEG", "train/b/1.JPEG", "val/a/2.JPEG", "val/b/2.JPEG"):
         (tmp_path / "IMAGENET" / place).parent.mkdir(parents=True)
         Image.new("RGB", (9, 8)).save(tmp_path / "IMAGENET" / place)
+    trained = "cls-digits-resnet14-baseline-s0"
+    (tmp_path / trained).mkdir()
+    held = {"model": "rfbench.classify.nets:resnet14", "variant": "baseline"}
+    state = backbones.build(held["model"]).module.state_dict()
+    torch.save(
+        {"format": backbones.FORMAT, **held, "state_dict": state}, tmp_path / trained / "last.pth"
+    )
     for line in lines:
+        line = line.replace(f"results/{trained}", str(tmp_path / trained))
         for name in ("mynets.py", "IMAGENET", "report.html"):
             line = line.replace(name, str(tmp_path / name))
         args = shlex.split(line)[1:]

@@ -127,8 +127,12 @@ def load_start(
     backbone: backbones.Backbone,
     config: ClsConfig,
     note: Callable[[str], object] = lambda _: None,
+    device: str = "cpu",
 ) -> None:
-    """Load `init.weights` into a network, whatever variant it is of; `note` as `held_variant`'s."""
+    """Load `init.weights` into a network, whatever variant it is of; `note` as `held_variant`'s.
+
+    device: where the network is; on meta the weights are only checked.
+    """
     held, source = held_variant(config, note), config.init.weights or ""
     if source == PRETRAINED:
         state = pretrained.state_dict(backbone.name)
@@ -137,7 +141,7 @@ def load_start(
         fit = {key: v for key, v in state.items() if key in own and v.shape == own[key].shape}
         backbone.module.load_state_dict(fit, strict=False)
     else:
-        backbones.load_weights(backbone.module, source, backbone.name, held)
+        backbones.load_weights(backbone.module, source, backbone.name, held, device)
 
 
 def precision(config: ClsConfig, device: torch.device) -> str:

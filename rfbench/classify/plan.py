@@ -26,8 +26,10 @@ def describe(config: ClsConfig, folder: Path) -> str:
         shares = group.alike(
             lambda: split(config.batch_size, group.world, config.max_batch_per_gpu)
         )
-        backbone = group.alike(lambda: network.build(config, 1000, meta=True))
         data = group.alike(lambda: Pictures(config, group))
+        backbone = group.alike(lambda: network.build(config, len(data.set.classes), meta=True))
+        if config.init.weights and config.init.weights != network.PRETRAINED:  # not downloaded here
+            group.alike(lambda: network.load_start(backbone, config, device="meta"))
         train = len(data.set.train)
         per_epoch = group.alike(lambda: updates_per_epoch(train, config.batch_size))
         first = data.set.train.read(0).shape

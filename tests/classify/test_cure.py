@@ -60,6 +60,9 @@ def test_without_convert_another_variant_is_refused(trained: Path, tmp_path: Pat
     assert result.exit_code == 2
     assert "of the variant baseline; this run is 1x1" in result.stderr
     assert "init.convert=true" in result.stderr
+    dry = run("--dry-run", "--output", tmp_path / "run", "-o", "variant=1x1", *weights)
+    assert dry.exit_code == 2
+    assert dry.stderr.splitlines()[-1] == result.stderr.splitlines()[-1]
     assert not (tmp_path / "run").exists()  # nor a folder with nothing but its lock
 
 
