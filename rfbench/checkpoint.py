@@ -17,6 +17,7 @@ import yaml
 
 from rfbench import backbones, progress, results
 from rfbench.errors import RfbenchError, UsageError
+from rfbench.processes import Processes
 
 LAST = "last.pth"
 BEST = "best.pth"
@@ -112,6 +113,46 @@ def refuse_changes(folder: Path, saved: Mapping[str, Any], now: Mapping[str, Any
     if lines:
         lines.append("--resume goes on with the same configuration. Choose another --output.")
         raise UsageError("\n".join(lines))
+
+
+@contextlib.contextmanager
+def opened(
+    folder: Path,
+    config: dict[str, Any],
+    group: Processes,
+    resume: bool,
+    overwrite: bool,
+    note: Callable[[str], object],
+    made: Sequence[str] = (),
+    format: str = backbones.FORMAT,
+) -> Iterator[tuple[dict[str, Any] | None, dict[str, Any] | None]]:
+    """A run's folder, as `held` by the first process of `group`, and what `resume` finds there.
+
+    Gives (the record of a run that is finished, the checkpoint to go on from), in every process;
+    None for what is not there. Raises as `held`, `load_last` and `refuse_changes` do.
+    """
+    with contextlib.ExitStack() as stack:
+        keep = held(folder, resume, overwrite, made)
+        group.by_first(lambda: stack.enter_context(keep))
+        record = group.by_first(lambda: finished(folder, config)) if resume else None
+        content = None
+        if record:
+            note(f"{folder} is finished already.")
+        elif resume:
+            content = group.by_first(lambda: _to_go_on(folder, config, note, format))
+        yield record, content
+
+
+def _to_go_on(
+    folder: Path, config: dict[str, Any], note: Callable[[str], object], format: str
+) -> dict[str, Any] | None:
+    """The newest whole checkpoint, if it is of this configuration."""
+    content = load_last(folder, note, format)
+    if content is None:
+        note(f"no checkpoint in {folder}: starting from the beginning")
+    else:
+        refuse_changes(folder, content["config"], config)
+    return content
 
 
 @contextlib.contextmanager

@@ -52,6 +52,11 @@ class Processes:
         dist.all_reduce(tensor, dist.ReduceOp.MAX, group=self.control)
         return int(tensor)
 
+    def fail_together(self, failure: Exception | None) -> None:
+        """Raise, in every process, where one of them failed; only that one's error has a text."""
+        if self.largest(bool(failure)):
+            raise failure or RfbenchError("")
+
     def gather(self, value: Any) -> list[Any]:
         """Every process's `value`, by rank, in every process."""
         found = [value] * self.world

@@ -24,11 +24,11 @@ from tqdm import tqdm
 from rfbench import backbones
 from rfbench.errors import RfbenchError
 from rfbench.rf import zoo
-from rfbench.rf.graph import Reach, SpatialGraph, is_map
-from rfbench.rf.layout import Value, shape
 from rfbench.rf.network import Network
 from rfbench.rf.paths import Convention, count_tensor
-from rfbench.rf.recorder import input_channels, trunk
+from rfbench.rf.spatial.graph import Reach, SpatialGraph, is_map
+from rfbench.rf.spatial.layout import Value, shape
+from rfbench.rf.spatial.recorder import input_channels, trunk
 
 LARGEST = 60e6  # parameters of a network that is checked on one CPU
 

@@ -23,12 +23,13 @@ from torch import nn
 from tqdm import tqdm
 
 from rfbench import backbones
-from rfbench.rf import page, pictures
+from rfbench.rf import pictures
+from rfbench.rf.draw import page
+from rfbench.rf.draw.layers import COLOURS, MARKS
+from rfbench.rf.draw.maps import EMPTY, MAPS
+from rfbench.rf.draw.page import SMALL, TEXT, Page
 from rfbench.rf.extent import Place, extent, measure, nominal
 from rfbench.rf.gradients import Gradients, gradients
-from rfbench.rf.page import SMALL, TEXT, Page
-from rfbench.rf.render import EMPTY, MAPS
-from rfbench.rf.render_layers import COLOURS, MARKS
 
 DEPTHS = (5, 10, 20, 40, 60, 80)
 

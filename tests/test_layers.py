@@ -22,7 +22,13 @@ LEVELS = {
 # a library -> the one package that may import it
 RESERVED = {"click": "cli", "detectron2": "detect"}
 # The second opinion must not rest on what it judges.
-APART = {"rfbench.rf.autograd": ("rfbench.rf.recorder", "rfbench.rf.graph", "rfbench.rf.paths")}
+APART = {
+    "rfbench.rf.autograd": (
+        "rfbench.rf.spatial.recorder",
+        "rfbench.rf.spatial.graph",
+        "rfbench.rf.paths",
+    )
+}
 
 
 def module_name(path: Path, package: Path = PACKAGE) -> str:

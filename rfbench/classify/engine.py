@@ -60,7 +60,7 @@ def train_epoch(run: Run, epoch: int) -> None:
         save_due = every and run.step % every == 0 and run.step != last
         if line_due or save_due:
             settle(run)
-            fail_together(run)
+            run.group.fail_together(run.failure)
         if line_due:
             run.log_window()
         if save_due:
@@ -119,12 +119,6 @@ def settle(run: Run) -> None:
     run.window = [a + b for a, b in zip(run.window, found, strict=True)]
 
 
-def fail_together(run: Run) -> None:
-    """Raise, in every process, where one of them failed; only that one's error has a text."""
-    if run.group.largest(bool(run.failure)):
-        raise run.failure or RfbenchError("")
-
-
 def agree(run: Run) -> None:
     """See, with all processes, whether to go on: raises Stopped, or the error of any of them."""
     failed = processes.INTERRUPT + 1
@@ -132,7 +126,7 @@ def agree(run: Run) -> None:
     if asked == processes.GO_ON:
         return
     settle(run)
-    fail_together(run)
+    run.group.fail_together(run.failure)
     raise Stopped(asked)
 
 

@@ -1,6 +1,5 @@
 """A whole run: its folder, its end by success, signal or error, and its record."""
 
-import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from rfbench import checkpoint, processes, progress, results, variants
 from rfbench.classify import cure, curves, engine
 from rfbench.classify.network import precision
 from rfbench.classify.run import Run
-from rfbench.classify.start import find_checkpoint, prepare
+from rfbench.classify.start import prepare
 from rfbench.errors import RfbenchError
 from rfbench.schemas import ClsConfig
 
@@ -35,17 +34,11 @@ def fit(
     """
     with processes.started(config.device) as group, processes.Signals() as signals:
         say: Note = note if group.first else lambda _: None
-        with contextlib.ExitStack() as stack:
-            keep = checkpoint.held(folder, resume, overwrite, ("best*.pth", CURVES))
-            group.by_first(lambda: stack.enter_context(keep))
-            values = config.model_dump(mode="json")
-            done = group.by_first(lambda: checkpoint.finished(folder, values)) if resume else None
+        values, made = config.model_dump(mode="json"), ("best*.pth", CURVES)
+        with checkpoint.opened(folder, values, group, resume, overwrite, say, made) as found:
+            done, content = found
             if done:
-                say(f"{folder} is finished already.")
                 return done, 0
-            content = None
-            if resume:
-                content = group.by_first(lambda: find_checkpoint(config, folder, say))
             run = prepare(config, folder, group, signals, content, say)
             group.by_first(lambda: checkpoint.begin(folder, values))
             return to_the_end(run, say)

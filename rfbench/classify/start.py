@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from rfbench import checkpoint
 from rfbench.classify import network
 from rfbench.classify.pictures import Pictures
 from rfbench.classify.run import Run, random_state, set_random_state
@@ -138,15 +137,3 @@ def pass_once(run: Run, model: nn.Module, times: int = 1) -> list[str]:
 def zeros(scores: Tensor) -> Tensor:
     """The first class for each of (N, C) scores."""
     return torch.zeros(len(scores), dtype=torch.long, device=scores.device)
-
-
-def find_checkpoint(
-    config: ClsConfig, folder: Path, note: Callable[[str], object]
-) -> dict[str, Any] | None:
-    """What `--resume` goes on from; None where the run has not got to its first checkpoint."""
-    content = checkpoint.load_last(folder, note)
-    if content is None:
-        note(f"no checkpoint in {folder}: starting from the beginning")
-        return None
-    checkpoint.refuse_changes(folder, content["config"], config.model_dump(mode="json"))
-    return content

@@ -102,15 +102,16 @@ def _picture(drawn: Sequence[Any]) -> bytes:
     """PNG of the maps."""
     import io
 
-    from rfbench.rf import render, visualize
+    from rfbench.rf import visualize
+    from rfbench.rf.draw import maps
     from rfbench.schemas import RfConfig
 
     panels = [
-        render.Panel(d.subject.title, d.found, d.metrics, d.own, "at its own size") for d in drawn
+        maps.Panel(d.subject.title, d.found, d.metrics, d.own, "at its own size") for d in drawn
     ]
     name = drawn[0].subject.backbone.name
     caption = visualize.caption(RfConfig(model=name), list(drawn))
     out = io.BytesIO()
-    figure = render.maps_figure(panels, name.rpartition(":")[2], caption)
+    figure = maps.maps_figure(panels, name.rpartition(":")[2], caption)
     figure.savefig(out, format="png", metadata={"Software": None})
     return out.getvalue()

@@ -70,7 +70,7 @@ def command(
     if options["as_json"]:
         click.echo(json.dumps(records, indent=2))
     if output is not None and records:
-        from rfbench.rf.render_audit import write
+        from rfbench.rf.draw.audit import write
 
         files = write(records, output)
         _note(f"wrote {', '.join(str(output / name) for name in files)}")

@@ -39,7 +39,7 @@ def command(
     from rfbench import results
     from rfbench.detect import levels
     from rfbench.rf import registration
-    from rfbench.rf.page import save
+    from rfbench.rf.draw.page import save
 
     if output:
         results.check_folder(output, overwrite)

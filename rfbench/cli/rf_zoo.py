@@ -44,7 +44,8 @@ def command(
     from tqdm import tqdm
 
     from rfbench import results
-    from rfbench.rf import zoo, zoo_page
+    from rfbench.rf import zoo
+    from rfbench.rf.draw import zoo_page
 
     wanted = zoo.names(library, pattern)
     output.mkdir(parents=True, exist_ok=True)

@@ -58,13 +58,17 @@ def command(config: str | None, override: tuple[str, ...], **options: Any) -> No
         return None
     record, code = fit.fit(settings, folder, options["resume"], options["overwrite"], note)
     if record and first:
-        text = json.dumps(record, indent=2, default=list) if options["as_json"] else table(record)
-        click.echo(text)
-        files = [*record["files"], "result.json"]
-        click.echo(f"wrote {', '.join(str(folder / name) for name in files)}", err=True)
+        show(record, folder, None if options["as_json"] else table(record))
     if code:
         raise click.exceptions.Exit(code)
     return None
+
+
+def show(record: dict[str, Any], folder: Path, text: str | None) -> None:
+    """A finished run: the text, or else its record as JSON, and on stderr the files."""
+    click.echo(json.dumps(record, indent=2, default=list) if text is None else text)
+    files = [*record["files"], "result.json"]
+    click.echo(f"wrote {', '.join(str(folder / name) for name in files)}", err=True)
 
 
 def load_settings(

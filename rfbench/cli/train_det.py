@@ -41,7 +41,7 @@ def command(config: str | None, override: tuple[str, ...], **options: Any) -> No
     # OpenMP threads that spin while they wait can make small machines ten times slower; torch reads
     # this when it is imported
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from rfbench.cli.train_cls import device_override, load_settings, note
+    from rfbench.cli.train_cls import device_override, load_settings, note, show
     from rfbench.errors import UsageError
     from rfbench.schemas import DetConfig
 
@@ -70,10 +70,7 @@ def command(config: str | None, override: tuple[str, ...], **options: Any) -> No
     settings = with_classifier(settings, note)
     record, code = fit.fit(settings, folder, options["resume"], options["overwrite"], note)
     if record and first:
-        text = json.dumps(record, indent=2, default=list) if options["as_json"] else table(record)
-        click.echo(text)
-        files = [*record["files"], "result.json"]
-        click.echo(f"wrote {', '.join(str(folder / name) for name in files)}", err=True)
+        show(record, folder, None if options["as_json"] else table(record))
     if code:
         raise click.exceptions.Exit(code)
     return None

@@ -39,12 +39,20 @@ def prepare(worker: int) -> None:
     """
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    go_with_the_parent()
     if sys.platform == "linux":
-        # when the main process is killed, go with it, instead of telling of a broken pipe later
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_SETMASK, [signal.SIGTERM])  # see `deaf`
         threading.Thread(target=_obey_the_parent, args=(os.getppid(),), daemon=True).start()
+
+
+def go_with_the_parent() -> None:
+    """End this process when the one that started it is killed.
+
+    Else it would tell of a broken pipe later, or wait for work for ever.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _obey_the_parent(parent: int) -> None:

@@ -41,7 +41,7 @@ def train(run: Run, note: Callable[[str], object]) -> None:
             line_due = run.iteration % run.config.log_every == 0 or end
             save_due = run.iteration % solver.CHECKPOINT_PERIOD == 0 or end
             if save_due:
-                fail_together(run)
+                run.group.fail_together(run.failure)
             if line_due:
                 run.log_window(storage)
             run.scheduler.step()
@@ -74,12 +74,6 @@ def update(run: Run, storage: Any) -> None:
         what = " ".join(str(error).split())[:300]
         run.failure = RfbenchError(f"{what} Lower opts.SOLVER.BASE_LR, or look at the pictures.")
     run.iteration += 1
-
-
-def fail_together(run: Run) -> None:
-    """Raise, in every process, where one of them failed; only that one's error has a text."""
-    if run.group.largest(bool(run.failure)):
-        raise run.failure or RfbenchError("")
 
 
 def agree(run: Run) -> None:

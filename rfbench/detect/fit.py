@@ -11,8 +11,8 @@ import torch
 from rfbench import checkpoint, processes, progress, results
 from rfbench.detect import config as configs
 from rfbench.detect import engine, evaluate, show
-from rfbench.detect.run import Run
-from rfbench.detect.start import find_checkpoint, local_group, prepare
+from rfbench.detect.run import FORMAT, Run
+from rfbench.detect.start import local_group, prepare
 from rfbench.errors import RfbenchError
 from rfbench.schemas import DetConfig
 
@@ -41,17 +41,13 @@ def fit(
         signals = stack.enter_context(processes.Signals())
         stack.enter_context(local_group(group))
         say: Note = note if group.first else lambda _: None
-        made = (f"{evaluate.FOLDER}/*", f"{show.FOLDER}/*")
-        keep = checkpoint.held(folder, resume, overwrite, made)
-        group.by_first(lambda: stack.enter_context(keep))
         values = config.model_dump(mode="json")
-        done = group.by_first(lambda: checkpoint.finished(folder, values)) if resume else None
+        made = (f"{evaluate.FOLDER}/*", f"{show.FOLDER}/*")
+        done, content = stack.enter_context(
+            checkpoint.opened(folder, values, group, resume, overwrite, say, made, FORMAT)
+        )
         if done:
-            say(f"{folder} is finished already.")
             return done, 0
-        content = None
-        if resume:
-            content = group.by_first(lambda: find_checkpoint(config, folder, say))
         run = prepare(config, folder, group, signals, content, say)
         group.by_first(lambda: checkpoint.begin(folder, values))
         return to_the_end(run, say)

@@ -11,6 +11,7 @@ from rfbench import backbones, processes
 from rfbench.detect import config as configs
 from rfbench.detect import evaluate, run, sets, show
 from rfbench.detect.start import Note, detector, local_group
+from rfbench.errors import counted
 from rfbench.schemas import DetConfig
 
 
@@ -41,8 +42,8 @@ def describe(config: DetConfig, folder: Path, note: Note) -> str:
             f"{len(data.categories)} classes"
             for part, data in found.items()
         ),
-        f"{solver.MAX_ITER} iterations of {solver.IMS_PER_BATCH} pictures on {group.world} "
-        f"processes, rate {solver.BASE_LR:g}"
+        f"{solver.MAX_ITER} iterations of {solver.IMS_PER_BATCH} pictures on "
+        f"{counted(group.world, 'process', 'es')}, rate {solver.BASE_LR:g}"
         + (f" (scaled from {scaled['from']} GPUs)" if scaled else ""),
         f"device {device}, evaluation by {config.eval}",
         f"would write to {folder}",

@@ -150,13 +150,3 @@ def local_group(group: Processes) -> Iterator[None]:
     finally:
         comm._LOCAL_PROCESS_GROUP = None
         comm._get_global_gloo_group.cache_clear()
-
-
-def find_checkpoint(config: DetConfig, folder: Path, note: Note) -> dict[str, Any] | None:
-    """What `--resume` goes on from; None where the run has not got to its first checkpoint."""
-    content = checkpoint.load_last(folder, note, runs.FORMAT)
-    if content is None:
-        note(f"no checkpoint in {folder}: starting from the beginning")
-        return None
-    checkpoint.refuse_changes(folder, content["config"], config.model_dump(mode="json"))
-    return content

@@ -22,9 +22,9 @@ from rfbench.errors import UsageError
 from rfbench.rf import arithmetic, extent, lint, theory_report
 from rfbench.rf import paths as counting
 from rfbench.rf.gradients import Gradients, gradients
-from rfbench.rf.graph import Size, SpatialGraph
 from rfbench.rf.metrics import geometry, measure
 from rfbench.rf.network import Network
+from rfbench.rf.spatial.graph import Size, SpatialGraph
 from rfbench.rf.subjects import Subject
 from rfbench.schemas import RfConfig
 

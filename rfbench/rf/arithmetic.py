@@ -9,8 +9,8 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from rfbench.rf.field import Along, Field, Phased, apply, origin, region, union
-from rfbench.rf.graph import Node, SpatialGraph
-from rfbench.rf.layout import Value
+from rfbench.rf.spatial.graph import Node, SpatialGraph
+from rfbench.rf.spatial.layout import Value
 
 __all__ = ["Along", "Disagreement", "Field", "Fields", "Phased", "Theory", "region", "theory"]
 

@@ -6,7 +6,7 @@ from math import prod
 from torch.utils._pytree import tree_leaves
 
 from rfbench.errors import RfbenchError
-from rfbench.rf.recorder import Op, Recording, Ref
+from rfbench.rf.spatial.recorder import Op, Recording, Ref
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
 
-from rfbench.rf.axis import SAME, Axis, Index, Window
-from rfbench.rf.graph import Node, SpatialGraph
-from rfbench.rf.layout import Value
+from rfbench.rf.spatial.axis import SAME, Axis, Index, Window
+from rfbench.rf.spatial.graph import Node, SpatialGraph
+from rfbench.rf.spatial.layout import Value
 
 Taps = tuple[Fraction, ...]
 

@@ -45,7 +45,7 @@ class Measured:
 
 def run(config: RfConfig, sample: Sample, folder: Path, note: Note) -> dict[str, Any]:
     """Measure, draw and write everything; returns the record."""
-    from rfbench.rf import page, render_effective
+    from rfbench.rf.draw import effective, page
 
     if sample.draws > 1 and sample.weights != "random":
         raise UsageError("--draws is for random weights; those of a checkpoint are what they are")
@@ -54,12 +54,8 @@ def run(config: RfConfig, sample: Sample, folder: Path, note: Note) -> dict[str,
         dict.fromkeys(short(m.subject.backbone.name) for m in measured)
     )
     results.open_folder(folder)
-    panels = [
-        render_effective.panel(m.subject.title, m.found, m.counts, m.metrics) for m in measured
-    ]
-    figure = render_effective.figure(
-        panels, f"Effective field of {title}", caption(sample, measured)
-    )
+    panels = [effective.panel(m.subject.title, m.found, m.counts, m.metrics) for m in measured]
+    figure = effective.figure(panels, f"Effective field of {title}", caption(sample, measured))
     files = page.save(figure, folder / "effective")
     with results.aside(folder / "effective.npz") as temporary:
         arrays = {f"{m.subject.backbone.name} {m.subject.backbone.variant}": m for m in measured}

@@ -9,7 +9,7 @@ from scipy.ndimage import map_coordinates
 from scipy.optimize import curve_fit
 
 from rfbench.rf.gradients import Gradients
-from rfbench.rf.graph import Size
+from rfbench.rf.spatial.graph import Size
 
 # two standard deviations of a Gaussian hold 95.45 %: what lies below the rest counts as nothing
 THRESHOLD = 1 - 0.9545

@@ -12,7 +12,7 @@ from math import gcd, lcm
 
 import numpy as np
 
-from rfbench.rf.axis import Axis, Expand, Full, Index, Window
+from rfbench.rf.spatial.axis import Axis, Expand, Full, Index, Window
 
 Region = tuple[int, int]  # first and last position, both included; beyond the source: padding
 

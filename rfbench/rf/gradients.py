@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from rfbench.errors import RfbenchError, UsageError, suggest
-from rfbench.rf.graph import Size
-from rfbench.rf.recorder import trunk
+from rfbench.rf.spatial.graph import Size
+from rfbench.rf.spatial.recorder import trunk
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,10 @@ from rfbench.errors import RfbenchError, UsageError
 from rfbench.rf import metrics
 from rfbench.rf.arithmetic import theory
 from rfbench.rf.cure import Step, cured, steps
-from rfbench.rf.graph import Size, SpatialGraph
 from rfbench.rf.metrics import Geometry, geometry
 from rfbench.rf.network import Network
 from rfbench.rf.paths import DEFAULT, path_counts, paths_to_all, target_map
+from rfbench.rf.spatial.graph import Size, SpatialGraph
 from rfbench.rf.subjects import Subject, short
 from rfbench.schemas import RfConfig
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.rf.arithmetic import Disagreement, Field, theory
-from rfbench.rf.graph import Size, SpatialGraph
 from rfbench.rf.paths import PathMap, target_map
+from rfbench.rf.spatial.graph import Size, SpatialGraph
 
 Pair = tuple[float, float]
 

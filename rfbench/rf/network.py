@@ -12,12 +12,12 @@ from torch import nn
 
 from rfbench.errors import RfbenchError
 from rfbench.rf.cost import Cost, cost
-from rfbench.rf.graph import Size, SpatialGraph
-from rfbench.rf.interpret import Interpreter
-from rfbench.rf.layout import Value
 from rfbench.rf.metrics import Geometry, geometry, is_cut, uncut_size
 from rfbench.rf.paths import target_map
-from rfbench.rf.recorder import Recording, record
+from rfbench.rf.spatial.graph import Size, SpatialGraph
+from rfbench.rf.spatial.interpret import Interpreter
+from rfbench.rf.spatial.layout import Value
+from rfbench.rf.spatial.recorder import Recording, record
 
 
 @dataclass

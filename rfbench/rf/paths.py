@@ -12,9 +12,9 @@ import numpy as np
 
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.rf import memory
-from rfbench.rf.axis import Axis
-from rfbench.rf.graph import Node, Reach, Size, SpatialGraph, Witness
-from rfbench.rf.layout import Value
+from rfbench.rf.spatial.axis import Axis
+from rfbench.rf.spatial.graph import Node, Reach, Size, SpatialGraph, Witness
+from rfbench.rf.spatial.layout import Value
 
 LARGE = 2.0**900  # rescale above this, far from float64's end and from its beginning
 SMALL = 2.0**-900  # what rescaling would lose is kept at this: no pixel falls out of the support

@@ -12,8 +12,8 @@ from rfbench.data import augment, decode, sources
 from rfbench.data.dataset import IMAGENET_MEAN, IMAGENET_STD
 from rfbench.data.folder import EXTENSIONS
 from rfbench.errors import RfbenchError
-from rfbench.rf.graph import Size
-from rfbench.rf.recorder import input_channels
+from rfbench.rf.spatial.graph import Size
+from rfbench.rf.spatial.recorder import input_channels
 
 BATCH = 8
 

@@ -14,11 +14,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from rfbench.errors import RfbenchError
+from rfbench.rf.draw.layers import COLOURS, MARKS
+from rfbench.rf.draw.page import LARGE, SMALL, TEXT, Page, line, wrap
 from rfbench.rf.metrics import centroid
 from rfbench.rf.network import Network
-from rfbench.rf.page import LARGE, SMALL, TEXT, Page, line, wrap
 from rfbench.rf.paths import path_counts
-from rfbench.rf.render_layers import COLOURS, MARKS
 
 LARGEST = 4096  # px of an input on which a field is still cut off: then it is told as cut
 START = 1024

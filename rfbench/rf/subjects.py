@@ -7,9 +7,9 @@ from typing import Any
 from rfbench import backbones, variants
 from rfbench.errors import UsageError
 from rfbench.rf.arithmetic import theory
-from rfbench.rf.graph import Size
-from rfbench.rf.interpret import spatial_graph
 from rfbench.rf.network import Network
+from rfbench.rf.spatial.graph import Size
+from rfbench.rf.spatial.interpret import spatial_graph
 from rfbench.schemas import RfConfig
 
 

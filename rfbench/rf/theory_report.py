@@ -6,10 +6,10 @@ from typing import Any
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.rf.arithmetic import Disagreement, Theory, theory
 from rfbench.rf.field import Along, Field, hearers, origin, region
-from rfbench.rf.graph import Reach, Size, SpatialGraph
-from rfbench.rf.layout import Value
 from rfbench.rf.metrics import support
 from rfbench.rf.paths import Convention, checked_unit, not_local, path_counts, target_map
+from rfbench.rf.spatial.graph import Reach, Size, SpatialGraph
+from rfbench.rf.spatial.layout import Value
 from rfbench.rf.subjects import Subject
 from rfbench.schemas import RfConfig
 

@@ -13,9 +13,9 @@ from tqdm import tqdm
 from rfbench import results
 from rfbench.errors import UsageError
 from rfbench.rf import autograd, memory
-from rfbench.rf.graph import Size, SpatialGraph
 from rfbench.rf.metrics import geometry, measure, shift
 from rfbench.rf.paths import Convention, PathMap, path_counts, target_map
+from rfbench.rf.spatial.graph import Size, SpatialGraph
 from rfbench.rf.subjects import Subject, models, short
 from rfbench.schemas import RfConfig
 
@@ -123,15 +123,15 @@ def caption(config: RfConfig, drawn: list[Drawn]) -> str:
 
 def save(config: RfConfig, drawn: list[Drawn], folder: Path) -> dict[str, Any]:
     """Write figure (PNG, PDF), raw maps (.npz), config.yaml and the record. Returns the record."""
-    from rfbench.rf import page, render
+    from rfbench.rf.draw import maps, page
 
     title = config.title or ", ".join(dict.fromkeys(short(d.subject.backbone.name) for d in drawn))
     panels = [
-        render.Panel(d.subject.title, d.found, d.metrics, d.own, f"at {_text(d.subject.size)} px")
+        maps.Panel(d.subject.title, d.found, d.metrics, d.own, f"at {_text(d.subject.size)} px")
         for d in drawn
     ]
     results.open_folder(folder)
-    figure = render.maps_figure(panels, title, caption(config, drawn), config.scale)
+    figure = maps.maps_figure(panels, title, caption(config, drawn), config.scale)
     files = page.save(figure, folder / "maps")
     arrays: dict[str, Any] = {}
     for d in drawn:
@@ -158,13 +158,13 @@ def save_by_layer(
     config: RfConfig, rows: dict[str, list[tuple[str, float]]], folder: Path
 ) -> dict[str, Any]:
     """Write the figure of the shift by layer, config.yaml and the record. Returns the record."""
-    from rfbench.rf import page, render_layers
+    from rfbench.rf.draw import layers, page
 
     title = config.title or ", ".join(short(n) for n in models(config))
     convention = Convention(config.channels, config.pool, config.gates)
     note = f"Centre of mass minus the place in a centred grid, in px; {convention}."
     results.open_folder(folder)
-    files = page.save(render_layers.layers_figure(rows, title, note), folder / "shift_by_layer")
+    files = page.save(layers.layers_figure(rows, title, note), folder / "shift_by_layer")
     return finish(config, folder, {"shift_by_layer": rows, "files": [p.name for p in files]})
 
 

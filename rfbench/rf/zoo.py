@@ -20,13 +20,14 @@ from matplotlib import colormaps
 from PIL import Image
 
 from rfbench import backbones, variants
+from rfbench.data.workers import go_with_the_parent
 from rfbench.errors import RfbenchError, UsageError, suggest
 from rfbench.rf import metrics
-from rfbench.rf.graph import Reach
+from rfbench.rf.draw.maps import MAPS, SHARE
 from rfbench.rf.lint import size_of
 from rfbench.rf.network import Network
 from rfbench.rf.paths import PathMap, path_counts
-from rfbench.rf.render import MAPS, SHARE
+from rfbench.rf.spatial.graph import Reach
 
 Row = dict[str, Any]
 CURE = "1x1+3x3"
@@ -226,7 +227,7 @@ def _pool(wanted: list[str], jobs: int) -> Iterator[tuple[str, tuple[Row, bytes 
     # not by max_tasks_per_child, with which Python 3.11's pool stands still
     for start in range(0, len(wanted), jobs * TASKS):
         part = wanted[start : start + jobs * TASKS]
-        with ProcessPoolExecutor(jobs, context) as pool:
+        with ProcessPoolExecutor(jobs, context, initializer=go_with_the_parent) as pool:
             futures = {pool.submit(row, name): name for name in part}
             try:
                 for future in as_completed(futures):

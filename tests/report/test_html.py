@@ -1,9 +1,7 @@
 """The report in a real browser: it loads without errors, its tables sort and search."""
 
 import re
-import shutil
 import struct
-import subprocess
 import zlib
 from pathlib import Path
 
@@ -11,11 +9,8 @@ import pytest
 
 from rfbench import webpage
 from rfbench.report import html
+from tests.browser import browser, opened
 from tests.report.records import RUNS, report_of, seeds
-
-NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
-BROWSER = next((path for name in NAMES if (path := shutil.which(name))), None)
-browser = pytest.mark.skipif(BROWSER is None, reason=f"no browser: none of {', '.join(NAMES)}")
 
 
 def png(width: int = 8) -> bytes:
@@ -28,16 +23,6 @@ def png(width: int = 8) -> bytes:
     head = struct.pack(">IIBBBBB", width, 1, 8, 0, 0, 0, 0)
     data = zlib.compress(b"\0" + b"\x80" * width)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
-
-
-def opened(path: Path, *options: str) -> tuple[str, list[str]]:
-    """The page as the browser has it after its scripts ran, and what it complained of."""
-    call = [str(BROWSER), "--headless=new", "--no-sandbox", "--disable-gpu"]
-    call += ["--enable-logging=stderr", f"--user-data-dir={path.parent / 'profile'}", *options]
-    done = subprocess.run(
-        [*call, path.as_uri()], capture_output=True, text=True, timeout=60, check=True
-    )
-    return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,9 @@ import timm.layers
 import torch
 from torch import Tensor, nn
 
-from rfbench.rf.graph import Reach, SpatialGraph, Witness
-from rfbench.rf.interpret import spatial_graph
-from rfbench.rf.layout import Value
+from rfbench.rf.spatial.graph import Reach, SpatialGraph, Witness
+from rfbench.rf.spatial.interpret import spatial_graph
+from rfbench.rf.spatial.layout import Value
 from tests.rf.oracle import Size, box, channels_of, gradients, reached, sampled
 
 

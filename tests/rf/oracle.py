@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from rfbench.rf.graph import SpatialGraph
-from rfbench.rf.layout import Value
 from rfbench.rf.paths import Convention, count_tensor
+from rfbench.rf.spatial.graph import SpatialGraph
+from rfbench.rf.spatial.layout import Value
 
 Index = tuple[int, ...]
 Size = tuple[int, int]

@@ -16,12 +16,12 @@ from rfbench.config import load
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.rf import metrics
 from rfbench.rf.cure import cured, steps
-from rfbench.rf.interpret import spatial_graph
 from rfbench.rf.limits import parse
 from rfbench.rf.lint import audit, by_size
 from rfbench.rf.metrics import geometry
 from rfbench.rf.network import Network
 from rfbench.rf.paths import path_counts, target_map
+from rfbench.rf.spatial.interpret import spatial_graph
 from rfbench.rf.subjects import Subject, subjects
 from rfbench.schemas import RfConfig
 from tests.rf.cases import Net

@@ -15,8 +15,8 @@ from rfbench.cli import main
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.rf.extent import Place, areas, extent, gaussian, measure, nominal
 from rfbench.rf.gradients import Gradients, gradients, layout_of
-from rfbench.rf.interpret import spatial_graph
 from rfbench.rf.paths import path_counts
+from rfbench.rf.spatial.interpret import spatial_graph
 
 
 def chain(depth: int, stride: int = 1) -> nn.Sequential:

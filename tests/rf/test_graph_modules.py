@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rfbench.errors import RfbenchError, UsageError
-from rfbench.rf.graph import Reach, Witness
-from rfbench.rf.interpret import spatial_graph
-from rfbench.rf.layout import Value
 from rfbench.rf.paths import path_counts
+from rfbench.rf.spatial.graph import Reach, Witness
+from rfbench.rf.spatial.interpret import spatial_graph
+from rfbench.rf.spatial.layout import Value
 from tests.rf.cases import TWO, A, Net, conv, examine
 from tests.rf.oracle import graph_counts
 

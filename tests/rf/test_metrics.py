@@ -10,11 +10,11 @@ from rfbench import backbones
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.rf import metrics
 from rfbench.rf.arithmetic import Field
-from rfbench.rf.graph import SpatialGraph
-from rfbench.rf.interpret import spatial_graph
 from rfbench.rf.metrics import Geometry, geometry, measure
 from rfbench.rf.network import Network
 from rfbench.rf.paths import Convention, PathMap, path_counts
+from rfbench.rf.spatial.graph import SpatialGraph
+from rfbench.rf.spatial.interpret import spatial_graph
 
 
 @cache

@@ -8,10 +8,10 @@ from torch import nn
 from rfbench import backbones
 from rfbench.errors import UsageError
 from rfbench.rf import network
-from rfbench.rf.interpret import spatial_graph
 from rfbench.rf.network import Network
 from rfbench.rf.paths import path_counts
-from rfbench.rf.recorder import record
+from rfbench.rf.spatial.interpret import spatial_graph
+from rfbench.rf.spatial.recorder import record
 
 
 @pytest.fixture

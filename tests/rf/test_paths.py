@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from rfbench import backbones
 from rfbench.errors import RfbenchError, UsageError
-from rfbench.rf.interpret import spatial_graph
 from rfbench.rf.paths import Convention, path_counts
+from rfbench.rf.spatial.interpret import spatial_graph
 from tests.rf.cases import Net, conv
 
 # -- exact counts --------------------------------------------------------------------------------

@@ -14,11 +14,11 @@ from rfbench import backbones
 from rfbench.errors import RfbenchError
 from rfbench.rf.arithmetic import theory
 from rfbench.rf.field import Along, Field, Phased, hearers, origin, region, union
-from rfbench.rf.graph import Reach
-from rfbench.rf.interpret import spatial_graph
 from rfbench.rf.metrics import geometry, support
 from rfbench.rf.network import Network
 from rfbench.rf.paths import path_counts, target_map
+from rfbench.rf.spatial.graph import Reach
+from rfbench.rf.spatial.interpret import spatial_graph
 from tests.rf.cases import Net
 
 

@@ -4,6 +4,10 @@ import csv
 import json
 import os
 import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,8 +15,9 @@ from click.testing import CliRunner
 from PIL import Image
 
 from rfbench.cli import main
-from rfbench.rf import zoo, zoo_page
-from tests.report.test_html import browser, opened
+from rfbench.rf import zoo
+from rfbench.rf.draw import zoo_page
+from tests.browser import browser, opened
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +104,40 @@ def test_processes_are_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(zoo, "TASKS", 2)
     names = [str(i) for i in range(9)]
     assert [r["model"] for r in zoo.run(names, tmp_path, 2, lambda: None)] == names
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nobody tells a process")
+def test_its_processes_go_with_it(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "rfbench", "rf", "zoo", "--pattern", "resnet*", "--jobs", "2"]
+    main = subprocess.Popen(
+        [*command, "--output", str(tmp_path / "out")], stderr=subprocess.DEVNULL
+    )
+    try:
+        until(lambda: len(zoo.read(tmp_path / "out")) > 1)
+        children = {pid for pid in processes() if parent(pid) == main.pid}
+    finally:
+        main.kill()
+        main.wait()
+    assert len(children) >= 2
+    until(lambda: not children & processes())
+
+
+def processes() -> set[int]:
+    return {int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()}
+
+
+def parent(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[1])
+    except OSError:  # gone meanwhile
+        return 0
+
+
+def until(true: Callable[[], bool], seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.1)
 
 
 def test_nothing_by_that_name() -> None:

@@ -5,9 +5,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from rfbench.rf.axis import Index, from_matrix
-from rfbench.rf.build import Builder
-from rfbench.rf.layout import (
+from rfbench.rf.spatial.axis import Index, from_matrix
+from rfbench.rf.spatial.build import Builder
+from rfbench.rf.spatial.layout import (
     CONSTANT,
     Factor,
     Scrambled,
@@ -21,7 +21,7 @@ from rfbench.rf.layout import (
     tidy,
     view,
 )
-from rfbench.rf.slide import within
+from rfbench.rf.spatial.slide import within
 
 Shape = tuple[int, ...]
 

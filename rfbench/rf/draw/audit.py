@@ -10,9 +10,9 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from rfbench import results
-from rfbench.rf import page
+from rfbench.rf.draw import page
+from rfbench.rf.draw.page import LARGE, SMALL, TEXT, Page, line, text_width, wrap
 from rfbench.rf.lint import SYMMETRIC, effect, size_of
-from rfbench.rf.page import LARGE, SMALL, TEXT, Page, line, text_width, wrap
 from rfbench.rf.paths import DEFAULT
 from rfbench.rf.subjects import short
 

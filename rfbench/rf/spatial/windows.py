@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from rfbench.rf.axis import Axis, Full, Index, Window, from_matrix
-from rfbench.rf.build import Builder
-from rfbench.rf.layout import Factor, Scrambled, Value, permute, shape, tidy, view
-from rfbench.rf.slide import along, slide, whole_axis
-from rfbench.rf.views import cat, copies, pick, select
+from rfbench.rf.spatial.axis import Axis, Full, Index, Window, from_matrix
+from rfbench.rf.spatial.build import Builder
+from rfbench.rf.spatial.layout import Factor, Scrambled, Value, permute, shape, tidy, view
+from rfbench.rf.spatial.slide import along, slide, whole_axis
+from rfbench.rf.spatial.views import cat, copies, pick, select
 
 
 def _pair(v: Any, rank: int = 2) -> list[int]:

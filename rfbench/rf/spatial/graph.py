@@ -11,8 +11,8 @@ from enum import IntEnum
 import numpy as np
 
 from rfbench.errors import RfbenchError, UsageError, suggest
-from rfbench.rf.axis import SAME, Axis, Expand, Index
-from rfbench.rf.layout import CONSTANT, Value
+from rfbench.rf.spatial.axis import SAME, Axis, Expand, Index
+from rfbench.rf.spatial.layout import CONSTANT, Value
 
 Size = tuple[int, int]
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rfbench.rf.layout import Dim, Factor, Scrambled, Value, channels, split
+from rfbench.rf.spatial.layout import Dim, Factor, Scrambled, Value, channels, split
 
 
 def pad_rank(value: Value, rank: int) -> Value:

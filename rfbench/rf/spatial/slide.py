@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from rfbench.rf.axis import SAME, Axis, Expand, Window, from_matrix
-from rfbench.rf.build import Builder
-from rfbench.rf.graph import Reach
-from rfbench.rf.layout import Dim, Factor, Scrambled, Value, tidy
+from rfbench.rf.spatial.axis import SAME, Axis, Expand, Window, from_matrix
+from rfbench.rf.spatial.build import Builder
+from rfbench.rf.spatial.graph import Reach
+from rfbench.rf.spatial.layout import Dim, Factor, Scrambled, Value, tidy
 
 
 def slide(b: Builder, value: Value, windows: Mapping[int, Axis], kind: str) -> Value:

@@ -6,15 +6,15 @@ from typing import Any, Protocol
 import numpy as np
 from torch import Tensor
 
-from rfbench.rf.axis import Window
-from rfbench.rf.build import Builder
-from rfbench.rf.convolve import Convolution, convolve, gated
-from rfbench.rf.graph import Opaque, Reach, Witness
-from rfbench.rf.layout import Scrambled, Value, insert, shape, view
-from rfbench.rf.ops import matmul
-from rfbench.rf.recorder import Op, Ref
-from rfbench.rf.views import cat, copies, pick, scatter
-from rfbench.rf.windows import col2im, im2col, resize, tabled
+from rfbench.rf.spatial.axis import Window
+from rfbench.rf.spatial.build import Builder
+from rfbench.rf.spatial.convolve import Convolution, convolve, gated
+from rfbench.rf.spatial.graph import Opaque, Reach, Witness
+from rfbench.rf.spatial.layout import Scrambled, Value, insert, shape, view
+from rfbench.rf.spatial.ops import matmul
+from rfbench.rf.spatial.recorder import Op, Ref
+from rfbench.rf.spatial.views import cat, copies, pick, scatter
+from rfbench.rf.spatial.windows import col2im, im2col, resize, tabled
 
 
 class Run(Protocol):

@@ -12,10 +12,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Ellipse, Rectangle
 
 from rfbench.errors import UsageError
+from rfbench.rf.draw.maps import CENTROID, EMPTY, MAPS, PLACE
+from rfbench.rf.draw.page import LARGE, SMALL, TEXT, Page, line, wrap
 from rfbench.rf.gradients import Gradients
-from rfbench.rf.page import LARGE, SMALL, TEXT, Page, line, wrap
 from rfbench.rf.paths import PathMap
-from rfbench.rf.render import CENTROID, EMPTY, MAPS, PLACE
 
 SIDE, LEFT, GAP = 1.6, 0.5, 0.12
 SQUARE, OVAL = "#56B4E9", "#009E73"

@@ -13,10 +13,10 @@ from math import prod
 
 import numpy as np
 
-from rfbench.rf.axis import SAME, Axis, Expand, Full, Index, Window, from_matrix
-from rfbench.rf.broadcast import common_dims, pad_rank
-from rfbench.rf.graph import Node, Reach, Size, SpatialGraph, too_small
-from rfbench.rf.layout import CONSTANT, Dim, Factor, Scrambled, Value, channels, solid, tidy
+from rfbench.rf.spatial.axis import SAME, Axis, Expand, Full, Index, Window, from_matrix
+from rfbench.rf.spatial.broadcast import common_dims, pad_rank
+from rfbench.rf.spatial.graph import Node, Reach, Size, SpatialGraph, too_small
+from rfbench.rf.spatial.layout import CONSTANT, Dim, Factor, Scrambled, Value, channels, solid, tidy
 
 
 class Builder:

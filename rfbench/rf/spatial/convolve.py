@@ -8,12 +8,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rfbench.rf.axis import Axis, Window
-from rfbench.rf.build import Builder
-from rfbench.rf.layout import CONSTANT, Factor, Scrambled, Value, channels, shape, solid, tidy, view
-from rfbench.rf.slide import along, unfurl
-from rfbench.rf.views import spelled
-from rfbench.rf.windows import spread
+from rfbench.rf.spatial.axis import Axis, Window
+from rfbench.rf.spatial.build import Builder
+from rfbench.rf.spatial.layout import (
+    CONSTANT,
+    Factor,
+    Scrambled,
+    Value,
+    channels,
+    shape,
+    solid,
+    tidy,
+    view,
+)
+from rfbench.rf.spatial.slide import along, unfurl
+from rfbench.rf.spatial.views import spelled
+from rfbench.rf.spatial.windows import spread
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from rfbench.rf.page import LARGE, SMALL, TEXT, Page, line, text_width, wrap
+from rfbench.rf.draw.page import LARGE, SMALL, TEXT, Page, line, text_width, wrap
 
 ROW = 0.115  # inches of a family
 WORST = 0.5  # gridding of the darkest dot

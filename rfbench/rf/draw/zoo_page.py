@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rfbench import results, webpage
-from rfbench.rf.graph import Reach
+from rfbench.rf.spatial.graph import Reach
 from rfbench.rf.zoo import COLUMNS, CURE, Row
 
 HEAD = {
@@ -157,8 +157,8 @@ def table(rows: Sequence[Row]) -> str:
 
 def save_summary(rows: Sequence[Row], path: Path) -> None:
     """The zoo as a page of Markdown, and its picture beside it, of the same name."""
-    from rfbench.rf import page as pages
-    from rfbench.rf import render_zoo
+    from rfbench.rf.draw import page as pages
+    from rfbench.rf.draw import zoo
 
     measured = [row for row in rows if row["shift"] is not None]
     families = [family(row["model"]) for row in measured]
@@ -168,9 +168,7 @@ def save_summary(rows: Sequence[Row], path: Path) -> None:
         f"{_versions()}."
     )
     if measured:
-        for file in pages.save(
-            render_zoo.figure(measured, families, caption), path.with_suffix("")
-        ):
+        for file in pages.save(zoo.figure(measured, families, caption), path.with_suffix("")):
             if file.suffix == ".pdf":
                 file.unlink()
     results.write_text(path, summary(rows, path.with_suffix(".png").name if measured else ""))

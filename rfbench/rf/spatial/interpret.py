@@ -6,12 +6,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from rfbench.rf.build import Builder
-from rfbench.rf.graph import Opaque, Reach, SpatialGraph, Witness, is_map
-from rfbench.rf.layout import Scrambled, Value, shape
-from rfbench.rf.ops import TABLE, pointwise
-from rfbench.rf.recorder import Op, Recording, Ref, record
-from rfbench.rf.special import POINTWISE, WHOLE
+from rfbench.rf.spatial.build import Builder
+from rfbench.rf.spatial.graph import Opaque, Reach, SpatialGraph, Witness, is_map
+from rfbench.rf.spatial.layout import Scrambled, Value, shape
+from rfbench.rf.spatial.ops import TABLE, pointwise
+from rfbench.rf.spatial.recorder import Op, Recording, Ref, record
+from rfbench.rf.spatial.special import POINTWISE, WHOLE
 
 
 class Interpreter:

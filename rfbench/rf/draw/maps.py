@@ -17,8 +17,8 @@ from matplotlib.ticker import MaxNLocator
 from scipy.ndimage import convolve1d
 
 from rfbench.errors import UsageError
-from rfbench.rf.caption import figures
-from rfbench.rf.page import DPI, LARGE, SMALL, TEXT, Page, line, text_width, wrap
+from rfbench.rf.draw.caption import figures
+from rfbench.rf.draw.page import DPI, LARGE, SMALL, TEXT, Page, line, text_width, wrap
 from rfbench.rf.paths import PathMap
 
 Scale = Literal["sqrt", "linear"]

@@ -7,10 +7,10 @@ that does not depend on the input. Norms are identities: their statistics count 
 
 from collections.abc import Callable
 
-from rfbench.rf.build import Builder
-from rfbench.rf.graph import Reach
-from rfbench.rf.layout import Value, dim_of, insert, permute, shape
-from rfbench.rf.views import (
+from rfbench.rf.spatial.build import Builder
+from rfbench.rf.spatial.graph import Reach
+from rfbench.rf.spatial.layout import Value, dim_of, insert, permute, shape
+from rfbench.rf.spatial.views import (
     Shape,
     channel_shuffle,
     copies,
@@ -26,7 +26,7 @@ from rfbench.rf.views import (
     unfold,
     widen,
 )
-from rfbench.rf.windows import adaptive, pad, pixel_shuffle, pixel_unshuffle, pool
+from rfbench.rf.spatial.windows import adaptive, pad, pixel_shuffle, pixel_unshuffle, pool
 
 Result = Value | list[Value] | None
 

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from rfbench.errors import UsageError
-from rfbench.rf.page import LARGE, SMALL, TEXT, Page, line, text_width, wrap
+from rfbench.rf.draw.page import LARGE, SMALL, TEXT, Page, line, text_width, wrap
 
 LEFT = 0.54
 # Okabe and Ito's colours, which all common kinds of colour blindness tell apart

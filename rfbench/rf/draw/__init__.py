@@ -1,0 +1,1 @@
+"""Figures and pages; what they show was measured elsewhere."""
