@@ -17,7 +17,7 @@ from rfbench.errors import RfbenchError, UsageError
 from rfbench.rf import metrics
 from rfbench.rf.arithmetic import theory
 from rfbench.rf.cure import Step, cured, steps
-from rfbench.rf.metrics import Geometry, geometry
+from rfbench.rf.metrics import geometry
 from rfbench.rf.network import Network
 from rfbench.rf.paths import DEFAULT, path_counts, paths_to_all, target_map
 from rfbench.rf.spatial.graph import Size, SpatialGraph
@@ -56,7 +56,7 @@ def audit(
         **figures,
         "at_own_size": _at(own, to, source),
         "coverage": _coverage(own, to, source),
-        "misaligned_layers": _apart(geometry(graph, to, source))[1],
+        "misaligned_layers": list(dict.fromkeys(metrics.misaligned(geometry(graph, to, source)))),
         "steps": _blame(graph, own, found, figures, to, source),
         "together": _levels(graph, found, to, source),
         "all": _figures(cured(graph, found), to, source),
@@ -94,14 +94,8 @@ def _figures(graph: SpatialGraph, to: str | None, source: str | None) -> Record:
         "shift": [round(s, 9) + 0.0 for s in metrics.shift(found, place)],
         "gridding": list(grid.values())[-1] if grid else 0.0,
         "gridding_by_period": grid,
-        "misaligned": _apart(place)[0],
+        "misaligned": len(metrics.misaligned(place)),
     }
-
-
-def _apart(place: Geometry) -> tuple[int, list[str]]:
-    """How many additions and concatenations have branches that disagree, and their layers."""
-    meetings = {d.nodes: d.layer for d in place.disagreements}
-    return len(meetings), list(dict.fromkeys(meetings.values()))
 
 
 def _at(graph: SpatialGraph, to: str | None, source: str | None) -> Record:

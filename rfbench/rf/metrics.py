@@ -158,6 +158,11 @@ def support(found: PathMap) -> dict[str, int]:
     }
 
 
+def misaligned(place: Geometry) -> list[str]:
+    """The layer of every addition and concatenation whose branches disagree, along either axis."""
+    return [*{d.nodes: d.layer for d in place.disagreements}.values()]
+
+
 def measure(found: PathMap, place: Geometry) -> dict[str, Any]:
     """All figures of a map, ready for JSON: distances in pixels of the source, pairs as (y, x)."""
     if not found.counts.any():
@@ -176,8 +181,8 @@ def measure(found: PathMap, place: Geometry) -> dict[str, Any]:
         "center": [f.center(u) for f, u in zip(fields, found.unit, strict=True)],
         "support": support(found),
         "cut": is_cut(place, found.unit),
-        "misaligned": len(place.disagreements),
-        "misaligned_layers": sorted({d.layer for d in place.disagreements}),
+        "misaligned": len(misaligned(place)),
+        "misaligned_layers": sorted(set(misaligned(place))),
         "bypass": found.bypass,
         "unit": found.unit,
         "units": found.units,

@@ -102,10 +102,8 @@ def row(name: str) -> tuple[Row, bytes | None]:
 
 def _shape(counts: PathMap, place: metrics.Geometry) -> Row:
     found = metrics.measure(counts, place)
-    keep = ("size", "stride", "padding", "gridding")
-    apart = len({d.nodes for d in place.disagreements})
-    shift = _signed(found["shift"])
-    return {key: found[key] for key in keep} | {"shift": shift, "misaligned": apart}
+    keep = ("size", "stride", "padding", "gridding", "misaligned")
+    return {key: found[key] for key in keep} | {"shift": _signed(found["shift"])}
 
 
 def _signed(shift: Sequence[float]) -> float:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from rfbench.errors import counted
+
 
 def figures(metrics: Mapping[str, Any], brief: bool = False) -> str:
     """Shift, CV, size and what is out of the ordinary. Breaks only at plain spaces."""
@@ -14,11 +16,7 @@ def figures(metrics: Mapping[str, Any], brief: bool = False) -> str:
     if not brief:
         parts.append(f"r {' × '.join(str(n) for n in dict.fromkeys(metrics['size']))} px")
         if metrics["misaligned"]:
-            parts.append(
-                f"{metrics['misaligned']} misaligned additions"[
-                    : -1 if metrics["misaligned"] == 1 else None
-                ]
-            )
+            parts.append(counted(metrics["misaligned"], "misaligned addition"))
         if metrics["bypass"]:
             parts.append(f"{metrics['bypass']:.1%} of paths bypass the source")
     if metrics["cut"]:
