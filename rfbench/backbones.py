@@ -253,6 +253,8 @@ def read(path: str, device: str) -> Any:
     """What a checkpoint file holds: tensors and plain types, nothing of it ever executed."""
     if not os.path.exists(path):
         raise UsageError(f"no such file: {path}")
+    if os.path.isdir(path):
+        raise UsageError(f"{path} is a folder. Give a checkpoint in it, such as {path}/last.pth.")
     try:
         if path.endswith(".safetensors"):
             from safetensors.torch import load_file

@@ -412,7 +412,7 @@ def test_files_that_are_no_weights(
 def test_files_that_are_not_there(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"no such file: nowhere/best\.pth"):
         backbones.build("resnet18", weights="nowhere/best.pth", meta=True)
-    with pytest.raises(RfbenchError, match="cannot be read: Is a directory"):
+    with pytest.raises(UsageError, match=r" is a folder\. Give a checkpoint in it, such as "):
         backbones.build("resnet18", weights=str(tmp_path), meta=True)
 
 
