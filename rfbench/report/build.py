@@ -52,12 +52,13 @@ def build(found: Found, wanted: Wanted, look: Look, places: Sequence[Path]) -> R
     for table in tables:
         reference.add(report, table)
     report.groups.sort(key=lambda group: group.key)
-    if wanted.sort not in (None, *sort.COLUMNS):
-        sort.check(report, wanted.sort or "")
+    column = sort.column_of(wanted.sort) if wanted.sort else None
+    if column and column not in sort.COLUMNS:
+        sort.check(report, column)
     for group in report.groups:
         _look_at(group, look)
-    if wanted.sort is not None:
-        sort.rows(report, wanted.sort)
+    if column:
+        sort.rows(report, column)
     return report
 
 

@@ -13,15 +13,17 @@ WIDE = 3  # with more metrics, costs and receptive fields get a table of their o
 
 LEGEND = (
     "▲ better, ▼ worse, ≈ within noise, ? no test: against {baseline} of the same setting.",
-    "Figures are means over seeds, of the last epoch. Intervals are 95 % t-intervals; they cover "
-    "what the seed decides, not the choice of data.",
+    "Figures are means over seeds, at the end of training. Intervals are 95 % t-intervals; they "
+    "cover what the seed decides, not the choice of data.",
     "Test: two-sided paired t-test over the seeds that both have (scipy.stats.ttest_rel; Welch's "
     "where they share none, called unpaired). better, worse: p < 0.05 after Holm's correction over "
-    "the variants of a table, each metric by itself.",
+    "the variants of a table, each metric by itself. The intervals are not corrected: one may "
+    "leave out 0 beside `within noise`.",
     "smallest: the difference that so many seeds would show in 4 of 5 repetitions, by one test "
     "alone: (t(0.975, df) + t(0.8, df)) s / sqrt(n), where df = n - 1 and s is the standard "
     "deviation of the n differences.",
-    "step time: of an update, over that of {baseline} on the same device (medians of images/s).",
+    "step time: of an update, over that of {baseline} on the same device (medians of images/s): "
+    "to be trusted as far as that was idle.",
     "shift, gridding: of the paths to the last map's central unit, on an input that cuts nothing "
     "off; as by visualize-rf.",
 )

@@ -8,6 +8,7 @@ from rfbench.errors import UsageError, suggest
 from rfbench.report import metrics
 from rfbench.report.model import Report, Row
 
+# by the first word of a column's heading
 COLUMNS: dict[str, Callable[[Row], Any]] = {
     "variant": lambda row: paper_order(row.variant),
     "seeds": lambda row: -len(row.runs),
@@ -25,10 +26,16 @@ def paper_order(variant: str) -> tuple[int, str]:
     return known.index(variant) if variant in known else len(known), variant
 
 
+def column_of(heading: str) -> str:
+    """'MACs at 224 px' is macs; what is no such column is a metric's name, 'Δ' the first one's."""
+    word = heading.lower().split(" ")[0]
+    return word if word in COLUMNS else heading
+
+
 def check(report: Report, column: str) -> None:
     """Raise UsageError for a metric that no group shows, naming the nearest column."""
     held = dict.fromkeys(metric for group in report.groups for metric in group.metrics)
-    if not any(metrics.fits(column, metric) for metric in held):
+    if column != "Δ" and not any(metrics.fits(column, metric) for metric in held):
         known = [*COLUMNS, *map(metrics.label, held)]
         near = suggest(column, known) or f" There are: {', '.join(known)}."
         raise UsageError(f"--sort: there is no column '{column}'.{near}")
@@ -37,7 +44,7 @@ def check(report: Report, column: str) -> None:
 def rows(report: Report, column: str) -> None:
     """Sort all rows: the better or the less first, what is unknown last."""
     for group in report.groups:
-        found = [metric for metric in group.metrics if metrics.fits(column, metric)]
+        found = [m for m in group.metrics if column == "Δ" or metrics.fits(column, m)]
         by = COLUMNS.get(column) or (_by(found[0]) if found else COLUMNS["variant"])
         for block in group.blocks:
             block.rows.sort(key=lambda row, by=by: _last(by(row)))  # type: ignore[misc]
