@@ -6,13 +6,16 @@ import re
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
 from PIL import Image
+from scipy.stats import ttest_1samp
 
-from rfbench import backbones
+from rfbench import backbones, variants
 from rfbench.cli import main, train_cls, train_det
+from rfbench.report import sheets
 
 README = Path(__file__).parent.parent / "README.md"
 PAGES = (README, README.parent / "docs" / "reproduction.md")
@@ -63,6 +66,59 @@ def test_printed_records_are_the_real_ones(block: re.Match, overwrite: bool) -> 
         assert printed == block["shown"]
 
 
+OFFSET = "opts.MODEL.ANCHOR_GENERATOR.OFFSET"
+STOCK_ANCHORS, MOVED_ANCHORS = {OFFSET: "not set"}, {OFFSET: "0.5"}
+# (what a row says, detector, data set, setting, metric); the paper's rows have no seeds
+SIDE_BY_SIDE = [
+    ("paper: ResNet-50 on ImageNet, top-1", "", "imagenet", {}, "top1"),
+    ("ResNet-14 on digit scenes, 3 epochs, top-1", "", "digits", {"schedule.epochs": "3"}, "top1"),
+    ("the same at 10 epochs", "", "digits", {"schedule.epochs": "10"}, "top1"),
+    ("paper: RetinaNet on COCO, box AP", "retinanet", "coco", {}, "bbox.AP"),
+    ("RetinaNet on digit scenes, box AP", "retinanet", "digits", STOCK_ANCHORS, "bbox.AP"),
+    ("the same, anchors at 0.5", "retinanet", "digits", MOVED_ANCHORS, "bbox.AP"),
+    ("paper: Mask R-CNN on COCO, mask AP", "mask_rcnn", "coco", {}, "segm.AP"),
+    ("Mask R-CNN on digit scenes, mask AP", "mask_rcnn", "digits", {}, "segm.AP"),
+]
+TABLE = re.compile(r"(?<=<!-- paper and here -->\n).*?(?=\n\n)", re.DOTALL)
+
+
+def test_the_paper_and_the_runs_side_by_side(overwrite: bool) -> None:
+    """The README's table has the figures that `compare --reference paper` gives."""
+    args = ["compare", str(README.parent / "docs/runs"), "--reference", "paper"]
+    groups = json.loads(CliRunner().invoke(main, [*args, "--format", "json"]).stdout)["groups"]
+    lines = [["", "seeds", *variants.PAPER], ["---"] * 6]
+    for text, detector, data, keys, metric in SIDE_BY_SIDE:
+        (rows,) = (
+            setting["rows"]
+            for group in groups
+            if (group["detector"] or "").partition("_R_")[0] == detector
+            and group["dataset"] == data
+            for setting in group["settings"]
+            if setting["keys"] == keys
+        )
+        source = "paper" if text.startswith("paper") else "ours"
+        found = {row["variant"]: row for row in rows if row["source"] == source}
+        seeds = str(len(found["baseline"]["runs"])) if source == "ours" else ""
+        cells = [side_by_side_cell(found.get(name), metric) for name in variants.PAPER]
+        lines.append([text, seeds, *cells])
+    table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    shown = TABLE.search(README.read_text())
+    assert shown
+    if overwrite:
+        README.write_text(README.read_text().replace(shown[0], table))
+    else:
+        assert shown[0] == table
+
+
+def side_by_side_cell(row: dict | None, metric: str) -> str:
+    if row is None:
+        return "not run"
+    figure = row["metrics"][metric]
+    if not figure["test"]:
+        return f"{figure['mean']:.2f}"
+    return f"{figure['test']['difference']:+.2f} {sheets.SIGNS[figure['test']['word']]}".strip()
+
+
 def test_every_command_shown_exists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands in code blocks parse: their options exist and their configurations are there."""
     text = README.read_text().replace("\\\n", " ")
@@ -103,3 +159,20 @@ def test_files_named_exist() -> None:
     pattern = r"\]\(([\w./-]+)\)|`((?:scripts|configs|rfbench|docs)/[\w./-]+)`"
     for link, code in re.findall(pattern, README.read_text()):
         assert (README.parent / (link or code)).exists(), link or code
+
+
+def test_what_the_page_says_of_anchors_is_what_the_records_say() -> None:
+    """Differences between two settings, which `compare` does not test."""
+
+    def box_ap(task: str, variant: str) -> np.ndarray:
+        paths = [README.parent / f"docs/runs/{task}/{variant}-s{i}/result.json" for i in range(4)]
+        return np.array([json.loads(p.read_text())["metrics"]["bbox"]["AP"] for p in paths])
+
+    stock, moved = "retinanet", "retinanet-anchors-0.5"
+    cured = box_ap(moved, "1x1+3x3") - box_ap(stock, "1x1+3x3")
+    plain = box_ap(moved, "baseline") - box_ap(stock, "baseline")
+    blur = box_ap(stock, "blur-1x1+3x3") - box_ap(moved, "1x1+3x3")
+    told = " ".join(PAGES[1].read_text().split())
+    for values in (cured, plain, cured - plain, blur):
+        assert f"({values.mean():+.2f} AP, p = {ttest_1samp(values, 0).pvalue:.2f}" in told
+    assert f"{2 * ttest_1samp(cured, 0).pvalue:.2f} by Holm" in told
