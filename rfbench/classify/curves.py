@@ -21,20 +21,13 @@ def draw(lines: list[dict[str, Any]], title: str, per_epoch: int, path: Path) ->
         return [line["step"] / per_epoch for line in part]
 
     short = {"marker": "o", "ms": 3} if len(train) < 3 else {}  # a line of one point is not seen
-    for axes, key, name in ((loss, "loss", "loss"), (top1, "top1", "top-1 (%)")):
+    # not beside the last point, where the curve comes from
+    reached = f": validation {val[-1]['top1']:.2f}" if val else ""
+    for axes, key, name in ((loss, "loss", "loss"), (top1, "top1", f"top-1 (%){reached}")):
         axes.plot(epochs(train), [line[key] for line in train], lw=0.9, label="training", **short)
         axes.plot(epochs(val), [line[key] for line in val], "o-", ms=3, label="validation")
         axes.set(title=name, xlabel="epoch")
         axes.legend(frameon=False)
-    if val:
-        last = val[-1]
-        top1.annotate(
-            f"{last['top1']:.2f}",
-            (epochs(val)[-1], last["top1"]),
-            xytext=(0, -14),
-            textcoords="offset points",
-            ha="right",
-        )
     rate.plot(epochs(train), [line["lr"] for line in train], lw=0.9, **short)
     rate.set(title="learning rate", xlabel="epoch", ylim=(0, None))
     for axes in (loss, top1, rate):

@@ -49,8 +49,9 @@ def command(config: str | None, override: tuple[str, ...], **options: Any) -> No
     settings = load_settings(ClsConfig, config, "cls/digits.yaml", overrides, first)
     folder = options["output"] or fit.folder_of(settings)
     if options["dry_run"]:
+        text = plan.describe(settings, folder)
         checkpoint.check(folder, options["resume"], options["overwrite"])
-        return click.echo(plan.describe(settings, folder)) if first else None
+        return click.echo(text) if first else None
     if options["eval_only"]:
         found = plan.evaluate_checkpoint(settings, options["eval_only"])
         if first:

@@ -28,7 +28,9 @@ MNIST digits. The real thing: rfbench train-det configs/det/retinanet_R_50_FPN_1
 @click.option(
     "--eval-only", metavar="CHECKPOINT", help="Evaluate this checkpoint instead of training."
 )
-@click.option("--visualize", metavar="N", type=int, help="Draw predictions on N pictures.")
+@click.option(
+    "--visualize", metavar="N", type=click.IntRange(0), help="Draw predictions on N pictures."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the record as JSON.")
 def command(config: str | None, override: tuple[str, ...], **options: Any) -> None:
     """Train a detector as the YAML file CONFIG says; without one, the embedded demo.
@@ -59,13 +61,17 @@ def command(config: str | None, override: tuple[str, ...], **options: Any) -> No
 
     folder = options["output"] or fit.folder_of(settings)
     if options["dry_run"]:
+        text = described(settings, folder, note if first else lambda _: None)
         checkpoint.check(folder, options["resume"], options["overwrite"])
-        return click.echo(plan.describe(settings, folder, note)) if first else None
+        return click.echo(text) if first else None
     if options["eval_only"]:
         folder = options["output"] or Path(f"{folder}-eval")
         found = plan.evaluate_checkpoint(settings, options["eval_only"], folder, note)
         if first:
             click.echo(json.dumps(found, indent=2) if options["as_json"] else plan.line(found))
+            click.echo(
+                f"wrote {', '.join(str(folder / name) for name in found['files'])}", err=True
+            )
         return None
     settings = with_classifier(settings, note)
     record, code = fit.fit(settings, folder, options["resume"], options["overwrite"], note)
@@ -76,31 +82,68 @@ def command(config: str | None, override: tuple[str, ...], **options: Any) -> No
     return None
 
 
-def with_classifier(settings: Any, note: Any) -> Any:
-    """The settings with `weights: FILE.yaml` replaced by the checkpoint of that classification.
+def classifier_of(settings: Any) -> tuple[Any, Path, str] | None:
+    """Of `weights: FILE.yaml` the configuration of that classification, its folder, and the file.
 
-    It is of the detector's variant and seed, and trained first where it has not come to its end.
+    It is of the detector's variant and seed. None for weights that are a checkpoint.
     """
-    from rfbench import checkpoint, results
     from rfbench.classify import fit
     from rfbench.config import load, shipped
     from rfbench.schemas import ClsConfig
 
     source = settings.weights or ""
     if not source.endswith((".yaml", ".yml")):
-        return settings
+        return None
     variant = settings.model_dump(mode="json")["variant"]
     overrides = [f"variant={json.dumps(variant)}", f"seed={settings.seed}"]
     path = source if Path(source).exists() else shipped(source)
     config = load(ClsConfig, path, [*overrides, f"device={settings.device}"])
-    folder = fit.folder_of(config)
+    return config, fit.folder_of(config), path
+
+
+def with_weights_of(settings: Any, folder: Path) -> Any:
+    """The settings with `weights: FILE.yaml` replaced by the checkpoint in that run's folder."""
+    from rfbench import checkpoint
+
+    return settings.model_copy(update={"weights": str(folder / checkpoint.BEST)})
+
+
+def with_classifier(settings: Any, note: Any) -> Any:
+    """The settings as of `with_weights_of`; the classifier is trained first if it is not there."""
+    from rfbench import results
+    from rfbench.classify import fit
+
+    found = classifier_of(settings)
+    if not found:
+        return settings
+    config, folder, path = found
     if not (folder / results.RECORD).exists():
         if os.environ.get("RANK", "0") == "0":
             note(f"training the classifier {path} first, into {folder}")
         _, code = fit.fit(config, folder, resume=True, overwrite=False, note=note)
         if code or not (folder / results.RECORD).exists():
             raise click.exceptions.Exit(code)
-    return settings.model_copy(update={"weights": str(folder / checkpoint.BEST)})
+    return with_weights_of(settings, folder)
+
+
+def described(settings: Any, folder: Path, note: Any) -> str:
+    """What the run would be, with the classifier that would be trained first."""
+    from rfbench import checkpoint, results
+    from rfbench.classify import plan as classification
+    from rfbench.detect import plan
+
+    found = classifier_of(settings)
+    if not found:
+        return plan.describe(settings, folder, note)
+    config, source, path = found
+    settings = with_weights_of(settings, source)
+    ready = (source / results.RECORD).exists()
+    text = plan.describe(settings, folder, note, check_weights=ready)
+    if ready:
+        return f"{text}\nthe classifier {path} is finished, in {source}"
+    classification.describe(config, source)  # for what it raises
+    checkpoint.check(source, resume=True, overwrite=False)
+    return f"{text}\nwould train the classifier {path} first, into {source}"
 
 
 def table(record: dict[str, Any]) -> str:

@@ -1,7 +1,10 @@
 """From a run's configuration to Detectron2's: a stock file, and what differs from it."""
 
 import contextlib
+import difflib
+import json
 import logging
+import math
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,6 +35,18 @@ OWN = {
     "OUTPUT_DIR": "--output",
     "SEED": "seed",
 }
+
+# the least that a run can do with
+LEAST = {
+    "SOLVER.MAX_ITER": 1,
+    "SOLVER.IMS_PER_BATCH": 1,
+    "SOLVER.CHECKPOINT_PERIOD": 1,
+    "DATALOADER.NUM_WORKERS": 0,
+}
+
+# of a value in Detectron2's configuration, what it has to be
+KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+KINDS |= {list: "a list", tuple: "a list"}
 
 
 def stock_folder() -> Path:
@@ -73,6 +88,16 @@ def quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
+@contextlib.contextmanager
+def telling(doing: str) -> Iterator[None]:
+    """Within: what Detectron2 and torch raise on a value of `opts` becomes a UsageError."""
+    try:
+        yield
+    except (AssertionError, KeyError, ValueError, RuntimeError, TypeError) as error:
+        what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise UsageError(f"opts: Detectron2 cannot {doing}: {what}") from error
+
+
 def resolve(
     config: DetConfig, classes: int, folder: Path, device: str = "cpu", world: int = 1
 ) -> CfgNode:
@@ -102,8 +127,10 @@ def resolve(
     cfg.OUTPUT_DIR = str(folder)
     cfg.SEED = config.seed
     set_opts(cfg, config.opts)
+    _check_numbers(cfg)
     cfg = DefaultTrainer.auto_scale_workers(cfg, world)
-    _check(cfg, world, device)
+    _check_numbers(cfg)  # few iterations on many GPUs may be rounded to none
+    _check_place(cfg, world, device)
     cfg.freeze()
     return cfg
 
@@ -122,8 +149,9 @@ def set_opts(cfg: CfgNode, opts: dict[str, Any]) -> None:
         if own:
             problems.append(f"opts.{key}: is set by {OWN[own]}")
         elif key not in known:
-            near = suggest(key, known, 1) or suggest(key.rpartition(".")[2], _last(known), 1)
-            problems.append(f"opts: Detectron2 has no key '{key}'.{near}")
+            near = meant(key, cfg)
+            did = f" Did you mean: {near}?" if near else ""
+            problems.append(f"opts: Detectron2 has no key '{key}'.{did}")
         else:
             # a whole number is a rate too
             whole = isinstance(known[key], float) and type(value) is int
@@ -131,9 +159,42 @@ def set_opts(cfg: CfgNode, opts: dict[str, Any]) -> None:
                 cfg.merge_from_list([key, float(value) if whole else value])
             except (ValueError, AssertionError, KeyError) as error:
                 what = " ".join(str(error).split())[:200]
+                if what.startswith("Type mismatch"):
+                    kind = KINDS.get(type(known[key]), "of another kind")
+                    what = f"must be {kind} (it is {json.dumps(value)})"
                 problems.append(f"opts.{key}: {what}")
     if problems:
         raise UsageError("\n".join(problems))
+
+
+def meant(key: str, cfg: CfgNode) -> str:
+    """The key of Detectron2 that an unknown one may have meant; "" where none is near.
+
+    The nearest in the same place, or else one of that name in another.
+    """
+    last = {known.rpartition(".")[2]: known for known in reversed(list(_flat(cfg)))}
+    elsewhere = difflib.get_close_matches(key.rpartition(".")[2], last, n=1)
+    # an abbreviation is not near by difflib's measure, but nearer than what stands elsewhere
+    return (
+        _in_place(key, cfg, 0.6)
+        or (last[elsewhere[0]] if elsewhere else "")
+        or _in_place(key, cfg, 0.4)
+    )
+
+
+def _in_place(key: str, cfg: CfgNode, cutoff: float) -> str:
+    """The nearest key, part by part from the left."""
+    node: Any = cfg
+    found = ""
+    for part in key.split("."):
+        names = list(node) if isinstance(node, CfgNode) else []
+        theirs = [name for name in names if name != "RFBENCH"]  # this package's own section
+        near = difflib.get_close_matches(part, theirs, n=1, cutoff=cutoff)
+        if not near:
+            return ""
+        found += f"{near[0]}."
+        node = node[near[0]]
+    return found.removesuffix(".")
 
 
 def _leaves(opts: dict[str, Any], cfg: Any, key: str = "") -> dict[str, Any]:
@@ -156,16 +217,28 @@ def _flat(cfg: CfgNode, key: str = "") -> dict[str, Any]:
     return found
 
 
-def _last(keys: dict[str, Any]) -> list[str]:
-    return [key.rpartition(".")[2] for key in keys]
-
-
-def _check(cfg: CfgNode, world: int, device: str) -> None:
-    """Raise UsageError for what Detectron2 would tell by an assertion in the middle of a run."""
-    if cfg.SOLVER.IMS_PER_BATCH < 1:
-        raise UsageError(
-            f"opts.SOLVER.IMS_PER_BATCH must be at least 1 ({cfg.SOLVER.IMS_PER_BATCH})."
+def _check_numbers(cfg: CfgNode) -> None:
+    """Raise UsageError with every number that no run can be made of, which Detectron2 takes."""
+    known = _flat(cfg)
+    problems = [
+        f"opts.{key}: must be at least {least} (it is {known[key]})"
+        for key, least in LEAST.items()
+        if known[key] < least
+    ]
+    solver = cfg.SOLVER
+    if not 0 < solver.BASE_LR < math.inf:
+        problems.append(f"opts.SOLVER.BASE_LR: must be above 0 (it is {solver.BASE_LR:g})")
+    if (before := solver.REFERENCE_WORLD_SIZE) and solver.IMS_PER_BATCH % before:
+        problems.append(
+            f"opts.SOLVER.IMS_PER_BATCH: {solver.IMS_PER_BATCH} does not divide by the {before} "
+            "GPUs of reference_world_size"
         )
+    if problems:
+        raise UsageError("\n".join(problems))
+
+
+def _check_place(cfg: CfgNode, world: int, device: str) -> None:
+    """Raise UsageError for what Detectron2 would tell by an assertion in the middle of a run."""
     if cfg.SOLVER.IMS_PER_BATCH % world:
         raise UsageError(
             f"opts.SOLVER.IMS_PER_BATCH {cfg.SOLVER.IMS_PER_BATCH} does not divide by {world} "

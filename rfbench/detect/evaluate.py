@@ -54,11 +54,12 @@ def evaluate(
     begun = time.process_time()
     with _silent(), tool(config.eval):
         found = evaluator.evaluate() or {}
-    # without any prediction Detectron2 reports none of its figures, or NaN
-    nothing = dict.fromkeys(SHOWN, 0.0)
-    silent = group.first and not json.loads((folder / FOLDER / RESULTS).read_text("utf-8"))
-    found = {task: nothing if silent else _known(found.get(task, {})) for task in tasks}
+    found = {task: _known(found.get(task, {})) for task in tasks}
     if group.first:
+        # without any prediction Detectron2 reports none of its figures, or NaN
+        if not json.loads((folder / FOLDER / RESULTS).read_text("utf-8")):
+            truth = json.loads(Path(data_of(cfg).json_file).read_text("utf-8"))
+            found = {task: nothing_found(truth["annotations"]) for task in tasks}
         found["seconds"] = {"coco": round(time.process_time() - begun, 2)}
         (folder / FOLDER / "instances_predictions.pth").unlink(missing_ok=True)
         if extras:
@@ -113,12 +114,31 @@ def _known(values: dict[str, float]) -> dict[str, Any]:
     return {**plain, "classes": classes} if classes else plain
 
 
+def data_of(cfg: CfgNode) -> Any:
+    """What Detectron2 knows of the validation set: json_file, image_root."""
+    return MetadataCatalog.get(cfg.DATASETS.TEST[0])
+
+
+def nothing_found(truth: list[dict[str, Any]]) -> dict[str, float | None]:
+    """The figures without any prediction: 0, and None of sizes that no object is of."""
+    from pycocotools.cocoeval import Params
+
+    areas = [one["area"] for one in truth if not one.get("iscrowd")]  # as pycocotools takes them
+    parameters = Params("bbox")
+    there = {
+        name: any(low <= area <= high for area in areas)
+        for name, (low, high) in zip(parameters.areaRngLbl, parameters.areaRng, strict=True)
+    }
+    sizes = {"APs": "small", "APm": "medium", "APl": "large"}
+    return {name: 0.0 if there[sizes.get(name, "all")] else None for name in SHOWN}
+
+
 def where(model: nn.Module, cfg: CfgNode, folder: Path) -> dict[str, Any]:
     """Signed errors of matched boxes, and their movement when the picture moves by 1 px.
 
     The latter on the first `MOVED` pictures.
     """
-    data = MetadataCatalog.get(cfg.DATASETS.TEST[0])
+    data = data_of(cfg)
     truth = json.loads(Path(data.json_file).read_text("utf-8"))
     predictions = json.loads((folder / FOLDER / RESULTS).read_text("utf-8"))
     names = [image["file_name"] for image in truth["images"][:MOVED]]

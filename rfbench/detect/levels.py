@@ -16,7 +16,7 @@ from rfbench.config import load
 from rfbench.detect import config as configs
 from rfbench.detect import pyramid
 from rfbench.detect.backbone import FeatureBackbone
-from rfbench.errors import RfbenchError, UsageError
+from rfbench.errors import RfbenchError, UsageError, suggest
 from rfbench.schemas import DetConfig
 
 
@@ -46,24 +46,37 @@ class Detector:
 def read(path: str, wanted: list[str], overrides: list[str]) -> list[Detector]:
     """The detector of a configuration in every variant.
 
-    path: a configuration of train-det, or one of Detectron2. wanted: names of variants; none: the
-    paper's, or of another's backbone that it has none of, the backbone as it is. Raises UsageError.
+    path: a configuration of train-det, or one of Detectron2, of its model zoo by name. wanted:
+    names of variants; none: the baseline and the one that the configuration sets, or the paper's
+    where it sets none; of another's backbone that has no variants, the backbone as it is. Raises
+    UsageError.
     """
+    path = _found(path)
     try:
         held = yaml.safe_load(Path(path).read_text("utf-8"))
-    except FileNotFoundError:
-        raise UsageError(f"no such file: {path}") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UsageError(f"{path}: {' '.join(str(error).split())[:200]}") from None
     if isinstance(held, dict) and any(str(key).isupper() for key in held):
         return _of_detectron2(path, held, wanted, overrides)
-    names = wanted or list(variants.PAPER)
+    own = configs.variant_name(load(DetConfig, path, overrides))
+    names = wanted or (["baseline", own] if own != "baseline" else list(variants.PAPER))
     found = []
     for name in names:
         config = load(DetConfig, path, [*overrides, f"variant={name}"])
         cfg = configs.resolve(config, 80, Path("results"))
         found.append(_detector(cfg, f"{Path(config.detector).stem} on {config.model}", name))
     return found
+
+
+def _found(path: str) -> str:
+    """The file, or Detectron2's own of that name, as `detector` has it."""
+    if Path(path).exists():
+        return path
+    folder = configs.stock_folder()
+    names = [own.relative_to(folder).as_posix() for own in folder.glob("*/*.yaml")]
+    if path not in names:
+        raise UsageError(f"no such file: {path}.{suggest(path, names)}")
+    return str(folder / path)
 
 
 def _of_detectron2(

@@ -24,6 +24,7 @@ from detectron2.data.build import trivial_batch_collator, worker_init_reset_seed
 from detectron2.data.datasets import register_coco_instances
 from detectron2.data.samplers import RepeatFactorTrainingSampler, TrainingSampler
 
+from rfbench.detect.config import telling
 from rfbench.errors import RfbenchError, UsageError
 
 
@@ -64,7 +65,8 @@ class Reader:
     """Detectron2's mapper; a picture that cannot be read is told by its name."""
 
     def __init__(self, cfg: CfgNode, train: bool) -> None:
-        self.mapper = DatasetMapper(cfg, train)
+        with telling("prepare pictures"):
+            self.mapper = DatasetMapper(cfg, train)
 
     def __call__(self, entry: dict[str, Any]) -> dict[str, Any] | None:
         try:

@@ -35,11 +35,13 @@ def save(
     folder: Path,
     count: int,
     min_score: float = MIN_SCORE,
+    masks: bool = True,
 ) -> list[str]:
     """Draw the first `count` pictures of a COCO set, a PNG each in `folder`/pictures.
 
     predictions: COCO's results, with "bbox" and perhaps "segmentation". Those that score less than
-    `min_score` are not drawn. Returns the files' names, relative to `folder`.
+    `min_score` are not drawn. masks: whether to draw the masks that are there, on both sides.
+    Returns the files' names, relative to `folder`.
     """
     from pycocotools.coco import COCO
 
@@ -58,7 +60,7 @@ def save(
             "ground truth": objects,
             f"predictions (score of {min_score:g} or more)": found.get(image["id"], []),
         }
-        figure = draw(read(images / image["file_name"]), sides, truth, colors)
+        figure = draw(read(images / image["file_name"]), sides, truth, colors, masks)
         names.append(f"{FOLDER}/{number:03d}-{Path(image['file_name']).stem}.png")
         with aside(folder / names[-1]) as temporary:
             figure.savefig(temporary, dpi=DPI, metadata={"Software": None})
@@ -85,6 +87,7 @@ def draw(
     sides: dict[str, list[dict[str, Any]]],
     truth: Any,
     colors: dict[int, Color],
+    masks: bool = True,
 ) -> Figure:
     """The picture (H, W, 3) once for every title of `sides`, with the boxes that are told there.
 
@@ -106,7 +109,7 @@ def draw(
         smooth = "antialiased" if panel * DPI < 3 * width else "nearest"
         # COCO's coordinates: a pixel spans i to i + 1
         axes.imshow(
-            overlaid(picture, boxes, truth, colors),
+            overlaid(picture, boxes if masks else [], truth, colors),
             interpolation=smooth,
             aspect="auto",
             extent=(0, width, height, 0),

@@ -9,16 +9,18 @@ import yaml
 
 from rfbench import backbones, processes
 from rfbench.detect import config as configs
-from rfbench.detect import evaluate, run, sets, show
-from rfbench.detect.start import Note, detector, local_group
+from rfbench.detect import evaluate, run, sets, show, weights
+from rfbench.detect.loaders import Reader
+from rfbench.detect.start import Note, detector, local_group, optimizer, scheduler
 from rfbench.errors import counted
 from rfbench.schemas import DetConfig
 
 
-def describe(config: DetConfig, folder: Path, note: Note) -> str:
+def describe(config: DetConfig, folder: Path, note: Note, check_weights: bool = True) -> str:
     """The resolved configuration, what differs from stock, the changed layers and the data.
 
-    Raises what a run would raise before its first update, but for the weights' fit.
+    Raises what a run would raise before its first update. check_weights: false where they are yet
+    to be made; pretrained ones are not downloaded.
     """
     with processes.started(config.device) as group:
         device = group.device.type
@@ -27,7 +29,13 @@ def describe(config: DetConfig, folder: Path, note: Note) -> str:
         classes = len(found["train"].categories)
         cfg = configs.resolve(config, classes, folder, device, group.world)
         sets.check_masks(cfg, found)
-        bottom: Any = detector(cfg).get_submodule("backbone.bottom_up")
+        model = detector(cfg)
+        bottom: Any = model.get_submodule("backbone.bottom_up")
+        if config.weights and check_weights:
+            weights.check(model, config.weights, config.model, configs.variant_name(config))
+        # for what they raise
+        scheduler(cfg, optimizer(cfg, config.optimizer, model))
+        Reader(cfg, train=True)
         changes = configs.difference(cfg, configs.stock(config.detector))
     solver, scaled = cfg.SOLVER, configs.scaling(cfg, config)
     lines = [
@@ -54,7 +62,7 @@ def describe(config: DetConfig, folder: Path, note: Note) -> str:
 def evaluate_checkpoint(config: DetConfig, path: str, folder: Path, note: Note) -> dict[str, Any]:
     """The figures of the detector in the file `path`, which must be the configuration's.
 
-    Predictions, and `visualize` pictures of them, stay in `folder`.
+    Predictions, and `visualize` pictures of them, stay in `folder`; "files" names them.
     """
     with contextlib.ExitStack() as stack:
         group = stack.enter_context(processes.started(config.device))
@@ -70,14 +78,16 @@ def evaluate_checkpoint(config: DetConfig, path: str, folder: Path, note: Note) 
         content = group.alike(lambda: backbones.read(path, "cpu"))
         group.alike(lambda: run.load_detector(model, config, content, path))
         metrics = evaluate.evaluate(model, cfg, config, group, folder)
+        files = [f"{evaluate.FOLDER}/{evaluate.RESULTS}"]
         if group.first and config.visualize:
-            show.draw(cfg, folder, config.visualize)
+            files += show.draw(cfg, folder, config.visualize)
     return {
         **run.identity(config, model),
         "weights": path,
         "pictures": found["val"].pictures,
         "eval": config.eval,
         "metrics": metrics,
+        "files": files,
     }
 
 

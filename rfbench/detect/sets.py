@@ -28,8 +28,9 @@ def prepare(
     """Check the sets "train" and "val" and make them known to Detectron2.
 
     Digit scenes are drawn by the first process. Raises RfbenchError where a file is missing or
-    wrong, and where the two sets have other categories.
+    wrong, and where the two sets have other categories; UsageError for files beside digit scenes.
     """
+    refuse_files(data)
     root = Path(data.root or "datasets/coco")
     if data.name == "digits":
         root = Path(data.root) if data.root else cached(data)
@@ -52,6 +53,16 @@ def prepare(
             f"{len(ours)} and {len(theirs)}, {len(ours ^ theirs)} in one only: {apart}."
         )
     return found
+
+
+def refuse_files(data: DetData) -> None:
+    """Raise UsageError where the files of another set are given along with digit scenes."""
+    keys = [f"{part}_{what}" for part in PARTS for what in ("annotations", "images")]
+    given = [f"data.{key}" for key in keys if getattr(data, key)]
+    if data.name == "digits" and given:
+        raise UsageError(
+            f"{', '.join(given)}: data.name=digits draws its own scenes. For files: data.name=coco."
+        )
 
 
 def check_masks(cfg: CfgNode, found: dict[str, coco.CocoSet]) -> None:

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 from detectron2.config import CfgNode
-from detectron2.data import MetadataCatalog
 
 from rfbench.detect import evaluate, pictures
 
@@ -13,6 +12,8 @@ FOLDER = pictures.FOLDER
 
 def draw(cfg: CfgNode, folder: Path, count: int) -> list[str]:
     """Draw the first `count` pictures of the validation set; returns the files' names."""
-    data = MetadataCatalog.get(cfg.DATASETS.TEST[0])
+    data = evaluate.data_of(cfg)
     predictions = json.loads((folder / evaluate.FOLDER / evaluate.RESULTS).read_text("utf-8"))
-    return pictures.save(Path(data.json_file), Path(data.image_root), predictions, folder, count)
+    places = (Path(data.json_file), Path(data.image_root))
+    # masks of the truth beside boxes alone would look like another picture
+    return pictures.save(*places, predictions, folder, count, masks=cfg.MODEL.MASK_ON)

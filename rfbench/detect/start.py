@@ -60,7 +60,7 @@ def prepare(
         group.alike(lambda: weights.load(model, source, name, cfg.MODEL.RFBENCH.VARIANT))
     run = runs.Run(config, cfg, folder, group, signals, found, model)
     run.trainer = group.alike(lambda: trainer(run))
-    run.scheduler = build_lr_scheduler(cfg, run.trainer.optimizer)
+    run.scheduler = group.alike(lambda: scheduler(cfg, run.trainer.optimizer))
     if content is not None:
         run.iteration = run.logged = content["iteration"]
         run.restore(content, note)
@@ -80,16 +80,20 @@ def seed_all(seed: int) -> None:
     torch.manual_seed(seed)
 
 
+@configs.telling("build this detector")
 def detector(cfg: CfgNode) -> nn.Module:
     """Detectron2's model at random weights from the seed."""
     torch.manual_seed(cfg.SEED)
-    try:
-        return build_model(cfg)
-    except (AssertionError, KeyError, ValueError, RuntimeError, TypeError) as error:
-        what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-        raise UsageError(f"opts: Detectron2 cannot build this detector: {what}") from error
+    return build_model(cfg)
 
 
+@configs.telling("set up the learning rate")
+def scheduler(cfg: CfgNode, update: torch.optim.Optimizer) -> Any:
+    """Detectron2's, of the rate over the iterations."""
+    return build_lr_scheduler(cfg, update)
+
+
+@configs.telling("set up the optimizer")
 def optimizer(cfg: CfgNode, name: str, model: nn.Module) -> torch.optim.Optimizer:
     """Detectron2's SGD, or AdamW with its groups of parameters, rate, decay and clipping."""
     if name == "sgd":

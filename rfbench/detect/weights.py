@@ -28,6 +28,28 @@ def load(detector: nn.Module, source: str, model: str, variant: str) -> None:
     bottom.load_state_dict(state, strict=False)  # all but the counts of batches are there
 
 
+def check(detector: nn.Module, source: str, model: str, variant: str) -> None:
+    """Raise what `load` would, and load nothing; pretrained weights are not downloaded for it."""
+    bottom = detector.get_submodule(PREFIX.rstrip("."))
+    assert isinstance(bottom, FeatureBackbone)
+    if source == PRETRAINED:
+        refuse_pretrained(backbones.build(model, variant, meta=True))
+    else:
+        state_of(bottom, source, model, variant, device="meta")
+
+
+def refuse_pretrained(classifier: backbones.Backbone) -> None:
+    """Raise UsageError where no library has weights of this network in this variant."""
+    own = "Give a checkpoint of train-cls, or null."
+    if classifier.name.partition(":")[0] not in backbones.LIBRARIES:
+        raise UsageError(f"weights: there are no pretrained ones of {classifier.name}. {own}")
+    if classifier.variant != "baseline":
+        raise UsageError(
+            "weights: the pretrained ones are of the baseline; this run is "
+            f"{classifier.variant}. They would load but mean something else. {own}"
+        )
+
+
 def save(source: str, target: Path, model: str, variant: str = "baseline") -> None:
     """Write the weights `source` as a file for MODEL.WEIGHTS of one's own Detectron2 configuration.
 
@@ -42,22 +64,27 @@ def save(source: str, target: Path, model: str, variant: str = "baseline") -> No
         torch.save({**content, "__author__": "rfbench", "matching_heuristics": False}, temporary)
 
 
-def state_of(bottom: FeatureBackbone, source: str, model: str, variant: str) -> dict[str, Tensor]:
+def state_of(
+    bottom: FeatureBackbone, source: str, model: str, variant: str, device: str = "cpu"
+) -> dict[str, Tensor]:
     """The parameters of `bottom`, which is `model` in `variant`, from a classifier's weights.
 
     source: a file, or "pretrained", the library's own, which are the baseline's. Raises UsageError
     or RfbenchError where they are of another model or variant, where one is missing or of another
-    shape, or where one is left over that is not of the classifier's head.
+    shape, or where one is left over that is not of the classifier's head. device: where they are
+    read to; meta: shapes alone.
     """
     classifier = backbones.build(model, variant, meta=True)
-    if source != PRETRAINED:
-        found = backbones.weights_of(source, classifier.name, classifier.variant)
-    elif classifier.variant == "baseline":
+    if source == PRETRAINED:
+        refuse_pretrained(classifier)
         found = pretrained.state_dict(classifier.name)
     else:
-        raise UsageError(
-            f"weights: the pretrained ones are of the baseline; this run is {classifier.variant}. "
-            "They would load but mean something else. Give a checkpoint of train-cls, or null."
+        found = backbones.weights_of(source, classifier.name, classifier.variant, device)
+    if any(key.startswith("backbone.") for key in found):
+        raise RfbenchError(
+            f"weights: {source} holds a detector; a backbone takes a classifier's weights, such as "
+            "best.pth of train-cls. To go on with a detection: --resume; to evaluate it: "
+            "--eval-only."
         )
     own = {key.removeprefix("net."): value for key, value in bottom.state_dict().items()}
     head = classifier.module.state_dict().keys() - own.keys()

@@ -125,6 +125,10 @@ def test_a_run_and_its_files(tmp_path: Path) -> None:
     assert again.model_dump(mode="json") == record["config"]
     # a second run there is refused, --resume says that there is nothing to do
     assert "holds a run. Go on with it by --resume" in run("--output", folder, *SMALL).stderr
+    # a dry run looks at the configuration first
+    assert "holds a run" in run("--output", folder, *SMALL, "--dry-run").stderr
+    wrong = run("--output", folder, *SMALL, "--dry-run", "-o", "variant=1x2")
+    assert "unknown variant '1x2'" in wrong.stderr and "holds a run" not in wrong.stderr
     resumed = run("--output", folder, *SMALL, "-o", "variant=1x1+3x3", "--resume", "--json")
     assert resumed.exit_code == 0 and json.loads(resumed.stdout) == record
     assert "finished already" in resumed.stderr

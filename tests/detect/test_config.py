@@ -95,7 +95,7 @@ def test_all_wrong_keys_are_told_at_once() -> None:
     assert lines[0] == (
         "opts: Detectron2 has no key 'SOLVER.MAXITER'. Did you mean: SOLVER.MAX_ITER?"
     )
-    assert lines[1].startswith("opts.SOLVER.STEPS: Type mismatch")
+    assert lines[1] == 'opts.SOLVER.STEPS: must be a list (it is "abc")'
     assert lines[2:] == [
         "opts.SEED: is set by seed",
         "opts.MODEL.RFBENCH.NAME: is set by model, variant and features",
@@ -103,8 +103,37 @@ def test_all_wrong_keys_are_told_at_once() -> None:
 
 
 @pytest.mark.parametrize(
+    ("key", "near"),
+    [
+        ("MODEL.ANCHR", "MODEL.ANCHOR_GENERATOR"),
+        ("SOLVR.MAX_ITR", "SOLVER.MAX_ITER"),
+        ("MAX_ITER", "SOLVER.MAX_ITER"),
+        ("MODEL.SIZES", "MODEL.ANCHOR_GENERATOR.SIZES"),
+        ("QQQ", ""),
+    ],
+)
+def test_the_key_that_was_meant(key: str, near: str) -> None:
+    assert config.meant(key, config.stock("COCO-Detection/retinanet_R_50_FPN_1x.yaml")) == near
+
+
+def test_numbers_that_no_run_is_made_of() -> None:
+    given = ["MAX_ITER=-3", "IMS_PER_BATCH=0", "CHECKPOINT_PERIOD=0", "BASE_LR=0"]
+    with pytest.raises(UsageError) as caught:
+        resolved("retinanet_R_50_FPN_1x", *(f"opts.SOLVER.{text}" for text in given))
+    assert str(caught.value).splitlines() == [
+        "opts.SOLVER.MAX_ITER: must be at least 1 (it is -3)",
+        "opts.SOLVER.IMS_PER_BATCH: must be at least 1 (it is 0)",
+        "opts.SOLVER.CHECKPOINT_PERIOD: must be at least 1 (it is 0)",
+        "opts.SOLVER.BASE_LR: must be above 0 (it is 0)",
+    ]
+
+
+@pytest.mark.parametrize(
     ("override", "says"),
     [
+        ("opts.SOLVER.BASE_LR=fast", 'opts.SOLVER.BASE_LR: must be a number (it is "fast")'),
+        ("opts.SOLVER.BASE_LR=-0.1", "opts.SOLVER.BASE_LR: must be above 0 (it is -0.1)"),
+        ("reference_world_size=3", "16 does not divide by the 3 GPUs of reference_world_size"),
         ("detector=COCO-Detection/retinanet_R_50_FPN_2x.yaml", "Did you mean: COCO-Detection/ret"),
         ("detector=COCO-Detection/faster_rcnn_R_50_C4_1x.yaml", "has no FPN to put a backbone"),
         ("opts.SOLVER.IMS_PER_BATCH=5", "5 does not divide by 2 processes"),

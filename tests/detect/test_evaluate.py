@@ -108,7 +108,22 @@ def test_faster_coco_eval_finds_the_same(cfg: CfgNode, tmp_path: Path, noise: fl
 
 
 def test_nothing_detected(cfg: CfgNode, tmp_path: Path) -> None:
+    """0 of what is there, and no figure of what is not: as with detections."""
     found = figures(cfg, tmp_path, misses=1.1)
-    assert set(found["bbox"].values()) == {0.0}
+    some = figures(cfg, tmp_path, misses=0.5)
+    for task in ("bbox", "segm"):
+        assert {some[task][name] is None for name in ("AP", "APs", "APm")} == {False}
+        absent = {name for name in evaluate.SHOWN if some[task][name] is None}
+        assert absent == {"APl"}  # there is no large one
+        wanted = {name: None if name in absent else 0.0 for name in evaluate.SHOWN}
+        assert found[task] == wanted
     assert evaluate.shown(found).startswith("box AP 0.00, AP50 0.00")
     assert evaluate.placed(found) == "no box is matched"
+
+
+def test_sizes_are_cocos() -> None:
+    """Both ends of a range count, as in pycocotools; a crowd is no object."""
+    objects = [{"area": 32.0**2, "iscrowd": 0}, {"area": 1e6, "iscrowd": 1}]
+    found = evaluate.nothing_found(objects)
+    assert (found["AP"], found["APs"], found["APm"], found["APl"]) == (0.0, 0.0, 0.0, None)
+    assert set(evaluate.nothing_found(objects[1:]).values()) == {None}

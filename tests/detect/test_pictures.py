@@ -102,6 +102,17 @@ def test_masks_take_their_classs_colour() -> None:
     assert np.allclose(found[:, :10], ground + pictures.ALPHA * (color - ground), atol=1e-6)
 
 
+def test_masks_are_drawn_where_a_detector_has_them(root: Path, tmp_path: Path) -> None:
+    """Of boxes alone both sides show the picture as it is, but for boxes and their labels."""
+    for masks in (True, False):
+        (name,) = pictures.save(*places(root), [], tmp_path, 1, masks=masks)
+        with Image.open(tmp_path / name) as drawn:
+            side = np.asarray(drawn.convert("RGB"))[50:, :690].astype(int)
+            other = np.asarray(drawn.convert("RGB"))[50:, 710:1400].astype(int)
+        apart = (np.abs(side - other).sum(2) > 30).mean()
+        assert (apart > 0.1) == masks
+
+
 def extents(axes: Any) -> list[Bbox]:
     axes.figure.canvas.draw()
     return [text.get_bbox_patch().get_window_extent() for text in axes.texts]

@@ -250,6 +250,8 @@ def test_the_command(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         assert Image.open(folder / name).size[0] > 64
     again = CliRunner().invoke(main, ["train-det", "small.yaml"])
     assert again.exit_code == 2 and "holds a run. Go on with it by --resume" in again.stderr
+    dry = CliRunner().invoke(main, ["train-det", "small.yaml", "--dry-run"])
+    assert dry.exit_code == 2 and "holds a run" in dry.stderr
     dry = CliRunner().invoke(main, ["train-det", "small.yaml", "--dry-run", "-o", "variant=3x3"])
     assert dry.exit_code == 0 and "resnet14 / 3x3: 3 changed" in dry.stdout
     assert "SOLVER.MAX_ITER: 90000 -> 2" in dry.stdout
@@ -257,6 +259,41 @@ def test_the_command(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     found = CliRunner().invoke(main, args)
     assert found.exit_code == 0, found.stderr
     assert json.loads(found.stdout)["pictures"] == 6
+    predictions = Path(f"{folder}-eval") / "inference" / "coco_instances_results.json"
+    assert predictions.exists() and f"wrote {predictions}" in found.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "says"),
+    [
+        (["-o", "opts.SOLVER.MAX_ITER=0"], 2, "opts.SOLVER.MAX_ITER: must be at least 1 (it is 0)"),
+        (["-o", "opts.SOLVER.LR_SCHEDULER_NAME=Foo"], 2, "cannot set up the learning rate: Value"),
+        (["-o", "opts.SOLVER.WEIGHT_DECAY=-1"], 2, "cannot set up the optimizer: ValueError"),
+        (["-o", "opts.INPUT.RANDOM_FLIP=no"], 2, "cannot prepare pictures: ValueError"),
+        (["-o", "opts.SOLVER.MAX_ITR=3"], 2, "Did you mean: SOLVER.MAX_ITER?"),
+        (["-o", "weights=nofile.pth"], 2, "no such file: nofile.pth"),
+        (["-o", "weights=nofile.yaml"], 2, "there is no nofile.yaml"),
+        (["-o", "weights=LAST"], 1, "holds a detector; a backbone takes a classifier's weights"),
+        (
+            ["-o", "data.train_annotations=a.json", "-o", "data.val_images=b"],
+            2,
+            "data.train_annotations, data.val_images: data.name=digits draws its own scenes",
+        ),
+        (["--visualize", "-1"], 2, "'--visualize': -1 is not in the range x>=0"),
+    ],
+)
+def test_a_dry_run_refuses_what_a_run_would(
+    whole: Path, tmp_path: Path, args: list[str], code: int, says: str
+) -> None:
+    """And tells it before that the folder is taken."""
+    (tmp_path / "det.yaml").write_text(json.dumps(runs.config()))
+    args = [arg.replace("LAST", str(whole / "last.pth")) for arg in args]
+    given = ["train-det", str(tmp_path / "det.yaml"), "--dry-run", "--output", str(whole), *args]
+    result = CliRunner().invoke(main, given)
+    errors = [line for line in result.stderr.splitlines() if line.startswith("Error")]
+    assert result.exit_code == code, result.output
+    assert len(errors) == 1 and says in errors[0]
+    assert result.stdout == ""
 
 
 def test_the_classifier_is_trained_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,11 +308,18 @@ def test_the_classifier_is_trained_first(tmp_path: Path, monkeypatch: pytest.Mon
     Path("cls.yaml").write_text(json.dumps(small))
     values = runs.config(weights="cls.yaml", variant="3x3", SOLVER__MAX_ITER=1, device="cpu")
     Path("det.yaml").write_text(json.dumps(values))
+    classifier = Path("results/cls-digits-resnet14-3x3-s0")
+    dry = CliRunner().invoke(main, ["train-det", "det.yaml", "--dry-run"])
+    assert dry.exit_code == 0, dry.stderr
+    assert f"would train the classifier cls.yaml first, into {classifier}" in dry.stdout
+    assert not Path("results").exists()
     result = CliRunner().invoke(main, ["train-det", "det.yaml"])
     assert result.exit_code == 0, result.stderr
     assert "training the classifier cls.yaml first" in result.stderr
-    classifier = Path("results/cls-digits-resnet14-3x3-s0")
     assert (classifier / "result.json").exists()
+    dry = CliRunner().invoke(main, ["train-det", "det.yaml", "--dry-run", "--overwrite"])
+    assert dry.exit_code == 0, dry.stderr
+    assert f"the classifier cls.yaml is finished, in {classifier}" in dry.stdout
     again = CliRunner().invoke(main, ["train-det", "det.yaml", "--overwrite"])
     assert again.exit_code == 0 and "training the classifier" not in again.stderr
 

@@ -13,6 +13,8 @@ from rfbench import backbones
 from rfbench.detect import config, weights
 from rfbench.errors import RfbenchError, UsageError
 
+TAKING = (weights.load, weights.check)
+
 
 def detector(variant: str = "baseline", name: str = "resnet18", norm: str = "FrozenBN") -> Any:
     cfg = config.stock("COCO-Detection/retinanet_R_50_FPN_1x.yaml")
@@ -58,21 +60,42 @@ def test_a_checkpoint_of_train_cls(tmp_path: Path, norm: str) -> None:
 )
 def test_what_does_not_fit(tmp_path: Path, changes: dict[str, Any], says: str) -> None:
     path = checkpoint(tmp_path / "best.pth", **changes)
-    with pytest.raises(RfbenchError) as caught:
-        weights.load(detector("1x1"), path, "resnet18", "1x1")
-    assert str(caught.value) == f"weights: {path} does not fit resnet18: {says}"
+    for take in TAKING:
+        with pytest.raises(RfbenchError) as caught:
+            take(detector("1x1"), path, "resnet18", "1x1")
+        assert str(caught.value) == f"weights: {path} does not fit resnet18: {says}"
 
 
-def test_another_variant_or_model(tmp_path: Path) -> None:
+@pytest.mark.parametrize("take", TAKING)
+def test_another_variant_or_model(tmp_path: Path, take: Any) -> None:
     path = checkpoint(tmp_path / "best.pth")
     with pytest.raises(RfbenchError, match="holds resnet18 / 1x1; this run is resnet18 / baseline"):
-        weights.load(detector(), path, "resnet18", "baseline")
+        take(detector(), path, "resnet18", "baseline")
     with pytest.raises(RfbenchError, match="holds resnet18 / 1x1; this run is resnet34 / 1x1"):
-        weights.load(detector("1x1", "resnet34"), path, "resnet34", "1x1")
+        take(detector("1x1", "resnet34"), path, "resnet34", "1x1")
     with pytest.raises(UsageError, match="pretrained ones are of the baseline; this run is 1x1"):
-        weights.load(detector("1x1"), "pretrained", "resnet18", "1x1")
+        take(detector("1x1"), "pretrained", "resnet18", "1x1")
+    with pytest.raises(UsageError, match="no pretrained ones of rfbench.classify.nets:resnet14"):
+        take(detector(), "pretrained", "rfbench.classify.nets:resnet14", "baseline")
     with pytest.raises(UsageError, match="no such file: nowhere.pth"):
-        weights.load(detector(), "nowhere.pth", "resnet18", "baseline")
+        take(detector(), "nowhere.pth", "resnet18", "baseline")
+
+
+@pytest.mark.parametrize("take", TAKING)
+def test_a_detectors_weights(tmp_path: Path, take: Any) -> None:
+    model, path = detector(), tmp_path / "last.pth"
+    torch.save({"format": "rfbench-detection/1", "model": model.state_dict()}, path)
+    with pytest.raises(RfbenchError, match="holds a detector; a backbone takes a classifier's"):
+        take(model, str(path), "resnet18", "baseline")
+
+
+def test_a_check_takes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights.pretrained, "state_dict", lambda _: pytest.fail("a download"))
+    model = detector()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    weights.check(model, checkpoint(tmp_path / "best.pth", "baseline"), "resnet18", "baseline")
+    weights.check(model, "pretrained", "resnet18", "baseline")
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
 def test_a_plain_state_dict(tmp_path: Path) -> None:
