@@ -2,15 +2,21 @@
 
 from torch import Tensor
 
-from rfbench.errors import RfbenchError
+from rfbench.errors import RfbenchError, UsageError
 
 
 def state_dict(name: str) -> dict[str, Tensor]:
     """The library's own weights: timm's, or the first that torchvision lists, as in papers.
 
-    name: canonical, such as 'torchvision:resnet50'. Raises RfbenchError where they cannot be had.
+    name: canonical, such as 'torchvision:resnet50'. Raises UsageError for one's own network,
+    RfbenchError where they cannot be had.
     """
     library, _, model = name.partition(":")
+    if library not in ("torchvision", "timm"):
+        raise UsageError(
+            f"{name} has no pretrained weights: only torchvision's and timm's networks have. "
+            "Give a file instead."
+        )
     try:
         if library == "timm":
             import timm

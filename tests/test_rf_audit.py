@@ -56,7 +56,7 @@ def test_text_of_one_s_own_network(place: Path) -> None:
             "    all of them                   +0.00, +0.00  0.0000    0",
             "  variant  layers  shift y, x    gridding  misaligned  MACs   activations",
             "  3x3      1       +0.00, +0.00  0.0000    0           +0.0%  +20.0%",
-            "  not for this network: 1x1 (--json says why)",
+            "  variant '1x1' replaces no convolution in down (no stride-2 1x1 convolution).",
             '  best: rfbench.fix(model, "3x3")',
             "  free of shift as it is: 63x63 px, the nearest of 60 to 70 px",
         ]
@@ -130,7 +130,7 @@ BAD = [
     (["restnet50"], 2, "unknown model 'restnet50'. Did you mean: resnet50"),
     (["resnet18", "--to", "layer44"], 2, "unknown layer 'layer44'. Did you mean: layer4"),
     (["resnet18", "--from", "layer4", "--to", "layer1"], 2, "no path leads from 'layer4'"),
-    (["resnet18", "--size", "0"], 2, "'size': must be greater than 0"),
+    (["resnet18", "--size", "0"], 2, "Error: --size 0: must be 1 or more"),
     (["vgg16", "--size", "20"], 2, "an input of 20x20 is too small"),
     (["vgg16", "--variant", "1x1"], 2, "variant '1x1' replaces no convolution in vgg16"),
     (["resnet18", "--variant", "nothing"], 2, "unknown variant 'nothing'"),

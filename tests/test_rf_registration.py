@@ -67,6 +67,19 @@ def test_detectron2s_own_configuration(tmp_path: Path) -> None:
     assert code == 0 and json.loads(shown)["offset"] == 0.5, said
 
 
+def test_the_configuration_s_own_variant_is_measured() -> None:
+    digits = ROOT / "configs/det/digits.yaml"
+    code, shown, said = run(digits, "-o", "variant=3x3", "--json")
+    assert code == 0 and [*json.loads(shown)["variants"]] == ["baseline", "3x3"], said
+
+
+def test_a_name_of_detectron2s_model_zoo() -> None:
+    code, shown, said = run("COCO-Detection/retinanet_R_50_FPN_1x.yaml", "--json")
+    assert code == 0 and [*json.loads(shown)["variants"]] == ["as it is"], said
+    code, _, said = run("COCO-Detection/retinanet_R_50_FPN.yaml")
+    assert code == 2 and "Did you mean: COCO-Detection/retinanet_R_50_FPN_" in said
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -29,6 +29,29 @@ def up():
 
 def uneven():
     return Up(size=(19, 19))
+
+class Gate(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, 1, 1)
+
+    def forward(self, x):
+        x = self.conv(x)
+        return x * x.mean((2, 3), keepdim=True).sigmoid()
+
+def gate():
+    return Gate()
+
+class Both(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, 2, 1)
+
+    def forward(self, x):
+        return torch.cat([self.conv(x), F.avg_pool2d(x, 2)], 1)
+
+def both():
+    return Both()
 """
 
 
@@ -51,6 +74,15 @@ def record(*args: str) -> dict:
     assert result.exit_code == 0, result.output
     (found,) = json.loads(result.stdout)
     return found
+
+
+def test_what_stands_outside_all_layers_is_the_network_s(place: Path) -> None:
+    said = "Without the global context of the network; with it: y 0 to 31, x 0 to 31."
+    assert said in run("own.py:gate", "--size", "32").stdout
+    lines = run("own.py:both", "--size", "32").stdout.splitlines()
+    at = lines.index("  Misaligned: 1 addition or concatenation.")
+    assert lines[at + 1] == "    the network (cat) along y, x:"
+    assert [line.split("  ")[3] for line in lines[at + 2 :]] == ["conv", "the network"]
 
 
 def test_text_of_a_clean_network() -> None:
@@ -150,8 +182,8 @@ BAD = [
     (["resnet18", "--pixel", "0,224"], 2, "pixel 0,224 is outside the source: it is 224x224"),
     (["resnet18", "--pixel", "-1,0"], 2, "pixel -1,0 is outside the source"),
     (["own.py:uneven", "--pixel", "0,0"], 1, "no common field here: ask for one with --unit"),
-    (["resnet18", "--size", "0"], 2, "'size': must be greater than 0"),
-    (["resnet18", "--size", "-5"], 2, "'size': must be greater than 0"),
+    (["resnet18", "--size", "0"], 2, ": must be 1 or more"),
+    (["resnet18", "--size", "-5"], 2, ": must be 1 or more"),
     (["resnet18", "--size", "big"], 2, "--size big: expected N or HxW"),
     (["vgg16", "--size", "20"], 2, "an input of 20x20 is too small"),
     (["vgg16", "--variant", "1x1"], 2, "variant '1x1' replaces no convolution in vgg16"),

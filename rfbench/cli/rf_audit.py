@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import click
@@ -36,10 +37,11 @@ def command(
 
     MODEL is a torchvision or timm name, FILE.py:function, package.module:function or a YAML file.
     Every finding is traced to layers, by what remains when one alone is cured; then come the cures:
-    the paper's variants with what they leave and cost, and, with --sizes, the nearest input size
-    that is symmetric as it is. --fail-on judges shift (px), gridding, misaligned, reached and seen
-    (shares of the input) by >, >=, < and <=. Exit codes: 1 for a finding or a network that cannot
-    be audited, 2 for bad usage; the other networks are audited all the same.
+    the paper's variants and that of all kernel sizes there are, with what they leave and cost; with
+    --sizes, the nearest input size that is symmetric as it is. --fail-on judges shift (px),
+    gridding, misaligned, reached and seen (shares of the input) by >, >=, < and <=. Exit codes: 1
+    for a finding or a network that cannot be audited, 2 for bad usage; the other networks are
+    audited all the same.
 
     Example: rfbench rf audit resnet50 mypkg.models:build --fail-on 'shift>1,misaligned>0'
     """
@@ -193,15 +195,18 @@ def _cures(record: dict[str, Any]) -> list[str]:
         more = (f"{row[f'{key}_more']:+.1%}" if key in row else "-" for key in _COSTS)
         rows.append((*cells, *more))
     lines = columns(rows, "  ") if len(rows) > 1 else []
-    refused = [row["variant"] for row in record["cures"] if "refused" in row]
-    if refused:
-        lines.append(f"  not for this network: {', '.join(refused)} (--json says why)")
+    lines += [f"  {_shown(row['refused'])}" for row in record["cures"] if "refused" in row]
     if record["best"]:
         lines.append(f'  best: rfbench.fix(model, "{record["best"]}")')
     return lines
 
 
 _COSTS = ("macs", "activations")
+
+
+def _shown(text: str) -> str:
+    """A sentence on one line: some name every layer."""
+    return shorten(text, 120, placeholder=" ... (--json)")
 
 
 def _sizes(record: dict[str, Any]) -> list[str]:

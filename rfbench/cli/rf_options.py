@@ -18,8 +18,8 @@ def settings(model: tuple[str, ...], options: dict[str, Any]) -> tuple[str | Non
         "model": None if files else model[0] if len(model) == 1 else list(model),
         "variants": list(options["variant"]) or None,
         "from": options.get("from_"),
-        "unit": numbers(options.get("unit"), ",", "--unit", "Y,X"),
-        "size": numbers(options.get("size"), "x", "--size", "N or HxW"),
+        "unit": numbers(options.get("unit"), ",", "--unit", "Y,X", least=0),
+        "size": numbers(options.get("size"), "x", "--size", "N or HxW", least=1),
     }
     same = ("weights", "to", "scale", "channels", "pool", "gates", "engine", "exact", "by_layer")
     given |= {key: options.get(key) or None for key in same}
@@ -27,17 +27,21 @@ def settings(model: tuple[str, ...], options: dict[str, Any]) -> tuple[str | Non
     return (files[0] if files else None), [*overrides, *options.get("override", ())]
 
 
-def numbers(text: str | None, separator: str, option: str, form: str) -> Any:
+def numbers(
+    text: str | None, separator: str, option: str, form: str, least: int | None = None
+) -> Any:
     """'7,7' as [7, 7], '224' as 224; a `form` such as 'Y,X' asks for two."""
     from rfbench.errors import UsageError
 
     if text is None:
         return None
     parts = text.lower().split(separator)
-    least = 1 if "N" in form else 2
-    if not all(p.strip().lstrip("-").isdigit() for p in parts) or not least <= len(parts) <= 2:
+    fewest = 1 if "N" in form else 2
+    if not all(p.strip().lstrip("-").isdigit() for p in parts) or not fewest <= len(parts) <= 2:
         raise UsageError(f"{option} {text}: expected {form}")
     found = [int(p) for p in parts]
+    if least is not None and min(found) < least:
+        raise UsageError(f"{option} {text}: must be {least} or more")
     return found[0] if len(found) == 1 else found
 
 

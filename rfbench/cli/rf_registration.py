@@ -28,9 +28,10 @@ def command(
 ) -> None:
     """Compare, level by level, where a detector's fields are with where it takes them to be.
 
-    CONFIG is a configuration of train-det, or one of Detectron2 with an FPN. Anchors stand at (u +
-    OFFSET) S, RoIAlign reads at (u + 0.5) S; the path counts of the backbone's feature tell where
-    unit u really looks. Without --variant: the paper's four. Needs Detectron2.
+    CONFIG is a configuration of train-det, or one of Detectron2 with an FPN: a file, or a name of
+    its model zoo. Anchors stand at (u + OFFSET) S, RoIAlign reads at (u + 0.5) S; the path counts
+    of the backbone's feature tell where unit u really looks. Without --variant: the baseline and
+    the variant that CONFIG sets, or the paper's four where it sets none. Needs Detectron2.
 
     Example: rfbench rf registration configs/det/mask_rcnn_R_50_FPN_1x.yaml --output results/reg
     """

@@ -110,9 +110,9 @@ def _notes(record: dict[str, Any]) -> list[str]:
     lines = []
     if "irregular" in record:
         why, box = record["irregular"], record["irregular"]["region"]
+        where = f"layer {why['layer']}" if why.get("layer") else _layer("")
         lines += [
-            f"No common stride at this size: {why.get('op', 'branches')} in layer "
-            f"{why.get('layer', '')}.",
+            f"No common stride at this size: {why.get('op', 'branches')} in {where}.",
             f"Unit {','.join(map(str, record['unit']))} hears y {_span(box['y'])}, "
             f"x {_span(box['x'])} (by its paths, border included).",
         ]
@@ -122,7 +122,7 @@ def _notes(record: dict[str, Any]) -> list[str]:
         names, box = record["context"]["layers"], record["context"]["region"]
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
         lines.append(
-            f"Without the global context of {names[0]}{more}; with it: "
+            f"Without the global context of {_layer(names[0])}{more}; with it: "
             f"y {_span(box['y'])}, x {_span(box['x'])}."
         )
     if "pixel" in record:
@@ -151,16 +151,26 @@ def _sizes(found: dict[str, Any] | None) -> list[str]:
 def _alignment(record: dict[str, Any]) -> list[str]:
     if not record["misaligned"]:
         return ["Aligned: no branches disagree."]
-    lines = [f"Misaligned: {len(record['misaligned'])} additions or concatenations."]
+    count = len(record["misaligned"])
+    several = "s" if count > 1 else ""
+    lines = [f"Misaligned: {count} addition{several} or concatenation{several}."]
     for meeting in record["misaligned"]:
         for name, sides in _merged(meeting).items():
-            lines.append(f"  {meeting['layer']} ({meeting['op']}) along {name}:")
+            lines.append(f"  {_layer(meeting['layer'])} ({meeting['op']}) along {name}:")
             rows = [
-                (side["layer"], *(f"{k} {v}" for k, v in zip(_KEYS, _figures(side), strict=True)))
+                (
+                    _layer(side["layer"]),
+                    *(f"{k} {v}" for k, v in zip(_KEYS, _figures(side), strict=True)),
+                )
                 for side in sides
             ]
             lines += columns(rows, "    ")
     return lines
+
+
+def _layer(name: str) -> str:
+    """A layer's name; what the network itself does outside its layers has none."""
+    return name or "the network"
 
 
 def _layers(rows: list[dict[str, Any]]) -> list[tuple[str, ...]]:

@@ -3,8 +3,13 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import click
+
+from rfbench.cli.rf_options import columns
+
+FEW = 20  # models whose figures are printed
 
 
 @click.command()
@@ -34,8 +39,9 @@ def command(
 ) -> None:
     """Measure every architecture of torchvision and timm: where its field is, and whether it grids.
 
-    Writes index.html (search, sort, filter, compare maps), zoo.csv, zoo.json and maps/. A run that
-    was stopped goes on where it was: rows that are there already are kept.
+    Writes index.html (search, sort, filter, compare maps), zoo.csv, zoo.json and maps/. These show
+    the models asked for; rows.jsonl keeps the rows of all that were ever measured into the folder.
+    So a run that was stopped goes on where it was. Prints a table of up to 20 models.
 
     Example: rfbench rf zoo --pattern 'resnet*' --output results/resnets
     """
@@ -48,6 +54,7 @@ def command(
     from rfbench.rf.draw import zoo_page
 
     wanted = zoo.names(library, pattern)
+    zoo.check_folder(output)
     output.mkdir(parents=True, exist_ok=True)
     if overwrite:
         (output / zoo.ROWS).unlink(missing_ok=True)
@@ -61,6 +68,23 @@ def command(
         zoo_page.save_summary(rows, markdown)
     if as_json:
         return click.echo(json.dumps(rows, indent=1))
+    if len(rows) <= FEW:
+        click.echo("\n".join(columns(table(rows))) + "\n")
     for status, count in zoo.summary(rows).items():
         click.echo(f"{count:5}  {status}")
     return click.echo(f"wrote {output}/index.html, zoo.csv, zoo.json", err=True)
+
+
+def table(rows: list[dict[str, Any]]) -> list[tuple[str, ...]]:
+    """A line a model, px; `-` where a network has no such figure."""
+    lines: list[tuple[str, ...]] = [("model", "status", "shift", "gridding", "cured shift")]
+    for row in rows:
+        grid = row["gridding"]
+        shifts = [_number(row[key]) for key in ("shift", "cured_shift")]
+        grids = "-" if grid is None else f"{grid:.4f}"
+        lines.append((row["model"], row["status"], shifts[0], grids, shifts[1]))
+    return lines
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{round(value, 2) + 0.0:+.2f}"

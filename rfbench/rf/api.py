@@ -12,6 +12,7 @@ nothing is written. docs/python.md has examples.
 
 import copy
 from collections.abc import Iterable, Sequence
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -124,7 +125,10 @@ def _subject(model: Model, size: int | Size | None, variant: str) -> Subject:
 
 
 def _pair(size: int | Size) -> Size:
-    y, x = (size, size) if isinstance(size, int) else size
+    try:
+        y, x = map(index, size if isinstance(size, tuple | list) else (size, size))
+    except (TypeError, ValueError):  # no whole numbers, not two of them
+        y = x = 0
     if min(y, x) < 1:
-        raise UsageError(f"an input has at least one pixel a side; this one has {y}x{x}")
+        raise UsageError(f"a size is N or (H, W), at least one pixel a side; this one is {size!r}")
     return y, x

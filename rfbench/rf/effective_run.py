@@ -11,7 +11,7 @@ from torch import nn
 from tqdm import tqdm
 
 from rfbench import backbones, pretrained, results
-from rfbench.errors import RfbenchError, UsageError
+from rfbench.errors import RfbenchError, UsageError, counted
 from rfbench.rf import extent, memory, pictures
 from rfbench.rf.gradients import Gradients, gradients
 from rfbench.rf.metrics import geometry
@@ -152,14 +152,20 @@ def caption(sample: Sample, measured: list[Measured]) -> str:
     weights = {"random": "random weights", "pretrained": "pretrained weights"}.get(
         sample.weights, f"weights of {Path(sample.weights).name}"
     )
-    draws = f", {sample.draws} draws" if sample.draws > 1 else ""
-    images = {"noise": "pictures of noise", "digits": "digit scenes"}.get(sample.images, "pictures")
+    if sample.draws > 1:
+        weights = f"{sample.draws} draws of {weights}"
+    # each draw sees every picture
+    images = counted(m["samples"] // sample.draws, "picture")
+    images += {"noise": " of noise", "digits": " of digit scenes"}.get(sample.images, "")
+    some = any(found.counts is not None for found in measured)
+    above = "Above: path counts at the same size. " if some else ""
     places = {(*found.metrics["unit"], found.metrics["layer"]) for found in measured}
     y, x, layer = places.pop()
     unit = "The central unit of the last map" if places else f"Unit ({y}, {x}) of {layer}"
     return (
-        f"{unit}; mean |gradient| over {m['samples']} {images}, {weights}"
-        f"{draws}; input {'x'.join(map(str, m['input_size']))} px. Above: path counts at the same "
-        "size. Square root of the value is brightness. Size: of a square as large as all pixels "
-        "above 4.55 % of the centre's value (Luo et al., 2016); ellipse: two sigma of the Gaussian."
+        f"{unit}; mean |gradient| over {images}, {weights}; input "
+        f"{'x'.join(map(str, m['input_size']))} px, the part that holds the field; offsets from "
+        f"the unit's place. {above}Square root of the value is brightness. Size: of a square as "
+        "large as all pixels above 4.55 % of the centre's value (Luo et al., 2016); ellipse: two "
+        "sigma of the Gaussian."
     )

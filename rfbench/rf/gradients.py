@@ -124,7 +124,7 @@ def locate(module: nn.Module, images: Tensor, layer: str | None) -> tuple[str, L
     """
     if layer is not None and layer not in dict(module.named_modules()):
         names = [name for name, _ in module.named_modules() if name]
-        raise UsageError(f"no layer '{layer}'.{suggest(layer, names)}")
+        raise UsageError(f"no layer '{layer}'.{suggest(layer, names)} --list-layers shows all.")
     with torch.no_grad(), _outputs(module, layer) as outputs:
         _run(module, images)
     size: Size = (images.shape[2], images.shape[3])

@@ -4,6 +4,7 @@ Figures are of the central unit on an input that cuts nothing off and leaves the
 the strides as the size given: what stride-2 windows do to the centre depends on nothing else.
 """
 
+import contextlib
 import copy
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -11,6 +12,7 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from rfbench import variants
 from rfbench.errors import RfbenchError, UsageError
@@ -180,10 +182,10 @@ def _cost(network: Network, size: Size) -> Record | None:
 
 
 def _cures(config: RfConfig, subject: Subject, now: Record | None) -> list[Record]:
-    """The paper's variants: what each leaves and costs on top; or why it does not apply."""
+    """The paper's variants and that of all kernels: what each leaves and costs, or why not."""
     rows: list[Record] = []
     held = subject.backbone
-    for name in variants.PAPER[1:]:
+    for name in dict.fromkeys([*variants.PAPER[1:], *_of_all_kernels(held.module)]):
         try:
             module = copy.deepcopy(held.module)
             replaced = variants.apply(module, name, short(held.name), held.input_size)
@@ -202,6 +204,17 @@ def _cures(config: RfConfig, subject: Subject, now: Record | None) -> list[Recor
             row |= {f"{key}_more": then[key] / now[key] - 1 for key in now}
         rows.append(row)
     return rows
+
+
+def _of_all_kernels(module: nn.Module) -> list[str]:
+    """The variant that changes every kernel size that can change in a network; none where none."""
+    held = [getattr(part, "kernel_size", None) for part in module.modules()]
+    fit = []
+    for k in sorted({size[0] for size in held if isinstance(size, tuple)}):
+        with contextlib.suppress(UsageError):  # no stride-2 convolution, or one without padding
+            variants.apply(variants.meta_copy(module), {"kernels": [k]})
+            fit.append(k)
+    return [variants.get({"kernels": fit}).name] if fit else []
 
 
 def _best(record: Record) -> str | None:

@@ -19,7 +19,7 @@ import torch
 from matplotlib import colormaps
 from PIL import Image
 
-from rfbench import backbones, variants
+from rfbench import backbones, results, variants
 from rfbench.data.workers import go_with_the_parent
 from rfbench.errors import RfbenchError, UsageError, suggest
 from rfbench.rf import metrics
@@ -147,6 +147,14 @@ def thumbnail(counts: PathMap) -> bytes:
     out = io.BytesIO()
     data.save(out, "PNG", optimize=True)
     return out.getvalue()
+
+
+def check_folder(folder: Path) -> None:
+    """Raise UsageError where the folder holds what is not of a zoo, or cannot be written."""
+    results.check_folder(folder, overwrite=True)
+    other = folder.is_dir() and any(folder.iterdir()) and not (folder / ROWS).exists()
+    if other or (folder / results.RECORD).exists():
+        raise UsageError(f"{folder} holds something else than a zoo. Choose another --output.")
 
 
 def run(wanted: Sequence[str], folder: Path, jobs: int, done: Callable[[], object]) -> list[Row]:

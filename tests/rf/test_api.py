@@ -40,11 +40,16 @@ def test_names_and_modules_say_the_same() -> None:
     np.testing.assert_array_equal(by_name, by_module)
 
 
+def test_a_graph_is_shown_in_one_line() -> None:
+    assert repr(rf.record("resnet18")) == "SpatialGraph of 224x224 px: 129 nodes, to layer4"
+
+
 def test_what_is_wrong_is_said() -> None:
     with pytest.raises(UsageError, match="unknown model 'resnet81'"):
         rf.record("resnet81")
-    with pytest.raises(UsageError, match="at least one pixel"):
-        rf.record("resnet18", 0)
+    for size in (0, "224", (224,), 224.0, (224, "224")):
+        with pytest.raises(UsageError, match="at least one pixel"):
+            rf.record("resnet18", size)  # type: ignore[arg-type]
     with pytest.raises(RfbenchError, match="path counts need a convolutional network"):
         rf.audit("timm:vit_tiny_patch16_224")
     with pytest.raises(AttributeError, match="no attribute 'audits'"):

@@ -16,6 +16,7 @@ from rfbench.config import load
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.rf import metrics
 from rfbench.rf.cure import cured, steps
+from rfbench.rf.draw.audit import audit_figure
 from rfbench.rf.limits import parse
 from rfbench.rf.lint import audit, by_size
 from rfbench.rf.metrics import geometry
@@ -75,7 +76,23 @@ def test_resnet50_s_cures_and_what_they_cost() -> None:
     pooled = 256 * 28**2 + 512 * 14**2 + 1024 * 7**2, 128 * 28**2 + 256 * 14**2 + 512 * 7**2
     more = [rows[n]["activations"] - found["cost"]["activations"] for n in variants.PAPER[1:]]
     assert more == [pooled[0], pooled[1], sum(pooled)]
-    assert found["best"] == "1x1+3x3"
+
+
+@pytest.mark.parametrize(
+    ("name", "best", "shift", "gridding"),
+    [
+        ("resnet18", "1x1+3x3+7x7", -1.0, 0.0674),
+        ("efficientnet_b0", "3x3+5x5", 0.0, 0.0),
+        ("densenet121", "7x7", -1.0, 0.0674),
+    ],
+)
+def test_all_kernels_that_a_network_has_are_a_cure(
+    name: str, best: str, shift: float, gridding: float
+) -> None:
+    found = audit(*settings(name))
+    assert found["best"] == best == found["cures"][-1]["variant"]
+    assert found["cures"][-1]["shift"] == pytest.approx([shift] * 2, abs=1e-6)
+    assert found["cures"][-1]["gridding"] == pytest.approx(gridding, abs=5e-5)
 
 
 def test_a_clean_network_has_nothing_to_cure() -> None:
@@ -109,6 +126,26 @@ def test_coverage_is_traced_to_the_layers_that_skip() -> None:
     assert [row["reached"] for row in found["steps"]] == [1 / 4, 1 / 4]
     valid = nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.Conv2d(4, 4, 3, 2))
     assert audit(*own(valid))["coverage"]["reached"] == (63 / 64) ** 2
+
+
+def test_kernels_that_cannot_change_are_left_out_of_the_cure() -> None:
+    # 3x3 without padding, 2x2 and 3x5 would not keep their output size, or are not square
+    unfit = [nn.Conv2d(3, 3, 3, 2), nn.Conv2d(3, 3, 2, 2), nn.Conv2d(3, 3, (3, 5), 2, (1, 2))]
+    fit = [nn.Conv2d(3, 3, 5, 2, 2), nn.Conv2d(3, 3, 1, 2), nn.Conv2d(3, 3, 7, 1, 3)]
+    config, subject = own(nn.Sequential(*unfit, *fit), 256)
+    subject.backbone.variant = "baseline"
+    rows = audit(config, subject)["cures"]
+    assert [row["variant"] for row in rows] == [*variants.PAPER[1:], "1x1+5x5"]
+    assert ["refused" in row for row in rows] == [False, True, True, False]
+
+
+@pytest.mark.parametrize(("name", "kinds"), [("resnet18", 4), ("own", 2), ("vgg16", 1)])
+def test_the_legend_explains_bars_that_are_there(name: str, kinds: int) -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.Conv2d(4, 4, 7, 2, 3))
+    record = audit(*(own(module) if name == "own" else settings(name)))
+    (legend,) = audit_figure(record).legends
+    shown = [text.get_text() for text in legend.get_texts()]
+    assert shown == ["as it is", "one layer cured", "more cured", "variant"][:kinds]
 
 
 # -- cures -----------------------------------------------------------------------------------------

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from rfbench.cli import main
 from rfbench.errors import RfbenchError, UsageError
+from rfbench.rf.draw import effective
+from rfbench.rf.effective_run import Measured, Sample, caption
 from rfbench.rf.extent import Place, areas, extent, gaussian, measure, nominal
 from rfbench.rf.gradients import Gradients, gradients, layout_of
 from rfbench.rf.paths import path_counts
@@ -162,6 +164,39 @@ def test_areas_are_the_smallest_squares() -> None:
     assert areas(spot, (4, 4))["20%"]["side"] == 5
 
 
+def test_panels_show_the_part_with_the_field() -> None:
+    counts = np.zeros((224, 224))
+    counts[100:115, 90:105] = 1
+    field = counts * bell((4, 4), (107, 97), 224)
+    found = Gradients(field, field, "layer1", (27, 24), (56, 56), 4)
+    place = nominal(found.unit, found.units, field.shape)
+    metrics = measure(found, Place(place, (107, 97), (15, 15)))
+    drawn = effective.figure([effective.Panel("", counts, field, metrics)], "one", "caption")
+    above, below = drawn.axes
+    for axes in (above, below):
+        (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+        assert [left + place[1], right + place[1]] == pytest.approx([88.5, 105.5])
+        assert [top + place[0], bottom + place[0]] == pytest.approx([98.5, 115.5])
+    assert below.get_xlabel() == "offset, px"
+    # nothing to draw above for attention, whose field is the whole input
+    whole = effective.Panel("", None, np.ones((224, 224)), metrics)
+    (axes,) = effective.figure([whole], "one", "caption").axes
+    assert abs(np.diff(axes.get_xlim())) == 224
+
+
+def test_the_caption_counts_pictures_once() -> None:
+    def said(sample: Sample, samples: int, counts: object) -> str:
+        metrics = {"samples": samples, "unit": [3, 3], "layer": "layer4", "input_size": [64, 64]}
+        return caption(sample, [Measured(None, None, metrics, counts)])  # type: ignore[arg-type]
+
+    many = said(Sample(pictures=2, draws=4), 8, object())
+    assert "over 2 pictures of noise, 4 draws of random weights;" in many and "Above:" in many
+    # of a folder with fewer than asked for
+    assert "over 5 pictures, 3 draws" in said(Sample(images="photos", draws=3), 15, None)
+    one = said(Sample(images="digits", pictures=1), 1, None)
+    assert "over 1 picture of digit scenes, random weights;" in one and "Above:" not in one
+
+
 def run(*args: object) -> tuple[int, str, str]:
     result = CliRunner().invoke(main, ["rf", "effective", *map(str, args)])
     return result.exit_code, result.stdout, result.stderr
@@ -217,7 +252,14 @@ def test_zero_initialised_branches_are_warned_of(tmp_path: Path) -> None:
     ("args", "code", "message"),
     [
         (("resnet18", "--images", "nowhere"), 1, "no folder nowhere. --images takes a folder"),
-        (("resnet18", "--to", "layer9"), 2, "layer9"),
+        (("resnet18", "--to", "layer9"), 2, "no layer 'layer9'. Did you mean: layer"),
+        (("resnet18", "--to", "nope"), 2, "no layer 'nope'. --list-layers shows all."),
+        (("resnet18", "--unit=-1,0"), 2, "Error: --unit -1,0: must be 0 or more"),
+        (("resnet18", "--size", "0"), 2, "Error: --size 0: must be 1 or more"),
+        (
+            ("rfbench.classify.nets:resnet14", "--weights", "pretrained"),
+            *(2, "has no pretrained weights: only torchvision's and timm's networks have"),
+        ),
         (("resnet18", "--unit", "9,9"), 2, "9,9"),
         (("resnet18", "--weights", "no.pth"), 2, "no such file: no.pth"),
         (("resnet18", "--weights", "pretrained", "--draws", "2"), 2, "--draws is for random"),

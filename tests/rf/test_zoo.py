@@ -36,6 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     result = CliRunner().invoke(main, [*args, "--jobs", "1", "--markdown", str(out / "zoo.md")])
     assert result.exit_code == 0, result.output
+    (out / "shown.txt").write_text(result.stdout)
     return out
 
 
@@ -53,6 +54,15 @@ def test_rows_of_known_networks() -> None:
     assert (attention["status"], attention["shift"], nothing) == ("global", None, None)
     assert attention["witness"] == "aten.bmm.default in layer blocks.0.attn"
     assert attention["parameters"] == 5_717_416 and attention["macs"] > 1e9
+
+
+def test_few_models_are_printed(folder: Path) -> None:
+    head, *lines = (folder / "shown.txt").read_text().splitlines()
+    assert head.split("  ")[0] == "model" and head.endswith("gridding  cured shift")
+    found = [line.split() for line in lines[: lines.index("")]]
+    rows = json.loads((folder / "zoo.json").read_text())
+    assert [cells[0] for cells in found] == [row["model"] for row in rows]
+    assert [cells[2] for cells in found] == [f"{row['shift']:+.2f}" for row in rows]
 
 
 def test_what_is_written(folder: Path) -> None:
@@ -138,6 +148,16 @@ def until(true: Callable[[], bool], seconds: float = 60) -> None:
     while not true():
         assert time.monotonic() < end
         time.sleep(0.1)
+
+
+@pytest.mark.parametrize("held", [("result.json",), ("notes.txt",), ("rows.jsonl", "result.json")])
+def test_a_folder_of_others_is_left_alone(tmp_path: Path, held: tuple[str, ...]) -> None:
+    for name in held:
+        (tmp_path / name).write_text("")
+    args = ["rf", "zoo", "--pattern", "resnet18", "--output", str(tmp_path), "--overwrite"]
+    result = CliRunner().invoke(main, args)
+    assert result.exit_code == 2 and "holds something else than a zoo" in result.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(held)
 
 
 def test_nothing_by_that_name() -> None:

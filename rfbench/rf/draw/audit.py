@@ -59,7 +59,9 @@ def audit_figure(record: dict[str, Any]) -> Figure:
     beside: dict[str, Any] = {"transform": two.get_yaxis_transform(), "fontsize": SMALL}
     for i, word in enumerate(["misaligned", *(str(row["misaligned"]) for _, _, row in rows)], -1):
         two.text(1 + RIGHT / 2 / wide, i, word, ha="center", va="center_baseline", **beside)
-    used = dict.fromkeys(colour for _, colour, _ in rows)
+    # a bar of nothing has no colour to explain
+    seen = [colour for _, colour, row in rows if _shows(row)]
+    used = dict.fromkeys([AS_IS, *seen])
     handles = [Patch(color=colour, label=KINDS[colour]) for colour in used]
     sheet.legend(handles, 0.08 + line(LARGE), len(handles))
     if curve:
@@ -79,6 +81,11 @@ def _rows(record: dict[str, Any]) -> Rows:
         rows.append(("all layers", TOGETHER, record["all"]))
     cures = [row for row in record.get("cures", []) if "refused" not in row]
     return [*rows, *((f"variant {row['variant']}", VARIANT, row) for row in cures)]
+
+
+def _shows(row: dict[str, Any]) -> bool:
+    """Whether either of its bars has a length, as its figures are printed."""
+    return round(size_of(row["shift"]), 2) > 0 or round(row["gridding"], 4) > 0
 
 
 def _bars(axes: Axes, rows: Rows, values: Sequence[float], label: str) -> None:

@@ -84,7 +84,7 @@ class Opaque:
     promise: Reach | None = None
 
 
-@dataclass
+@dataclass(repr=False)
 class SpatialGraph:
     """A recorded network as nodes in topological order.
 
@@ -98,6 +98,11 @@ class SpatialGraph:
     layers: dict[str, Value | Opaque] = field(default_factory=dict)
     output: Value | Opaque | None = None
     target: str = ""
+
+    def __repr__(self) -> str:
+        # in a notebook, all nodes would be hundreds of lines
+        to = f", to {self.target}" if self.target else ""
+        return f"SpatialGraph of {self.size[0]}x{self.size[1]} px: {len(self.nodes)} nodes{to}"
 
     def is_rigid(self, value: Value) -> bool:
         """Whether any step towards a tensor belongs to this input size only."""
