@@ -28,7 +28,7 @@ demo: $(READY) $(DETECT)  ## receptive fields of ResNet-50, and a small classifi
 	$(BIN)/rfbench train-cls -o variant=1x1+3x3 --output results/demo/cls-1x1+3x3 --overwrite
 	$(BIN)/rfbench train-det -o weights=results/demo/cls-baseline/best.pth --visualize 6 \
 		--output results/demo/det --overwrite
-	@echo "Figures:" results/demo/*/*.png
+	@echo "Figures:" results/demo/*/*.png results/demo/det/pictures/*.png
 
 test: $(READY) $(DETECT)  ## the tests
 	$(BIN)/python -m pytest -q
