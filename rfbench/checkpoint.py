@@ -19,6 +19,7 @@ from rfbench import backbones, progress, results
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.processes import Processes
 
+SAME = "--resume goes on with the same configuration. Choose another --output."
 LAST = "last.pth"
 BEST = "best.pth"
 
@@ -101,7 +102,9 @@ def load_last(
     return None
 
 
-def refuse_changes(folder: Path, saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+def refuse_changes(
+    folder: Path, saved: Mapping[str, Any], now: Mapping[str, Any], remedy: str = SAME
+) -> None:
     """Raise UsageError where two configurations differ in more than `FREE`, with every such key."""
     before, after = _flat(saved), _flat(now)
     keys = [key for key in {**before, **after} if key not in FREE]
@@ -111,7 +114,7 @@ def refuse_changes(folder: Path, saved: Mapping[str, Any], now: Mapping[str, Any
         if before.get(key) != after.get(key)
     ]
     if lines:
-        lines.append("--resume goes on with the same configuration. Choose another --output.")
+        lines.append(remedy)
         raise UsageError("\n".join(lines))
 
 
@@ -195,15 +198,15 @@ def begin(folder: Path, config: dict[str, Any]) -> None:
     results.write_text(folder / "config.yaml", text)
 
 
-def finished(folder: Path, config: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The record of a run that came to its end, if it is of this configuration."""
+def finished(folder: Path, config: Mapping[str, Any], remedy: str = SAME) -> dict[str, Any] | None:
+    """The record of a run that came to its end; UsageError if it is of another configuration."""
     try:
         record = json.loads((folder / results.RECORD).read_text("utf-8"))
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
         raise RfbenchError(f"{folder / results.RECORD} cannot be read: {error}") from None
-    refuse_changes(folder, record["config"], config)
+    refuse_changes(folder, record["config"], config, remedy)
     return record
 
 

@@ -101,6 +101,15 @@ def classifier_of(settings: Any) -> tuple[Any, Path, str] | None:
     return config, fit.folder_of(config), path
 
 
+def trained(config: Any, folder: Path) -> bool:
+    """Whether the classification has come to its end; UsageError where another one has, there."""
+    from rfbench import checkpoint
+
+    best = folder / checkpoint.BEST
+    remedy = f"Take it as it is by -o weights={best}, or move {folder} away."
+    return checkpoint.finished(folder, config.model_dump(mode="json"), remedy) is not None
+
+
 def with_weights_of(settings: Any, folder: Path) -> Any:
     """The settings with `weights: FILE.yaml` replaced by the checkpoint in that run's folder."""
     from rfbench import checkpoint
@@ -109,7 +118,10 @@ def with_weights_of(settings: Any, folder: Path) -> Any:
 
 
 def with_classifier(settings: Any, note: Any) -> Any:
-    """The settings as of `with_weights_of`; the classifier is trained first if it is not there."""
+    """The settings as of `with_weights_of`; the classifier is trained first if it is not there.
+
+    Raises UsageError where another configuration has been trained in its folder.
+    """
     from rfbench import results
     from rfbench.classify import fit
 
@@ -117,7 +129,7 @@ def with_classifier(settings: Any, note: Any) -> Any:
     if not found:
         return settings
     config, folder, path = found
-    if not (folder / results.RECORD).exists():
+    if not trained(config, folder):
         if os.environ.get("RANK", "0") == "0":
             note(f"training the classifier {path} first, into {folder}")
         _, code = fit.fit(config, folder, resume=True, overwrite=False, note=note)
@@ -128,7 +140,7 @@ def with_classifier(settings: Any, note: Any) -> Any:
 
 def described(settings: Any, folder: Path, note: Any) -> str:
     """What the run would be, with the classifier that would be trained first."""
-    from rfbench import checkpoint, results
+    from rfbench import checkpoint
     from rfbench.classify import plan as classification
     from rfbench.detect import plan
 
@@ -137,7 +149,7 @@ def described(settings: Any, folder: Path, note: Any) -> str:
         return plan.describe(settings, folder, note)
     config, source, path = found
     settings = with_weights_of(settings, source)
-    ready = (source / results.RECORD).exists()
+    ready = trained(config, source)
     text = plan.describe(settings, folder, note, check_weights=ready)
     if ready:
         return f"{text}\nthe classifier {path} is finished, in {source}"

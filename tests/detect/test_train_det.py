@@ -322,6 +322,13 @@ def test_the_classifier_is_trained_first(tmp_path: Path, monkeypatch: pytest.Mon
     assert f"the classifier cls.yaml is finished, in {classifier}" in dry.stdout
     again = CliRunner().invoke(main, ["train-det", "det.yaml", "--overwrite"])
     assert again.exit_code == 0 and "training the classifier" not in again.stderr
+    # a classifier of another configuration is not taken for it
+    Path("cls.yaml").write_text(json.dumps(small | {"optim": {"lr": 0.02}}))
+    for more in ([], ["--dry-run"]):
+        other = CliRunner().invoke(main, ["train-det", "det.yaml", "--overwrite", *more])
+        assert other.exit_code == 2
+        assert "was begun with optim.lr = 0.01; now it is 0.02" in other.stderr
+        assert f"-o weights={classifier / 'best.pth'}, or move {classifier} away." in other.stderr
 
 
 def test_without_detectron2(monkeypatch: pytest.MonkeyPatch) -> None:
