@@ -285,6 +285,21 @@ def test_a_forward_pass_without_its_features_counts_once() -> None:
     assert network.cost((16, 16)).macs == 8 * 64 * 27
 
 
+def test_features_may_be_a_submodule() -> None:
+    class Inside(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.forward_features = nn.Conv2d(3, 8, 3, 2, 1)
+            self.head = nn.Linear(8, 5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.forward_features(x).mean((2, 3)))
+
+    network = Network(Inside(), (16, 16))
+    assert list(network.graph((16, 16)).layers) == ["forward_features"]
+    assert network.cost((16, 16)).macs == 8 * 64 * 27 + 8 * 5
+
+
 def test_a_classifier_of_one_size_has_no_cost_at_another() -> None:
     network = Network(timm.create_model("vgg11", num_classes=0, global_pool=""), (224, 224))
     network.module.forward_head = lambda x: x.flatten(1) @ torch.zeros(7 * 7 * 512, 10)

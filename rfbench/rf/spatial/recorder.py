@@ -191,7 +191,24 @@ def record(module: nn.Module, size: tuple[int, int], channels: int | None = None
     recording.recurrent = {n for n, m in copied.named_modules() if isinstance(m, nn.RNNBase)}
     shape = (1, channels or input_channels(module), *size)
     dtype = next((p.dtype for p in copied.parameters() if p.is_floating_point()), torch.float32)
-    run = trunk(copied)
+
+    try:
+        with torch.no_grad(), recorder, _CircularPadding():
+            x = torch.empty(shape, dtype=dtype, device="meta")
+            torch.func.functionalize(_forward(copied, recorder))(x)
+    except RfbenchError:
+        raise
+    except Exception as error:
+        if recording.output is None:  # else the classifier insists on another size than the map
+            raise _explain(module, shape, recorder, error) from error
+    alive = recorder.alive
+    recording.fixed |= {i: buffers[id(t)] for i, t in enumerate(alive) if id(t) in buffers}
+    return recording
+
+
+def _forward(module: nn.Module, recorder: _Recorder) -> Callable[[Tensor], None]:
+    """A forward pass that notes where the input and the features are."""
+    recording, run = recorder.recording, trunk(module)
 
     def features(x: Tensor, *args: Any, **kwargs: Any) -> Any:
         found = run(x, *args, **kwargs)
@@ -201,11 +218,11 @@ def record(module: nn.Module, size: tuple[int, int], channels: int | None = None
 
     def forward(x: Tensor) -> None:
         recording.input = recorder.number(_inner(x))
-        if run is copied:
+        if run is module:
             features(x)
         else:
-            copied.forward_features = features  # type: ignore[assignment]
-            copied(x)
+            vars(module)["forward_features"] = features  # also where it is a submodule
+            module(x)
         recording.forward = recording.ops + recorder.head
         if recording.output is None:  # the features are not a part of it
             recording.ops = []
@@ -213,18 +230,7 @@ def record(module: nn.Module, size: tuple[int, int], channels: int | None = None
             recorder.calls.clear()
             features(x)
 
-    try:
-        with torch.no_grad(), recorder, _CircularPadding():
-            x = torch.empty(shape, dtype=dtype, device="meta")
-            torch.func.functionalize(forward)(x)
-    except RfbenchError:
-        raise
-    except Exception as error:
-        if recording.output is None:  # else the classifier insists on another size than the map
-            raise _explain(module, shape, recorder, error) from error
-    alive = recorder.alive
-    recording.fixed |= {i: buffers[id(t)] for i, t in enumerate(alive) if id(t) in buffers}
-    return recording
+    return forward
 
 
 def _copied(module: nn.Module) -> tuple[nn.Module, dict[int, Tensor]]:
