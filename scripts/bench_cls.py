@@ -58,7 +58,7 @@ def write_tree(root: Path, count: int) -> None:
     """JPEGs of ImageNet's usual size, about 100 KB each, 100 different ones, in its layout."""
     rng = np.random.default_rng(0)
     for i in range(100):
-        photo(rng, 375, 500).save(root / f"{i}.jpg", quality=92)
+        photo(rng, 375, 500).save(root / f"{i}.jpg", quality=87)
     for part, number in (("train", count), ("val", 10)):
         for i in range(number):
             folder = root / part / f"n0000000{i % 10}"
