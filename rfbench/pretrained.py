@@ -5,18 +5,23 @@ from torch import Tensor
 from rfbench.errors import RfbenchError, UsageError
 
 
+def check(name: str) -> None:
+    """Raise UsageError for one's own network, of which no library has weights; loads nothing."""
+    if name.partition(":")[0] not in ("torchvision", "timm"):
+        raise UsageError(
+            f"{name} has no pretrained weights: only torchvision's and timm's networks have. "
+            "Give a file instead."
+        )
+
+
 def state_dict(name: str) -> dict[str, Tensor]:
     """The library's own weights: timm's, or the first that torchvision lists, as in papers.
 
     name: canonical, such as 'torchvision:resnet50'. Raises UsageError for one's own network,
     RfbenchError where they cannot be had.
     """
+    check(name)
     library, _, model = name.partition(":")
-    if library not in ("torchvision", "timm"):
-        raise UsageError(
-            f"{name} has no pretrained weights: only torchvision's and timm's networks have. "
-            "Give a file instead."
-        )
     try:
         if library == "timm":
             import timm

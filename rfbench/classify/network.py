@@ -135,6 +135,8 @@ def load_start(
     """
     held, source = held_variant(config, note), config.init.weights or ""
     if source == PRETRAINED:
+        if device == "meta":  # nothing is downloaded for a check
+            return pretrained.check(backbone.name)
         state = pretrained.state_dict(backbone.name)
         own = backbone.module.state_dict()
         # of a classifier of other classes all but its last layer is taken

@@ -28,7 +28,7 @@ def describe(config: ClsConfig, folder: Path) -> str:
         )
         data = group.alike(lambda: Pictures(config, group))
         backbone = group.alike(lambda: network.build(config, len(data.set.classes), meta=True))
-        if config.init.weights and config.init.weights != network.PRETRAINED:  # not downloaded here
+        if config.init.weights:
             group.alike(lambda: network.load_start(backbone, config, device="meta"))
         train = len(data.set.train)
         per_epoch = group.alike(lambda: updates_per_epoch(train, config.batch_size))

@@ -40,13 +40,12 @@ def check(detector: nn.Module, source: str, model: str, variant: str) -> None:
 
 def refuse_pretrained(classifier: backbones.Backbone) -> None:
     """Raise UsageError where no library has weights of this network in this variant."""
-    own = "Give a checkpoint of train-cls, or null."
-    if classifier.name.partition(":")[0] not in backbones.LIBRARIES:
-        raise UsageError(f"weights: there are no pretrained ones of {classifier.name}. {own}")
+    pretrained.check(classifier.name)
     if classifier.variant != "baseline":
         raise UsageError(
             "weights: the pretrained ones are of the baseline; this run is "
-            f"{classifier.variant}. They would load but mean something else. {own}"
+            f"{classifier.variant}. They would load but mean something else. Give a checkpoint of "
+            "train-cls, or null."
         )
 
 

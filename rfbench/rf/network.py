@@ -17,7 +17,7 @@ from rfbench.rf.paths import target_map
 from rfbench.rf.spatial.graph import Size, SpatialGraph
 from rfbench.rf.spatial.interpret import Interpreter
 from rfbench.rf.spatial.layout import Value
-from rfbench.rf.spatial.recorder import Recording, record
+from rfbench.rf.spatial.recorder import Recording, input_channels, record
 
 
 @dataclass
@@ -71,7 +71,8 @@ class Network:
         """
         with contextlib.suppress(RfbenchError):
             weights = sum(p.numel() for p in self.module.parameters())
-            each = self.cost(size).activations + 2 * 3 * prod(size)
+            channels = self.channels or input_channels(self.module)
+            each = self.cost(size).activations + 2 * channels * prod(size)  # and its gradient
             return number * (weights + pictures * each)
         return 0
 

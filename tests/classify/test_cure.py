@@ -66,6 +66,21 @@ def test_without_convert_another_variant_is_refused(trained: Path, tmp_path: Pat
     assert not (tmp_path / "run").exists()  # nor a folder with nothing but its lock
 
 
+@pytest.mark.parametrize(
+    ("model", "variant", "told"),
+    [
+        ("resnet18", "1x1", "init.weights pretrained are of the variant baseline; this run is 1x1"),
+        ("rfbench.classify.nets:resnet14", "baseline", "nets:resnet14 has no pretrained weights"),
+    ],
+)
+def test_dry_runs_refuse_pretrained_weights_that_there_are_not(
+    model: str, variant: str, told: str, tmp_path: Path
+) -> None:
+    given = ("-o", f"model={model}", "-o", f"variant={variant}", "-o", "init.weights=pretrained")
+    result = run("--dry-run", "--output", tmp_path / "run", *given)
+    assert result.exit_code == 2 and told in result.stderr
+
+
 def test_weights_that_do_not_say_their_variant_are_told(trained: Path, tmp_path: Path) -> None:
     state = torch.load(trained / "last.pth", weights_only=True)["state_dict"]
     torch.save(state, tmp_path / "plain.pth")

@@ -75,7 +75,7 @@ def test_another_variant_or_model(tmp_path: Path, take: Any) -> None:
         take(detector("1x1", "resnet34"), path, "resnet34", "1x1")
     with pytest.raises(UsageError, match="pretrained ones are of the baseline; this run is 1x1"):
         take(detector("1x1"), "pretrained", "resnet18", "1x1")
-    with pytest.raises(UsageError, match="no pretrained ones of rfbench.classify.nets:resnet14"):
+    with pytest.raises(UsageError, match="nets:resnet14 has no pretrained weights"):
         take(detector(), "pretrained", "rfbench.classify.nets:resnet14", "baseline")
     with pytest.raises(UsageError, match="no such file: nowhere.pth"):
         take(detector(), "nowhere.pth", "resnet18", "baseline")

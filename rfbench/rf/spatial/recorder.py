@@ -5,7 +5,6 @@ meta tensor. Functionalisation (torch.func.functionalize) turns in-place operati
 views into plain ones, so what is recorded is a pure data flow.
 """
 
-import copy
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from rfbench.errors import RfbenchError, UsageError
+from rfbench.rf.spatial.skeleton import skeleton
 
 
 @dataclass(frozen=True)
@@ -131,34 +131,6 @@ def _run(func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
         return func(*args, **kwargs)
 
 
-def skeleton(module: nn.Module) -> tuple[nn.Module, dict[int, Tensor]]:
-    """A copy of `module` in which every tensor is on the meta device, in evaluation mode.
-
-    Returns the copy and, by id() of its meta tensors, the values of the registered buffers. Weights
-    are neither copied nor read: the deep copy finds their stand-ins in its memo.
-    """
-    memo: dict[int, Any] = {}
-    buffers: dict[int, Tensor] = {}
-    for owner in module.modules():
-        for parameter in owner.parameters(recurse=False):
-            meta = nn.Parameter(parameter.detach().to("meta"), requires_grad=False)
-            memo.setdefault(id(parameter), meta)
-        for buffer in owner.buffers(recurse=False):
-            meta = memo.setdefault(id(buffer), buffer.detach().to("meta", copy=True))
-            buffers[id(meta)] = buffer.detach()
-        for value in tree_leaves([v for v in vars(owner).values() if isinstance(v, _TREES)]):
-            if isinstance(value, Tensor) and id(value) not in memo:
-                memo[id(value)] = value.detach().to("meta")
-    copied = copy.deepcopy(module, memo).eval()
-    for m in copied.modules():
-        if isinstance(m, nn.SELU | nn.RReLU):  # functionalisation fails on their in-place forms
-            m.inplace = False
-    return copied, buffers
-
-
-_TREES = (Tensor, list, tuple, dict)  # where a module may keep a tensor that is not registered
-
-
 def trunk(module: nn.Module) -> Callable[[Tensor], Any]:
     """What is run: `forward_features` where the module has one (timm: without the classifier)."""
     features = getattr(module, "forward_features", None)
@@ -184,7 +156,7 @@ def record(module: nn.Module, size: tuple[int, int], channels: int | None = None
     Raises UsageError where the input does not fit the network, RfbenchError where the network
     itself fails.
     """
-    copied, buffers = _copied(module)
+    copied, buffers = skeleton(module)
     recording = Recording(size)
     recorder = _Recorder(recording)
     _watch(copied, recorder)
@@ -231,15 +203,6 @@ def _forward(module: nn.Module, recorder: _Recorder) -> Callable[[Tensor], None]
             features(x)
 
     return forward
-
-
-def _copied(module: nn.Module) -> tuple[nn.Module, dict[int, Tensor]]:
-    """The skeleton; RfbenchError where the module cannot be copied or has no weights yet."""
-    try:
-        return skeleton(module)
-    except (RuntimeError, TypeError, ValueError) as error:
-        reason = str(error).split("\n")[0]
-        raise RfbenchError(f"{type(module).__name__} cannot be copied: {reason}") from error
 
 
 class _CircularPadding(TorchFunctionMode):
