@@ -22,6 +22,7 @@ from rfbench.data.augment import Transform, picture_rng
 from rfbench.data.dataset import Split
 from rfbench.data.decode import BadPicture
 from rfbench.data.order import Task, replacements
+from rfbench.data.slots import Slots
 from rfbench.errors import RfbenchError
 
 
@@ -68,8 +69,12 @@ class Loader:
         self._allowed = min(math.floor(max_bad_share * len(split) + 1e-9), len(split) - 1)
         self._share = max_bad_share
         self._tasks = _Tasks()
+        self._reader = _Reader(split, transform, seed, train, tries=self._allowed + 1)
+        # one for each batch under way, one that has come and one that the caller still has; none
+        # for evaluation, between which they would lie idle
+        self._kept = workers * prefetch + 2 if train and workers else 0
         self._loader: DataLoader | None = DataLoader(
-            _Reader(split, transform, seed, train, tries=self._allowed + 1),
+            self._reader,
             batch_size=None,
             sampler=self._tasks,
             collate_fn=_as_it_is,
@@ -93,13 +98,19 @@ class Loader:
             raise ValueError("this loader is closed")
         self._tasks.now = tasks
         began = time.perf_counter()
+        with processes.reported():
+            self._keep(tasks)
         results = processes.start(self._loader)
         for task in tasks:
             with processes.reported(results):
-                images, indices, bad = next(results)
+                images, indices, bad, slot = next(results)
+            if slot is not None:
+                images = self._tasks.slots.got(slot, images, copied=self._pin)
             batch = self._batch(task, images, indices, bad)
+            del images  # a slot is free when nobody has its batch
             self.waited += time.perf_counter() - began
             yield batch
+            del batch
             began = time.perf_counter()
 
     def close(self) -> None:
@@ -107,6 +118,14 @@ class Loader:
         if self._loader is not None:
             processes.stop(self._loader)
         self._loader = None
+
+    def _keep(self, tasks: Sequence[Task]) -> None:
+        """Make the memory for the batches, before the workers start."""
+        if self._kept and not self._reader.memory and len(tasks):
+            size = self._reader.transform.size
+            largest = tasks[0].stop - tasks[0].start
+            self._tasks.slots = Slots(self._kept, largest * size * size * 3)
+            self._reader.memory = self._tasks.slots.memory
 
     def _batch(
         self, task: Task, images: Tensor, indices: np.ndarray, bad: list[BadPicture]
@@ -129,16 +148,20 @@ class Loader:
 
 
 class _Tasks:
-    """A DataLoader's sampler whose content the next round may change."""
+    """A DataLoader's sampler whose content the next round may change; each task with its slot."""
 
-    now: Sequence[Task] = ()
+    def __init__(self) -> None:
+        self.now: Sequence[Task] = ()
+        self.slots = Slots(0, 0)
 
-    def __iter__(self) -> Iterator[Task]:
-        return iter(self.now)
+    def __iter__(self) -> Iterator[tuple[Task, int | None]]:
+        self.slots.begin()  # torch has waited for what was under way
+        for task in self.now:
+            yield task, self.slots.take()
 
 
 class _Reader(TorchDataset):
-    """Task -> (images, indices, bad); the same code in a worker and in the main process."""
+    """(task, slot) -> (images, indices, bad, slot), in a worker and in the main process alike."""
 
     def __init__(
         self, split: Split, transform: Transform, seed: int, train: bool, tries: int
@@ -148,10 +171,13 @@ class _Reader(TorchDataset):
         self.seed = seed
         self.train = train
         self.tries = tries
+        self.memory: list[Tensor] = []
 
-    def __getitem__(self, task: Task) -> tuple[Tensor, np.ndarray, list[BadPicture]]:
-        size = self.transform.size
-        images = processes.empty((task.stop - task.start, size, size, 3))
+    def __getitem__(
+        self, given: tuple[Task, int | None]
+    ) -> tuple[Tensor, np.ndarray, list[BadPicture], int | None]:
+        task, slot = given
+        images = self._empty(task.stop - task.start, slot)
         used: list[int] = []
         bad: list[BadPicture] = []
         for place in range(task.start, task.stop):
@@ -160,7 +186,14 @@ class _Reader(TorchDataset):
                 used.append(index)
             elif self.train:
                 break  # more bad pictures than are allowed: the main process will say so
-        return images[: len(used)], np.array(used, dtype=np.int64), bad
+        return images[: len(used)], np.array(used, dtype=np.int64), bad, slot
+
+    def _empty(self, count: int, slot: int | None) -> Tensor:
+        size = self.transform.size
+        shape = (count, size, size, 3)
+        if slot is None or math.prod(shape) > len(self.memory[slot]):
+            return processes.empty(shape)
+        return self.memory[slot][: math.prod(shape)].view(shape)
 
     def _read(self, epoch: int, place: int, out: Tensor, bad: list[BadPicture]) -> int | None:
         """Write the picture of a place, or what replaces it, to `out`; its index, None if none."""

@@ -67,6 +67,11 @@ def empty(shape: tuple[int, ...]) -> Tensor:
     if get_worker_info() is None:
         return torch.empty(shape, dtype=torch.uint8)
     # here, not while the batch is sent: where there is no room, this raises, and that would hang
+    return shared(shape)
+
+
+def shared(shape: tuple[int, ...]) -> Tensor:
+    """A uint8 tensor in memory that other processes see; a RuntimeError where there is no room."""
     storage = torch.UntypedStorage._new_shared(math.prod(shape), device="cpu")
     return torch.empty(0, dtype=torch.uint8).set_(storage).view(shape)
 
@@ -117,7 +122,7 @@ def stop(loader: DataLoader) -> None:
 
 
 @contextlib.contextmanager
-def reported(results: Any) -> Iterator[None]:
+def reported(results: Any = None) -> Iterator[None]:
     """Turn the end of a worker, and the lack of what workers need, into one line."""
     try:
         yield
@@ -129,7 +134,7 @@ def reported(results: Any) -> Iterator[None]:
             why = why or f"exit code {next((code for code in codes if code), 'unknown')}"
             raise RfbenchError(f"a process that loads pictures has ended: {why}.") from None
         if "shared memory" in text or "/torch_" in text:
-            raise RfbenchError(f"a loading process found {CAUSES[-signal.SIGBUS]}.") from None
+            raise RfbenchError(f"cannot load pictures: {CAUSES[-signal.SIGBUS]}.") from None
         if "open files" in text or "ancdata" in text:
             raise RfbenchError("too many open files: raise `ulimit -n`.") from None
         raise

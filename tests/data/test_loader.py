@@ -20,6 +20,7 @@ from rfbench.data.dataset import ArraySplit, FileSplit, Split
 from rfbench.data.folder import list_classes
 from rfbench.data.loader import Batch, Loader
 from rfbench.data.order import Task, TrainTasks, epoch_order, evaluation_tasks
+from rfbench.data.slots import Slots
 from rfbench.errors import RfbenchError
 
 CROP = AUGMENTATIONS["resized_crop"](24, True)
@@ -263,6 +264,52 @@ def test_workers_stay_and_a_round_may_be_broken_off(split: FileSplit) -> None:
     assert not active_pids() & children
     with pytest.raises(ValueError, match="closed"):
         next(loader.batches([]))
+
+
+def test_batches_lie_in_memory_that_is_used_again(
+    split: FileSplit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks = TrainTasks(N, 10, 0, 18)
+    plain = collect(split, tasks)
+    loader = Loader(split, CROP, train=True, workers=2)
+    taken: list[int | None] = []
+    take = Slots.take
+    monkeypatch.setattr(Slots, "take", lambda self: taken.append(take(self)) or taken[-1])
+    for batch, expected in zip(loader.batches(tasks), plain, strict=True):
+        assert same(batch, expected)
+    assert len(taken) == 18 and set(taken) == set(range(6))
+
+    # a round broken off, and views of all batches held through the next
+    next(loader.batches(tasks))
+    del batch
+    taken.clear()
+    views = [batch.images[3] for batch in loader.batches(tasks)]
+    assert all(torch.equal(a, b.images[3]) for a, b in zip(views, plain, strict=True))
+    assert taken.count(None) == 12
+
+    # a larger batch than the memory was made for
+    views.clear()
+    larger = TrainTasks(N, 30, 0, 2)
+    found = list(loader.batches(larger))
+    assert all(same(a, b) for a, b in zip(found, collect(split, larger), strict=True))
+    loader.close()
+
+
+def test_a_slot_is_free_when_its_last_view_is_gone() -> None:
+    slots = Slots(2, 12)
+    slots.begin()
+    first, second = slots.take(), slots.take()
+    assert first is not None and second is not None and slots.take() is None
+    images = slots.got(first, slots.memory[first].view(2, 2, 3), copied=False)
+    view = images[1].permute(1, 0)
+    del images
+    assert slots.take() is None
+    slots.begin()  # the second never came; the first is still looked at
+    assert slots.take() == second and slots.take() is None
+    del view
+    assert slots.take() == first
+    slots.got(first, torch.zeros(1), copied=True)
+    assert slots.take() == first
 
 
 @pytest.fixture
