@@ -22,8 +22,10 @@ from rfbench.data.augment import Transform, picture_rng
 from rfbench.data.dataset import Split
 from rfbench.data.decode import BadPicture
 from rfbench.data.order import Task, replacements
-from rfbench.data.slots import Slots
+from rfbench.data.slots import Filled, Slots
 from rfbench.errors import RfbenchError
+
+NONE = Slots(0, ())
 
 
 @dataclass(frozen=True)
@@ -103,9 +105,8 @@ class Loader:
         results = processes.start(self._loader)
         for task in tasks:
             with processes.reported(results):
-                images, indices, bad, slot = next(results)
-            if slot is not None:
-                images = self._tasks.slots.got(slot, images, copied=self._pin)
+                images, indices, bad = next(results)
+            images = images.lent() if isinstance(images, Filled) else images
             batch = self._batch(task, images, indices, bad)
             del images  # a slot is free when nobody has its batch
             self.waited += time.perf_counter() - began
@@ -121,11 +122,9 @@ class Loader:
 
     def _keep(self, tasks: Sequence[Task]) -> None:
         """Make the memory for the batches, before the workers start."""
-        if self._kept and not self._reader.memory and len(tasks):
-            size = self._reader.transform.size
-            largest = tasks[0].stop - tasks[0].start
-            self._tasks.slots = Slots(self._kept, largest * size * size * 3)
-            self._reader.memory = self._tasks.slots.memory
+        if self._kept and not self._reader.slots.images and len(tasks):
+            shape = self._reader.shape(tasks[0])
+            self._reader.slots = self._tasks.slots = Slots(self._kept, shape)
 
     def _batch(
         self, task: Task, images: Tensor, indices: np.ndarray, bad: list[BadPicture]
@@ -152,16 +151,16 @@ class _Tasks:
 
     def __init__(self) -> None:
         self.now: Sequence[Task] = ()
-        self.slots = Slots(0, 0)
+        self.slots = NONE
 
     def __iter__(self) -> Iterator[tuple[Task, int | None]]:
         self.slots.begin()  # torch has waited for what was under way
         for task in self.now:
-            yield task, self.slots.take()
+            yield task, self.slots.take(task.stop - task.start)
 
 
 class _Reader(TorchDataset):
-    """(task, slot) -> (images, indices, bad, slot), in a worker and in the main process alike."""
+    """(task, slot) -> (images, indices, bad), in a worker and in the main process alike."""
 
     def __init__(
         self, split: Split, transform: Transform, seed: int, train: bool, tries: int
@@ -171,13 +170,13 @@ class _Reader(TorchDataset):
         self.seed = seed
         self.train = train
         self.tries = tries
-        self.memory: list[Tensor] = []
+        self.slots = NONE
 
     def __getitem__(
         self, given: tuple[Task, int | None]
-    ) -> tuple[Tensor, np.ndarray, list[BadPicture], int | None]:
+    ) -> tuple[Tensor | Filled, np.ndarray, list[BadPicture]]:
         task, slot = given
-        images = self._empty(task.stop - task.start, slot)
+        images = processes.empty(self.shape(task)) if slot is None else self.slots.images[slot]
         used: list[int] = []
         bad: list[BadPicture] = []
         for place in range(task.start, task.stop):
@@ -186,14 +185,13 @@ class _Reader(TorchDataset):
                 used.append(index)
             elif self.train:
                 break  # more bad pictures than are allowed: the main process will say so
-        return images[: len(used)], np.array(used, dtype=np.int64), bad, slot
+        found = images[: len(used)] if slot is None else Filled(self.slots.number, slot, len(used))
+        return found, np.array(used, dtype=np.int64), bad
 
-    def _empty(self, count: int, slot: int | None) -> Tensor:
+    def shape(self, task: Task) -> tuple[int, int, int, int]:
+        """Of the images of a task."""
         size = self.transform.size
-        shape = (count, size, size, 3)
-        if slot is None or math.prod(shape) > len(self.memory[slot]):
-            return processes.empty(shape)
-        return self.memory[slot][: math.prod(shape)].view(shape)
+        return task.stop - task.start, size, size, 3
 
     def _read(self, epoch: int, place: int, out: Tensor, bad: list[BadPicture]) -> int | None:
         """Write the picture of a place, or what replaces it, to `out`; its index, None if none."""

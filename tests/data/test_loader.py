@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data._utils.pin_memory import pin_memory
 
 from rfbench.data import workers
 from rfbench.data.augment import AUGMENTATIONS, CenterCrop, Transform
@@ -20,7 +21,7 @@ from rfbench.data.dataset import ArraySplit, FileSplit, Split
 from rfbench.data.folder import list_classes
 from rfbench.data.loader import Batch, Loader
 from rfbench.data.order import Task, TrainTasks, epoch_order, evaluation_tasks
-from rfbench.data.slots import Slots
+from rfbench.data.slots import Filled, Slots
 from rfbench.errors import RfbenchError
 
 CROP = AUGMENTATIONS["resized_crop"](24, True)
@@ -274,7 +275,7 @@ def test_batches_lie_in_memory_that_is_used_again(
     loader = Loader(split, CROP, train=True, workers=2)
     taken: list[int | None] = []
     take = Slots.take
-    monkeypatch.setattr(Slots, "take", lambda self: taken.append(take(self)) or taken[-1])
+    monkeypatch.setattr(Slots, "take", lambda *of: taken.append(take(*of)) or taken[-1])
     for batch, expected in zip(loader.batches(tasks), plain, strict=True):
         assert same(batch, expected)
     assert len(taken) == 18 and set(taken) == set(range(6))
@@ -296,20 +297,32 @@ def test_batches_lie_in_memory_that_is_used_again(
 
 
 def test_a_slot_is_free_when_its_last_view_is_gone() -> None:
-    slots = Slots(2, 12)
-    slots.begin()
-    first, second = slots.take(), slots.take()
-    assert first is not None and second is not None and slots.take() is None
-    images = slots.got(first, slots.memory[first].view(2, 2, 3), copied=False)
-    view = images[1].permute(1, 0)
+    slots = Slots(2, (4, 3))
+    assert slots.take(5) is None
+    first, second = slots.take(4), slots.take(1)
+    assert first is not None and second is not None and slots.take(4) is None
+    slots.images[first][1] = 7
+    images = Filled(slots.number, first, 2).lent()
+    assert images.tolist()[1] == [7, 7, 7] and len(images) == 2
+    view = images[1].flip(0)[1:], images[1:].permute(1, 0)
     del images
-    assert slots.take() is None
+    assert slots.take(4) is None
     slots.begin()  # the second never came; the first is still looked at
-    assert slots.take() == second and slots.take() is None
+    assert slots.take(4) == second and slots.take(4) is None
     del view
-    assert slots.take() == first
-    slots.got(first, torch.zeros(1), copied=True)
-    assert slots.take() == first
+    assert slots.take(4) == first
+
+
+def test_a_slot_is_free_when_its_copy_is_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
+    slots = Slots(1, (4, 3))
+    slot = slots.take(4)
+    assert slot is not None
+    monkeypatch.setattr(torch.Tensor, "pin_memory", torch.Tensor.clone)
+    slots.images[slot][:] = 7
+    images = pin_memory((Filled(slots.number, slot, 3), None))[0]
+    assert slots.take(4) == slot
+    slots.images[slot][:] = 0
+    assert images.tolist() == 3 * [[7, 7, 7]]
 
 
 @pytest.fixture
