@@ -1,7 +1,7 @@
 """A run's folder and its checkpoints: plain tensors and types, written aside and renamed.
 
 `last.pth` is the newest, `last-1.pth` the one before. Each holds weights and what it takes to go
-on; a classifier's is what `backbones` reads weights from (format, model, variant, state_dict).
+on; a classifier's is what `weight_files` reads (format, model, variant, state_dict).
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 import torch
 import yaml
 
-from rfbench import backbones, progress, results
+from rfbench import progress, results, weight_files
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.processes import Processes
 
@@ -56,7 +56,7 @@ def save(path: Path, content: Mapping[str, Any], keep: int = 1) -> None:
     try:
         with results.aside(path) as temporary:
             with open(temporary, "wb") as file:
-                torch.save({"format": backbones.FORMAT, **content}, file)
+                torch.save({"format": weight_files.FORMAT, **content}, file)
                 file.flush()
                 os.fsync(file.fileno())
             for age in range(keep - 1, 0, -1):
@@ -75,7 +75,7 @@ def save(path: Path, content: Mapping[str, Any], keep: int = 1) -> None:
 def load_last(
     folder: Path,
     note: Callable[[str], object] = lambda _: None,
-    format: str = backbones.FORMAT,
+    format: str = weight_files.FORMAT,
 ) -> dict[str, Any] | None:
     """The newest whole checkpoint of `folder`, on the CPU; None where there is none.
 
@@ -127,7 +127,7 @@ def opened(
     overwrite: bool,
     note: Callable[[str], object],
     made: Sequence[str] = (),
-    format: str = backbones.FORMAT,
+    format: str = weight_files.FORMAT,
 ) -> Iterator[tuple[dict[str, Any] | None, dict[str, Any] | None]]:
     """A run's folder, as `held` by the first process of `group`, and what `resume` finds there.
 

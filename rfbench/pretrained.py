@@ -3,11 +3,12 @@
 from torch import Tensor
 
 from rfbench.errors import RfbenchError, UsageError
+from rfbench.weight_files import LIBRARIES
 
 
 def check(name: str) -> None:
     """Raise UsageError for one's own network, of which no library has weights; loads nothing."""
-    if name.partition(":")[0] not in ("torchvision", "timm"):
+    if name.partition(":")[0] not in LIBRARIES:
         raise UsageError(
             f"{name} has no pretrained weights: only torchvision's and timm's networks have. "
             "Give a file instead."

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from timm.layers import BlurPool2d
 from torch import nn
 
-from rfbench import backbones, variants
+from rfbench import backbones, variants, weight_files
 from rfbench.errors import RfbenchError, UsageError
 
 OWN = """
@@ -273,7 +273,7 @@ def saved(path: Path, content: object) -> str:
 
 def checkpoint(state: dict, model: str, variant: str, **more: object) -> dict:
     return {
-        "format": backbones.FORMAT,
+        "format": weight_files.FORMAT,
         "model": model,
         "variant": variant,
         "state_dict": state,
@@ -389,7 +389,7 @@ class Bomb:
         ({3: torch.zeros(1)}, "holds no state dict"),
         ({}, "does not fit torchvision:resnet18: 122 missing"),
         ({"format": "rfbench-checkpoint/2"}, "is of format rfbench-checkpoint/2; this version"),
-        ({"format": backbones.FORMAT, "state_dict": {}}, "holds None / None; this run is"),
+        ({"format": weight_files.FORMAT, "state_dict": {}}, "holds None / None; this run is"),
     ],
 )
 def test_files_that_are_no_weights(

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from PIL import Image
 from scipy.stats import ttest_1samp
 
-from rfbench import backbones, variants
+from rfbench import backbones, variants, weight_files
 from rfbench.cli import main, train_cls, train_det
 from rfbench.report import sheets
 
@@ -136,7 +136,8 @@ def test_every_command_shown_exists(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     held = {"model": "rfbench.classify.nets:resnet14", "variant": "baseline"}
     state = backbones.build(held["model"]).module.state_dict()
     torch.save(
-        {"format": backbones.FORMAT, **held, "state_dict": state}, tmp_path / trained / "last.pth"
+        {"format": weight_files.FORMAT, **held, "state_dict": state},
+        tmp_path / trained / "last.pth",
     )
     for line in lines:
         line = line.replace(f"results/{trained}", str(tmp_path / trained))

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rfbench import backbones, pretrained, variants
+from rfbench import backbones, pretrained, variants, weight_files
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.schemas import ClsConfig, ClsOptim
 
@@ -97,7 +97,7 @@ def _set_gamma(model: nn.Module, zero: bool, label: str) -> None:
 def load(backbone: backbones.Backbone, path: str) -> None:
     """Load the file `path` strictly, and only if it holds this network in this variant."""
     # not by `backbones.build`, which has not fitted the network to the number of classes yet
-    backbones.load_weights(backbone.module, path, backbone.name, backbone.variant)
+    weight_files.load(backbone.module, path, backbone.name, backbone.variant)
 
 
 def held_variant(config: ClsConfig, note: Callable[[str], object] = lambda _: None) -> str:
@@ -110,7 +110,7 @@ def held_variant(config: ClsConfig, note: Callable[[str], object] = lambda _: No
     name = variants.get(variant).name
     held = "baseline"
     if source != PRETRAINED:
-        said = backbones.held_variant(source)
+        said = weight_files.variant_of(source)
         # of a file without a word on it: what the libraries' weights are, if it is to be converted
         held = said or ("baseline" if config.init.convert else name)
         if not said:
@@ -143,7 +143,7 @@ def load_start(
         fit = {key: v for key, v in state.items() if key in own and v.shape == own[key].shape}
         backbone.module.load_state_dict(fit, strict=False)
     else:
-        backbones.load_weights(backbone.module, source, backbone.name, held, device)
+        weight_files.load(backbone.module, source, backbone.name, held, device)
 
 
 def precision(config: ClsConfig, device: torch.device) -> str:

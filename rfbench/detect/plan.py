@@ -7,7 +7,7 @@ from typing import Any
 import torch
 import yaml
 
-from rfbench import backbones, processes
+from rfbench import processes, weight_files
 from rfbench.detect import config as configs
 from rfbench.detect import evaluate, run, sets, show, weights
 from rfbench.detect.loaders import Reader
@@ -75,7 +75,7 @@ def evaluate_checkpoint(config: DetConfig, path: str, folder: Path, note: Note) 
         cfg = group.alike(lambda: configs.resolve(config, classes, folder, place, group.world))
         group.alike(lambda: sets.check_masks(cfg, found))
         model = group.alike(lambda: detector(cfg))
-        content = group.alike(lambda: backbones.read(path, "cpu"))
+        content = group.alike(lambda: weight_files.read(path, "cpu"))
         group.alike(lambda: run.load_detector(model, config, content, path))
         metrics = evaluate.evaluate(model, cfg, config, group, folder)
         files = [f"{evaluate.FOLDER}/{evaluate.RESULTS}"]

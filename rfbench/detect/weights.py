@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from rfbench import backbones, pretrained, results
+from rfbench import backbones, pretrained, results, weight_files
 from rfbench.detect import pyramid
 from rfbench.detect.backbone import FeatureBackbone
 from rfbench.errors import RfbenchError, UsageError
@@ -78,7 +78,7 @@ def state_of(
         refuse_pretrained(classifier)
         found = pretrained.state_dict(classifier.name)
     else:
-        found = backbones.weights_of(source, classifier.name, classifier.variant, device)
+        found = weight_files.state_dict(source, classifier.name, classifier.variant, device)
     if any(key.startswith("backbone.") for key in found):
         raise RfbenchError(
             f"weights: {source} holds a detector; a backbone takes a classifier's weights, such as "

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from rfbench import backbones, variants
+from rfbench import backbones, variants, weight_files
 from rfbench.errors import UsageError
 from rfbench.rf.arithmetic import theory
 from rfbench.rf.network import Network
@@ -63,7 +63,7 @@ def _wanted(config: RfConfig) -> list[variants.Variant]:
     if config.variants is not None:
         given = [v if isinstance(v, str) else v.model_dump() for v in config.variants]
         return [variants.get(v) for v in given]
-    held = backbones.held_variant(config.weights) if config.weights else None
+    held = weight_files.variant_of(config.weights) if config.weights else None
     return [variants.get(held)] if held else []
 
 

@@ -9,7 +9,7 @@ from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.modeling import build_model
 from torch import nn
 
-from rfbench import backbones
+from rfbench import backbones, weight_files
 from rfbench.detect import config, weights
 from rfbench.errors import RfbenchError, UsageError
 
@@ -32,7 +32,7 @@ def checkpoint(path: Path, variant: str = "1x1", classes: int = 7, **changes: An
     state = {**network.module.state_dict(), **changes}
     state = {key: value for key, value in state.items() if value is not None}
     content = {"model": network.name, "variant": network.variant, "state_dict": state}
-    torch.save({"format": backbones.FORMAT, **content}, path)
+    torch.save({"format": weight_files.FORMAT, **content}, path)
     return str(path)
 
 
