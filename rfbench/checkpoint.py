@@ -137,25 +137,29 @@ def opened(
     with contextlib.ExitStack() as stack:
         keep = held(folder, resume, overwrite, made)
         group.by_first(lambda: stack.enter_context(keep))
-        record = group.by_first(lambda: finished(folder, config)) if resume else None
-        content = None
-        if record:
-            note(f"{folder} is finished already.")
-        elif resume:
-            content = group.by_first(lambda: _to_go_on(folder, config, note, format))
-        yield record, content
+        yield group.by_first(lambda: look(folder, config, resume, note, format))
 
 
-def _to_go_on(
-    folder: Path, config: dict[str, Any], note: Callable[[str], object], format: str
-) -> dict[str, Any] | None:
-    """The newest whole checkpoint, if it is of this configuration."""
+def look(
+    folder: Path,
+    config: dict[str, Any],
+    resume: bool,
+    note: Callable[[str], object],
+    format: str = weight_files.FORMAT,
+) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """What `resume` finds in a run's folder; see `opened`."""
+    if not resume:
+        return None, None
+    record = finished(folder, config)
+    if record:
+        note(f"{folder} is finished already.")
+        return record, None
     content = load_last(folder, note, format)
     if content is None:
         note(f"no checkpoint in {folder}: starting from the beginning")
     else:
         refuse_changes(folder, content["config"], config)
-    return content
+    return None, content
 
 
 @contextlib.contextmanager
@@ -189,6 +193,11 @@ def check(folder: Path, resume: bool, overwrite: bool) -> None:
     started = {".lock", "config.yaml", progress.METRICS}
     empty = not folder.is_dir() or all(path.name in started for path in folder.iterdir())
     results.check_folder(folder, overwrite or resume or empty)
+
+
+def begun(folder: Path) -> bool:
+    """Whether a run's folder holds something that --resume goes on with."""
+    return any(folder.glob("last*.pth")) or (folder / results.RECORD).exists()
 
 
 def begin(folder: Path, config: dict[str, Any]) -> None:

@@ -116,6 +116,6 @@ def record(run: Run, lines: list[dict[str, Any]]) -> dict[str, Any]:
         "device": processes.device_name(run.group.device),
         "precision": precision(config, run.group.device),
         "config": config.model_dump(mode="json"),
-        "parent": results.parent(config.init.weights),
+        "parent": run.parent,
         "files": ["config.yaml", progress.METRICS, checkpoint.LAST, checkpoint.BEST, CURVES],
     }

@@ -17,10 +17,11 @@ from rfbench.errors import counted
 from rfbench.schemas import ClsConfig
 
 
-def describe(config: ClsConfig, folder: Path) -> str:
+def describe(config: ClsConfig, folder: Path, check_weights: bool = True) -> str:
     """The resolved configuration, the changed layers, the data and the updates; writes nothing.
 
-    Raises what a run would raise before its first update.
+    Raises what a run would raise before its first update. check_weights: false where a run goes on,
+    which needs those that it began with no more.
     """
     with processes.started(config.device) as group:
         shares = group.alike(
@@ -28,7 +29,7 @@ def describe(config: ClsConfig, folder: Path) -> str:
         )
         data = group.alike(lambda: Pictures(config, group))
         backbone = group.alike(lambda: network.build(config, len(data.set.classes), meta=True))
-        if config.init.weights:
+        if config.init.weights and check_weights:
             group.alike(lambda: network.load_start(backbone, config, device="meta"))
         train = len(data.set.train)
         per_epoch = group.alike(lambda: updates_per_epoch(train, config.batch_size))

@@ -40,6 +40,7 @@ class Run:
     metrics: dict[str, Any] = field(default_factory=dict)  # of the last epoch
     best: dict[str, Any] = field(default_factory=dict)
     cure: dict[str, Any] = field(default_factory=dict)  # see `cure`
+    parent: dict[str, Any] | None = None  # the run whose weights it began with, if it is known
     # this process's [sum of losses, right at first, pictures] since the last line
     window: list[float] = field(default_factory=lambda: [0.0] * 3)
     # all processes' of this epoch, up to the last line
@@ -141,6 +142,7 @@ class Run:
             "step": self.step,
             "best": self.best,
             "cure": self.cure,
+            "parent": self.parent,
             "ranks": ranks,
             "total": self.total,
             "lines": self.log.lines if self.log else 0,
@@ -171,7 +173,7 @@ class Run:
             ) from error
         self.step, self.epoch = content["step"], content["epoch"]
         self.metrics, self.best, self.total = content["metrics"], content["best"], content["total"]
-        self.cure = content["cure"]
+        self.cure, self.parent = content["cure"], content["parent"]
         self.clock = Clock(content["seconds"])
         ranks = content["ranks"]
         if self.group.rank < len(ranks):

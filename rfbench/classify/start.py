@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from rfbench import results
 from rfbench.classify import network
 from rfbench.classify.pictures import Pictures
 from rfbench.classify.run import Run, random_state, set_random_state
@@ -49,6 +50,7 @@ def prepare(
         signals,
         group.alike(lambda: updates_per_epoch(len(data.set.train), config.batch_size)),
         wrapped=model,
+        parent=results.parent(config.init.weights),
     )
     run.wrapped = wrap(run)
     # every process its own, from here on: dropout and the like

@@ -49,7 +49,9 @@ def command(config: str | None, override: tuple[str, ...], **options: Any) -> No
     settings = load_settings(ClsConfig, config, "cls/digits.yaml", overrides, first)
     folder = options["output"] or fit.folder_of(settings)
     if options["dry_run"]:
-        text = plan.describe(settings, folder)
+        going_on = options["resume"] and checkpoint.begun(folder)
+        text = plan.describe(settings, folder, check_weights=not going_on)
+        checkpoint.look(folder, settings.model_dump(mode="json"), going_on, lambda _: None)
         checkpoint.check(folder, options["resume"], options["overwrite"])
         return click.echo(text) if first else None
     if options["eval_only"]:

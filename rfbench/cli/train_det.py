@@ -58,10 +58,14 @@ def command(config: str | None, override: tuple[str, ...], **options: Any) -> No
     settings = load_settings(DetConfig, config, "det/digits.yaml", overrides, first)
     from rfbench import checkpoint
     from rfbench.detect import fit, plan
+    from rfbench.detect.run import FORMAT
 
     folder = options["output"] or fit.folder_of(settings)
+    going_on = options["resume"] and checkpoint.begun(folder)
     if options["dry_run"]:
-        text = described(settings, folder, note if first else lambda _: None)
+        text = described(settings, folder, going_on, note if first else lambda _: None)
+        values = settings.model_dump(mode="json")
+        checkpoint.look(folder, values, going_on, lambda _: None, FORMAT)
         checkpoint.check(folder, options["resume"], options["overwrite"])
         return click.echo(text) if first else None
     if options["eval_only"]:
@@ -73,7 +77,7 @@ def command(config: str | None, override: tuple[str, ...], **options: Any) -> No
                 f"wrote {', '.join(str(folder / name) for name in found['files'])}", err=True
             )
         return None
-    settings = with_classifier(settings, note)
+    settings = with_classifier(settings, going_on, note)
     record, code = fit.fit(settings, folder, options["resume"], options["overwrite"], note)
     if record and first:
         show(record, folder, None if options["as_json"] else table(record))
@@ -117,9 +121,10 @@ def with_weights_of(settings: Any, folder: Path) -> Any:
     return settings.model_copy(update={"weights": str(folder / checkpoint.BEST)})
 
 
-def with_classifier(settings: Any, note: Any) -> Any:
+def with_classifier(settings: Any, going_on: bool, note: Any) -> Any:
     """The settings as of `with_weights_of`; the classifier is trained first if it is not there.
 
+    going_on: the run has begun, and needs no classifier any more.
     Raises UsageError where another configuration has been trained in its folder.
     """
     from rfbench import results
@@ -129,7 +134,7 @@ def with_classifier(settings: Any, note: Any) -> Any:
     if not found:
         return settings
     config, folder, path = found
-    if not trained(config, folder):
+    if not going_on and not trained(config, folder):
         if os.environ.get("RANK", "0") == "0":
             note(f"training the classifier {path} first, into {folder}")
         _, code = fit.fit(config, folder, resume=True, overwrite=False, note=note)
@@ -138,15 +143,18 @@ def with_classifier(settings: Any, note: Any) -> Any:
     return with_weights_of(settings, folder)
 
 
-def described(settings: Any, folder: Path, note: Any) -> str:
-    """What the run would be, with the classifier that would be trained first."""
+def described(settings: Any, folder: Path, going_on: bool, note: Any) -> str:
+    """What the run would be, with the classifier that would be trained first.
+
+    going_on: the run has begun, and needs no weights but its own.
+    """
     from rfbench import checkpoint
     from rfbench.classify import plan as classification
     from rfbench.detect import plan
 
     found = classifier_of(settings)
-    if not found:
-        return plan.describe(settings, folder, note)
+    if going_on or not found:
+        return plan.describe(settings, folder, note, check_weights=not going_on)
     config, source, path = found
     settings = with_weights_of(settings, source)
     ready = trained(config, source)

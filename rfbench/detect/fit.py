@@ -124,7 +124,7 @@ def record(run: Run) -> dict[str, Any]:
         "versions": {**results.versions(), **versions()},
         "differs": configs.difference(cfg, configs.stock(config.detector)),
         "config": config.model_dump(mode="json"),
-        "parent": results.parent(config.weights),
+        "parent": run.parent,
     }
 
 

@@ -35,6 +35,7 @@ class Run:
     scheduler: Any = None
     iteration: int = 0
     metrics: dict[str, Any] = field(default_factory=dict)
+    parent: dict[str, Any] | None = None  # the run whose weights it began with, if it is known
     failure: Exception | None = None
     clock: Clock = field(default_factory=Clock)
     log: Log | None = None  # of the first process
@@ -112,6 +113,7 @@ class Run:
             "scheduler": self.scheduler.state_dict(),
             "scaler": scaler.state_dict() if scaler else None,
             "iteration": self.iteration,
+            "parent": self.parent,
             "lines": self.log.lines if self.log else 0,
             "seconds": self.clock.seconds,
             "world_size": self.group.world,
@@ -135,6 +137,7 @@ class Run:
         except (RuntimeError, ValueError) as error:
             what = " ".join(str(error).split())[:200]
             raise RfbenchError(f"{self.folder}: its checkpoint does not fit: {what}") from error
+        self.parent = content["parent"]
         self.clock = Clock(content["seconds"])
 
 

@@ -129,6 +129,12 @@ def test_a_run_and_its_files(tmp_path: Path) -> None:
     assert "holds a run" in run("--output", folder, *SMALL, "--dry-run").stderr
     wrong = run("--output", folder, *SMALL, "--dry-run", "-o", "variant=1x2")
     assert "unknown variant '1x2'" in wrong.stderr and "holds a run" not in wrong.stderr
+    # and with --resume at what has changed, but not at weights that are needed no more
+    more = ["--dry-run", "--resume", "-o", "init.weights=gone.pth"]
+    wrong = run("--output", folder, *SMALL, *more)
+    assert wrong.exit_code == 2
+    assert "was begun with variant = 1x1+3x3; now it is baseline" in wrong.stderr
+    assert run("--output", folder, *SMALL, *more, "-o", "variant=1x1+3x3").exit_code == 0
     resumed = run("--output", folder, *SMALL, "-o", "variant=1x1+3x3", "--resume", "--json")
     assert resumed.exit_code == 0 and json.loads(resumed.stdout) == record
     assert "finished already" in resumed.stderr

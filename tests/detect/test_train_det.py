@@ -322,6 +322,18 @@ def test_the_classifier_is_trained_first(tmp_path: Path, monkeypatch: pytest.Mon
     assert f"the classifier cls.yaml is finished, in {classifier}" in dry.stdout
     again = CliRunner().invoke(main, ["train-det", "det.yaml", "--overwrite"])
     assert again.exit_code == 0 and "training the classifier" not in again.stderr
+    # a run that has begun goes on without it, and still knows it
+    folder = Path("results/det-retinanet-digits-resnet14-3x3-s0")
+    record = json.loads((folder / "result.json").read_text())
+    (folder / "result.json").unlink()
+    classifier.rename("moved")
+    for more in (["--dry-run"], []):
+        further = CliRunner().invoke(main, ["train-det", "det.yaml", "--resume", *more])
+        assert further.exit_code == 0 and "training the classifier" not in further.stderr
+    further = json.loads((folder / "result.json").read_text())
+    assert further["parent"] == record["parent"] and further["config"] == record["config"]
+    assert further["parent"]["checkpoint"] == str(classifier / "best.pth")
+    Path("moved").rename(classifier)
     # a classifier of another configuration is not taken for it
     Path("cls.yaml").write_text(json.dumps(small | {"optim": {"lr": 0.02}}))
     for more in ([], ["--dry-run"]):
