@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "rfbench"
 LEVELS = {
     "errors": 0,
     "config": 1,
-    **dict.fromkeys(["variants", "schemas"], 2),
+    **dict.fromkeys(["variants", "schemas", "weight_files"], 2),
     **dict.fromkeys(["backbones", "data", "pretrained", "processes", "progress", "results"], 3),
     "webpage": 3,
     "checkpoint": 4,
