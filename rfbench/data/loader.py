@@ -25,7 +25,7 @@ from rfbench.data.order import Task, replacements
 from rfbench.data.slots import Filled, Slots
 from rfbench.errors import RfbenchError
 
-NONE = Slots(0, ())
+NONE = Slots(0, ())  # of a loader that keeps no memory
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Shared memory that the batches of a loader are written into, again and again.
 
-New memory for every batch costs a twelfth of all reading: the system clears each page of it, and
+New memory for every batch costs a thirteenth of all reading: the system clears each page of it, and
 two processes map it.
 """
 
