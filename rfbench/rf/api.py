@@ -10,6 +10,7 @@ A network is a torchvision or timm name, 'FILE.py:function', or an nn.Module; no
 nothing is written. docs/python.md has examples.
 """
 
+import contextlib
 import copy
 from collections.abc import Iterable, Sequence
 from operator import index
@@ -19,7 +20,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from rfbench import backbones, variants
-from rfbench.errors import UsageError
+from rfbench.errors import RfbenchError, UsageError
 from rfbench.rf import arithmetic, extent, lint, theory_report
 from rfbench.rf import paths as counting
 from rfbench.rf.gradients import Gradients, gradients
@@ -91,8 +92,10 @@ def effective(
         module.train(training)
         for parameter, want in zip(module.parameters(), wanted, strict=True):
             parameter.requires_grad_(want)
-    middle = extent.nominal(found.unit, found.units, (batches[0].shape[2], batches[0].shape[3]))
-    return found, extent.measure(found, extent.Place(middle, middle, None))
+    field = None
+    with contextlib.suppress(RfbenchError):  # attention: no field of its own
+        field = geometry(record(module, found.magnitude.shape), found.layer, None).uniform
+    return found, extent.measure(found, extent.place(found, field))
 
 
 def audit(

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from rfbench import backbones, pretrained, results
 from rfbench.errors import RfbenchError, UsageError, counted
 from rfbench.rf import extent, memory, pictures
+from rfbench.rf.field import Field
 from rfbench.rf.gradients import Gradients, gradients
 from rfbench.rf.metrics import geometry
 from rfbench.rf.paths import Convention, PathMap, path_counts
@@ -83,7 +84,7 @@ def measure(config: RfConfig, sample: Sample, note: Note) -> Iterator[Measured]:
             "Choose a smaller --size, or fewer --pictures.",
         )
         batches = pictures.batches(sample.images, held.module, size, sample.pictures, sample.seed)
-        layer, counts, place = _counted(config, subject)
+        layer, counts, field = _counted(config, subject)
         nets = tqdm(
             (_network(held, sample, i, note) for i in range(sample.draws)),
             total=sample.draws,
@@ -92,23 +93,19 @@ def measure(config: RfConfig, sample: Sample, note: Note) -> Iterator[Measured]:
             disable=None,
         )
         found = gradients(nets, batches, layer, config.unit)
-        middle = extent.nominal(found.unit, found.units, size)
-        if place is None:
-            at = extent.Place(middle, middle, None)
-        else:
-            y, x = place
-            center = (y.center(found.unit[0]), x.center(found.unit[1]))
-            at = extent.Place(middle, center, (y.size, x.size))
-        yield Measured(subject, found, extent.measure(found, at), counts)
+        figures = extent.measure(found, extent.place(found, field))
+        yield Measured(subject, found, figures, counts)
 
 
-def _counted(config: RfConfig, subject: Subject) -> tuple[str | None, PathMap | None, Any]:
+def _counted(
+    config: RfConfig, subject: Subject
+) -> tuple[str | None, PathMap | None, tuple[Field, Field] | None]:
     """The layer, its path counts at the subject's size and its theoretical field, if it has any."""
     try:
         graph = subject.network.graph(subject.size, config.to)
         counts = path_counts(graph, config.to, None, config.unit, Convention())
-        place = geometry(graph, config.to, None).uniform
-        return config.to or graph.target or None, counts, place
+        field = geometry(graph, config.to, None).uniform
+        return config.to or graph.target or None, counts, field
     except UsageError:
         if config.to is None:
             raise

@@ -8,6 +8,7 @@ import numpy as np
 from scipy.ndimage import map_coordinates
 from scipy.optimize import curve_fit
 
+from rfbench.rf.field import Field
 from rfbench.rf.gradients import Gradients
 from rfbench.rf.spatial.graph import Size
 
@@ -37,6 +38,15 @@ def nominal(unit: tuple[int, int], units: Size, size: Size) -> tuple[float, floa
         for u, n, side in zip(unit, units, size, strict=True)
     )
     return y, x
+
+
+def place(found: Gradients, field: tuple[Field, Field] | None) -> Place:
+    """Where the unit of `found` stands; `field`: the theoretical one of unit 0 along (y, x)."""
+    middle = nominal(found.unit, found.units, found.magnitude.shape)
+    if field is None:
+        return Place(middle, middle, None)
+    y, x = field
+    return Place(middle, (y.center(found.unit[0]), x.center(found.unit[1])), (y.size, x.size))
 
 
 def measure(found: Gradients, place: Place) -> dict[str, Any]:

@@ -31,6 +31,21 @@ def test_a_module_stays_as_it_was() -> None:
     assert all(torch.equal(before[key], value) for key, value in net.state_dict().items())
 
 
+def test_an_effective_field_stands_beside_the_theoretical_one() -> None:
+    import timm
+    import torchvision
+
+    torch.manual_seed(0)
+    net = torchvision.models.resnet18()
+    found, figures = rf.effective(net, torch.randn(1, 3, 96, 96), "layer2")
+    theory = rf.theory(rf.record(net, 96), "layer2")
+    assert figures["theoretical"] == [theory["y"]["size"], theory["x"]["size"]] == [99, 99]
+    assert found.layer == "layer2" and 0 < figures["ratio"] < 1
+    vit = timm.create_model("vit_tiny_patch16_224", depth=1)
+    _, figures = rf.effective(vit, torch.randn(1, 3, 224, 224), "patch_embed.proj")
+    assert figures["theoretical"] == [16, 16]
+
+
 def test_names_and_modules_say_the_same() -> None:
     import torchvision
 
