@@ -27,6 +27,7 @@ from rfbench.rf.subjects import Subject, short
 from rfbench.schemas import RfConfig
 
 Record = dict[str, Any]
+EVEN = 5e-5  # gridding that is printed as 0
 SYMMETRIC = 0.005  # px; what a smaller shift is worth nobody can tell
 
 
@@ -139,6 +140,12 @@ def _blame(
         if effect(rest, now) > 1e-6 or rest.get("reached", reached) != reached:
             rows.append({"layer": step.layer, "what": step.what, **rest})
     return rows
+
+
+def faultless(record: Record) -> bool:
+    """Whether the field is centred, even and of branches that agree, as far as anyone can tell."""
+    even = record["gridding"] < EVEN and not record["misaligned"]
+    return even and size_of(record["shift"]) < SYMMETRIC
 
 
 def effect(rest: Record, now: Record) -> float:
