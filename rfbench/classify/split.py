@@ -3,7 +3,7 @@
 import itertools
 from dataclasses import dataclass
 
-from rfbench.errors import UsageError
+from rfbench.errors import UsageError, counted
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ def split(batch: int, world: int, largest: int) -> Split:
         fewer = next(s for m in range(largest, 0, -1) if (s := _even(batch, world, m)))
         advice = f"-o max_batch_per_gpu={fewer.micro} or {advice}"
     raise UsageError(
-        f"batch_size {batch} does not split evenly over {world} "
-        f"{'process' if world == 1 else 'processes'} with max_batch_per_gpu {largest}. "
+        f"batch_size {batch} does not split evenly over "
+        f"{counted(world, 'process', 'es')} with max_batch_per_gpu {largest}. "
         f"The nearest that does: {advice}."
     )
 

@@ -61,6 +61,30 @@ def test_a_damaged_one_falls_back_with_a_warning(tmp_path: Path, damage: str) ->
         checkpoint.load_last(tmp_path)
 
 
+class Bomb:
+    """Would leave a file behind if it were unpickled."""
+
+    def __reduce__(self) -> tuple:
+        return (Path.touch, (Path("exploded"),))
+
+
+def test_nothing_in_a_checkpoint_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({**content(1), "format": "rfbench-checkpoint/1", "more": Bomb()}, "last.pth")
+    with pytest.raises(RfbenchError, match="no checkpoint can be read"):
+        checkpoint.load_last(tmp_path)
+    assert not Path("exploded").exists()
+
+
+def test_what_failed_before_its_first_checkpoint_is_no_run(tmp_path: Path) -> None:
+    for name in (".lock", "config.yaml", "metrics.jsonl"):
+        (tmp_path / name).touch()
+    checkpoint.check(tmp_path, resume=False, overwrite=False)
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(UsageError, match="exists already"):
+        checkpoint.check(tmp_path, resume=False, overwrite=False)
+
+
 def test_between_the_two_renames_nothing_is_lost(tmp_path: Path) -> None:
     os.replace(save(tmp_path, 1, 2), tmp_path / "last-1.pth")
     notes: list[str] = []

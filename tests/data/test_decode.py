@@ -104,6 +104,12 @@ def test_sixteen_bit_grey_is_scaled_where_pil_clips_to_white(data: bytes) -> Non
     assert torch.equal(decode(data, "x"), wanted)
 
 
+def test_32_bit_grey_is_cut_to_sixteen() -> None:
+    pixels = np.array([[-5, 0, 65535, 65536, 1 << 30]], dtype=np.int32)
+    found = decode(encoded(Image.fromarray(pixels), "TIFF"), "x")
+    assert found[0, :, 0].tolist() == [0, 0, 255, 255, 255]
+
+
 def test_sixteen_bit_colour() -> None:
     pixels = decode(png16(PIXELS.astype(np.uint16) * 257), "x")
     assert torch.equal(pixels, torch.from_numpy(PIXELS))
