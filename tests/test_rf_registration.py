@@ -65,6 +65,16 @@ def test_detectron2s_own_configuration(tmp_path: Path) -> None:
     own.write_text(f"_BASE_: {stock}\nMODEL: {{ANCHOR_GENERATOR: {{OFFSET: 0.5}}}}\n")
     code, shown, said = run(own, "--json")
     assert code == 0 and json.loads(shown)["offset"] == 0.5, said
+    # on a backbone of rfbench it is measured in its own variant, or in those asked for
+    backbone = "BACKBONE: {NAME: build_rfbench_retinanet_fpn_backbone}"
+    names = "RFBENCH: {NAME: resnet18, VARIANT: 3x3}"
+    own.write_text(f"_BASE_: {stock}\nMODEL: {{{backbone}, {names}}}\n")
+    for more, wanted in (
+        ([], ["3x3"]),
+        (["--variant", "baseline", "--variant", "1x1"], ["baseline", "1x1"]),
+    ):
+        code, shown, said = run(own, "--json", *more)
+        assert code == 0 and [*json.loads(shown)["variants"]] == wanted, said
 
 
 def test_the_configuration_s_own_variant_is_measured() -> None:

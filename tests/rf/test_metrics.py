@@ -162,6 +162,14 @@ def test_support_and_cut() -> None:
     assert not inner["cut"] and inner["center"] == [6.0, 8.0]
 
 
+def test_a_field_that_just_fits_is_not_cut() -> None:
+    place = geometry(spatial_graph(nn.Conv2d(3, 4, 3, 2), (7, 7)), None, None)
+    assert not any(metrics.is_cut(place, (unit, unit)) for unit in range(3))
+    assert metrics.is_cut(place, (3, 0))
+    padded = geometry(spatial_graph(nn.Conv2d(3, 4, 3, 2, 1), (7, 7)), None, None)
+    assert [metrics.is_cut(padded, (1, unit)) for unit in range(4)] == [True, False, False, True]
+
+
 def test_uncut_size_holds_the_field() -> None:
     network = Network(nn.Sequential(nn.Conv2d(3, 4, 9, 4, 4), nn.Conv2d(4, 4, 9, 2, 4)), (16, 16))
     graph, place = network.uncut((16, 16))

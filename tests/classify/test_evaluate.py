@@ -1,0 +1,36 @@
+"""Top-1, top-5 and loss of scores whose answer is known."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rfbench.classify.evaluate import evaluate
+from rfbench.processes import Processes
+
+
+def ranked(classes: int, ranks: list[int]) -> tuple[Tensor, Tensor]:
+    """Scores (N, classes), and labels whose score is the n-th best, counted from 1."""
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.rand(len(ranks), classes, generator=generator)
+    order = scores.argsort(1, descending=True)
+    return scores, torch.stack([order[i, rank - 1] for i, rank in enumerate(ranks)])
+
+
+@pytest.mark.parametrize(
+    ("classes", "ranks", "top1", "top5"),
+    [(9, [1, 2, 5, 6, 9, 1, 4, 8], 25.0, 62.5), (3, [3, 2, 1, 1], 50.0, 100.0)],
+)
+def test_known_ranks(classes: int, ranks: list[int], top1: float, top5: float) -> None:
+    scores, labels = ranked(classes, ranks)
+    network = nn.Identity().train()
+    batches = [(scores[:3], labels[:3]), (scores[3:], labels[3:]), (scores[:0], labels[:0])]
+    group = Processes(torch.device("cpu"))
+    found = evaluate(network, batches, len(batches), group, network)
+    assert found == {
+        "loss": pytest.approx(F.cross_entropy(scores, labels).item()),
+        "top1": top1,
+        "top5": top5,
+        "pictures": len(ranks),
+    }
+    assert network.training
