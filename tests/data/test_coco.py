@@ -229,6 +229,7 @@ def test_what_training_survives_is_a_note(tmp_path: Path) -> None:
     found["annotations"][1]["bbox"] = [60, 5, 20, 0]  # no area: one in 10,000 may be so
     found["annotations"][2]["bbox"] = [60, 5, 23, 4]
     found["annotations"][3]["segmentation"] = [[1, 2, 3, 4]]
+    found["annotations"][5]["segmentation"] = [[1, 2, 3, 4, 1, 4]]  # a triangle is enough
     found["annotations"][4]["id"] = 0
     found["categories"].append({"id": 91, "name": "hair brush"})
     found["images"] += [{**found["images"][0], "id": 1}]

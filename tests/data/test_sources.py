@@ -182,13 +182,13 @@ def test_folder_with_other_names(tree: Path) -> None:
 
 
 def test_folder_that_is_divided(tmp_path: Path) -> None:
-    for c in "ab":
-        for i in range(20):
+    for c, count in {"a": 20, "b": 30, "c": 4}.items():
+        for i in range(count):
             write(tmp_path / c / f"{i}.jpg")
     found = load("folder", str(tmp_path), val_share=0.1)
-    assert np.bincount(found.train.labels).tolist() == [18, 18]
-    assert np.bincount(found.val.labels).tolist() == [2, 2]
-    assert len({*names(found.train), *names(found.val)}) == 40
+    assert np.bincount(found.train.labels).tolist() == [18, 27, 3]
+    assert np.bincount(found.val.labels).tolist() == [2, 3, 1]
+    assert len({*names(found.train), *names(found.val)}) == 54
     assert names(found.val) == names(load("folder", str(tmp_path), val_share=0.1).val)
     found.val.read(3)
     with pytest.raises(RfbenchError, match="none is left to train on"):
