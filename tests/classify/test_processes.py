@@ -1,6 +1,7 @@
 """Several processes do what one does."""
 
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,25 @@ from rfbench.data.dataset import ArraySplit
 from rfbench.data.loader import Loader
 from rfbench.data.order import evaluation_tasks
 from rfbench.errors import RfbenchError, UsageError
-from rfbench.processes import started
+from rfbench.processes import ASKED, INTERRUPT, REQUEUE, Signals, started
 from tests.classify import runs
 
 PICTURES = 1001
+
+
+def test_signals_are_noted_and_a_second_interrupt_ends_at_once() -> None:
+    before = [signal.getsignal(number) for number in ASKED]
+    with Signals() as signals:
+        signal.raise_signal(signal.SIGUSR1)
+        signal.raise_signal(signal.SIGTERM)
+        assert signals.asked == REQUEUE
+        signal.raise_signal(signal.SIGINT)
+        assert signals.asked == INTERRUPT
+        signal.raise_signal(signal.SIGTERM)
+        assert signals.asked == INTERRUPT
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert [signal.getsignal(number) for number in ASKED] == before
 
 
 def test_two_processes_give_the_losses_of_one(tmp_path: Path) -> None:
