@@ -117,6 +117,13 @@ def started(device: str) -> Iterator[Processes]:
     try:
         control = dist.new_group(backend="gloo") if place.type == "cuda" else dist.group.WORLD
         yield Processes(place, rank, world, control)
+    except RuntimeError as error:
+        if "gloo" not in str(error):  # what is heard of a process that was killed
+            raise
+        raise RfbenchError(
+            f"process {rank} of {world} has lost another one: look at what that said, and whether "
+            "it was killed (for lack of memory, say). --resume goes on from the last checkpoint."
+        ) from error
     finally:
         dist.destroy_process_group()
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from rfbench import processes
 from rfbench.classify.evaluate import evaluate
 from rfbench.data import augment
 from rfbench.data.dataset import ArraySplit
@@ -35,6 +36,16 @@ def test_signals_are_noted_and_a_second_interrupt_ends_at_once() -> None:
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     assert [signal.getsignal(number) for number in ASKED] == before
+
+
+def test_a_lost_process_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "_number", lambda name, _: {"WORLD_SIZE": 2}.get(name, 0))
+    for name in ("init_process_group", "destroy_process_group"):
+        monkeypatch.setattr(processes.dist, name, lambda *_, **__: None)
+    with pytest.raises(RfbenchError, match="process 0 of 2 has lost another one"), started("cpu"):
+        raise RuntimeError("[gloo/transport/tcp/pair.cc:545] Connection reset by peer")
+    with pytest.raises(RuntimeError, match="a bug"), started("cpu"):
+        raise RuntimeError("a bug")
 
 
 def test_two_processes_give_the_losses_of_one(tmp_path: Path) -> None:
