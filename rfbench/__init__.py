@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rfbench import rf
-    from rfbench.variants import fix
+    from rfbench.models.variants import fix
 
 __all__ = ["__version__", "fix", "rf"]
 
@@ -24,7 +24,7 @@ def __getattr__(name: str) -> Any:
     if name == "rf":
         return importlib.import_module("rfbench.rf")
     if name == "fix":
-        return importlib.import_module("rfbench.variants").fix
+        return importlib.import_module("rfbench.models.variants").fix
     raise AttributeError(f"module 'rfbench' has no attribute {name!r}")
 
 

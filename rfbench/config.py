@@ -1,6 +1,6 @@
 """Reading a configuration: a YAML file, its `base:`, `-o key=value`, and every error at once.
 
-A schema (schemas.py) is a pydantic model made of `Section`s.
+A schema (schemas/) is a pydantic model made of `Section`s.
 """
 
 import difflib

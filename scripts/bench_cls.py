@@ -27,13 +27,14 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision import transforms
 
-from rfbench import backbones, processes, variants
 from rfbench.classify import engine, run, start
-from rfbench.classify.pictures import Pictures
+from rfbench.classify.images import Pictures
 from rfbench.config import load
 from rfbench.data import augment, decode
 from rfbench.data.loader import Batch
-from rfbench.schemas import ClsConfig
+from rfbench.models import backbones, variants
+from rfbench.runs import processes
+from rfbench.schemas.cls import ClsConfig
 
 Calls = dict[str, Callable[[], object]]
 OURS, TIMM, VISION = "rfbench", "timm", "torchvision"

@@ -24,8 +24,8 @@ from detectron2.utils.events import EventStorage
 
 import rfbench.detect  # noqa: F401 (registers the backbones)
 from rfbench.detect import config
-from rfbench.schemas import DetConfig
-from rfbench.variants import PAPER
+from rfbench.models.variants import PAPER
+from rfbench.schemas.det import DetConfig
 
 DETECTORS = {
     "retinanet": "COCO-Detection/retinanet_R_50_FPN_1x.yaml",

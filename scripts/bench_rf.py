@@ -44,8 +44,8 @@ Run = Callable[[Any], tuple[Any, dict[str, Any]]]
 
 def rfbench(size: int, layer: str, unit: tuple[int, int]) -> Run:
     """Path counts on the spatial graph: of the last map's central unit, which it reports."""
-    from rfbench.rf.network import Network
-    from rfbench.rf.paths import path_counts
+    from rfbench.rf.core.network import Network
+    from rfbench.rf.core.path_counts import path_counts
 
     def run(module: Any) -> tuple[Any, dict[str, Any]]:
         graph = Network(module).graph((size, size))
@@ -57,7 +57,7 @@ def rfbench(size: int, layer: str, unit: tuple[int, int]) -> Run:
 
 def autograd(size: int, layer: str, unit: tuple[int, int]) -> Run:
     """The same path counts by rfbench's autograd engine: the paper's own procedure."""
-    from rfbench.rf.autograd import path_counts
+    from rfbench.rf.autograd.path_counts import path_counts
 
     return lambda module: (path_counts(module, (size, size), to=layer, unit=unit), {})
 
@@ -174,8 +174,9 @@ if sys.argv[1:2] == ["--child"]:
 import click  # noqa: E402  (a peer's environment need not have these)
 from tqdm import tqdm  # noqa: E402
 
-from rfbench import backbones, results  # noqa: E402
+from rfbench import files  # noqa: E402
 from rfbench.errors import RfbenchError, UsageError  # noqa: E402
+from rfbench.models import backbones  # noqa: E402
 
 Result = dict[str, Any]
 Case = tuple[str, int]  # model, size
@@ -334,7 +335,7 @@ def main(
     click.echo(text)
     if output:
         output.parent.mkdir(parents=True, exist_ok=True)
-        results.write_text(output, text + "\n")
+        files.write_text(output, text + "\n")
 
 
 if __name__ == "__main__":

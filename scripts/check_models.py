@@ -21,14 +21,14 @@ import torch
 from torch.overrides import TorchFunctionMode
 from tqdm import tqdm
 
-from rfbench import backbones
 from rfbench.errors import RfbenchError
-from rfbench.rf import zoo
-from rfbench.rf.network import Network
-from rfbench.rf.paths import Convention, count_tensor
-from rfbench.rf.spatial.graph import Reach, SpatialGraph, is_map
-from rfbench.rf.spatial.layout import Value, shape
-from rfbench.rf.spatial.recorder import input_channels, trunk
+from rfbench.models import backbones
+from rfbench.rf.core.network import Network
+from rfbench.rf.core.path_counts import Convention, count_tensor
+from rfbench.rf.questions.zoo import zoo
+from rfbench.spatial_graph.graph import Reach, SpatialGraph, is_map
+from rfbench.spatial_graph.layout import Value, shape
+from rfbench.spatial_graph.trace import input_channels, trunk
 
 LARGEST = 60e6  # parameters of a network that is checked on one CPU
 

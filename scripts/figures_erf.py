@@ -22,14 +22,14 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from rfbench import backbones
-from rfbench.rf import pictures
-from rfbench.rf.draw import page
-from rfbench.rf.draw.layers import COLOURS, MARKS
-from rfbench.rf.draw.maps import EMPTY, MAPS
-from rfbench.rf.draw.page import SMALL, TEXT, Page
-from rfbench.rf.extent import Place, extent, measure, nominal
-from rfbench.rf.gradients import Gradients, gradients
+from rfbench.models import backbones
+from rfbench.plotting import page
+from rfbench.plotting.page import SMALL, TEXT, Page
+from rfbench.rf.questions.effective import images as pictures
+from rfbench.rf.questions.effective.extent import Place, extent, measure, nominal
+from rfbench.rf.questions.effective.gradients import Gradients, gradients
+from rfbench.rf.questions.maps.by_layer import COLOURS, MARKS
+from rfbench.rf.questions.maps.figure import EMPTY, MAPS
 
 DEPTHS = (5, 10, 20, 40, 60, 80)
 

@@ -8,9 +8,10 @@ import click
 from tqdm import tqdm
 
 from rfbench.config import load
-from rfbench.results import aside
-from rfbench.rf import subjects, visualize
-from rfbench.schemas import RfConfig
+from rfbench.files import aside
+from rfbench.rf.questions import subjects
+from rfbench.rf.questions.maps import maps as visualize
+from rfbench.schemas.rf import RfConfig
 
 
 @click.command()

@@ -12,8 +12,8 @@ from safetensors.torch import save_file
 from timm.layers import BlurPool2d
 from torch import nn
 
-from rfbench import backbones, variants, weight_files
 from rfbench.errors import RfbenchError, UsageError
+from rfbench.models import backbones, variants, weight_files
 
 OWN = """
 from torch import nn
@@ -417,7 +417,7 @@ def test_files_that_are_not_there(tmp_path: Path) -> None:
 
 
 def test_nothing_heavy_is_imported_for_nothing() -> None:
-    code = "import sys, rfbench.backbones; print({'timm', 'torchvision'} & set(sys.modules))"
+    code = "import sys, rfbench.models.backbones; print({'timm', 'torchvision'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
 

@@ -78,7 +78,7 @@ def test_the_library_is_imported_at_first_use() -> None:
 import sys, rfbench
 assert {"fix", "rf"} <= set(dir(rfbench))
 assert "torch" not in sys.modules
-from rfbench.variants import fix
+from rfbench.models.variants import fix
 assert rfbench.fix is fix
 assert rfbench.rf.__name__ == "rfbench.rf"
 """

@@ -7,7 +7,8 @@ from pydantic import Field, field_validator
 
 from rfbench.config import Section, load, schema_json
 from rfbench.errors import UsageError
-from rfbench.schemas import SCHEMAS, RfConfig
+from rfbench.schemas import SCHEMAS
+from rfbench.schemas.rf import RfConfig
 
 
 class Optim(Section):

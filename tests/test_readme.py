@@ -13,8 +13,8 @@ from click.testing import CliRunner
 from PIL import Image
 from scipy.stats import ttest_1samp
 
-from rfbench import backbones, variants, weight_files
 from rfbench.cli import main, train_cls, train_det
+from rfbench.models import backbones, variants, weight_files
 from rfbench.report import sheets
 
 README = Path(__file__).parent.parent / "README.md"

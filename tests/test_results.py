@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from rfbench import results
 from rfbench.errors import RfbenchError
+from rfbench.runs import records
 from tests.report.records import RUNS, record
 
 
 @pytest.fixture(autouse=True)
 def fresh() -> None:
-    results.git_state.cache_clear()
+    records.git_state.cache_clear()
 
 
 def git(folder: Path, *args: str) -> str:
@@ -25,8 +25,8 @@ def git(folder: Path, *args: str) -> str:
 
 
 def state(package: Path) -> object:
-    """What the copy of results.py in `package` says, in a process of its own."""
-    code = "import results, json; print(json.dumps(results.git_state()))"
+    """What the copy of records.py in `package` says, in a process of its own."""
+    code = "import results, json; print(json.dumps(records.git_state()))"
     call = [sys.executable, "-c", code]
     done = subprocess.run(call, cwd=package, capture_output=True, text=True, check=True)
     return json.loads(done.stdout)
@@ -36,7 +36,7 @@ def state(package: Path) -> object:
 def test_the_state_of_the_code(tmp_path: Path) -> None:
     package = tmp_path / "checkout" / "rfbench"
     package.mkdir(parents=True)
-    shutil.copy(results.__file__, package)
+    shutil.copy(records.__file__, package)
     assert state(package) is None  # no checkout
     git(package.parent, "init", "-q")
     assert state(package) is None  # a checkout that holds the package as something else
@@ -52,30 +52,30 @@ def test_the_state_of_the_code(tmp_path: Path) -> None:
 def test_a_record_is_written_and_read(tmp_path: Path) -> None:
     content = {k: v for k, v in record().items() if k not in ("format", "kind", "name", "git")}
     (tmp_path / "x").mkdir()
-    written = results.write_record(tmp_path / "x", "cls", content)
-    found = results.read_record(tmp_path / "x" / results.RECORD)
+    written = records.write_record(tmp_path / "x", "cls", content)
+    found = records.read_record(tmp_path / "x" / records.RECORD)
     assert found is not None
     assert found.model_dump() == {**written, "detector": None}
-    assert (found.name, found.format, found.kind) == ("x", results.FORMAT, "cls")
+    assert (found.name, found.format, found.kind) == ("x", records.FORMAT, "cls")
 
 
 def test_the_parent_is_what_lies_beside_the_checkpoint(tmp_path: Path) -> None:
     folder = Path(shutil.copytree(RUNS / "two-1x1-s0", tmp_path / "run"))
     checkpoint = folder / "best.pth"
-    assert results.parent(str(checkpoint)) is None  # no such file
+    assert records.parent(str(checkpoint)) is None  # no such file
     checkpoint.write_bytes(b"")
-    found = results.parent(str(checkpoint))
+    found = records.parent(str(checkpoint))
     assert found is not None
     assert (found["checkpoint"], found["variant"], found["seed"]) == (str(checkpoint), "1x1", 0)
     assert found["config"]["schedule"]["epochs"] == 2
     assert "parent" not in found
-    (folder / results.RECORD).write_text("{")
-    assert results.parent(str(checkpoint)) is None
-    assert results.parent("pretrained") is results.parent(None) is None
+    (folder / records.RECORD).write_text("{")
+    assert records.parent(str(checkpoint)) is None
+    assert records.parent("pretrained") is records.parent(None) is None
 
 
 def test_a_real_child_names_its_parent() -> None:
-    found = results.read_record(RUNS / "tuned-baseline-s0" / results.RECORD)
+    found = records.read_record(RUNS / "tuned-baseline-s0" / records.RECORD)
     assert found is not None and found.parent is not None
     assert found.parent.checkpoint == "results/two-baseline-s0/best.pth"
     assert found.git is not None and len(found.git["commit"]) == 40
@@ -83,4 +83,4 @@ def test_a_real_child_names_its_parent() -> None:
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(RfbenchError, match="cannot be read: No such file"):
-        results.read_record(tmp_path / "result.json")
+        records.read_record(tmp_path / "result.json")

@@ -15,8 +15,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models.resnet import Bottleneck, ResNet
 
 import rfbench
-from rfbench import variants
 from rfbench.errors import RfbenchError, UsageError
+from rfbench.models import variants
 
 CHANGING = [name for name in variants.VARIANTS if name != "baseline"]
 RESNET50 = [f"layer{i}.0.{conv}" for i in (2, 3, 4) for conv in ("conv2", "downsample.0")]

@@ -15,7 +15,7 @@ from rfbench.classify.engine import agree
 from rfbench.classify.evaluate import evaluate, share_buffers, shown
 from rfbench.classify.run import Run, random_state, set_random_state
 from rfbench.classify.start import place
-from rfbench.processes import Processes
+from rfbench.runs.processes import Processes
 
 # pictures that BatchNorm's statistics are estimated from
 PICTURES = 20_000

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from rfbench import results
+from rfbench import files
 
 
 def draw(lines: list[dict[str, Any]], title: str, per_epoch: int, path: Path) -> None:
@@ -34,5 +34,5 @@ def draw(lines: list[dict[str, Any]], title: str, per_epoch: int, path: Path) ->
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
     figure.suptitle(title)
-    with results.aside(path) as temporary:
+    with files.aside(path) as temporary:
         figure.savefig(temporary, dpi=150)

@@ -12,13 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rfbench import processes
 from rfbench.classify.evaluate import evaluate, shown
 from rfbench.classify.network import scores_of
 from rfbench.classify.run import Run
 from rfbench.classify.schedule import rate
 from rfbench.data.loader import Batch
 from rfbench.errors import RfbenchError
+from rfbench.runs import processes
 
 
 class Stopped(Exception):

@@ -8,7 +8,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rfbench.processes import Processes
+from rfbench.runs.processes import Processes
 
 
 def evaluate(

@@ -6,13 +6,15 @@ from typing import Any
 
 import torch
 
-from rfbench import checkpoint, processes, progress, results, variants
+from rfbench import files
 from rfbench.classify import cure, curves, engine
 from rfbench.classify.network import precision
 from rfbench.classify.run import Run
 from rfbench.classify.start import prepare
 from rfbench.errors import RfbenchError
-from rfbench.schemas import ClsConfig
+from rfbench.models import variants
+from rfbench.runs import checkpoint, processes, progress, records
+from rfbench.schemas.cls import ClsConfig
 
 Note = Callable[[str], object]
 CURVES = "curves.png"
@@ -22,7 +24,7 @@ def folder_of(config: ClsConfig) -> Path:
     """results/cls-<data>-<model>-<variant>-s<seed>."""
     variant = config.variant if isinstance(config.variant, str) else config.variant.model_dump()
     name, model = variants.get(variant).name, config.model.rpartition(":")[2]
-    return results.default_folder("cls", config.data.name, model, name, f"s{config.seed}")
+    return files.default_folder("cls", config.data.name, model, name, f"s{config.seed}")
 
 
 def fit(
@@ -79,7 +81,7 @@ def finish(run: Run, bad: dict[str, str]) -> dict[str, Any]:
     lines = progress.read_metrics(run.folder)
     title = f"{run.backbone.name} / {run.backbone.variant}, {run.data.set.name}"
     curves.draw(lines, title, run.per_epoch, run.folder / CURVES)
-    return results.write_record(run.folder, "cls", {**record(run, lines), "bad_pictures": bad})
+    return records.write_record(run.folder, "cls", {**record(run, lines), "bad_pictures": bad})
 
 
 def record(run: Run, lines: list[dict[str, Any]]) -> dict[str, Any]:

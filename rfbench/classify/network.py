@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rfbench import backbones, pretrained, variants, weight_files
 from rfbench.errors import RfbenchError, UsageError
-from rfbench.schemas import ClsConfig, ClsOptim
+from rfbench.models import backbones, pretrained, variants, weight_files
+from rfbench.schemas.cls import ClsConfig, ClsOptim
 
 NORMS = (
     nn.modules.batchnorm._BatchNorm,

@@ -6,15 +6,15 @@ from typing import Any
 import torch
 import yaml
 
-from rfbench import processes
 from rfbench.classify import network
 from rfbench.classify.evaluate import evaluate, shown
-from rfbench.classify.pictures import Pictures
+from rfbench.classify.images import Pictures
 from rfbench.classify.split import split
 from rfbench.classify.start import place, set_up_device
 from rfbench.data.order import updates_per_epoch
 from rfbench.errors import counted
-from rfbench.schemas import ClsConfig
+from rfbench.runs import processes
+from rfbench.schemas.cls import ClsConfig
 
 
 def describe(config: ClsConfig, folder: Path, check_weights: bool = True) -> str:

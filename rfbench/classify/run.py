@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from rfbench import checkpoint
-from rfbench.backbones import Backbone
-from rfbench.classify.pictures import Pictures
+from rfbench.classify.images import Pictures
 from rfbench.classify.split import Split
 from rfbench.errors import RfbenchError
-from rfbench.processes import Processes, Signals
-from rfbench.progress import Clock, Log
-from rfbench.schemas import ClsConfig
+from rfbench.models.backbones import Backbone
+from rfbench.runs import checkpoint
+from rfbench.runs.processes import Processes, Signals
+from rfbench.runs.progress import Clock, Log
+from rfbench.schemas.cls import ClsConfig
 
 
 @dataclass

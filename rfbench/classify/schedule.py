@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 
-from rfbench.schemas import ClsSchedule
+from rfbench.schemas.cls import ClsSchedule
 
 # torch's OneCycleLR: starts at peak / 25, ends at 1 / 10,000 of that
 START, END = 25.0, 1e4

@@ -10,16 +10,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from rfbench import results
 from rfbench.classify import network
-from rfbench.classify.pictures import Pictures
+from rfbench.classify.images import Pictures
 from rfbench.classify.run import Run, random_state, set_random_state
 from rfbench.classify.split import split
 from rfbench.data.order import updates_per_epoch
 from rfbench.errors import RfbenchError
-from rfbench.processes import Processes, Signals
-from rfbench.progress import Clock, Log, bar
-from rfbench.schemas import ClsConfig
+from rfbench.runs import records
+from rfbench.runs.processes import Processes, Signals
+from rfbench.runs.progress import Clock, Log, bar
+from rfbench.schemas.cls import ClsConfig
 
 
 def prepare(
@@ -50,7 +50,7 @@ def prepare(
         signals,
         group.alike(lambda: updates_per_epoch(len(data.set.train), config.batch_size)),
         wrapped=model,
-        parent=results.parent(config.init.weights),
+        parent=records.parent(config.init.weights),
     )
     run.wrapped = wrap(run)
     # every process its own, from here on: dropout and the like

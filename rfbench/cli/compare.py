@@ -26,8 +26,8 @@ def command(results: tuple[Path, ...], form: str, output: Path | None, **options
     Differences to the baseline are tested over the seeds.
     """
     from rfbench.errors import UsageError
+    from rfbench.files import write_text
     from rfbench.report import build, formats, runs
-    from rfbench.results import write_text
 
     if output and (output.is_dir() or not output.absolute().parent.is_dir()):
         raise UsageError(f"--output {output}: is a folder, or in none; name a file.")
@@ -82,8 +82,9 @@ def _look(model: str, name: str, size: tuple[int, int] | None) -> tuple[Any, Any
     """A `Network` and the map of its receptive field; what cannot be found out is told."""
     from rfbench.errors import RfbenchError
     from rfbench.report.model import Network
-    from rfbench.rf import subjects, visualize
-    from rfbench.schemas import RfConfig
+    from rfbench.rf.questions import subjects
+    from rfbench.rf.questions.maps import maps as visualize
+    from rfbench.schemas.rf import RfConfig
 
     config, found = RfConfig(model=model, variants=[name]), Network()
     try:
@@ -102,9 +103,9 @@ def _picture(drawn: Sequence[Any]) -> bytes:
     """PNG of the maps."""
     import io
 
-    from rfbench.rf import visualize
-    from rfbench.rf.draw import maps
-    from rfbench.schemas import RfConfig
+    from rfbench.rf.questions.maps import figure as maps
+    from rfbench.rf.questions.maps import maps as visualize
+    from rfbench.schemas.rf import RfConfig
 
     panels = [
         maps.Panel(d.subject.title, d.found, d.metrics, d.own, "at its own size") for d in drawn

@@ -46,9 +46,9 @@ def command(
     Example: rfbench rf audit resnet50 mypkg.models:build --fail-on 'shift>1,misaligned>0'
     """
     from rfbench.config import load
-    from rfbench.rf import subjects
-    from rfbench.rf.limits import parse
-    from rfbench.schemas import RfConfig
+    from rfbench.rf.questions import subjects
+    from rfbench.rf.questions.audit.limits import parse
+    from rfbench.schemas.rf import RfConfig
 
     config = load(RfConfig, *settings(model, options))
     if config.variants is None:
@@ -60,7 +60,7 @@ def command(
     if options["dry_run"]:
         return print_plan(config, found)
     if output is not None:
-        from rfbench.results import check_folder
+        from rfbench.files import check_folder
 
         check_folder(output, options["overwrite"])
     records, code = _audit(config, sizes, options["as_json"])
@@ -72,7 +72,7 @@ def command(
     if options["as_json"]:
         click.echo(json.dumps(records, indent=2))
     if output is not None and records:
-        from rfbench.rf.draw.audit import write
+        from rfbench.rf.questions.audit.figure import write
 
         files = write(records, output)
         _note(f"wrote {', '.join(str(output / name) for name in files)}")
@@ -98,8 +98,8 @@ def _audit(config: Any, sizes: range, quiet: bool) -> tuple[list[dict[str, Any]]
     from tqdm import tqdm
 
     from rfbench.errors import RfbenchError
-    from rfbench.rf.lint import audit
-    from rfbench.rf.subjects import models, subjects
+    from rfbench.rf.questions.audit.audit import audit
+    from rfbench.rf.questions.subjects import models, subjects
 
     def bar(values: Any) -> Iterable[int]:
         return tqdm(values, unit="size", leave=False, disable=None)
@@ -166,7 +166,7 @@ def _left(row: dict[str, Any]) -> tuple[str, str, str]:
 
 def _causes(record: dict[str, Any]) -> list[tuple[str, ...]]:
     """What remains when one layer is cured, when a level is, when all are."""
-    from rfbench.rf.lint import effect
+    from rfbench.rf.questions.audit.audit import effect
 
     shown = sorted(record["steps"], key=lambda row: -effect(row, record))[:MOST]
     named = [(f"{r['layer']} ({r['what']})".strip(), r) for r in record["steps"] if r in shown]
@@ -186,7 +186,7 @@ def _causes(record: dict[str, Any]) -> list[tuple[str, ...]]:
 
 def _cures(record: dict[str, Any]) -> list[str]:
     """The variants' table, and the line to type."""
-    from rfbench.rf.lint import faultless
+    from rfbench.rf.questions.audit.audit import faultless
 
     if "cures" not in record:
         return []

@@ -42,10 +42,11 @@ def command(model: tuple[str, ...], output: Path | None, **options: Any) -> None
 
     Example: rfbench rf effective resnet50 --weights run/best.pth --images photos/ --pictures 50
     """
-    from rfbench import results
+    from rfbench import files
     from rfbench.config import load
-    from rfbench.rf import effective_run, subjects
-    from rfbench.schemas import RfConfig
+    from rfbench.rf.questions import subjects
+    from rfbench.rf.questions.effective import effective as effective_run
+    from rfbench.schemas.rf import RfConfig
 
     path = options.pop("weights") or "random"
     keys = ("images", "pictures", "draws", "seed")
@@ -63,8 +64,8 @@ def command(model: tuple[str, ...], output: Path | None, **options: Any) -> None
     if options["dry_run"]:
         return print_plan(config, subjects.subjects(config, note))
     names = (Path(name).name for name in subjects.models(config))
-    folder = output or results.default_folder("rf-effective", *names)
-    results.check_folder(folder, options["overwrite"])
+    folder = output or files.default_folder("rf-effective", *names)
+    files.check_folder(folder, options["overwrite"])
     record = effective_run.run(config, sample, folder, note)
     click.echo(json.dumps(record, indent=2, default=list) if options["as_json"] else table(record))
     click.echo(f"wrote {', '.join(str(folder / name) for name in record['files'])}", err=True)

@@ -37,13 +37,14 @@ def command(
     """
     from tqdm import tqdm
 
-    from rfbench import results
+    from rfbench import files
     from rfbench.detect import levels
-    from rfbench.rf import registration
-    from rfbench.rf.draw.page import save
+    from rfbench.plotting.page import save
+    from rfbench.rf.questions.registration import registration
+    from rfbench.runs import records
 
     if output:
-        results.check_folder(output, overwrite)
+        files.check_folder(output, overwrite)
     found = {}
     detectors = levels.read(config, list(variant), list(override))
     for detector in tqdm(detectors, unit="variant", disable=None):
@@ -51,17 +52,17 @@ def command(
         found[detector.variant] = registration.measure(detector.module, wanted, detector.offset)
     first = detectors[0]
     if output:
-        results.open_folder(output)
+        records.open_folder(output)
         drawn = registration.figure(found, f"Registration of {first.title}", first.offset)
-        files = [path.name for path in save(drawn, output / "registration")]
-        content = {"config": config, "offset": first.offset, "variants": found, "files": files}
-        results.write_record(output, "rf", content)
+        names = [path.name for path in save(drawn, output / "registration")]
+        content = {"config": config, "offset": first.offset, "variants": found, "files": names}
+        records.write_record(output, "rf", content)
     if as_json:
         return click.echo(json.dumps({"offset": first.offset, "variants": found}, indent=2))
     click.echo(f"{first.title}: anchors at (u + {first.offset:g}) S")
     click.echo("\n".join(table(found)))
     if output:
-        click.echo(f"wrote {', '.join(str(output / name) for name in files)}", err=True)
+        click.echo(f"wrote {', '.join(str(output / name) for name in names)}", err=True)
     return None
 
 

@@ -35,9 +35,9 @@ def command(model: str, pixel: str | None, per_layer: bool, **options: Any) -> N
     Example: rfbench rf theory resnet50 --variant 3x3 --unit 0,0
     """
     from rfbench.config import load
-    from rfbench.rf import subjects
-    from rfbench.rf.theory_report import report
-    from rfbench.schemas import RfConfig
+    from rfbench.rf.questions import subjects
+    from rfbench.rf.questions.theory.report import report
+    from rfbench.schemas.rf import RfConfig
 
     config = load(RfConfig, *settings((model,), options))
     if config.variants is None:

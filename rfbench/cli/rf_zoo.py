@@ -49,9 +49,9 @@ def command(
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from tqdm import tqdm
 
-    from rfbench import results
-    from rfbench.rf import zoo
-    from rfbench.rf.draw import zoo_page
+    from rfbench import files
+    from rfbench.rf.questions.zoo import page as zoo_page
+    from rfbench.rf.questions.zoo import zoo
 
     wanted = zoo.names(library, pattern)
     zoo.check_folder(output)
@@ -61,9 +61,9 @@ def command(
     known = sum(name in zoo.read(output) for name in wanted)
     with tqdm(total=len(wanted), initial=known, unit="model", disable=None) as bar:
         rows = zoo.run(wanted, output, jobs or os.cpu_count() or 1, bar.update)
-    results.write_text(output / "index.html", zoo_page.page(rows, zoo.pictures(output, rows)))
-    results.write_text(output / "zoo.csv", zoo_page.table(rows))
-    results.write_text(output / "zoo.json", json.dumps(rows, indent=1) + "\n")
+    files.write_text(output / "index.html", zoo_page.page(rows, zoo.pictures(output, rows)))
+    files.write_text(output / "zoo.csv", zoo_page.table(rows))
+    files.write_text(output / "zoo.json", json.dumps(rows, indent=1) + "\n")
     if markdown:
         zoo_page.save_summary(rows, markdown)
     if as_json:

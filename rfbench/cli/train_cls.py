@@ -35,10 +35,10 @@ def command(config: str | None, override: tuple[str, ...], **options: Any) -> No
     # OpenMP threads that spin while they wait can make small machines ten times slower; torch reads
     # this when it is imported
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from rfbench import checkpoint
     from rfbench.classify import fit, plan
     from rfbench.errors import UsageError
-    from rfbench.schemas import ClsConfig
+    from rfbench.runs import checkpoint
+    from rfbench.schemas.cls import ClsConfig
 
     if options["resume"] and options["overwrite"]:
         raise UsageError("--resume goes on with a run, --overwrite deletes it: give one of them")

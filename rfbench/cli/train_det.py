@@ -45,7 +45,7 @@ def command(config: str | None, override: tuple[str, ...], **options: Any) -> No
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from rfbench.cli.train_cls import device_override, load_settings, note, show
     from rfbench.errors import UsageError
-    from rfbench.schemas import DetConfig
+    from rfbench.schemas.det import DetConfig
 
     if options["resume"] and options["overwrite"]:
         raise UsageError("--resume goes on with a run, --overwrite deletes it: give one of them")
@@ -56,9 +56,9 @@ def command(config: str | None, override: tuple[str, ...], **options: Any) -> No
         override = (*override, f"visualize={options['visualize']}")
     overrides = [*override, *device_override(options["device"])]
     settings = load_settings(DetConfig, config, "det/digits.yaml", overrides, first)
-    from rfbench import checkpoint
     from rfbench.detect import fit, plan
     from rfbench.detect.run import FORMAT
+    from rfbench.runs import checkpoint
 
     folder = options["output"] or fit.folder_of(settings)
     going_on = options["resume"] and checkpoint.begun(folder)
@@ -93,7 +93,7 @@ def classifier_of(settings: Any) -> tuple[Any, Path, str] | None:
     """
     from rfbench.classify import fit
     from rfbench.config import load, shipped
-    from rfbench.schemas import ClsConfig
+    from rfbench.schemas.cls import ClsConfig
 
     source = settings.weights or ""
     if not source.endswith((".yaml", ".yml")):
@@ -107,7 +107,7 @@ def classifier_of(settings: Any) -> tuple[Any, Path, str] | None:
 
 def trained(config: Any, folder: Path) -> bool:
     """Whether the classification has come to its end; UsageError where another one has, there."""
-    from rfbench import checkpoint
+    from rfbench.runs import checkpoint
 
     best = folder / checkpoint.BEST
     remedy = f"Take it as it is by -o weights={best}, or move {folder} away."
@@ -116,7 +116,7 @@ def trained(config: Any, folder: Path) -> bool:
 
 def with_weights_of(settings: Any, folder: Path) -> Any:
     """The settings with `weights: FILE.yaml` replaced by the checkpoint in that run's folder."""
-    from rfbench import checkpoint
+    from rfbench.runs import checkpoint
 
     return settings.model_copy(update={"weights": str(folder / checkpoint.BEST)})
 
@@ -127,8 +127,8 @@ def with_classifier(settings: Any, going_on: bool, note: Any) -> Any:
     going_on: the run has begun, and needs no classifier any more.
     Raises UsageError where another configuration has been trained in its folder.
     """
-    from rfbench import results
     from rfbench.classify import fit
+    from rfbench.runs import records
 
     found = classifier_of(settings)
     if not found:
@@ -138,7 +138,7 @@ def with_classifier(settings: Any, going_on: bool, note: Any) -> Any:
         if os.environ.get("RANK", "0") == "0":
             note(f"training the classifier {path} first, into {folder}")
         _, code = fit.fit(config, folder, resume=True, overwrite=False, note=note)
-        if code or not (folder / results.RECORD).exists():
+        if code or not (folder / records.RECORD).exists():
             raise click.exceptions.Exit(code)
     return with_weights_of(settings, folder)
 
@@ -148,9 +148,9 @@ def described(settings: Any, folder: Path, going_on: bool, note: Any) -> str:
 
     going_on: the run has begun, and needs no weights but its own.
     """
-    from rfbench import checkpoint
     from rfbench.classify import plan as classification
     from rfbench.detect import plan
+    from rfbench.runs import checkpoint
 
     found = classifier_of(settings)
     if going_on or not found:

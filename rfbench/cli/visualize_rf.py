@@ -42,8 +42,9 @@ def command(model: tuple[str, ...], output: Path | None, **options: Any) -> None
     result.json; prints a table. Without --variant: the paper's four, as far as they change MODEL.
     """
     from rfbench.config import load
-    from rfbench.rf import subjects, visualize
-    from rfbench.schemas import RfConfig
+    from rfbench.rf.questions import subjects
+    from rfbench.rf.questions.maps import maps as visualize
+    from rfbench.schemas.rf import RfConfig
 
     config = load(RfConfig, *settings(model, options))
     visualize.check(config)

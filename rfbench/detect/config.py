@@ -14,9 +14,9 @@ import detectron2
 from detectron2.config import CfgNode, get_cfg
 from detectron2.engine import DefaultTrainer
 
-from rfbench import variants
 from rfbench.errors import UsageError, suggest
-from rfbench.schemas import DetConfig
+from rfbench.models import variants
+from rfbench.schemas.det import DetConfig
 
 TRAIN, VAL = "rfbench_train", "rfbench_val"  # the names of a run's data sets in Detectron2
 

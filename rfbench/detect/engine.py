@@ -9,11 +9,11 @@ from typing import Any
 
 from detectron2.utils.events import EventStorage
 
-from rfbench import processes
 from rfbench.detect import evaluate
 from rfbench.detect.loaders import train_loader
 from rfbench.detect.run import Run
 from rfbench.errors import RfbenchError
+from rfbench.runs import processes
 
 
 class Stopped(Exception):

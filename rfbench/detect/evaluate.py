@@ -18,12 +18,13 @@ from detectron2.evaluation import COCOEvaluator, coco_evaluation
 from detectron2.evaluation.evaluator import inference_context
 from torch import nn
 
-from rfbench.detect import boxes, pictures
+from rfbench.detect import boxes
+from rfbench.detect import images as pictures
 from rfbench.detect.loaders import val_loader
 from rfbench.errors import UsageError
-from rfbench.processes import Processes
-from rfbench.progress import bar
-from rfbench.schemas import DetConfig
+from rfbench.runs.processes import Processes
+from rfbench.runs.progress import bar
+from rfbench.schemas.det import DetConfig
 
 FOLDER = "inference"
 RESULTS = "coco_instances_results.json"  # Detectron2's name for predictions in COCO's format

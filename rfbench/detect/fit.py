@@ -8,13 +8,14 @@ from typing import Any
 
 import torch
 
-from rfbench import checkpoint, processes, progress, results
+from rfbench import files
 from rfbench.detect import config as configs
 from rfbench.detect import engine, evaluate, show
 from rfbench.detect.run import FORMAT, Run
 from rfbench.detect.start import local_group, prepare
 from rfbench.errors import RfbenchError
-from rfbench.schemas import DetConfig
+from rfbench.runs import checkpoint, processes, progress, records
+from rfbench.schemas.det import DetConfig
 
 Note = Callable[[str], object]
 
@@ -24,7 +25,7 @@ def folder_of(config: DetConfig) -> Path:
     detector = Path(config.detector).stem.partition("_R_")[0]
     model = config.model.rpartition(":")[2]
     variant = configs.variant_name(config)
-    return results.default_folder(
+    return files.default_folder(
         "det", detector, config.data.name, model, variant, f"s{config.seed}"
     )
 
@@ -75,14 +76,14 @@ def to_the_end(run: Run, say: Note) -> tuple[dict[str, Any] | None, int]:
 
 def finish(run: Run, say: Note) -> dict[str, Any]:
     """The pictures and the record; that comes also where drawing fails."""
-    files = ["config.yaml", progress.METRICS, checkpoint.LAST]
-    files.append(f"{evaluate.FOLDER}/{evaluate.RESULTS}")
+    names = ["config.yaml", progress.METRICS, checkpoint.LAST]
+    names.append(f"{evaluate.FOLDER}/{evaluate.RESULTS}")
     if run.config.visualize:
         try:
-            files += show.draw(run.cfg, run.folder, run.config.visualize)
+            names += show.draw(run.cfg, run.folder, run.config.visualize)
         except Exception as error:  # whatever it is, the figures of a long run are worth more
             say(f"no pictures of predictions: {' '.join(str(error).split())[:200]}")
-    return results.write_record(run.folder, "det", {**record(run), "files": files})
+    return records.write_record(run.folder, "det", {**record(run), "files": names})
 
 
 def record(run: Run) -> dict[str, Any]:
@@ -121,7 +122,7 @@ def record(run: Run) -> dict[str, Any]:
         "device": processes.device_name(run.group.device),
         "memory": peak(run.group.device),
         "precision": config.precision,
-        "versions": {**results.versions(), **versions()},
+        "versions": {**records.versions(), **versions()},
         "differs": configs.difference(cfg, configs.stock(config.detector)),
         "config": config.model_dump(mode="json"),
         "parent": run.parent,

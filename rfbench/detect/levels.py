@@ -11,13 +11,13 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_backbone
 from torch import Tensor, nn
 
-from rfbench import variants
 from rfbench.config import load
 from rfbench.detect import config as configs
 from rfbench.detect import pyramid
 from rfbench.detect.backbone import FeatureBackbone
 from rfbench.errors import RfbenchError, UsageError, suggest
-from rfbench.schemas import DetConfig
+from rfbench.models import variants
+from rfbench.schemas.det import DetConfig
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,14 @@ from typing import Any
 import torch
 import yaml
 
-from rfbench import processes, weight_files
 from rfbench.detect import config as configs
 from rfbench.detect import evaluate, run, sets, show, weights
 from rfbench.detect.loaders import Reader
 from rfbench.detect.start import Note, detector, local_group, optimizer, scheduler
 from rfbench.errors import counted
-from rfbench.schemas import DetConfig
+from rfbench.models import weight_files
+from rfbench.runs import processes
+from rfbench.schemas.det import DetConfig
 
 
 def describe(config: DetConfig, folder: Path, note: Note, check_weights: bool = True) -> str:

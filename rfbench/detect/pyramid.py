@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rfbench import variants
 from rfbench.errors import RfbenchError, UsageError, suggest
+from rfbench.models import variants
 
 SIDE = 256  # px of the picture that shows the strides
 

@@ -8,13 +8,13 @@ from typing import Any
 from detectron2.config import CfgNode
 from torch import nn
 
-from rfbench import checkpoint
 from rfbench.data.coco import CocoSet
 from rfbench.detect.config import variant_name
 from rfbench.errors import RfbenchError
-from rfbench.processes import Processes, Signals
-from rfbench.progress import Clock, Log
-from rfbench.schemas import DetConfig
+from rfbench.runs import checkpoint
+from rfbench.runs.processes import Processes, Signals
+from rfbench.runs.progress import Clock, Log
+from rfbench.schemas.det import DetConfig
 
 FORMAT = "rfbench-detection/1"
 

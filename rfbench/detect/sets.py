@@ -12,8 +12,8 @@ from rfbench.data import coco, digits_coco
 from rfbench.detect.config import TRAIN, VAL
 from rfbench.detect.loaders import register
 from rfbench.errors import RfbenchError, UsageError
-from rfbench.processes import Processes
-from rfbench.schemas import DetData
+from rfbench.runs.processes import Processes
+from rfbench.schemas.det import DetData
 
 # parts of a data set: the name in Detectron2, and COCO's own layout
 PARTS = {

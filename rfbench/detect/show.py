@@ -5,7 +5,8 @@ from pathlib import Path
 
 from detectron2.config import CfgNode
 
-from rfbench.detect import evaluate, pictures
+from rfbench.detect import evaluate
+from rfbench.detect import images as pictures
 
 FOLDER = pictures.FOLDER
 

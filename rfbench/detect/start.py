@@ -20,14 +20,14 @@ from detectron2.solver.build import get_default_optimizer_params, maybe_add_grad
 from detectron2.utils import comm
 from torch import nn
 
-from rfbench import checkpoint, results
 from rfbench.detect import config as configs
 from rfbench.detect import run as runs
 from rfbench.detect import sets, weights
 from rfbench.errors import RfbenchError, UsageError
-from rfbench.processes import Processes, Signals
-from rfbench.progress import Clock, Log, bar
-from rfbench.schemas import DetConfig
+from rfbench.runs import checkpoint, records
+from rfbench.runs.processes import Processes, Signals
+from rfbench.runs.progress import Clock, Log, bar
+from rfbench.schemas.det import DetConfig
 
 Note = Callable[[str], object]
 
@@ -59,7 +59,7 @@ def prepare(
         source, name = config.weights, cfg.MODEL.RFBENCH.NAME
         group.alike(lambda: weights.load(model, source, name, cfg.MODEL.RFBENCH.VARIANT))
     run = runs.Run(config, cfg, folder, group, signals, found, model)
-    run.parent = results.parent(config.weights)
+    run.parent = records.parent(config.weights)
     run.trainer = group.alike(lambda: trainer(run))
     run.scheduler = group.alike(lambda: scheduler(cfg, run.trainer.optimizer))
     if content is not None:

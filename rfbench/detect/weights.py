@@ -10,10 +10,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from rfbench import backbones, pretrained, results, weight_files
+from rfbench import files
 from rfbench.detect import pyramid
 from rfbench.detect.backbone import FeatureBackbone
 from rfbench.errors import RfbenchError, UsageError
+from rfbench.models import backbones, pretrained, weight_files
 
 PRETRAINED = "pretrained"
 PREFIX = "backbone.bottom_up."  # of a detector's parameters
@@ -59,7 +60,7 @@ def save(source: str, target: Path, model: str, variant: str = "baseline") -> No
     bottom = FeatureBackbone(network, [f"res{stride.bit_length() - 1}" for stride in levels])
     state = state_of(bottom, source, model, variant)
     content = {"model": {f"{PREFIX}{key}": value for key, value in state.items()}}
-    with results.aside(target) as temporary:
+    with files.aside(target) as temporary:
         torch.save({**content, "__author__": "rfbench", "matching_heuristics": False}, temporary)
 
 

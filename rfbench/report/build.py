@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rfbench import variants
 from rfbench.errors import RfbenchError, UsageError
+from rfbench.models import variants
 from rfbench.report import metrics, reference, sort, stats
 from rfbench.report.model import Block, Cell, Group, Network, Report, Row
 from rfbench.report.runs import Found, Run, Setting, disputed, settings

@@ -1,6 +1,6 @@
 """A comparison as one HTML file: tables, plots, receptive fields."""
 
-from rfbench import webpage
+from rfbench.plotting import webpage
 from rfbench.report import plots
 from rfbench.report.model import Block, Group, Report
 from rfbench.report.sheets import legend, settings_line, sheets

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from rfbench import variants
+from rfbench.models import variants
 from rfbench.report import paper
 from rfbench.report.runs import Run
 from rfbench.report.stats import Effect

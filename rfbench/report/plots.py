@@ -10,11 +10,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from rfbench import progress
+from rfbench.models.variants import VARIANTS
 from rfbench.report import metrics, paper
 from rfbench.report.model import Block, Group, Row
 from rfbench.report.runs import Run
-from rfbench.variants import VARIANTS
+from rfbench.runs import progress
 
 DPI = 160
 # Okabe and Ito's colours, told apart by all eyes

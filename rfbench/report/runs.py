@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rfbench import progress, results, variants
 from rfbench.errors import RfbenchError, UsageError
-from rfbench.results import Record
+from rfbench.models import variants
+from rfbench.runs import progress, records
+from rfbench.runs.records import Record
 
 # keys of configurations, or groups of keys, that do not tell settings apart: what a comparison is
 # over, paths, the machine, and what changes no figure
@@ -65,9 +66,9 @@ def find(places: Sequence[Path]) -> Found:
     """Read every record below `places`. Raises UsageError for a place that is no folder."""
     found = Found()
     for folder, names in _folders(places):
-        if results.RECORD in names:
+        if records.RECORD in names:
             try:
-                record = results.read_record(folder / results.RECORD)
+                record = records.read_record(folder / records.RECORD)
                 if record:
                     variants.get(record.variant)
             except RfbenchError as error:
@@ -79,7 +80,7 @@ def find(places: Sequence[Path]) -> Found:
             else:
                 found.runs.append(Run(folder, record))
         elif has := [name for name in STARTED if name in names]:
-            found.problems.append(f"{folder} is unfinished: {has[0]}, but no {results.RECORD}")
+            found.problems.append(f"{folder} is unfinished: {has[0]}, but no {records.RECORD}")
     return found
 
 
@@ -134,7 +135,7 @@ def _settings(record: Record) -> dict[str, str]:
     held = _decisive(record.model_dump())
     source = _source(record.config)
     if source not in (None, "pretrained"):
-        parent = record.parent.model_dump() if record.parent else results.parent(source)
+        parent = record.parent.model_dump() if record.parent else records.parent(source)
         below = _decisive(parent) if parent else {}
         held |= {"parent": "known" if parent else "unknown"}
         held |= {f"parent.{key}": value for key, value in flat(below).items()}

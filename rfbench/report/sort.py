@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from rfbench import variants
 from rfbench.errors import UsageError, suggest
+from rfbench.models import variants
 from rfbench.report import metrics
 from rfbench.report.model import Report, Row
 

@@ -19,16 +19,19 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from rfbench import backbones, variants
 from rfbench.errors import RfbenchError, UsageError
-from rfbench.rf import arithmetic, extent, lint, theory_report
-from rfbench.rf import paths as counting
-from rfbench.rf.gradients import Gradients, gradients
-from rfbench.rf.metrics import geometry, measure
-from rfbench.rf.network import Network
-from rfbench.rf.spatial.graph import Size, SpatialGraph
-from rfbench.rf.subjects import Subject
-from rfbench.schemas import RfConfig
+from rfbench.models import backbones, variants
+from rfbench.rf.core import path_counts as counting
+from rfbench.rf.core import theory as arithmetic
+from rfbench.rf.core.metrics import geometry, measure
+from rfbench.rf.core.network import Network
+from rfbench.rf.questions.audit import audit as lint
+from rfbench.rf.questions.effective import extent
+from rfbench.rf.questions.effective.gradients import Gradients, gradients
+from rfbench.rf.questions.subjects import Subject
+from rfbench.rf.questions.theory import report as theory_report
+from rfbench.schemas.rf import RfConfig
+from rfbench.spatial_graph.graph import Size, SpatialGraph
 
 Model = str | nn.Module
 SIZE = (224, 224)  # px of a module's input where none is given

@@ -15,10 +15,10 @@ from typing import Any
 
 import torch
 
-from rfbench import checkpoint, progress
 from rfbench.classify import fit
 from rfbench.errors import RfbenchError
-from rfbench.schemas import ClsConfig
+from rfbench.runs import checkpoint, progress
+from rfbench.schemas.cls import ClsConfig
 
 # imports torch once, and forks children that have run nothing yet
 PROCESSES = multiprocessing.get_context("forkserver")

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from rfbench import checkpoint
 from rfbench.classify.run import random_state, set_random_state
 from rfbench.errors import RfbenchError, UsageError
+from rfbench.runs import checkpoint
 
 
 def content(step: int) -> dict[str, Any]:

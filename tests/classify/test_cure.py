@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 from rfbench.classify import network
 from rfbench.cli import main
 from rfbench.errors import RfbenchError
-from rfbench.schemas import ClsConfig
+from rfbench.schemas.cls import ClsConfig
 
 SMALL = [
     *("-o", "data.train_scenes=320", "-o", "data.val_scenes=100"),

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rfbench.classify.evaluate import evaluate
-from rfbench.processes import Processes
+from rfbench.runs.processes import Processes
 
 
 def ranked(classes: int, ranks: list[int]) -> tuple[Tensor, Tensor]:

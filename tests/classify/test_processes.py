@@ -10,14 +10,14 @@ import pytest
 import torch
 from torch import nn
 
-from rfbench import processes
 from rfbench.classify.evaluate import evaluate
 from rfbench.data import augment
 from rfbench.data.dataset import ArraySplit
 from rfbench.data.loader import Loader
 from rfbench.data.order import evaluation_tasks
 from rfbench.errors import RfbenchError, UsageError
-from rfbench.processes import ASKED, INTERRUPT, REQUEUE, Signals, started
+from rfbench.runs import processes
+from rfbench.runs.processes import ASKED, INTERRUPT, REQUEUE, Signals, started
 from tests.classify import runs
 
 PICTURES = 1001

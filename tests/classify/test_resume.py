@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rfbench import checkpoint
+from rfbench.runs import checkpoint
 from tests.classify import runs
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from rfbench.classify.schedule import SCHEDULES, rate
-from rfbench.schemas import ClsConfig, ClsSchedule
+from rfbench.schemas.cls import ClsConfig, ClsSchedule
 
 N = 1_281_167 // 4096
 

@@ -16,7 +16,7 @@ from rfbench.classify import fit
 from rfbench.classify.network import build, parameter_groups
 from rfbench.cli import main
 from rfbench.config import load
-from rfbench.schemas import ClsConfig
+from rfbench.schemas.cls import ClsConfig
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs" / "cls").glob("*.yaml"))
 SMALL = [

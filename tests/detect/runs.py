@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from rfbench.errors import RfbenchError
-from rfbench.schemas import DetConfig
+from rfbench.schemas.det import DetConfig
 from tests.classify.runs import start_all
 
 SMALL: dict[str, Any] = {

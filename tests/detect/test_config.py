@@ -9,7 +9,7 @@ import pytest
 from rfbench.config import load
 from rfbench.detect import config
 from rfbench.errors import UsageError
-from rfbench.schemas import DetConfig
+from rfbench.schemas.det import DetConfig
 
 REPOSITORY = Path(__file__).parents[2]
 CONFIGS = REPOSITORY / "configs" / "det"

@@ -15,8 +15,8 @@ from pycocotools.cocoeval import COCOeval
 from torch import nn
 
 from rfbench.detect import config, evaluate, sets
-from rfbench.processes import Processes
-from rfbench.schemas import DetConfig
+from rfbench.runs.processes import Processes
+from rfbench.schemas.det import DetConfig
 
 GROUP = Processes(torch.device("cpu"))
 SETTINGS = DetConfig.model_validate_json(

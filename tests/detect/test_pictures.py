@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.transforms import Bbox
 
 from rfbench.data import digits_coco
-from rfbench.detect import pictures
+from rfbench.detect import images as pictures
 from rfbench.errors import RfbenchError
 
 

@@ -13,12 +13,12 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
-from rfbench import checkpoint, progress
 from rfbench.cli import main
 from rfbench.detect import evaluate, plan, sets
 from rfbench.detect.run import FORMAT
 from rfbench.errors import RfbenchError, UsageError
-from rfbench.schemas import DetConfig
+from rfbench.runs import checkpoint, progress
+from rfbench.schemas.det import DetConfig
 from tests.classify.runs import finish, kill_when, steps
 from tests.detect import runs
 

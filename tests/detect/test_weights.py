@@ -9,9 +9,9 @@ from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.modeling import build_model
 from torch import nn
 
-from rfbench import backbones, weight_files
 from rfbench.detect import config, weights
 from rfbench.errors import RfbenchError, UsageError
+from rfbench.models import backbones, weight_files
 
 TAKING = (weights.load, weights.check)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rfbench import webpage
+from rfbench.plotting import webpage
 from rfbench.report import html
 from tests.browser import browser, opened
 from tests.report.records import RUNS, report_of, seeds

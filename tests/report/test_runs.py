@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from rfbench import results
 from rfbench.errors import UsageError
 from rfbench.report import formats
 from rfbench.report.runs import Run, disputed, find, settings
+from rfbench.runs import records
 from tests.report.records import RUNS, copied, record, report_of, write
 
 
 def runs_of(*contents: dict[str, Any]) -> list[Run]:
-    found = [results.Record.model_validate(content) for content in contents]
+    found = [records.Record.model_validate(content) for content in contents]
     return [Run(Path(f"run{i}"), one) for i, one in enumerate(found)]
 
 
@@ -86,8 +86,8 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
 
 
 def test_records_of_receptive_fields_are_counted(tmp_path: Path) -> None:
-    write(tmp_path / "a", {"format": results.FORMAT, "kind": "rf", "panels": []})
-    write(tmp_path / "b", {"format": results.FORMAT, "kind": "rf-audit"})
+    write(tmp_path / "a", {"format": records.FORMAT, "kind": "rf", "panels": []})
+    write(tmp_path / "b", {"format": records.FORMAT, "kind": "rf-audit"})
     found = find([tmp_path])
     assert (found.maps, found.runs, found.problems) == (2, [], [])
 

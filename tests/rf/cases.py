@@ -9,9 +9,9 @@ import timm.layers
 import torch
 from torch import Tensor, nn
 
-from rfbench.rf.spatial.graph import Reach, SpatialGraph, Witness
-from rfbench.rf.spatial.interpret import spatial_graph
-from rfbench.rf.spatial.layout import Value
+from rfbench.spatial_graph.graph import Reach, SpatialGraph, Witness
+from rfbench.spatial_graph.interpret import spatial_graph
+from rfbench.spatial_graph.layout import Value
 from tests.rf.oracle import Size, box, channels_of, gradients, reached, sampled
 
 

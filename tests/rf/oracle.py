@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from rfbench.rf.paths import Convention, count_tensor
-from rfbench.rf.spatial.graph import SpatialGraph
-from rfbench.rf.spatial.layout import Value
+from rfbench.rf.core.path_counts import Convention, count_tensor
+from rfbench.spatial_graph.graph import SpatialGraph
+from rfbench.spatial_graph.layout import Value
 
 Index = tuple[int, ...]
 Size = tuple[int, int]

@@ -11,20 +11,20 @@ import torchvision
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from rfbench import backbones, variants
 from rfbench.config import load
 from rfbench.errors import RfbenchError, UsageError
-from rfbench.rf import metrics
-from rfbench.rf.cure import cured, steps
-from rfbench.rf.draw.audit import audit_figure
-from rfbench.rf.limits import parse
-from rfbench.rf.lint import audit, by_size
-from rfbench.rf.metrics import geometry
-from rfbench.rf.network import Network
-from rfbench.rf.paths import path_counts, target_map
-from rfbench.rf.spatial.interpret import spatial_graph
-from rfbench.rf.subjects import Subject, subjects
-from rfbench.schemas import RfConfig
+from rfbench.models import backbones, variants
+from rfbench.rf.core import metrics
+from rfbench.rf.core.metrics import geometry
+from rfbench.rf.core.network import Network
+from rfbench.rf.core.path_counts import path_counts, target_map
+from rfbench.rf.questions.audit.audit import audit, by_size
+from rfbench.rf.questions.audit.counterfactual import cured, steps
+from rfbench.rf.questions.audit.figure import audit_figure
+from rfbench.rf.questions.audit.limits import parse
+from rfbench.rf.questions.subjects import Subject, subjects
+from rfbench.schemas.rf import RfConfig
+from rfbench.spatial_graph.interpret import spatial_graph
 from tests.rf.cases import Net
 
 

@@ -14,7 +14,7 @@ import torchvision
 from torch import Tensor, nn
 
 from rfbench.errors import RfbenchError, UsageError
-from rfbench.rf.autograd import path_counts
+from rfbench.rf.autograd.path_counts import path_counts
 
 
 class Net(nn.Module):

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from rfbench.cli import main
 from rfbench.errors import RfbenchError, UsageError
-from rfbench.rf.draw import effective
-from rfbench.rf.effective_run import Measured, Sample, caption
-from rfbench.rf.extent import Place, areas, extent, gaussian, measure, nominal
-from rfbench.rf.gradients import Gradients, gradients, layout_of
-from rfbench.rf.paths import path_counts
-from rfbench.rf.spatial.interpret import spatial_graph
+from rfbench.rf.core.path_counts import path_counts
+from rfbench.rf.questions.effective import figure as effective
+from rfbench.rf.questions.effective.effective import Measured, Sample, caption
+from rfbench.rf.questions.effective.extent import Place, areas, extent, gaussian, measure, nominal
+from rfbench.rf.questions.effective.gradients import Gradients, gradients, layout_of
+from rfbench.spatial_graph.interpret import spatial_graph
 
 
 def chain(depth: int, stride: int = 1) -> nn.Sequential:

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from rfbench import backbones
-from rfbench.rf import autograd
-from rfbench.rf.network import Network
-from rfbench.rf.paths import Convention, path_counts
+from rfbench.models import backbones
+from rfbench.rf.autograd import path_counts as autograd
+from rfbench.rf.core.network import Network
+from rfbench.rf.core.path_counts import Convention, path_counts
 
 MODELS = [
     "alexnet", "vgg11", "resnet18", "resnet50", "densenet121", "googlenet", "inception_v3",

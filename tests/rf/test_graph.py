@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rfbench.rf.spatial.graph import Reach
+from rfbench.spatial_graph.graph import Reach
 from tests.rf.cases import STRIDED, TWO, A, Cases, Net, classes, conv, same
 
 CASES = Cases()

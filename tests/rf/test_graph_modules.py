@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rfbench.errors import RfbenchError, UsageError
-from rfbench.rf.paths import path_counts
-from rfbench.rf.spatial.graph import Reach, Witness
-from rfbench.rf.spatial.interpret import spatial_graph
-from rfbench.rf.spatial.layout import Value
+from rfbench.rf.core.path_counts import path_counts
+from rfbench.spatial_graph.graph import Reach, Witness
+from rfbench.spatial_graph.interpret import spatial_graph
+from rfbench.spatial_graph.layout import Value
 from tests.rf.cases import TWO, A, Net, conv, examine
 from tests.rf.oracle import graph_counts
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from rfbench.rf.spatial.graph import Reach
-from rfbench.rf.spatial.interpret import spatial_graph
-from rfbench.rf.spatial.layout import Value
+from rfbench.spatial_graph.graph import Reach
+from rfbench.spatial_graph.interpret import spatial_graph
+from rfbench.spatial_graph.layout import Value
 from tests.rf.cases import examine
 from tests.rf.oracle import Alive, reached, sampled
 from tests.rf.programs import Program

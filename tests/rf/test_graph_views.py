@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rfbench.rf.spatial.graph import Reach
+from rfbench.spatial_graph.graph import Reach
 from tests.rf.cases import DEPTHWISE, STRIDED, TWO, A, Cases, Net, classes, conv
 
 CASES = Cases()

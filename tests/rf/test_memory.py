@@ -9,8 +9,8 @@ from torch import nn
 
 from rfbench.cli import main
 from rfbench.errors import RfbenchError
-from rfbench.rf import memory
-from rfbench.rf.network import Network
+from rfbench.rf.core import memory
+from rfbench.rf.core.network import Network
 
 
 def test_there_is_some_and_less_than_a_container_may_have(

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from torch import nn
 
-from rfbench import backbones
 from rfbench.errors import RfbenchError, UsageError
-from rfbench.rf import metrics
-from rfbench.rf.arithmetic import Field
-from rfbench.rf.metrics import Geometry, geometry, measure
-from rfbench.rf.network import Network
-from rfbench.rf.paths import Convention, PathMap, path_counts
-from rfbench.rf.spatial.graph import SpatialGraph
-from rfbench.rf.spatial.interpret import spatial_graph
+from rfbench.models import backbones
+from rfbench.rf.core import metrics
+from rfbench.rf.core.metrics import Geometry, geometry, measure
+from rfbench.rf.core.network import Network
+from rfbench.rf.core.path_counts import Convention, PathMap, path_counts
+from rfbench.rf.core.theory import Field
+from rfbench.spatial_graph.graph import SpatialGraph
+from rfbench.spatial_graph.interpret import spatial_graph
 
 
 @cache

@@ -5,13 +5,13 @@ import pytest
 import torch
 from torch import nn
 
-from rfbench import backbones
 from rfbench.errors import UsageError
-from rfbench.rf import network
-from rfbench.rf.network import Network
-from rfbench.rf.paths import path_counts
-from rfbench.rf.spatial.interpret import spatial_graph
-from rfbench.rf.spatial.recorder import record
+from rfbench.models import backbones
+from rfbench.rf.core import network
+from rfbench.rf.core.network import Network
+from rfbench.rf.core.path_counts import path_counts
+from rfbench.spatial_graph.interpret import spatial_graph
+from rfbench.spatial_graph.trace import record
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rfbench.rf.paths import Convention, path_counts
-from rfbench.rf.spatial.interpret import spatial_graph
+from rfbench.rf.core.path_counts import Convention, path_counts
+from rfbench.spatial_graph.interpret import spatial_graph
 from tests.rf.cases import Net, conv
 from tests.rf.oracle import Size, forward_counts, graph_counts
 

@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rfbench import backbones
 from rfbench.errors import RfbenchError, UsageError
-from rfbench.rf.paths import Convention, path_counts
-from rfbench.rf.spatial.interpret import spatial_graph
+from rfbench.models import backbones
+from rfbench.rf.core.path_counts import Convention, path_counts
+from rfbench.spatial_graph.interpret import spatial_graph
 from tests.rf.cases import Net, conv
 
 # -- exact counts --------------------------------------------------------------------------------

@@ -8,12 +8,12 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from rfbench.errors import UsageError
-from rfbench.rf.draw import page
-from rfbench.rf.draw.layers import layers_figure
-from rfbench.rf.draw.maps import Panel, maps_figure, over_mean
-from rfbench.rf.metrics import geometry, measure
-from rfbench.rf.network import Network
-from rfbench.rf.paths import Convention, PathMap, path_counts
+from rfbench.plotting import page
+from rfbench.rf.core.metrics import geometry, measure
+from rfbench.rf.core.network import Network
+from rfbench.rf.core.path_counts import Convention, PathMap, path_counts
+from rfbench.rf.questions.maps.by_layer import layers_figure
+from rfbench.rf.questions.maps.figure import Panel, maps_figure, over_mean
 
 
 def panel(title: str, *modules: nn.Module, size: int = 96) -> Panel:

@@ -10,15 +10,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rfbench import backbones
 from rfbench.errors import RfbenchError
-from rfbench.rf.arithmetic import theory
-from rfbench.rf.field import Along, Field, Phased, hearers, origin, region, union
-from rfbench.rf.metrics import geometry, support
-from rfbench.rf.network import Network
-from rfbench.rf.paths import path_counts, target_map
-from rfbench.rf.spatial.graph import Reach
-from rfbench.rf.spatial.interpret import spatial_graph
+from rfbench.models import backbones
+from rfbench.rf.core.field import Along, Field, Phased, hearers, origin, region, union
+from rfbench.rf.core.metrics import geometry, support
+from rfbench.rf.core.network import Network
+from rfbench.rf.core.path_counts import path_counts, target_map
+from rfbench.rf.core.theory import theory
+from rfbench.spatial_graph.graph import Reach
+from rfbench.spatial_graph.interpret import spatial_graph
 from tests.rf.cases import Net
 
 

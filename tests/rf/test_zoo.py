@@ -15,8 +15,8 @@ from click.testing import CliRunner
 from PIL import Image
 
 from rfbench.cli import main
-from rfbench.rf import zoo
-from rfbench.rf.draw import zoo_page
+from rfbench.rf.questions.zoo import page as zoo_page
+from rfbench.rf.questions.zoo import zoo
 from tests.browser import browser, opened
 
 

@@ -1,0 +1,119 @@
+"""The pictures of a run: which data set, and which of them this process sees when."""
+
+import math
+import os
+from collections.abc import Callable, Iterator
+
+from torch import Tensor
+
+from rfbench.classify.split import Split
+from rfbench.data import augment, sources
+from rfbench.data.dataset import ArraySplit, Dataset
+from rfbench.data.loader import Batch, Loader
+from rfbench.data.order import TrainTasks, evaluation_tasks
+from rfbench.errors import UsageError
+from rfbench.runs.processes import Processes
+from rfbench.schemas.cls import ClsConfig
+
+
+class Pictures:
+    """A data set, and its pictures as the configuration, or else custom, wants them."""
+
+    def __init__(self, config: ClsConfig, group: Processes, eval_only: bool = False) -> None:
+        """Lists the files; reads none yet. Raises RfbenchError where they are not as expected."""
+        data = config.data
+        self.set: Dataset = sources.load(
+            data.name,
+            data.root,
+            eval_only,
+            val_share=data.val_share,
+            train_scenes=data.train_scenes,
+            val_scenes=data.val_scenes,
+        )
+        self.config = config
+        self.group = group
+        self.image_size: int = data.image_size or self.set.image_size
+        self.crop_ratio = data.crop_ratio or self.set.crop_ratio
+        self.augment: str = data.augment or self.set.augment
+        self.flip = self.set.flip if data.flip is None else data.flip
+        self.workers = self._workers()
+        self._loaders: dict[bool, Loader] = {}
+        self._bad: dict[str, str] = {}
+        self._normalize = augment.Normalize(self.set.mean, self.set.std, group.device)
+
+    def train(self, first: int, last: int, split: Split) -> Iterator[Batch]:
+        """This process's passes of the updates `first` .. `last` - 1."""
+        n, group = len(self.set.train), self.group
+        tasks = TrainTasks(n, split.batch, first, last, split.accumulation, group.rank, group.world)
+        return self._loader(train=True).batches(tasks)
+
+    def val(self, batch: int) -> tuple[Iterator[Batch], int]:
+        """This process's share of the validation pictures, and the most batches of any process."""
+        n, world = len(self.set.val), self.group.world
+        if not n:
+            raise UsageError(f"the data set '{self.set.name}' has no validation pictures")
+        tasks = evaluation_tasks(n, batch, self.group.rank, world)
+        return self._loader(train=False).batches(tasks), math.ceil(math.ceil(n / world) / batch)
+
+    def on_device(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Images (N, 3, H, W), normalised, and labels (N,)."""
+        device = self.group.device
+        images = self._normalize(batch.images.to(device, non_blocking=True))
+        # the loader's bytes are in channels_last order already
+        if not self.config.channels_last:
+            images = images.contiguous()
+        return images, batch.labels.to(device, non_blocking=True)
+
+    def described(self) -> str:
+        """'imagenet: 1281167 pictures to train on, 50000 to validate, 1000 classes, ...'."""
+        held = self.set
+        return (
+            f"{held.name}: {len(held.train)} pictures to train on, {len(held.val)} to validate, "
+            f"{len(held.classes)} classes, seen at {self.image_size} px"
+        )
+
+    @property
+    def bad(self) -> dict[str, str]:
+        """Path and reason of every picture that this process could not read."""
+        found = dict(self._bad)
+        for loader in self._loaders.values():
+            found.update(loader.bad)
+        return found
+
+    def restore_bad(self, bad: dict[str, str]) -> None:
+        """Go on counting from an earlier part of the run."""
+        self._bad = dict(bad)
+
+    def close(self) -> None:
+        """End the loading processes."""
+        for loader in self._loaders.values():
+            loader.close()
+
+    def _loader(self, train: bool) -> Loader:
+        if train not in self._loaders:
+            make: Callable[[int, bool], augment.Transform] = augment.AUGMENTATIONS[self.augment]
+            size, data = self.image_size, self.config.data
+            self._loaders[train] = Loader(
+                self.set.train if train else self.set.val,
+                make(size, self.flip) if train else augment.evaluation(size, self.crop_ratio),
+                train=train,
+                seed=self.config.seed,
+                workers=self.workers,
+                pin_memory=self.group.device.type == "cuda",
+                max_bad_share=data.max_bad_share,
+            )
+            if train:
+                self._loaders[train].bad.update(self._bad)
+        return self._loaders[train]
+
+    def _workers(self) -> int:
+        """As configured, else a core's worth each for the processes of this machine."""
+        if self.config.data.workers is not None:
+            return self.config.data.workers
+        if self.group.device.type == "cpu":  # the cores train; pictures in memory cost little
+            return 0 if isinstance(self.set.train, ArraySplit) else 1
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        here = int(
+            os.environ.get("LOCAL_WORLD_SIZE", 1)
+        )  # torchrun's; srun binds each to its cores
+        return max(1, min(32, (cores or 1) // max(1, here)))

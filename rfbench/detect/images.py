@@ -1,0 +1,185 @@
+"""Predictions beside ground truth: a picture twice, with boxes, masks, class names and scores."""
+
+import contextlib
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.transforms import Bbox
+from PIL import Image, ImageOps
+
+from rfbench.errors import RfbenchError
+from rfbench.files import aside
+
+FOLDER = "pictures"
+DPI = 200
+WIDTH, TALLEST, GAP, HEAD = 7.0, 4.5, 0.1, 0.2  # inches; the text of a two-column paper is 7 wide
+TITLE, LABEL = 8.0, 6.0  # points
+MIN_SCORE = 0.3  # of a prediction that is drawn
+ALPHA = 0.45  # of masks
+
+Color = tuple[float, float, float]
+
+
+def save(
+    annotations: Path,
+    images: Path,
+    predictions: Sequence[dict[str, Any]],
+    folder: Path,
+    count: int,
+    min_score: float = MIN_SCORE,
+    masks: bool = True,
+) -> list[str]:
+    """Draw the first `count` pictures of a COCO set, a PNG each in `folder`/pictures.
+
+    predictions: COCO's results, with "bbox" and perhaps "segmentation". Those that score less than
+    `min_score` are not drawn. masks: whether to draw the masks that are there, on both sides.
+    Returns the files' names, relative to `folder`.
+    """
+    from pycocotools.coco import COCO
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO(str(annotations))
+    colors = palette(sorted(truth.cats))
+    found: dict[int, list[dict[str, Any]]] = {}
+    for one in predictions:
+        if one["score"] >= min_score and one["category_id"] in colors:
+            found.setdefault(one["image_id"], []).append(one)
+    (folder / FOLDER).mkdir(parents=True, exist_ok=True)
+    names = []
+    for number, image in enumerate(truth.dataset["images"][:count], start=1):
+        objects = truth.loadAnns(truth.getAnnIds(imgIds=image["id"]))
+        sides = {
+            "ground truth": objects,
+            f"predictions (score of {min_score:g} or more)": found.get(image["id"], []),
+        }
+        figure = draw(read(images / image["file_name"]), sides, truth, colors, masks)
+        names.append(f"{FOLDER}/{number:03d}-{Path(image['file_name']).stem}.png")
+        with aside(folder / names[-1]) as temporary:
+            figure.savefig(temporary, dpi=DPI, metadata={"Software": None})
+    return names
+
+
+def read(path: Path) -> np.ndarray:
+    """A picture (H, W, 3) uint8, turned as EXIF says."""
+    try:
+        with Image.open(path) as picture:
+            return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
+    except (OSError, ValueError, SyntaxError) as error:
+        raise RfbenchError(f"{path}: cannot be read: {error}") from None
+
+
+def palette(categories: Sequence[int]) -> dict[int, Color]:
+    """A colour for every category: ten that differ well, or twenty, which come again."""
+    colors = matplotlib.colormaps["tab10" if len(categories) <= 10 else "tab20"].colors  # type: ignore[attr-defined]
+    return {one: colors[i % len(colors)] for i, one in enumerate(categories)}
+
+
+def draw(
+    picture: np.ndarray,
+    sides: dict[str, list[dict[str, Any]]],
+    truth: Any,
+    colors: dict[int, Color],
+    masks: bool = True,
+) -> Figure:
+    """The picture (H, W, 3) once for every title of `sides`, with the boxes that are told there.
+
+    truth: pycocotools' COCO, which knows names and decodes masks.
+    """
+    height, width, _ = picture.shape
+    panel = (WIDTH - GAP * (len(sides) - 1)) / len(sides)
+    panel = min(panel, TALLEST * width / height)
+    tall = panel * height / width
+    across = panel * len(sides) + GAP * (len(sides) - 1)
+    figure = Figure((across, tall + HEAD), dpi=DPI, facecolor="white")
+    FigureCanvasAgg(figure)
+    for i, (title, boxes) in enumerate(sides.items()):
+        place = (i * (panel + GAP) / across, 0, panel / across, tall / (tall + HEAD))
+        axes = figure.add_axes(place)
+        axes.set_axis_off()
+        axes.set_title(title, fontsize=TITLE, pad=3)
+        # few pixels are shown as they are
+        smooth = "antialiased" if panel * DPI < 3 * width else "nearest"
+        # COCO's coordinates: a pixel spans i to i + 1
+        axes.imshow(
+            overlaid(picture, boxes if masks else [], truth, colors),
+            interpolation=smooth,
+            aspect="auto",
+            extent=(0, width, height, 0),
+        )
+        taken: list[Bbox] = []
+        for one in by_area(boxes):
+            outline(axes, one, colors[one["category_id"]])
+        for one in by_area(boxes)[::-1]:  # the small ones have the least choice
+            label(axes, one, caption(one, truth), colors[one["category_id"]], taken)
+    return figure
+
+
+def by_area(boxes: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The large ones first, so that they do not hide the small."""
+    return sorted(boxes, key=lambda one: -one["bbox"][2] * one["bbox"][3])
+
+
+def caption(one: dict[str, Any], truth: Any) -> str:
+    """A class's name, with the score of a prediction."""
+    name = str(truth.cats[one["category_id"]]["name"])
+    if "score" in one:
+        return f"{name} {one['score']:.2f}"
+    return f"{name} (crowd)" if one.get("iscrowd") else name
+
+
+def overlaid(
+    picture: np.ndarray, boxes: Sequence[dict[str, Any]], truth: Any, colors: dict[int, Color]
+) -> np.ndarray:
+    """The picture with masks laid over it in their classes' colours."""
+    found = picture.astype(np.float32) / 255
+    for one in by_area(boxes):
+        if one.get("segmentation"):
+            mask = truth.annToMask(one).astype(bool)
+            found[mask] = (1 - ALPHA) * found[mask] + ALPHA * np.array(colors[one["category_id"]])
+    return found
+
+
+def outline(axes: Axes, one: dict[str, Any], color: Color) -> None:
+    """A box, of a crowd dashed, over a dark line that shows it on any ground."""
+    x, y, w, h = one["bbox"]
+    style: dict[str, Any] = {"fill": False, "linestyle": "--" if one.get("iscrowd") else "-"}
+    for edge, line in (("black", 1.8), (color, 1.1)):
+        axes.add_patch(Rectangle((x, y), w, h, edgecolor=edge, linewidth=line, **style))
+
+
+def label(axes: Axes, one: dict[str, Any], words: str, color: Color, taken: list[Bbox]) -> None:
+    """Write above a box, or below, or in it: where least is hidden of the labels at `taken`."""
+    bright = 0.3 * color[0] + 0.59 * color[1] + 0.11 * color[2] > 0.55
+    ground = {"boxstyle": "square,pad=0.12", "facecolor": color, "edgecolor": "none"}
+    style: dict[str, Any] = {"color": "black" if bright else "white", "fontsize": LABEL}
+    text = axes.text(0, 0, words, va="top", parse_math=False, bbox=ground, **style)
+    # where it is at (0, 0), with its ground, in px of the picture
+    figure: Any = axes.figure
+    text.update_bbox_position_size(figure.canvas.get_renderer())
+    patch: Any = text.get_bbox_patch()
+    extent = patch.get_window_extent().transformed(axes.transData.inverted())
+    x, y, w, h = one["bbox"]
+    wide, tall = abs(extent.width), abs(extent.height)
+    right, bottom = axes.get_xlim()[1] - wide, axes.get_ylim()[0] - tall
+    spots = [
+        Bbox.from_bounds(max(0, min(left, right)), max(0, min(top, bottom)), wide, tall)
+        for left in (x, x + w - wide)
+        for top in (y - tall, y + h, y, y + h - tall)
+    ]
+    best = min(spots, key=lambda spot: sum(shared(spot, other) for other in taken))
+    text.set_position((best.x0 - extent.xmin, best.y0 - extent.ymin))
+    taken.append(best)
+
+
+def shared(a: Bbox, b: Bbox) -> float:
+    """The area that two boxes share."""
+    both = Bbox.intersection(a, b)
+    return 0.0 if both is None else abs(both.width * both.height)

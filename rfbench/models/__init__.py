@@ -1,0 +1,1 @@
+"""Networks: built from a name, changed as a variant, loaded with weights."""

@@ -1,0 +1,39 @@
+"""The libraries' own pretrained weights: the one thing that may be downloaded, when asked for."""
+
+from torch import Tensor
+
+from rfbench.errors import RfbenchError, UsageError
+from rfbench.models.weight_files import LIBRARIES
+
+
+def check(name: str) -> None:
+    """Raise UsageError for one's own network, of which no library has weights; loads nothing."""
+    if name.partition(":")[0] not in LIBRARIES:
+        raise UsageError(
+            f"{name} has no pretrained weights: only torchvision's and timm's networks have. "
+            "Give a file instead."
+        )
+
+
+def state_dict(name: str) -> dict[str, Tensor]:
+    """The library's own weights: timm's, or the first that torchvision lists, as in papers.
+
+    name: canonical, such as 'torchvision:resnet50'. Raises UsageError for one's own network,
+    RfbenchError where they cannot be had.
+    """
+    check(name)
+    library, _, model = name.partition(":")
+    try:
+        if library == "timm":
+            import timm
+
+            return timm.create_model(model, pretrained=True).state_dict()
+        from torchvision import models
+
+        weights = next(iter(models.get_model_weights(model)))
+        return weights.get_state_dict(progress=False, check_hash=True)
+    except (OSError, RuntimeError, ValueError, StopIteration) as error:
+        why = " ".join(str(error).split())[:200] or "it has none"
+        raise RfbenchError(
+            f"the pretrained weights of {name} cannot be had: {why}. Give a file instead."
+        ) from error

@@ -1,0 +1,101 @@
+"""A figure on whole dots, laid out from its top left corner; text that fits; files as a whole.
+
+Matplotlib's objects only, never pyplot: no state is shared, and the same data give the same bytes.
+Lengths are inches; the text of a two-column paper is 7 wide.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import TextToPath
+
+from rfbench.files import aside
+
+DPI = 200  # of the PNG; panels and pixels are whole numbers of its dots wherever possible
+LARGE, TEXT, SMALL = 8.5, 6.5, 6.0  # points
+SPARE = 1.04  # hinting makes letters of a PNG a little wider than their outlines
+
+
+class Page:
+    """A figure laid out from its top left corner, on whole dots."""
+
+    def __init__(self, width: float, height: float) -> None:
+        self.figure = Figure((dots(width), dots(height)), dpi=DPI, facecolor="white")
+        FigureCanvasAgg(self.figure)
+        self.width, self.height = self.figure.get_size_inches()
+
+    def axes(self, x: float, y: float, width: float, height: float) -> Axes:
+        """Axes with the top left corner at (x, y), y downwards."""
+        x, y, width, height = (dots(v) for v in (x, y, width, height))
+        low = (self.height - y - height) / self.height
+        axes = self.figure.add_axes((x / self.width, low, width / self.width, height / self.height))
+        axes.tick_params(labelsize=SMALL, length=2, width=0.5, pad=1.5)
+        for spine in axes.spines.values():
+            spine.set_linewidth(0.5)
+        return axes
+
+    def lines(self, x: float, y: float, lines: Sequence[str], size: float, **style: Any) -> None:
+        """Lines of text from (x, y) downwards."""
+        for i, words in enumerate(lines):
+            at = (x / self.width, 1 - (y + i * line(size)) / self.height)
+            self.figure.text(*at, words, fontsize=size, va="top", parse_math=False, **style)
+
+    def legend(self, handles: Sequence[Any], y: float, columns: int) -> None:
+        """A legend, centred at the height y."""
+        at = (0.5, 1 - y / self.height)
+        place: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": at, "borderaxespad": 0}
+        self.figure.legend(handles=handles, ncols=columns, fontsize=TEXT, frameon=False, **place)
+
+
+def dots(length: float) -> float:
+    """The nearest length that is a whole number of dots."""
+    return round(length * DPI) / DPI
+
+
+def line(size: float) -> float:
+    """The height of a line of text of `size` points."""
+    return 1.3 * size / 72
+
+
+def text_width(text: str, size: float) -> float:
+    """The width of a text of `size` points."""
+    font = FontProperties(size=size)
+    return float(TextToPath().get_text_width_height_descent(text, font, False)[0]) / 72 * SPARE
+
+
+def wrap(text: str, width: float, size: float) -> list[str]:
+    """Lines no wider than `width`; a line break stays, a no-break space never breaks."""
+    lines: list[str] = []
+    for paragraph in text.splitlines():
+        lines.append("")
+        for word in paragraph.split(" "):
+            longer = f"{lines[-1]} {word}".strip(" ")
+            if lines[-1] and text_width(longer, size) > width:
+                lines.append(word)
+            else:
+                lines[-1] = longer
+    return lines
+
+
+def save(figure: Figure, stem: Path) -> list[Path]:
+    """Write `stem`.png and `stem`.pdf; either is there as a whole or not at all.
+
+    The same figure gives the same bytes.
+    """
+    pdf = {"CreationDate": None, "Producer": None, "Creator": None}
+    kinds: dict[str, dict[str, Any]] = {
+        "png": {"dpi": DPI, "metadata": {"Software": None}},
+        "pdf": {"dpi": 3 * DPI, "metadata": pdf},
+    }
+    paths = []
+    for kind, how in kinds.items():
+        paths.append(stem.with_name(f"{stem.name}.{kind}"))
+        with aside(paths[-1]) as temporary, matplotlib.rc_context({"pdf.fonttype": 42}):
+            figure.savefig(temporary, format=kind, **how)  # 42: publishers refuse Type 3 fonts
+    return paths

@@ -1,0 +1,1 @@
+"""The second opinion: the paper's own procedure by autograd. Shares no code with the graph."""

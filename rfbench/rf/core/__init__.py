@@ -1,0 +1,1 @@
+"""Path counts, theory and metrics on a spatial graph: what every question is answered from."""

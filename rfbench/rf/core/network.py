@@ -1,0 +1,94 @@
+"""A network and its spatial graphs, recorded as rarely as possible.
+
+One recording serves every layer and unit, and every input size as well unless a step on the way
+belongs to one size (TF-same padding, resizing, windows of attention).
+"""
+
+import contextlib
+from dataclasses import dataclass, field
+from math import prod
+
+from torch import nn
+
+from rfbench.errors import RfbenchError
+from rfbench.rf.core.cost import Cost, cost
+from rfbench.rf.core.metrics import Geometry, geometry, is_cut, uncut_size
+from rfbench.rf.core.path_counts import target_map
+from rfbench.spatial_graph.graph import Size, SpatialGraph
+from rfbench.spatial_graph.interpret import Interpreter
+from rfbench.spatial_graph.layout import Value
+from rfbench.spatial_graph.trace import Recording, input_channels, record
+
+
+@dataclass
+class Network:
+    """A module in evaluation mode.
+
+    native: the input size (H, W) that it is meant for; its last map there is the last map at any
+    size. channels: of the input; found when None.
+    """
+
+    module: nn.Module
+    native: Size = (224, 224)
+    channels: int | None = None
+    recorded: dict[Size, SpatialGraph] = field(default_factory=dict)
+    recordings: dict[Size, Recording] = field(default_factory=dict)
+
+    def graph(self, size: Size, to: str | None = None) -> SpatialGraph:
+        """The spatial graph up to layer `to` (the last map when None) on an input of (H, W)."""
+        if not self.recorded and size != self.native:
+            with contextlib.suppress(RfbenchError):  # own networks may run at `size` only
+                self._record(self.native)
+        if size in self.recorded:
+            return self.recorded[size]
+        for known in self.recorded.values():
+            value = known.layers.get(to if to is not None else known.target)
+            if isinstance(value, Value) and not known.is_rigid(value):
+                return known.resized(size, value)
+        return self._record(size)
+
+    def _record(self, size: Size) -> SpatialGraph:
+        graph = Interpreter(self._recording(size)).run()
+        first = next(iter(self.recorded.values()), graph)
+        graph.target = first.target if first.target in graph.layers else graph.target
+        self.recorded[size] = graph
+        return graph
+
+    def _recording(self, size: Size) -> Recording:
+        if size not in self.recordings:
+            self.recordings[size] = record(self.module, size, self.channels)
+        return self.recordings[size]
+
+    def cost(self, size: Size) -> Cost:
+        """What a picture of (H, W) costs, classifier included; RfbenchError where it has none."""
+        return cost(self._recording(size))
+
+    def memory(self, size: Size, pictures: int, number: int = 4) -> int:
+        """The bytes, at least, that a pass forward and back keeps; 0 where they cannot be told.
+
+        number: bytes of a number. Between a third of what is needed (EfficientNet: norms and
+        activations keep theirs too) and nearly all (VGG).
+        """
+        with contextlib.suppress(RfbenchError):
+            weights = sum(p.numel() for p in self.module.parameters())
+            channels = self.channels or input_channels(self.module)
+            each = self.cost(size).activations + 2 * channels * prod(size)  # and its gradient
+            return number * (weights + pictures * each)
+        return 0
+
+    def uncut(
+        self, start: Size, to: str | None = None, source: str | None = None
+    ) -> tuple[SpatialGraph, Geometry]:
+        """The graph and geometry on an input so large that the central unit's field is whole.
+
+        start: the first size to try; a network's own is a good choice, since it runs there.
+        """
+        graph = self.graph(start, to)
+        place = geometry(graph, to, source)
+        for _ in range(4):
+            units = graph.map_size(target_map(graph, to))
+            if not is_cut(place, ((units[0] - 1) // 2, (units[1] - 1) // 2)):
+                break
+            graph = self.graph(uncut_size(graph, place, units), to)
+            place = geometry(graph, to, source)
+        return graph, place

@@ -1,0 +1,289 @@
+"""Path counts: in how many ways does each input pixel reach a unit? (Ge & Wu, section 3.)
+
+One adjoint pass over the spatial graph, cropped to the cone of the unit. Counts grow like
+9^depth, so every node carries a power of two beside its array; `exact` does the same additions on
+Python integers and fractions.
+"""
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from rfbench.errors import RfbenchError, UsageError
+from rfbench.rf.core import memory
+from rfbench.spatial_graph.axis import Axis
+from rfbench.spatial_graph.graph import Node, Reach, Size, SpatialGraph, Witness
+from rfbench.spatial_graph.layout import Value
+
+LARGE = 2.0**900  # rescale above this, far from float64's end and from its beginning
+SMALL = 2.0**-900  # what rescaling would lose is kept at this: no pixel falls out of the support
+
+
+@dataclass(frozen=True)
+class Convention:
+    """What counts as how many paths; it matters only where branches disagree.
+
+    channels: 'single' looks at one channel (a convolution weighs 1 / C), 'real' sums over all.
+    pool: 'count' gives every pixel of a pooling window one path, 'mean' keeps an average's 1 / k^2.
+    gates: 'ignore' leaves out paths through a global context (squeeze-excitation), 'count' has
+    them. Norms and activations are identities; a product of two maps has the paths of both.
+    """
+
+    channels: str = "single"
+    pool: str = "count"
+    gates: str = "ignore"
+
+    def __str__(self) -> str:
+        return f"channels={self.channels}, pool={self.pool}, gates={self.gates}"
+
+
+DEFAULT = Convention()
+
+
+@dataclass(frozen=True, eq=False)
+class PathMap:
+    """Path counts of one unit, over the map of its source.
+
+    counts: (H, W), float64 or Python numbers; the number of paths is counts * 2^exponent. unit:
+    (y, x) in a target map of `units` (h, w). bypass: share of all paths from the input to the unit
+    that do not pass the source; 0 when the source is the input.
+    """
+
+    counts: np.ndarray
+    exponent: int
+    unit: tuple[int, int]
+    units: Size
+    convention: Convention
+    bypass: float = 0.0
+
+
+@dataclass
+class _Patch:
+    """Counts of a rectangle of a node's map: the array, its place (y, x), a power of two."""
+
+    array: np.ndarray
+    y: int
+    x: int
+    exponent: int = 0
+
+    def scaled(self, weight: Fraction) -> "_Patch":
+        if weight == 1:
+            return self
+        number = weight if self.array.dtype == object else float(weight)
+        return _Patch(_simple(self.array * number), self.y, self.x, self.exponent)
+
+    def plus(self, other: "_Patch") -> "_Patch":
+        exponent = max(self.exponent, other.exponent)
+        y, x = min(self.y, other.y), min(self.x, other.x)
+        height = max(self.y + self.array.shape[0], other.y + other.array.shape[0]) - y
+        width = max(self.x + self.array.shape[1], other.x + other.array.shape[1]) - x
+        out = np.zeros((height, width), self.array.dtype)
+        for part in (self, other):
+            h, w = part.array.shape
+            moved = _scaled(part.array, part.exponent - exponent)
+            out[part.y - y : part.y - y + h, part.x - x : part.x - x + w] += moved
+        return _Patch(out, y, x, exponent)
+
+    def tamed(self) -> "_Patch":
+        if self.array.dtype == object or not self.array.size or self.array.max() < LARGE:
+            return self
+        power = int(np.frexp(self.array.max())[1])
+        return _Patch(_scaled(self.array, -power), self.y, self.x, self.exponent + power)
+
+
+def _scaled(array: np.ndarray, power: int) -> np.ndarray:
+    """array * 2^power, positive where the array is."""
+    if not power:
+        return array
+    out = np.ldexp(array, power)
+    return np.where((array > 0) & (out < SMALL), SMALL, out)
+
+
+def _simple(array: np.ndarray) -> np.ndarray:
+    """Fractions with denominator 1 become integers again."""
+    if array.dtype != object:
+        return array
+    tidy = [int(v) if getattr(v, "denominator", 1) == 1 else v for v in array.flat]
+    out = np.empty(len(tidy), object)
+    out[:] = tidy
+    return out.reshape(array.shape)
+
+
+def path_counts(
+    graph: SpatialGraph,
+    to: str | None = None,
+    source: str | None = None,
+    unit: tuple[int, int] | None = None,
+    convention: Convention = DEFAULT,
+    exact: bool = False,
+) -> PathMap:
+    """Path counts from the input, or from layer `source`, to one unit of layer `to`.
+
+    to: a layer of the graph; the last map when None. unit: (y, x); the centre, (n - 1) // 2, when
+    None. A unit stands for all channels of its position: the mean of their counts for
+    channels=single, the sum for channels=real.
+
+    Raises UsageError for an unknown layer or a unit outside the map, RfbenchError where paths mean
+    nothing: attention and other global or windowed mixing.
+    """
+    target, name = target_map(graph, to), to or graph.target
+    witness = graph.witness(target)
+    if witness.reach > Reach.CONTEXT:
+        raise not_local(witness)
+    unit = checked_unit(unit, graph.map_size(target), name)
+    origin = graph.layer(source) if source is not None else None
+    found = count_tensor(graph, target, unit, origin, convention, exact)
+    if found is None:
+        raise UsageError(f"no path leads from '{source or 'the input'}' to '{name}'")
+    return found
+
+
+def count_tensor(
+    graph: SpatialGraph,
+    target: Value,
+    unit: tuple[int, int],
+    source: Value | None = None,
+    convention: Convention = DEFAULT,
+    exact: bool = False,
+) -> PathMap | None:
+    """Path counts of a position of any tensor, or of some channels of one; None: no path."""
+    start = _start(graph, target, unit, convention, exact)
+    labels = set(graph.share(source)) if source is not None else {0}
+    found = _adjoint(graph, start, labels, convention)
+    if not found:
+        return None
+    counts, exponent = _whole(graph, found, exact)
+    bypass = _bypass(graph, start, labels, convention) if source is not None else 0.0
+    return PathMap(counts, exponent, unit, graph.map_size(target), convention, bypass)
+
+
+def paths_to_all(
+    graph: SpatialGraph, to: str | None = None, source: str | None = None
+) -> np.ndarray:
+    """How many paths lead from each position of the source to any unit, up to a common factor.
+
+    (H, W); 0 is a pixel that the layer never hears of.
+    """
+    target = target_map(graph, to)
+    start = _start(graph, target, (0, 0), DEFAULT, False)
+    whole = np.ones(graph.map_size(target))
+    every = {i: _Patch(whole * patch.array, 0, 0) for i, patch in start.items()}
+    labels = set(graph.share(graph.layer(source))) if source is not None else {0}
+    return _whole(graph, _adjoint(graph, every, labels, DEFAULT), False)[0]
+
+
+def target_map(graph: SpatialGraph, to: str | None) -> Value:
+    """The tensor of a layer, or of the network's last map."""
+    if to is not None:
+        return graph.layer(to)
+    if graph.target:
+        return graph.layer(graph.target)
+    if isinstance(graph.output, Value):
+        return graph.output
+    raise not_local(graph.status())
+
+
+def not_local(witness: Witness, what: str = "path counts need") -> RfbenchError:
+    """The error for a network that mixes positions beyond windows and pooling."""
+    return RfbenchError(
+        f"{what} a convolutional network; this one is {witness.reach}: {witness}. "
+        "Choose an earlier layer with --to; --list-layers shows them."
+    )
+
+
+def checked_unit(unit: tuple[int, int] | None, units: Size, name: str) -> tuple[int, int]:
+    """A unit (y, x) of a map; the central one for None. Raises UsageError outside of the map."""
+    if unit is None:
+        return (units[0] - 1) // 2, (units[1] - 1) // 2
+    if not (0 <= unit[0] < units[0] and 0 <= unit[1] < units[1]):
+        where = f"layer '{name}'" if name else "the output"
+        raise UsageError(
+            f"unit {unit[0]},{unit[1]} is outside {where}: its map is {units[0]}x{units[1]}, "
+            f"units are 0,0 to {units[0] - 1},{units[1] - 1}"
+        )
+    return unit
+
+
+def _start(
+    graph: SpatialGraph, target: Value, unit: tuple[int, int], convention: Convention, exact: bool
+) -> dict[int, _Patch]:
+    channels = target.labels.size
+    one = np.array([[1]], dtype=object if exact else np.float64)
+    weigh = channels if convention.channels == "single" else 1
+    return {
+        node: _Patch(one, *unit).scaled(Fraction(count, weigh))
+        for node, count in graph.share(target).items()
+    }
+
+
+def _weights(node: Node, convention: Convention) -> list[Fraction]:
+    if node.channels and (convention.channels == "single" or node.kind != "conv"):
+        return [Fraction(n, node.channels) for n in node.counts]
+    return [Fraction(n) for n in node.counts]
+
+
+def _adjoint(
+    graph: SpatialGraph,
+    start: dict[int, _Patch],
+    wanted: set[int],
+    convention: Convention,
+    blocked: frozenset[int] = frozenset(),
+) -> dict[int, _Patch]:
+    """Carry counts back from `start` to the nodes `wanted`, never through `blocked` ones."""
+    useful = _descendants(graph, wanted)
+    waiting, found = dict(start), {}
+    for i in range(max(start), -1, -1):
+        patch = waiting.pop(i, None)
+        if patch is None or i in blocked:
+            continue
+        if i in wanted:
+            found[i] = patch
+            continue
+        node = graph.nodes[i]
+        sources = [s for s in node.sources if s in useful]
+        if not sources or (node.kind == "context" and convention.gates == "ignore"):
+            continue
+        back = _through(node.axes, patch, graph.nodes[node.sources[0]].size, convention)
+        if not back.array.size:
+            continue
+        for s, weight in zip(node.sources, _weights(node, convention), strict=True):
+            if s in useful:
+                part = back.scaled(weight)
+                waiting[s] = waiting[s].plus(part) if s in waiting else part
+    return found
+
+
+def _through(axes: tuple[Axis, Axis], patch: _Patch, size: Size, convention: Convention) -> _Patch:
+    mean = convention.pool == "mean"
+    array, y = axes[0].adjoint((patch.array, patch.y), 0, size[0], mean)
+    array, x = axes[1].adjoint((array, patch.x), 1, size[1], mean)
+    return _Patch(array, y, x, patch.exponent).tamed()
+
+
+def _descendants(graph: SpatialGraph, nodes: set[int]) -> set[int]:
+    out = set(nodes)
+    for i in range(min(nodes), len(graph.nodes)):
+        if not out.isdisjoint(graph.nodes[i].sources):
+            out.add(i)
+    return out
+
+
+def _whole(graph: SpatialGraph, found: dict[int, _Patch], exact: bool) -> tuple[np.ndarray, int]:
+    """All found patches on the whole map of the source."""
+    size = graph.nodes[next(iter(found), 0)].size
+    needed = 3 * 8 * size[0] * size[1]  # two terms and their sum
+    memory.check(needed, f"a map of {size[0]}x{size[1]} positions", "Choose a smaller --size.")
+    total = _Patch(np.zeros(size, object if exact else np.float64), 0, 0)
+    for patch in found.values():
+        total = total.plus(patch)
+    return total.array, total.exponent
+
+
+def _bypass(
+    graph: SpatialGraph, start: dict[int, _Patch], labels: set[int], convention: Convention
+) -> float:
+    every = _whole(graph, _adjoint(graph, start, {0}, convention), False)
+    around = _whole(graph, _adjoint(graph, start, {0}, convention, frozenset(labels)), False)
+    total = float(every[0].sum())
+    return float(np.ldexp(float(around[0].sum()) / total, around[1] - every[1])) if total else 0.0

@@ -1,0 +1,109 @@
+"""Theoretical receptive fields on the spatial graph (Araujo et al., Distill 2019).
+
+A forward pass: along each axis, which input positions can unit u of a node hear? With effective
+stride S the answer is [first + u S, last + u S]; size r = last - first + 1, effective padding
+P = -first, centre c = (first + last) / 2 + u S. Branches that meet must agree in S and c.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+from rfbench.rf.core.field import Along, Field, Phased, apply, origin, region, union
+from rfbench.spatial_graph.graph import Node, SpatialGraph
+from rfbench.spatial_graph.layout import Value
+
+__all__ = ["Along", "Disagreement", "Field", "Fields", "Phased", "Theory", "region", "theory"]
+
+Fields = tuple[Along | None, Along | None]  # (y, x); None where units have nothing in common
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """Branches that meet with different strides or centres along an axis ('y' or 'x').
+
+    op: the addition, product or concatenation. layer: who called it. fields, branches: of each
+    distinct branch the field and the layer that it comes from. nodes: what the operation made.
+    """
+
+    op: str
+    layer: str
+    axis: str
+    fields: tuple[Along, ...]
+    branches: tuple[str, ...]
+    nodes: frozenset[int]
+
+
+@dataclass
+class Theory:
+    """Fields of every node that hears the source (None: not at all), and where they disagree."""
+
+    fields: list[Fields | None]
+    disagreements: list[Disagreement]
+
+    def of(self, graph: SpatialGraph, value: Value) -> Fields:
+        """The union of the fields of a tensor's channels; (None, None) where none is heard."""
+        known = [f for i in graph.share(value) if (f := self.fields[i]) is not None]
+        return union([y for y, _ in known]), union([x for _, x in known])
+
+    def behind(self, graph: SpatialGraph, value: Value) -> list[Disagreement]:
+        """The disagreements on the way to a tensor."""
+        nodes = graph.ancestors(set(graph.share(value)))
+        return [d for d in self.disagreements if not nodes.isdisjoint(d.nodes)]
+
+
+def theory(graph: SpatialGraph, source: Value | None = None) -> Theory:
+    """Fields from the input, or from the map of a layer; global context is left out."""
+    start = set(graph.share(source)) if source is not None else {0}
+    fields: list[Fields | None] = [None] * len(graph.nodes)
+    steps: dict[int, list[int]] = defaultdict(list)  # the nodes of every operation
+    for i, node in enumerate(graph.nodes):
+        if i in start:
+            fields[i] = (Field(0, 0, 1), Field(0, 0, 1))
+        elif node.kind != "context":
+            known = [f for s in node.sources if (f := fields[s]) is not None]
+            if known:
+                fields[i] = (_apply(node, known, 0, graph), _apply(node, known, 1, graph))
+                steps[node.step].append(i)
+    apart = [d for nodes in steps.values() for d in _disagree(graph, fields, nodes)]
+    return Theory(fields, apart)
+
+
+def _apply(node: Node, known: list[Fields], axis: int, graph: SpatialGraph) -> Along | None:
+    heard = union([f[axis] for f in known])
+    if heard is None:
+        return None
+    return apply(heard, node.axes[axis], graph.nodes[node.sources[0]].size[axis])
+
+
+def _disagree(
+    graph: SpatialGraph, fields: list[Fields | None], nodes: list[int]
+) -> list[Disagreement]:
+    """Where the branches of one operation disagree: terms of a sum, parts of a concatenation."""
+    op, layer = graph.nodes[nodes[0]].op, graph.nodes[nodes[0]].layer
+    joined = any(word in op for word in _JOINS)
+    sums = [graph.nodes[i].sources for i in nodes if graph.nodes[i].kind in ("sum", "product")]
+    found = []
+    for axis in (0, 1):
+        for meeting in [nodes] if joined else sums:
+            sides: dict[tuple, tuple[Along, str]] = {}
+            for i in meeting:
+                side = both[axis] if (both := fields[i]) is not None else None
+                if side is not None:
+                    came = _before(graph, i) if joined else i
+                    sides.setdefault((side.stride, origin(side)), (side, graph.nodes[came].layer))
+            if len(sides) > 1:
+                parts, layers = zip(*sides.values(), strict=True)
+                found.append(Disagreement(op, layer, "yx"[axis], parts, layers, frozenset(nodes)))
+                break
+    return found
+
+
+_JOINS = (".cat.", ".stack.", "_scatter.")
+
+
+def _before(graph: SpatialGraph, i: int) -> int:
+    """The node behind those that an operation made of it."""
+    step = graph.nodes[i].step
+    while graph.nodes[i].step == step and graph.nodes[i].sources:
+        i = graph.nodes[i].sources[0]
+    return i

@@ -1,1 +1,0 @@
-"""Figures and pages; what they show was measured elsewhere."""

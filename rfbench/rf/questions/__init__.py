@@ -1,0 +1,1 @@
+"""One folder for each question about a receptive field, named as its subcommand of `rfbench rf`."""

@@ -1,0 +1,1 @@
+"""Faults, the layers that cause them, and what fixes them: `rfbench rf audit`."""

@@ -1,0 +1,171 @@
+"""Cure one step of a spatial graph: sample evenly and centred, leave everything else as it is.
+
+What the paper does to a stride-2 convolution, done to any window: average s x s pixels, then apply
+the same window at stride 1, centred on the input. Both together are one window again, so that
+nothing is recorded anew. Where whole pixels do not allow a centre (odd sizes, even kernels), two
+neighbouring windows are averaged. An audit asks what remains of a fault when one layer alone is
+cured.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from itertools import pairwise
+
+from rfbench.spatial_graph.axis import SAME, Axis, Index, Window
+from rfbench.spatial_graph.graph import Node, SpatialGraph
+from rfbench.spatial_graph.layout import Value
+
+Taps = tuple[Fraction, ...]
+
+
+@dataclass(frozen=True)
+class Step:
+    """An operation that samples unevenly or off the centre, and what would cure it.
+
+    number: of the operation in the recording. nodes: the new axes (y, x) by node; those of the
+    padding before it, which joins it, are None.
+    """
+
+    number: int
+    layer: str
+    what: str
+    nodes: dict[int, tuple[Axis, Axis] | None]
+
+
+def steps(graph: SpatialGraph, target: Value) -> list[Step]:
+    """The operations on the way to a tensor that have something to cure, in order."""
+    behind = graph.ancestors(set(graph.share(target)))
+    readers: dict[int, set[int]] = defaultdict(set)
+    groups: dict[int, list[int]] = defaultdict(list)
+    for i in sorted(behind):
+        node = graph.nodes[i]
+        for source in node.sources:
+            readers[source].add(i)
+        if node.kind in ("conv", "pool", "structure", "sum") and _moves(node):
+            groups[node.step].append(i)
+    absorbed: set[int] = set()
+    found = []
+    for number, nodes in reversed(groups.items()):  # a padding belongs to what it pads for
+        step = _step(graph, number, [i for i in nodes if i not in absorbed], readers)
+        if step is not None:
+            absorbed.update(i for i, axes in step.nodes.items() if axes is None)
+            found.append(step)
+    return found[::-1]
+
+
+def cured(graph: SpatialGraph, done: Sequence[Step]) -> SpatialGraph:
+    """The graph after curing these steps; sizes of maps stay as they are."""
+    nodes = list(graph.nodes)
+    for step in done:
+        for i, axes in sorted(step.nodes.items()):
+            size = nodes[nodes[i].sources[0]].size if axes is None else nodes[i].size
+            y, x = axes or (SAME, SAME)
+            nodes[i] = replace(nodes[i], y=y, x=x, size=size)
+    return replace(graph, nodes=nodes)
+
+
+def _moves(node: Node) -> bool:
+    return any(a != SAME for a in node.axes)
+
+
+def _step(
+    graph: SpatialGraph, number: int, nodes: list[int], readers: dict[int, set[int]]
+) -> Step | None:
+    """What would cure an operation; None where nothing is wrong, or nothing is known to help."""
+    if not nodes:
+        return None
+    pads, changed = _paddings(graph, nodes, readers), False
+    new: dict[int, tuple[Axis, Axis] | None] = {}
+    for i in nodes:
+        node, axes = graph.nodes[i], []
+        for k in (0, 1):
+            own = node.axes[k]
+            if not isinstance(own, Window):
+                return None
+            before = sum(_amount(graph.nodes[p], k) for p in pads)
+            window = replace(own, before=own.before + before)
+            n = graph.nodes[pads[-1]].sources[0] if pads else node.sources[0]
+            made = _centred(window, graph.nodes[n].size[k], node.size[k])
+            changed = changed or made is not window
+            axes.append(made)
+        new[i] = (axes[0], axes[1])
+    if not changed:
+        return None
+    first = graph.nodes[nodes[0]]
+    return Step(number, first.layer, _what(first), new | dict.fromkeys(pads))
+
+
+def _paddings(graph: SpatialGraph, nodes: list[int], readers: dict[int, set[int]]) -> list[int]:
+    """The paddings and crops right before an operation that nothing else reads, last one first."""
+    found: list[int] = []
+    wanted = set(nodes)
+    # several classes of channels are padded by several nodes: left alone
+    sources = {s for i in nodes for s in graph.nodes[i].sources}
+    while len(sources) == 1:
+        (i,) = sources
+        node = graph.nodes[i]
+        if readers[i] != wanted or len(node.sources) != 1:
+            break
+        if all(_is_padding(a) for a in node.axes):
+            found.append(i)
+        elif node.kind != "same":
+            break
+        wanted, sources = {i}, set(node.sources)
+    # a name alone is no padding, and none behind the first padding is needed
+    return [i for i in found if _moves(graph.nodes[i])]
+
+
+def _is_padding(axis: Axis) -> bool:
+    if isinstance(axis, Index) and axis.inner is not None:
+        axis = axis.inner
+    return isinstance(axis, Window) and axis.kernel == axis.stride == 1 and not axis.taps
+
+
+def _amount(node: Node, k: int) -> int:
+    """How much a padding adds before."""
+    axis = node.axes[k]
+    window = axis.inner if isinstance(axis, Index) else axis
+    assert isinstance(window, Window)
+    return window.before
+
+
+def _centred(window: Window, n: int, m: int) -> Window:
+    """The window from n positions to m that samples evenly and looks at the centre.
+
+    Returns taps, kernel and padding before of the window itself where it does so already.
+    """
+    weights, s = _weights(window), window.stride
+    if not _is_even(weights, s):
+        weights = [
+            w for w in weights for _ in range(s)
+        ]  # averages of s, and the window at stride 1
+    need = (m - 1) * s + len(weights) - n  # what the padding before and after must add up to
+    if need % 2:
+        weights = [a + b for a, b in pairwise([Fraction(0), *weights, Fraction(0)])]
+    before = -(-need // 2)
+    if len(weights) == window.extent and before == window.before:
+        return window
+    taps = None if set(weights) == {1} else tuple(weights)
+    return Window(len(weights), s, before, before, taps=taps)
+
+
+def _weights(window: Window) -> list[Fraction]:
+    """The taps of a window by position."""
+    taps = window.taps or (Fraction(1),) * window.kernel
+    out = [Fraction(0)] * window.extent
+    out[:: window.dilation] = taps
+    return out
+
+
+def _is_even(weights: list[Fraction], stride: int) -> bool:
+    """Whether every pixel phase has the same weight."""
+    return len({sum(weights[i::stride], Fraction(0)) for i in range(stride)}) == 1
+
+
+def _what(node: Node) -> str:
+    kernel = "x".join(str(a.kernel) for a in node.axes if isinstance(a, Window))
+    strides = dict.fromkeys(str(a.stride) for a in node.axes if isinstance(a, Window))
+    name = node.op.removeprefix("aten.").split(".")[0].strip("_").removesuffix("_with_indices")
+    return f"{name} {kernel} stride {'x'.join(strides)}"

@@ -1,0 +1,139 @@
+"""The picture of an audit: what remains when a layer is cured, and the shift against the size."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+
+from rfbench import files
+from rfbench.plotting import page
+from rfbench.plotting.page import LARGE, SMALL, TEXT, Page, line, text_width, wrap
+from rfbench.rf.core.path_counts import DEFAULT
+from rfbench.rf.questions.audit.audit import SYMMETRIC, effect, size_of
+from rfbench.rf.questions.subjects import short
+from rfbench.runs import records
+
+WIDTH, ROW, SIDE = 7.0, 0.145, 1.5  # inches: the page, a bar, the height of the curve
+RIGHT = 0.56  # for the column of misaligned operations
+MOST = 24  # layers in the picture
+AS_IS, LAYER, TOGETHER, VARIANT = "#000000", "#0072B2", "#56B4E9", "#D55E00"
+KINDS = {AS_IS: "as it is", LAYER: "one layer cured", TOGETHER: "more cured", VARIANT: "variant"}
+
+Rows = list[tuple[str, str, dict[str, Any]]]  # label, colour, figures
+
+
+def write(audits: Sequence[dict[str, Any]], folder: Path) -> list[str]:
+    """A figure (PNG, PDF) a network and, last, result.json; returns the names of the files."""
+    records.open_folder(folder)
+    names: list[str] = []
+    for record in audits:
+        stem = files.default_folder(record["model"], record["variant"]).name
+        names += [path.name for path in page.save(audit_figure(record), folder / stem)]
+    records.write_record(folder, "rf-audit", {"audits": list(audits), "files": names})
+    return [*names, records.RECORD]
+
+
+def audit_figure(record: dict[str, Any]) -> Figure:
+    """Shift and gridding as they are, cured layer by layer and in every variant; by size below."""
+    rows = _rows(record)
+    at = "x".join(map(str, record["input_size"]))
+    head = f"{short(record['model'])} / {record['variant']} at {at} px"
+    foot = wrap(_caption(record), WIDTH - 0.16, SMALL)
+    left = 0.12 + max(text_width(label, SMALL) for label, _, _ in rows)
+    top = 0.34 + line(LARGE)
+    tall = ROW * len(rows) + 0.04
+    curve = SIDE + 0.6 if "sizes" in record else 0.0
+    below = top + tall + 0.36 + curve
+    sheet = Page(WIDTH, below + len(foot) * line(SMALL) + 0.06)
+    sheet.lines(0.08, 0.06, [head], LARGE, weight="bold")
+    wide = (WIDTH - left - 0.2 - RIGHT) / 2
+    one = sheet.axes(left, top, wide, tall)
+    two = sheet.axes(left + wide + 0.2, top, wide, tall)
+    _bars(one, rows, [size_of(row["shift"]) for _, _, row in rows], "shift, px")
+    _bars(two, rows, [row["gridding"] for _, _, row in rows], "gridding, CV at the stride")
+    one.set_yticks(range(len(rows)), [label for label, _, _ in rows], parse_math=False)
+    two.set_yticks([])
+    beside: dict[str, Any] = {"transform": two.get_yaxis_transform(), "fontsize": SMALL}
+    for i, word in enumerate(["misaligned", *(str(row["misaligned"]) for _, _, row in rows)], -1):
+        two.text(1 + RIGHT / 2 / wide, i, word, ha="center", va="center_baseline", **beside)
+    # a bar of nothing has no colour to explain
+    seen = [colour for _, colour, row in rows if _shows(row)]
+    used = dict.fromkeys([AS_IS, *seen])
+    handles = [Patch(color=colour, label=KINDS[colour]) for colour in used]
+    sheet.legend(handles, 0.08 + line(LARGE), len(handles))
+    if curve:
+        _curve(sheet.axes(0.5, top + tall + 0.56, WIDTH - 0.62, SIDE), record)
+    sheet.lines(0.08, below, foot, SMALL)
+    return sheet.figure
+
+
+def _rows(record: dict[str, Any]) -> Rows:
+    chosen = sorted(record["steps"], key=lambda row: -effect(row, record))[:MOST]
+    rows: Rows = [("as it is", AS_IS, record)]
+    rows += [(r["layer"] or r["what"], LAYER, r) for r in record["steps"] if r in chosen]
+    for level in record["together"]:
+        name = f"{len(level['layers'])} layers to stride {level['stride']:g}"
+        rows.append((name, TOGETHER, level))
+    if record["steps"]:
+        rows.append(("all layers", TOGETHER, record["all"]))
+    cures = [row for row in record.get("cures", []) if "refused" not in row]
+    return [*rows, *((f"variant {row['variant']}", VARIANT, row) for row in cures)]
+
+
+def _shows(row: dict[str, Any]) -> bool:
+    """Whether either of its bars has a length, as its figures are printed."""
+    return round(size_of(row["shift"]), 2) > 0 or round(row["gridding"], 4) > 0
+
+
+def _bars(axes: Axes, rows: Rows, values: Sequence[float], label: str) -> None:
+    axes.barh(range(len(rows)), values, color=[colour for _, colour, _ in rows], height=0.7)
+    most = max(*values, 1.0 if "px" in label else 0.05)  # next to nothing is to look like it
+    axes.set(xlim=(0, 1.18 * most), ylim=(len(rows) - 0.5, -0.5))
+    axes.xaxis.set_major_locator(MaxNLocator(4))
+    axes.set_xlabel(label, fontsize=TEXT, labelpad=1)
+    for i, value in enumerate(values):
+        text = f"{value:.2f}" if "px" in label else f"{value:.4f}"
+        axes.text(value + 0.015 * most, i, text, fontsize=SMALL - 0.5, va="center_baseline")
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+
+
+def _curve(axes: Axes, record: dict[str, Any]) -> None:
+    """The shift against the side of a square input."""
+    found = record["sizes"]
+    told = [row for row in found["shift"] if row[1] is not None]
+    sides = [row[0] for row in told]
+    alike = all(abs(y - x) < SYMMETRIC for _, y, x in told)
+    axes.axhline(0, color="#888888", linewidth=0.6)
+    for k, name, colour, mark in ((1, "y", LAYER, "o"), (2, "x", VARIANT, "^")):
+        if k == 1 or not alike:
+            label = "along y and x" if alike else f"along {name}"
+            style: dict[str, Any] = {"marker": mark, "markersize": 2, "linestyle": ""}
+            axes.plot(sides, [row[k] for row in told], color=colour, label=label, **style)
+    axes.axvline(max(record["input_size"]), color=AS_IS, linewidth=0.6, linestyle=":")
+    if found["symmetric"] is not None:
+        ring: dict[str, Any] = {"marker": "o", "markersize": 6, "fillstyle": "none"}
+        text = f"{found['symmetric']} px: symmetric"
+        axes.plot([found["symmetric"]], [0], color=VARIANT, linestyle="", label=text, **ring)
+    axes.set_xlabel("side of the input, px (dotted: the size given)", fontsize=TEXT, labelpad=1)
+    axes.set_ylabel("shift, px", fontsize=TEXT)
+    axes.margins(x=0.02, y=0.12)
+    place: dict[str, Any] = {"loc": "lower right", "bbox_to_anchor": (1, 0.98), "ncols": 3}
+    axes.legend(fontsize=SMALL, frameon=False, **place)
+
+
+def _caption(record: dict[str, Any]) -> str:
+    start = "" if record["from"] == "input" else f" from {record['from']}"
+    reached, seen = record["coverage"]["reached"], record["coverage"]["seen"]
+    return (
+        f"Path counts{start} to the central unit of {record['to']}, on an input that cuts nothing "
+        "off. Shift: centre of mass minus the unit's place in a grid centred on the input, the "
+        "larger of both axes. Gridding: variation of the counts' sums over pixel phases. Cured: "
+        "sampled evenly and centred, all else as it is. Misaligned: additions and concatenations "
+        f"whose branches disagree in stride or centre. {DEFAULT}, norms=identity. "
+        f"{reached:.1%} of the input reaches the layer; the central unit's box holds {seen:.1%}."
+    )

@@ -1,0 +1,1 @@
+"""The effective receptive field by gradients: `rfbench rf effective`."""

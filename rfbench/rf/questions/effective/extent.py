@@ -1,0 +1,148 @@
+"""Figures of an effective receptive field (Luo et al., 2016; area ratios as of RepLKNet, 2022)."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.ndimage import map_coordinates
+from scipy.optimize import curve_fit
+
+from rfbench.rf.core.field import Field
+from rfbench.rf.questions.effective.gradients import Gradients
+from rfbench.spatial_graph.graph import Size
+
+# two standard deviations of a Gaussian hold 95.45 %: what lies below the rest counts as nothing
+THRESHOLD = 1 - 0.9545
+SHARES = (0.2, 0.5, 0.99)
+FITTED = 128  # a fit on more pixels a side takes long and says the same
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the unit stands over the input.
+
+    nominal: (y, x) in a grid centred on the picture. center: of its theoretical field, or nominal.
+    theoretical: size of that field along (y, x), None where there is none (attention).
+    """
+
+    nominal: tuple[float, float]
+    center: tuple[float, float]
+    theoretical: tuple[int, int] | None
+
+
+def nominal(unit: tuple[int, int], units: Size, size: Size) -> tuple[float, float]:
+    """The unit's place if the map is a grid centred on the picture with its cells H / h apart."""
+    y, x = (
+        (u - (n - 1) / 2) * (side / n) + (side - 1) / 2
+        for u, n, side in zip(unit, units, size, strict=True)
+    )
+    return y, x
+
+
+def place(found: Gradients, field: tuple[Field, Field] | None) -> Place:
+    """Where the unit of `found` stands; `field`: the theoretical one of unit 0 along (y, x)."""
+    middle = nominal(found.unit, found.units, found.magnitude.shape)
+    if field is None:
+        return Place(middle, middle, None)
+    y, x = field
+    return Place(middle, (y.center(found.unit[0]), x.center(found.unit[1])), (y.size, x.size))
+
+
+def measure(found: Gradients, place: Place) -> dict[str, Any]:
+    """All figures of a field, ready for JSON: lengths in px, pairs as (y, x).
+
+    size: square root of the number of pixels above 1 - 0.9545 of the centre's value (Luo et al.),
+    the centre being that of the theoretical field; size_by_maximum: above that share of the
+    largest. ratio: size over the theoretical size. areas: for each share of the sum the side of the
+    smallest square around the unit's place that holds it, and that square's share of the picture.
+    """
+    field = found.magnitude
+    middle = centroid(field)
+    at = np.array(place.center)[:, None]
+    center = float(map_coordinates(field, at, order=1, mode="nearest")[0])
+    size = extent(field, center)
+    theory = place.theoretical and math.sqrt(math.prod(place.theoretical))
+    return {
+        "size": size,
+        "size_by_maximum": extent(field, float(field.max())),
+        "theoretical": list(place.theoretical) if place.theoretical else None,
+        "ratio": size / theory if theory else None,
+        "shift": [middle[0] - place.nominal[0], middle[1] - place.nominal[1]],
+        "centroid": list(middle),
+        "gaussian": gaussian(field),
+        "areas": areas(field, place.nominal),
+        "positive": float((found.signed > 0).mean()),
+        "layer": found.layer,
+        "unit": list(found.unit),
+        "units": list(found.units),
+        "samples": found.samples,
+        "input_size": list(field.shape),
+    }
+
+
+def centroid(field: np.ndarray) -> tuple[float, float]:
+    """Centre of mass (y, x), in px."""
+    rows, columns = field.sum(1), field.sum(0)
+    y, x = (float(v @ np.arange(len(v)) / v.sum()) for v in (rows, columns))
+    return y, x
+
+
+def extent(field: np.ndarray, reference: float) -> float:
+    """Luo et al.'s size in px: a square as large as all pixels above 1 - 0.9545 of `reference`."""
+    return math.sqrt(int((field > THRESHOLD * reference).sum()))
+
+
+def areas(field: np.ndarray, center: tuple[float, float]) -> dict[str, dict[str, float]]:
+    """Side and share of the picture of the smallest squares that hold 20, 50 and 99 % of the sum.
+
+    Around the pixel at the unit's place; RepLKNet's script has the picture's own.
+    """
+    y, x = (round(c) for c in center)
+    # sums of all squares at once: of every pixel the distance to the centre decides
+    distance = np.maximum(
+        np.abs(np.arange(field.shape[0]) - y)[:, None], np.abs(np.arange(field.shape[1]) - x)
+    )
+    held = np.cumsum(np.bincount(distance.ravel(), field.ravel())) / field.sum()
+    found = {}
+    for share in SHARES:
+        side = 2 * int(np.searchsorted(held, share - 1e-12)) + 1
+        found[f"{share:.0%}"] = {"side": side, "share": min(1.0, side**2 / field.size)}
+    return found
+
+
+def gaussian(field: np.ndarray) -> dict[str, Any] | None:
+    """A two-dimensional Gaussian fitted by least squares: centre, sigma (y, x) in px, r2.
+
+    r2 is the share of the field's variance that it explains: low for a gridded field. None where
+    no fit was found.
+    """
+    block = max(1, math.ceil(max(field.shape) / FITTED))
+    values = _blocks(field, block)
+    values = values / values.max()
+    y, x = (block * np.arange(n) + (block - 1) / 2 for n in values.shape)
+    start = centroid(values)
+    spread = [
+        max(0.5, math.sqrt(float(v @ (np.arange(len(v)) - m) ** 2 / v.sum())))
+        for v, m in zip((values.sum(1), values.sum(0)), start, strict=True)
+    ]
+    first = [1.0, *(block * m + (block - 1) / 2 for m in start), *(block * s for s in spread)]
+
+    def bell(_: Any, height: float, my: float, mx: float, sy: float, sx: float) -> np.ndarray:
+        rows, columns = np.exp(-(((y - my) / sy) ** 2) / 2), np.exp(-(((x - mx) / sx) ** 2) / 2)
+        return (height * rows[:, None] * columns).ravel()
+
+    try:
+        best = curve_fit(bell, None, values.ravel(), first, maxfev=2000)[0]
+    except RuntimeError:  # scipy: not found within maxfev
+        return None
+    left = values.ravel() - bell(None, *best)
+    _, my, mx, sy, sx = map(float, best)
+    r2 = 1 - float((left**2).sum() / ((values - values.mean()) ** 2).sum())
+    return {"center": [my, mx], "sigma": [abs(sy), abs(sx)], "r2": r2}
+
+
+def _blocks(field: np.ndarray, block: int) -> np.ndarray:
+    """Means over blocks of pixels; what is left over at the lower right border is cut off."""
+    h, w = (n // block for n in field.shape)
+    return field[: h * block, : w * block].reshape(h, block, w, block).mean((1, 3))

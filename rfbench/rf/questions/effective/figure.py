@@ -1,0 +1,205 @@
+"""Effective fields below path counts, one column a network or variant. Lengths are inches."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Ellipse, Rectangle
+
+from rfbench.errors import UsageError
+from rfbench.plotting.page import LARGE, SMALL, TEXT, Page, line, wrap
+from rfbench.rf.core.path_counts import PathMap
+from rfbench.rf.questions.effective.gradients import Gradients
+from rfbench.rf.questions.maps.figure import CENTROID, EMPTY, MAPS, PLACE, SHARE
+
+LEFT, GAP = 0.62, 0.12
+SIDES = {1: 2.4, 2: 1.8}  # of a panel, by columns; of more columns 1.6
+SQUARE, OVAL = "#56B4E9", "#009E73"
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A column: path counts (None where there are none) and field, both with a maximum of 1."""
+
+    title: str
+    counts: np.ndarray | None
+    field: np.ndarray
+    metrics: dict[str, Any]
+
+    @property
+    def place(self) -> tuple[float, float]:
+        """(y, x) of the unit in the input: the origin of the panel's axes."""
+        (y, x), (dy, dx) = self.metrics["centroid"], self.metrics["shift"]
+        return y - dy, x - dx
+
+
+def panel(title: str, found: Gradients, counts: PathMap | None, metrics: dict[str, Any]) -> Panel:
+    """A column of the figure."""
+    paths = None if counts is None else counts.counts.astype(float)
+    paths = None if paths is None else paths / paths.max()
+    return Panel(title, paths, found.magnitude / found.magnitude.max(), metrics)
+
+
+def figure(panels: Sequence[Panel], title: str, caption: str) -> Figure:
+    """Path counts above, effective fields below, figures underneath; up to four columns a block."""
+    if not panels:
+        raise UsageError("a figure of effective fields needs at least one panel")
+    columns = min(4, len(panels))
+    side = SIDES.get(columns, 1.6)
+    window = _window(panels)
+    wide, tall = (side * length / max(window.lengths) for length in window.lengths)
+    width = LEFT + columns * (side + GAP) + 0.08
+    head, foot = wrap(title, 0.9 * (width - 0.16), LARGE), wrap(caption, width - 0.16, SMALL)
+    paths = any(p.counts is not None for p in panels)
+    words = [_words(p.metrics, side) for p in panels]
+    rows = max(len(lines) for lines in words)
+    block = 0.16 + (2 if paths else 1) * (tall + 0.08) + 0.24 + rows * line(TEXT) + 0.1
+    blocks = -(-len(panels) // columns)
+    top = 0.1 + len(head) * line(LARGE)
+    keys = _handles()
+    down = 1 if columns > 2 else 2
+    below = top + blocks * block + 0.08 + down * 0.15
+    page = Page(width, below + len(foot) * line(SMALL) + 0.06)
+    page.lines(0.08, 0.06, head, LARGE, weight="bold")
+    for i, found in enumerate(panels):
+        x, y = LEFT + (i % columns) * (side + GAP), top + (i // columns) * block
+        place = _Place(x, y, wide, tall, first=i % columns == 0)
+        _column(page, place, window, found, paths, words[i])
+    page.legend(keys, below - 0.04 - down * 0.15, len(keys) // down)
+    page.lines(0.08, below, foot, SMALL)
+    return page.figure
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a column stands, and the size of its maps. first: whether of its block."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    first: bool
+
+
+@dataclass(frozen=True)
+class _Window:
+    """What all panels show, in px from the place of the unit."""
+
+    top: float
+    bottom: float
+    left: float
+    right: float
+
+    @property
+    def lengths(self) -> tuple[float, float]:
+        """(width, height)."""
+        return self.right - self.left, self.bottom - self.top
+
+
+def _window(panels: Sequence[Panel]) -> _Window:
+    """The part that holds every field, and every theoretical one, with a margin."""
+    y, x = ([_ends(found, axis) for found in panels] for axis in (0, 1))
+    rows, columns = ((min(e[0] for e in ends), max(e[1] for e in ends)) for ends in (y, x))
+    return _Window(*rows, *columns)
+
+
+def _ends(found: Panel, axis: int) -> tuple[float, float]:
+    """Where a panel's field begins and ends along an axis, within the input."""
+    seen = found.field > SHARE
+    if found.counts is not None:
+        seen |= found.counts > 0  # all that paths reach
+    hits = np.flatnonzero(seen.any(1 - axis))
+    margin = max(1.0, 0.05 * (hits[-1] - hits[0]))
+    low, high = max(hits[0] - margin, 0) - 0.5, min(hits[-1] + margin, seen.shape[axis] - 1) + 0.5
+    place = found.place[axis]
+    return min(low - place, -0.5), max(high - place, 0.5)  # the place may lie outside
+
+
+def _column(
+    page: Page, place: _Place, window: _Window, found: Panel, paths: bool, words: list[str]
+) -> None:
+    x, y, wide, tall = place.x, place.y, place.width, place.height
+    page.lines(x, y, [found.title.replace("\n", " ")], TEXT + 0.5, weight="bold")
+    y += 0.16
+    if paths:
+        axes = page.axes(x, y, wide, tall)
+        if found.counts is None:
+            axes.set_facecolor(EMPTY)
+            axes.text(0.5, 0.5, "no path counts", ha="center", transform=axes.transAxes, size=TEXT)
+            axes.set_xticks([], [])
+            axes.set_yticks([], [])
+        else:
+            _draw(axes, found, found.counts, window)
+            axes.tick_params(labelbottom=False)
+        _label(axes, "path counts" if place.first else "")
+        y += tall + 0.08
+    axes = page.axes(x, y, wide, tall)
+    _draw(axes, found, found.field, window)
+    _outlines(axes, found)
+    _label(axes, "effective field" if place.first else "")
+    axes.set_xlabel("offset, px", fontsize=TEXT, labelpad=1)
+    page.lines(x, y + tall + 0.32, words, TEXT)
+
+
+def _label(axes: Axes, text: str) -> None:
+    """The row's name at its first column; the others share its ticks."""
+    axes.set_ylabel(text and f"{text}\noffset, px", fontsize=TEXT, labelpad=1)
+    axes.tick_params(labelleft=bool(text))
+
+
+def _draw(axes: Axes, found: Panel, values: np.ndarray, window: _Window) -> None:
+    """The window of a map, with the unit's place at 0, 0."""
+    shown = np.ma.masked_equal(values, 0)
+    axes.set_facecolor(EMPTY)
+    (y, x), (h, w) = found.place, values.shape
+    extent = (-0.5 - x, w - 0.5 - x, h - 0.5 - y, -0.5 - y)
+    # picking the nearest pixel for each dot would show a grid of its own
+    style: dict[str, Any] = {"norm": PowerNorm(0.5, 0, 1), "interpolation": "antialiased"}
+    axes.imshow(shown, cmap=MAPS, extent=extent, aspect="auto", **style)
+    axes.plot([0], [0], **PLACE)
+    axes.set(xlim=(window.left, window.right), ylim=(window.bottom, window.top))
+    axes.set_autoscale_on(False)
+    axes.locator_params(nbins=4)
+
+
+def _outlines(axes: Axes, found: Panel) -> None:
+    """Centre of mass, Luo's size as a square around it, two sigma of the Gaussian."""
+    y, x = found.metrics["shift"]
+    axes.plot([x], [y], **CENTROID)
+    size, bell = found.metrics["size"], found.metrics["gaussian"]
+    corner = (x - size / 2, y - size / 2)
+    axes.add_patch(Rectangle(corner, size, size, fill=False, color=SQUARE, linewidth=0.8))
+    if bell:
+        (gy, gx), (sy, sx) = bell["center"], bell["sigma"]
+        at = gx - found.place[1], gy - found.place[0]
+        axes.add_patch(Ellipse(at, 4 * sx, 4 * sy, fill=False, color=OVAL, linewidth=0.9))
+
+
+def _words(metrics: dict[str, Any], side: float) -> list[str]:
+    """The figures below a column."""
+    dy, dx = metrics["shift"]
+    lines = [f"size {metrics['size']:.1f} px"]
+    if metrics["ratio"] is not None:
+        y, x = metrics["theoretical"]
+        whole = f"{y}" if y == x else f"{y}x{x}"
+        lines[0] += f", {metrics['ratio']:.0%} of r = {whole}"
+    lines.append(f"shift (y, x) {dy:+.1f}, {dx:+.1f} px".replace("-", "\u2212"))
+    if bell := metrics["gaussian"]:
+        sy, sx = bell["sigma"]
+        lines.append(f"sigma {sy:.1f}, {sx:.1f} px, R\u00b2 {bell['r2']:.2f}")
+    parts = [f"{name} in {area['share']:.1%}" for name, area in metrics["areas"].items()]
+    return [*lines, *wrap(", ".join(parts), side, TEXT)]
+
+
+def _handles() -> list[Line2D]:
+    return [
+        Line2D([], [], label="place of the unit", **PLACE),
+        Line2D([], [], label="centre of mass", **CENTROID),
+        Line2D([], [], color=SQUARE, linewidth=0.8, label="size (Luo et al.)"),
+        Line2D([], [], color=OVAL, linewidth=0.9, label="Gaussian, 2 sigma"),
+    ]

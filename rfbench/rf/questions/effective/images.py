@@ -1,0 +1,89 @@
+"""The pictures that an effective field is averaged over, as a network wants them."""
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from rfbench.data import augment, decode, sources
+from rfbench.data.dataset import IMAGENET_MEAN, IMAGENET_STD
+from rfbench.data.folder import EXTENSIONS
+from rfbench.errors import RfbenchError
+from rfbench.spatial_graph.graph import Size
+from rfbench.spatial_graph.trace import input_channels
+
+BATCH = 8
+
+
+def batches(source: str, module: nn.Module, size: Size, count: int, seed: int) -> list[Tensor]:
+    """`count` pictures (N, C, H, W) of `size`, a few at a time.
+
+    source: 'noise' (N(0, 1) in every pixel), 'digits' (the embedded scenes) or a folder, whose
+    pictures (below it too, by name) are resized, cropped and normalised as at a validation.
+    Raises RfbenchError where the folder has none that can be read.
+    """
+    channels = input_channels(module)
+    if source == "noise":
+        generator = torch.Generator().manual_seed(seed)
+        found = [torch.randn(channels, *size, generator=generator) for _ in range(count)]
+    else:
+        mean, std = _statistics(source, module)
+        normalize = augment.Normalize(mean, std)
+        pictures = _digits(count) if source == "digits" else _folder(source, count)
+        found = [normalize(_fit(picture, size)[None])[0] for picture in pictures]
+        if channels != 3:
+            found = [picture.mean(0, keepdim=True).expand(channels, *size) for picture in found]
+    return [torch.stack(found[i : i + BATCH]) for i in range(0, len(found), BATCH)]
+
+
+def _statistics(source: str, module: nn.Module) -> tuple[Sequence[float], Sequence[float]]:
+    """Mean and deviation: of the digits, else those of the network, else of ImageNet."""
+    if source == "digits":
+        data = sources.load("digits")
+        return data.mean, data.std
+    known = getattr(module, "default_cfg", None) or {}
+    return known.get("mean", IMAGENET_MEAN), known.get("std", IMAGENET_STD)
+
+
+def _digits(count: int) -> Iterator[Tensor]:
+    split = sources.load("digits").val
+    for i in range(min(count, len(split))):
+        yield split.read(i)
+
+
+def _folder(folder: str, count: int) -> Iterator[Tensor]:
+    """The first `count` pictures that can be read; names of others go to stderr."""
+    if not os.path.isdir(folder):
+        raise RfbenchError(f"no folder {folder}. --images takes a folder, digits or noise.")
+    paths = sorted(
+        os.path.join(place, name)
+        for place, _, names in os.walk(folder)
+        for name in names
+        if name.lower().endswith(EXTENSIONS)
+    )
+    found, bad = 0, []
+    for path in paths:
+        if found == count:
+            return
+        try:
+            yield decode.read(path)
+            found += 1
+        except decode.BadPicture as error:
+            bad.append(str(error))
+            tqdm.write(f"left out: {error}", file=sys.stderr)
+    if not found:
+        why = f"; the first: {bad[0]}" if bad else ""
+        raise RfbenchError(f"{folder} has no picture that can be read ({len(paths)} files{why}).")
+
+
+def _fit(picture: Tensor, size: Size) -> Tensor:
+    """The middle of a picture, resized so that it fills `size`: (H, W, 3) uint8."""
+    height, width = picture.shape[:2]
+    scale = max(size[0] / height, size[1] / width)
+    h, w = max(size[0], round(height * scale)), max(size[1], round(width * scale))
+    whole = augment.resize(picture, h, w) if (h, w) != (height, width) else picture
+    top, left = (h - size[0]) // 2, (w - size[1]) // 2
+    return whole[top : top + size[0], left : left + size[1]]

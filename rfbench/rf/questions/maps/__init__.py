@@ -1,0 +1,1 @@
+"""Path-count maps: `rfbench visualize-rf`."""

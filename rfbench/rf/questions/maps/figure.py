@@ -1,0 +1,298 @@
+"""Receptive fields side by side, fit for print. Lengths are inches unless a name says otherwise."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize, PowerNorm
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import MaxNLocator
+from scipy.ndimage import convolve1d
+
+from rfbench.errors import UsageError
+from rfbench.plotting.page import DPI, LARGE, SMALL, TEXT, Page, line, text_width, wrap
+from rfbench.rf.core.path_counts import PathMap
+from rfbench.rf.questions.maps.caption import figures
+
+Scale = Literal["sqrt", "linear"]
+Style = dict[str, Any]
+Texts = tuple[list[list[str]], list[list[str]]]  # titles and figures of some panels, in lines
+
+SIDES = {1: 2.1, 2: 2.1, 3: 1.8, 4: 1.4}  # of a panel, by columns: all have many divisors in dots
+LEFT, RIGHT, GAP = 0.46, 0.62, 0.1
+BOLD = 0.9  # bold letters are wider than those that `wrap` measures
+SHARE = 1e-3  # of the largest count: what has less is not worth its place in the picture
+EVEN = 1e-3  # up to this CV a map does not grid: the second row is to look even
+CELLS = 20  # up to so many pixels a side, the counts are printed in their cells
+MAPS, GREYS, EMPTY = "magma", "gray", "#d5dde8"
+MARK: Style = {"linestyle": "", "path_effects": [withStroke(linewidth=2.2, foreground="black")]}
+PLACE = MARK | {"marker": "+", "color": "white", "markersize": 4.5}
+# open, so that both are seen where they coincide
+CENTROID = MARK | {"marker": "o", "color": "#56B4E9", "markersize": 6.5, "fillstyle": "none"}
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One column of a figure: the map of one unit.
+
+    found: on an input that cuts nothing off. metrics: `metrics.measure` of it. own: the same at the
+    user's own input size, of which only the figures are shown; `own_at` names it: 'at 224 px'.
+    """
+
+    title: str
+    found: PathMap
+    metrics: dict[str, Any]
+    own: tuple[PathMap, dict[str, Any]] | None = None
+    own_at: str = ""
+
+    @property
+    def place(self) -> tuple[float, float]:
+        """(y, x) of the unit in a grid centred on the source: the origin of the panel's axes."""
+        (y, x), (dy, dx) = self.metrics["centroid"], self.metrics["shift"]
+        return y - dy, x - dx
+
+    @property
+    def counts(self) -> np.ndarray:
+        """(H, W) float64, the largest 1."""
+        counts = self.found.counts.astype(float)
+        return counts / counts.max()
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """What all panels of a figure have in common; widths are source pixels."""
+
+    side: float  # of a panel, inches
+    width: float  # of the maps, around the panels' origins
+    crisp: bool  # whether a source pixel is a whole number of dots
+    zoom: int | None  # width of the second row; None: there is none
+    contrast: float  # of the second row: 1 - contrast is black, 1 + contrast white; 2 CV
+    norm: Normalize
+
+
+def maps_figure(panels: Sequence[Panel], title: str, caption: str, scale: Scale = "sqrt") -> Figure:
+    """The maps of up to four units a row; below each its middle over the local mean, in grey.
+
+    caption: convention and engine, and what else a reader must know. Small maps have their counts
+    printed and no second row. Raises UsageError without panels.
+    """
+    if not panels:
+        raise UsageError("a figure of maps needs at least one panel")
+    columns = min(4, len(panels))
+    shared = _shared(panels, SIDES[columns], scale)
+    width = LEFT + columns * (shared.side + GAP) - GAP + RIGHT
+    head = wrap(title, BOLD * (width - 0.16), LARGE)
+    foot = wrap(f"{_note(shared)}\n{caption}", width - 0.16, SMALL)
+    blocks = [panels[i : i + columns] for i in range(0, len(panels), columns)]
+    texts = [_texts(block, shared.side) for block in blocks]
+    tall = shared.side + 0.42 + (shared.side + 0.2 if shared.zoom else 0)
+    heights = [tall + len(t[0]) * line(TEXT + 1) + len(w[0]) * line(TEXT) for t, w in texts]
+    keys = _handles(shared)
+    down = 1 if columns > 1 else len(keys)
+    top = 0.1 + len(head) * line(LARGE)
+    below = top + sum(heights) + 0.08 + down * 0.13
+    page = Page(width, below + len(foot) * line(SMALL) + 0.06)
+    page.lines(0.08, 0.06, head, LARGE, weight="bold")
+    page.legend(keys, top + sum(heights), len(keys) // down)
+    page.lines(0.08, below, foot, SMALL)
+    for i, block in enumerate(blocks):
+        _block(page, top, block, texts[i], shared, bars=i == 0)
+        top += heights[i]
+    return page.figure
+
+
+def _shared(panels: Sequence[Panel], side: float, scale: Scale) -> _Shared:
+    whole = [n for n in range(1, round(side * DPI) // 2 + 1) if round(side * DPI) % n == 0]
+    need = 2 * max(_reach(panel) for panel in panels)
+    width = next((n for n in whole if need <= n <= 1.1 * need + 1), None)
+    shift = max(abs(s) for panel in panels for s in panel.metrics["shift"])
+    # few enough pixels to be told apart in print, enough for the way from place to centroid
+    wanted = 2 * max(14, shift + 5)
+    zoom = min((n for n in whole if n % 2 == 0), key=lambda n: abs(n - wanted))
+    strides = [s for panel in panels for s in panel.metrics["stride"]]
+    show = max(strides) > 1 and max(zoom, CELLS) < need
+    # of a map that the border cuts, only the CV at the shortest period means something
+    grids = [list(panel.metrics["gridding_by_period"].values()) or [0.0] for panel in panels]
+    cv = max(g[0 if p.metrics["cut"] else -1] for g, p in zip(grids, panels, strict=True))
+    # a scale fit to the data would blow up the steps that an even pooling leaves on a slope
+    contrast = min(1.0, 2 * cv) if cv > EVEN else 0.1
+    norm = PowerNorm(0.5, 0, 1) if scale == "sqrt" else Normalize(0, 1)
+    return _Shared(side, width or need, width is not None, zoom if show else None, contrast, norm)
+
+
+def _reach(panel: Panel) -> float:
+    """Half the width of a window around the unit's place that holds the counts that matter."""
+    small = max(panel.counts.shape) <= CELLS  # then the whole source is shown
+    hits = np.nonzero((panel.counts > SHARE) | small)
+    ends = [max(at - h.min(), h.max() - at) + 0.5 for at, h in zip(panel.place, hits, strict=True)]
+    return max(ends) * (1 if small else 1.03)
+
+
+def _window(panel: Panel, width: float) -> tuple[slice, slice]:
+    """Rows and columns that lie at least in part in a square around the unit's place."""
+    low = [max(0, math.floor(at - width / 2 + 0.5)) for at in panel.place]
+    high = [max(0, math.ceil(at + width / 2 + 0.5)) for at in panel.place]
+    return slice(low[0], high[0]), slice(low[1], high[1])
+
+
+def over_mean(panel: Panel, width: float) -> np.ndarray:
+    """Counts over their local mean, in a square around the unit's place; NaN where there are none.
+
+    The mean is over a box of one effective stride, which evens the grid out. A box also flattens
+    the map's own slopes, by more than a weak grid weighs: so what it left over is averaged again,
+    twice, and added ("twicing", Tukey 1977).
+    """
+    strides = panel.metrics["stride"]
+    inner, outer = _window(panel, width), _window(panel, width + 4 * max(strides))
+    rest = counts = panel.counts[outer]
+    for _ in range(3):
+        rest = rest - _box(_box(rest, strides[0], 0), strides[1], 1)
+    mean = counts - rest
+    ratio = np.divide(counts, mean, np.full_like(counts, np.nan), where=mean > SHARE / 10)
+    y, x = (slice(i.start - o.start, i.stop - o.start) for i, o in zip(inner, outer, strict=True))
+    return ratio[y, x]
+
+
+def _box(array: np.ndarray, size: int, axis: int) -> np.ndarray:
+    """Centred mean over `size` positions: an even number takes half of one at either end."""
+    weights = np.ones(size + 1 - size % 2)
+    weights[[0, -1]] = 1 - 0.5 * (size % 2 == 0)
+    return convolve1d(array, weights / size, axis)
+
+
+def _block(
+    page: Page, top: float, panels: Sequence[Panel], texts: Texts, shared: _Shared, bars: bool
+) -> None:
+    """A row of panels: titles, maps, middles, figures; the colour bars at the end of the first."""
+    side, (titles, words) = shared.side, texts
+    above = top + 0.03 + len(titles[0]) * line(TEXT + 1)
+    rows = [above, above + side + 0.2][: 2 if shared.zoom else 1]
+    for i, (panel, lines) in enumerate(zip(panels, words, strict=True)):
+        x = LEFT + i * (side + GAP)
+        page.lines(x, top, titles[i], TEXT + 1, weight="bold")
+        for y, draw in zip(rows, (_draw_map, _draw_middle), strict=False):
+            axes = page.axes(x, y, side, side)
+            draw(axes, panel, shared)
+            axes.tick_params(labelleft=i == 0)
+            if i == 0:
+                axes.set_ylabel("offset, px", fontsize=TEXT)
+                axes.yaxis.set_label_coords(-0.31 / side, 0.5)
+        axes.set_xlabel("offset, px", fontsize=TEXT, labelpad=1)
+        page.lines(x, rows[-1] + side + 0.31, lines, TEXT)
+    for y, row in zip(rows, (1, 2) if bars else (), strict=False):
+        _bar(page.axes(LEFT + len(panels) * (side + GAP) - 0.03, y, 0.07, side), row, shared)
+
+
+def _bar(axes: Axes, row: int, shared: _Shared) -> None:
+    """The colour bar of a row."""
+    c = 100 * shared.contrast
+    norm, colours, label = shared.norm, MAPS, "paths / most paths"
+    ticks = {0: "0", 0.1: "0.1", 0.25: "0.25", 0.5: "0.5", 1: "1"}
+    if row == 2:
+        norm, colours, label = Normalize(-c, c), GREYS, "paths above local mean, %"
+        ticks = {-c: f"−{c:.2g}", 0: "0", c: f"+{c:.2g}"}
+    bar = axes.figure.colorbar(ScalarMappable(norm, colours), cax=axes)
+    bar.set_ticks(list(ticks), labels=list(ticks.values()))
+    axes.set_ylabel(label, fontsize=TEXT)
+    axes.yaxis.set_label_coords(6.1, 0.5)
+
+
+def _show(axes: Axes, panel: Panel, values: np.ndarray, width: float, **style: Any) -> None:
+    """An image in px from the unit's place, y downwards, in a square window around it."""
+    (y, x), (rows, columns) = panel.place, _window(panel, width)
+    left, top = columns.start - 0.5 - x, rows.start - 0.5 - y
+    extent = (left, left + values.shape[1], top + values.shape[0], top)
+    axes.imshow(values, extent=extent, aspect="auto", **style)
+    axes.set(xlim=(-width / 2, width / 2), ylim=(width / 2, -width / 2), facecolor=EMPTY)
+    end = 0.44 * width  # a label farther out would meet the next panel's
+    found = MaxNLocator(4, steps=[1, 2, 5, 10], integer=True).tick_values(-end, end)
+    ticks = [tick for tick in found if abs(tick) <= end]
+    axes.set(xticks=ticks, yticks=ticks)
+
+
+def _draw_map(axes: Axes, panel: Panel, shared: _Shared) -> None:
+    # where pixels and dots do not fit, picking the nearest pixel would show a grid of its own
+    how = "nearest" if shared.crisp else "antialiased"
+    counts = panel.counts[_window(panel, shared.width)]
+    _show(axes, panel, counts, shared.width, cmap=MAPS, norm=shared.norm, interpolation=how)
+    if shared.zoom:
+        box = (-shared.zoom / 2, -shared.zoom / 2), shared.zoom, shared.zoom
+        axes.add_patch(Rectangle(*box, fill=False, edgecolor="white", linewidth=0.6))
+    elif shared.width <= CELLS:
+        _print_counts(axes, panel, shared)
+    _mark(axes, panel, arrow=not shared.zoom)
+
+
+def _draw_middle(axes: Axes, panel: Panel, shared: _Shared) -> None:
+    width = shared.zoom or shared.width
+    greys: Style = {"cmap": GREYS, "vmin": 1 - shared.contrast, "vmax": 1 + shared.contrast}
+    _show(axes, panel, over_mean(panel, width), width, interpolation="nearest", **greys)
+    _mark(axes, panel, arrow=True)
+
+
+def _mark(axes: Axes, panel: Panel, arrow: bool) -> None:
+    """The unit's place and the centroid; an arrow from one to the other where they are apart."""
+    dy, dx = panel.metrics["shift"]
+    if arrow and math.hypot(dy, dx) > 0.12 * abs(np.diff(axes.get_xlim())[0]):
+        style: Style = {"arrowstyle": "-|>", "color": CENTROID["color"], "linewidth": 1.1}
+        style |= {"path_effects": MARK["path_effects"], "mutation_scale": 6}
+        axes.annotate("", (dx, dy), (0, 0), arrowprops=style | {"shrinkA": 3, "shrinkB": 3})
+    axes.plot([dx], [dy], label="centroid", **CENTROID)
+    axes.plot([0], [0], label="place", **PLACE)
+
+
+def _print_counts(axes: Axes, panel: Panel, shared: _Shared) -> None:
+    """Whole counts in their cells, where they can be read there."""
+    counts = np.ldexp(panel.found.counts.astype(float), panel.found.exponent)
+    cell = shared.side / shared.width
+    size = min(TEXT, 0.62 * 72 * cell)
+    if (counts % 1).any() or text_width(f"{counts.max():.0f}", size) > cell:
+        return
+    for y, x in np.argwhere(counts):  # the darkest colour says 0
+        at = x - panel.place[1], y - panel.place[0]
+        bright = shared.norm(counts[y, x] / counts.max()) > 0.6
+        style: Style = {"color": "black" if bright else "white", "fontsize": size, "clip_on": True}
+        axes.text(*at, f"{counts[y, x]:.0f}", ha="center", va="center_baseline", **style)
+
+
+def _texts(panels: Sequence[Panel], side: float) -> Texts:
+    titles = _level([wrap(panel.title, BOLD * side, TEXT + 1) for panel in panels])
+    words = _level([wrap(figures(panel.metrics), side, TEXT) for panel in panels])
+    for panel, lines in zip(panels, words, strict=True):
+        if panel.own:
+            lines += wrap(f"{panel.own_at}: {figures(panel.own[1], brief=True)}", side, TEXT)
+    return titles, _level(words)
+
+
+def _level(texts: list[list[str]]) -> list[list[str]]:
+    """Texts with empty lines added, so that all have as many."""
+    most = max(map(len, texts))
+    return [[*lines, *[""] * (most - len(lines))] for lines in texts]
+
+
+def _note(shared: _Shared) -> str:
+    """How to read the figure: it must stand on its own in a paper."""
+    root = "square root of " if isinstance(shared.norm, PowerNorm) else ""
+    out = f"Maps: {root}the number of paths from each source pixel to one unit, 1 where most."
+    if shared.zoom:
+        out += " Below: their middle, paths over the mean within S × S px (S: effective stride)."
+    return out + (
+        " Offsets: source pixels from the unit's place in a grid centred on the source. Shift:"
+        " centroid minus that place. CV(p): variation of the counts' sums over pixel phases of"
+        " period p, 0 without gridding. r: size of the receptive field."
+    )
+
+
+def _handles(shared: _Shared) -> list[Any]:
+    """What the legend explains."""
+    place = Line2D([], [], label="unit's place", **PLACE)
+    centroid = Line2D([], [], label="centroid of the map", **CENTROID)
+    part = Rectangle((0, 0), 1, 1, fill=False, linewidth=0.6, label="part shown below")
+    return [place, centroid, part][: 3 if shared.zoom else 2]

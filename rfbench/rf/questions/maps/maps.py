@@ -1,0 +1,201 @@
+"""The whole of `rfbench visualize-rf`: networks and variants in, maps, figures, files out."""
+
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from tqdm import tqdm
+
+from rfbench import files
+from rfbench.errors import UsageError
+from rfbench.rf.autograd import path_counts as autograd
+from rfbench.rf.core import memory
+from rfbench.rf.core.metrics import geometry, measure, shift
+from rfbench.rf.core.path_counts import Convention, PathMap, path_counts, target_map
+from rfbench.rf.questions.subjects import Subject, models, short
+from rfbench.runs import records
+from rfbench.schemas.rf import RfConfig
+from rfbench.spatial_graph.graph import Size, SpatialGraph
+
+MOST_LAYERS = 40  # in the figure of the shift by layer
+
+
+@dataclass
+class Drawn:
+    """What was measured of a subject: on an uncut input or of the unit given, and at its size."""
+
+    subject: Subject
+    found: PathMap
+    metrics: dict[str, Any]
+    own: tuple[PathMap, dict[str, Any]] | None
+
+
+def draw(config: RfConfig, chosen: list[Subject]) -> Iterator[Drawn]:
+    """Count and measure the subjects.
+
+    With a unit given, the map is of that unit at the size given; otherwise of the central unit on
+    an input that cuts nothing off, the same for all variants of a model, with the figures at the
+    size given beside it.
+    """
+    to, source = config.to, config.from_
+    own = [_measured(config, s, s.size) for s in chosen]
+    whole: dict[str, Size] = {}
+    for subject in chosen if config.unit is None else []:
+        size = subject.network.uncut(subject.size, to, source)[0].size
+        before = whole.get(subject.backbone.name, size)
+        whole[subject.backbone.name] = (max(size[0], before[0]), max(size[1], before[1]))
+    for subject, at_own in zip(chosen, own, strict=True):
+        size = whole.get(subject.backbone.name, subject.size)
+        if size == subject.size:
+            yield Drawn(subject, *at_own, None)
+        else:
+            yield Drawn(subject, *_measured(config, subject, size), at_own)
+
+
+def _measured(config: RfConfig, subject: Subject, size: Size) -> tuple[PathMap, dict[str, Any]]:
+    graph = subject.network.graph(size, config.to)
+    convention = Convention(config.channels, config.pool, config.gates)
+    found = path_counts(graph, config.to, config.from_, config.unit, convention, config.exact)
+    place = geometry(graph, config.to, config.from_)
+    if config.engine == "autograd":
+        found = _second_opinion(config, subject, graph, found)
+    return found, {**measure(found, place), "input_size": graph.size}
+
+
+def _second_opinion(
+    config: RfConfig, subject: Subject, graph: SpatialGraph, found: PathMap
+) -> PathMap:
+    """The same map by the paper's own procedure."""
+    memory.check(
+        subject.network.memory(graph.size, 1, 8),
+        f"--engine autograd on {_text(graph.size)} px",
+        "Leave it out: the graph engine needs far less.",
+    )
+    counts = autograd.path_counts(
+        subject.backbone.module,
+        graph.size,
+        to=config.to or graph.target,
+        source=config.from_,
+        unit=found.unit,
+        channels=config.channels,
+        pool=config.pool,
+        gates=config.gates,
+    )
+    return PathMap(counts, 0, found.unit, found.units, found.convention, found.bypass)
+
+
+def shift_by_layer(config: RfConfig, subject: Subject) -> list[tuple[str, float]]:
+    """The paper's Figure 3: the shift along y in input px after every layer, none of them cut."""
+    graph, _ = subject.network.uncut(subject.size, config.to, config.from_)
+    end = target_map(graph, config.to)
+    behind = graph.ancestors(set(graph.share(end)))
+    names = [n for n in graph.maps() if behind.issuperset(graph.share(graph.layer(n)))]
+    depth = max(d for d in range(9) if sum(n.count(".") < d for n in names) <= MOST_LAYERS)
+    convention = Convention(config.channels, config.pool, config.gates)
+    rows = []
+    for name in (n for n in names if n.count(".") < depth):
+        found = path_counts(graph, name, config.from_, None, convention)
+        if found.counts.any():
+            rows.append((name, shift(found, geometry(graph, name, config.from_))[0]))
+    return rows
+
+
+def _text(size: Size) -> str:
+    return "x".join(str(n) for n in dict.fromkeys(size))
+
+
+def caption(config: RfConfig, drawn: list[Drawn]) -> str:
+    """What a reader must know of the maps: from where to where, unit, sizes, conventions."""
+    first = drawn[0]
+    (y, x), start = first.found.unit, config.from_ or "input"
+    to = config.to or first.subject.network.graph(first.subject.size).target or "output"
+    sizes = {"x".join(map(str, d.metrics["input_size"])) for d in drawn}
+    places = {(d.found.unit, d.found.units) for d in drawn}
+    unit = f"unit ({y}, {x})" if len(places) == 1 else "the central unit"
+    size = f" Input {sizes.pop()} px." if len(sizes) == 1 else ""
+    return (
+        f"From {start} to {unit} of {to}.{size} Engine: {config.engine}; "
+        f"{first.found.convention}, norms=identity."
+    )
+
+
+def save(config: RfConfig, drawn: list[Drawn], folder: Path) -> dict[str, Any]:
+    """Write figure (PNG, PDF), raw maps (.npz), config.yaml and the record. Returns the record."""
+    from rfbench.plotting import page
+    from rfbench.rf.questions.maps import figure as maps
+
+    title = config.title or ", ".join(dict.fromkeys(short(d.subject.backbone.name) for d in drawn))
+    panels = [
+        maps.Panel(d.subject.title, d.found, d.metrics, d.own, f"at {_text(d.subject.size)} px")
+        for d in drawn
+    ]
+    records.open_folder(folder)
+    figure = maps.maps_figure(panels, title, caption(config, drawn), config.scale)
+    written = page.save(figure, folder / "maps")
+    arrays: dict[str, Any] = {}
+    for d in drawn:
+        key = f"{d.subject.backbone.name} {d.subject.backbone.variant}"
+        exact = d.found.counts.dtype == object
+        arrays[key] = d.found.counts.astype(str) if exact else d.found.counts
+    with files.aside(folder / "maps.npz") as temporary:
+        np.savez_compressed(temporary, **arrays)
+    panels_record = [
+        {
+            "model": d.subject.backbone.name,
+            "variant": d.subject.backbone.variant,
+            "replaced": d.subject.backbone.replaced,
+            "exponent": d.found.exponent,
+            "metrics": d.metrics,
+            "at_own_size": d.own[1] if d.own else None,
+        }
+        for d in drawn
+    ]
+    return finish(config, folder, {"panels": panels_record, "files": [p.name for p in written]})
+
+
+def save_by_layer(
+    config: RfConfig, rows: dict[str, list[tuple[str, float]]], folder: Path
+) -> dict[str, Any]:
+    """Write the figure of the shift by layer, config.yaml and the record. Returns the record."""
+    from rfbench.plotting import page
+    from rfbench.rf.questions.maps import by_layer as layers
+
+    title = config.title or ", ".join(short(n) for n in models(config))
+    convention = Convention(config.channels, config.pool, config.gates)
+    note = f"Centre of mass minus the place in a centred grid, in px; {convention}."
+    records.open_folder(folder)
+    written = page.save(layers.layers_figure(rows, title, note), folder / "shift_by_layer")
+    return finish(config, folder, {"shift_by_layer": rows, "files": [p.name for p in written]})
+
+
+def finish(config: RfConfig, folder: Path, content: dict[str, Any]) -> dict[str, Any]:
+    """Write config.yaml, and the record as the last file."""
+    resolved = config.model_dump(by_alias=True, mode="json")
+    files.write_text(folder / "config.yaml", yaml.safe_dump(resolved, sort_keys=False))
+    return records.write_record(folder, "rf", {"config": resolved, **content})
+
+
+def choose_folder(config: RfConfig, output: Path | None, overwrite: bool) -> Path:
+    """The folder for the results, checked; by default named after the models."""
+    folder = output or files.default_folder("rf", *(Path(n).name for n in models(config)))
+    files.check_folder(folder, overwrite)
+    return folder
+
+
+def run(config: RfConfig, chosen: list[Subject], folder: Path) -> dict[str, Any]:
+    """Measure and draw all subjects; returns the record."""
+    bar = functools.partial(tqdm, total=len(chosen), unit="panel", disable=None)
+    if config.by_layer:
+        rows = {s.title.replace("\n", " "): shift_by_layer(config, s) for s in bar(chosen)}
+        return save_by_layer(config, rows, folder)
+    return save(config, list(bar(draw(config, chosen))), folder)
+
+
+def check(config: RfConfig) -> None:
+    """Refuse what only shows when options meet."""
+    if config.exact and config.engine == "autograd":
+        raise UsageError("--exact counts on the graph; leave out --engine autograd")

@@ -1,0 +1,1 @@
+"""Where a detector takes its features to be: `rfbench rf registration`."""

@@ -1,0 +1,89 @@
+"""What an analysis is of: every model asked for, in every variant asked for, with its graphs."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from rfbench.errors import UsageError
+from rfbench.models import backbones, variants, weight_files
+from rfbench.rf.core.network import Network
+from rfbench.rf.core.theory import theory
+from rfbench.schemas.rf import RfConfig
+from rfbench.spatial_graph.graph import Size
+from rfbench.spatial_graph.interpret import spatial_graph
+
+
+@dataclass
+class Subject:
+    """A network in one variant."""
+
+    title: str
+    backbone: backbones.Backbone
+    network: Network
+    size: Size  # the user's own
+
+
+def models(config: RfConfig) -> list[str]:
+    """The models of a configuration."""
+    return [config.model] if isinstance(config.model, str) else config.model
+
+
+def subjects(config: RfConfig, note: Callable[[str], object]) -> Iterator[Subject]:
+    """Build every model in every variant, one at a time.
+
+    Without explicit variants: the paper's that change the network, each distinct change once;
+    `note` hears of those left out.
+    """
+    wanted = _wanted(config)
+    for model in models(config):
+        seen: list[list[str]] = []
+        idle: list[str] = []
+        for variant in wanted or [variants.get(name) for name in variants.PAPER]:
+            try:
+                backbone = backbones.build(model, variant, config.weights, meta=True)
+            except UsageError:
+                if wanted or not variant.kernels:
+                    raise
+                idle.append(variant.name)
+                continue
+            if not wanted and backbone.replaced in seen:
+                idle.append(variant.name)
+                continue
+            seen.append(backbone.replaced)
+            alone = len(models(config)) == 1
+            title = variant.name if alone else f"{short(model)}\n{variant.name}"
+            network = Network(backbone.module, backbone.input_size)
+            yield Subject(title, backbone, network, _size(config, backbone))
+        if idle:
+            note(f"{model}: left out {', '.join(idle)} (nothing to change, or nothing new)")
+
+
+def _wanted(config: RfConfig) -> list[variants.Variant]:
+    """The variants asked for, or the one that the weights are of; empty: no wish."""
+    if config.variants is not None:
+        given = [v if isinstance(v, str) else v.model_dump() for v in config.variants]
+        return [variants.get(v) for v in given]
+    held = weight_files.variant_of(config.weights) if config.weights else None
+    return [variants.get(held)] if held else []
+
+
+def short(model: str) -> str:
+    """A name for titles: the function of one's own file, the network of a library."""
+    return model.rpartition(":")[2]
+
+
+def _size(config: RfConfig, backbone: backbones.Backbone) -> Size:
+    if config.size is None:
+        return backbone.input_size
+    return (config.size, config.size) if isinstance(config.size, int) else config.size
+
+
+def list_layers(subject: Subject) -> list[tuple[str, Size, Any]]:
+    """Layers that --from and --to take: name, map size and effective stride at the own size."""
+    graph = spatial_graph(subject.backbone.module, subject.size)
+    fields = theory(graph)
+    rows = []
+    for name, size in graph.maps().items():
+        y, x = fields.of(graph, graph.layer(name))
+        rows.append((name, size, (y.stride, x.stride) if y and x else None))
+    return rows

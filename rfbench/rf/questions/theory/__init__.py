@@ -1,0 +1,1 @@
+"""Size, stride, padding and centre by arithmetic: `rfbench rf theory`."""

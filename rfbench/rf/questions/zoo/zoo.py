@@ -1,0 +1,249 @@
+"""Every architecture of a library, a row each: what kind, how large, shifted, gridded, curable."""
+
+import contextlib
+import copy
+import fnmatch
+import io
+import json
+import multiprocessing
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib import colormaps
+from PIL import Image
+
+from rfbench import files
+from rfbench.data.workers import go_with_the_parent
+from rfbench.errors import RfbenchError, UsageError, suggest
+from rfbench.models import backbones, variants
+from rfbench.rf.core import metrics
+from rfbench.rf.core.network import Network
+from rfbench.rf.core.path_counts import PathMap, path_counts
+from rfbench.rf.questions.audit.audit import size_of
+from rfbench.rf.questions.maps.figure import MAPS, SHARE
+from rfbench.runs import records
+from rfbench.spatial_graph.graph import Reach
+
+Row = dict[str, Any]
+CURE = "1x1+3x3"
+SIDE = 128  # px of a thumbnail
+TASKS = 150  # of a process
+ROWS, THUMBNAILS = "rows.jsonl", "maps"
+
+# columns of the table, and what they say
+COLUMNS = {
+    "model": "library and name",
+    "status": "local, local + global context, windowed, global; unsupported: see witness",
+    "input": "its own input size, px",
+    "map": "units of its last map",
+    "size": "theoretical field along y and x, px",
+    "stride": "effective stride",
+    "padding": "effective padding, px",
+    "shift": "centre of mass of the path counts minus the unit's place (larger axis), px",
+    "gridding": "coefficient of variation over the pixel phases of the stride",
+    "misaligned": "additions and concatenations whose branches disagree",
+    "parameters": "of the whole network",
+    "macs": "of a picture of its own size",
+    "changed": f"convolutions that {CURE} changes",
+    "cured_shift": f"shift with {CURE}, px",
+    "cured_gridding": f"gridding with {CURE}",
+    "witness": "why it is not local, or not understood",
+    "seconds": "CPU time of this row",
+}
+
+
+def names(libraries: Sequence[str], pattern: str = "*") -> list[str]:
+    """All names of the libraries that fit a shell pattern. Raises UsageError where none does."""
+    every = [f"{library}:{name}" for library in libraries for name in backbones.names(library)]
+    found = [n for n in every if fnmatch.fnmatch(n.partition(":")[2], pattern)]
+    if not found:
+        near = suggest(pattern, [n.partition(":")[2] for n in every])
+        raise UsageError(f"no architecture is called '{pattern}'.{near}")
+    return found
+
+
+def row(name: str) -> tuple[Row, bytes | None]:
+    """A model's row, and its map as PNG; what fails is unsupported, with the reason as witness."""
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    began = time.process_time()
+    found: Row = dict.fromkeys(COLUMNS) | {"model": name, "status": str(Reach.UNSUPPORTED)}
+    network = picture = None
+    try:
+        backbone = backbones.build(name, meta=True)
+        found["input"] = list(backbone.input_size)
+        found["parameters"] = sum(p.numel() for p in backbone.module.parameters())
+        network = Network(backbone.module, backbone.input_size)
+        own = network.graph(backbone.input_size)
+        witness = own.status()
+        found["status"] = str(witness.reach)
+        found["map"] = list(own.maps().get(own.target, ())) or None
+        if witness.reach in (Reach.LOCAL, Reach.CONTEXT):
+            graph, place = network.uncut(backbone.input_size)
+            counts = path_counts(graph)
+            found |= _shape(counts, place)
+            picture = thumbnail(counts)
+            found |= _cured(backbone)
+        else:
+            found["witness"] = str(witness)
+    except RfbenchError as error:
+        found["witness"] = " ".join(str(error).split())
+    if network is not None:
+        with contextlib.suppress(RfbenchError):  # told already
+            found["macs"] = network.cost(network.native).macs
+    found["seconds"] = round(time.process_time() - began, 2)
+    return found, picture
+
+
+def _shape(counts: PathMap, place: metrics.Geometry) -> Row:
+    found = metrics.measure(counts, place)
+    keep = ("size", "stride", "padding", "gridding", "misaligned")
+    return {key: found[key] for key in keep} | {"shift": _signed(found["shift"])}
+
+
+def _signed(shift: Sequence[float]) -> float:
+    """The shift along the axis where it is larger, with its sign."""
+    return round(next(s for s in shift if abs(s) == size_of(shift)), 9) + 0.0
+
+
+def _cured(held: backbones.Backbone) -> Row:
+    """What the paper's change would leave; nothing where it does not apply."""
+    module = copy.deepcopy(held.module)
+    try:
+        replaced = variants.apply(module, CURE, held.name, held.input_size)
+    except UsageError:
+        return {"changed": 0}
+    graph, place = Network(module, held.input_size).uncut(held.input_size)
+    then = _shape(path_counts(graph), place)
+    return {
+        "changed": len(replaced),
+        "cured_shift": then["shift"],
+        "cured_gridding": then["gridding"],
+    }
+
+
+def thumbnail(counts: PathMap) -> bytes:
+    """The map's own part of the picture as a small PNG, brightness its square root."""
+    values = counts.counts.astype(float)
+    # as in figures: what has less than a thousandth of the largest is not worth its place
+    seen = values >= SHARE * values.max()
+    rows, columns = (np.nonzero(seen.any(axis))[0] for axis in (1, 0))
+    values = values[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    side = max(values.shape)
+    square = np.zeros((side, side))
+    top, left = ((side - n) // 2 for n in values.shape)
+    square[top : top + values.shape[0], left : left + values.shape[1]] = values / values.max()
+    image = Image.fromarray(np.sqrt(square).astype(np.float32))
+    # means of pixels when smaller, whole pixels when larger
+    how = Image.Resampling.BOX if side > SIDE else Image.Resampling.NEAREST
+    small = np.asarray(image.resize((SIDE, SIDE), how))
+    data = Image.fromarray((255 * small / small.max()).astype(np.uint8), "P")
+    data.putpalette((colormaps[MAPS](range(256), bytes=True)[:, :3]).tobytes())
+    out = io.BytesIO()
+    data.save(out, "PNG", optimize=True)
+    return out.getvalue()
+
+
+def check_folder(folder: Path) -> None:
+    """Raise UsageError where the folder holds what is not of a zoo, or cannot be written."""
+    files.check_folder(folder, overwrite=True)
+    other = folder.is_dir() and any(folder.iterdir()) and not (folder / ROWS).exists()
+    if other or (folder / records.RECORD).exists():
+        raise UsageError(f"{folder} holds something else than a zoo. Choose another --output.")
+
+
+def run(wanted: Sequence[str], folder: Path, jobs: int, done: Callable[[], object]) -> list[Row]:
+    """The rows of all names, in their order; those in the folder are taken as they are.
+
+    Every finished row is added to rows.jsonl at once: what is stopped or killed goes on from there.
+    A model whose process dies (memory) is a row too. done: called once a new row.
+    """
+    (folder / THUMBNAILS).mkdir(parents=True, exist_ok=True)
+    known = read(folder)
+    left = [name for name in wanted if name not in known]
+    with open(folder / ROWS, "a", encoding="utf-8") as file:
+        for found, picture in _in_parallel(left, jobs):
+            if picture:
+                _thumbnail_path(folder, found["model"]).write_bytes(picture)
+            file.write(json.dumps(found) + "\n")
+            file.flush()
+            known[found["model"]] = found
+            done()
+    return [known[name] for name in wanted]
+
+
+def read(folder: Path) -> dict[str, Row]:
+    """The rows that are there already, by model; a line that a kill cut off is left out."""
+    try:
+        lines = (folder / ROWS).read_text("utf-8").splitlines()
+    except FileNotFoundError:
+        return {}
+    found = {}
+    for text in lines:
+        try:
+            held = json.loads(text)
+            found[held["model"]] = held
+        except (ValueError, KeyError, TypeError):
+            continue
+    return found
+
+
+def pictures(folder: Path, rows: Sequence[Row]) -> dict[str, bytes]:
+    """The thumbnails of those models that have one."""
+    paths = {found["model"]: _thumbnail_path(folder, found["model"]) for found in rows}
+    return {name: path.read_bytes() for name, path in paths.items() if path.exists()}
+
+
+def _thumbnail_path(folder: Path, model: str) -> Path:
+    return folder / THUMBNAILS / f"{model.replace(':', '-')}.png"
+
+
+def _in_parallel(wanted: list[str], jobs: int) -> Iterator[tuple[Row, bytes | None]]:
+    """The rows as they are finished; when a process has died, the next ones are done alone."""
+    left = list(wanted)
+    while left:
+        try:
+            for name, result in _pool([*left], jobs):
+                left.remove(name)
+                yield result
+        except BrokenProcessPool:
+            for name in left[: 2 * jobs]:
+                left.remove(name)
+                try:
+                    yield from (result for _, result in _pool([name], 1))
+                except BrokenProcessPool:
+                    lost = dict.fromkeys(COLUMNS) | {
+                        "model": name,
+                        "status": str(Reach.UNSUPPORTED),
+                    }
+                    yield (
+                        {**lost, "witness": "its process died, most often for lack of memory"},
+                        None,
+                    )
+
+
+def _pool(wanted: list[str], jobs: int) -> Iterator[tuple[str, tuple[Row, bytes | None]]]:
+    """Rows in order of completion; processes are new ones every so often, as libraries leak."""
+    context = multiprocessing.get_context("spawn")
+    # not by max_tasks_per_child, with which Python 3.11's pool stands still
+    for start in range(0, len(wanted), jobs * TASKS):
+        part = wanted[start : start + jobs * TASKS]
+        with ProcessPoolExecutor(jobs, context, initializer=go_with_the_parent) as pool:
+            futures = {pool.submit(row, name): name for name in part}
+            try:
+                for future in as_completed(futures):
+                    yield futures[future], future.result()
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+
+def summary(rows: Sequence[Row]) -> dict[str, int]:
+    """How many ended how."""
+    return {str(reach): sum(r["status"] == str(reach) for r in rows) for reach in Reach}

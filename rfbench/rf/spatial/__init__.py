@@ -1,1 +1,0 @@
-"""A network as a graph of windows over positions: recorded once, then only read."""

@@ -1,0 +1,1 @@
+"""What every training shares: folder, record, checkpoint, log, processes."""

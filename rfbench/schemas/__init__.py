@@ -1,0 +1,10 @@
+"""The configurations: one schema for each kind of run, documented by its fields."""
+
+from pydantic import BaseModel
+
+from rfbench.schemas.cls import ClsConfig
+from rfbench.schemas.det import DetConfig
+from rfbench.schemas.rf import RfConfig
+
+# what `rfbench schema KIND` knows
+SCHEMAS: dict[str, type[BaseModel]] = {"rf": RfConfig, "cls": ClsConfig, "det": DetConfig}

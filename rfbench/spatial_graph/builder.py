@@ -1,0 +1,291 @@
+"""Nodes of the spatial graph from tensors with factors: position by position, or by summing up.
+
+`combine` adds or multiplies tensors that broadcast, `contract` sums over whole dimensions; windows
+are in slide.py. The tables in ops.py and special.py say which aten operation does which.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import reduce
+from itertools import product
+from math import prod
+
+import numpy as np
+
+from rfbench.spatial_graph.axis import SAME, Axis, Expand, Full, Index, Window, from_matrix
+from rfbench.spatial_graph.broadcast import common_dims, pad_rank
+from rfbench.spatial_graph.graph import Node, Reach, Size, SpatialGraph, too_small
+from rfbench.spatial_graph.layout import (
+    CONSTANT,
+    Dim,
+    Factor,
+    Scrambled,
+    Value,
+    channels,
+    solid,
+    tidy,
+)
+
+
+class Builder:
+    """Adds nodes to a graph; remembers which operation and layer is at work."""
+
+    def __init__(self, size: Size) -> None:
+        self.graph = SpatialGraph(size)
+        self.op = self.layer = ""
+        self.step = 0  # counts the operations
+        self.rigid = False  # whether the step at work belongs to this input size only
+        self._made: dict[tuple, int] = {}
+
+    def start(self, shape: Sequence[int]) -> Value:
+        """The input, 1 x C x H x W: one class of channels."""
+        node = self._add(Node("input", (), (shape[2], shape[3])))
+        c, h, w = (tidy([Factor(a, n)]) for a, n in zip("chw", shape[1:], strict=True))
+        return Value(((), c, h, w), np.full((1, shape[1], 1, 1), node))
+
+    def _add(self, node: Node) -> int:
+        self.graph.nodes.append(node)
+        return len(self.graph.nodes) - 1
+
+    def node(
+        self,
+        kind: str,
+        labels: Sequence[int] | np.ndarray,
+        axes: tuple[Axis, Axis] = (SAME, SAME),
+        learned: int = 0,
+        reach: Reach = Reach.LOCAL,
+    ) -> int:
+        """The node for these source channels; the same one for the same channels within an op.
+
+        learned: for a sum with weights, how many of them each channel has; 0 for any other.
+        """
+        counts = Counter(int(i) for i in labels)
+        total = counts.total() * learned
+        counts.pop(CONSTANT, None)
+        if not counts:
+            return CONSTANT
+        key = (kind, tuple(sorted(counts.items())), total, axes, reach)
+        if key not in self._made:
+            n = self.graph.nodes[min(counts)].size
+            size = (axes[0].out_size(n[0]), axes[1].out_size(n[1]))
+            if min(size) < 1:
+                raise too_small(self.graph.size, self.layer)
+            self._made[key] = self._add(
+                Node(
+                    kind,
+                    tuple(counts),
+                    size,
+                    *axes,
+                    tuple(counts.values()),
+                    total,
+                    reach,
+                    self.rigid,
+                    self.op,
+                    self.layer,
+                    self.step,
+                )
+            )
+        return self._made[key]
+
+    def begin(self, op: str, layer: str) -> None:
+        """Start an operation: nodes are shared within one, never between two."""
+        self.op, self.layer, self.rigid = op, layer, False
+        self.step += 1
+        self._made.clear()
+
+    def each(self, value: Value, make: Callable[[int], int], dims: tuple | None = None) -> Value:
+        """Replace every label by what `make` gives for it."""
+        unique, inverse = np.unique(value.labels, return_inverse=True)
+        new = np.array([CONSTANT if i == CONSTANT else make(int(i)) for i in unique])
+        return Value(dims or value.dims, new[inverse].reshape(value.labels.shape))
+
+    def moved(
+        self,
+        value: Value,
+        axes: tuple[Axis, Axis],
+        dims: tuple[Dim, ...],
+        kind: str = "structure",
+        reach: Reach = Reach.LOCAL,
+    ) -> Value:
+        """A tensor after the same maps along y and x for every channel."""
+        return self.each(value, lambda i: self.node(kind, [i], axes, reach=reach), dims)
+
+    def same(self, value: Value) -> Value:
+        """A tensor of its own with the same history: activations, norms, named outputs."""
+        return self.each(value, lambda i: self.node("same", [i]))
+
+    # -- sums over whole dimensions ---------------------------------------------------------------
+
+    def contract(
+        self, value: Value, over: Sequence[int], kind: str = "conv", divide: str = ""
+    ) -> Value:
+        """Sum over dimensions; each is left with size 1. Positions in them become a window.
+
+        kind 'conv': a learned sum over channels; 'pool': means and norms; 'sum': every term once.
+        """
+        for i in over:
+            value = solid(value, i)
+        y, steps = self._reduced_axis(value, over, 0, divide)
+        x, more = self._reduced_axis(value, over, 1, divide)
+        steps |= more
+        dims = tuple(
+            tuple(f._replace(step=steps.get((i, j), f.step)) for j, f in enumerate(d))
+            if i not in over
+            else ()
+            for i, d in enumerate(value.dims)
+        )
+        rows = np.moveaxis(value.labels, over, range(-len(over), 0))
+        keep = rows.shape[: rows.ndim - len(over)]
+        rows = rows.reshape(*keep, -1)
+        if kind == "pool" and (rows == rows[..., :1]).all():
+            rows = rows[..., :1]
+        learned = int(kind == "pool" and rows.shape[-1] > 1)
+        if kind == "conv":  # a weight for every position of every channel
+            learned = prod(f.size for i in over for f in value.dims[i] if f.axis in "hw")
+            self.rigid |= learned > 1
+        new = self.mixed(rows, lambda r: self.node(kind, r, (y, x), learned))
+        return Value(dims, np.expand_dims(new, tuple(over)))
+
+    @staticmethod
+    def on_axis(axis: int, made: Axis) -> tuple[Axis, Axis]:
+        """(y, x) with one of them `made`, the other the identity."""
+        return (made, SAME) if axis == 0 else (SAME, made)
+
+    def mixed(self, rows: np.ndarray, make: Callable[[np.ndarray], int]) -> np.ndarray:
+        """One node for every distinct multiset of labels along the last axis."""
+        flat = rows.reshape(-1, rows.shape[-1])
+        if (flat == flat[:1]).all():
+            return np.full(rows.shape[:-1], make(flat[0]))
+        flat = np.sort(flat, axis=1)
+        unique, inverse = np.unique(flat, axis=0, return_inverse=True)
+        return np.array([make(r) for r in unique])[inverse.reshape(-1)].reshape(rows.shape[:-1])
+
+    def _reduced_axis(
+        self, value: Value, over: Sequence[int], axis: int, divide: str
+    ) -> tuple[Axis, dict[tuple[int, int], int]]:
+        """The map along one axis that sums over its factors in `over`, and the new steps of the
+        factors that are kept, by their places."""
+        places = value.places("hw"[axis])
+        gone = [f for place, f in places.items() if place[0] in over]
+        if not gone:
+            return SAME, {}
+        kept = [(place, f) for place, f in places.items() if place[0] not in over]
+        kept.sort(key=lambda item: -item[1].step)
+        at = np.add.outer(_positions([f for _, f in kept]), _positions(gone))
+        n = self._size(value)[axis]
+        if kept:
+            self.rigid = True
+        steps, inner = {}, 1
+        for place, f in reversed(kept):
+            steps[place] = inner
+            inner *= f.size
+        made = from_matrix(np.sort(at, axis=1), n)
+        if divide and isinstance(made, Full | Window):
+            made = replace(made, divide="taps")
+        elif divide and isinstance(made, Index):
+            made = replace(made, weights=np.full(made.at.shape, 1 / made.at.shape[1]))
+        return made, steps
+
+    def _size(self, value: Value) -> Size:
+        return self.graph.map_size(value)
+
+    # -- position by position ---------------------------------------------------------------------
+
+    def combine(
+        self,
+        values: Sequence[Value],
+        kind: str = "sum",
+        mixing: Reach = Reach.CONTEXT,
+        partial: Reach = Reach.WINDOWED,
+    ) -> Value:
+        """Add or multiply tensors that broadcast against each other.
+
+        A tensor that lacks an axis is expanded along it. mixing: what that makes of the network:
+        a context in element-wise operations, global in a product of matrices (attention). partial:
+        the same for a tensor that holds one value a window.
+        """
+        dims, moved = self.meet(values, mixing, partial)
+        form = [channels(d) for d in dims]
+        stacked = np.stack([np.broadcast_to(v, form) for v in moved], axis=-1)
+        labels = self.mixed(stacked, lambda r: self.node(kind, r))
+        return Value(tuple(tidy(list(d)) for d in dims), labels)
+
+    def meet(
+        self,
+        values: Sequence[Value],
+        mixing: Reach = Reach.CONTEXT,
+        partial: Reach = Reach.WINDOWED,
+        apart: int | None = None,
+    ) -> tuple[list[Dim], list[np.ndarray]]:
+        """The common dimensions of several tensors, and the labels of each moved to them.
+
+        apart: a dimension in which they need not agree (concatenation).
+        """
+        rank = max(len(v.dims) for v in values)
+        values = [pad_rank(v, rank) for v in values]
+        dims, values, clash = common_dims(values, apart)
+        if clash:
+            mixing = Reach.GLOBAL
+        refs = [self._reference(values, dims, axis) for axis in (0, 1)]
+        places = refs[0].places("h") | refs[1].places("w")
+        dims = [tuple(places.get((i, j), f) for j, f in enumerate(d)) for i, d in enumerate(dims)]
+        return dims, [self._aligned(v, refs, mixing, partial) for v in values]
+
+    def _reference(self, values: Sequence[Value], dims: Sequence[Dim], axis: int) -> Value:
+        """The operand whose positions along an axis the result takes."""
+        best = max(values, key=lambda v: (prod(f.size for f in v.factors("hw"[axis])), _size(v)))
+        wanted = prod(f.size for d in dims for f in d if f.axis == "hw"[axis])
+        if prod(f.size for f in best.factors("hw"[axis])) != wanted:
+            raise Scrambled("every position meets every other")
+        return best
+
+    def _aligned(
+        self, value: Value, refs: Sequence[Value], mixing: Reach, partial: Reach
+    ) -> np.ndarray:
+        """Labels of an operand, moved to the positions of the references."""
+        axes: list[Axis] = []
+        reach = Reach.LOCAL
+        for axis, (ref, name) in enumerate(zip(refs, "hw", strict=True)):
+            mine, theirs = value.places(name), ref.places(name)
+            n, size = self._size(value)[axis], self._size(ref)[axis]
+            if mine == theirs and n == size:
+                axes.append(SAME)
+            elif not mine and n == 1:
+                axes.append(Expand(size, int(ref.labels.max())))
+                reach = max(reach, mixing)
+            else:
+                axes.append(self._reindexed(mine, theirs, n, size))
+                if mine.keys() != theirs.keys():
+                    reach = max(reach, partial)
+        if axes == [SAME, SAME]:
+            return value.labels
+        kind = "context" if reach else "structure"
+        both = (axes[0], axes[1])
+        return self.each(value, lambda i: self.node(kind, [i], both, reach=reach)).labels
+
+    def _reindexed(self, mine: dict, theirs: dict, n: int, size: int) -> Axis:
+        """For every position of the reference, the position of an operand with other steps."""
+        self.rigid = True
+        if not mine or not mine.keys() <= theirs.keys():
+            raise Scrambled("positions meet that are not the same")
+        at = np.full(size, -1)
+        grid = list(product(*(range(f.size) for f in theirs.values())))
+        for indices in grid:
+            place = dict(zip(theirs, indices, strict=True))
+            here = sum(place[k] * f.step for k, f in theirs.items())
+            there = sum(place[k] * f.step for k, f in mine.items())
+            if at[here] not in (-1, there):
+                raise Scrambled("overlapping windows meet positions")
+            at[here] = there
+        return from_matrix(at[:, None], n)
+
+
+def _positions(factors: Sequence[Factor]) -> np.ndarray:
+    """Positions that factors count, in their row-major order."""
+    parts = [np.arange(f.size) * f.step for f in factors]
+    return reduce(lambda a, b: np.add.outer(a, b).reshape(-1), parts, np.zeros(1, int))
+
+
+def _size(value: Value) -> int:
+    return len([f for d in value.dims for f in d])

@@ -1,0 +1,144 @@
+"""Convolutions: of maps, across channels, transposed, with fixed kernels, with dynamic weights."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rfbench.spatial_graph.axis import Axis, Window
+from rfbench.spatial_graph.builder import Builder
+from rfbench.spatial_graph.layout import (
+    CONSTANT,
+    Factor,
+    Scrambled,
+    Value,
+    channels,
+    shape,
+    solid,
+    tidy,
+    view,
+)
+from rfbench.spatial_graph.ops.slide import along, unfurl
+from rfbench.spatial_graph.ops.views import spelled
+from rfbench.spatial_graph.ops.windows import spread
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """The arguments of a convolution: shapes of weight and result, and per axis what they say.
+
+    kernel: the weights where they are fixed (a buffer's), None where they are learned.
+    """
+
+    weight: Sequence[int]
+    out: Sequence[int]
+    stride: Sequence[int]
+    padding: Sequence[int]
+    dilation: Sequence[int]
+    groups: int = 1
+    transposed: bool = False
+    kernel: Tensor | None = None
+
+
+def convolve(b: Builder, x: Value, conv: Convolution) -> Value:
+    """A convolution with weights that do not depend on the input."""
+    first = len(x.dims) - (len(conv.weight) - 2)
+    x, weights = _unfolded(b, x, first - 1, conv.groups)
+    windows = _windows(b, x, conv)
+    for dim in windows:
+        x = unfurl(b, x, dim)
+    rows, x, windows = _over_channels(x, windows)
+    axes, dims = along(b, x, windows)
+    channel, rank, width = first - 1, len(x.dims), conv.out[first - 1]
+    rows = np.moveaxis(rows, channel, rank - 1)  # behind it only taps over channels
+    rows = rows.reshape(*rows.shape[: rank - 1], conv.groups, -1)
+    labels = b.mixed(rows, lambda r: b.node("conv", r, axes, weights))
+    labels = np.moveaxis(np.repeat(labels, width // conv.groups, axis=-1), -1, channel)
+    return Value((*dims[:channel], tidy([Factor("c", width)]), *dims[channel + 1 :]), labels)
+
+
+def _windows(b: Builder, x: Value, conv: Convolution) -> dict[int, Axis]:
+    """The window along every dimension behind the channels."""
+    k, s, p, d = conv.weight[2:], conv.stride, conv.padding, conv.dilation
+    first = len(x.dims) - len(k)
+    taps = _fixed_taps(conv.kernel, conv.groups) or (None,) * len(k)
+    if conv.transposed:
+        return spread(b, x, k, s, p, d, conv.out[-len(k) :])
+    return {
+        first + i: Window(k[i], s[i], p[i], p[i], d[i], taps=taps[i])
+        for i in range(len(k))
+        if not k[i] == s[i] == 1 or p[i] or taps[i]
+    }
+
+
+def _unfolded(b: Builder, x: Value, dim: int, groups: int) -> tuple[Value, int]:
+    """Positions that a space-to-depth put among the channels become channels or a window first.
+
+    Returns the tensor and how many of the convolution's weights each of its channels has.
+    """
+    x = solid(x, dim)
+    if all(f.axis == "c" for f in x.dims[dim]):
+        return x, 1
+    if groups > 1:
+        return spelled(b, x, dim), 1
+    factors, form = x.dims[dim], shape(x)
+    x = view(x, (*form[:dim], *(f.size for f in factors), *form[dim + 1 :]))
+    x = b.contract(x, [dim + i for i, f in enumerate(factors) if f.axis in "hw"], "sum")
+    n = channels(tidy(list(factors)))
+    return view(x, (*form[:dim], n, *form[dim + 1 :])), form[dim] // n
+
+
+def _over_channels(x: Value, windows: dict[int, Axis]) -> tuple[np.ndarray, Value, dict[int, Axis]]:
+    """Windows over channels instead of positions (pixels of a patch, ECA across channels).
+
+    Returns the labels with a last axis of taps for each, the tensor as such a window leaves it, and
+    the windows over positions.
+    """
+    rows, kept = x.labels, {}
+    for dim, window in windows.items():
+        if not x.dims[dim] or any(f.axis in "hw" for f in x.dims[dim]):
+            kept[dim] = window
+            continue
+        if isinstance(window, Window) and window.taps:
+            raise Scrambled("a fixed kernel runs across channels")
+        at = window.matrix(shape(x)[dim])
+        rows = solid(Value(x.dims, rows), dim).labels
+        edge = np.full_like(rows.take([0], axis=dim), CONSTANT)  # -1 in `at`: the last
+        rows = np.concatenate([rows, edge], axis=dim).take(at, axis=dim)
+        rows = np.moveaxis(rows, dim + 1, -1)
+        x = Value((*x.dims[:dim], tidy([Factor("c", len(at))]), *x.dims[dim + 1 :]), x.labels)
+    return rows, x, kept
+
+
+def gated(b: Builder, out: Value, gate: Value) -> Value:
+    """A convolution whose weights depend on the input (CondConv): a context."""
+    if gate.spatial:
+        raise Scrambled("the weights of a convolution depend on the position")
+    gate = b.contract(gate, list(range(len(gate.dims))), "pool")
+    return b.combine([out, gate], "product")
+
+
+def _fixed_taps(weight: Tensor | None, groups: int) -> tuple[tuple[Fraction, ...], ...] | None:
+    """One-dimensional taps (y, x) of a depthwise fixed kernel, such as BlurPool's binomial.
+
+    None: every tap counts one, as in a learned kernel.
+    """
+    if weight is None:
+        return None
+    alike = weight.dim() == 4 and weight.shape[:2] == (groups, 1) and (weight == weight[:1]).all()
+    if alike and (weight >= 0).all():
+        kernel = weight[0, 0].double()
+        y, x, whole = kernel.sum(1), kernel.sum(0), kernel.sum()
+        if torch.allclose(torch.outer(y, x) / whole, kernel, rtol=1e-6):
+            return _fractions(y), _fractions(x / whole)
+    if (weight == 0).any():
+        raise Scrambled("a fixed kernel with zeros")
+    return None
+
+
+def _fractions(values: torch.Tensor) -> tuple[Fraction, ...]:
+    """Weights of a fixed kernel as the simple fractions that they stand for."""
+    return tuple(Fraction(float(v)).limit_denominator(10**6) for v in values)
