@@ -25,7 +25,7 @@ from rfbench.rf.questions.audit.limits import parse
 from rfbench.rf.questions.subjects import Subject, subjects
 from rfbench.schemas.rf import RfConfig
 from rfbench.spatial_graph.interpret import spatial_graph
-from tests.rf.cases import Net
+from tests.spatial_graph.cases import Net
 
 
 def settings(name: str, **more: object) -> tuple[RfConfig, Subject]:

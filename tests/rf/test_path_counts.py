@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from rfbench.rf.core.path_counts import Convention, path_counts
 from rfbench.spatial_graph.interpret import spatial_graph
-from tests.rf.cases import Net, conv
-from tests.rf.oracle import Size, forward_counts, graph_counts
+from tests.spatial_graph.cases import Net, conv
+from tests.spatial_graph.oracle import Size, forward_counts, graph_counts
 
 CASES: dict[str, tuple[Net, Size, str]] = {}
 

@@ -19,7 +19,7 @@ from rfbench.rf.core.path_counts import path_counts, target_map
 from rfbench.rf.core.theory import theory
 from rfbench.spatial_graph.graph import Reach
 from rfbench.spatial_graph.interpret import spatial_graph
-from tests.rf.cases import Net
+from tests.spatial_graph.cases import Net
 
 
 def fields(module: nn.Module, size: tuple[int, int] = (224, 224)) -> list[tuple[int, int, int]]:

@@ -9,9 +9,9 @@ import torch
 from rfbench.spatial_graph.graph import Reach
 from rfbench.spatial_graph.interpret import spatial_graph
 from rfbench.spatial_graph.layout import Value
-from tests.rf.cases import examine
-from tests.rf.oracle import Alive, reached, sampled
-from tests.rf.programs import Program
+from tests.spatial_graph.cases import examine
+from tests.spatial_graph.oracle import Alive, reached, sampled
+from tests.spatial_graph.programs import Program
 
 BLOCK = 100  # programs a test
 

@@ -11,7 +11,7 @@ from rfbench.cli import main
 pytest.importorskip("detectron2", reason="Detectron2 is not installed: make install-det")
 from rfbench.detect.config import stock_folder
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 MASK = ROOT / "configs/det/mask_rcnn_R_50_FPN_1x.yaml"
 
 

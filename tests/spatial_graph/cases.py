@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from rfbench.spatial_graph.graph import Reach, SpatialGraph, Witness
 from rfbench.spatial_graph.interpret import spatial_graph
 from rfbench.spatial_graph.layout import Value
-from tests.rf.oracle import Size, box, channels_of, gradients, reached, sampled
+from tests.spatial_graph.oracle import Size, box, channels_of, gradients, reached, sampled
 
 
 class Net(nn.Module):

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rfbench.spatial_graph.graph import Reach
-from tests.rf.cases import STRIDED, TWO, A, Cases, Net, classes, conv, same
+from tests.spatial_graph.cases import STRIDED, TWO, A, Cases, Net, classes, conv, same
 
 CASES = Cases()
 

@@ -13,7 +13,7 @@ from rfbench.errors import RfbenchError, UsageError
 from rfbench.models import backbones
 from rfbench.rf.core.path_counts import Convention, path_counts
 from rfbench.spatial_graph.interpret import spatial_graph
-from tests.rf.cases import Net, conv
+from tests.spatial_graph.cases import Net, conv
 
 # -- exact counts --------------------------------------------------------------------------------
 

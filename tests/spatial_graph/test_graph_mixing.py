@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torchvision.models.segmentation.deeplabv3 import ASPP
 
 from rfbench.spatial_graph.graph import Reach
-from tests.rf.cases import TWO, A, Cases, Net, classes, conv, examine
+from tests.spatial_graph.cases import TWO, A, Cases, Net, classes, conv, examine
 
 CASES = Cases()
 CONTEXT, WINDOWED, GLOBAL, UNSUPPORTED = Reach(1), Reach(2), Reach(3), Reach(4)

@@ -14,8 +14,8 @@ from rfbench.rf.core.path_counts import path_counts
 from rfbench.spatial_graph.graph import Reach, Witness
 from rfbench.spatial_graph.interpret import spatial_graph
 from rfbench.spatial_graph.layout import Value
-from tests.rf.cases import TWO, A, Net, conv, examine
-from tests.rf.oracle import graph_counts
+from tests.spatial_graph.cases import TWO, A, Net, conv, examine
+from tests.spatial_graph.oracle import graph_counts
 
 
 class Odds(nn.Module):

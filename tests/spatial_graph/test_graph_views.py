@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rfbench.spatial_graph.graph import Reach
-from tests.rf.cases import DEPTHWISE, STRIDED, TWO, A, Cases, Net, classes, conv
+from tests.spatial_graph.cases import DEPTHWISE, STRIDED, TWO, A, Cases, Net, classes, conv
 
 CASES = Cases()
 

@@ -14,7 +14,7 @@ import rfbench
 from rfbench.cli import CommandGroup, main
 from rfbench.errors import RfbenchError, UsageError
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def python(

@@ -26,17 +26,18 @@ def git(folder: Path, *args: str) -> str:
 
 def state(package: Path) -> object:
     """What the copy of records.py in `package` says, in a process of its own."""
-    code = "import results, json; print(json.dumps(records.git_state()))"
+    code = "import records, json; print(json.dumps(records.git_state()))"
     call = [sys.executable, "-c", code]
-    done = subprocess.run(call, cwd=package, capture_output=True, text=True, check=True)
+    done = subprocess.run(call, cwd=package / "runs", capture_output=True, text=True, check=True)
     return json.loads(done.stdout)
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="no git")
 def test_the_state_of_the_code(tmp_path: Path) -> None:
     package = tmp_path / "checkout" / "rfbench"
-    package.mkdir(parents=True)
-    shutil.copy(records.__file__, package)
+    (package / "runs").mkdir(parents=True)
+    (package / "__init__.py").touch()
+    shutil.copy(records.__file__, package / "runs")
     assert state(package) is None  # no checkout
     git(package.parent, "init", "-q")
     assert state(package) is None  # a checkout that holds the package as something else
