@@ -27,7 +27,7 @@ from rfbench.rf.core.network import Network
 from rfbench.rf.core.path_counts import Convention, count_tensor
 from rfbench.rf.questions.zoo import zoo
 from rfbench.spatial_graph.graph import Reach, SpatialGraph, is_map
-from rfbench.spatial_graph.layout import Value, shape
+from rfbench.spatial_graph.layout import Value
 from rfbench.spatial_graph.trace import input_channels, trunk
 
 LARGEST = 60e6  # parameters of a network that is checked on one CPU
@@ -88,7 +88,7 @@ def element(value: Value, unit: tuple[int, int]) -> tuple[int, ...]:
         for f in dim:
             i = i * f.size + ((place[f.axis] // f.step) % f.size if f.axis in place else 0)
         index.append(i)
-    assert all(i < n for i, n in zip(index, shape(value), strict=True))
+    assert all(i < n for i, n in zip(index, value.shape, strict=True))
     return tuple(index)
 
 

@@ -1,7 +1,7 @@
-"""Nodes of the spatial graph from tensors with factors: position by position, or by summing up.
+"""Adds nodes to the spatial graph: position by position, or by summing up.
 
 `combine` adds or multiplies tensors that broadcast, `contract` sums over whole dimensions; windows
-are in slide.py. The tables in ops.py and special.py say which aten operation does which.
+are in ops/slide.py. The handlers in ops/ say which operation does which.
 """
 
 from collections import Counter
@@ -10,17 +10,27 @@ from dataclasses import replace
 from functools import reduce
 from itertools import product
 from math import prod
+from typing import Any
 
 import numpy as np
 
 from rfbench.spatial_graph.axis import SAME, Axis, Expand, Full, Index, Window, from_matrix
 from rfbench.spatial_graph.broadcast import common_dims, pad_rank
-from rfbench.spatial_graph.graph import Node, Reach, Size, SpatialGraph, too_small
+from rfbench.spatial_graph.graph import (
+    Node,
+    Opaque,
+    Reach,
+    Size,
+    SpatialGraph,
+    Witness,
+    too_small,
+)
 from rfbench.spatial_graph.layout import (
     CONSTANT,
     Dim,
     Factor,
     Scrambled,
+    Slot,
     Value,
     channels,
     solid,
@@ -29,13 +39,20 @@ from rfbench.spatial_graph.layout import (
 
 
 class Builder:
-    """Adds nodes to a graph; remembers which operation and layer is at work."""
+    """Adds nodes to a graph; knows which operation is at work.
+
+    op, layer: its name ("aten.add.Tensor") and the layer that called it. func: itself, to be run.
+    out_shape: of its first result. rigid: whether it belongs to this input size only; a handler
+    sets it. step: counts the operations.
+    """
 
     def __init__(self, size: Size) -> None:
         self.graph = SpatialGraph(size)
         self.op = self.layer = ""
-        self.step = 0  # counts the operations
-        self.rigid = False  # whether the step at work belongs to this input size only
+        self.func: Any = None
+        self.out_shape: tuple[int, ...] = ()
+        self.rigid = False
+        self.step = 0
         self._made: dict[tuple, int] = {}
 
     def start(self, shape: Sequence[int]) -> Value:
@@ -88,11 +105,16 @@ class Builder:
             )
         return self._made[key]
 
-    def begin(self, op: str, layer: str) -> None:
+    def begin(self, func: Any, layer: str, out_shape: tuple[int, ...]) -> None:
         """Start an operation: nodes are shared within one, never between two."""
-        self.op, self.layer, self.rigid = op, layer, False
+        self.op, self.layer, self.rigid = str(func), layer, False
+        self.func, self.out_shape = func, out_shape
         self.step += 1
         self._made.clear()
+
+    def opaque(self, reach: Reach, reason: str = "", if_mixed: Reach | None = None) -> Opaque:
+        """The result of the operation at work where its positions can no longer be told."""
+        return Opaque(Witness(reach, self.op, self.layer, reason), if_mixed)
 
     def each(self, value: Value, make: Callable[[int], int], dims: tuple | None = None) -> Value:
         """Replace every label by what `make` gives for it."""
@@ -163,22 +185,22 @@ class Builder:
 
     def _reduced_axis(
         self, value: Value, over: Sequence[int], axis: int, divide: str
-    ) -> tuple[Axis, dict[tuple[int, int], int]]:
+    ) -> tuple[Axis, dict[Slot, int]]:
         """The map along one axis that sums over its factors in `over`, and the new steps of the
-        factors that are kept, by their places."""
-        places = value.places("hw"[axis])
-        gone = [f for place, f in places.items() if place[0] in over]
-        if not gone:
+        factors that are kept, by their slots."""
+        slots = value.slots("hw"[axis])
+        summed = [f for slot, f in slots.items() if slot[0] in over]
+        if not summed:
             return SAME, {}
-        kept = [(place, f) for place, f in places.items() if place[0] not in over]
+        kept = [(slot, f) for slot, f in slots.items() if slot[0] not in over]
         kept.sort(key=lambda item: -item[1].step)
-        at = np.add.outer(_positions([f for _, f in kept]), _positions(gone))
+        at = np.add.outer(_positions([f for _, f in kept]), _positions(summed))
         n = self._size(value)[axis]
         if kept:
             self.rigid = True
         steps, inner = {}, 1
-        for place, f in reversed(kept):
-            steps[place] = inner
+        for slot, f in reversed(kept):
+            steps[slot] = inner
             inner *= f.size
         made = from_matrix(np.sort(at, axis=1), n)
         if divide and isinstance(made, Full | Window):
@@ -228,13 +250,13 @@ class Builder:
         if clash:
             mixing = Reach.GLOBAL
         refs = [self._reference(values, dims, axis) for axis in (0, 1)]
-        places = refs[0].places("h") | refs[1].places("w")
-        dims = [tuple(places.get((i, j), f) for j, f in enumerate(d)) for i, d in enumerate(dims)]
+        slots = refs[0].slots("h") | refs[1].slots("w")
+        dims = [tuple(slots.get((i, j), f) for j, f in enumerate(d)) for i, d in enumerate(dims)]
         return dims, [self._aligned(v, refs, mixing, partial) for v in values]
 
     def _reference(self, values: Sequence[Value], dims: Sequence[Dim], axis: int) -> Value:
         """The operand whose positions along an axis the result takes."""
-        best = max(values, key=lambda v: (prod(f.size for f in v.factors("hw"[axis])), _size(v)))
+        best = max(values, key=lambda v: (prod(f.size for f in v.factors("hw"[axis])), _factors(v)))
         wanted = prod(f.size for d in dims for f in d if f.axis == "hw"[axis])
         if prod(f.size for f in best.factors("hw"[axis])) != wanted:
             raise Scrambled("every position meets every other")
@@ -247,7 +269,7 @@ class Builder:
         axes: list[Axis] = []
         reach = Reach.LOCAL
         for axis, (ref, name) in enumerate(zip(refs, "hw", strict=True)):
-            mine, theirs = value.places(name), ref.places(name)
+            mine, theirs = value.slots(name), ref.slots(name)
             n, size = self._size(value)[axis], self._size(ref)[axis]
             if mine == theirs and n == size:
                 axes.append(SAME)
@@ -264,7 +286,9 @@ class Builder:
         both = (axes[0], axes[1])
         return self.each(value, lambda i: self.node(kind, [i], both, reach=reach)).labels
 
-    def _reindexed(self, mine: dict, theirs: dict, n: int, size: int) -> Axis:
+    def _reindexed(
+        self, mine: dict[Slot, Factor], theirs: dict[Slot, Factor], n: int, size: int
+    ) -> Axis:
         """For every position of the reference, the position of an operand with other steps."""
         self.rigid = True
         if not mine or not mine.keys() <= theirs.keys():
@@ -272,12 +296,12 @@ class Builder:
         at = np.full(size, -1)
         grid = list(product(*(range(f.size) for f in theirs.values())))
         for indices in grid:
-            place = dict(zip(theirs, indices, strict=True))
-            here = sum(place[k] * f.step for k, f in theirs.items())
-            there = sum(place[k] * f.step for k, f in mine.items())
-            if at[here] not in (-1, there):
+            index = dict(zip(theirs, indices, strict=True))
+            position = sum(index[k] * f.step for k, f in theirs.items())
+            source = sum(index[k] * f.step for k, f in mine.items())
+            if at[position] not in (-1, source):
                 raise Scrambled("overlapping windows meet positions")
-            at[here] = there
+            at[position] = source
         return from_matrix(at[:, None], n)
 
 
@@ -287,5 +311,5 @@ def _positions(factors: Sequence[Factor]) -> np.ndarray:
     return reduce(lambda a, b: np.add.outer(a, b).reshape(-1), parts, np.zeros(1, int))
 
 
-def _size(value: Value) -> int:
-    return len([f for d in value.dims for f in d])
+def _factors(value: Value) -> int:
+    return sum(map(len, value.dims))

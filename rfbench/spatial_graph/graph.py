@@ -11,7 +11,7 @@ from enum import IntEnum
 import numpy as np
 
 from rfbench.errors import RfbenchError, UsageError, suggest
-from rfbench.spatial_graph.axis import SAME, Axis, Expand, Index
+from rfbench.spatial_graph.axis import SAME, Axis, Expand
 from rfbench.spatial_graph.layout import CONSTANT, Value
 
 Size = tuple[int, int]
@@ -77,16 +77,16 @@ class Node:
 class Opaque:
     """A tensor whose positions can no longer be told; its witness says since when.
 
-    promise: what attention over it amounts to, where the positions are only rearranged.
+    if_mixed: what attention over it amounts to, where the positions are only rearranged.
     """
 
     witness: Witness
-    promise: Reach | None = None
+    if_mixed: Reach | None = None
 
 
 @dataclass(repr=False)
 class SpatialGraph:
-    """A recorded network as nodes in topological order.
+    """A traced network as nodes in topological order.
 
     layers: module path -> the tensor it returned (a Value, or Opaque), in order of execution; only
     those that depend on the input. output: what the network returned. target: the layer of the last
@@ -205,8 +205,3 @@ def too_small(size: Size, layer: str) -> UsageError:
     """The error for an input on which nothing is left of the map."""
     where = f" in layer {layer}" if layer else ""
     return UsageError(f"an input of {size[0]}x{size[1]} is too small: nothing is left{where}")
-
-
-def is_uniform(node: Node) -> bool:
-    """Whether both axes of a node are windows (no resizing, no rolling)."""
-    return not any(isinstance(a, Index) for a in node.axes)

@@ -1,192 +1,160 @@
-"""Read a recording operation by operation into a spatial graph, by the table below."""
+"""Read a trace, operation by operation, into a spatial graph."""
 
+from collections import Counter
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from rfbench.spatial_graph.builder import Builder
+from rfbench.spatial_graph.constants import Constants
 from rfbench.spatial_graph.graph import Opaque, Reach, SpatialGraph, Witness, is_map
-from rfbench.spatial_graph.layout import Scrambled, Value, shape
-from rfbench.spatial_graph.ops.special import POINTWISE, WHOLE
-from rfbench.spatial_graph.ops.table import TABLE, pointwise
+from rfbench.spatial_graph.layout import Scrambled, Value
+from rfbench.spatial_graph.ops import lookup
+from rfbench.spatial_graph.ops.registry import Constant
 from rfbench.spatial_graph.trace import Op, Recording, Ref, record
 
 
-class Interpreter:
-    """Values of the recorded tensors; one method for operations that need more than positions."""
+def spatial_graph(
+    module: nn.Module, size: tuple[int, int], channels: int | None = None
+) -> SpatialGraph:
+    """Trace a module on an input of `size` (H, W) and reduce it to its spatial graph."""
+    return Interpreter(record(module, size, channels)).run()
 
-    def __init__(self, recording: Recording) -> None:
-        self.recording = recording
-        self.builder = Builder(recording.size)
-        first = self.builder.start(recording.shapes[recording.input])
-        self.values: dict[int, Value | Opaque] = {recording.input: first}
-        self._constants: dict[int, Tensor | None] = {}
-        self._written = {i for op in recording.ops for i in op.written}
-        self.makers = {r.id: op for op in recording.ops for r in tree_leaves(op.out) if _is(r)}
+
+def unsupported_ops(trace: Recording) -> Counter[str]:
+    """How often a trace calls each operation that has no handler and depends on the input."""
+    seen, unknown = {trace.input}, Counter[str]()
+    for op in trace.ops:
+        if any(r.id in seen for r in _refs((op.args, op.kwargs))):
+            seen.update(r.id for r in _refs(op.out))
+            if lookup(op.func, bool(op.written)) is None:
+                unknown[op.name] += 1
+    return unknown
+
+
+class Interpreter:
+    """The Values of traced tensors, by number."""
+
+    def __init__(self, trace: Recording) -> None:
+        self.trace = trace
+        self.builder = Builder(trace.size)
+        self.constants = Constants(trace)
+        first = self.builder.start(trace.shapes[trace.input])
+        self.values: dict[int, Value | Opaque] = {trace.input: first}
+        self.named = set(trace.layers.values())
 
     def run(self) -> SpatialGraph:
         """The whole graph."""
-        named = set(self.recording.layers.values())
-        for op in self.recording.ops:
-            inputs = [self.values[r.id] for r in tree_leaves((op.args, op.kwargs)) if self.knows(r)]
-            if not inputs:
-                continue
-            self.builder.begin(op.name, op.layer)
-            out = self.result(op, inputs)
-            if len(op.written) > 1 and not isinstance(out, Opaque):
-                why = "it writes to a view"
-                out = Opaque(Witness(Reach.UNSUPPORTED, op.name, op.layer, why))
-            self.keep(op, out, named)
-            if len(op.written) > 1:
-                self.values |= dict.fromkeys(op.written, out)
-        graph = self.builder.graph
-        layers = self.recording.layers
-        graph.layers = {name: self.values[i] for name, i in layers.items() if i in self.values}
-        out = self.recording.output
-        graph.output = self.values.get(out) if out is not None else None
+        trace, graph = self.trace, self.builder.graph
+        for op in trace.ops:
+            refs = _refs((op.args, op.kwargs))
+            if inputs := [self.values[r.id] for r in refs if r.id in self.values]:
+                self._read(op, inputs)
+        graph.layers = {k: self.values[i] for k, i in trace.layers.items() if i in self.values}
+        graph.output = self.values.get(trace.output) if trace.output is not None else None
         graph.target = last_map(graph)
         return graph
 
-    def knows(self, ref: Any) -> bool:
-        """Whether a leaf of the arguments is a tensor that depends on the input."""
-        return _is(ref) and ref.id in self.values
+    def _read(self, op: Op, inputs: list[Value | Opaque]) -> None:
+        """One operation that depends on the input."""
+        first = next(iter(_refs(op.out)), None)
+        self.builder.begin(op.func, op.layer, self.trace.shapes[first.id] if first else ())
+        out = self._result(op, inputs)
+        if len(op.written) > 1 and not isinstance(out, Opaque):
+            out = self.builder.opaque(Reach.UNSUPPORTED, "it writes to a view")
+        self._keep(op, out)
+        if len(op.written) > 1:
+            self.values |= dict.fromkeys(op.written, out)
 
-    def value(self, ref: Any) -> Any:
-        """The Value behind a Ref, None for a constant tensor."""
-        return self.values.get(ref.id)
-
-    def form(self, ref: Ref) -> tuple[int, ...]:
-        """The recorded shape of a tensor."""
-        return self.recording.shapes[ref.id]
-
-    def result(self, op: Op, inputs: list[Value | Opaque]) -> Any:
-        """What an operation returns: Values, or an Opaque with a witness."""
-        blind = [v for v in inputs if isinstance(v, Opaque)]
-        if blind:
-            worst = max(blind, key=_gravity)
-            if worst.promise and len(inputs) > 1 and "bmm" in op.name:
-                return Opaque(Witness(self.attention(op) or worst.promise, op.name, op.layer))
-            return worst
-        if op.layer in self.recording.recurrent:
+    def _result(self, op: Op, inputs: list[Value | Opaque]) -> Any:
+        """What an operation returns: Values, or an Opaque that says why not."""
+        opaque = [v for v in inputs if isinstance(v, Opaque)]
+        if opaque:
+            return self._passed_on(op, max(opaque, key=_severity), len(inputs))
+        if op.layer in self.trace.recurrent:
             return Opaque(Witness(Reach.GLOBAL, "recurrence", op.layer))
         try:
-            return self.apply(op)
+            return self._handle(op)
         except Scrambled as error:
-            seen = [self.builder.graph.witness(v) for v in inputs]
-            widest = max(seen, key=lambda w: w.reach)
+            witnesses = [self.builder.graph.witness(v) for v in inputs]
+            widest = max(witnesses, key=lambda w: w.reach)
             if widest.reach == Reach.GLOBAL:
                 return Opaque(widest)
-            witness = Witness(Reach.UNSUPPORTED, op.name, op.layer, str(error))
-            return Opaque(witness, self.promise(op, inputs))
-        except _UNFORESEEN as error:  # a form of the operation that the table does not know
+            return self.builder.opaque(Reach.UNSUPPORTED, str(error), _reach_if_mixed(op, inputs))
+        except _UNEXPECTED as error:  # a form of the operation that its handler does not know
             reason = f"{type(error).__name__}: {error}"
-            return Opaque(Witness(Reach.UNSUPPORTED, op.name, op.layer, reason))
+            return self.builder.opaque(Reach.UNSUPPORTED, reason)
 
-    def attention(self, op: Op) -> Reach | None:
-        """What a sum over all keys is, by whether positions stay outside of the second matrix."""
-        values = self.value(op.args[1])
-        if not isinstance(values, Value):
-            return None
-        left = {f.axis for i in (0, 2) for f in values.dims[i]} & {"h", "w"}
-        return Reach.WINDOWED if left else Reach.GLOBAL
+    def _handle(self, op: Op) -> Any:
+        handler = lookup(op.func, bool(op.written))
+        if handler is None:
+            raise Scrambled("this operation is not known")
+        args, kwargs = tree_map_only(Ref, self._argument, (op.args, op.kwargs))
+        return handler(self.builder, *args, **kwargs)
 
-    def promise(self, op: Op, inputs: list[Value | Opaque]) -> Reach | None:
-        """What attention over a tensor will be whose positions are all there, but rearranged.
+    def _argument(self, ref: Ref) -> Value | Opaque | Constant:
+        """What a handler gets for a tensor."""
+        if ref.id in self.values:
+            return self.values[ref.id]
+        return Constant(self.trace.shapes[ref.id], lambda: self.constants.values(ref))
 
-        Class tokens joined to the map, or the shifts of relative positions: global where one row
-        holds all positions, windowed where windows were cut into the batch.
+    def _passed_on(self, op: Op, worst: Opaque, inputs: int) -> Opaque:
+        """The result where an argument is opaque: so is it, and attention tells how far it looks.
+
+        A sum over all keys is windowed where positions stay outside of the second matrix.
         """
-        if not any(word in op.name for word in ("cat", "pad", "slice", "view", "index", "pool")):
-            return None
-        cut = any(f.axis in "hw" for v in inputs if isinstance(v, Value) for f in v.dims[0])
-        return Reach.WINDOWED if cut else Reach.GLOBAL
+        if not worst.if_mixed or inputs == 1 or "bmm" not in op.name:
+            return worst
+        keys = self.values.get(op.args[1].id)
+        if not isinstance(keys, Value):
+            return self.builder.opaque(worst.if_mixed)
+        outside = {f.axis for i in (0, 2) for f in keys.dims[i]} & {"h", "w"}
+        return self.builder.opaque(Reach.WINDOWED if outside else Reach.GLOBAL)
 
-    def keep(self, op: Op, out: Any, named: set[int]) -> None:
-        """Store results; check the shapes that follow from the factors against the recorded."""
-        refs = [op.out] if _is(op.out) else list(op.out)
-        blind = isinstance(out, Opaque)
-        outs = out if isinstance(out, list) else [out] * (len(refs) if blind else 1)
+    def _keep(self, op: Op, out: Any) -> None:
+        """Store results; check the shapes that follow from the factors against the traced ones."""
+        refs = [op.out] if isinstance(op.out, Ref) else list(op.out)
+        single = isinstance(out, Opaque)
+        outs = out if isinstance(out, list) else [out] * (len(refs) if single else 1)
         for ref, value in zip(refs, outs, strict=False):
-            if not _is(ref):
+            if not isinstance(ref, Ref):
                 continue
-            if value is None or (isinstance(value, Value) and not value.alive):
+            if value is None or (isinstance(value, Value) and not value.depends_on_input):
                 self.values.pop(ref.id, None)  # written to in place, by a constant
                 continue
-            if isinstance(value, Value) and shape(value) != self.form(ref):
-                reason = f"it gives {self.form(ref)}, the spatial graph {shape(value)}"
-                value = Opaque(Witness(Reach.UNSUPPORTED, op.name, op.layer, reason))
-            if isinstance(value, Value) and ref.id in named:
+            shape = self.trace.shapes[ref.id]
+            if isinstance(value, Value) and value.shape != shape:
+                reason = f"it gives {shape}, the spatial graph {value.shape}"
+                value = self.builder.opaque(Reach.UNSUPPORTED, reason)
+            if isinstance(value, Value) and ref.id in self.named:
                 value = self.builder.same(value)  # paths through it are its own
             self.values[ref.id] = value
 
-    def apply(self, op: Op) -> Any:
-        """Run the table's entry for an operation."""
-        args = tree_map_only(Ref, self.value, op.args)
-        kwargs = tree_map_only(Ref, self.value, op.kwargs)
-        base = op.name.removeprefix("aten.").split(".")[0]
-        base = base.removesuffix("_") if op.written else base
-        if base in WHOLE:
-            return WHOLE[base](self, op)
-        if base in TABLE:
-            return TABLE[base](self.builder, *args, **kwargs)
-        if base.endswith("_like") or base.startswith("new_") or base in ("zero", "fill"):
-            return self.filled(op)
-        if torch.Tag.pointwise in op.func.tags or base in POINTWISE:
-            values = [v for v in tree_leaves((args, kwargs), is_leaf=_blind) if _blind(v)]
-            first = op.out if _is(op.out) else op.out[0]  # activations may return a buffer as well
-            return pointwise(self.builder, base, values, self.form(first))
-        raise Scrambled("this operation is not known")
 
-    def filled(self, op: Op) -> None:
-        """A tensor with the form of another, and none of its values."""
-        if any(self.knows(r) for r in op.args[1:]):
-            raise Scrambled("a tensor is filled with a value that depends on the input")
-
-    def constant(self, ref: Ref) -> Tensor | None:
-        """The values of a tensor that was made from buffers alone; None where weights take part."""
-        if ref.id not in self._constants:
-            self._constants[ref.id] = self._evaluate(ref)
-        return self._constants[ref.id]
-
-    def _evaluate(self, ref: Ref) -> Tensor | None:
-        if ref.id in self.recording.fixed:
-            fixed = self.recording.fixed[ref.id]
-            return None if fixed.is_meta else fixed
-        op = self.makers.get(ref.id)
-        if op is None or not _is(op.out) or ref.id in self.values or ref.id in self._written:
-            return None
-        inputs = [r for r in tree_leaves((op.args, op.kwargs)) if _is(r)]
-        if ref in inputs:  # the operation hands its argument on
-            return None
-        refs = {r.id: self.constant(r) for r in inputs}
-        made = op.name.split(".")[1] in _FACTORIES
-        if any(t is None for t in refs.values()) or not (refs or made):
-            return None
-        args, kwargs = tree_map_only(Ref, lambda r: refs[r.id], (op.args, op.kwargs))
-        if made or "device" in kwargs:
-            kwargs |= {"device": torch.device("cpu")}
-        out = op.func(*args, **kwargs)
-        return out if isinstance(out, Tensor) and not out.is_meta else None
+_UNEXPECTED = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
-_FACTORIES = {"arange", "eye", "full", "linspace", "ones", "scalar_tensor", "zeros"}
-_UNFORESEEN = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+def _refs(tree: Any) -> list[Ref]:
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Ref)]
 
 
-def _gravity(value: Opaque) -> tuple[bool, bool]:
+def _severity(value: Opaque) -> tuple[bool, bool]:
     """Order of opaque tensors: lost for good, mixed already, rearranged and yet to be mixed."""
     mixed = value.witness.reach < Reach.UNSUPPORTED
-    return not mixed and value.promise is None, mixed
+    return not mixed and value.if_mixed is None, mixed
 
 
-def _is(leaf: Any) -> bool:
-    return isinstance(leaf, Ref)
+def _reach_if_mixed(op: Op, inputs: list[Value | Opaque]) -> Reach | None:
+    """What attention over a tensor will be whose positions are all there, but rearranged.
 
-
-def _blind(leaf: Any) -> bool:
-    return isinstance(leaf, Value | Opaque)
+    Class tokens joined to the map, or the shifts of relative positions: global where one row holds
+    all positions, windowed where windows were cut into the batch.
+    """
+    if not any(word in op.name for word in ("cat", "pad", "slice", "view", "index", "pool")):
+        return None
+    cut = any(f.axis in "hw" for v in inputs if isinstance(v, Value) for f in v.dims[0])
+    return Reach.WINDOWED if cut else Reach.GLOBAL
 
 
 def last_map(graph: SpatialGraph) -> str:
@@ -211,10 +179,3 @@ def last_map(graph: SpatialGraph) -> str:
             if share and share <= behind & ahead and max(share) >= newest:
                 last, newest = name, max(share)
     return last
-
-
-def spatial_graph(
-    module: nn.Module, size: tuple[int, int], channels: int | None = None
-) -> SpatialGraph:
-    """Record a module on an input of `size` (H, W) and reduce it to its spatial graph."""
-    return Interpreter(record(module, size, channels)).run()

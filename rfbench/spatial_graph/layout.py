@@ -24,6 +24,7 @@ class Factor(NamedTuple):
 
 
 Dim = tuple[Factor, ...]
+Slot = tuple[int, int]  # of a factor: the dimension, and the index among the dimension's factors
 
 
 class Scrambled(Exception):
@@ -41,17 +42,22 @@ class Value:
     dims: tuple[Dim, ...]
     labels: np.ndarray
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the tensor."""
+        return tuple(prod(f.size for f in dim) for dim in self.dims)
+
     def factors(self, axis: str) -> list[Factor]:
         """The factors of one axis, in the order of the dimensions."""
         return [f for dim in self.dims for f in dim if f.axis == axis]
 
-    def places(self, axis: str) -> dict[tuple[int, int], Factor]:
-        """The factors of one axis by where they stand: (dimension, place in it)."""
+    def slots(self, axis: str) -> dict[Slot, Factor]:
+        """The factors of one axis by where they stand: (dimension, index in it)."""
         whole = enumerate(self.dims)
         return {(i, j): f for i, d in whole for j, f in enumerate(d) if f.axis == axis}
 
     @property
-    def alive(self) -> bool:
+    def depends_on_input(self) -> bool:
         """Whether any channel depends on the input."""
         return bool((self.labels != CONSTANT).any())
 
@@ -83,11 +89,6 @@ def tidy(factors: list[Factor]) -> Dim:
 def channels(dim: Dim) -> int:
     """Number of channels in a dimension: the product of its 'c' factors."""
     return prod(f.size for f in dim if f.axis == "c")
-
-
-def shape(value: Value) -> tuple[int, ...]:
-    """The shape of the tensor."""
-    return tuple(prod(f.size for f in dim) for dim in value.dims)
 
 
 def split(dim: Dim, sizes: list[int]) -> list[Dim]:

@@ -59,19 +59,19 @@ def within(
     if isinstance(window, Window) and window.taps:
         raise Scrambled("a fixed kernel moves inside of blocks")
     table, weights = window.matrix(size), window.weight_table(size)
-    blocks = sorted(value.places(name).items(), key=lambda item: -item[1].step)
+    blocks = sorted(value.slots(name).items(), key=lambda item: -item[1].step)
     at, weight, inside = np.zeros((1, 1), int), np.ones((1, 1)), np.ones((1, 1), bool)
-    for place, f in blocks:
-        own = place[0] == dim
+    for slot, f in blocks:
+        own = slot[0] == dim
         part = table if own else np.arange(f.size)[:, None]
         at = (at[:, None, :] + part * f.step).reshape(-1, max(at.shape[1], part.shape[1]))
         inside = (inside[:, None, :] & (part >= 0)).reshape(at.shape)
         scale = weights if own and weights is not None else np.ones(part.shape)
         weight = (weight[:, None, :] * scale).reshape(at.shape)
     new, count = {}, 1
-    for place, f in reversed(blocks):
-        size = len(table) if place[0] == dim else f.size
-        new[place] = Factor(name, size, count)
+    for slot, f in reversed(blocks):
+        size = len(table) if slot[0] == dim else f.size
+        new[slot] = Factor(name, size, count)
         count *= size
     b.rigid = True
     axis = "hw".index(name)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rfbench.spatial_graph.axis import Axis, Window
+from rfbench.spatial_graph.axis import Axis, Index, Window
 from rfbench.spatial_graph.builder import Builder
 from rfbench.spatial_graph.layout import (
     CONSTANT,
@@ -16,14 +16,13 @@ from rfbench.spatial_graph.layout import (
     Scrambled,
     Value,
     channels,
-    shape,
     solid,
     tidy,
     view,
 )
+from rfbench.spatial_graph.ops.join import positions_to_channels
+from rfbench.spatial_graph.ops.registry import Constant, register_op
 from rfbench.spatial_graph.ops.slide import along, unfurl
-from rfbench.spatial_graph.ops.views import spelled
-from rfbench.spatial_graph.ops.windows import spread
 
 
 @dataclass(frozen=True)
@@ -41,6 +40,28 @@ class Convolution:
     groups: int = 1
     transposed: bool = False
     kernel: Tensor | None = None
+
+
+@register_op("aten::convolution")
+def convolution(
+    b: Builder,
+    x: Value | Constant,
+    weight: Value | Constant,
+    _bias: object,
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    transposed: bool,
+    _output_padding: object,
+    groups: int,
+) -> Value:
+    if isinstance(x, Constant):
+        raise Scrambled("the weights, but not the map, depend on the input")
+    fixed = weight.values if isinstance(weight, Constant) else None
+    shapes = weight.shape, b.out_shape
+    conv = Convolution(*shapes, stride, padding, dilation, groups, transposed, fixed)
+    out = convolve(b, x, conv)
+    return gated(b, out, weight) if isinstance(weight, Value) else out
 
 
 def convolve(b: Builder, x: Value, conv: Convolution) -> Value:
@@ -66,12 +87,33 @@ def _windows(b: Builder, x: Value, conv: Convolution) -> dict[int, Axis]:
     first = len(x.dims) - len(k)
     taps = _fixed_taps(conv.kernel, conv.groups) or (None,) * len(k)
     if conv.transposed:
-        return spread(b, x, k, s, p, d, conv.out[-len(k) :])
+        return transposed_windows(b, x, k, s, p, d, conv.out[-len(k) :])
     return {
         first + i: Window(k[i], s[i], p[i], p[i], d[i], taps=taps[i])
         for i in range(len(k))
         if not k[i] == s[i] == 1 or p[i] or taps[i]
     }
+
+
+def transposed_windows(
+    b: Builder,
+    x: Value,
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    out: Sequence[int],
+) -> dict[int, Axis]:
+    """The maps of a transposed convolution: output o reads input (o + padding - tap) / stride."""
+    b.rigid = True
+    axes: dict[int, Axis] = {}
+    for i in range(len(kernel)):
+        dim = len(x.dims) - len(kernel) + i
+        taps = np.arange(kernel[i]) * dilation[i]
+        at, rest = np.divmod(np.add.outer(np.arange(out[i]) + padding[i], -taps), stride[i])
+        inside = (rest == 0) & (at >= 0) & (at < x.shape[dim])
+        axes[dim] = Index(np.where(inside, at, -1))
+    return axes
 
 
 def _unfolded(b: Builder, x: Value, dim: int, groups: int) -> tuple[Value, int]:
@@ -83,12 +125,12 @@ def _unfolded(b: Builder, x: Value, dim: int, groups: int) -> tuple[Value, int]:
     if all(f.axis == "c" for f in x.dims[dim]):
         return x, 1
     if groups > 1:
-        return spelled(b, x, dim), 1
-    factors, form = x.dims[dim], shape(x)
-    x = view(x, (*form[:dim], *(f.size for f in factors), *form[dim + 1 :]))
+        return positions_to_channels(b, x, dim), 1
+    factors, shape = x.dims[dim], x.shape
+    x = view(x, (*shape[:dim], *(f.size for f in factors), *shape[dim + 1 :]))
     x = b.contract(x, [dim + i for i, f in enumerate(factors) if f.axis in "hw"], "sum")
     n = channels(tidy(list(factors)))
-    return view(x, (*form[:dim], n, *form[dim + 1 :])), form[dim] // n
+    return view(x, (*shape[:dim], n, *shape[dim + 1 :])), shape[dim] // n
 
 
 def _over_channels(x: Value, windows: dict[int, Axis]) -> tuple[np.ndarray, Value, dict[int, Axis]]:
@@ -104,7 +146,7 @@ def _over_channels(x: Value, windows: dict[int, Axis]) -> tuple[np.ndarray, Valu
             continue
         if isinstance(window, Window) and window.taps:
             raise Scrambled("a fixed kernel runs across channels")
-        at = window.matrix(shape(x)[dim])
+        at = window.matrix(x.shape[dim])
         rows = solid(Value(x.dims, rows), dim).labels
         edge = np.full_like(rows.take([0], axis=dim), CONSTANT)  # -1 in `at`: the last
         rows = np.concatenate([rows, edge], axis=dim).take(at, axis=dim)

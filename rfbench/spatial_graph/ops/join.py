@@ -1,0 +1,142 @@
+"""Joins: concatenation, stacking, and what a write to part of a tensor becomes."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from rfbench.spatial_graph.axis import from_matrix
+from rfbench.spatial_graph.builder import Builder
+from rfbench.spatial_graph.layout import (
+    CONSTANT,
+    Factor,
+    Scrambled,
+    Value,
+    dim_of,
+    insert,
+    solid,
+    tidy,
+    view,
+)
+from rfbench.spatial_graph.ops.indexing import pick, unbind
+from rfbench.spatial_graph.ops.registry import Constant, dependent, register_op
+from rfbench.spatial_graph.ops.views import copies
+
+Tensors = list[Value | Constant]
+Parts = Sequence[Value | None]  # None: constant
+
+
+def join(b: Builder, parts: Parts, dim: int, sizes: Sequence[int]) -> Value | None:
+    """Join channels, or positions of an axis. sizes: of every part along the dimension."""
+    parts = [p if p is not None and p.depends_on_input else None for p in parts]
+    known = [p for p in parts if p is not None]
+    if not known:
+        return None
+    dim = dim_of(known[0], dim)
+    parts = [p and solid(p, dim) for p in parts]
+    known = [p for p in parts if p is not None]
+    if any(f.axis in "hw" for p in known for f in p.dims[dim]):
+        starts = np.cumsum([0, *sizes])
+        tables = [np.arange(starts[-1]) - lo for lo in starts[:-1]]
+        pairs = [(p, at) for p, at in zip(parts, tables, strict=True) if p is not None]
+        return join_positions(b, [(p, np.where(at < p.shape[dim], at, -1)) for p, at in pairs], dim)
+    dims, moved = b.meet(known, apart=dim)
+    left = iter(moved)
+    form = np.broadcast_shapes(*((*m.shape[:dim], 1, *m.shape[dim + 1 :]) for m in moved))
+    rows = []
+    for part, size in zip(parts, sizes, strict=True):
+        row = next(left) if part is not None else np.array(CONSTANT)
+        rows.append(np.broadcast_to(row, (*form[:dim], size, *form[dim + 1 :])))
+    dims[dim] = tidy([Factor("c", sum(sizes))])
+    return b.same(Value(tuple(dims), np.concatenate(rows, axis=dim)))
+
+
+def join_positions(b: Builder, parts: Sequence[tuple[Value, np.ndarray]], dim: int) -> Value:
+    """The positions of several tensors in one axis, which a dimension holds whole.
+
+    parts: each tensor, and the position in it from which one of the result comes, < 0 for none.
+    """
+    name = next(f.axis for p, _ in parts for f in p.dims[dim] if f.axis in "hw")
+    axis, moved = "hw".index(name), []
+    for value, at in parts:
+        n = b.graph.map_size(value)[axis]
+        whole = tidy([Factor(name, n)])
+        if value.dims[dim] != whole or len(value.factors(name)) != len(whole):
+            raise Scrambled("positions are concatenated with something else")
+        axes = b.on_axis(axis, from_matrix(np.maximum(at, -1)[:, None], n))
+        b.rigid = True
+        dims = (*value.dims[:dim], tidy([Factor(name, len(at))]), *value.dims[dim + 1 :])
+        moved.append(b.moved(value, axes, dims))
+    return b.combine(moved)
+
+
+def scatter(
+    b: Builder, x: Value | None, source: Value | None, dim: int, at: np.ndarray, n: int
+) -> Value | None:
+    """Overwrite entries `at` of a dimension of size n: what a write to a view becomes."""
+    x, source = (v if v is not None and v.depends_on_input else None for v in (x, source))
+    inside = np.isin(np.arange(n), at)
+    if any(f.axis in "hw" for p in (x, source) if p is not None for f in p.dims[dim]):
+        rest, new = np.where(inside, -1, np.arange(n)), np.full(n, -1)
+        new[at] = np.arange(len(at))
+        pairs = [(p, table) for p, table in ((x, rest), (source, new)) if p is not None]
+        return join_positions(b, pairs, dim)
+    runs = np.split(np.arange(n), np.flatnonzero(np.diff(inside)) + 1)
+    parts: list[Value | None] = []
+    for run in runs:
+        whole, where = (source, np.searchsorted(at, run)) if inside[run[0]] else (x, run)
+        parts.append(pick(b, whole, dim, where) if whole is not None else None)
+    return join(b, parts, dim, [len(run) for run in runs])
+
+
+def positions_to_channels(b: Builder, x: Value, dim: int) -> Value:
+    """Positions in a dimension as channels of different history (space-to-depth)."""
+    factors, shape = x.dims[dim], x.shape
+    x = view(x, (*shape[:dim], *(f.size for f in factors), *shape[dim + 1 :]))
+    for i, f in enumerate(factors):
+        if f.axis in "hw":
+            parts = [insert(p, dim + i) for p in unbind(b, x, dim + i)]
+            x = join(b, parts, dim + i, [1] * f.size) or x
+    return view(x, shape)
+
+
+@register_op("aten::cat")
+def cat(b: Builder, tensors: Tensors, dim: int = 0) -> Value | None:
+    sizes = [x.shape[dim] for x in tensors]
+    return join(b, [dependent(x) for x in tensors], dim, sizes)
+
+
+@register_op("aten::stack")
+def stack(b: Builder, tensors: Tensors, dim: int = 0) -> Value | None:
+    dim %= len(b.out_shape)
+    parts = [insert(x, dim) if isinstance(x, Value) else None for x in tensors]
+    return join(b, parts, dim, [1] * len(parts))
+
+
+@register_op("aten::slice_scatter")
+def slice_scatter(
+    b: Builder,
+    x: Value | Constant,
+    source: Value | Constant,
+    dim: int = 0,
+    start: int | None = None,
+    end: int | None = None,
+    step: int = 1,
+) -> Value | None:
+    n = b.out_shape[dim]
+    at = np.arange(n)[slice(start, end, step)]
+    return scatter(b, dependent(x), dependent(source), dim, at, n)
+
+
+@register_op("aten::select_scatter")
+def select_scatter(
+    b: Builder, x: Value | Constant, source: Value | Constant, dim: int, index: int
+) -> Value | None:
+    n = b.out_shape[dim]
+    row = insert(source, dim) if isinstance(source, Value) else None
+    return scatter(b, dependent(x), row, dim, np.array([index % n]), n)
+
+
+@register_op("aten::copy")
+def copy(b: Builder, x: Value | Constant, source: Value | Constant, *_: object) -> Value | None:
+    """All of x is overwritten."""
+    return copies(b.same(source), b.out_shape) if isinstance(source, Value) else None

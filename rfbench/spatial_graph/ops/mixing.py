@@ -1,0 +1,74 @@
+"""Operations in which many positions meet: matrix products, softmax, Fourier transforms.
+
+Products with a constant matrix are linear layers, over channels or over positions; products of two
+maps, and softmax over positions, are attention.
+"""
+
+from rfbench.spatial_graph.builder import Builder
+from rfbench.spatial_graph.graph import Opaque, Reach
+from rfbench.spatial_graph.layout import Scrambled, Value, dim_of
+from rfbench.spatial_graph.ops.registry import Constant, register_op
+from rfbench.spatial_graph.ops.views import copies, widen
+
+Matrix = Value | Constant
+
+
+@register_op("aten::addmm")
+def addmm(b: Builder, bias: Matrix, x: Matrix, y: Matrix, **_: object) -> Value:
+    if isinstance(bias, Value):
+        raise Scrambled("a bias depends on the input")
+    return matmul(b, x, y)
+
+
+@register_op("aten::mm", "aten::bmm")
+def product(b: Builder, x: Matrix, y: Matrix) -> Value | Opaque:
+    try:
+        return matmul(b, x, y)
+    except Scrambled:
+        if isinstance(x, Constant) or isinstance(y, Constant):
+            raise
+        # queries of one map meet keys of another (global queries of GCViT)
+        return b.opaque(Reach.GLOBAL)
+
+
+def matmul(b: Builder, x: Matrix, y: Matrix) -> Value:
+    """x (..., M, K) times y (..., K, N); one of them may be constant."""
+    if isinstance(x, Constant):
+        assert isinstance(y, Value)
+        first = len(y.dims) - 2
+        return widen(b.contract(y, [first]), first, x.shape[-2])
+    last = len(x.dims) - 1
+    if isinstance(y, Constant):
+        return widen(b.contract(x, [last]), last, y.shape[-1])
+    shape = (*x.shape[:-1], y.shape[-1])
+    partial = mixing_reach(b, y, last - 1)
+    x, y = b.contract(x, [last], "pool"), b.contract(y, [last - 1], "pool")
+    rows = {f.axis for f in x.dims[last - 1]} & {"h", "w"}
+    if rows & {f.axis for f in y.dims[last]}:  # every query meets every key
+        partial = mixing_reach(b, y, last)
+        y = widen(b.contract(y, [last], "pool"), last, shape[-1])
+    return copies(b.combine([x, y], "product", Reach.GLOBAL, partial), shape)
+
+
+def mixing_reach(b: Builder, x: Value, dim: int) -> Reach:
+    """What mixing all positions of a dimension is: windowed while they stand close together."""
+    size = b.graph.map_size(x)
+    wide = any(
+        2 * (f.size - 1) * f.step >= size["hw".index(f.axis)] for f in x.dims[dim] if f.axis in "hw"
+    )
+    return Reach.GLOBAL if wide else Reach.WINDOWED
+
+
+@register_op("aten::_softmax", "aten::_safe_softmax", "aten::_log_softmax")
+def softmax(b: Builder, x: Value, dim: int, *_: object) -> Value:
+    """Every entry depends on all others of the dimension."""
+    dim = dim_of(x, dim)
+    if not {f.axis for f in x.dims[dim]} & {"c", "h", "w"}:
+        return b.same(x)
+    both = [x, b.contract(x, [dim], "pool")]
+    return copies(b.combine(both, "product", partial=mixing_reach(b, x, dim)), x.shape)
+
+
+@register_op("aten::_fft_r2c", "aten::_fft_c2c")
+def fourier(b: Builder, *_: object) -> Opaque:
+    return b.opaque(Reach.GLOBAL)

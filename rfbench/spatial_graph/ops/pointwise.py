@@ -1,0 +1,63 @@
+"""Element-wise operations: activations, norms, sums and products of maps that broadcast.
+
+torch tags most of them as pointwise; those need no entry here (see `lookup` in ops/__init__.py).
+"""
+
+from typing import Any
+
+from torch.utils._pytree import tree_leaves
+
+from rfbench.spatial_graph.builder import Builder
+from rfbench.spatial_graph.layout import Scrambled, Value, dim_of
+from rfbench.spatial_graph.ops.indexing import split
+from rfbench.spatial_graph.ops.registry import register_op
+from rfbench.spatial_graph.ops.views import copies
+
+# element-wise, though not tagged so by torch
+UNTAGGED = (
+    "alias", "clone", "_to_copy", "detach", "contiguous", "lift_fresh", "native_dropout",
+    "hardswish", "hardsigmoid", "hardtanh", "silu", "mish", "elu", "celu", "selu", "leaky_relu",
+    "prelu", "_prelu_kernel", "rrelu_with_noise", "rrelu_with_noise_functional", "softplus",
+    "softshrink", "hardshrink", "log_sigmoid_forward", "masked_fill", "where", "bitwise_not",
+)  # fmt: skip
+FILLED = (
+    "empty_like", "full_like", "ones_like", "rand_like", "randint_like", "randn_like", "zeros_like",
+    "new_empty", "new_empty_strided", "new_full", "new_ones", "new_zeros", "fill", "zero",
+)  # fmt: skip
+
+
+@register_op(*(f"aten::{name}" for name in UNTAGGED))
+def pointwise(b: Builder, *args: Any, **kwargs: Any) -> Value:
+    """Any of them: a tensor keeps its history, several are summed or multiplied."""
+    values = [v for v in tree_leaves((args, kwargs)) if isinstance(v, Value)]
+    if len(values) == 1:
+        return copies(b.same(values[0]), b.out_shape)
+    name = b.op.split(".")[1]
+    kind = "product" if any(word in name for word in ("mul", "div", "pow")) else "sum"
+    return copies(b.combine(values, kind), b.out_shape)
+
+
+@register_op(
+    "aten::native_batch_norm",
+    "aten::_native_batch_norm_legit_no_training",
+    "aten::native_layer_norm",
+    "aten::native_group_norm",
+    "aten::_fused_rms_norm",
+)
+def norm(b: Builder, x: Value, *_: object, **__: object) -> Value:
+    """Norms are identities: their statistics count as constants."""
+    return b.same(x)
+
+
+@register_op("aten::glu")
+def glu(b: Builder, x: Value, dim: int = -1) -> Value:
+    """One half of the channels times a gate from the other."""
+    half = x.shape[dim_of(x, dim)] // 2
+    return b.combine(split(b, x, half, dim), "product")
+
+
+@register_op(*(f"aten::{name}" for name in FILLED))
+def filled(b: Builder, like: object, *args: Any, **_: Any) -> None:
+    """A tensor with the shape of another, and none of its values."""
+    if any(isinstance(a, Value) for a in args):
+        raise Scrambled("a tensor is filled with a value that depends on the input")

@@ -1,0 +1,102 @@
+"""Pooling over windows: maximum, average, adaptive."""
+
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from rfbench.spatial_graph.axis import Axis, Full, Index, Window
+from rfbench.spatial_graph.builder import Builder
+from rfbench.spatial_graph.layout import Value
+from rfbench.spatial_graph.ops.registry import register_op
+from rfbench.spatial_graph.ops.slide import slide
+
+
+def pair(v: Any) -> list[int]:
+    """(y, x) of an argument that may be one number for both."""
+    values = [v] if isinstance(v, int) else list(v)
+    return values * 2 if len(values) == 1 else values
+
+
+@register_op("aten::max_pool2d_with_indices")
+def max_pool(
+    b: Builder,
+    x: Value,
+    kernel: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil: bool = False,
+) -> Value:
+    return _pool(b, x, kernel, stride, padding, dilation, ceil)
+
+
+@register_op("aten::avg_pool2d")
+def avg_pool(
+    b: Builder,
+    x: Value,
+    kernel: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil: bool = False,
+    include_padding: bool = True,
+    divisor: int | None = None,
+) -> Value:
+    divide = "kernel" if include_padding else "valid"
+    return _pool(b, x, kernel, stride, padding, 1, ceil, divide, divisor)
+
+
+def _pool(
+    b: Builder,
+    x: Value,
+    kernel: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    ceil: bool,
+    divide: str = "",
+    divisor: int | None = None,
+) -> Value:
+    """A window over the last two dimensions. divisor: in place of the window's size."""
+    k, p, d = pair(kernel), pair(padding), pair(dilation)
+    s = pair(stride) if stride else k
+    first = len(x.dims) - 2
+    b.rigid = list(x.shape[first:]) == k  # the size of the map may be where the kernel's is from
+    taps = None
+    if divisor:
+        divide, taps = "", (Fraction(1, divisor),) * k[0]
+    along_y = Window(k[0], s[0], p[0], p[0], d[0], ceil, taps, divide)
+    along_x = Window(k[1], s[1], p[1], p[1], d[1], ceil, None, divide)
+    return slide(b, x, {first: along_y, first + 1: along_x}, "pool")
+
+
+@register_op("aten::_adaptive_avg_pool2d")
+def adaptive_avg_pool(b: Builder, x: Value, size: Sequence[int]) -> Value:
+    return _adaptive(b, x, size, "kernel")
+
+
+@register_op("aten::adaptive_max_pool2d")
+def adaptive_max_pool(b: Builder, x: Value, size: Sequence[int]) -> Value:
+    return _adaptive(b, x, size, "")
+
+
+def _adaptive(b: Builder, x: Value, size: Sequence[int], divide: str) -> Value:
+    """A window where the input divides evenly, else torch's uneven bins."""
+    axes: dict[int, Axis] = {}
+    for i, m in enumerate(size):
+        dim = len(x.dims) - 2 + i
+        n = x.shape[dim]
+        if m == 1:
+            axes[dim] = Full(divide and "valid")
+        elif n % m == 0:
+            axes[dim] = Window(n // m, n // m, divide=divide)
+        else:
+            bins = [(j * n // m, -(-(j + 1) * n // m)) for j in range(m)]
+            most = max(hi - lo for lo, hi in bins)
+            at = np.array([[*range(lo, hi), *[-1] * (most - hi + lo)] for lo, hi in bins])
+            axes[dim] = Index(at, (at >= 0) / (at >= 0).sum(1, keepdims=True))
+    if list(size) == [1, 1]:
+        return slide(b, x, axes, "pool")
+    b.rigid = True
+    return slide(b, x, axes, "adaptive")

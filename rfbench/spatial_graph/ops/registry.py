@@ -1,0 +1,87 @@
+"""The registry of operations: one dict, from a name to a handler, filled by one decorator.
+
+A handler says what an operation does to positions:
+
+    @register_op("mylib::median3")
+    def median3(b: Builder, x: Value, stride: int) -> Value:
+        window = Window(3, stride, before=1, after=1)
+        return slide(b, x, {2: window, 3: window}, "pool")
+
+It gets the builder and the arguments of the traced call, as the operation's schema orders them. A
+tensor that depends on the input is a Value, any other tensor (a weight, a buffer) a Constant; the
+rest is as it was. The builder knows the call as well: `b.op`, `b.layer`, `b.func`, `b.out_shape`.
+
+It returns a Value, a list of them for several results (None for one that does not depend on the
+input), or `b.opaque(reach)` where no position can be told any more. It raises Scrambled for a form
+of the operation that it does not know; any result that has another shape than the trace says is
+refused as well.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from torch import Tensor
+
+from rfbench.errors import UsageError
+from rfbench.spatial_graph.graph import Opaque
+from rfbench.spatial_graph.layout import Value
+
+Shape = tuple[int, ...]
+Result = Value | Opaque | list[Value] | list[Value | None] | None
+Handler = Callable[..., Result]
+F = TypeVar("F", bound=Handler)
+
+OPS: dict[str, Handler] = {}  # "aten::convolution" -> its handler
+
+
+@dataclass(frozen=True, eq=False)
+class Constant:
+    """A tensor that does not depend on the input.
+
+    evaluate: computes its values, where they follow from buffers alone.
+    """
+
+    shape: Shape
+    evaluate: Callable[[], Tensor | None]
+
+    @property
+    def values(self) -> Tensor | None:
+        """The values; None where weights take part."""
+        return self.evaluate()
+
+
+def register_op(*names: str) -> Callable[[F], F]:
+    """Let a handler tell what operations do to positions; `names`: "library::operation".
+
+    A name counts for all overloads. It may be registered again by the same function (a notebook's
+    cell run twice). Raises UsageError for a name that another function has, or that is no name.
+    """
+
+    def register(handler: F) -> F:
+        for name in map(_checked, names):
+            known = OPS.setdefault(name, handler)
+            if _where(known) != _where(handler):
+                raise UsageError(f"operation {name} is registered already, by {_where(known)}")
+            OPS[name] = handler
+        return handler
+
+    return register
+
+
+def _checked(name: str) -> str:
+    """'library::operation'; 'library.operation', as torch prints it, means the same."""
+    name = name.replace(".", "::", 1) if "::" not in name else name
+    if not re.fullmatch(r"\w+::\w+", name):
+        raise UsageError(f"'{name}' names no operation; write 'library::operation', no overload")
+    return name
+
+
+def _where(handler: Handler) -> str:
+    return f"{handler.__module__}.{handler.__qualname__}"
+
+
+def dependent(x: Any) -> Value | None:
+    """An argument where it depends on the input, else None."""
+    return x if isinstance(x, Value) else None

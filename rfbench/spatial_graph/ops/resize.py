@@ -1,0 +1,80 @@
+"""Resizing: interpolation, and pixels shuffled into channels and back."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rfbench.spatial_graph.axis import Axis, Index, Window, from_matrix
+from rfbench.spatial_graph.builder import Builder
+from rfbench.spatial_graph.layout import Scrambled, Value, permute, view
+from rfbench.spatial_graph.ops.indexing import select
+from rfbench.spatial_graph.ops.registry import register_op
+from rfbench.spatial_graph.ops.slide import slide
+from rfbench.spatial_graph.ops.views import copies
+
+
+def by_example(
+    b: Builder,
+    x: Value,
+    run: Callable[[Tensor, int], Tensor],
+    inner: Sequence[Window | None] = (None, None),
+) -> Value:
+    """A map along each of the last two axes as torch itself computes it: `run` on one-hot columns.
+
+    run: takes (1, n, n, 2) and the axis, returns (1, n, m, 2). inner: see axis.Index.
+    """
+    b.rigid = True
+    axes: dict[int, Axis] = {}
+    for i in (0, 1):
+        dim = len(x.dims) - 2 + i
+        n = x.shape[dim]
+        # two columns alike: torch 2.15 resizes maps of width 1 wrongly with antialiasing
+        columns = torch.eye(n, dtype=torch.float64).view(1, n, n, 1).repeat(1, 1, 1, 2)
+        table = run(columns, i)[0, :, :, 0].T.numpy()
+        most = int((table != 0).sum(1).max())
+        at = np.argsort(table == 0, axis=1, kind="stable")[:, :most]
+        weights = np.take_along_axis(table, at, axis=1)
+        at = np.where(weights != 0, at, -1)
+        whole = (weights == 1).all()
+        made = from_matrix(at, n, None if whole else weights)
+        axes[dim] = replace(made, inner=inner[i]) if isinstance(made, Index) else made
+    return slide(b, x, axes, "structure")
+
+
+@register_op(
+    "aten::upsample_nearest2d",
+    "aten::_upsample_nearest_exact2d",
+    "aten::upsample_bilinear2d",
+    "aten::upsample_bicubic2d",
+    "aten::_upsample_bilinear2d_aa",
+    "aten::_upsample_bicubic2d_aa",
+)
+def interpolate(b: Builder, x: Value, _: object, *more: Any) -> Value:
+    """more: align_corners where the mode has it, then the scales (y, x)."""
+    size = b.out_shape[-2:]
+    if not x.spatial:
+        return copies(b.same(x), (*x.shape[:-2], *size))
+    align = [m for m in more if isinstance(m, bool)]
+    scales = [m for m in more if isinstance(m, float) or m is None] or [None, None]
+    return by_example(b, x, lambda t, i: b.func(t, [size[i], 2], *align, scales[i], None))
+
+
+@register_op("aten::pixel_unshuffle")
+def pixel_unshuffle(b: Builder, x: Value, r: int) -> Value:
+    _, c, h, w = x.shape
+    x = permute(view(x, (1, c, h // r, r, w // r, r)), [0, 1, 3, 5, 2, 4])
+    return view(x, (1, c * r * r, h // r, w // r))
+
+
+@register_op("aten::pixel_shuffle")
+def pixel_shuffle(b: Builder, x: Value, r: int) -> Value:
+    _, c, h, w = x.shape
+    x = view(x, (1, c // r**2, r * r, h, w))
+    if (x.labels != x.labels[:, :, :1]).any() or any(f.axis in "hw" for f in x.dims[2]):
+        raise Scrambled("channels of different history become positions")
+    x = select(b, x, 2, 0)
+    return by_example(b, x, lambda t, i: t.repeat_interleave(r, 2))
