@@ -9,4 +9,8 @@ def __getattr__(name: str) -> Any:
         from rfbench.rf import api
 
         return getattr(api, name)
+    if name == "register_op":
+        from rfbench.spatial_graph import register_op
+
+        return register_op
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -88,21 +88,9 @@ class Builder:
             size = (axes[0].out_size(n[0]), axes[1].out_size(n[1]))
             if min(size) < 1:
                 raise too_small(self.graph.size, self.layer)
-            self._made[key] = self._add(
-                Node(
-                    kind,
-                    tuple(counts),
-                    size,
-                    *axes,
-                    tuple(counts.values()),
-                    total,
-                    reach,
-                    self.rigid,
-                    self.op,
-                    self.layer,
-                    self.step,
-                )
-            )
+            call = self.rigid, self.op, self.layer, self.step
+            summed = tuple(counts), size, *axes, tuple(counts.values()), total
+            self._made[key] = self._add(Node(kind, *summed, reach, *call))
         return self._made[key]
 
     def begin(self, func: Any, layer: str, out_shape: tuple[int, ...]) -> None:

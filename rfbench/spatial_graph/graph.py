@@ -182,12 +182,12 @@ class SpatialGraph:
             return Witness(Reach.UNSUPPORTED, "the output", "", "it does not depend on the input")
         if isinstance(value, Opaque):
             return value.witness
-        found = Witness(Reach.LOCAL, "", "")
+        widest = Witness(Reach.LOCAL, "", "")
         for i in sorted(self.ancestors(set(self.share(value)))):
             node = self.nodes[i]
-            if node.reach > found.reach:
-                found = Witness(node.reach, node.op, node.layer)
-        return found
+            if node.reach > widest.reach:
+                widest = Witness(node.reach, node.op, node.layer)
+        return widest
 
     def status(self) -> Witness:
         """The reach of the network: of its last map, or of its output where that looks farther."""

@@ -1,8 +1,8 @@
-"""Record the aten operations of one forward pass, on the meta device, without touching a weight.
+"""Trace the operations of one forward pass, on the meta device, without touching a weight.
 
 The pass runs on a skeleton of the module: the same Python objects with every tensor replaced by a
 meta tensor. Functionalisation (torch.func.functionalize) turns in-place operations and writes to
-views into plain ones, so what is recorded is a pure data flow.
+views into plain ones, so the trace is a pure data flow.
 """
 
 from collections import Counter, defaultdict
@@ -22,14 +22,14 @@ from rfbench.spatial_graph.skeleton import skeleton
 
 @dataclass(frozen=True)
 class Ref:
-    """A tensor among the arguments or results of an operation: its number in the recording."""
+    """A tensor among the arguments or results of an operation: its number in the trace."""
 
     id: int
 
 
 @dataclass
 class Op:
-    """One aten operation: its overload, arguments with every tensor as a Ref, results, layer.
+    """One operation: its overload, arguments with every tensor as a Ref, results, layer.
 
     written: the tensors whose memory it writes to, views included; functionalisation leaves these
     only inside of composite operations (circular padding).
@@ -70,8 +70,8 @@ class Recording:
     recurrent: set[str] = field(default_factory=set)
 
 
-class _Recorder(TorchDispatchMode):
-    """Writes every operation on tensors into a Recording, with the layer that called it."""
+class _Tracer(TorchDispatchMode):
+    """Writes every operation on tensors into the trace, with the layer that called it."""
 
     def __init__(self, recording: Recording) -> None:
         super().__init__()
@@ -149,57 +149,57 @@ def input_channels(module: nn.Module) -> int:
 
 
 def record(module: nn.Module, size: tuple[int, int], channels: int | None = None) -> Recording:
-    """Record one forward pass of `module` on an input of 1 x channels x H x W.
+    """Trace one forward pass of `module` on an input of 1 x channels x H x W.
 
-    size: (H, W) in pixels. channels: of the input; found from the first convolution when None.
+    size: (H, W) in pixels. channels: of the input; as `input_channels` says when None.
 
     Raises UsageError where the input does not fit the network, RfbenchError where the network
     itself fails.
     """
     copied, buffers = skeleton(module)
     recording = Recording(size)
-    recorder = _Recorder(recording)
-    _watch(copied, recorder)
+    tracer = _Tracer(recording)
+    _watch(copied, tracer)
     recording.recurrent = {n for n, m in copied.named_modules() if isinstance(m, nn.RNNBase)}
     shape = (1, channels or input_channels(module), *size)
     dtype = next((p.dtype for p in copied.parameters() if p.is_floating_point()), torch.float32)
 
     try:
-        with torch.no_grad(), recorder, _CircularPadding():
+        with torch.no_grad(), tracer, _CircularPadding():
             x = torch.empty(shape, dtype=dtype, device="meta")
-            torch.func.functionalize(_forward(copied, recorder))(x)
+            torch.func.functionalize(_forward(copied, tracer))(x)
     except RfbenchError:
         raise
     except Exception as error:
         if recording.output is None:  # else the classifier insists on another size than the map
-            raise _explain(module, shape, recorder, error) from error
-    alive = recorder.alive
+            raise _explain(module, shape, tracer, error) from error
+    alive = tracer.alive
     recording.fixed |= {i: buffers[id(t)] for i, t in enumerate(alive) if id(t) in buffers}
     return recording
 
 
-def _forward(module: nn.Module, recorder: _Recorder) -> Callable[[Tensor], None]:
+def _forward(module: nn.Module, tracer: _Tracer) -> Callable[[Tensor], None]:
     """A forward pass that notes where the input and the features are."""
-    recording, run = recorder.recording, trunk(module)
+    recording, run = tracer.recording, trunk(module)
 
     def features(x: Tensor, *args: Any, **kwargs: Any) -> Any:
-        found = run(x, *args, **kwargs)
-        out = [t for t in tree_leaves(found) if isinstance(t, Tensor)]
-        recording.output = recorder.number(_inner(out[0])) if out else None
-        return found
+        out = run(x, *args, **kwargs)
+        tensors = [t for t in tree_leaves(out) if isinstance(t, Tensor)]
+        recording.output = tracer.number(_inner(tensors[0])) if tensors else None
+        return out
 
     def forward(x: Tensor) -> None:
-        recording.input = recorder.number(_inner(x))
+        recording.input = tracer.number(_inner(x))
         if run is module:
             features(x)
         else:
             vars(module)["forward_features"] = features  # also where it is a submodule
             module(x)
-        recording.forward = recording.ops + recorder.head
+        recording.forward = recording.ops + tracer.head
         if recording.output is None:  # the features are not a part of it
             recording.ops = []
             recording.layers.clear()
-            recorder.calls.clear()
+            tracer.calls.clear()
             features(x)
 
     return forward
@@ -229,23 +229,23 @@ def _inner(tensor: Tensor) -> Tensor:
     return tensor
 
 
-def _watch(module: nn.Module, recorder: _Recorder) -> None:
-    """Tell the recorder which layer is running, and what each returned."""
+def _watch(module: nn.Module, tracer: _Tracer) -> None:
+    """Tell the tracer which layer is running, and what each returned."""
 
     def enter(name: str) -> Callable:
         def hook(*_: Any) -> None:
-            recorder.stack.append(name)
+            tracer.stack.append(name)
 
         return hook
 
     def leave(name: str) -> Callable:
         def hook(_module: nn.Module, _args: Any, out: Any) -> None:
-            recorder.stack.pop()
-            recorder.calls[name] += 1
-            if isinstance(out, Tensor) and recorder.recording.output is None:
-                n = recorder.calls[name]
+            tracer.stack.pop()
+            tracer.calls[name] += 1
+            if isinstance(out, Tensor) and tracer.recording.output is None:
+                n = tracer.calls[name]
                 label = name if n == 1 else f"{name}#{n}"
-                recorder.recording.layers[label] = recorder.number(_inner(out))
+                tracer.recording.layers[label] = tracer.number(_inner(out))
 
         return hook
 
@@ -256,17 +256,17 @@ def _watch(module: nn.Module, recorder: _Recorder) -> None:
 
 
 def _explain(
-    module: nn.Module, shape: tuple[int, ...], recorder: _Recorder, error: Exception
+    module: nn.Module, shape: tuple[int, ...], tracer: _Tracer, error: Exception
 ) -> RfbenchError:
     """One line for an error inside the network: what, where, what to do."""
-    where = f" in layer {recorder.stack[-1]}" if recorder.stack else ""
+    where = f" in layer {tracer.stack[-1]}" if tracer.stack else ""
     reason = str(error).strip().split("\n")[0] or type(error).__name__
     size = f"{shape[2]}x{shape[3]}"
     what = f"{type(module).__name__} fails on an input of {shape[1]} x {size}{where}: {reason}"
     if any(word in reason.lower() for word in _SIZE_WORDS):
         return UsageError(f"{what}. Choose another --size.")
     if "meta" in reason:
-        what += ". Its control flow depends on values; a recording has shapes only"
+        what += ". Its control flow depends on values; a trace has shapes only"
     return RfbenchError(what)
 
 
