@@ -101,7 +101,7 @@ class Builder:
         self._made.clear()
 
     def opaque(self, reach: Reach, reason: str = "", if_mixed: Reach | None = None) -> Opaque:
-        """The result of the operation at work where its positions can no longer be told."""
+        """The result of the operation at work where its positions are no longer known."""
         return Opaque(Witness(reach, self.op, self.layer, reason), if_mixed)
 
     def each(self, value: Value, make: Callable[[int], int], dims: tuple | None = None) -> Value:

@@ -18,7 +18,7 @@ Size = tuple[int, int]
 
 
 class Reach(IntEnum):
-    """How far an output unit looks, from best to worst to tell."""
+    """How far an output unit looks: each kind farther than the one before."""
 
     LOCAL = 0
     CONTEXT = 1
@@ -75,9 +75,9 @@ class Node:
 
 @dataclass(frozen=True)
 class Opaque:
-    """A tensor whose positions can no longer be told; its witness says since when.
+    """A tensor whose positions are no longer known; its witness names the operation at fault.
 
-    if_mixed: what attention over it amounts to, where the positions are only rearranged.
+    if_mixed: the reach of attention over it, where its positions are only rearranged.
     """
 
     witness: Witness

@@ -100,7 +100,7 @@ class Interpreter:
         return Constant(self.trace.shapes[ref.id], lambda: self.constants.values(ref))
 
     def _passed_on(self, op: Op, worst: Opaque, inputs: int) -> Opaque:
-        """The result where an argument is opaque: so is it, and attention tells how far it looks.
+        """The result where an argument is opaque: that argument, or what attention makes of it.
 
         A sum over all keys is windowed where positions stay outside of the second matrix.
         """

@@ -28,7 +28,7 @@ Slot = tuple[int, int]  # of a factor: the dimension, and the index among the di
 
 
 class Scrambled(Exception):
-    """A view or combination in which the positions of the map can no longer be told."""
+    """A view or combination after which the positions of the map are no longer known."""
 
 
 @dataclass(frozen=True, eq=False)

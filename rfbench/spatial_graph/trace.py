@@ -140,7 +140,7 @@ def trunk(module: nn.Module) -> Callable[[Tensor], Any]:
 def input_channels(module: nn.Module) -> int:
     """Channels of the input: as timm's networks say, else those of the first convolution, else 3.
 
-    The first convolution may stand behind a space-to-depth, so that it cannot always tell.
+    The first convolution may stand behind a space-to-depth, so that it is not always right.
     """
     if isinstance(config := getattr(module, "default_cfg", None), dict):
         return config["input_size"][0]

@@ -1,7 +1,7 @@
 """What the spatial graph is tested against: torch itself, on the real module.
 
-`gradients`: which inputs one output unit hears, by autograd with positive random weights.
-`forward_counts`: path counts by sending one-hot pictures forward through all-ones weights.
+`gradients`: which inputs one output unit reads, by autograd with positive random weights.
+`forward_counts`: path counts by sending one-hot images forward through all-ones weights.
 """
 
 import copy
@@ -167,10 +167,10 @@ def forward_counts(
     pool: str = "count",
     c_in: int = 3,
 ) -> np.ndarray:
-    """Paths from every pixel to a unit, by one-hot pictures: for modules that are linear.
+    """Paths from every pixel to a unit, by one-hot images: for modules that are linear.
 
     Weights are ones for channels=real, 1 / fan-in for channels=single; pools are sums for
-    pool=count. Rectifiers do nothing to such pictures.
+    pool=count. Rectifiers do nothing to such images.
     """
     model = copy.deepcopy(module).double().eval()
     for m in model.modules():

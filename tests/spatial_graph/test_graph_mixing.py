@@ -1,6 +1,6 @@
 """The spatial graph is right, or refuses by name: gates, pooled branches, attention, reductions.
 
-A network whose units look further than windows is told by its reach: context, windowed, global.
+A network whose units look farther than windows is judged by its reach: context, windowed, global.
 """
 
 from typing import Any
@@ -85,7 +85,7 @@ def global_context_block(n: Net, x: Tensor) -> Tensor:
 
 
 class DynamicWeights(nn.Module):
-    """CondConv: the weights of the convolution are chosen by the picture."""
+    """CondConv: the weights of the convolution are chosen by the image."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -103,7 +103,7 @@ class LocalWeights(nn.Module):
 
 
 @CASES.add(CONTEXT, "aten.convolution", a=conv(), dynamic=DynamicWeights(), b=conv(4, 4))
-def weights_by_the_picture(n: Net, x: Tensor) -> Tensor:
+def weights_by_the_image(n: Net, x: Tensor) -> Tensor:
     return n.b(n.dynamic(n.a(x)))
 
 

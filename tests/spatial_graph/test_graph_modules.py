@@ -136,7 +136,7 @@ RESIZED: dict[str, Callable[[Net, Tensor], Tensor]] = {
 
 
 @pytest.mark.parametrize("name", RESIZED)
-def test_a_graph_on_another_size_is_that_of_a_new_recording(name: str) -> None:
+def test_a_graph_on_another_size_is_that_of_a_new_trace(name: str) -> None:
     net = Net(RESIZED[name], **A)
     known = spatial_graph(net, (16, 20))
     for size in ((16, 27), (17, 20), (24, 40)):

@@ -40,7 +40,7 @@ def extremum_along(b: Builder, x: Value, dim: int | None = None, keep: bool = Fa
 
 
 @register_op("aten::var", "aten::std")
-def spread(b: Builder, x: Value, dims: Dims = None, keepdim: bool = False, **_: Any) -> Value:
+def variance(b: Builder, x: Value, dims: Dims = None, keepdim: bool = False, **_: Any) -> Value:
     return reduce(b, x, dims, keepdim, "valid")
 
 

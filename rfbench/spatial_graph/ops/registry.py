@@ -1,6 +1,6 @@
 """The registry of operations: one dict, from a name to a handler, filled by one decorator.
 
-A handler says what an operation does to positions:
+A handler says what an operation does to positions (README.md has a worked example):
 
     @register_op("mylib::median3")
     def median3(b: Builder, x: Value, stride: int) -> Value:
@@ -12,9 +12,8 @@ tensor that depends on the input is a Value, any other tensor (a weight, a buffe
 rest is as it was. The builder knows the call as well: `b.op`, `b.layer`, `b.func`, `b.out_shape`.
 
 It returns a Value, a list of them for several results (None for one that does not depend on the
-input), or `b.opaque(reach)` where no position can be told any more. It raises Scrambled for a form
-of the operation that it does not know; any result that has another shape than the trace says is
-refused as well.
+input), or `b.opaque(reach)` where positions are no longer known. It raises Scrambled for a form of
+the operation that it does not cover; a result with another shape than the traced one is refused.
 """
 
 import re
@@ -53,7 +52,7 @@ class Constant:
 
 
 def register_op(*names: str) -> Callable[[F], F]:
-    """Let a handler tell what operations do to positions; `names`: "library::operation".
+    """Make a function the handler of operations; `names`: "library::operation".
 
     A name counts for all overloads. It may be registered again by the same function (a notebook's
     cell run twice). Raises UsageError for a name that another function has, or that is no name.
