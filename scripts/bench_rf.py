@@ -6,7 +6,7 @@
 
 Every measurement is a fresh process with one thread. It imports everything, builds the network with
 real (random) weights, and then measures CPU seconds and peak memory from the model object to the
-finished map of the central unit, rfbench's recording of the network included. The tools take
+finished map of the central unit, rfbench's trace of the network included. The tools take
 turns, so that a drift of the machine meets all alike; a cell is the median of the turns.
 
 openerf runs in its own environment as its documentation says: `compute_erf` of a timm network with

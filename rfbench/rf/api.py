@@ -43,7 +43,7 @@ def record(model: Model, size: int | Size | None = None, variant: str = "baselin
     """The spatial graph of a network for an input of `size` px (a network's own when None).
 
     Raises UsageError for unknown names, variants and sizes that do not fit, RfbenchError where the
-    network cannot be recorded. A module is left as it is.
+    network cannot be traced. A module is left as it is.
     """
     subject = _subject(model, size, variant)
     return subject.network.graph(subject.size)

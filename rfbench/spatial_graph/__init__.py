@@ -7,10 +7,10 @@ if TYPE_CHECKING:
     from rfbench.spatial_graph.axis import Expand, Full, Index, Window
     from rfbench.spatial_graph.builder import Builder
     from rfbench.spatial_graph.graph import Opaque, Reach, SpatialGraph
-    from rfbench.spatial_graph.interpret import spatial_graph, unsupported_ops
     from rfbench.spatial_graph.layout import Scrambled, Value
     from rfbench.spatial_graph.ops.registry import Constant, register_op
     from rfbench.spatial_graph.ops.slide import slide
+    from rfbench.spatial_graph.reader import spatial_graph, unsupported_ops
 
 __all__ = [
     "Builder",
@@ -34,7 +34,7 @@ _MODULES = {
     "axis": ("Expand", "Full", "Index", "Window"),
     "builder": ("Builder",),
     "graph": ("Opaque", "Reach", "SpatialGraph"),
-    "interpret": ("spatial_graph", "unsupported_ops"),
+    "reader": ("spatial_graph", "unsupported_ops"),
     "layout": ("Scrambled", "Value"),
     "ops.registry": ("Constant", "register_op"),
     "ops.slide": ("slide",),

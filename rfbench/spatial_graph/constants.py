@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from rfbench.spatial_graph.trace import Recording, Ref
+from rfbench.spatial_graph.trace import Ref, Trace
 
 FACTORIES = {"arange", "eye", "full", "linspace", "ones", "scalar_tensor", "zeros"}
 
@@ -12,7 +12,7 @@ FACTORIES = {"arange", "eye", "full", "linspace", "ones", "scalar_tensor", "zero
 class Constants:
     """Values by number of the tensor, computed when asked for."""
 
-    def __init__(self, trace: Recording) -> None:
+    def __init__(self, trace: Trace) -> None:
         self.trace = trace
         self._known: dict[int, Tensor | None] = {}
         self._written = {i for op in trace.ops for i in op.written}

@@ -49,7 +49,7 @@ class Op:
 
 
 @dataclass
-class Recording:
+class Trace:
     """A forward pass as a list of operations.
 
     shapes: the shape of every tensor by number. layers: module path -> number of its output, in
@@ -73,9 +73,9 @@ class Recording:
 class _Tracer(TorchDispatchMode):
     """Writes every operation on tensors into the trace, with the layer that called it."""
 
-    def __init__(self, recording: Recording) -> None:
+    def __init__(self, trace: Trace) -> None:
         super().__init__()
-        self.recording = recording
+        self.trace = trace
         self.stack: list[str] = []
         self.head: list[Op] = []  # behind the output
         self.calls: Counter[str] = Counter()  # of modules so far
@@ -86,9 +86,9 @@ class _Tracer(TorchDispatchMode):
     def number(self, tensor: Tensor) -> int:
         if id(tensor) not in self._ids:
             self._ids[id(tensor)] = len(self.alive)
-            self.recording.shapes[len(self.alive)] = tuple(tensor.shape)
+            self.trace.shapes[len(self.alive)] = tuple(tensor.shape)
             if not tensor.is_meta:
-                self.recording.fixed[len(self.alive)] = tensor
+                self.trace.fixed[len(self.alive)] = tensor
             self._sharing[_memory(tensor)].append(len(self.alive))
             self.alive.append(tensor)
         return self._ids[id(tensor)]
@@ -104,7 +104,7 @@ class _Tracer(TorchDispatchMode):
         op = Op(func, self._refs(args), self._refs(kwargs or {}), self._refs(out), layer)
         if func._schema.is_mutable and torch.Tag.inplace_view not in func.tags:
             op.written = self._written(func, args, kwargs or {})
-        (self.recording.ops if self.recording.output is None else self.head).append(op)
+        (self.trace.ops if self.trace.output is None else self.head).append(op)
         return out
 
     def _written(self, func: Any, args: tuple, kwargs: dict[str, Any]) -> tuple[int, ...]:
@@ -148,7 +148,7 @@ def input_channels(module: nn.Module) -> int:
     return next((c.in_channels for c in convs), 3)
 
 
-def record(module: nn.Module, size: tuple[int, int], channels: int | None = None) -> Recording:
+def trace_module(module: nn.Module, size: tuple[int, int], channels: int | None = None) -> Trace:
     """Trace one forward pass of `module` on an input of 1 x channels x H x W.
 
     size: (H, W) in pixels. channels: of the input; as `input_channels` says when None.
@@ -157,10 +157,10 @@ def record(module: nn.Module, size: tuple[int, int], channels: int | None = None
     itself fails.
     """
     copied, buffers = skeleton(module)
-    recording = Recording(size)
-    tracer = _Tracer(recording)
+    trace = Trace(size)
+    tracer = _Tracer(trace)
     _watch(copied, tracer)
-    recording.recurrent = {n for n, m in copied.named_modules() if isinstance(m, nn.RNNBase)}
+    trace.recurrent = {n for n, m in copied.named_modules() if isinstance(m, nn.RNNBase)}
     shape = (1, channels or input_channels(module), *size)
     dtype = next((p.dtype for p in copied.parameters() if p.is_floating_point()), torch.float32)
 
@@ -171,34 +171,34 @@ def record(module: nn.Module, size: tuple[int, int], channels: int | None = None
     except RfbenchError:
         raise
     except Exception as error:
-        if recording.output is None:  # else the classifier insists on another size than the map
+        if trace.output is None:  # else the classifier insists on another size than the map
             raise _explain(module, shape, tracer, error) from error
     alive = tracer.alive
-    recording.fixed |= {i: buffers[id(t)] for i, t in enumerate(alive) if id(t) in buffers}
-    return recording
+    trace.fixed |= {i: buffers[id(t)] for i, t in enumerate(alive) if id(t) in buffers}
+    return trace
 
 
 def _forward(module: nn.Module, tracer: _Tracer) -> Callable[[Tensor], None]:
     """A forward pass that notes where the input and the features are."""
-    recording, run = tracer.recording, trunk(module)
+    trace, run = tracer.trace, trunk(module)
 
     def features(x: Tensor, *args: Any, **kwargs: Any) -> Any:
         out = run(x, *args, **kwargs)
         tensors = [t for t in tree_leaves(out) if isinstance(t, Tensor)]
-        recording.output = tracer.number(_inner(tensors[0])) if tensors else None
+        trace.output = tracer.number(_inner(tensors[0])) if tensors else None
         return out
 
     def forward(x: Tensor) -> None:
-        recording.input = tracer.number(_inner(x))
+        trace.input = tracer.number(_inner(x))
         if run is module:
             features(x)
         else:
             vars(module)["forward_features"] = features  # also where it is a submodule
             module(x)
-        recording.forward = recording.ops + tracer.head
-        if recording.output is None:  # the features are not a part of it
-            recording.ops = []
-            recording.layers.clear()
+        trace.forward = trace.ops + tracer.head
+        if trace.output is None:  # the features are not a part of it
+            trace.ops = []
+            trace.layers.clear()
             tracer.calls.clear()
             features(x)
 
@@ -242,10 +242,10 @@ def _watch(module: nn.Module, tracer: _Tracer) -> None:
         def hook(_module: nn.Module, _args: Any, out: Any) -> None:
             tracer.stack.pop()
             tracer.calls[name] += 1
-            if isinstance(out, Tensor) and tracer.recording.output is None:
+            if isinstance(out, Tensor) and tracer.trace.output is None:
                 n = tracer.calls[name]
                 label = name if n == 1 else f"{name}#{n}"
-                tracer.recording.layers[label] = tracer.number(_inner(out))
+                tracer.trace.layers[label] = tracer.number(_inner(out))
 
         return hook
 

@@ -24,7 +24,7 @@ from rfbench.rf.questions.audit.figure import audit_figure
 from rfbench.rf.questions.audit.limits import parse
 from rfbench.rf.questions.subjects import Subject, subjects
 from rfbench.schemas.rf import RfConfig
-from rfbench.spatial_graph.interpret import spatial_graph
+from rfbench.spatial_graph.reader import spatial_graph
 from tests.spatial_graph.cases import Net
 
 
@@ -256,15 +256,15 @@ def test_costs_of_single_layers() -> None:
 
 @pytest.mark.parametrize("name", ["test_resnet", "test_vit", "test_mambaout", "test_byobnet"])
 def test_timm_s_classifiers_count_too(name: str) -> None:
-    """The recording ends at the features; the head's operations stand beside it."""
+    """The trace ends at the features; the head's operations stand beside it."""
     module = timm.create_model(name).eval()
     size = module.default_cfg["input_size"][1:]
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         module(torch.zeros(1, 3, *size))
     network = Network(module, size)
     assert network.cost(size).macs == counter.get_total_flops() / 2
-    recording = network.recordings[size]
-    assert len(recording.forward) > len(recording.ops)
+    trace = network.traces[size]
+    assert len(trace.forward) > len(trace.ops)
     assert not any("head" in name for name in network.graph(size).layers)
 
 

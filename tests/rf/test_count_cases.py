@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.models import backbones
 from rfbench.rf.core.path_counts import Convention, path_counts
-from rfbench.spatial_graph.interpret import spatial_graph
+from rfbench.spatial_graph.reader import spatial_graph
 from tests.spatial_graph.cases import Net, conv
 
 # -- exact counts --------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from rfbench.rf.questions.effective import figure as effective
 from rfbench.rf.questions.effective.effective import Measured, Sample, caption
 from rfbench.rf.questions.effective.extent import Place, areas, extent, gaussian, measure, nominal
 from rfbench.rf.questions.effective.gradients import Gradients, gradients, layout_of
-from rfbench.spatial_graph.interpret import spatial_graph
+from rfbench.spatial_graph.reader import spatial_graph
 
 
 def chain(depth: int, stride: int = 1) -> nn.Sequential:

@@ -14,7 +14,7 @@ from rfbench.rf.core.network import Network
 from rfbench.rf.core.path_counts import Convention, PathMap, path_counts
 from rfbench.rf.core.theory import Field
 from rfbench.spatial_graph.graph import SpatialGraph
-from rfbench.spatial_graph.interpret import spatial_graph
+from rfbench.spatial_graph.reader import spatial_graph
 
 
 @cache

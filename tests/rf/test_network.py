@@ -1,4 +1,4 @@
-"""One recording serves every unit, layer and, where nothing depends on it, every input size."""
+"""One trace serves every unit, layer and, where nothing depends on it, every input size."""
 
 import numpy as np
 import pytest
@@ -10,24 +10,24 @@ from rfbench.models import backbones
 from rfbench.rf.core import network
 from rfbench.rf.core.network import Network
 from rfbench.rf.core.path_counts import path_counts
-from rfbench.spatial_graph.interpret import spatial_graph
-from rfbench.spatial_graph.trace import record
+from rfbench.spatial_graph.reader import spatial_graph
+from rfbench.spatial_graph.trace import trace_module
 
 
 @pytest.fixture
-def recordings(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
-    """The sizes that were recorded."""
+def traces(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """The sizes that were traced."""
     sizes: list[tuple[int, int]] = []
 
     def counted(module: nn.Module, size: tuple[int, int], channels: int | None = None):
         sizes.append(size)
-        return record(module, size, channels)
+        return trace_module(module, size, channels)
 
-    monkeypatch.setattr(network, "record", counted)
+    monkeypatch.setattr(network, "trace_module", counted)
     return sizes
 
 
-def test_units_layers_and_sizes_share_a_recording(recordings: list) -> None:
+def test_units_layers_and_sizes_share_a_trace(traces: list) -> None:
     net = Network(backbones.build("efficientnet_b0", meta=True).module)
     path_counts(net.graph((224, 224)), unit=(1, 2))
     path_counts(net.graph((224, 224)), "features.3", unit=(1, 2))
@@ -36,23 +36,23 @@ def test_units_layers_and_sizes_share_a_recording(recordings: list) -> None:
         fresh = spatial_graph(net.module, size)
         assert ours.maps()[ours.target] == fresh.maps()[fresh.target]
         np.testing.assert_array_equal(path_counts(ours).counts, path_counts(fresh).counts)
-    assert recordings == [(224, 224)]
+    assert traces == [(224, 224)]
 
 
-def test_sizes_that_matter_are_recorded_again(recordings: list) -> None:
+def test_sizes_that_matter_are_traced_again(traces: list) -> None:
     net = Network(backbones.build("timm:tf_efficientnet_b0", meta=True).module)
     even, odd = (path_counts(net.graph((n, n)), unit=(2, 2)) for n in (224, 225))
-    assert recordings == [(224, 224), (225, 225)]
+    assert traces == [(224, 224), (225, 225)]
     assert even.counts.shape != odd.counts.shape
 
 
-def test_the_last_map_is_the_same_at_every_size(recordings: list) -> None:
+def test_the_last_map_is_the_same_at_every_size(traces: list) -> None:
     net = Network(backbones.build("resnet18", meta=True).module)
     small = net.graph((32, 32))
     assert (small.target, small.map_size(small.layer("layer4"))) == ("layer4", (1, 1))
 
 
-def test_a_size_too_small_is_refused_whether_recorded_or_resized() -> None:
+def test_a_size_too_small_is_refused_whether_traced_or_resized() -> None:
     module = nn.Sequential(nn.Conv2d(1, 1, 7), nn.Conv2d(1, 1, 3, 2, 1))
     for net in (Network(module, (64, 64)), Network(module, (5, 5))):
         with pytest.raises(UsageError, match="5x5"):

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rfbench.rf.core.path_counts import Convention, path_counts
-from rfbench.spatial_graph.interpret import spatial_graph
+from rfbench.spatial_graph.reader import spatial_graph
 from tests.spatial_graph.cases import Net, conv
 from tests.spatial_graph.oracle import Size, forward_counts, graph_counts
 

@@ -18,7 +18,7 @@ from rfbench.rf.core.network import Network
 from rfbench.rf.core.path_counts import path_counts, target_map
 from rfbench.rf.core.theory import theory
 from rfbench.spatial_graph.graph import Reach
-from rfbench.spatial_graph.interpret import spatial_graph
+from rfbench.spatial_graph.reader import spatial_graph
 from tests.spatial_graph.cases import Net
 
 

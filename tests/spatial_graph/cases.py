@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from rfbench.spatial_graph.graph import Reach, SpatialGraph, Witness
-from rfbench.spatial_graph.interpret import spatial_graph
 from rfbench.spatial_graph.layout import Value
+from rfbench.spatial_graph.reader import spatial_graph
 from tests.spatial_graph.oracle import Size, box, channels_of, gradients, reached, sampled
 
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.rf.core.path_counts import path_counts
 from rfbench.spatial_graph.graph import Reach, Witness
-from rfbench.spatial_graph.interpret import spatial_graph
 from rfbench.spatial_graph.layout import Value
+from rfbench.spatial_graph.reader import spatial_graph
 from tests.spatial_graph.cases import TWO, A, Net, conv, examine
 from tests.spatial_graph.oracle import graph_counts
 

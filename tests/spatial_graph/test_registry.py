@@ -29,7 +29,7 @@ from rfbench.spatial_graph import (
 )
 from rfbench.spatial_graph.ops import lookup
 from rfbench.spatial_graph.ops.registry import OPS
-from rfbench.spatial_graph.trace import record
+from rfbench.spatial_graph.trace import trace_module
 from tests.spatial_graph.cases import Net, conv
 
 README = Path(__file__).parents[2] / "rfbench" / "spatial_graph" / "README.md"
@@ -86,7 +86,7 @@ def test_the_readme_s_example() -> None:
     assert path_counts(own).counts.max() > 0
 
     del OPS["mylib::median3"]
-    assert unsupported_ops(record(net, (32, 36))) == {"mylib.median3.default": 1}
+    assert unsupported_ops(trace_module(net, (32, 36))) == {"mylib.median3.default": 1}
     with pytest.raises(RfbenchError, match=r"mylib\.median3\.default \(this operation is"):
         path_counts(spatial_graph(net, (32, 36)), "last")
     assert path_counts(spatial_graph(net, (32, 36)), "first").counts.sum() == 9

@@ -1,4 +1,4 @@
-"""What a forward pass costs: multiply-accumulate operations and activations, from a recording."""
+"""What a forward pass costs: multiply-accumulate operations and activations, from a trace."""
 
 from dataclasses import dataclass
 from math import prod
@@ -6,7 +6,7 @@ from math import prod
 from torch.utils._pytree import tree_leaves
 
 from rfbench.errors import RfbenchError
-from rfbench.spatial_graph.trace import Op, Recording, Ref
+from rfbench.spatial_graph.trace import Op, Ref, Trace
 
 
 @dataclass(frozen=True)
@@ -17,34 +17,34 @@ class Cost:
     activations: int
 
 
-def cost(recording: Recording) -> Cost:
+def cost(trace: Trace) -> Cost:
     """The cost of a picture, classifier included; nothing is computed, shapes tell.
 
     Raises RfbenchError where the classifier insists on another size than the map.
     """
-    if recording.forward is None:
-        height, width = recording.size
+    if trace.forward is None:
+        height, width = trace.size
         raise RfbenchError(f"its classifier does not take an input of {height}x{width} px.")
     macs = activations = 0
-    for op in recording.forward:
+    for op in trace.forward:
         name = op.name.removeprefix("aten.").split(".")[0]
         if name in _MACS or "pool" in name:
             out = next(leaf for leaf in tree_leaves(op.out) if isinstance(leaf, Ref))
-            activations += prod(recording.shapes[out.id])
+            activations += prod(trace.shapes[out.id])
         if name in _MACS:
-            macs += _MACS[name](recording, op)
+            macs += _MACS[name](trace, op)
     return Cost(macs, activations)
 
 
-def _of_convolution(recording: Recording, op: Op) -> int:
-    source, weight = (recording.shapes[r.id] for r in op.args[:2])
-    positions = source if op.args[6] else recording.shapes[op.out.id]  # args[6]: transposed
+def _of_convolution(trace: Trace, op: Op) -> int:
+    source, weight = (trace.shapes[r.id] for r in op.args[:2])
+    positions = source if op.args[6] else trace.shapes[op.out.id]  # args[6]: transposed
     return prod(positions) * prod(weight[1:])
 
 
-def _of_product(recording: Recording, op: Op) -> int:
+def _of_product(trace: Trace, op: Op) -> int:
     """Of matrices: every element of the first meets a row of the second."""
-    left, right = (recording.shapes[r.id] for r in op.args[-2:])
+    left, right = (trace.shapes[r.id] for r in op.args[-2:])
     return prod(left) * right[-1]
 
 

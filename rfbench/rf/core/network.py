@@ -1,6 +1,6 @@
-"""A network and its spatial graphs, recorded as rarely as possible.
+"""A network and its spatial graphs, traced as rarely as possible.
 
-One recording serves every layer and unit, and every input size as well unless a step on the way
+One trace serves every layer and unit, and every input size as well unless a step on the way
 belongs to one size (TF-same padding, resizing, windows of attention).
 """
 
@@ -15,9 +15,9 @@ from rfbench.rf.core.cost import Cost, cost
 from rfbench.rf.core.metrics import Geometry, geometry, is_cut, uncut_size
 from rfbench.rf.core.path_counts import target_map
 from rfbench.spatial_graph.graph import Size, SpatialGraph
-from rfbench.spatial_graph.interpret import Interpreter
 from rfbench.spatial_graph.layout import Value
-from rfbench.spatial_graph.trace import Recording, input_channels, record
+from rfbench.spatial_graph.reader import read
+from rfbench.spatial_graph.trace import Trace, input_channels, trace_module
 
 
 @dataclass
@@ -31,37 +31,37 @@ class Network:
     module: nn.Module
     native: Size = (224, 224)
     channels: int | None = None
-    recorded: dict[Size, SpatialGraph] = field(default_factory=dict)
-    recordings: dict[Size, Recording] = field(default_factory=dict)
+    graphs: dict[Size, SpatialGraph] = field(default_factory=dict)
+    traces: dict[Size, Trace] = field(default_factory=dict)
 
     def graph(self, size: Size, to: str | None = None) -> SpatialGraph:
         """The spatial graph up to layer `to` (the last map when None) on an input of (H, W)."""
-        if not self.recorded and size != self.native:
+        if not self.graphs and size != self.native:
             with contextlib.suppress(RfbenchError):  # own networks may run at `size` only
-                self._record(self.native)
-        if size in self.recorded:
-            return self.recorded[size]
-        for known in self.recorded.values():
+                self._build(self.native)
+        if size in self.graphs:
+            return self.graphs[size]
+        for known in self.graphs.values():
             value = known.layers.get(to if to is not None else known.target)
             if isinstance(value, Value) and not known.is_rigid(value):
                 return known.resized(size, value)
-        return self._record(size)
+        return self._build(size)
 
-    def _record(self, size: Size) -> SpatialGraph:
-        graph = Interpreter(self._recording(size)).run()
-        first = next(iter(self.recorded.values()), graph)
+    def _build(self, size: Size) -> SpatialGraph:
+        graph = read(self._trace(size))
+        first = next(iter(self.graphs.values()), graph)
         graph.target = first.target if first.target in graph.layers else graph.target
-        self.recorded[size] = graph
+        self.graphs[size] = graph
         return graph
 
-    def _recording(self, size: Size) -> Recording:
-        if size not in self.recordings:
-            self.recordings[size] = record(self.module, size, self.channels)
-        return self.recordings[size]
+    def _trace(self, size: Size) -> Trace:
+        if size not in self.traces:
+            self.traces[size] = trace_module(self.module, size, self.channels)
+        return self.traces[size]
 
     def cost(self, size: Size) -> Cost:
         """What a picture of (H, W) costs, classifier included; RfbenchError where it has none."""
-        return cost(self._recording(size))
+        return cost(self._trace(size))
 
     def memory(self, size: Size, pictures: int, number: int = 4) -> int:
         """The bytes, at least, that a pass forward and back keeps; 0 where they cannot be told.

@@ -10,7 +10,7 @@ from rfbench.rf.core.network import Network
 from rfbench.rf.core.theory import theory
 from rfbench.schemas.rf import RfConfig
 from rfbench.spatial_graph.graph import Size
-from rfbench.spatial_graph.interpret import spatial_graph
+from rfbench.spatial_graph.reader import spatial_graph
 
 
 @dataclass

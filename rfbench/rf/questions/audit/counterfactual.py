@@ -2,7 +2,7 @@
 
 What the paper does to a stride-2 convolution, done to any window: average s x s pixels, then apply
 the same window at stride 1, centred on the input. Both together are one window again, so that
-nothing is recorded anew. Where whole pixels do not allow a centre (odd sizes, even kernels), two
+nothing is traced again. Where whole pixels do not allow a centre (odd sizes, even kernels), two
 neighbouring windows are averaged. An audit asks what remains of a fault when one layer alone is
 cured.
 """
@@ -24,7 +24,7 @@ Taps = tuple[Fraction, ...]
 class Step:
     """An operation that samples unevenly or off the centre, and what would cure it.
 
-    number: of the operation in the recording. nodes: the new axes (y, x) by node; those of the
+    number: of the operation in the trace. nodes: the new axes (y, x) by node; those of the
     padding before it, which joins it, are None.
     """
 

@@ -12,17 +12,17 @@ from rfbench.spatial_graph.graph import Opaque, Reach, SpatialGraph, Witness, is
 from rfbench.spatial_graph.layout import Scrambled, Value
 from rfbench.spatial_graph.ops import lookup
 from rfbench.spatial_graph.ops.registry import Constant
-from rfbench.spatial_graph.trace import Op, Recording, Ref, record
+from rfbench.spatial_graph.trace import Op, Ref, Trace, trace_module
 
 
 def spatial_graph(
     module: nn.Module, size: tuple[int, int], channels: int | None = None
 ) -> SpatialGraph:
     """Trace a module on an input of `size` (H, W) and reduce it to its spatial graph."""
-    return Interpreter(record(module, size, channels)).run()
+    return read(trace_module(module, size, channels))
 
 
-def unsupported_ops(trace: Recording) -> Counter[str]:
+def unsupported_ops(trace: Trace) -> Counter[str]:
     """How often a trace calls each operation that has no handler and depends on the input."""
     seen, unknown = {trace.input}, Counter[str]()
     for op in trace.ops:
@@ -33,10 +33,15 @@ def unsupported_ops(trace: Recording) -> Counter[str]:
     return unknown
 
 
-class Interpreter:
+def read(trace: Trace) -> SpatialGraph:
+    """The spatial graph of a trace."""
+    return Reader(trace).run()
+
+
+class Reader:
     """The Values of traced tensors, by number."""
 
-    def __init__(self, trace: Recording) -> None:
+    def __init__(self, trace: Trace) -> None:
         self.trace = trace
         self.builder = Builder(trace.size)
         self.constants = Constants(trace)
