@@ -4,7 +4,7 @@ from typing import Any
 
 
 def __getattr__(name: str) -> Any:
-    """The five functions, imported when they are asked for: a command needs only a part."""
+    """The functions, imported when they are asked for: a command needs only a part."""
     if name in ("record", "theory", "path_counts", "effective", "audit"):
         from rfbench.rf import api
 

@@ -7,7 +7,6 @@ are in ops/slide.py. The handlers in ops/ say which operation does which.
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import reduce
 from itertools import product
 from math import prod
 from typing import Any
@@ -33,6 +32,7 @@ from rfbench.spatial_graph.layout import (
     Slot,
     Value,
     channels,
+    positions,
     solid,
     tidy,
 )
@@ -182,7 +182,7 @@ class Builder:
             return SAME, {}
         kept = [(slot, f) for slot, f in slots.items() if slot[0] not in over]
         kept.sort(key=lambda item: -item[1].step)
-        at = np.add.outer(_positions([f for _, f in kept]), _positions(summed))
+        at = np.add.outer(positions([f for _, f in kept]), positions(summed))
         n = self._size(value)[axis]
         if kept:
             self.rigid = True
@@ -244,11 +244,12 @@ class Builder:
 
     def _reference(self, values: Sequence[Value], dims: Sequence[Dim], axis: int) -> Value:
         """The operand whose positions along an axis the result takes."""
-        best = max(values, key=lambda v: (prod(f.size for f in v.factors("hw"[axis])), _factors(v)))
-        wanted = prod(f.size for d in dims for f in d if f.axis == "hw"[axis])
-        if prod(f.size for f in best.factors("hw"[axis])) != wanted:
+        name = "hw"[axis]
+        counted = [prod(f.size for f in v.factors(name)) for v in values]
+        most = max(range(len(values)), key=lambda i: (counted[i], sum(map(len, values[i].dims))))
+        if counted[most] != prod(f.size for d in dims for f in d if f.axis == name):
             raise Scrambled("every position meets every other")
-        return best
+        return values[most]
 
     def _aligned(
         self, value: Value, refs: Sequence[Value], mixing: Reach, partial: Reach
@@ -291,13 +292,3 @@ class Builder:
                 raise Scrambled("overlapping windows meet positions")
             at[position] = source
         return from_matrix(at[:, None], n)
-
-
-def _positions(factors: Sequence[Factor]) -> np.ndarray:
-    """Positions that factors count, in their row-major order."""
-    parts = [np.arange(f.size) * f.step for f in factors]
-    return reduce(lambda a, b: np.add.outer(a, b).reshape(-1), parts, np.zeros(1, int))
-
-
-def _factors(value: Value) -> int:
-    return sum(map(len, value.dims))

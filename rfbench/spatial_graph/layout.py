@@ -7,6 +7,7 @@ channel shuffles need no special case. Factors of size 1 are left out; the batch
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from math import prod
 from typing import NamedTuple
 
@@ -84,6 +85,12 @@ def tidy(factors: list[Factor]) -> Dim:
         else:
             out.append(f)
     return tuple(out)
+
+
+def positions(factors: Sequence[Factor]) -> np.ndarray:
+    """Positions that factors of one axis count, in their row-major order."""
+    parts = [np.arange(f.size) * f.step for f in factors]
+    return reduce(lambda a, b: np.add.outer(a, b).reshape(-1), parts, np.zeros(1, int))
 
 
 def channels(dim: Dim) -> int:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from rfbench import rf
 from rfbench.errors import RfbenchError, UsageError
+from rfbench.models import backbones
 from rfbench.rf.core.path_counts import path_counts
 from rfbench.rf.core.theory import theory
 from rfbench.spatial_graph import (
@@ -90,6 +91,16 @@ def test_the_readme_s_example() -> None:
     with pytest.raises(RfbenchError, match=r"mylib\.median3\.default \(this operation is"):
         path_counts(spatial_graph(net, (32, 36)), "last")
     assert path_counts(spatial_graph(net, (32, 36)), "first").counts.sum() == 9
+
+
+def test_a_model_file_brings_its_handlers(tmp_path: Path) -> None:
+    """Also when it is edited and imported again."""
+    file = tmp_path / "with_an_operation.py"
+    code = [text for kind, text in BLOCK.findall(README.read_text()) if kind == "python"]
+    for edit in ("", "# edited"):
+        file.write_text("\n".join([*code, edit]))
+        graph = spatial_graph(backbones.build(f"{file}:Net", meta=True).module, (32, 32))
+        assert (path_counts(graph, "last", unit=(3, 3)).counts > 0).sum() == 15 * 15
 
 
 def test_a_handler_sees_the_call(library: torch.library.Library) -> None:
