@@ -99,11 +99,12 @@ def summarise(runs: list, as_json: bool) -> None:
     bad = [run for run in runs if run.state is not State.FINISHED]
     if not as_json:
         click.echo(f"{len(runs) - len(bad)} of {len(runs)} runs finished")
-    why = {State.FAILED: "see {log}", State.SKIPPED: "the run that it starts from failed"}
+    why = {
+        State.FAILED: "failed; see {log}",
+        State.SKIPPED: "skipped: the run that it starts from failed",
+    }
     if bad:
+        lines = [why.get(run.state, run.state.value).format(log=run.log) for run in bad]
         raise RfbenchError(
-            "\n".join(
-                f"{run.name} {run.state.value}: " + why.get(run.state, "").format(log=run.log)
-                for run in bad
-            )
+            "\n".join(f"{run.name} {line}" for run, line in zip(bad, lines, strict=True))
         )

@@ -21,14 +21,14 @@ from rfbench.plotting.columns import columns
 @click.command()
 @click.argument("model", nargs=-1, required=True)
 @variant_option
-@click.option("--weights", metavar="PATH", help="Checkpoint that must fit; named in the record.")
+@click.option("--weights", metavar="PATH", help="Checkpoint to load; it must fit.")
 @layer_options
 @unit_option("Output unit, at --size (default: the central one).")
 @click.option("--scale", type=click.Choice(["linear", "sqrt"]), help="Brightness of the map.")
 @click.option(
     "--channels",
     type=click.Choice(["single", "real"]),
-    help="Count with one channel per layer, or with the network's own numbers.",
+    help="Count with one channel per layer, or with the real channel counts.",
 )
 @click.option(
     "--pool",
@@ -36,7 +36,7 @@ from rfbench.plotting.columns import columns
     help="Weight of a pixel in an average pooling: 1, or 1/k^2.",
 )
 @click.option(
-    "--gates", type=click.Choice(["ignore", "count"]), help="Paths through gates, such as SE."
+    "--gates", type=click.Choice(["ignore", "count"]), help="Paths through gates such as SE."
 )
 @click.option(
     "--engine",

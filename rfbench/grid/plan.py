@@ -20,6 +20,9 @@ from rfbench.runs import checkpoint, progress
 from rfbench.schemas.grid import GridConfig, GridTask
 from rfbench.schemas.variant import VariantConfig
 
+# a command -> the key of its configuration for the weights that a run starts from
+WEIGHTS = {"train-cls": "init.weights", "train-det": "weights"}
+
 
 class State(enum.Enum):
     """What has become of a run."""
@@ -27,6 +30,7 @@ class State(enum.Enum):
     NEW = "not started"
     INTERRUPTED = "interrupted"
     RUNNING = "running"
+    ELSEWHERE = "running in another process"
     FINISHED = "finished"
     FAILED = "failed"
     SKIPPED = "skipped"  # the run that it starts from failed
@@ -108,7 +112,7 @@ def _run(
         # as train-det would train it, but once for all detectors that start from it
         parent, weights = _classifier(grid, config, data, runs), checkpoint.BEST
     if parent:
-        overrides.append(f"weights={parent.folder / weights}")
+        overrides.append(f"{WEIGHTS[task.command]}={parent.folder / weights}")
         config = load(SCHEMA[task.command], path, overrides)
     folder = Path(grid.output, name, f"{title.replace(':', '-')}-s{seed}")
     options = [part for text in overrides for part in ("-o", text)]
@@ -163,7 +167,7 @@ def look(run: Run) -> State:
     if checkpoint.finished(run.folder, run.config.model_dump(mode="json"), remedy):
         return State.FINISHED
     if in_use(run.folder):
-        return State.RUNNING
+        return State.ELSEWHERE
     return State.INTERRUPTED if checkpoint.begun(run.folder) else State.NEW
 
 
@@ -193,7 +197,7 @@ def last_step(run: Run) -> int | None:
 
 def progress_of(run: Run) -> str:
     """The state of a run, and how far it is."""
-    step = last_step(run) if run.state in (State.INTERRUPTED, State.RUNNING) else None
+    step = last_step(run) if run.state in (State.INTERRUPTED, State.ELSEWHERE) else None
     return run.state.value + (f", step {step}" if step is not None else "")
 
 

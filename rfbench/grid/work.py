@@ -25,9 +25,13 @@ def work(runs: list[Run], jobs: int, fail_fast: bool = False) -> None:
     a signal asked it to, or KeyboardInterrupt is raised here (ctrl-C, SIGTERM, SIGUSR1), all save
     and stop, and KeyboardInterrupt is raised; a second one kills them.
     """
+    for run in runs:
+        if run.state is State.ELSEWHERE:  # as far as is known; each step looks again, and says so
+            run.state = State.INTERRUPTED
     done = sum(run.state is State.FINISHED for run in runs)
     running: list[Run] = []
-    with _interrupted_by_signals(), tqdm(total=len(runs), initial=done, unit="run") as bar:
+    bar = tqdm(total=len(runs), initial=done, unit="run", disable=None)
+    with _interrupted_by_signals(), bar:
         try:
             while _step(runs, running, jobs, bar):
                 if any(run.state is State.INTERRUPTED and run.process for run in runs):
@@ -42,14 +46,17 @@ def work(runs: list[Run], jobs: int, fail_fast: bool = False) -> None:
 def _step(runs: list[Run], running: list[Run], jobs: int, bar: tqdm) -> bool:
     """Start what may start and settle what has ended. False: nothing is left to do."""
     waiting = [run for run in runs if _may_start(run)]
-    # processes of a grid that was killed are waited for, and then asked what is left to do
+    # the run of a grid that was killed may go on: wait for it, then see what is left to do
     elsewhere = [run for run in waiting if in_use(run.folder)]
+    for run in elsewhere:
+        if run.state is not State.ELSEWHERE:
+            run.state = State.ELSEWHERE
+            log.info("waiting for %s, which another process runs", run.name)
     for run in waiting:
         if run not in elsewhere and len(running) + len(elsewhere) < jobs:
             start(run)
             running.append(run)
-    names = [run.name for run in running] + [f"waiting for {run.name}" for run in elsewhere]
-    bar.set_postfix_str(", ".join(names))
+    bar.set_postfix_str(", ".join(run.name for run in running), refresh=False)
     for run in [run for run in running if settle(run)]:
         running.remove(run)
         bar.update()
@@ -62,7 +69,7 @@ def _may_start(run: Run) -> bool:
     """Whether a run waits for nothing; one whose parent failed never will start."""
     if run.parent and run.parent.state in (State.FAILED, State.SKIPPED):
         run.state = State.SKIPPED
-    open_states = (State.NEW, State.INTERRUPTED, State.RUNNING)
+    open_states = (State.NEW, State.INTERRUPTED, State.ELSEWHERE)
     ready = not run.parent or run.parent.state is State.FINISHED
     return run.state in open_states and run.process is None and ready
 
@@ -121,8 +128,12 @@ def _last_words(run: Run) -> str:
 
 @contextlib.contextmanager
 def _interrupted_by_signals() -> Iterator[None]:
-    """Treat SIGTERM and SIGUSR1 (Slurm's warning) as ctrl-C."""
-    numbers = [signal.SIGTERM, *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else [])]
+    """Treat SIGTERM and SIGUSR1 (Slurm's warning) as ctrl-C, which a background job ignores."""
+    numbers = [
+        signal.SIGINT,
+        signal.SIGTERM,
+        *([signal.SIGUSR1] if hasattr(signal, "SIGUSR1") else []),
+    ]
     before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
     try:
         yield

@@ -42,7 +42,7 @@ def start(*args: object) -> subprocess.Popen:
 def run(*args: object) -> tuple[int, str, str]:
     """Exit code, stdout, stderr."""
     process = start(*args)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=300)
     return process.returncode, out, err
 
 
@@ -80,18 +80,18 @@ def test_what_fails_is_named_with_its_log(tmp_path: Path) -> None:
     )
     code, out, err = run(grid, "--jobs", 2)
     assert (code, out) == (1, "1 of 3 runs finished\n")
-    assert "Error: bad 1x1 s0 failed: see " in err
+    assert "Error: bad 1x1 s0 failed; see " in err
     assert "Error: heir 1x1 s0 skipped: the run that it starts from failed" in err
     assert "the loss of update" in (tmp_path / "runs/bad/1x1-s0.log").read_text()
 
 
 def started(tmp_path: Path, *args: object) -> tuple[subprocess.Popen, Path, Path]:
     """A grid of a long run that has just saved: the process, the grid's file, the run's folder."""
-    epochs = ["schedule.epochs=40", "checkpoint.every=5"]
+    epochs = ["schedule.epochs=15", "checkpoint.every=5"]
     grid = write(tmp_path, long={"variants": ["baseline"], "override": epochs})
     process = start(grid, *args)
     folder = tmp_path / "runs/long/baseline-s0"
-    until = time.time() + 60
+    until = time.time() + 200
     while not (folder / "last.pth").exists() and time.time() < until:
         time.sleep(0.05)
     assert (folder / "last.pth").exists()
@@ -101,7 +101,7 @@ def started(tmp_path: Path, *args: object) -> tuple[subprocess.Popen, Path, Path
 def is_whole(folder: Path) -> None:
     """The run has every epoch once."""
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    assert [line["epoch"] for line in lines if line["split"] == "val"] == list(range(40))
+    assert [line["epoch"] for line in lines if line["split"] == "val"] == list(range(15))
 
 
 def children(process: subprocess.Popen) -> list[int]:
@@ -145,7 +145,7 @@ def test_killed_without_its_runs_they_are_waited_for(tmp_path: Path) -> None:
     process.kill()
     process.communicate(timeout=30)
     (held,) = json.loads(run(grid, "--dry-run", "--json")[1])
-    assert held["state"] == "running"
+    assert held["state"] == "running in another process"
     code, out, err = run(grid)
     assert (code, out) == (0, "1 of 1 runs finished\n"), err
     assert "waiting for long baseline s0" in err
