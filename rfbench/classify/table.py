@@ -28,7 +28,7 @@ def _conversion(stages: dict[str, Any] | None, last: dict[str, Any]) -> list[str
         return []
     rows = {
         f"before ({stages['from']})": stages["before"],
-        "after applying the variant": stages["changed"],
+        "after the change": stages["changed"],
         "after precise BN": stages["norms"],
         "after fine-tuning": last,
     }

@@ -1,13 +1,20 @@
 """`rfbench grid`: many variants, seeds and tasks as ordinary runs."""
 
 import json
-import os
 import shlex
 from pathlib import Path
 
 import click
 
-from rfbench.cli.options import json_option, numbers, output_option, override_option, split
+from rfbench.cli import training
+from rfbench.cli.options import (
+    dry_run_option,
+    json_option,
+    numbers,
+    output_option,
+    override_option,
+    split,
+)
 
 
 @click.command()
@@ -24,7 +31,7 @@ from rfbench.cli.options import json_option, numbers, output_option, override_op
 @click.option("--fail-fast", is_flag=True, help="Stop all runs when one fails.")
 @output_option("Folder of the runs (default: the grid's, or results/grid-...).")
 @override_option("Set a key of every run's configuration.")
-@click.option("--dry-run", is_flag=True, help="Print the commands and the state of each run.")
+@dry_run_option("Print the command and the state of each run, then exit.")
 @json_option("Print the runs and their states as JSON.")
 def command(
     config: str,
@@ -41,7 +48,8 @@ def command(
 ) -> None:
     """Train every variant and seed of the tasks in the YAML file CONFIG.
 
-    CONFIG is a grid (`rfbench schema grid`) or the configuration of one train-cls or train-det run.
+    CONFIG is a grid (`rfbench schema grid`) or the configuration of one train-cls or train-det run:
+    a path, or one that rfbench ships, such as grids/digits.yaml.
     Each run is an ordinary one, in OUTPUT/TASK/VARIANT-sSEED, with its log beside the folder.
     Classifiers are trained before the detectors that start from them. Run the same command again
     at any time: finished runs are kept, interrupted ones continue. A failed run does not stop the
@@ -52,7 +60,7 @@ def command(
 
     Example: rfbench grid mine.yaml --variants baseline,1x1+3x3 --seeds 4 --jobs 2
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    training.wait_passively()
     from rfbench.grid import config as grids
     from rfbench.grid import plan
     from rfbench.grid.work import work

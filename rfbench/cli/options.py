@@ -36,22 +36,29 @@ def output_option(help: str) -> Decorator:
     return click.option("--output", metavar="DIR", type=Path, help=help)
 
 
+def overwrite_option(help: str = "Replace the folder's contents.") -> Decorator:
+    """`overwrite: bool`"""
+    return click.option("--overwrite", is_flag=True, help=help)
+
+
 def output_options(help: str) -> Decorator:
     """`output: Path | None`, a folder, and `overwrite: bool`"""
-    overwrite = click.option("--overwrite", is_flag=True, help="Replace the folder's contents.")
-    return together(output_option(help), overwrite)
+    return together(output_option(help), overwrite_option())
 
 
 resume_options = together(
     click.option("--resume", is_flag=True, help="Continue the run in the folder, if there is one."),
-    click.option("--overwrite", is_flag=True, help="Replace the run in the folder."),
+    overwrite_option("Replace the run in the folder."),
 )
 """`resume: bool` and `overwrite: bool`; see `check_resume`."""
 
-dry_run_option = click.option(
-    "--dry-run", is_flag=True, help="Print the configuration and the changed layers, then exit."
-)
-"""`dry_run: bool`"""
+
+def dry_run_option(
+    help: str = "Print the configuration and the changed layers, then exit.",
+) -> Decorator:
+    """`dry_run: bool`"""
+    return click.option("--dry-run", is_flag=True, help=help)
+
 
 variant_option = click.option(
     "--variant", metavar="NAME", multiple=True, help="A variant; repeat for more."
@@ -70,7 +77,7 @@ def end_options(end: str = "End at this layer") -> Decorator:
         click.option("--to", metavar="LAYER", help=f"{end} (default: the last feature map)."),
         click.option("--size", metavar="N|HxW", help="Input size in px (default: the network's)."),
         click.option("--list-layers", is_flag=True, help="Print the layers to choose, then exit."),
-        dry_run_option,
+        dry_run_option(),
     )
 
 
@@ -93,9 +100,7 @@ def train_options(network: str, output: str, override: str) -> Decorator:
         output_option(output),
         resume_options,
         click.option("--device", metavar="NAME", help="auto, cpu or cuda."),
-        click.option(
-            "--dry-run", is_flag=True, help=f"Check configuration, {network} and data, then exit."
-        ),
+        dry_run_option(f"Check configuration, {network} and data, then exit."),
         click.option(
             "--eval-only",
             metavar="CHECKPOINT",

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from rfbench.cli.options import json_option
+from rfbench.cli import training
+from rfbench.cli.options import json_option, output_option, overwrite_option
 from rfbench.plotting.columns import columns
 
 FEW = 20  # models whose figures are printed
@@ -23,14 +24,8 @@ FEW = 20  # models whose figures are printed
 )
 @click.option("--pattern", default="*", help="Names to measure, as a shell pattern.")
 @click.option("--jobs", type=click.IntRange(1), help="Processes (default: one per core).")
-@click.option(
-    "--output",
-    metavar="DIR",
-    type=Path,
-    default="results/zoo",
-    help="Folder (default: results/zoo).",
-)
-@click.option("--overwrite", is_flag=True, help="Measure again what the folder holds.")
+@output_option("Folder (default: results/zoo).")
+@overwrite_option("Measure again what the folder holds.")
 @click.option(
     "--markdown", metavar="FILE", type=Path, help="Write a summary by family, with a figure."
 )
@@ -39,7 +34,7 @@ def command(
     library: tuple[str, ...],
     pattern: str,
     jobs: int | None,
-    output: Path,
+    output: Path | None,
     overwrite: bool,
     markdown: Path | None,
     as_json: bool,
@@ -52,14 +47,14 @@ def command(
 
     Example: rfbench rf zoo --pattern 'resnet*' --output results/resnets
     """
-    # each process has one thread, and those that spin while they wait starve the others
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    training.wait_passively()
     from tqdm import tqdm
 
     from rfbench import files
     from rfbench.rf.questions.zoo import page as zoo_page
     from rfbench.rf.questions.zoo import zoo
 
+    output = output or Path("results/zoo")
     wanted = zoo.names(library, pattern)
     zoo.check_folder(output)
     output.mkdir(parents=True, exist_ok=True)

@@ -36,7 +36,7 @@ def command(
     GPUs: torchrun --nproc_per_node=8 -m rfbench train-cls CONFIG. --resume continues an interrupted
     run; the result is identical.
     """
-    training.spin_no_threads()
+    training.wait_passively()
     from rfbench.classify import fit, plan
     from rfbench.classify.table import table
     from rfbench.runs import checkpoint

@@ -46,7 +46,7 @@ def command(
     torchrun --nproc_per_node=8 -m rfbench train-det CONFIG. --resume continues an interrupted run
     without repeating an image.
     """
-    training.spin_no_threads()
+    training.wait_passively()
     from rfbench.schemas.det import DetConfig
 
     check_resume(resume, overwrite)

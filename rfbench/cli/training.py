@@ -4,11 +4,14 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-Config = TypeVar("Config")
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+Config = TypeVar("Config", bound="BaseModel")
 
 
 def is_first() -> bool:
@@ -16,10 +19,9 @@ def is_first() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def spin_no_threads() -> None:
-    """See that OpenMP's waiting threads do not make a small machine ten times slower.
-
-    torch reads this when it is imported.
+def wait_passively() -> None:
+    """Call before torch is imported: OpenMP threads that spin while they wait can make a small
+    machine ten times slower.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
@@ -37,7 +39,7 @@ def load_config(
 
     given = [f"device={json.dumps(device)}"] if device else []
     try:
-        return load(schema, path or shipped(demo), [*override, *given])  # type: ignore[type-var]
+        return load(schema, path or shipped(demo), [*override, *given])
     except UsageError:
         if is_first():
             raise
