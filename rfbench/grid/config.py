@@ -75,7 +75,7 @@ def _kind(path: str, override: Sequence[str]) -> str:
         )
     if len(set(problems.values())) == 1:  # no such file, no YAML
         raise UsageError(problems["grid"])
-    closest = min(problems, key=lambda kind: problems[kind].count("\n"))
+    closest = min(problems, key=lambda kind: problems[kind].count(": unknown key "))
     raise UsageError(f"{path}: expected {EXPECTED}; read as {closest}:\n{problems[closest]}")
 
 
