@@ -52,7 +52,7 @@ figures-erf: $(READY)  ## Luo et al.'s figures of effective fields; trains a sma
 	$(BIN)/python scripts/figures_erf.py
 
 reproduce-digits: $(READY) $(DETECT)  ## the paper's grid in miniature, about 90 minutes on two cores
-	$(BIN)/python scripts/reproduce.py configs/grids/digits.yaml --jobs 2
+	$(BIN)/rfbench grid configs/grids/digits.yaml --jobs 2
 	$(BIN)/rfbench compare results/digits --format html --output results/digits/report.html
 
 format: $(READY)  ## rewrite the files as `check` wants them

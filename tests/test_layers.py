@@ -17,7 +17,7 @@ LEVELS = {
     **dict.fromkeys(["models", "spatial_graph"], 2),
     **dict.fromkeys(["data", "plotting", "rf.autograd", "rf.core", "runs"], 3),
     "schemas": 4,
-    **dict.fromkeys(["classify", "detect", "report", "rf"], 5),
+    **dict.fromkeys(["classify", "detect", "grid", "report", "rf"], 5),
     "cli": 6,
 }
 # a library -> the one package that may import it

@@ -1,5 +1,6 @@
 """What the documents show is what the commands print: `pytest --overwrite` pastes it anew."""
 
+import importlib
 import importlib.util
 import json
 import re
@@ -13,7 +14,7 @@ from click.testing import CliRunner
 from PIL import Image
 from scipy.stats import ttest_1samp
 
-from rfbench.cli import main, train_cls, train_det
+from rfbench.cli import main
 from rfbench.models import backbones, variants, weight_files
 from rfbench.report import sheets
 
@@ -58,7 +59,8 @@ def test_shown_output_is_the_real_one(
 @pytest.mark.parametrize("block", [*PRINTED.finditer(README.read_text())], ids=lambda b: b["path"])
 def test_printed_records_are_the_real_ones(block: re.Match, overwrite: bool) -> None:
     record = json.loads((README.parent / block["path"]).read_text())
-    printed = {"cls": train_cls, "det": train_det}[record["kind"]].table(record) + "\n"
+    package = {"cls": "classify", "det": "detect"}[record["kind"]]
+    printed = importlib.import_module(f"rfbench.{package}.table").table(record) + "\n"
     if overwrite and printed != block["shown"]:
         whole = block["head"] + printed + block["end"]
         README.write_text(README.read_text().replace(block[0], whole))

@@ -12,32 +12,45 @@ FORMATS = ("table", "markdown", "csv", "json", "html")
 
 @click.command()
 @click.argument("results", nargs=-1, type=Path)
-@click.option("--format", "form", type=click.Choice(FORMATS), default="table", help="What to make.")
-@click.option("--output", metavar="FILE", type=Path, help="Write it there (default: stdout).")
-@click.option("--kind", type=click.Choice(["cls", "det"]), multiple=True, help="Only these runs.")
-@click.option("--metric", metavar="NAME", multiple=True, help="A figure to show; repeat for more.")
-@click.option("--baseline", metavar="VARIANT", help="Compare with this (default: baseline).")
-@click.option("--sort", metavar="COLUMN", help="Sort by it, better or less first.")
-@click.option("--reference", type=click.Choice(["paper"]), help="Published rows beside ours.")
-def command(results: tuple[Path, ...], form: str, output: Path | None, **options: Any) -> None:
-    """Compare the runs below the folders RESULTS (default: results/).
+@click.option(
+    "--format", "form", type=click.Choice(FORMATS), default="table", help="Output format."
+)
+@click.option("--output", metavar="FILE", type=Path, help="Write to this file (default: stdout).")
+@click.option(
+    "--kind", type=click.Choice(["cls", "det"]), multiple=True, help="Only runs of this kind."
+)
+@click.option("--metric", metavar="NAME", multiple=True, help="A metric to show; repeat for more.")
+@click.option("--baseline", metavar="VARIANT", help="Compare with it (default: baseline).")
+@click.option("--sort", metavar="COLUMN", help="Sort by this column, best or smallest first.")
+@click.option("--reference", type=click.Choice(["paper"]), help="Add the published figures.")
+def command(
+    results: tuple[Path, ...],
+    form: str,
+    output: Path | None,
+    kind: tuple[str, ...],
+    metric: tuple[str, ...],
+    baseline: str | None,
+    sort: str | None,
+    reference: str | None,
+) -> None:
+    """Compare the runs in the folders RESULTS and below (default: results/).
 
-    Only runs whose configurations differ in nothing but seed, paths and device are averaged.
-    Differences to the baseline are tested over the seeds.
+    Runs whose configurations differ only in seed, paths and device are averaged. Differences from
+    the baseline are tested over the seeds.
     """
     from rfbench.errors import UsageError
     from rfbench.files import write_text
     from rfbench.report import build, formats, runs
 
     if output and (output.is_dir() or not output.absolute().parent.is_dir()):
-        raise UsageError(f"--output {output}: is a folder, or in none; name a file.")
+        raise UsageError(f"--output {output}: name a file in an existing folder.")
     places = list(results or [Path("results")])
     wanted = build.Wanted(
-        kinds=options["kind"],
-        metrics=options["metric"],
-        baseline=options["baseline"],
-        sort=options["sort"],
-        reference=options["reference"] is not None,
+        kinds=kind,
+        metrics=metric,
+        baseline=baseline,
+        sort=sort,
+        reference=reference is not None,
     )
     # the paper's tables alone need no runs
     default = not results and wanted.reference and not places[0].exists()

@@ -1,6 +1,7 @@
 """`rfbench rf audit`: a lint for backbones."""
 
 import json
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 from textwrap import shorten
@@ -8,79 +9,97 @@ from typing import Any
 
 import click
 
-from rfbench.cli.rf_options import columns, numbers, print_layers, print_plan, settings
+from rfbench.cli import receptive_field
+from rfbench.cli.options import (
+    json_option,
+    layer_options,
+    numbers,
+    output_options,
+    override_option,
+    variant_option,
+)
+from rfbench.plotting.columns import columns
 
 MOST = 12  # steps in the text; --json has all
+log = logging.getLogger("rfbench")
 
 
 @click.command()
 @click.argument("model", nargs=-1, required=True)
-@click.option("--variant", metavar="NAME", multiple=True, help="A variant; repeat for more.")
-@click.option("--from", "from_", metavar="LAYER", help="Start at this layer's output.")
-@click.option("--to", metavar="LAYER", help="End at this layer (default: the last map).")
-@click.option("--size", metavar="N|HxW", help="Input size in px (default: the network's own).")
-@click.option("--sizes", metavar="A:B", help="Shift at all sizes from A to B; a symmetric one.")
-@click.option("--fail-on", metavar="TEXT", help="Exit with 1 where e.g. 'shift>1,gridding>0.05'.")
-@click.option("--output", metavar="DIR", type=Path, help="Write a picture a network, a record.")
-@click.option("--overwrite", is_flag=True, help="Replace what the folder holds.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON: all figures, every layer.")
-@click.option("--list-layers", is_flag=True, help="Print the layers for --from and --to; stop.")
-@click.option("--dry-run", is_flag=True, help="Print configuration and changed layers; stop.")
+@variant_option
+@layer_options
 @click.option(
-    "-o", "--override", metavar="KEY=VALUE", multiple=True, help="Set a key of the configuration."
+    "--sizes",
+    metavar="A:B",
+    help="Also report the shift at the input sizes from A to B, and the nearest without any.",
 )
+@click.option(
+    "--fail-on", metavar="LIMITS", help="Exit with 1 if one is exceeded: 'shift>1,gridding>0.05'."
+)
+@output_options("Write one figure per network and a record to this folder.")
+@override_option()
+@json_option("Print the records as JSON, with every layer.")
 @click.pass_context
 def command(
-    ctx: click.Context, model: tuple[str, ...], output: Path | None, **options: Any
+    ctx: click.Context,
+    model: tuple[str, ...],
+    variant: tuple[str, ...],
+    from_: str | None,
+    to: str | None,
+    size: str | None,
+    list_layers: bool,
+    dry_run: bool,
+    sizes: str | None,
+    fail_on: str | None,
+    output: Path | None,
+    overwrite: bool,
+    override: tuple[str, ...],
+    as_json: bool,
 ) -> None:
-    """Check the receptive fields of each MODEL: shift, gridding, misaligned branches, coverage.
+    """Check the receptive field of each MODEL: shift, gridding, misaligned branches, coverage.
 
     MODEL is a torchvision or timm name, FILE.py:function, package.module:function or a YAML file.
-    Every finding is traced to layers, by what remains when one alone is cured; then come the cures:
-    the paper's variants and that of all kernel sizes there are, with what they leave and cost; with
-    --sizes, the nearest input size that is symmetric as it is. --fail-on judges shift (px),
-    gridding, misaligned, reached and seen (shares of the input) by >, >=, < and <=. Exit codes: 1
-    for a finding or a network that cannot be audited, 2 for bad usage; the other networks are
-    audited all the same.
+    Every finding is traced to layers: what remains after fixing only this layer. Then come the
+    fixes: the paper's variants and one with all kernel sizes of MODEL, with what remains and what
+    they cost. With --sizes also the nearest input size at which MODEL has no shift.
+
+    --fail-on compares shift (px), gridding, misaligned, reached and seen (shares of the input)
+    by >, >=, < or <=. Exit codes: 1 for a finding or a network that cannot be audited, 2 for bad
+    usage; the other networks are audited in any case.
 
     Example: rfbench rf audit resnet50 mypkg.models:build --fail-on 'shift>1,misaligned>0'
     """
-    from rfbench.config import load
     from rfbench.rf.questions import subjects
     from rfbench.rf.questions.audit.limits import parse
-    from rfbench.schemas.rf import RfConfig
 
-    config = load(RfConfig, *settings(model, options))
+    config = receptive_field.load_config(
+        model, override, variant=variant, from_=from_, to=to, size=size
+    )
     if config.variants is None:
         config = config.model_copy(update={"variants": ["baseline"]})
-    limits, sizes = parse(options["fail_on"]), _range(options["sizes"])
-    found = subjects.subjects(config, _note)
-    if options["list_layers"]:
-        return print_layers(subjects.list_layers(next(found)))
-    if options["dry_run"]:
-        return print_plan(config, found)
+    limits, span = parse(fail_on), _range(sizes)
+    found = subjects.subjects(config, log.info)
+    if receptive_field.print_only(found, config, list_layers, dry_run):
+        return
     if output is not None:
         from rfbench.files import check_folder
 
-        check_folder(output, options["overwrite"])
-    records, code = _audit(config, sizes, options["as_json"])
+        check_folder(output, overwrite)
+    records, code = _audit(config, span, as_json)
     for record in records:
         record["broken"] = [why for limit in limits if (why := limit.broken(record))]
         for why in record["broken"]:
-            _note(f"{record['model']} / {record['variant']}: {why}")
+            log.warning(f"{record['model']} / {record['variant']}: {why}")
             code = max(code, 1)
-    if options["as_json"]:
+    if as_json:
         click.echo(json.dumps(records, indent=2))
     if output is not None and records:
         from rfbench.rf.questions.audit.figure import write
 
         files = write(records, output)
-        _note(f"wrote {', '.join(str(output / name) for name in files)}")
-    return ctx.exit(code) if code else None
-
-
-def _note(text: str) -> None:
-    click.echo(text, err=True)
+        click.echo(f"wrote {', '.join(str(output / name) for name in files)}", err=True)
+    if code:
+        ctx.exit(code)
 
 
 def _range(text: str | None) -> range:
@@ -110,13 +129,13 @@ def _audit(config: Any, sizes: range, quiet: bool) -> tuple[list[dict[str, Any]]
         for variant in config.variants:
             one = config.model_copy(update={"model": model, "variants": [variant]})
             try:
-                for subject in subjects(one, _note):
+                for subject in subjects(one, log.info):
                     records.append(audit(one, subject, sizes, bar))
                     if not quiet:
                         click.echo("\n" * (len(records) > 1) + text(records[-1]))
             except RfbenchError as error:  # the other networks have findings of their own
                 several = len(models(config)) > 1
-                _note(f"Error: {model}: {error}" if several else f"Error: {error}")
+                log.info(f"Error: {model}: {error}" if several else f"Error: {error}")
                 code = max(code, error.exit_code)
     return records, code
 

@@ -1,4 +1,4 @@
-"""`rfbench rf registration`: where a detector takes its features to be, and where they are."""
+"""`rfbench rf registration`: where a detector expects its features to be, and where they are."""
 
 import json
 from pathlib import Path
@@ -6,32 +6,30 @@ from typing import Any
 
 import click
 
-from rfbench.cli.rf_options import columns
+from rfbench.cli.options import json_option, output_options, override_option, variant_option
+from rfbench.plotting.columns import columns
 
 
 @click.command()
 @click.argument("config")
-@click.option("--variant", metavar="NAME", multiple=True, help="A variant; repeat for more.")
-@click.option("--output", metavar="DIR", type=Path, help="Write a figure and the record here.")
-@click.option("--overwrite", is_flag=True, help="Replace what the folder holds.")
-@click.option("--json", "as_json", is_flag=True, help="Print the record as JSON.")
-@click.option(
-    "-o", "--override", metavar="KEY=VALUE", multiple=True, help="Set a key of the configuration."
-)
+@variant_option
+@output_options("Write a figure and the record to this folder.")
+@override_option()
+@json_option()
 def command(
     config: str,
     variant: tuple[str, ...],
     output: Path | None,
     overwrite: bool,
-    as_json: bool,
     override: tuple[str, ...],
+    as_json: bool,
 ) -> None:
-    """Compare, level by level, where a detector's fields are with where it takes them to be.
+    """Compare, level by level, where a detector's receptive fields are with where it expects them.
 
     CONFIG is a configuration of train-det, or one of Detectron2 with an FPN: a file, or a name of
-    its model zoo. Anchors stand at (u + OFFSET) S, RoIAlign reads at (u + 0.5) S; the path counts
-    of the backbone's feature tell where unit u really looks. Without --variant: the baseline and
-    the variant that CONFIG sets, or the paper's four where it sets none. Needs Detectron2.
+    its model zoo. Anchors are at (u + OFFSET) S, RoIAlign reads at (u + 0.5) S; the path counts of
+    the backbone's feature map show where unit u really looks. Without --variant: the baseline and
+    the variant that CONFIG sets, or the paper's four if it sets none. Needs Detectron2.
 
     Example: rfbench rf registration configs/det/mask_rcnn_R_50_FPN_1x.yaml --output results/reg
     """

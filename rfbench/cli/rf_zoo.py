@@ -1,4 +1,4 @@
-"""`rfbench rf zoo`: a row and a map for every architecture there is."""
+"""`rfbench rf zoo`: a row and a map for every architecture of torchvision and timm."""
 
 import json
 import os
@@ -7,7 +7,9 @@ from typing import Any
 
 import click
 
-from rfbench.cli.rf_options import columns
+from rfbench.cli import training
+from rfbench.cli.options import json_option, output_option, overwrite_option
+from rfbench.plotting.columns import columns
 
 FEW = 20  # models whose figures are printed
 
@@ -18,41 +20,41 @@ FEW = 20  # models whose figures are printed
     multiple=True,
     type=click.Choice(["torchvision", "timm"]),
     default=["torchvision", "timm"],
-    help="Where to look (default: both).",
+    help="Whose architectures (default: both).",
 )
-@click.option("--pattern", default="*", help="Names to take, as a shell pattern.")
-@click.option("--jobs", type=click.IntRange(1), help="Processes (default: one a core).")
-@click.option("--output", metavar="DIR", type=Path, default="results/zoo", help="Folder.")
-@click.option("--overwrite", is_flag=True, help="Measure anew what the folder holds.")
+@click.option("--pattern", default="*", help="Names to measure, as a shell pattern.")
+@click.option("--jobs", type=click.IntRange(1), help="Processes (default: one per core).")
+@output_option("Folder (default: results/zoo).")
+@overwrite_option("Measure again what the folder holds.")
 @click.option(
-    "--markdown", metavar="FILE", type=Path, help="Write a summary by families, with a picture."
+    "--markdown", metavar="FILE", type=Path, help="Write a summary by family, with a figure."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print all rows as JSON.")
+@json_option("Print all rows as JSON.")
 def command(
     library: tuple[str, ...],
     pattern: str,
     jobs: int | None,
-    output: Path,
+    output: Path | None,
     overwrite: bool,
     markdown: Path | None,
     as_json: bool,
 ) -> None:
-    """Measure every architecture of torchvision and timm: where its field is, and whether it grids.
+    """Measure the receptive field of every architecture of torchvision and timm.
 
-    Writes index.html (search, sort, filter, compare maps), zoo.csv, zoo.json and maps/. These show
-    the models asked for; rows.jsonl keeps the rows of all that were ever measured into the folder.
-    So a run that was stopped goes on where it was. Prints a table of up to 20 models.
+    Writes index.html (search, sort, filter, compare maps), zoo.csv, zoo.json and maps/ for the
+    models asked for. rows.jsonl keeps all rows ever measured into the folder, so the same command
+    continues an interrupted run. Prints a table if there are at most 20 models.
 
     Example: rfbench rf zoo --pattern 'resnet*' --output results/resnets
     """
-    # each process has one thread, and those that spin while they wait starve the others
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    training.wait_passively()
     from tqdm import tqdm
 
     from rfbench import files
     from rfbench.rf.questions.zoo import page as zoo_page
     from rfbench.rf.questions.zoo import zoo
 
+    output = output or Path("results/zoo")
     wanted = zoo.names(library, pattern)
     zoo.check_folder(output)
     output.mkdir(parents=True, exist_ok=True)

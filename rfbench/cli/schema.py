@@ -1,4 +1,4 @@
-"""`rfbench schema`: what a configuration file may hold, for editors."""
+"""`rfbench schema`: what a configuration file can contain, for editors."""
 
 import json
 
@@ -10,8 +10,8 @@ import click
 def command(kind: str) -> None:
     """Print the JSON schema of a configuration KIND, for editors.
 
-    KIND is rf (a configuration of `visualize-rf`), cls (of `train-cls`) or det (of `train-det`).
-    Save the output, and name the file in the first line of a configuration:
+    KIND is rf (a configuration of `visualize-rf`), cls (`train-cls`), det (`train-det`) or grid
+    (`grid`). Save the output, and name the file in the first line of a configuration:
     `# yaml-language-server: $schema=rf.schema.json`.
     """
     from rfbench.config import schema_json
@@ -19,6 +19,6 @@ def command(kind: str) -> None:
     from rfbench.schemas import SCHEMAS
 
     if kind not in SCHEMAS:
-        hint = suggest(kind, SCHEMAS) or f" There is: {', '.join(SCHEMAS)}."
+        hint = suggest(kind, SCHEMAS) or f" Known: {', '.join(SCHEMAS)}."
         raise UsageError(f"unknown kind of configuration {kind!r}.{hint}")
     click.echo(json.dumps(schema_json(SCHEMAS[kind]), indent=2))

@@ -1,4 +1,4 @@
-"""`rfbench visualize-rf`: the maps of a network's receptive field, one panel a variant."""
+"""`rfbench visualize-rf`: the maps of a network's receptive field, one panel per variant."""
 
 import json
 from pathlib import Path
@@ -6,58 +6,104 @@ from typing import Any
 
 import click
 
-from rfbench.cli.rf_options import columns, print_layers, print_plan, settings
+from rfbench.cli import receptive_field
+from rfbench.cli.options import (
+    json_option,
+    layer_options,
+    output_options,
+    override_option,
+    unit_option,
+    variant_option,
+)
+from rfbench.plotting.columns import columns
 
 
 @click.command()
 @click.argument("model", nargs=-1, required=True)
-@click.option("--weights", metavar="PATH", help="Checkpoint that must fit; named in the record.")
-@click.option("--variant", metavar="NAME", multiple=True, help="A variant; repeat for more.")
-@click.option("--from", "from_", metavar="LAYER", help="Start the map at this layer's output.")
-@click.option("--to", metavar="LAYER", help="End it at this layer (default: the last map).")
-@click.option("--unit", metavar="Y,X", help="Output unit, at --size (default: the central one).")
-@click.option("--size", metavar="N|HxW", help="Your input size in px (default: the network's own).")
+@variant_option
+@click.option("--weights", metavar="PATH", help="Checkpoint to load; it must fit.")
+@layer_options
+@unit_option("Output unit, at --size (default: the central one).")
 @click.option("--scale", type=click.Choice(["linear", "sqrt"]), help="Brightness of the map.")
 @click.option(
-    "--channels", type=click.Choice(["single", "real"]), help="Look at one channel, or at all."
+    "--channels",
+    type=click.Choice(["single", "real"]),
+    help="Count with one channel per layer, or with the real channel counts.",
 )
-@click.option("--pool", type=click.Choice(["count", "mean"]), help="Weight of a pooling's pixels.")
-@click.option("--gates", type=click.Choice(["ignore", "count"]), help="Paths through gates (SE).")
-@click.option("--engine", type=click.Choice(["graph", "autograd"]), help="How to count.")
-@click.option("--exact", is_flag=True, help="Count in whole numbers of any size (small networks).")
-@click.option("--by-layer", is_flag=True, help="Draw the shift layer by layer instead of maps.")
-@click.option("--output", metavar="DIR", type=Path, help="Folder (default: results/rf-MODEL).")
-@click.option("--overwrite", is_flag=True, help="Replace what the folder holds.")
-@click.option("--json", "as_json", is_flag=True, help="Print the record as JSON.")
-@click.option("--list-layers", is_flag=True, help="Print the layers for --from and --to; stop.")
-@click.option("--dry-run", is_flag=True, help="Print configuration and changed layers; stop.")
 @click.option(
-    "-o", "--override", metavar="KEY=VALUE", multiple=True, help="Set a key of the configuration."
+    "--pool",
+    type=click.Choice(["count", "mean"]),
+    help="Weight of a pixel in an average pooling: 1, or 1/k^2.",
 )
-def command(model: tuple[str, ...], output: Path | None, **options: Any) -> None:
+@click.option(
+    "--gates", type=click.Choice(["ignore", "count"]), help="Paths through gates such as SE."
+)
+@click.option(
+    "--engine",
+    type=click.Choice(["graph", "autograd"]),
+    help="Count on the spatial graph, or by autograd as a second opinion.",
+)
+@click.option("--exact", is_flag=True, help="Count in integers of any size (small networks).")
+@click.option("--by-layer", is_flag=True, help="Plot the shift layer by layer instead of maps.")
+@output_options("Folder (default: results/rf-MODEL).")
+@override_option()
+@json_option()
+def command(
+    model: tuple[str, ...],
+    variant: tuple[str, ...],
+    weights: str | None,
+    from_: str | None,
+    to: str | None,
+    size: str | None,
+    list_layers: bool,
+    dry_run: bool,
+    unit: str | None,
+    scale: str | None,
+    channels: str | None,
+    pool: str | None,
+    gates: str | None,
+    engine: str | None,
+    exact: bool,
+    by_layer: bool,
+    output: Path | None,
+    overwrite: bool,
+    override: tuple[str, ...],
+    as_json: bool,
+) -> None:
     """Draw the receptive field of MODEL: where it is, and whether it grids.
 
     MODEL is a torchvision or timm name, FILE.py:function, package.module:function or a YAML file;
     several names are drawn side by side. Writes maps.png, maps.pdf, maps.npz, config.yaml and
-    result.json; prints a table. Without --variant: the paper's four, as far as they change MODEL.
+    result.json; prints a table. Without --variant: those of the paper's four that change MODEL.
     """
-    from rfbench.config import load
     from rfbench.rf.questions import subjects
     from rfbench.rf.questions.maps import maps as visualize
-    from rfbench.schemas.rf import RfConfig
 
-    config = load(RfConfig, *settings(model, options))
+    config = receptive_field.load_config(
+        model,
+        override,
+        variant=variant,
+        weights=weights,
+        from_=from_,
+        to=to,
+        size=size,
+        unit=unit,
+        scale=scale,
+        channels=channels,
+        pool=pool,
+        gates=gates,
+        engine=engine,
+        exact=exact,
+        by_layer=by_layer,
+    )
     visualize.check(config)
-    found = subjects.subjects(config, lambda text: click.echo(text, err=True))
-    if options["list_layers"]:
-        return print_layers(subjects.list_layers(next(found)))
-    if options["dry_run"]:
-        return print_plan(config, found)
-    folder = visualize.choose_folder(config, output, options["overwrite"])
+    found = subjects.subjects(config, receptive_field.log.info)
+    if receptive_field.print_only(found, config, list_layers, dry_run):
+        return
+    folder = visualize.choose_folder(config, output, overwrite)
     record = visualize.run(config, list(found), folder)
-    click.echo(json.dumps(record, indent=2, default=list) if options["as_json"] else table(record))
+    click.echo(json.dumps(record, indent=2, default=list) if as_json else table(record))
     click.echo(f"wrote {', '.join(str(folder / name) for name in record['files'])}", err=True)
-    return None
 
 
 def table(record: dict[str, Any]) -> str:

@@ -4,7 +4,13 @@ from pydantic import BaseModel
 
 from rfbench.schemas.cls import ClsConfig
 from rfbench.schemas.det import DetConfig
+from rfbench.schemas.grid import GridConfig
 from rfbench.schemas.rf import RfConfig
 
 # what `rfbench schema KIND` knows
-SCHEMAS: dict[str, type[BaseModel]] = {"rf": RfConfig, "cls": ClsConfig, "det": DetConfig}
+SCHEMAS: dict[str, type[BaseModel]] = {
+    "rf": RfConfig,
+    "cls": ClsConfig,
+    "det": DetConfig,
+    "grid": GridConfig,
+}

@@ -1,5 +1,6 @@
 """The frame of the command line: cheap help, one line a failure, exit codes."""
 
+import inspect
 import os
 import subprocess
 import sys
@@ -110,6 +111,19 @@ def test_every_command_option_and_argument_has_help(
             assert parameter.help, f"rfbench {' '.join(path)}: {parameter.name} has no help"
         else:
             assert parameter.human_readable_name in command.help
+
+
+def test_an_option_is_of_one_kind_in_every_command() -> None:
+    kinds: dict[str, set] = {}
+    for path, command in commands():
+        for option in command.params:
+            if isinstance(option, click.Option):
+                kind = (option.name, type(option.type), option.multiple, option.is_flag)
+                kinds.setdefault(option.opts[-1], set()).add(kind)
+        if command.callback:
+            parameters = inspect.signature(command.callback).parameters.values()
+            assert all(p.kind is not p.VAR_KEYWORD for p in parameters), path
+    assert not {name: found for name, found in kinds.items() if len(found) > 1}
 
 
 def test_rf_map_is_visualize_rf() -> None:

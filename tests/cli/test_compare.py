@@ -108,8 +108,8 @@ def test_the_paper_alone_needs_no_runs(tmp_path: Path, monkeypatch: pytest.Monke
         (["--baseline", "3x3"], 2, "no run is of '3x3'. There are: baseline, blur:1x1+3x3."),
         (["--baseline", "3z3"], 2, "unknown variant '3z3'. Did you mean: 3x3?"),
         (["--sort", "gridd"], 2, "there is no column 'gridd'. Did you mean: gridding?"),
-        (["--output", "results"], 2, "--output results: is a folder, or in none; name a file."),
-        (["--output", "no/x.txt"], 2, "--output no/x.txt: is a folder, or in none; name a file."),
+        (["--output", "results"], 2, "--output results: name a file in an existing folder."),
+        (["--output", "no/x.txt"], 2, "--output no/x.txt: name a file in an existing folder."),
         (["--format", "xml"], 2, "'xml' is not one of"),
     ],
 )

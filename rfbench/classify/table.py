@@ -1,0 +1,35 @@
+"""What `train-cls` prints of a record."""
+
+from typing import Any
+
+from rfbench.errors import counted
+
+
+def table(record: dict[str, Any]) -> str:
+    """The record's figures in a few lines."""
+    last, best, batch = record["metrics"], record["best"], record["batch"]
+    name = f"{record['model'].rpartition(':')[2]} / {record['variant']}"
+    epochs = counted(record["epochs"], "epoch")
+    return "\n".join(
+        [
+            f"{name} on {record['dataset']}, {epochs}, seed {record['seed']}",
+            *_conversion(record.get("cure"), last),
+            f"  top-1 {last['top1']:.2f} %, top-5 {last['top5']:.2f} % after the last epoch "
+            f"(best: {best['top1']:.2f} % after epoch {best['epoch'] + 1})",
+            f"  {record['seconds']:.0f} s, {record['images_per_s']:.0f} images/s on "
+            f"{record['device']}, {batch['per_batchnorm']} images per BatchNorm batch",
+        ]
+    )
+
+
+def _conversion(stages: dict[str, Any] | None, last: dict[str, Any]) -> list[str]:
+    """One line for each thing done to a network that was trained in another variant."""
+    if not stages:
+        return []
+    rows = {
+        f"before ({stages['from']})": stages["before"],
+        "after the change": stages["changed"],
+        "after precise BN": stages["norms"],
+        "after fine-tuning": last,
+    }
+    return [f"  top-1 {row['top1']:6.2f} %  {what}" for what, row in rows.items()]

@@ -1,0 +1,141 @@
+"""Options that several commands share, as decorators; each gives the command a typed parameter."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+Decorator = Callable[[Function], Function]
+
+
+def together(*decorators: Decorator) -> Decorator:
+    """Several options as one decorator, in the order of the help."""
+
+    def decorate(function: Function) -> Function:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return decorate
+
+
+def override_option(help: str = "Set a key of the configuration.") -> Decorator:
+    """`override: tuple[str, ...]`"""
+    return click.option("-o", "--override", metavar="KEY=VALUE", multiple=True, help=help)
+
+
+def json_option(help: str = "Print the record as JSON.") -> Decorator:
+    """`as_json: bool`"""
+    return click.option("--json", "as_json", is_flag=True, help=help)
+
+
+def output_option(help: str) -> Decorator:
+    """`output: Path | None`, a folder."""
+    return click.option("--output", metavar="DIR", type=Path, help=help)
+
+
+def overwrite_option(help: str = "Replace the folder's contents.") -> Decorator:
+    """`overwrite: bool`"""
+    return click.option("--overwrite", is_flag=True, help=help)
+
+
+def output_options(help: str) -> Decorator:
+    """`output: Path | None`, a folder, and `overwrite: bool`"""
+    return together(output_option(help), overwrite_option())
+
+
+resume_options = together(
+    click.option("--resume", is_flag=True, help="Continue the run in the folder, if there is one."),
+    overwrite_option("Replace the run in the folder."),
+)
+"""`resume: bool` and `overwrite: bool`; see `check_resume`."""
+
+
+def dry_run_option(
+    help: str = "Print the configuration and the changed layers, then exit.",
+) -> Decorator:
+    """`dry_run: bool`"""
+    return click.option("--dry-run", is_flag=True, help=help)
+
+
+variant_option = click.option(
+    "--variant", metavar="NAME", multiple=True, help="A variant; repeat for more."
+)
+"""`variant: tuple[str, ...]`"""
+
+from_option = click.option(
+    "--from", "from_", metavar="LAYER", help="Start at the output of this layer (default: input)."
+)
+"""`from_: str | None`"""
+
+
+def end_options(end: str = "End at this layer") -> Decorator:
+    """`to: str | None`, `size: str | None`, `list_layers: bool` and `dry_run: bool`"""
+    return together(
+        click.option("--to", metavar="LAYER", help=f"{end} (default: the last feature map)."),
+        click.option("--size", metavar="N|HxW", help="Input size in px (default: the network's)."),
+        click.option("--list-layers", is_flag=True, help="Print the layers to choose, then exit."),
+        dry_run_option(),
+    )
+
+
+layer_options = together(from_option, end_options())
+"""`from_: str | None`, `to: str | None`, `size: str | None`, `list_layers: bool` and
+`dry_run: bool`"""
+
+
+def unit_option(help: str = "Output unit (default: the central one).") -> Decorator:
+    """`unit: str | None`"""
+    return click.option("--unit", metavar="Y,X", help=help)
+
+
+def train_options(network: str, output: str, override: str) -> Decorator:
+    """What all trainings take: `override`, `output`, `resume`, `overwrite`, `device`, `dry_run`,
+    `eval_only` and `as_json`. network: what it trains, for the help.
+    """
+    return together(
+        override_option(override),
+        output_option(output),
+        resume_options,
+        click.option("--device", metavar="NAME", help="auto, cpu or cuda."),
+        dry_run_option(f"Check configuration, {network} and data, then exit."),
+        click.option(
+            "--eval-only",
+            metavar="CHECKPOINT",
+            help="Evaluate this checkpoint instead of training.",
+        ),
+        json_option(),
+    )
+
+
+def check_resume(resume: bool, overwrite: bool) -> None:
+    """Raise UsageError where both are given."""
+    from rfbench.errors import UsageError
+
+    if resume and overwrite:
+        raise UsageError("--resume continues a run, --overwrite replaces it: give one of them")
+
+
+def numbers(
+    text: str | None, separator: str, option: str, form: str, least: int | None = None
+) -> Any:
+    """'7,7' as [7, 7], '224' as 224; a `form` such as 'Y,X' asks for two, 'N or HxW' does not."""
+    from rfbench.errors import UsageError
+
+    if text is None:
+        return None
+    parts = text.lower().split(separator)
+    fewest = 1 if form.startswith("N") else 2
+    if not all(p.strip().lstrip("-").isdigit() for p in parts) or not fewest <= len(parts) <= 2:
+        raise UsageError(f"{option} {text}: expected {form}")
+    values = [int(p) for p in parts]
+    if least is not None and min(values) < least:
+        raise UsageError(f"{option} {text}: must be {least} or more")
+    return values[0] if len(values) == 1 else values
+
+
+def split(text: str | None) -> Sequence[str]:
+    """'a,b' as ['a', 'b']."""
+    return [part.strip() for part in text.split(",") if part.strip()] if text else []

@@ -1,0 +1,78 @@
+"""What the receptive-field commands share: their configuration, --list-layers and --dry-run."""
+
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from rfbench.cli.options import numbers
+
+if TYPE_CHECKING:
+    from rfbench.schemas.rf import RfConfig
+
+log = logging.getLogger("rfbench")
+
+
+def load_config(
+    model: Sequence[str],
+    override: Sequence[str],
+    *,
+    variant: Sequence[str] = (),
+    unit: str | None = None,
+    size: str | None = None,
+    **given: Any,
+) -> "RfConfig":
+    """The configuration in the YAML file, if MODEL is one, changed by the options.
+
+    given: keys of the configuration, `from_` for `from`; None and False leave a key as it is.
+    """
+    from rfbench.config import load
+    from rfbench.errors import UsageError
+    from rfbench.schemas.rf import RfConfig
+
+    files = [name for name in model if name.endswith((".yaml", ".yml"))]
+    if files and len(model) > 1:
+        raise UsageError(f"{files[0]}: a configuration stands alone; it names its models itself")
+    values = {
+        "model": None if files else model[0] if len(model) == 1 else list(model),
+        "variants": list(variant) or None,
+        "unit": numbers(unit, ",", "--unit", "Y,X", least=0),
+        "size": numbers(size, "x", "--size", "N or HxW", least=1),
+        **{key.rstrip("_"): value or None for key, value in given.items()},
+    }
+    overrides = [f"{key}={json.dumps(v)}" for key, v in values.items() if v is not None]
+    return load(RfConfig, files[0] if files else None, [*overrides, *override])
+
+
+def print_only(subjects: Iterator[Any], config: Any, list_layers: bool, dry_run: bool) -> bool:
+    """Print what --list-layers or --dry-run asks for. False: neither is given."""
+    if list_layers:
+        print_layers(next(subjects))
+    elif dry_run:
+        print_plan(config, subjects)
+    return list_layers or dry_run
+
+
+def print_layers(subject: Any) -> None:
+    """The layers for --from and --to, one a line."""
+    from rfbench.rf.questions.subjects import list_layers
+
+    rows = list_layers(subject)
+    width = max((len(name) for name, *_ in rows), default=0)
+    for name, (h, w), stride in rows:
+        step = "" if stride is None else f"  stride {stride[0]}"
+        click.echo(f"{name:{width}}  {h}x{w}{step}")
+
+
+def print_plan(config: Any, subjects: Iterator[Any]) -> None:
+    """The configuration, and the layers that each variant changes."""
+    import yaml
+
+    click.echo(yaml.safe_dump(config.model_dump(by_alias=True, mode="json"), sort_keys=False))
+    for subject in subjects:
+        names = subject.backbone.replaced
+        click.echo(f"{subject.backbone.name} / {subject.backbone.variant}: {len(names)} changed")
+        for name in names:
+            click.echo(f"  {name}")

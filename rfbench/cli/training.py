@@ -1,0 +1,68 @@
+"""What the training commands share."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+Config = TypeVar("Config", bound="BaseModel")
+
+
+def is_first() -> bool:
+    """Whether this process, of those that torchrun started, prints."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def wait_passively() -> None:
+    """Call before torch is imported: OpenMP threads that spin while they wait can make a small
+    machine ten times slower.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def load_config(
+    schema: type[Config],
+    path: str | None,
+    demo: str,
+    override: Sequence[str],
+    device: str | None,
+) -> Config:
+    """The configuration, without `path` the embedded demo's; only one process shows its errors."""
+    from rfbench.config import load, shipped
+    from rfbench.errors import UsageError
+
+    given = [f"device={json.dumps(device)}"] if device else []
+    try:
+        return load(schema, path or shipped(demo), [*override, *given])
+    except UsageError:
+        if is_first():
+            raise
+        raise UsageError("") from None
+
+
+def check_folder(
+    folder: Path, config: Any, resume: bool, overwrite: bool, format: str | None = None
+) -> None:
+    """Raise what a run would raise that writes to `folder`; nothing is changed."""
+    from rfbench.runs import checkpoint
+
+    begun, kind = resume and checkpoint.begun(folder), [format] if format else []
+    checkpoint.look(folder, config.model_dump(mode="json"), begun, lambda _: None, *kind)
+    checkpoint.check(folder, resume, overwrite)
+
+
+def show_result(
+    result: dict[str, Any], text: str, as_json: bool, folder: Path, files: Sequence[str] = ()
+) -> None:
+    """A record or an evaluation, as text or as JSON, and on stderr the files written."""
+    if not is_first():
+        return
+    click.echo(json.dumps(result, indent=2, default=list) if as_json else text)
+    if files:
+        click.echo(f"wrote {', '.join(str(folder / name) for name in files)}", err=True)

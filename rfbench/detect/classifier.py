@@ -1,0 +1,49 @@
+"""`weights: FILE.yaml`: the classifier that a detector starts from, trained first if need be.
+
+Detection does not know classification: whoever does passes in its functions.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from rfbench.config import load, shipped
+from rfbench.runs import checkpoint
+from rfbench.schemas.cls import ClsConfig
+from rfbench.schemas.det import DetConfig
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A training of a classifier: the file that configures it, its configuration, its folder."""
+
+    path: str
+    config: ClsConfig
+    folder: Path
+
+    def is_trained(self) -> bool:
+        """Whether the run has finished; UsageError where another configuration's has, there."""
+        best = self.folder / checkpoint.BEST
+        remedy = f"Use it as it is with -o weights={best}, or move {self.folder} away."
+        values = self.config.model_dump(mode="json")
+        return checkpoint.finished(self.folder, values, remedy) is not None
+
+    def used_by(self, detector: DetConfig) -> DetConfig:
+        """The detector's configuration with the checkpoint as its weights."""
+        return detector.model_copy(update={"weights": str(self.folder / checkpoint.BEST)})
+
+
+def classifier_of(detector: DetConfig, folder_of: Callable[[ClsConfig], Path]) -> Classifier | None:
+    """The classifier of the detector's `weights: FILE.yaml`, in the detector's variant and seed.
+
+    folder_of: where a classifier is trained. None for weights that are a checkpoint.
+    """
+    source = detector.weights or ""
+    if not source.endswith((".yaml", ".yml")):
+        return None
+    variant = json.dumps(detector.model_dump(mode="json")["variant"])
+    overrides = [f"variant={variant}", f"seed={detector.seed}", f"device={detector.device}"]
+    path = source if Path(source).exists() else shipped(source)
+    config = load(ClsConfig, path, overrides)
+    return Classifier(path, config, folder_of(config))

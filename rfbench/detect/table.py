@@ -1,0 +1,22 @@
+"""What `train-det` prints of a record."""
+
+from pathlib import Path
+from typing import Any
+
+from rfbench.detect import evaluate
+
+
+def table(record: dict[str, Any]) -> str:
+    """The record's figures in a few lines."""
+    name = f"{record['model'].rpartition(':')[2]} / {record['variant']}"
+    head = f"{Path(record['detector']).stem}, {name} on {record['dataset']}, seed {record['seed']}"
+    scaled = record["scaled"]
+    lines = [
+        head + (f", scaled from {scaled['from']} to {scaled['to']} GPUs" if scaled else ""),
+        *(f"  {text}" for text in evaluate.shown(record["metrics"]).split("; ")),
+        f"  {evaluate.placed(record['metrics'])}",
+        f"  {record['steps']} iterations of {record['batch']['global']} images in "
+        f"{record['seconds']:.0f} s, {record['images_per_s'] or 0:.1f} images/s on "
+        f"{record['device']}, evaluated by {record['eval']}",
+    ]
+    return "\n".join(lines)

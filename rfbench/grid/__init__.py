@@ -1,0 +1,1 @@
+"""A grid: many variants, seeds and tasks as ordinary runs. See `rfbench grid --help`."""

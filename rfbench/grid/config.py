@@ -1,0 +1,88 @@
+"""The grid that a file describes: a grid's own YAML, or the configuration of a single run."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from rfbench.config import load, shipped
+from rfbench.errors import UsageError
+from rfbench.files import default_folder
+from rfbench.schemas.cls import ClsConfig
+from rfbench.schemas.det import DetConfig
+from rfbench.schemas.grid import GridConfig, GridTask
+
+# a run's command -> the schema of its configuration
+SCHEMA: dict[str, type[BaseModel]] = {"train-cls": ClsConfig, "train-det": DetConfig}
+EXPECTED = (
+    "a grid (see `rfbench schema grid`) or a configuration of train-cls (`rfbench schema cls`) or "
+    "train-det (`rfbench schema det`)"
+)
+
+
+def read(
+    path: str,
+    override: Sequence[str] = (),
+    variants: Sequence[str] = (),
+    seeds: int | None = None,
+    output: str | None = None,
+) -> GridConfig:
+    """The grid in the YAML file `path`, changed by what else is given.
+
+    A configuration of train-cls or train-det becomes a grid of one task, named like the file, in
+    results/grid-cls-NAME or results/grid-det-NAME; without `variants` it has the configuration's
+    own. `override` is for every run. Raises UsageError where the file is none of the three, or
+    fits two.
+    """
+    path = file_of(path)
+    kind = _kind(path, override)
+    grid = load(GridConfig, path) if kind == "grid" else _single(kind, path, override)
+    given: dict[str, Any] = {"variants": list(variants) or None, "seeds": seeds}
+    update = {key: value for key, value in given.items() if value is not None}
+    tasks = {
+        name: task.model_copy(update={**update, "override": [*task.override, *override]})
+        for name, task in grid.tasks.items()
+    }
+    return grid.model_copy(update={"tasks": tasks, "output": output or grid.output})
+
+
+def file_of(name: str) -> str:
+    """The file `name`, or the one that rfbench ships under this name, such as grids/digits.yaml."""
+    if Path(name).exists():
+        return name
+    try:
+        return shipped(name.removeprefix("configs/"))
+    except UsageError:
+        return name  # whoever reads it says that it is not there
+
+
+def _kind(path: str, override: Sequence[str]) -> str:
+    """ "grid", or the command whose configuration the file is."""
+    problems: dict[str, str] = {}
+    schemas: dict[str, type[BaseModel]] = {"grid": GridConfig, **SCHEMA}
+    for kind, schema in schemas.items():
+        try:
+            load(schema, path, () if kind == "grid" else override)
+        except UsageError as error:
+            problems[kind] = str(error)
+    fits = [kind for kind in schemas if kind not in problems]
+    if len(fits) == 1:
+        return fits[0]
+    if fits:
+        raise UsageError(
+            f"{path} fits {' and '.join(fits)} alike; write a grid whose task names the command"
+        )
+    if len(set(problems.values())) == 1:  # no such file, no YAML
+        raise UsageError(problems["grid"])
+    closest = min(problems, key=lambda kind: problems[kind].count(": unknown key "))
+    raise UsageError(f"{path}: expected {EXPECTED}; read as {closest}:\n{problems[closest]}")
+
+
+def _single(command: str, path: str, override: Sequence[str]) -> GridConfig:
+    """The configuration of one run as a grid of one task."""
+    config: Any = load(SCHEMA[command], path, override)
+    name = Path(path).stem
+    output = default_folder("grid", command.removeprefix("train-"), name)
+    task = GridTask(command=command, config=path, variants=[config.variant])  # type: ignore[arg-type]
+    return GridConfig(output=str(output), tasks={name: task})

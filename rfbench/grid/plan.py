@@ -1,0 +1,216 @@
+"""The runs of a grid: their commands, which starts from which, and what of each is done."""
+
+import enum
+import json
+import re
+import shlex
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from rfbench.config import load
+from rfbench.errors import UsageError
+from rfbench.grid.config import SCHEMA, file_of
+from rfbench.models import variants
+from rfbench.runs import checkpoint, progress
+from rfbench.schemas.grid import GridConfig, GridTask
+from rfbench.schemas.variant import VariantConfig
+
+# a command -> the key of its configuration for the weights that a run starts from
+WEIGHTS = {"train-cls": "init.weights", "train-det": "weights"}
+
+
+class State(enum.Enum):
+    """What has become of a run."""
+
+    NEW = "not started"
+    INTERRUPTED = "interrupted"
+    RUNNING = "running"
+    ELSEWHERE = "running in another process"
+    FINISHED = "finished"
+    FAILED = "failed"
+    SKIPPED = "skipped"  # the run that it starts from failed
+
+
+@dataclass(eq=False)
+class Run:
+    """One run of a grid."""
+
+    task: str
+    variant: str
+    seed: int
+    folder: Path
+    config: BaseModel  # as its command will load it
+    command: list[str]
+    parent: "Run | None" = None  # the run from whose checkpoint it starts
+    state: State = State.NEW
+    process: subprocess.Popen | None = field(default=None, repr=False)
+
+    @property
+    def name(self) -> str:
+        """'retinanet 1x1+3x3 s0'."""
+        return f"{self.task} {self.variant} s{self.seed}"
+
+    @property
+    def log(self) -> Path:
+        """What the run prints."""
+        return self.folder.with_name(self.folder.name + ".log")
+
+    @property
+    def root(self) -> "Run":
+        """The first run of its chain."""
+        return self.parent.root if self.parent else self
+
+
+def expand(grid: GridConfig) -> list[Run]:
+    """All runs of a grid, parents first; within a task seed by seed, so that all variants of a seed
+    can be compared early.
+
+    Raises UsageError where a run's configuration is wrong or a parent is missing.
+    """
+    runs: dict[tuple[str, str, int], Run] = {}
+    for name, task in grid.tasks.items():
+        if task.weights and task.weights not in {key[0] for key in runs}:
+            raise UsageError(f"{name}: weights names {task.weights!r}, which is no task before it")
+        for seed in range(task.seeds):
+            for variant in task.variants:
+                run = _run(grid, name, task, variant, seed, runs)
+                runs[run.task, run.variant, seed] = run
+    return [*runs.values()]
+
+
+def _run(
+    grid: GridConfig,
+    name: str,
+    task: GridTask,
+    variant: str | VariantConfig,
+    seed: int,
+    runs: dict[tuple[str, str, int], Run],
+) -> Run:
+    """One run; a classifier that only its configuration names is added to `runs` before it."""
+    data = variant if isinstance(variant, str) else variant.model_dump()
+    title = variants.get(data).name
+    overrides = [
+        f"variant={data if isinstance(data, str) else json.dumps(data)}",
+        f"seed={seed}",
+        *task.override,
+    ]
+    path = file_of(task.config)
+    config: Any = load(SCHEMA[task.command], path, overrides)
+    if (config.seed, config.variant) != (seed, variant):
+        raise UsageError(f"{name}: override sets seed or variant; use seeds and variants for that")
+    parent, weights = None, checkpoint.LAST
+    if task.weights:
+        parent = runs.get((task.weights, title, seed))
+        if parent is None:
+            raise UsageError(f"{name}: {task.weights} has no {title} with seed {seed}")
+    elif str(getattr(config, "weights", None)).endswith((".yaml", ".yml")):
+        # as train-det would train it, but once for all detectors that start from it
+        parent, weights = _classifier(grid, config, data, runs), checkpoint.BEST
+    if parent:
+        overrides.append(f"{WEIGHTS[task.command]}={parent.folder / weights}")
+        config = load(SCHEMA[task.command], path, overrides)
+    folder = Path(grid.output, name, f"{title.replace(':', '-')}-s{seed}")
+    options = [part for text in overrides for part in ("-o", text)]
+    launch = shlex.split(grid.launch)
+    command = [*launch, task.command, path, *options, "--output", str(folder), "--resume"]
+    return Run(name, title, seed, folder, config, command, parent)
+
+
+def _classifier(
+    grid: GridConfig, detector: Any, variant: Any, runs: dict[tuple[str, str, int], Run]
+) -> Run:
+    """The run of the classifier that a detector's configuration names as `weights: FILE.yaml`."""
+    name = "classifier-" + re.sub(r"\W+", "-", detector.weights.rpartition(".")[0]).strip("-")
+    if name in grid.tasks:
+        raise UsageError(f"a task cannot be called {name!r}: classifiers of detectors go there")
+    task = GridTask(
+        command="train-cls",
+        config=detector.weights,
+        variants=[detector.variant],
+        override=[f"device={detector.device}"],
+    )
+    run = _run(grid, name, task, detector.variant, detector.seed, {})
+    return runs.setdefault((name, run.variant, run.seed), run)
+
+
+def choose(
+    runs: list[Run], tasks: Sequence[str] = (), shard: tuple[int, int] | None = None
+) -> list[Run]:
+    """The runs of these tasks, and those that they start from; of them one shard, (1, 4) to (4, 4).
+
+    A run is in the shard of the run that it starts from, so no two shards train the same.
+    """
+    names = list(dict.fromkeys(run.task for run in runs))
+    unknown = [name for name in tasks if name not in names]
+    if unknown:
+        raise UsageError(f"no task {unknown[0]!r}; there are: {', '.join(names)}")
+    keep: list[Run] = []
+    for run in reversed(runs):  # children come after their parents
+        if not tasks or run.task in tasks or any(other.parent is run for other in keep):
+            keep.append(run)
+    keep.reverse()
+    if shard is None:
+        return keep
+    index, count = shard
+    roots = [run for run in keep if run.root is run]
+    return [run for run in keep if roots.index(run.root) % count == index - 1]
+
+
+def look(run: Run) -> State:
+    """What of a run is done, by its folder; UsageError if it is of another configuration."""
+    remedy = f"Delete {run.folder}, or choose another --output."
+    if checkpoint.finished(run.folder, run.config.model_dump(mode="json"), remedy):
+        return State.FINISHED
+    if in_use(run.folder):
+        return State.ELSEWHERE
+    return State.INTERRUPTED if checkpoint.begun(run.folder) else State.NEW
+
+
+def in_use(folder: Path) -> bool:
+    """Whether a process is writing to a run's folder now, such as one whose grid was killed."""
+    try:
+        import fcntl
+    except ImportError:  # Windows has none
+        return False
+    try:
+        with open(folder / ".lock", "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def last_step(run: Run) -> int | None:
+    """The last step in a run's metrics.jsonl; None where there is none."""
+    try:
+        return progress.read_metrics(run.folder)[-1]["step"]
+    except (OSError, ValueError, LookupError):
+        return None
+
+
+def progress_of(run: Run) -> str:
+    """The state of a run, and how far it is."""
+    step = last_step(run) if run.state in (State.INTERRUPTED, State.ELSEWHERE) else None
+    return run.state.value + (f", step {step}" if step is not None else "")
+
+
+def described(run: Run) -> dict[str, Any]:
+    """A run as plain data."""
+    return {
+        "task": run.task,
+        "variant": run.variant,
+        "seed": run.seed,
+        "state": run.state.value,
+        "step": last_step(run),
+        "folder": str(run.folder),
+        "log": str(run.log),
+        "parent": str(run.parent.folder) if run.parent else None,
+        "command": run.command,
+    }
