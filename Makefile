@@ -23,7 +23,7 @@ UPGRADE := $(if $(CONSTRAINTS),,--upgrade --upgrade-strategy eager)
 $(READY): setup.cfg $(CONSTRAINTS)
 	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
 	@rm -f $(VENV)/.installed*
-	$(PIP_SETTINGS) $(BIN)/python -m pip install --quiet $(UPGRADE) -e '.[dev,det]'
+	$(PIP_SETTINGS) $(BIN)/python -m pip install --quiet $(UPGRADE) -e '.[det,dev]'
 	@touch $@
 
 # leaves a Detectron2 that works already alone
@@ -56,10 +56,9 @@ check: $(READY) $(DETECT)  ## format, lint, types, tests: what CI runs
 	$(BIN)/mypy rfbench
 	$(BIN)/python -m pytest -q
 
-# `make test CONSTRAINTS=` for a look at the newest without keeping it
-constraints:  ## constraints.txt anew: the newest that pip finds, in a fresh .venv-newest, once the tests pass
+constraints:  ## renew constraints.txt: the newest that pip finds, if `check` passes on them in .venv-newest
 	rm -rf .venv-newest
-	$(MAKE) test VENV=.venv-newest CONSTRAINTS=
+	$(MAKE) check VENV=.venv-newest CONSTRAINTS=
 	.venv-newest/bin/python scripts/freeze_versions.py \
 		'What `make demo` and `make test` install; the tests pass on it. Made by `make constraints`.' \
 		> .venv-newest/constraints.txt
