@@ -1,23 +1,34 @@
-# Every target builds .venv when it is missing, and again when setup.cfg has changed.
+# Every target builds .venv when it is missing, and again when setup.cfg or the constraints change.
 PYTHON ?= python3
-BIN := .venv/bin
-READY := .venv/.installed
-DETECT := .venv/.detectron2
+VENV ?= .venv
+# versions that the tests pass on; `make test CONSTRAINTS=` takes the newest that pip finds
+CONSTRAINTS ?= constraints.txt
+BIN := $(VENV)/bin
+# named after the constraints: with others, everything is installed again
+INSTALLED := $(VENV)/.installed-$(or $(notdir $(CONSTRAINTS)),newest)
+READY := $(INSTALLED)
+DETECT := $(INSTALLED)-detectron2
 
 # OpenMP threads that spin while they wait starve small CPU machines; read when torch is imported.
 export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := check
-.PHONY: install-det demo test test-slow check figures figures-erf zoo reproduce-digits format
+.PHONY: install-det demo test test-oldest test-slow check constraints figures figures-erf zoo \
+	reproduce-digits format
 
-$(READY): setup.cfg
-	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -e '.[dev]'
+# read by every pip below, also the one that scripts/install_detectron2.py calls
+PIP_SETTINGS := $(if $(CONSTRAINTS),PIP_CONSTRAINT=$(CONSTRAINTS))
+UPGRADE := $(if $(CONSTRAINTS),,--upgrade --upgrade-strategy eager)
+
+$(READY): setup.cfg $(CONSTRAINTS)
+	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
+	@rm -f $(VENV)/.installed*
+	$(PIP_SETTINGS) $(BIN)/python -m pip install --quiet $(UPGRADE) -e '.[det,dev]'
 	@touch $@
 
 # leaves a Detectron2 that works already alone
 $(DETECT): $(READY) scripts/install_detectron2.py
-	$(BIN)/python scripts/install_detectron2.py
+	$(PIP_SETTINGS) $(BIN)/python scripts/install_detectron2.py
 	@touch $@
 
 install-det: $(DETECT)  ## Detectron2, for `rfbench train-det`; the rest runs without
@@ -33,6 +44,9 @@ demo: $(READY) $(DETECT)  ## receptive fields of ResNet-50, and a small classifi
 test: $(READY) $(DETECT)  ## the tests
 	$(BIN)/python -m pytest -q
 
+test-oldest:  ## the tests on the oldest versions that setup.cfg allows, in .venv-oldest
+	$(MAKE) test VENV=.venv-oldest CONSTRAINTS=constraints-oldest.txt
+
 test-slow: $(READY) $(DETECT)  ## the tests that take minutes: runs killed at random moments and resumed
 	$(BIN)/python -m pytest -q -m slow
 
@@ -41,6 +55,14 @@ check: $(READY) $(DETECT)  ## format, lint, types, tests: what CI runs
 	$(BIN)/ruff check .
 	$(BIN)/mypy rfbench
 	$(BIN)/python -m pytest -q
+
+constraints:  ## renew constraints.txt: the newest that pip finds, if `check` passes on them in .venv-newest
+	rm -rf .venv-newest
+	$(MAKE) check VENV=.venv-newest CONSTRAINTS=
+	.venv-newest/bin/python scripts/freeze_versions.py \
+		'What `make demo` and `make test` install; the tests pass on it. Made by `make constraints`.' \
+		> .venv-newest/constraints.txt
+	mv .venv-newest/constraints.txt constraints.txt
 
 figures: $(READY)  ## the figures of the documentation
 	$(BIN)/python scripts/make_figures.py

@@ -121,6 +121,16 @@ def side_by_side_cell(row: dict | None, metric: str) -> str:
     return f"{figure['test']['difference']:+.2f} {sheets.SIGNS[figure['test']['word']]}".strip()
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_versions_of_the_runs_are_told(page: Path) -> None:
+    """Trained figures depend on them: one set for all records that are shown."""
+    paths = (README.parent / "docs/runs").rglob("result.json")
+    versions = [json.loads(path.read_text())["versions"] for path in paths]
+    names = ("torch", "torchvision", "timm")
+    (held,) = {tuple(f"{name} {record[name]}" for name in names) for record in versions}
+    assert "of {}, {} and {}".format(*held) in " ".join(page.read_text().split())
+
+
 def test_every_command_shown_exists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands in code blocks parse: their options exist and their configurations are there."""
     text = README.read_text().replace("\\\n", " ")
