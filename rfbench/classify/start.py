@@ -15,7 +15,7 @@ from rfbench.classify.images import Pictures
 from rfbench.classify.run import Run, random_state, set_random_state
 from rfbench.classify.split import split
 from rfbench.data.order import updates_per_epoch
-from rfbench.errors import RfbenchError
+from rfbench.errors import RfbenchError, one_line
 from rfbench.runs import records
 from rfbench.runs.processes import Processes, Signals
 from rfbench.runs.progress import Clock, Log, bar
@@ -124,7 +124,7 @@ def pass_once(run: Run, model: nn.Module, times: int = 1) -> list[str]:
             scores = network.scores_of(model, config)(images)
             F.cross_entropy(scores.float(), zeros(scores)).backward()
     except (RuntimeError, ValueError, TypeError) as error:
-        what = " ".join(str(error).split())[:200]
+        what = one_line(error)
         raise RfbenchError(
             f"{config.model} does not train on {size} px pictures: {what}"
         ) from error

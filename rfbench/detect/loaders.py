@@ -25,7 +25,7 @@ from detectron2.data.datasets import register_coco_instances
 from detectron2.data.samplers import RepeatFactorTrainingSampler, TrainingSampler
 
 from rfbench.detect.config import telling
-from rfbench.errors import RfbenchError, UsageError
+from rfbench.errors import RfbenchError, UsageError, one_line
 
 
 def register(name: str, annotations: str, images: str) -> None:
@@ -72,7 +72,7 @@ class Reader:
         try:
             return self.mapper(entry)
         except (OSError, ValueError, SyntaxError) as error:  # Pillow's, and sizes that differ
-            what = " ".join(str(error).split())[:200]
+            what = one_line(error)
             raise RfbenchError(f"{entry['file_name']} cannot be read: {what}") from None
 
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from rfbench.data.coco import CocoSet
 from rfbench.detect.config import variant_name
-from rfbench.errors import RfbenchError
+from rfbench.errors import RfbenchError, one_line
 from rfbench.runs import checkpoint
 from rfbench.runs.processes import Processes, Signals
 from rfbench.runs.progress import Clock, Log
@@ -135,7 +135,7 @@ class Run:
             if content["scaler"] is not None:
                 self.trainer.grad_scaler.load_state_dict(content["scaler"])
         except (RuntimeError, ValueError) as error:
-            what = " ".join(str(error).split())[:200]
+            what = one_line(error)
             raise RfbenchError(f"{self.folder}: its checkpoint does not fit: {what}") from error
         self.parent = content["parent"]
         self.clock = Clock(content["seconds"])
@@ -169,5 +169,5 @@ def load_detector(model: nn.Module, config: DetConfig, content: Any, source: str
     try:
         model.load_state_dict(state)
     except (RuntimeError, AttributeError) as error:
-        what = " ".join(str(error).split())[:300]
+        what = one_line(error, 300)
         raise RfbenchError(f"{source} does not fit this detector: {what}") from error

@@ -16,7 +16,8 @@ import torch
 import yaml
 
 from rfbench import files
-from rfbench.errors import RfbenchError, UsageError
+from rfbench.config import flat
+from rfbench.errors import RfbenchError, UsageError, one_line
 from rfbench.models import weight_files
 from rfbench.runs import progress, records
 from rfbench.runs.processes import Processes
@@ -29,6 +30,8 @@ BEST = "best.pth"
 FREE = (
     "data.workers",
     "data.root",
+    "data.max_bad_share",
+    "max_batch_per_gpu",
     "device",
     "checkpoint.every",
     "checkpoint.keep",
@@ -67,7 +70,7 @@ def save(path: Path, content: Mapping[str, Any], keep: int = 1) -> None:
         _sync_folder(path.parent)
     except (OSError, RuntimeError) as error:  # torch's writer tells a full disk as a RuntimeError
         cause = next((e for e in _causes(error) if isinstance(e, OSError)), None)
-        why = (cause.strerror or str(cause)) if cause else " ".join(str(error).split())[:200]
+        why = (cause.strerror or str(cause)) if cause else one_line(error)
         raise RfbenchError(
             f"cannot write {path}: {why}. The checkpoint before it is as it was; "
             f"make room, then go on with --resume."
@@ -108,7 +111,7 @@ def refuse_changes(
     folder: Path, saved: Mapping[str, Any], now: Mapping[str, Any], remedy: str = SAME
 ) -> None:
     """Raise UsageError where two configurations differ in more than `FREE`, with every such key."""
-    before, after = _flat(saved), _flat(now)
+    before, after = flat(saved), flat(now)
     keys = [key for key in {**before, **after} if key not in FREE]
     lines = [
         f"{folder} was begun with {key} = {before.get(key)}; now it is {after.get(key)}"
@@ -278,12 +281,3 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-def _flat(values: Mapping[str, Any], key: str = "") -> dict[str, Any]:
-    """{"optim": {"lr": 1}} as {"optim.lr": 1}."""
-    found: dict[str, Any] = {}
-    for name, value in values.items():
-        below = isinstance(value, Mapping)
-        found |= _flat(value, f"{key}{name}.") if below else {f"{key}{name}": value}
-    return found
