@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import click
 
 from rfbench import __version__
-from rfbench.errors import RfbenchError, suggest
+from rfbench.errors import FailedElsewhere, RfbenchError, suggest
 
 # name of the command -> module of this package
 COMMANDS = {
@@ -63,6 +63,8 @@ class CommandGroup(click.Group):
         # click's own, and a reader such as `head` that went away: click ends quietly on both
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
+        except FailedElsewhere as error:  # its cause is printed there
+            raise click.exceptions.Exit(error.exit_code) from None
         except RfbenchError as error:
             _fail(str(error), error.exit_code)
         except KeyboardInterrupt:

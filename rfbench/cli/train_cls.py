@@ -29,19 +29,21 @@ def command(config: str | None, override: tuple[str, ...], **options: Any) -> No
     """Train a classifier as the YAML file CONFIG says; without one, the embedded demo.
 
     Writes config.yaml, metrics.jsonl, last.pth, best.pth, curves.png and result.json. On several
-    GPUs: torchrun --nproc_per_node=8 -m rfbench train-cls CONFIG. A run that was stopped or killed
-    goes on with --resume, as if it had never been.
+    GPUs: torchrun --nproc_per_node=8 -m rfbench train-cls CONFIG. --resume continues an interrupted
+    run; the result is identical.
     """
     # OpenMP threads that spin while they wait can make small machines ten times slower; torch reads
     # this when it is imported
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from rfbench.classify import fit, plan
     from rfbench.errors import UsageError
-    from rfbench.runs import checkpoint
+    from rfbench.runs import folder as folders
+    from rfbench.runs import logs
     from rfbench.schemas.cls import ClsConfig
 
     if options["resume"] and options["overwrite"]:
         raise UsageError("--resume goes on with a run, --overwrite deletes it: give one of them")
+    logs.to_stderr()
     first = os.environ.get("RANK", "0") == "0"
     if config is None and first and not options["eval_only"]:
         click.echo(DEMO, err=True)
@@ -49,17 +51,17 @@ def command(config: str | None, override: tuple[str, ...], **options: Any) -> No
     settings = load_settings(ClsConfig, config, "cls/digits.yaml", overrides, first)
     folder = options["output"] or fit.folder_of(settings)
     if options["dry_run"]:
-        going_on = options["resume"] and checkpoint.begun(folder)
+        going_on = options["resume"] and folders.begun(folder)
         text = plan.describe(settings, folder, check_weights=not going_on)
-        checkpoint.look(folder, settings.model_dump(mode="json"), going_on, lambda _: None)
-        checkpoint.check(folder, options["resume"], options["overwrite"])
+        folders.look(folder, settings, going_on)
+        folders.check(folder, options["resume"], options["overwrite"])
         return click.echo(text) if first else None
     if options["eval_only"]:
         found = plan.evaluate_checkpoint(settings, options["eval_only"])
         if first:
             click.echo(json.dumps(found, indent=2) if options["as_json"] else plan.line(found))
         return None
-    record, code = fit.fit(settings, folder, options["resume"], options["overwrite"], note)
+    record, code = fit.fit(settings, folder, options["resume"], options["overwrite"])
     if record and first:
         show(record, folder, None if options["as_json"] else table(record))
     if code:
@@ -79,26 +81,18 @@ def load_settings(
 ) -> Any:
     """The configuration, or the embedded demo's; its errors are told by one process only."""
     from rfbench.config import load, shipped
-    from rfbench.errors import UsageError
+    from rfbench.errors import FailedElsewhere, UsageError
 
     try:
         return load(schema, config or shipped(demo), overrides)
-    except UsageError:
+    except UsageError as error:
         if first:
             raise
-        raise UsageError("") from None
+        raise FailedElsewhere(error.exit_code) from None
 
 
 def device_override(name: str | None) -> list[str]:
     return [f"device={json.dumps(name)}"] if name else []
-
-
-def note(text: str) -> None:
-    """To stderr, above the bar if one is shown."""
-    from tqdm import tqdm
-
-    with tqdm.external_write_mode():
-        click.echo(text, err=True)
 
 
 def table(record: dict[str, Any]) -> str:
@@ -128,7 +122,7 @@ def _cure(stages: dict[str, Any] | None, last: dict[str, Any]) -> list[str]:
     rows = {
         f"before ({stages['from']})": stages["before"],
         "after the change": stages["changed"],
-        "after BatchNorm's new estimate": stages["norms"],
+        "after precise BN": stages["norms"],
         "after fine-tuning": last,
     }
     return [f"  top-1 {row['top1']:6.2f} %  {what}" for what, row in rows.items()]

@@ -1,11 +1,14 @@
 """`rfbench train-det`: train a detector by Detectron2, on a backbone of one's own."""
 
 import json
+import logging
 import os
 from pathlib import Path
 from typing import Any
 
 import click
+
+logger = logging.getLogger(__name__)
 
 DEMO = """No configuration given: training the embedded demo, configs/det/digits.yaml, on scenes of
 MNIST digits. The real thing: rfbench train-det configs/det/retinanet_R_50_FPN_1x.yaml"""
@@ -36,19 +39,21 @@ def command(config: str | None, override: tuple[str, ...], **options: Any) -> No
     """Train a detector as the YAML file CONFIG says; without one, the embedded demo.
 
     CONFIG names a stock configuration of Detectron2 and what differs from it. Writes config.yaml,
-    metrics.jsonl, last.pth, inference/ (predictions) and result.json. On several GPUs: torchrun
-    --nproc_per_node=8 -m rfbench train-det CONFIG. A run that was stopped or killed goes on with
-    --resume and repeats no picture.
+    metrics.jsonl, last.pth, best.pth, inference/ (predictions) and result.json. On several GPUs:
+    torchrun --nproc_per_node=8 -m rfbench train-det CONFIG. --resume continues an interrupted run
+    and repeats no image.
     """
     # OpenMP threads that spin while they wait can make small machines ten times slower; torch reads
     # this when it is imported
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from rfbench.cli.train_cls import device_override, load_settings, note, show
+    from rfbench.cli.train_cls import device_override, load_settings, show
     from rfbench.errors import UsageError
+    from rfbench.runs import logs
     from rfbench.schemas.det import DetConfig
 
     if options["resume"] and options["overwrite"]:
         raise UsageError("--resume goes on with a run, --overwrite deletes it: give one of them")
+    logs.to_stderr()
     first = os.environ.get("RANK", "0") == "0"
     if config is None and first:
         click.echo(DEMO, err=True)
@@ -58,27 +63,26 @@ def command(config: str | None, override: tuple[str, ...], **options: Any) -> No
     settings = load_settings(DetConfig, config, "det/digits.yaml", overrides, first)
     from rfbench.detect import fit, plan
     from rfbench.detect.run import FORMAT
-    from rfbench.runs import checkpoint
+    from rfbench.runs import folder as folders
 
     folder = options["output"] or fit.folder_of(settings)
-    going_on = options["resume"] and checkpoint.begun(folder)
+    going_on = options["resume"] and folders.begun(folder)
     if options["dry_run"]:
-        text = described(settings, folder, going_on, note if first else lambda _: None)
-        values = settings.model_dump(mode="json")
-        checkpoint.look(folder, values, going_on, lambda _: None, FORMAT)
-        checkpoint.check(folder, options["resume"], options["overwrite"])
+        text = described(settings, folder, going_on)
+        folders.look(folder, settings, going_on, FORMAT)
+        folders.check(folder, options["resume"], options["overwrite"])
         return click.echo(text) if first else None
     if options["eval_only"]:
         folder = options["output"] or Path(f"{folder}-eval")
-        found = plan.evaluate_checkpoint(settings, options["eval_only"], folder, note)
+        found = plan.evaluate_checkpoint(settings, options["eval_only"], folder)
         if first:
             click.echo(json.dumps(found, indent=2) if options["as_json"] else plan.line(found))
             click.echo(
                 f"wrote {', '.join(str(folder / name) for name in found['files'])}", err=True
             )
         return None
-    settings = with_classifier(settings, going_on, note)
-    record, code = fit.fit(settings, folder, options["resume"], options["overwrite"], note)
+    settings = with_classifier(settings, going_on)
+    record, code = fit.fit(settings, folder, options["resume"], options["overwrite"])
     if record and first:
         show(record, folder, None if options["as_json"] else table(record))
     if code:
@@ -108,10 +112,11 @@ def classifier_of(settings: Any) -> tuple[Any, Path, str] | None:
 def trained(config: Any, folder: Path) -> bool:
     """Whether the classification has come to its end; UsageError where another one has, there."""
     from rfbench.runs import checkpoint
+    from rfbench.runs import folder as folders
 
     best = folder / checkpoint.BEST
     remedy = f"Take it as it is by -o weights={best}, or move {folder} away."
-    return checkpoint.finished(folder, config.model_dump(mode="json"), remedy) is not None
+    return folders.finished(folder, config, remedy) is not None
 
 
 def with_weights_of(settings: Any, folder: Path) -> Any:
@@ -121,7 +126,7 @@ def with_weights_of(settings: Any, folder: Path) -> Any:
     return settings.model_copy(update={"weights": str(folder / checkpoint.BEST)})
 
 
-def with_classifier(settings: Any, going_on: bool, note: Any) -> Any:
+def with_classifier(settings: Any, going_on: bool) -> Any:
     """The settings as of `with_weights_of`; the classifier is trained first if it is not there.
 
     going_on: the run has begun, and needs no classifier any more.
@@ -135,34 +140,33 @@ def with_classifier(settings: Any, going_on: bool, note: Any) -> Any:
         return settings
     config, folder, path = found
     if not going_on and not trained(config, folder):
-        if os.environ.get("RANK", "0") == "0":
-            note(f"training the classifier {path} first, into {folder}")
-        _, code = fit.fit(config, folder, resume=True, overwrite=False, note=note)
+        logger.info("training the classifier %s first, into %s", path, folder)
+        _, code = fit.fit(config, folder, resume=True, overwrite=False)
         if code or not (folder / records.RECORD).exists():
             raise click.exceptions.Exit(code)
     return with_weights_of(settings, folder)
 
 
-def described(settings: Any, folder: Path, going_on: bool, note: Any) -> str:
+def described(settings: Any, folder: Path, going_on: bool) -> str:
     """What the run would be, with the classifier that would be trained first.
 
     going_on: the run has begun, and needs no weights but its own.
     """
     from rfbench.classify import plan as classification
     from rfbench.detect import plan
-    from rfbench.runs import checkpoint
+    from rfbench.runs import folder as folders
 
     found = classifier_of(settings)
     if going_on or not found:
-        return plan.describe(settings, folder, note, check_weights=not going_on)
+        return plan.describe(settings, folder, check_weights=not going_on)
     config, source, path = found
     settings = with_weights_of(settings, source)
     ready = trained(config, source)
-    text = plan.describe(settings, folder, note, check_weights=ready)
+    text = plan.describe(settings, folder, check_weights=ready)
     if ready:
         return f"{text}\nthe classifier {path} is finished, in {source}"
     classification.describe(config, source)  # for what it raises
-    checkpoint.check(source, resume=True, overwrite=False)
+    folders.check(source, resume=True, overwrite=False)
     return f"{text}\nwould train the classifier {path} first, into {source}"
 
 

@@ -129,6 +129,8 @@ def resolve(
     cfg.SEED = config.seed
     set_opts(cfg, config.opts)
     _check_numbers(cfg)
+    if config.best_metric.startswith("segm") and not cfg.MODEL.MASK_ON:
+        raise UsageError(f"best_metric: {config.detector} has no masks; use bbox/AP.")
     cfg = DefaultTrainer.auto_scale_workers(cfg, world)
     _check_numbers(cfg)  # few iterations on many GPUs may be rounded to none
     _check_place(cfg, world, device)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from rfbench.errors import RfbenchError, UsageError, one_line, suggest
 from rfbench.models import variants
 
-SIDE = 256  # px of the picture that shows the strides
+SIDE = 256  # px of the image that shows the strides
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def _run(model: nn.Module, label: str) -> dict[str, Part]:
             copy(torch.empty(1, 3, SIDE, SIDE, device="meta"))
     except Exception as error:
         what = one_line(f"{type(error).__name__}: {error}")
-        raise RfbenchError(f"{label} does not run on {SIDE} px pictures: {what}") from error
+        raise RfbenchError(f"{label} does not run on {SIDE} px images: {what}") from error
     return found
 
 
