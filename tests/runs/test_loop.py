@@ -1,6 +1,6 @@
 """What `runs/loop` gives every training, shown on one that is a few lines long: `tiny`."""
 
-import json
+import copy
 import logging
 import os
 import signal
@@ -181,28 +181,45 @@ def test_an_error_of_the_data_ends_the_run(tmp_path: Path, monkeypatch: pytest.M
         tiny.fit(tiny.Config(), tmp_path / "run")
 
 
-def test_a_writer_beside_the_training_is_waited_for(tmp_path: Path) -> None:
-    """One that writes later gets whole states, in order, and its error ends the run."""
+class Late(checkpoint.Writer):
+    """Copies states at the steps' boundaries, and writes all of them at the end."""
 
-    class Late(checkpoint.Writer):
-        def __init__(self) -> None:
-            self.held: list[Any] = []
+    def __init__(self, failure: Exception | None = None) -> None:
+        self.held: list[tuple[Path, Any, int]] = []
+        self.failure = failure
 
-        def write(self, path: Path, content: Any, keep: int = 1) -> None:
-            self.held.append((path, json.loads(json.dumps({"step": content.get("step")})), keep))
+    def write(self, path: Path, content: Any, keep: int = 1) -> None:
+        self.held.append((path, copy.deepcopy(content), keep))
 
-        def wait(self) -> None:
-            raise RfbenchError(f"cannot write {len(self.held)} checkpoints")
+    def wait(self) -> None:
+        if self.failure:
+            raise self.failure
+        while self.held:
+            path, content, keep = self.held.pop(0)
+            checkpoint.save(path, content, keep)
 
-    config = tiny.Config()
-    with loop.opened(config, tmp_path / "run", False, False) as start:
-        run = tiny.setup(config, start)
-        run.writer = Late()
-        with pytest.raises(RfbenchError, match="cannot write 8 checkpoints"):
-            loop.to_the_end(run, tiny.train, tiny.save, tiny.finish)
+
+def fit_late(folder: Path, writer: Late) -> None:
+    with loop.opened(tiny.Config(**VALUES), folder, False, False) as start:
+        run = tiny.setup(tiny.Config(**VALUES), start)
+        run.writer = writer
+        loop.to_the_end(run, tiny.train, tiny.save, tiny.finish)
+
+
+def test_a_writer_beside_the_training_leaves_the_same(whole: Path, tmp_path: Path) -> None:
+    fit_late(tmp_path / "run", Late())
+    assert_equal(whole, tmp_path / "run")
+    one, other = (
+        torch.load(f / "last-1.pth", weights_only=True) for f in (whole, tmp_path / "run")
+    )
+    assert one["step"] == other["step"] == 30
+    assert torch.equal(one["state_dict"]["weight"], other["state_dict"]["weight"])
+
+
+def test_the_error_of_a_writer_ends_the_run_without_a_record(tmp_path: Path) -> None:
+    with pytest.raises(RfbenchError, match="disk full"):
+        fit_late(tmp_path / "run", Late(RfbenchError("disk full")))
     assert not (tmp_path / "run/result.json").exists()
-    steps = [content["step"] for path, content, _ in run.writer.held if path.name == "last.pth"]
-    assert steps == [10, 20, 30, 40]
 
 
 @pytest.mark.parametrize(("rank", "printed"), [("0", "of the first\n"), ("1", "")])
