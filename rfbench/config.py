@@ -54,6 +54,15 @@ def shipped(name: str) -> str:
     raise UsageError(f"there is no {name} in {' or '.join(str(folder) for folder in folders)}")
 
 
+def flat(values: Mapping[str, Any], key: str = "") -> dict[str, Any]:
+    """{"optim": {"lr": 1}} as {"optim.lr": 1}."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        below = isinstance(value, Mapping)
+        found |= flat(value, f"{key}{name}.") if below else {f"{key}{name}": value}
+    return found
+
+
 def schema_json(schema: type[BaseModel]) -> dict[str, Any]:
     """The JSON schema of a configuration *file*, where `base` may stand for the required keys."""
     described = schema.model_json_schema()

@@ -16,6 +16,19 @@ class UsageError(RfbenchError):
     exit_code = 2
 
 
+class FailedElsewhere(RfbenchError):
+    """Another process of the run has failed and says why; this one ends without a word."""
+
+    def __init__(self, exit_code: int = RfbenchError.exit_code) -> None:
+        super().__init__()
+        self.exit_code = exit_code
+
+
+def one_line(error: object, limit: int = 200) -> str:
+    """The text of `error` in one line of at most `limit` characters."""
+    return " ".join(str(error).split())[:limit]
+
+
 def suggest(name: str, choices: Iterable[str], n: int = 3) -> str:
     """The `n` choices nearest to `name`, as ' Did you mean: a, b?', or '' when none is near."""
     near = difflib.get_close_matches(name, list(choices), n=n, cutoff=0.6)

@@ -27,13 +27,13 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision import transforms
 
-from rfbench.classify import engine, run, start
-from rfbench.classify.images import Pictures
+from rfbench.classify import network, run, setup, train
+from rfbench.classify.images import Images
 from rfbench.config import load
 from rfbench.data import augment, decode
 from rfbench.data.loader import Batch
 from rfbench.models import backbones, variants
-from rfbench.runs import processes
+from rfbench.runs import loop, processes, signals
 from rfbench.schemas.cls import ClsConfig
 
 Calls = dict[str, Callable[[], object]]
@@ -122,8 +122,7 @@ def prepared(root: Path, model: str, size: int, batch: int, given: argparse.Name
     ]
     config = load(ClsConfig, None, overrides)
     group = processes.Processes(given.device)
-    silent: Callable[[str], object] = lambda _: None  # noqa: E731
-    made = start.prepare(config, root, group, processes.Signals(), None, silent)
+    made = setup.setup(config, loop.Start(root, group, signals.Signals(), None, None))
     made.bar.close()
     made.bar.disable = True
     return made
@@ -131,7 +130,7 @@ def prepared(root: Path, model: str, size: int, batch: int, given: argparse.Name
 
 def our_epoch(made: run.Run) -> None:
     """One epoch of the engine, and none of the checkpoint and validation behind it."""
-    engine.train_epoch(made, made.step // made.per_epoch)
+    train.train_epoch(made, made.step // made.per_epoch)
 
 
 class Given:
@@ -145,10 +144,10 @@ class Given:
         return iter(self.batches)
 
 
-def network(made: run.Run) -> nn.Module:
+def peer_network(made: run.Run) -> nn.Module:
     """The same network, of other weights, for a peer."""
     classes = len(made.data.set.classes)
-    return start.network.build(made.config, classes).module
+    return network.build(made.config, classes).module
 
 
 # --- what is measured ----------------------------------------------------------------------------
@@ -161,7 +160,7 @@ def loaders(root: Path, given: argparse.Namespace) -> None:
     made.data.close()
 
     def ours(normalised: bool) -> None:
-        data = Pictures(made.config, made.group)
+        data = Images(made.config, made.group)
         data.workers = workers
         for found in data.train(0, made.per_epoch, made.split):
             images = data.on_device(found)[0] if normalised else found.images
@@ -242,11 +241,11 @@ def peer_epochs(
     """An epoch of every peer whose checkout was named, with networks like that of `made`."""
     calls: Calls = {}
     if given.vision:
-        model = network(made).to(memory_format=torch.channels_last)
+        model = peer_network(made).to(memory_format=torch.channels_last)
         epoch = peers.torchvision_epoch(given.vision, model, given.device)
         calls[VISION] = functools.partial(epoch, batches(VISION))
     if given.timm:
-        epoch = peers.timm_epoch(given.timm, network(made), given.device)
+        epoch = peers.timm_epoch(given.timm, peer_network(made), given.device)
         calls[TIMM] = functools.partial(epoch, batches(TIMM))
     return calls
 

@@ -1,4 +1,4 @@
-"""The picture at a run's end: loss, accuracy and rate over the epochs."""
+"""The figure at a run's end: loss, accuracy and learning rate over the epochs."""
 
 from pathlib import Path
 from typing import Any

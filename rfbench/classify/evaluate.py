@@ -1,4 +1,4 @@
-"""Loss, top-1 and top-5 over a validation set; every picture once, however many processes."""
+"""Loss, top-1 and top-5 over a validation set; every image once, however many processes."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -37,18 +37,18 @@ def evaluate(
                 sums += _counts(forward(batch[0]), batch[1])
     finally:
         model.train(was_training)
-    loss, top1, top5, pictures = group.sum(sums.tolist())
-    n = max(pictures, 1)
+    loss, top1, top5, images = group.sum(sums.tolist())
+    n = max(images, 1)
     return {
         "loss": loss / n,
         "top1": 100 * top1 / n,
         "top5": 100 * top5 / n,
-        "pictures": int(pictures),
+        "pictures": int(images),
     }
 
 
 def _counts(scores: Tensor, labels: Tensor) -> Tensor:
-    """Loss, right at first, right among five, pictures: sums over (N, C) scores."""
+    """Sums over (N, C) scores: loss, top-1 correct, top-5 correct, images."""
     scores = scores.float()
     best = scores.topk(min(5, scores.shape[1])).indices == labels[:, None]
     loss = F.cross_entropy(scores, labels, reduction="none").double().sum()

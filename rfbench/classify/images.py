@@ -1,4 +1,4 @@
-"""The pictures of a run: which data set, and which of them this process sees when."""
+"""The images of a run: which data set, and which of them this process sees when."""
 
 import math
 import os
@@ -16,8 +16,8 @@ from rfbench.runs.processes import Processes
 from rfbench.schemas.cls import ClsConfig
 
 
-class Pictures:
-    """A data set, and its pictures as the configuration, or else custom, wants them."""
+class Images:
+    """A data set, and its images as the configuration, or else custom, wants them."""
 
     def __init__(self, config: ClsConfig, group: Processes, eval_only: bool = False) -> None:
         """Lists the files; reads none yet. Raises RfbenchError where they are not as expected."""
@@ -48,10 +48,10 @@ class Pictures:
         return self._loader(train=True).batches(tasks)
 
     def val(self, batch: int) -> tuple[Iterator[Batch], int]:
-        """This process's share of the validation pictures, and the most batches of any process."""
+        """This process's share of the validation images, and the most batches of any process."""
         n, world = len(self.set.val), self.group.world
         if not n:
-            raise UsageError(f"the data set '{self.set.name}' has no validation pictures")
+            raise UsageError(f"the data set '{self.set.name}' has no validation images")
         tasks = evaluation_tasks(n, batch, self.group.rank, world)
         return self._loader(train=False).batches(tasks), math.ceil(math.ceil(n / world) / batch)
 
@@ -65,16 +65,16 @@ class Pictures:
         return images, batch.labels.to(device, non_blocking=True)
 
     def described(self) -> str:
-        """'imagenet: 1281167 pictures to train on, 50000 to validate, 1000 classes, ...'."""
+        """'imagenet: 1281167 images to train on, 50000 to validate, 1000 classes, ...'."""
         held = self.set
         return (
-            f"{held.name}: {len(held.train)} pictures to train on, {len(held.val)} to validate, "
+            f"{held.name}: {len(held.train)} images to train on, {len(held.val)} to validate, "
             f"{len(held.classes)} classes, seen at {self.image_size} px"
         )
 
     @property
     def bad(self) -> dict[str, str]:
-        """Path and reason of every picture that this process could not read."""
+        """Path and reason of every image that this process could not read."""
         found = dict(self._bad)
         for loader in self._loaders.values():
             found.update(loader.bad)
@@ -110,7 +110,7 @@ class Pictures:
         """As configured, else a core's worth each for the processes of this machine."""
         if self.config.data.workers is not None:
             return self.config.data.workers
-        if self.group.device.type == "cpu":  # the cores train; pictures in memory cost little
+        if self.group.device.type == "cpu":  # the cores train; images in memory cost little
             return 0 if isinstance(self.set.train, ArraySplit) else 1
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         here = int(

@@ -1,4 +1,4 @@
-"""Small networks for small pictures, from timm's parts; addressed as anyone's own function."""
+"""Small networks for small images, from timm's parts; addressed as anyone's own function."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ def resnet14(classes: int = 10) -> nn.Module:
 
 
 def resnet18_32px(classes: int = 10) -> nn.Module:
-    """ResNet-18 for (3, 32, 32) pictures: a 3x3 stem of stride 1, no pooling; total stride 8."""
+    """ResNet-18 for (3, 32, 32) images: a 3x3 stem of stride 1, no pooling; total stride 8."""
     from timm.models.resnet import BasicBlock, ResNet
 
     block: Any = BasicBlock

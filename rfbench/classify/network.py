@@ -1,5 +1,6 @@
 """The network of a run: built, started, fitted to the number of classes, and its optimizer."""
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,8 @@ from torch import Tensor, nn
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.models import backbones, pretrained, variants, weight_files
 from rfbench.schemas.cls import ClsConfig, ClsOptim
+
+logger = logging.getLogger(__name__)
 
 NORMS = (
     nn.modules.batchnorm._BatchNorm,
@@ -100,40 +103,42 @@ def load(backbone: backbones.Backbone, path: str) -> None:
     weight_files.load(backbone.module, path, backbone.name, backbone.variant)
 
 
-def held_variant(config: ClsConfig, note: Callable[[str], object] = lambda _: None) -> str:
-    """The variant of `init.weights`. Raises where it is not the run's, but for `init.convert`.
-
-    `note` hears where the file does not say.
-    """
+def said_variant(config: ClsConfig) -> str | None:
+    """The variant that `init.weights` say they are of; None: the file does not say."""
     source = config.init.weights or ""
+    return "baseline" if source == PRETRAINED else weight_files.variant_of(source)
+
+
+def held_variant(config: ClsConfig) -> str:
+    """The variant of `init.weights`. Raises where it is not the run's, but for `init.convert`."""
     variant: Any = config.variant if isinstance(config.variant, str) else dict(config.variant)
     name = variants.get(variant).name
-    held = "baseline"
-    if source != PRETRAINED:
-        said = weight_files.variant_of(source)
-        # of a file without a word on it: what the libraries' weights are, if it is to be converted
-        held = said or ("baseline" if config.init.convert else name)
-        if not said:
-            note(f"{source} does not say which variant its weights are of: taken as {held}.")
+    # of a file that does not say: what the libraries' weights are, if it is to be converted
+    held = said_variant(config) or ("baseline" if config.init.convert else name)
     if held != name and not config.init.convert:
         raise UsageError(
-            f"init.weights {source} are of the variant {held}; this run is {name}. They would load "
-            f"but mean something else: -o init.convert=true changes the network knowingly."
+            f"init.weights {config.init.weights} are of the variant {held}; this run is {name}. "
+            "They would load but mean something else: -o init.convert=true changes the network "
+            "knowingly."
         )
     return held
 
 
-def load_start(
-    backbone: backbones.Backbone,
-    config: ClsConfig,
-    note: Callable[[str], object] = lambda _: None,
-    device: str = "cpu",
-) -> None:
-    """Load `init.weights` into a network, whatever variant it is of; `note` as `held_variant`'s.
+def warn_of_no_variant(config: ClsConfig) -> None:
+    """Warn where `init.weights` do not say which variant they are of."""
+    if said_variant(config) is None:
+        logger.warning(
+            f"{config.init.weights} does not say which variant its weights are of: taken as "
+            f"{held_variant(config)}."
+        )
 
-    device: where the network is; on meta the weights are only checked.
+
+def load_start(backbone: backbones.Backbone, config: ClsConfig, device: str = "cpu") -> None:
+    """Load `init.weights` into a network, whatever variant it is of.
+
+    device: where the network is; on meta the weights are only checked. Raises as `held_variant`.
     """
-    held, source = held_variant(config, note), config.init.weights or ""
+    held, source = held_variant(config), config.init.weights or ""
     if source == PRETRAINED:
         if device == "meta":  # nothing is downloaded for a check
             return pretrained.check(backbone.name)

@@ -8,9 +8,9 @@ import yaml
 
 from rfbench.classify import network
 from rfbench.classify.evaluate import evaluate, shown
-from rfbench.classify.images import Pictures
+from rfbench.classify.images import Images
+from rfbench.classify.setup import set_up_device, to_device
 from rfbench.classify.split import split
-from rfbench.classify.start import place, set_up_device
 from rfbench.data.order import updates_per_epoch
 from rfbench.errors import counted
 from rfbench.runs import processes
@@ -27,7 +27,7 @@ def describe(config: ClsConfig, folder: Path, check_weights: bool = True) -> str
         shares = group.alike(
             lambda: split(config.batch_size, group.world, config.max_batch_per_gpu)
         )
-        data = group.alike(lambda: Pictures(config, group))
+        data = group.alike(lambda: Images(config, group))
         backbone = group.alike(lambda: network.build(config, len(data.set.classes), meta=True))
         if config.init.weights and check_weights:
             group.alike(lambda: network.load_start(backbone, config, device="meta"))
@@ -43,7 +43,7 @@ def describe(config: ClsConfig, folder: Path, check_weights: bool = True) -> str
         f"{per_epoch} updates an epoch, {per_epoch * config.schedule.epochs} in all; a batch of "
         f"{shares.batch} = {counted(shares.world, 'process', 'es')} x "
         f"{counted(shares.accumulation, 'pass', 'es')} x "
-        f"{shares.micro} pictures (what a BatchNorm sees)",
+        f"{shares.micro} images (what a BatchNorm sees)",
         f"device {group.device}, {counted(data.workers, 'loading process', 'es')} each",
         f"would write to {folder}",
     ]
@@ -54,16 +54,16 @@ def evaluate_checkpoint(config: ClsConfig, path: str) -> dict[str, Any]:
     """Loss, top-1 and top-5 of the weights in the file `path`, of the configuration's network."""
     with processes.started(config.device) as group:
         set_up_device(config, group)
-        data = group.alike(lambda: Pictures(config, group, eval_only=True))
+        data = group.alike(lambda: Images(config, group, eval_only=True))
         backbone = group.alike(lambda: network.build(config, len(data.set.classes)))
         group.alike(lambda: network.load(backbone, path))
-        model = place(backbone.module, config, group.device)
+        model = to_device(backbone.module, config, group.device)
         size = config.max_batch_per_gpu
         batches, rounds = data.val(size)
-        pictures = (data.on_device(batch) for batch in batches)
+        images = (data.on_device(batch) for batch in batches)
         try:
             with torch.inference_mode():
-                found = evaluate(model, pictures, rounds, group, network.scores_of(model, config))
+                found = evaluate(model, images, rounds, group, network.scores_of(model, config))
         finally:
             data.close()
     return {
@@ -81,5 +81,5 @@ def line(found: dict[str, Any]) -> str:
     bad = f", {len(found['bad_pictures'])} unreadable" if found["bad_pictures"] else ""
     return (
         f"{found['model']} / {found['variant']} on {found['dataset']}: {shown(found)} "
-        f"({found['pictures']} pictures{bad})"
+        f"({found['pictures']} images{bad})"
     )

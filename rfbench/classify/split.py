@@ -8,9 +8,9 @@ from rfbench.errors import UsageError, counted
 
 @dataclass(frozen=True)
 class Split:
-    """Each of `world` processes makes `accumulation` passes of `micro` pictures an update.
+    """Each of `world` processes makes `accumulation` passes of `micro` images an update.
 
-    micro is also what every BatchNorm sees. Which pictures those are, `data.order` says.
+    micro is also what every BatchNorm sees. Which images those are, `data.order` says.
     """
 
     world: int
@@ -19,12 +19,12 @@ class Split:
 
     @property
     def batch(self) -> int:
-        """Pictures an update."""
+        """Images an update."""
         return self.world * self.accumulation * self.micro
 
 
 def split(batch: int, world: int, largest: int) -> Split:
-    """Share `batch` over `world` processes, in passes of at most `largest` pictures.
+    """Share `batch` over `world` processes, in passes of at most `largest` images.
 
     Raises UsageError where it does not come out even, naming the nearest that does.
     """

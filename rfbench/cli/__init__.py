@@ -5,7 +5,6 @@ its top and everything heavy inside the command, so that `rfbench --help` answer
 """
 
 import importlib
-import logging
 import os
 import traceback
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ from typing import Any, NoReturn
 import click
 
 from rfbench import __version__
-from rfbench.errors import RfbenchError, suggest
+from rfbench.errors import FailedElsewhere, RfbenchError, suggest
 
 # name of the command -> module of this package
 COMMANDS = {
@@ -65,6 +64,8 @@ class CommandGroup(click.Group):
         # click's own, and a reader such as `head` that went away: click ends quietly on both
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
+        except FailedElsewhere as error:  # its cause is printed there
+            raise click.exceptions.Exit(error.exit_code) from None
         except RfbenchError as error:
             _fail(str(error), error.exit_code)
         except KeyboardInterrupt:
@@ -76,24 +77,6 @@ class CommandGroup(click.Group):
             what = f"{type(error).__name__}: {_one_line(error)}".removesuffix(": ")
             hint = "this is a bug; run with RFBENCH_TRACEBACK=1 for the traceback"
             _fail(f"internal error: {what} ({hint})", 1)
-
-
-class StderrHandler(logging.Handler):
-    """Prints messages as they are to stderr, above a progress bar if one is shown."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        from tqdm import tqdm
-
-        with tqdm.external_write_mode():
-            click.echo(self.format(record), err=True)
-
-
-def show_messages() -> None:
-    """Print what the package logs, from INFO on, once per process."""
-    logger = logging.getLogger("rfbench")
-    if not any(isinstance(handler, StderrHandler) for handler in logger.handlers):
-        logger.addHandler(StderrHandler())
-        logger.setLevel(logging.INFO)
 
 
 def _one_line(error: Exception) -> str:
@@ -118,4 +101,6 @@ def _fail(message: str, code: int) -> NoReturn:
 @click.version_option(__version__, prog_name="rfbench")
 def main() -> None:
     """Measure the shape of a CNN's receptive field, fix it, and benchmark the fix."""
-    show_messages()
+    from rfbench.runs import logs
+
+    logs.to_stderr()

@@ -39,7 +39,7 @@ def command(
     training.wait_passively()
     from rfbench.classify import fit, plan
     from rfbench.classify.table import table
-    from rfbench.runs import checkpoint
+    from rfbench.runs import folder as folders
     from rfbench.schemas.cls import ClsConfig
 
     log = logging.getLogger("rfbench")
@@ -49,14 +49,14 @@ def command(
     settings = training.load_config(ClsConfig, config, "cls/digits.yaml", override, device)
     folder = output or fit.folder_of(settings)
     if dry_run:
-        begun = resume and checkpoint.begun(folder)
+        begun = resume and folders.begun(folder)
         text = plan.describe(settings, folder, check_weights=not begun)
         training.check_folder(folder, settings, resume, overwrite)
         return click.echo(text) if training.is_first() else None
     if eval_only:
         result = plan.evaluate_checkpoint(settings, eval_only)
         return training.show_result(result, plan.line(result), as_json, folder)
-    record, code = fit.fit(settings, folder, resume, overwrite, log.info)
+    record, code = fit.fit(settings, folder, resume, overwrite)
     if record:
         files = [*record["files"], "result.json"]
         training.show_result(record, table(record), as_json, folder, files)

@@ -42,9 +42,9 @@ def command(
     """Train the detector in the YAML file CONFIG; without CONFIG, the embedded demo.
 
     CONFIG names a stock configuration of Detectron2 and lists what differs from it. Writes
-    config.yaml, metrics.jsonl, last.pth, inference/ (predictions) and result.json. On several GPUs:
-    torchrun --nproc_per_node=8 -m rfbench train-det CONFIG. --resume continues an interrupted run
-    without repeating an image.
+    config.yaml, metrics.jsonl, last.pth, best.pth, inference/ (predictions) and result.json. On
+    several GPUs: torchrun --nproc_per_node=8 -m rfbench train-det CONFIG. --resume continues an
+    interrupted run without repeating an image.
     """
     training.wait_passively()
     from rfbench.schemas.det import DetConfig
@@ -60,28 +60,27 @@ def command(
     from rfbench.detect.classifier import classifier_of
     from rfbench.detect.run import FORMAT
     from rfbench.detect.table import table
-    from rfbench.runs import checkpoint
+    from rfbench.runs import folder as folders
 
     folder = output or fit.folder_of(settings)
     if eval_only:
         folder = output or Path(f"{folder}-eval")
-        result = plan.evaluate_checkpoint(settings, eval_only, folder, log.info)
+        result = plan.evaluate_checkpoint(settings, eval_only, folder)
         return training.show_result(result, plan.line(result), as_json, folder, result["files"])
-    begun = resume and checkpoint.begun(folder)  # then only its own weights matter
+    begun = resume and folders.begun(folder)  # then only its own weights matter
     classifier = classifier_of(settings, classifier_folder)
     if classifier:
         settings = classifier.used_by(settings)
     train_first = classifier if classifier and not begun and not classifier.is_trained() else None
     if dry_run:
-        say = log.info if training.is_first() else lambda _: None
-        text = plan.describe(settings, folder, say, check_weights=not begun and not train_first)
+        text = plan.describe(settings, folder, check_weights=not begun and not train_first)
         if classifier and not begun:
             text += f"\n{describe_classifier(classifier, bool(train_first))}"
         training.check_folder(folder, settings, resume, overwrite, FORMAT)
         return click.echo(text) if training.is_first() else None
     if train_first:
         train_classifier(train_first)
-    record, code = fit.fit(settings, folder, resume, overwrite, log.info)
+    record, code = fit.fit(settings, folder, resume, overwrite)
     if record:
         files = [*record["files"], "result.json"]
         training.show_result(record, table(record), as_json, folder, files)
@@ -94,9 +93,8 @@ def train_classifier(classifier: "Classifier") -> None:
     """Train a detector's classifier to its end; on a signal, leave with the exit code."""
     from rfbench.classify import fit
 
-    if training.is_first():
-        log.info(f"training the classifier {classifier.path} first, into {classifier.folder}")
-    _, code = fit.fit(classifier.config, classifier.folder, True, False, log.info)
+    log.info(f"training the classifier {classifier.path} first, into {classifier.folder}")
+    _, code = fit.fit(classifier.config, classifier.folder, True, False)
     if code or not classifier.is_trained():
         raise click.exceptions.Exit(code)
 
@@ -104,10 +102,10 @@ def train_classifier(classifier: "Classifier") -> None:
 def describe_classifier(classifier: "Classifier", train_first: bool) -> str:
     """What --dry-run says of a detector's classifier; raises what its training would raise."""
     from rfbench.classify import plan
-    from rfbench.runs import checkpoint
+    from rfbench.runs import folder as folders
 
     if not train_first:
         return f"the classifier {classifier.path} is finished, in {classifier.folder}"
     plan.describe(classifier.config, classifier.folder)
-    checkpoint.check(classifier.folder, resume=True, overwrite=False)
+    folders.check(classifier.folder, resume=True, overwrite=False)
     return f"would train the classifier {classifier.path} first, into {classifier.folder}"

@@ -35,26 +35,26 @@ def load_config(
 ) -> Config:
     """The configuration, without `path` the embedded demo's; only one process shows its errors."""
     from rfbench.config import load, shipped
-    from rfbench.errors import UsageError
+    from rfbench.errors import FailedElsewhere, UsageError
 
     given = [f"device={json.dumps(device)}"] if device else []
     try:
         return load(schema, path or shipped(demo), [*override, *given])
-    except UsageError:
+    except UsageError as error:
         if is_first():
             raise
-        raise UsageError("") from None
+        raise FailedElsewhere(error.exit_code) from None
 
 
 def check_folder(
     folder: Path, config: Any, resume: bool, overwrite: bool, format: str | None = None
 ) -> None:
     """Raise what a run would raise that writes to `folder`; nothing is changed."""
-    from rfbench.runs import checkpoint
+    from rfbench.runs import folder as folders
 
-    begun, kind = resume and checkpoint.begun(folder), [format] if format else []
-    checkpoint.look(folder, config.model_dump(mode="json"), begun, lambda _: None, *kind)
-    checkpoint.check(folder, resume, overwrite)
+    begun, kind = resume and folders.begun(folder), [format] if format else []
+    folders.look(folder, config, begun, *kind)
+    folders.check(folder, resume, overwrite)
 
 
 def show_result(

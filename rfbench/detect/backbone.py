@@ -94,15 +94,15 @@ class FeatureBackbone(Backbone):
 
     @property
     def size_divisibility(self) -> int:
-        """Pictures are padded to multiples of the coarsest stride."""
+        """Images are padded to multiples of the coarsest stride."""
         return max(self._out_feature_strides.values())
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """Pictures (N, 3, H, W), normalised, to the maps by name."""
+        """Images (N, 3, H, W), normalised, to the maps by name."""
         self._maps.clear()
         self.net(x)
         maps = {name: self._maps[name] for name in self._out_features}
-        self._maps.clear()  # or they would be held until the next pictures
+        self._maps.clear()  # or they would be held until the next images
         return maps
 
 

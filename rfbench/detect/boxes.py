@@ -16,7 +16,7 @@ Figures = dict[str, float | int | None]
 
 MATCH_IOU, STRICT_IOU = 0.5, 0.9
 MIN_SCORE = 0.3  # of a detection whose jitter counts
-BORDER = 2.0  # px; a box nearer to the picture's edge shows another part of its object when moved
+BORDER = 2.0  # px; a box nearer to the image's edge shows another part of its object when moved
 
 
 def registration(truth: Boxes, detections: Boxes) -> Figures:
@@ -24,28 +24,28 @@ def registration(truth: Boxes, detections: Boxes) -> Figures:
 
     Returns means over matched pairs (IoU of 0.5, see `match`) in px, detection minus truth: dx, dy
     of the centres, dw, dh of the sizes, each with a standard error (`dx_se`) that takes the boxes
-    of a picture as dependent; "pairs"; "AP90" in percent. None where nothing is matched.
+    of an image as dependent; "pairs"; "AP90" in percent. None where nothing is matched.
     """
     evaluation = _evaluate(truth, detections, [MATCH_IOU, STRICT_IOU])
     pairs = _pairs(evaluation)
     names = ("dx", "dy", "dw", "dh")
     errors = _centers(detections, pairs[:, 1]) - _centers(truth, pairs[:, 0])
-    pictures = [truth[i]["image_id"] for i in pairs[:, 0].tolist()]
+    images = [truth[i]["image_id"] for i in pairs[:, 0].tolist()]
     precision = evaluation.eval["precision"][1, :, :, 0, -1]
     known = precision[precision > -1]  # -1: a category without objects
     ap = 100 * float(known.mean()) if known.size else None
-    return {"pairs": len(pairs), **means(names, errors, pictures), "AP90": ap}
+    return {"pairs": len(pairs), **means(names, errors, images), "AP90": ap}
 
 
 def jitter(
     predict: Callable[[np.ndarray], Boxes],
-    pictures: Iterable[np.ndarray],
+    images: Iterable[np.ndarray],
     min_score: float = MIN_SCORE,
 ) -> Figures:
-    """How far boxes move, beyond the picture's own movement, when it moves by 1 px.
+    """How far boxes move, beyond the image's own movement, when it moves by 1 px.
 
-    predict: from a picture (H, W, 3) to its detections (image_id is not needed) in px of it. Each
-    picture is shown twice: as it is, and moved 1 px right and down. It keeps its size, so that it
+    predict: from an image (H, W, 3) to its detections (image_id is not needed) in px of it. Each
+    image is shown twice: as it is, and moved 1 px right and down. It keeps its size, so that it
     is not resampled otherwise: the last row and column fall out, the first ones come twice.
     Detections of one category with an IoU of 0.5 after moving back are one box; what scores less
     than `min_score` or comes within 2 px of an edge is left out.
@@ -55,9 +55,9 @@ def jitter(
     """
     still: list[dict[str, Any]] = []
     moved: list[dict[str, Any]] = []
-    for number, picture in enumerate(pictures):
-        other = np.pad(picture, ((1, 0), (1, 0), (0, 0)), mode="edge")[:-1, :-1]
-        views = ((picture, 0, still), (np.ascontiguousarray(other), 1, moved))
+    for number, image in enumerate(images):
+        other = np.pad(image, ((1, 0), (1, 0), (0, 0)), mode="edge")[:-1, :-1]
+        views = ((image, 0, still), (np.ascontiguousarray(other), 1, moved))
         for view, shift, boxes in views:
             for one in predict(view):
                 if one["score"] >= min_score and _is_inside(one["bbox"], view):
@@ -74,8 +74,8 @@ def jitter(
 def match(truth: Boxes, detections: Boxes) -> np.ndarray:
     """(n, 2): places in `truth` and in `detections` of boxes that COCO takes for the same.
 
-    Of one picture and category; an IoU of 0.5 at the least; the best score chooses first, of what
-    is left what overlaps most; up to 100 a picture and category; not with crowds.
+    Of one image and category; an IoU of 0.5 at the least; the best score chooses first, of what
+    is left what overlaps most; up to 100 an image and category; not with crowds.
     """
     return _pairs(_evaluate(truth, detections, [MATCH_IOU]))
 
@@ -163,7 +163,7 @@ def _centers(boxes: Boxes, which: np.ndarray) -> np.ndarray:
     return np.hstack([found[:, :2] + found[:, 2:] / 2, found[:, 2:]])
 
 
-def _is_inside(box: Sequence[float], picture: np.ndarray) -> bool:
+def _is_inside(box: Sequence[float], image: np.ndarray) -> bool:
     x, y, w, h = box
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     return min(x, y, width - x - w, height - y - h) >= BORDER

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rfbench.config import load, shipped
 from rfbench.runs import checkpoint
+from rfbench.runs import folder as folders
 from rfbench.schemas.cls import ClsConfig
 from rfbench.schemas.det import DetConfig
 
@@ -26,8 +27,7 @@ class Classifier:
         """Whether the run has finished; UsageError where another configuration's has, there."""
         best = self.folder / checkpoint.BEST
         remedy = f"Use it as it is with -o weights={best}, or move {self.folder} away."
-        values = self.config.model_dump(mode="json")
-        return checkpoint.finished(self.folder, values, remedy) is not None
+        return folders.finished(self.folder, self.config, remedy) is not None
 
     def used_by(self, detector: DetConfig) -> DetConfig:
         """The detector's configuration with the checkpoint as its weights."""

@@ -14,7 +14,8 @@ import detectron2
 from detectron2.config import CfgNode, get_cfg
 from detectron2.engine import DefaultTrainer
 
-from rfbench.errors import UsageError, suggest
+from rfbench.config import flat
+from rfbench.errors import UsageError, one_line, suggest
 from rfbench.models import variants
 from rfbench.schemas.det import DetConfig
 
@@ -94,7 +95,7 @@ def telling(doing: str) -> Iterator[None]:
     try:
         yield
     except (AssertionError, KeyError, ValueError, RuntimeError, TypeError) as error:
-        what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        what = one_line(f"{type(error).__name__}: {error}", 300)
         raise UsageError(f"opts: Detectron2 cannot {doing}: {what}") from error
 
 
@@ -128,6 +129,8 @@ def resolve(
     cfg.SEED = config.seed
     set_opts(cfg, config.opts)
     _check_numbers(cfg)
+    if config.best_metric.startswith("segm") and not cfg.MODEL.MASK_ON:
+        raise UsageError(f"best_metric: {config.detector} has no masks; use bbox/AP.")
     cfg = DefaultTrainer.auto_scale_workers(cfg, world)
     _check_numbers(cfg)  # few iterations on many GPUs may be rounded to none
     _check_place(cfg, world, device)
@@ -143,7 +146,7 @@ def variant_name(config: DetConfig) -> str:
 
 def set_opts(cfg: CfgNode, opts: dict[str, Any]) -> None:
     """Set Detectron2's keys in place. Raises UsageError, one line for each wrong one."""
-    known, problems = _flat(cfg), []
+    known, problems = flat(cfg), []
     for key, value in _leaves(opts, cfg).items():
         own = next((name for name in OWN if f"{key}.".startswith(f"{name}.")), None)
         if own:
@@ -158,7 +161,7 @@ def set_opts(cfg: CfgNode, opts: dict[str, Any]) -> None:
             try:
                 cfg.merge_from_list([key, float(value) if whole else value])
             except (ValueError, AssertionError, KeyError) as error:
-                what = " ".join(str(error).split())[:200]
+                what = one_line(error)
                 if what.startswith("Type mismatch"):
                     kind = KINDS.get(type(known[key]), "of another kind")
                     what = f"must be {kind} (it is {json.dumps(value)})"
@@ -172,7 +175,7 @@ def meant(key: str, cfg: CfgNode) -> str:
 
     The nearest in the same place, or else one of that name in another.
     """
-    last = {known.rpartition(".")[2]: known for known in reversed(list(_flat(cfg)))}
+    last = {known.rpartition(".")[2]: known for known in reversed(list(flat(cfg)))}
     elsewhere = difflib.get_close_matches(key.rpartition(".")[2], last, n=1)
     # an abbreviation is not near by difflib's measure, but nearer than what stands elsewhere
     return (
@@ -209,17 +212,9 @@ def _leaves(opts: dict[str, Any], cfg: Any, key: str = "") -> dict[str, Any]:
     return found
 
 
-def _flat(cfg: CfgNode, key: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in cfg.items():
-        node = isinstance(value, CfgNode)
-        found |= _flat(value, f"{key}{name}.") if node else {f"{key}{name}": value}
-    return found
-
-
 def _check_numbers(cfg: CfgNode) -> None:
     """Raise UsageError with every number that no run can be made of, which Detectron2 takes."""
-    known = _flat(cfg)
+    known = flat(cfg)
     problems = [
         f"opts.{key}: must be at least {least} (it is {known[key]})"
         for key, least in LEAST.items()
@@ -250,7 +245,7 @@ def _check_place(cfg: CfgNode, world: int, device: str) -> None:
 
 def difference(cfg: CfgNode, base: CfgNode) -> dict[str, tuple[Any, Any]]:
     """Detectron2's keys in which two configurations differ, as (value in `base`, in `cfg`)."""
-    ours, theirs = _flat(cfg), _flat(base)
+    ours, theirs = flat(cfg), flat(base)
     return {
         key: (theirs.get(key), value)
         for key, value in ours.items()

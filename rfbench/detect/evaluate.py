@@ -1,25 +1,25 @@
 """COCO's figures of a detector, by Detectron2's evaluator, and where its boxes lie."""
 
 import contextlib
+import importlib.util
 import io
 import json
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.data.transforms import ResizeShortestEdge
-from detectron2.evaluation import COCOEvaluator, coco_evaluation
+from detectron2.evaluation import COCOEvaluator
 from detectron2.evaluation.evaluator import inference_context
 from torch import nn
 
 from rfbench.detect import boxes
-from rfbench.detect import images as pictures
+from rfbench.detect import images as drawing
 from rfbench.detect.loaders import val_loader
 from rfbench.errors import UsageError
 from rfbench.runs.processes import Processes
@@ -28,7 +28,7 @@ from rfbench.schemas.det import DetConfig
 
 FOLDER = "inference"
 RESULTS = "coco_instances_results.json"  # Detectron2's name for predictions in COCO's format
-MOVED = 200  # pictures that are shown again, moved by 1 px
+MOVED = 200  # images that are shown again, moved by 1 px
 SHOWN = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 
 
@@ -43,17 +43,16 @@ def evaluate(
 ) -> dict[str, Any]:
     """AP, AP50, AP75, APs, APm, APl in percent, for boxes ("bbox") and masks ("segm"), in all.
 
-    Predictions stay in `folder`/inference. extras: also where boxes lie ("registration") and how
-    they move with the picture ("jitter"), see `boxes`. pause: called by all processes between two
-    pictures. NaN of Detectron2 (no such objects) is None.
+    Predictions stay in `folder`/inference. extras: also what `located` adds. pause: called by all
+    processes between two images. NaN of Detectron2 (no such objects) is None.
     """
     tasks = ("bbox", "segm") if cfg.MODEL.MASK_ON else ("bbox",)
-    evaluator = COCOEvaluator(
+    evaluator = evaluator_of(config.eval)(
         cfg.DATASETS.TEST[0], tasks, output_dir=str(folder / FOLDER), use_fast_impl=False
     )
     predict(model, cfg, evaluator, group, pause)
     begun = time.process_time()
-    with _silent(), tool(config.eval):
+    with contextlib.redirect_stdout(io.StringIO()):  # what pycocotools prints
         found = evaluator.evaluate() or {}
     found = {task: _known(found.get(task, {})) for task in tasks}
     if group.first:
@@ -63,15 +62,14 @@ def evaluate(
             found = {task: nothing_found(truth["annotations"]) for task in tasks}
         found["seconds"] = {"coco": round(time.process_time() - begun, 2)}
         (folder / FOLDER / "instances_predictions.pth").unlink(missing_ok=True)
-        if extras:
-            found |= where(model, cfg, folder)
-    return group.gather(found)[0]
+    found = group.gather(found)[0]
+    return {**found, **located(model, cfg, group, folder)} if extras else found
 
 
 def predict(
     model: nn.Module, cfg: CfgNode, evaluator: Any, group: Processes, pause: Callable[[], object]
 ) -> None:
-    """Show every picture of the validation set to the model, and its answers to the evaluator."""
+    """Show every image of the validation set to the model, and its answers to the evaluator."""
     loader = val_loader(cfg)
     rounds = len(loader.dataset) // group.world  # what every process has at the least
     evaluator.reset()
@@ -87,25 +85,42 @@ def predict(
         progress.close()
 
 
-def tool(name: str) -> contextlib.AbstractContextManager:
-    """Within: Detectron2's evaluator computes by pycocotools, or by faster-coco-eval."""
+def evaluator_of(name: str) -> type[COCOEvaluator]:
+    """Detectron2's evaluator, which computes by pycocotools, or one that uses faster-coco-eval."""
     if name == "pycocotools":
-        return contextlib.nullcontext()
-    try:
-        from faster_coco_eval import COCOeval_faster
-    except ImportError:
+        return COCOEvaluator
+    if not importlib.util.find_spec("faster_coco_eval"):
         raise UsageError(
             "eval: faster-coco-eval is not installed. pip install faster-coco-eval, "
             "or -o eval=pycocotools"
-        ) from None
-    return mock.patch.object(coco_evaluation, "COCOeval", COCOeval_faster)
+        )
+    return FasterEvaluator
 
 
-@contextlib.contextmanager
-def _silent() -> Any:
-    """Without what pycocotools prints."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        yield
+class FasterEvaluator(COCOEvaluator):
+    """Detectron2's evaluator (0.6 and main) with faster-coco-eval in the place of pycocotools."""
+
+    def _eval_predictions(self, predictions: Any, img_ids: Any = None) -> None:
+        from faster_coco_eval import COCOeval_faster
+
+        # its own, for all but the figures: the data set's category ids, and the file of predictions
+        self._do_evaluation = False
+        super()._eval_predictions(predictions, img_ids)
+        instances = [one for image in predictions for one in image["instances"]]
+        for task in sorted(self._tasks):
+            # beside a box, the area of a mask would be taken from that
+            left_out = "bbox" if task == "segm" else ""
+            rows = [{key: one[key] for key in one if key != left_out} for one in instances]
+            evaluation = None
+            if rows:
+                answers = self._coco_api.loadRes(rows)
+                evaluation = COCOeval_faster(self._coco_api, answers, task)
+                evaluation.params.maxDets = [1, 10, 100]
+                evaluation.evaluate()
+                evaluation.accumulate()
+                evaluation.summarize()
+            names = self._metadata.get("thing_classes")
+            self._results[task] = self._derive_coco_results(evaluation, task, class_names=names)
 
 
 def _known(values: dict[str, float]) -> dict[str, Any]:
@@ -134,16 +149,20 @@ def nothing_found(truth: list[dict[str, Any]]) -> dict[str, float | None]:
     return {name: 0.0 if there[sizes.get(name, "all")] else None for name in SHOWN}
 
 
-def where(model: nn.Module, cfg: CfgNode, folder: Path) -> dict[str, Any]:
-    """Signed errors of matched boxes, and their movement when the picture moves by 1 px.
+def located(model: nn.Module, cfg: CfgNode, group: Processes, folder: Path) -> dict[str, Any]:
+    """Where the boxes of the last evaluation lie: "registration" and "jitter", see `boxes`.
 
-    The latter on the first `MOVED` pictures.
+    The latter, how they move when the image moves by 1 px, on the first `MOVED` images.
     """
+    return group.gather(_located(model, cfg, folder) if group.first else None)[0]
+
+
+def _located(model: nn.Module, cfg: CfgNode, folder: Path) -> dict[str, Any]:
     data = data_of(cfg)
     truth = json.loads(Path(data.json_file).read_text("utf-8"))
     predictions = json.loads((folder / FOLDER / RESULTS).read_text("utf-8"))
     names = [image["file_name"] for image in truth["images"][:MOVED]]
-    images = (pictures.read(Path(data.image_root) / name) for name in names)
+    images = (drawing.read(Path(data.image_root) / name) for name in names)
     with inference_context(model), torch.no_grad():
         jitter = boxes.jitter(lambda image: detect(model, cfg, image), images)
     registration = boxes.registration(truth["annotations"], predictions)
@@ -151,7 +170,7 @@ def where(model: nn.Module, cfg: CfgNode, folder: Path) -> dict[str, Any]:
 
 
 def detect(model: nn.Module, cfg: CfgNode, image: np.ndarray) -> list[dict[str, Any]]:
-    """Boxes [x, y, width, height] in px of a picture (H, W, 3) RGB uint8, with class and score."""
+    """Boxes [x, y, width, height] in px of an image (H, W, 3) RGB uint8, with class and score."""
     height, width = image.shape[:2]
     short = cfg.INPUT.MIN_SIZE_TEST
     resize = ResizeShortestEdge([short, short], cfg.INPUT.MAX_SIZE_TEST).get_transform(image)

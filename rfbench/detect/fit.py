@@ -2,7 +2,7 @@
 
 import contextlib
 import importlib.metadata
-from collections.abc import Callable
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +10,15 @@ import torch
 
 from rfbench import files
 from rfbench.detect import config as configs
-from rfbench.detect import engine, evaluate, show
-from rfbench.detect.run import FORMAT, Run
-from rfbench.detect.start import local_group, prepare
-from rfbench.errors import RfbenchError
-from rfbench.runs import checkpoint, processes, progress, records
+from rfbench.detect import evaluate, show
+from rfbench.detect.run import FORMAT, Run, save
+from rfbench.detect.setup import local_group, setup
+from rfbench.detect.train import train
+from rfbench.errors import one_line
+from rfbench.runs import checkpoint, loop, progress, records
 from rfbench.schemas.det import DetConfig
 
-Note = Callable[[str], object]
+logger = logging.getLogger(__name__)
 
 
 def folder_of(config: DetConfig) -> Path:
@@ -31,71 +32,46 @@ def folder_of(config: DetConfig) -> Path:
 
 
 def fit(
-    config: DetConfig, folder: Path, resume: bool, overwrite: bool, note: Note
+    config: DetConfig, folder: Path, resume: bool, overwrite: bool
 ) -> tuple[dict[str, Any] | None, int]:
-    """Train to the end, or to a signal. Returns (the record, or None; exit code: 0 or 130).
-
-    `note` hears, in the first process, of what a user should know.
-    """
-    with contextlib.ExitStack() as stack:
-        group = stack.enter_context(processes.started(config.device))
-        signals = stack.enter_context(processes.Signals())
-        stack.enter_context(local_group(group))
-        say: Note = note if group.first else lambda _: None
-        values = config.model_dump(mode="json")
-        made = (f"{evaluate.FOLDER}/*", f"{show.FOLDER}/*")
-        done, content = stack.enter_context(
-            checkpoint.opened(folder, values, group, resume, overwrite, say, made, FORMAT)
+    """Train to the end, or to a signal. Returns (the record, or None; exit code: 0 or 130)."""
+    made = (f"{evaluate.FOLDER}/*", f"{show.FOLDER}/*")
+    with (
+        loop.opened(config, folder, resume, overwrite, made, FORMAT) as start,
+        local_group(start.group),
+    ):
+        if start.record:
+            return start.record, 0
+        run = setup(config, start)
+        memory = (
+            f"Of {run.cfg.SOLVER.IMS_PER_BATCH // start.group.world} images at once: lower "
+            "opts.SOLVER.IMS_PER_BATCH, with opts.SOLVER.BASE_LR."
         )
-        if done:
-            return done, 0
-        run = prepare(config, folder, group, signals, content, say)
-        group.by_first(lambda: checkpoint.begin(folder, values))
-        return to_the_end(run, say)
+        return loop.to_the_end(run, train, save, finish, memory)
 
 
-def to_the_end(run: Run, say: Note) -> tuple[dict[str, Any] | None, int]:
-    """Train and evaluate; on a signal save and tell how to go on."""
-    try:
-        engine.train(run, say)
-    except engine.Stopped as stop:
-        run.save()
-        say(f"stopped at iteration {run.iteration} and saved in {run.folder}; go on with --resume")
-        return None, 130 if stop.asked == processes.INTERRUPT else 0
-    except torch.OutOfMemoryError as error:
-        raise RfbenchError(
-            f"the GPU's memory does not hold {run.cfg.SOLVER.IMS_PER_BATCH // run.group.world} "
-            "pictures. Lower opts.SOLVER.IMS_PER_BATCH, with opts.SOLVER.BASE_LR"
-        ) from error
-    finally:
-        run.bar.close()
-        if run.log:
-            run.log.close()
-    return run.group.by_first(lambda: finish(run, say)), 0
+def finish(run: Run) -> dict[str, Any]:
+    """The pictures of predictions, and the record; that comes also where drawing fails."""
+    return run.group.by_first(lambda: write(run))
 
 
-def finish(run: Run, say: Note) -> dict[str, Any]:
-    """The pictures and the record; that comes also where drawing fails."""
-    names = ["config.yaml", progress.METRICS, checkpoint.LAST]
+def write(run: Run) -> dict[str, Any]:
+    """What the first process writes at the end."""
+    names = ["config.yaml", progress.METRICS, checkpoint.LAST, checkpoint.BEST]
     names.append(f"{evaluate.FOLDER}/{evaluate.RESULTS}")
     if run.config.visualize:
         try:
             names += show.draw(run.cfg, run.folder, run.config.visualize)
         except Exception as error:  # whatever it is, the figures of a long run are worth more
-            say(f"no pictures of predictions: {' '.join(str(error).split())[:200]}")
-    return records.write_record(run.folder, "det", {**record(run), "files": names})
+            logger.warning("no pictures of predictions: %s", one_line(error))
+    return loop.write_record(run, "det", {**record(run), "files": names})
 
 
 def record(run: Run) -> dict[str, Any]:
-    """What `compare` reads."""
+    """What `compare` reads beside what every training has."""
     config, cfg, sets = run.config, run.cfg, run.sets
     parameters = list(run.model.parameters())
     bottom: Any = run.model.get_submodule("backbone.bottom_up")
-    speeds = [
-        line["images_per_s"]
-        for line in progress.read_metrics(run.folder)
-        if line["split"] == "train"
-    ]
     return {
         "detector": config.detector,
         "model": bottom.name,
@@ -107,25 +83,17 @@ def record(run: Run) -> dict[str, Any]:
         "classes": len(sets["val"].categories),
         "pictures": {part: sets[part].pictures for part in sets},
         "objects": {part: sets[part].objects for part in sets},
-        "metrics": run.metrics,
         "eval": config.eval,
-        "seed": config.seed,
-        "steps": run.iteration,
-        "seconds": round(run.clock.seconds, 1),
-        "images_per_s": sorted(speeds)[len(speeds) // 2] if speeds else None,
         "batch": {
             "global": cfg.SOLVER.IMS_PER_BATCH,
             "world_size": run.group.world,
             "per_batchnorm": cfg.SOLVER.IMS_PER_BATCH // run.group.world,
         },
         "scaled": configs.scaling(cfg, config),
-        "device": processes.device_name(run.group.device),
         "memory": peak(run.group.device),
         "precision": config.precision,
         "versions": {**records.versions(), **versions()},
         "differs": configs.difference(cfg, configs.stock(config.detector)),
-        "config": config.model_dump(mode="json"),
-        "parent": run.parent,
     }
 
 

@@ -1,4 +1,4 @@
-"""Predictions beside ground truth: a picture twice, with boxes, masks, class names and scores."""
+"""Predictions beside ground truth: an image twice, with boxes, masks, class names and scores."""
 
 import contextlib
 import io
@@ -37,7 +37,7 @@ def save(
     min_score: float = MIN_SCORE,
     masks: bool = True,
 ) -> list[str]:
-    """Draw the first `count` pictures of a COCO set, a PNG each in `folder`/pictures.
+    """Draw the first `count` images of a COCO set, a PNG each in `folder`/pictures.
 
     predictions: COCO's results, with "bbox" and perhaps "segmentation". Those that score less than
     `min_score` are not drawn. masks: whether to draw the masks that are there, on both sides.
@@ -68,10 +68,10 @@ def save(
 
 
 def read(path: Path) -> np.ndarray:
-    """A picture (H, W, 3) uint8, turned as EXIF says."""
+    """An image (H, W, 3) uint8, turned as EXIF says."""
     try:
-        with Image.open(path) as picture:
-            return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
+        with Image.open(path) as opened:
+            return np.asarray(ImageOps.exif_transpose(opened).convert("RGB"))
     except (OSError, ValueError, SyntaxError) as error:
         raise RfbenchError(f"{path}: cannot be read: {error}") from None
 
@@ -83,17 +83,17 @@ def palette(categories: Sequence[int]) -> dict[int, Color]:
 
 
 def draw(
-    picture: np.ndarray,
+    image: np.ndarray,
     sides: dict[str, list[dict[str, Any]]],
     truth: Any,
     colors: dict[int, Color],
     masks: bool = True,
 ) -> Figure:
-    """The picture (H, W, 3) once for every title of `sides`, with the boxes that are told there.
+    """The image (H, W, 3) once for every title of `sides`, with the boxes that are told there.
 
     truth: pycocotools' COCO, which knows names and decodes masks.
     """
-    height, width, _ = picture.shape
+    height, width, _ = image.shape
     panel = (WIDTH - GAP * (len(sides) - 1)) / len(sides)
     panel = min(panel, TALLEST * width / height)
     tall = panel * height / width
@@ -109,7 +109,7 @@ def draw(
         smooth = "antialiased" if panel * DPI < 3 * width else "nearest"
         # COCO's coordinates: a pixel spans i to i + 1
         axes.imshow(
-            overlaid(picture, boxes if masks else [], truth, colors),
+            overlaid(image, boxes if masks else [], truth, colors),
             interpolation=smooth,
             aspect="auto",
             extent=(0, width, height, 0),
@@ -136,10 +136,10 @@ def caption(one: dict[str, Any], truth: Any) -> str:
 
 
 def overlaid(
-    picture: np.ndarray, boxes: Sequence[dict[str, Any]], truth: Any, colors: dict[int, Color]
+    image: np.ndarray, boxes: Sequence[dict[str, Any]], truth: Any, colors: dict[int, Color]
 ) -> np.ndarray:
-    """The picture with masks laid over it in their classes' colours."""
-    found = picture.astype(np.float32) / 255
+    """The image with masks laid over it in their classes' colours."""
+    found = image.astype(np.float32) / 255
     for one in by_area(boxes):
         if one.get("segmentation"):
             mask = truth.annToMask(one).astype(bool)
@@ -161,7 +161,7 @@ def label(axes: Axes, one: dict[str, Any], words: str, color: Color, taken: list
     ground = {"boxstyle": "square,pad=0.12", "facecolor": color, "edgecolor": "none"}
     style: dict[str, Any] = {"color": "black" if bright else "white", "fontsize": LABEL}
     text = axes.text(0, 0, words, va="top", parse_math=False, bbox=ground, **style)
-    # where it is at (0, 0), with its ground, in px of the picture
+    # where it is at (0, 0), with its ground, in px of the image
     figure: Any = axes.figure
     text.update_bbox_position_size(figure.canvas.get_renderer())
     patch: Any = text.get_bbox_patch()

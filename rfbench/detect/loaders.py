@@ -1,6 +1,6 @@
-"""A run's pictures through Detectron2's own catalog, mapper and order, from any iteration on.
+"""A run's images through Detectron2's own catalog, mapper and order, from any iteration on.
 
-Detectron2 begins its order anew when a run is resumed, and forgets the pictures that wait for
+Detectron2 starts its order again when a run is resumed, and forgets the images that wait for
 others of their shape. Here the same order is cut into the same batches beforehand, as a pure
 function of the seed: a resumed run skips the batches that it has had, and repeats none.
 """
@@ -25,7 +25,7 @@ from detectron2.data.datasets import register_coco_instances
 from detectron2.data.samplers import RepeatFactorTrainingSampler, TrainingSampler
 
 from rfbench.detect.config import telling
-from rfbench.errors import RfbenchError, UsageError
+from rfbench.errors import RfbenchError, UsageError, one_line
 
 
 def register(name: str, annotations: str, images: str) -> None:
@@ -39,7 +39,7 @@ def register(name: str, annotations: str, images: str) -> None:
 class Batches:
     """Batches of one process, lists of indices without end, beginning with batch `start`.
 
-    order: indices, as a sampler of Detectron2 yields them. wide: of each index, whether the picture
+    order: indices, as a sampler of Detectron2 yields them. wide: of each index, whether the image
     is wider than high; None: all alike. Batches are of one shape, as Detectron2 groups them.
     """
 
@@ -62,17 +62,17 @@ class Batches:
 
 
 class Reader:
-    """Detectron2's mapper; a picture that cannot be read is told by its name."""
+    """Detectron2's mapper; an image that cannot be read is named in the error."""
 
     def __init__(self, cfg: CfgNode, train: bool) -> None:
-        with telling("prepare pictures"):
+        with telling("prepare images"):
             self.mapper = DatasetMapper(cfg, train)
 
     def __call__(self, entry: dict[str, Any]) -> dict[str, Any] | None:
         try:
             return self.mapper(entry)
         except (OSError, ValueError, SyntaxError) as error:  # Pillow's, and sizes that differ
-            what = " ".join(str(error).split())[:200]
+            what = one_line(error)
             raise RfbenchError(f"{entry['file_name']} cannot be read: {what}") from None
 
 
@@ -93,6 +93,16 @@ def train_loader(cfg: CfgNode, world: int, start: int) -> Any:
     )
 
 
+def told(loader: Any) -> Iterator[Any]:
+    """The batches of a loader; an error of one of its processes in its own words alone."""
+    try:
+        yield from loader
+    except RfbenchError as error:
+        # of a loading process comes its whole traceback; the last line is the error's own
+        text = str(error).strip().splitlines()[-1].rpartition("RfbenchError: ")[2]
+        raise RfbenchError(text) from None
+
+
 def _order(cfg: CfgNode, entries: list[dict[str, Any]]) -> Iterable[int]:
     """Detectron2's sampler, with the run's seed: this process's share of an endless order."""
     name = cfg.DATALOADER.SAMPLER_TRAIN
@@ -110,5 +120,5 @@ def _order(cfg: CfgNode, entries: list[dict[str, Any]]) -> Iterable[int]:
 
 
 def val_loader(cfg: CfgNode) -> Any:
-    """This process's share of the validation pictures, one at a time."""
+    """This process's share of the validation images, one at a time."""
     return build_detection_test_loader(cfg, cfg.DATASETS.TEST[0], mapper=Reader(cfg, False))

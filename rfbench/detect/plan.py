@@ -10,14 +10,14 @@ import yaml
 from rfbench.detect import config as configs
 from rfbench.detect import evaluate, run, sets, show, weights
 from rfbench.detect.loaders import Reader
-from rfbench.detect.start import Note, detector, local_group, optimizer, scheduler
+from rfbench.detect.setup import detector, local_group, optimizer, scheduler
 from rfbench.errors import counted
 from rfbench.models import weight_files
 from rfbench.runs import processes
 from rfbench.schemas.det import DetConfig
 
 
-def describe(config: DetConfig, folder: Path, note: Note, check_weights: bool = True) -> str:
+def describe(config: DetConfig, folder: Path, check_weights: bool = True) -> str:
     """The resolved configuration, what differs from stock, the changed layers and the data.
 
     Raises what a run would raise before its first update. check_weights: false where they are yet
@@ -26,7 +26,7 @@ def describe(config: DetConfig, folder: Path, note: Note, check_weights: bool = 
     with processes.started(config.device) as group:
         device = group.device.type
         configs.resolve(config, 1, folder, device, group.world)
-        found = sets.prepare(config.data, group, note)
+        found = sets.prepare(config.data, group)
         classes = len(found["train"].categories)
         cfg = configs.resolve(config, classes, folder, device, group.world)
         sets.check_masks(cfg, found)
@@ -47,12 +47,12 @@ def describe(config: DetConfig, folder: Path, note: Note, check_weights: bool = 
         f"{config.model} / {configs.variant_name(config)}: {len(bottom.replaced)} changed",
         *(f"  {name}" for name in bottom.replaced),
         *(
-            f"{part}: {data.pictures} pictures, {data.objects} objects, "
+            f"{part}: {data.pictures} images, {data.objects} objects, "
             f"{len(data.categories)} classes"
             for part, data in found.items()
         ),
-        f"{solver.MAX_ITER} iterations of {solver.IMS_PER_BATCH} pictures on "
-        f"{counted(group.world, 'process', 'es')}, rate {solver.BASE_LR:g}"
+        f"{solver.MAX_ITER} iterations of {solver.IMS_PER_BATCH} images on "
+        f"{counted(group.world, 'process', 'es')}, learning rate {solver.BASE_LR:g}"
         + (f" (scaled from {scaled['from']} GPUs)" if scaled else ""),
         f"device {device}, evaluation by {config.eval}",
         f"would write to {folder}",
@@ -60,20 +60,20 @@ def describe(config: DetConfig, folder: Path, note: Note, check_weights: bool = 
     return "\n".join(lines)
 
 
-def evaluate_checkpoint(config: DetConfig, path: str, folder: Path, note: Note) -> dict[str, Any]:
+def evaluate_checkpoint(config: DetConfig, path: str, folder: Path) -> dict[str, Any]:
     """The figures of the detector in the file `path`, which must be the configuration's.
 
-    Predictions, and `visualize` pictures of them, stay in `folder`; "files" names them.
+    Predictions, and `visualize` images of them, stay in `folder`; "files" names them.
     """
     with contextlib.ExitStack() as stack:
         group = stack.enter_context(processes.started(config.device))
         stack.enter_context(local_group(group))
         if config.threads:
             torch.set_num_threads(config.threads)
-        found = sets.prepare(config.data, group, note, eval_only=True)
+        found = sets.prepare(config.data, group, eval_only=True)
         classes = len(found["val"].categories)
-        place = group.device.type
-        cfg = group.alike(lambda: configs.resolve(config, classes, folder, place, group.world))
+        device = group.device.type
+        cfg = group.alike(lambda: configs.resolve(config, classes, folder, device, group.world))
         group.alike(lambda: sets.check_masks(cfg, found))
         model = group.alike(lambda: detector(cfg))
         content = group.alike(lambda: weight_files.read(path, "cpu"))
@@ -96,6 +96,6 @@ def line(found: dict[str, Any]) -> str:
     """What `evaluate_checkpoint` found, for people."""
     return (
         f"{found['detector']} / {found['backbone']} / {found['variant']}: "
-        f"{evaluate.shown(found['metrics'])} ({found['pictures']} pictures, {found['eval']})\n"
+        f"{evaluate.shown(found['metrics'])} ({found['pictures']} images, {found['eval']})\n"
         f"{evaluate.placed(found['metrics'])}"
     )

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rfbench.errors import RfbenchError, UsageError, suggest
+from rfbench.errors import RfbenchError, UsageError, one_line, suggest
 from rfbench.models import variants
 
-SIDE = 256  # px of the picture that shows the strides
+SIDE = 256  # px of the image that shows the strides
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,8 @@ def _run(model: nn.Module, label: str) -> dict[str, Part]:
         with torch.no_grad():
             copy(torch.empty(1, 3, SIDE, SIDE, device="meta"))
     except Exception as error:
-        what = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise RfbenchError(f"{label} does not run on {SIDE} px pictures: {what}") from error
+        what = one_line(f"{type(error).__name__}: {error}")
+        raise RfbenchError(f"{label} does not run on {SIDE} px images: {what}") from error
     return found
 
 

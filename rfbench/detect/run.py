@@ -1,8 +1,8 @@
-"""What a run consists of, and how all of it goes into a checkpoint and comes back."""
+"""What a detection consists of, and how it goes into a checkpoint and comes back."""
 
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from detectron2.config import CfgNode
@@ -10,135 +10,73 @@ from torch import nn
 
 from rfbench.data.coco import CocoSet
 from rfbench.detect.config import variant_name
-from rfbench.errors import RfbenchError
-from rfbench.runs import checkpoint
-from rfbench.runs.processes import Processes, Signals
-from rfbench.runs.progress import Clock, Log
+from rfbench.errors import RfbenchError, one_line
+from rfbench.runs import loop
 from rfbench.schemas.det import DetConfig
+
+logger = logging.getLogger(__name__)
 
 FORMAT = "rfbench-detection/1"
 
 
-@dataclass
-class Run:
-    """A run in one process. `iteration` counts finished updates."""
+@dataclass(kw_only=True)
+class Run(loop.Loop):
+    """A run in one process. Detectron2 calls a step an iteration."""
 
     config: DetConfig
     cfg: CfgNode
-    folder: Path
-    group: Processes
-    signals: Signals
     sets: dict[str, CocoSet]  # "train", "val"
     model: nn.Module  # the detector itself, not DDP around it
-    batch: list[dict[str, Any]] = field(default_factory=list)  # the pictures of the next update
+    unit: str = "iteration"
+    batch: list[dict[str, Any]] = field(default_factory=list)  # the images of the next update
     trainer: Any = None  # Detectron2's SimpleTrainer or AMPTrainer
     scheduler: Any = None
-    iteration: int = 0
-    metrics: dict[str, Any] = field(default_factory=dict)
-    parent: dict[str, Any] | None = None  # the run whose weights it began with, if it is known
-    failure: Exception | None = None
-    clock: Clock = field(default_factory=Clock)
-    log: Log | None = None  # of the first process
     logged: int = 0  # the iteration of the last line
-    bar: Any = None
 
     def feed(self) -> Iterator[list[dict[str, Any]]]:
         """What Detectron2's trainer takes its data from: the batch that has been agreed on."""
         while True:
             yield self.batch
 
-    # --- what is told ---------------------------------------------------------------------------
 
-    def log_window(self, storage: Any) -> None:
-        """A line with the means, since the line before, of what Detectron2 has noted."""
-        count = self.iteration - self.logged
-        self.logged = self.iteration
-        seconds, wait = self.clock.lap()
-        if not self.log:
-            return
-        means = {
-            name.removeprefix("total_"): history.avg(count)
-            for name, history in storage.histories().items()
-            if not name.endswith("data_time")
-        }
-        self.log.write(
-            {
-                "split": "train",
-                "step": self.iteration,
-                **{name: float(value) for name, value in means.items()},
-                "lr": self.trainer.optimizer.param_groups[0]["lr"],
-                "seconds": round(self.clock.seconds, 3),
-                "images_per_s": round(count * self.cfg.SOLVER.IMS_PER_BATCH / seconds, 2),
-                "wait": round(wait, 4),
-            }
+def weights(run: Run) -> dict[str, Any]:
+    """What --eval-only loads; Detectron2 reads its "model" as MODEL.WEIGHTS."""
+    model = {"model": run.model.state_dict(), "iteration": run.step, "metrics": run.metrics}
+    return {"format": FORMAT, **identity(run.config, run.model), **model}
+
+
+def save(run: Run) -> None:
+    """Write `last.pth`, all processes together."""
+    scaler = getattr(run.trainer, "grad_scaler", None)
+    state = {
+        **weights(run),
+        "optimizer": run.trainer.optimizer.state_dict(),
+        "scheduler": run.scheduler.state_dict(),
+        "scaler": scaler.state_dict() if scaler else None,
+    }
+    loop.save(run, state, run.config.keep)
+
+
+def restore(run: Run, content: dict[str, Any]) -> None:
+    """Continue from a checkpoint; warns where images may repeat."""
+    if content["world_size"] != run.group.world:
+        logger.warning(
+            f"the run had {content['world_size']} processes and now has {run.group.world}: some "
+            "images of this epoch may be seen twice"
         )
-
-    def log_metrics(self) -> None:
-        """A line with the figures of an evaluation."""
-        if self.log:
-            flat = {
-                f"{task}/{name}": value
-                for task, values in self.metrics.items()
-                for name, value in values.items()
-                if isinstance(value, float)
-            }
-            line = {"split": "val", "step": self.iteration, **flat}
-            self.log.write({**line, "seconds": round(self.clock.seconds, 3)})
-
-    def show(self, storage: Any) -> None:
-        """Move the bar on."""
-        self.bar.update(self.iteration - self.bar.n)
-        if not self.bar.disable:
-            losses = storage.histories().get("total_loss")
-            speed, wait = self.clock.speed(
-                (self.iteration - self.logged) * self.cfg.SOLVER.IMS_PER_BATCH
-            )
-            self.bar.set_postfix_str(
-                f"loss {losses.median(20) if losses else float('nan'):.3f}, "
-                f"rate {self.trainer.optimizer.param_groups[0]['lr']:.2g}, {speed:.1f} images/s, "
-                f"{100 * wait:.0f} % waiting for data",
-                refresh=False,
-            )
-
-    # --- what is kept ---------------------------------------------------------------------------
-
-    def save(self) -> None:
-        """Write `last.pth`: Detectron2 reads its "model" as MODEL.WEIGHTS."""
-        scaler = getattr(self.trainer, "grad_scaler", None)
-        content = lambda: {  # noqa: E731 (made by the first process only)
-            "format": FORMAT,
-            **identity(self.config, self.model),
-            "model": self.model.state_dict(),
-            "optimizer": self.trainer.optimizer.state_dict(),
-            "scheduler": self.scheduler.state_dict(),
-            "scaler": scaler.state_dict() if scaler else None,
-            "iteration": self.iteration,
-            "parent": self.parent,
-            "lines": self.log.lines if self.log else 0,
-            "seconds": self.clock.seconds,
-            "world_size": self.group.world,
-            "config": self.config.model_dump(mode="json"),
-        }
-        path, keep = self.folder / checkpoint.LAST, self.config.keep
-        self.group.by_first(lambda: checkpoint.save(path, content(), keep))
-
-    def restore(self, content: dict[str, Any], note: Callable[[str], object]) -> None:
-        """Go on from a checkpoint. `note` hears where pictures may repeat."""
-        if content["world_size"] != self.group.world:
-            note(
-                f"the run was of {content['world_size']} processes and is now of "
-                f"{self.group.world}: some pictures of this epoch may be seen twice"
-            )
-        try:
-            self.trainer.optimizer.load_state_dict(content["optimizer"])
-            self.scheduler.load_state_dict(content["scheduler"])
-            if content["scaler"] is not None:
-                self.trainer.grad_scaler.load_state_dict(content["scaler"])
-        except (RuntimeError, ValueError) as error:
-            what = " ".join(str(error).split())[:200]
-            raise RfbenchError(f"{self.folder}: its checkpoint does not fit: {what}") from error
-        self.parent = content["parent"]
-        self.clock = Clock(content["seconds"])
+    try:
+        run.trainer.optimizer.load_state_dict(content["optimizer"])
+        run.scheduler.load_state_dict(content["scheduler"])
+        if content["scaler"] is not None:
+            run.trainer.grad_scaler.load_state_dict(content["scaler"])
+    except (RuntimeError, ValueError) as error:
+        raise RfbenchError(
+            f"{run.folder}: its checkpoint does not fit: {one_line(error)}"
+        ) from error
+    loop.restore(run, content)
+    run.logged = run.step
+    if "evaluated" not in content:  # of an older version: the last evaluation is yet to be made
+        run.evaluated = min(run.step, run.cfg.SOLVER.MAX_ITER - 1)
 
 
 def identity(config: DetConfig, model: nn.Module) -> dict[str, str]:
@@ -169,5 +107,6 @@ def load_detector(model: nn.Module, config: DetConfig, content: Any, source: str
     try:
         model.load_state_dict(state)
     except (RuntimeError, AttributeError) as error:
-        what = " ".join(str(error).split())[:300]
-        raise RfbenchError(f"{source} does not fit this detector: {what}") from error
+        raise RfbenchError(
+            f"{source} does not fit this detector: {one_line(error, 300)}"
+        ) from error

@@ -1,9 +1,9 @@
-"""Where a run's pictures lie; they are checked before anything is trained."""
+"""Where a run's images lie; they are checked before anything is trained."""
 
 import hashlib
 import json
+import logging
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 from detectron2.config import CfgNode
@@ -15,6 +15,8 @@ from rfbench.errors import RfbenchError, UsageError
 from rfbench.runs.processes import Processes
 from rfbench.schemas.det import DetData
 
+logger = logging.getLogger(__name__)
+
 # parts of a data set: the name in Detectron2, and COCO's own layout
 PARTS = {
     "train": (TRAIN, "annotations/instances_train2017.json", "train2017"),
@@ -22,9 +24,7 @@ PARTS = {
 }
 
 
-def prepare(
-    data: DetData, group: Processes, note: Callable[[str], object], eval_only: bool = False
-) -> dict[str, coco.CocoSet]:
+def prepare(data: DetData, group: Processes, eval_only: bool = False) -> dict[str, coco.CocoSet]:
     """Check the sets "train" and "val" and make them known to Detectron2.
 
     Digit scenes are drawn by the first process. Raises RfbenchError where a file is missing or
@@ -42,7 +42,7 @@ def prepare(
         found[part] = group.by_first(lambda a=annotations, i=images: coco.check(a, i))  # type: ignore[misc]
         register(PARTS[part][0], str(annotations), str(images))
         for text in found[part].notes:
-            note(text)
+            logger.info(text)
     if empty := [part for part, one in found.items() if not one.objects]:
         raise RfbenchError(f"{places(data, empty[0], root)[0]} has no objects.")
     if not eval_only and found["train"].categories != found["val"].categories:
@@ -83,7 +83,7 @@ def check_masks(cfg: CfgNode, found: dict[str, coco.CocoSet]) -> None:
 
 
 def places(data: DetData, part: str, root: Path) -> tuple[Path, Path]:
-    """The JSON file and the folder of pictures of "train" or "val"."""
+    """The JSON file and the folder of images of "train" or "val"."""
     _, annotations, images = PARTS[part]
     given = data.model_dump()
     return (

@@ -4,7 +4,6 @@ Detectron2's own loading skips what does not fit with a warning, and a frozen no
 is reset without a word. Here whatever is missing or left over is an error.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -88,24 +87,7 @@ def state_of(
         )
     own = {key.removeprefix("net."): value for key, value in bottom.state_dict().items()}
     head = classifier.module.state_dict().keys() - own.keys()
-    if problem := _misfit(own, {key: v for key, v in found.items() if key not in head}):
+    kept = {key: value for key, value in found.items() if key not in head}
+    if problem := weight_files.misfit(own, kept, ignored=(TRACKED,)):
         raise RfbenchError(f"weights: {source} does not fit {model}: {problem}")
     return {f"net.{key}": found[key] for key in own if not key.endswith(TRACKED)}
-
-
-def _misfit(own: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> str:
-    """What is wrong with `found` as parameters of `own`, with counts and the first names."""
-    names = {
-        "missing": [key for key in own if key not in found],
-        "left over": [key for key in found if key not in own],
-        "of another shape": [
-            f"{key}: {list(found[key].shape)} for {list(own[key].shape)}"
-            for key in own
-            if key in found and found[key].shape != own[key].shape
-        ],
-    }
-    texts = []
-    for what, keys in names.items():
-        if keys := [key for key in keys if not key.endswith(TRACKED)]:
-            texts.append(f"{len(keys)} {what} ({', '.join(keys[:3])}{', ...' * (len(keys) > 3)})")
-    return ", ".join(texts)

@@ -17,6 +17,7 @@ from rfbench.errors import UsageError
 from rfbench.grid.config import SCHEMA, file_of
 from rfbench.models import variants
 from rfbench.runs import checkpoint, progress
+from rfbench.runs import folder as folders
 from rfbench.schemas.grid import GridConfig, GridTask
 from rfbench.schemas.variant import VariantConfig
 
@@ -164,11 +165,11 @@ def choose(
 def look(run: Run) -> State:
     """What of a run is done, by its folder; UsageError if it is of another configuration."""
     remedy = f"Delete {run.folder}, or choose another --output."
-    if checkpoint.finished(run.folder, run.config.model_dump(mode="json"), remedy):
+    if folders.finished(run.folder, run.config, remedy):
         return State.FINISHED
     if in_use(run.folder):
         return State.ELSEWHERE
-    return State.INTERRUPTED if checkpoint.begun(run.folder) else State.NEW
+    return State.INTERRUPTED if folders.begun(run.folder) else State.NEW
 
 
 def in_use(folder: Path) -> bool:

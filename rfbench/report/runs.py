@@ -25,6 +25,7 @@ FREE = (
     *("data.val_annotations", "data.val_images", "opts.OUTPUT_DIR"),
     *("data.workers", "opts.DATALOADER.NUM_WORKERS"),
     *("checkpoint", "keep", "opts.SOLVER.CHECKPOINT_PERIOD", "log_every", "tensorboard"),
+    "best_metric",
     *("visualize", "eval"),
     # said by the record as what they came to, see `_settings`
     *("precision", "data.train_scenes", "data.val_scenes", "data.image_size", "data.augment"),
@@ -145,6 +146,8 @@ def _settings(record: Record) -> dict[str, str]:
 def _decisive(content: Mapping[str, Any]) -> dict[str, Any]:
     """Of a record, or what another keeps of it as its parent: all but what is free."""
     kept = {key: value for key, value in flat(content["config"]).items() if not is_free(key)}
+    if kept.get("patience") is None:  # as runs of before there was patience
+        kept.pop("patience", None)
     for key in WEIGHTS:
         # which of a run's checkpoints; the rest of the path differs from seed to seed
         if kept.get(key) not in (None, "pretrained"):

@@ -1,25 +1,26 @@
-"""A run's folder and its checkpoints: plain tensors and types, written aside and renamed.
+"""A run's checkpoints: plain tensors and types, written aside and renamed.
 
 `last.pth` is the newest, `last-1.pth` the one before. Each holds weights and what it takes to go
 on; a classifier's is what `weight_files` reads (format, model, variant, state_dict).
 """
 
 import contextlib
-import json
+import logging
 import os
+import random
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
-import yaml
 
 from rfbench import files
-from rfbench.errors import RfbenchError, UsageError
+from rfbench.config import flat
+from rfbench.errors import RfbenchError, UsageError, one_line
 from rfbench.models import weight_files
-from rfbench.runs import progress, records
-from rfbench.runs.processes import Processes
+
+logger = logging.getLogger(__name__)
 
 SAME = "--resume goes on with the same configuration. Choose another --output."
 LAST = "last.pth"
@@ -29,6 +30,8 @@ BEST = "best.pth"
 FREE = (
     "data.workers",
     "data.root",
+    "data.max_bad_share",
+    "max_batch_per_gpu",
     "device",
     "checkpoint.every",
     "checkpoint.keep",
@@ -67,21 +70,17 @@ def save(path: Path, content: Mapping[str, Any], keep: int = 1) -> None:
         _sync_folder(path.parent)
     except (OSError, RuntimeError) as error:  # torch's writer tells a full disk as a RuntimeError
         cause = next((e for e in _causes(error) if isinstance(e, OSError)), None)
-        why = (cause.strerror or str(cause)) if cause else " ".join(str(error).split())[:200]
+        why = (cause.strerror or str(cause)) if cause else one_line(error)
         raise RfbenchError(
             f"cannot write {path}: {why}. The checkpoint before it is as it was; "
             f"make room, then go on with --resume."
         ) from error
 
 
-def load_last(
-    folder: Path,
-    note: Callable[[str], object] = lambda _: None,
-    format: str = weight_files.FORMAT,
-) -> dict[str, Any] | None:
+def load_last(folder: Path, format: str = weight_files.FORMAT) -> dict[str, Any] | None:
     """The newest whole checkpoint of `folder`, on the CPU; None where there is none.
 
-    `note` hears of every damaged one that is passed over. Raises RfbenchError where all are.
+    Warns of every damaged one that is passed over. Raises RfbenchError where all are damaged.
     """
     path, damaged = folder / LAST, []
     ages = [age for age in range(100) if _aged(path, age).exists()]
@@ -96,10 +95,10 @@ def load_last(
             pass
         damaged.append(str(_aged(path, age)))
         if age != ages[-1]:
-            note(f"{damaged[-1]} is damaged; going on from the checkpoint before it.")
+            logger.warning("%s is damaged; using the checkpoint before it.", damaged[-1])
     if damaged:
         raise RfbenchError(
-            f"no checkpoint can be read: {', '.join(damaged)}. Start anew with --overwrite."
+            f"no checkpoint can be read: {', '.join(damaged)}. Start again with --overwrite."
         )
     return None
 
@@ -108,7 +107,7 @@ def refuse_changes(
     folder: Path, saved: Mapping[str, Any], now: Mapping[str, Any], remedy: str = SAME
 ) -> None:
     """Raise UsageError where two configurations differ in more than `FREE`, with every such key."""
-    before, after = _flat(saved), _flat(now)
+    before, after = flat(saved), flat(now)
     keys = [key for key in {**before, **after} if key not in FREE]
     lines = [
         f"{folder} was begun with {key} = {before.get(key)}; now it is {after.get(key)}"
@@ -120,144 +119,34 @@ def refuse_changes(
         raise UsageError("\n".join(lines))
 
 
-@contextlib.contextmanager
-def opened(
-    folder: Path,
-    config: dict[str, Any],
-    group: Processes,
-    resume: bool,
-    overwrite: bool,
-    note: Callable[[str], object],
-    made: Sequence[str] = (),
-    format: str = weight_files.FORMAT,
-) -> Iterator[tuple[dict[str, Any] | None, dict[str, Any] | None]]:
-    """A run's folder, as `held` by the first process of `group`, and what `resume` finds there.
+def random_state(device: torch.device) -> dict[str, Any]:
+    """The states of the generators that a network may draw from: torch's and Python's."""
+    cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+    return {"torch": torch.get_rng_state(), "cuda": cuda, "python": random.getstate()}
 
-    Gives (the record of a run that is finished, the checkpoint to go on from), in every process;
-    None for what is not there. Raises as `held`, `load_last` and `refuse_changes` do.
+
+def set_random_state(state: dict[str, Any], device: torch.device) -> None:
+    """The inverse of `random_state`."""
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] is not None and device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"], device)
+    version, words, gauss = state["python"]
+    random.setstate((version, tuple(words), gauss))
+
+
+class Writer:
+    """Writes checkpoints, of the first process. This one has written when `write` returns.
+
+    One that writes beside the training must copy `content` before it returns from `write`: the
+    tensors are the network's own and change with the next step.
     """
-    with contextlib.ExitStack() as stack:
-        keep = held(folder, resume, overwrite, made)
-        group.by_first(lambda: stack.enter_context(keep))
-        yield group.by_first(lambda: look(folder, config, resume, note, format))
 
+    def write(self, path: Path, content: Mapping[str, Any], keep: int = 1) -> None:
+        """Take the state of a run at a step's boundary; see `save`."""
+        save(path, content, keep)
 
-def look(
-    folder: Path,
-    config: dict[str, Any],
-    resume: bool,
-    note: Callable[[str], object],
-    format: str = weight_files.FORMAT,
-) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-    """What `resume` finds in a run's folder; see `opened`."""
-    if not resume:
-        return None, None
-    record = finished(folder, config)
-    if record:
-        note(f"{folder} is finished already.")
-        return record, None
-    content = load_last(folder, note, format)
-    if content is None:
-        note(f"no checkpoint in {folder}: starting from the beginning")
-    else:
-        refuse_changes(folder, content["config"], config)
-    return None, content
-
-
-@contextlib.contextmanager
-def held(folder: Path, resume: bool, overwrite: bool, made: Sequence[str] = ()) -> Iterator[None]:
-    """The folder of a run, for it alone, and emptied of an earlier run where that is wanted.
-
-    made: patterns of what it leaves there beside last.pth, metrics.jsonl and its record.
-    Raises what `check` raises, and RfbenchError where another process holds the folder.
-    """
-    check(folder, resume, overwrite)
-    folder.mkdir(parents=True, exist_ok=True)
-    with locked(folder):
-        if overwrite and not resume:
-            for pattern in ("last*.pth", progress.METRICS, records.RECORD, *made):
-                for path in folder.glob(pattern):
-                    path.unlink()
-        yield
-
-
-def check(folder: Path, resume: bool, overwrite: bool) -> None:
-    """See that a run may have its folder; nothing is changed.
-
-    Raises UsageError where it holds a run that was not to be touched, or cannot be written.
-    """
-    if (folder / LAST).exists() and not (resume or overwrite):
-        raise UsageError(
-            f"{folder} holds a run. Go on with it by --resume, replace it with --overwrite, "
-            f"or choose another --output."
-        )
-    # what a run leaves that failed before its first checkpoint is no run
-    started = {".lock", "config.yaml", progress.METRICS}
-    empty = not folder.is_dir() or all(path.name in started for path in folder.iterdir())
-    files.check_folder(folder, overwrite or resume or empty)
-
-
-def begun(folder: Path) -> bool:
-    """Whether a run's folder holds something that --resume goes on with."""
-    return any(folder.glob("last*.pth")) or (folder / records.RECORD).exists()
-
-
-def begin(folder: Path, config: dict[str, Any]) -> None:
-    """What lies in a run's folder from its beginning: the configuration that reruns the job."""
-    records.open_folder(folder)
-    text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
-    files.write_text(folder / "config.yaml", text)
-
-
-def finished(folder: Path, config: Mapping[str, Any], remedy: str = SAME) -> dict[str, Any] | None:
-    """The record of a run that came to its end; UsageError if it is of another configuration."""
-    try:
-        record = json.loads((folder / records.RECORD).read_text("utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise RfbenchError(f"{folder / records.RECORD} cannot be read: {error}") from None
-    refuse_changes(folder, record["config"], config, remedy)
-    return record
-
-
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold `folder` alone; RfbenchError where another process does. Removes what a kill left.
-
-    A folder in which nothing else was written goes with the lock.
-    """
-    path = folder / ".lock"
-    file = open(path, "ab")  # noqa: SIM115 (held as long as the block)
-    try:
-        _flock(file, folder)
-        for name in (LAST, BEST):
-            for left in folder.glob(f".{name}.*.tmp.pth"):
-                left.unlink(missing_ok=True)
-        try:
-            yield
-        finally:
-            with contextlib.suppress(OSError):  # Windows keeps open files
-                if [*folder.iterdir()] == [path]:
-                    path.unlink()
-                    folder.rmdir()
-    finally:
-        file.close()
-
-
-def _flock(file: BinaryIO, folder: Path) -> None:
-    try:
-        import fcntl
-    except ImportError:  # Windows has none
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise RfbenchError(
-            f"another run is writing to {folder}. Wait for its end, or choose another --output."
-        ) from None
-    # a forked loader that outlives a killed run must not keep the folder locked
-    os.register_at_fork(after_in_child=file.close)
+    def wait(self) -> None:
+        """Return when all is written; raise what went wrong."""
 
 
 def _aged(path: Path, age: int) -> Path:
@@ -278,12 +167,3 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-def _flat(values: Mapping[str, Any], key: str = "") -> dict[str, Any]:
-    """{"optim": {"lr": 1}} as {"optim.lr": 1}."""
-    found: dict[str, Any] = {}
-    for name, value in values.items():
-        below = isinstance(value, Mapping)
-        found |= _flat(value, f"{key}{name}.") if below else {f"{key}{name}": value}
-    return found

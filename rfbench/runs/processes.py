@@ -6,17 +6,15 @@ All that they have to agree on goes over a group on the CPU, so that no GPU wait
 import contextlib
 import os
 import platform
-import signal
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
-from types import FrameType
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 
-from rfbench.errors import RfbenchError, UsageError, suggest
+from rfbench.errors import FailedElsewhere, RfbenchError, UsageError, one_line, suggest
 
 Result = TypeVar("Result")
 DEVICES = ("auto", "cpu", "cuda")
@@ -53,9 +51,9 @@ class Processes:
         return int(tensor)
 
     def fail_together(self, failure: Exception | None) -> None:
-        """Raise, in every process, where one of them failed; only that one's error has a text."""
+        """Raise in every process if one of them failed: its error there, FailedElsewhere here."""
         if self.largest(bool(failure)):
-            raise failure or RfbenchError("")
+            raise failure or FailedElsewhere
 
     def gather(self, value: Any) -> list[Any]:
         """Every process's `value`, by rank, in every process."""
@@ -65,9 +63,9 @@ class Processes:
         return found
 
     def by_first(self, call: Callable[[], Result]) -> Result:
-        """`call()`, made by the first process alone; all get its result, or end with its error.
+        """`call()`, made by the first process alone; all get its result.
 
-        Only the first one's error has a text, so that it is printed once.
+        Where it fails, the first process raises its error and the others FailedElsewhere.
         """
         result, error = [None], None
         if self.first:
@@ -76,13 +74,16 @@ class Processes:
             except (RfbenchError, OSError) as caught:
                 error = caught
         if self.largest(error is not None):
-            raise error or RfbenchError("")
+            raise error or FailedElsewhere
         if self.control is not None:
             dist.broadcast_object_list(result, src=0, group=self.control)
         return result[0]  # type: ignore[return-value]
 
     def alike(self, call: Callable[[], Result]) -> Result:
-        """`call()`, made by all; where some fail, only the first of them raises a text."""
+        """`call()`, made by all; where some fail, the first of them raises its error.
+
+        The others raise FailedElsewhere.
+        """
         error: Exception | None = None
         try:
             result = call()
@@ -93,7 +94,7 @@ class Processes:
             code = max(self.gather(getattr(error, "exit_code", 1)))
             if error is not None and failed.index(True) == self.rank:
                 raise error
-            raise UsageError("") if code == UsageError.exit_code else RfbenchError("")
+            raise FailedElsewhere(code)
         return result
 
 
@@ -110,7 +111,7 @@ def started(device: str) -> Iterator[Processes]:
             "nccl" if place.type == "cuda" else "gloo", timeout=timedelta(minutes=30)
         )
     except (ValueError, RuntimeError) as error:
-        why = " ".join(str(error).split())[:200]
+        why = one_line(error)
         raise RfbenchError(
             f"process {rank} of {world} cannot join the others: {why}. Start the run with torchrun."
         ) from error
@@ -118,11 +119,11 @@ def started(device: str) -> Iterator[Processes]:
         control = dist.new_group(backend="gloo") if place.type == "cuda" else dist.group.WORLD
         yield Processes(place, rank, world, control)
     except RuntimeError as error:
-        if "gloo" not in str(error):  # what is heard of a process that was killed
+        if "gloo" not in str(error):  # all that tells of a process that was killed
             raise
         raise RfbenchError(
-            f"process {rank} of {world} has lost another one: look at what that said, and whether "
-            "it was killed (for lack of memory, say). --resume goes on from the last checkpoint."
+            f"rank {rank} of {world} lost contact with another rank; check its log, and whether it "
+            "was killed (for lack of memory, say). --resume continues from the last checkpoint."
         ) from error
     finally:
         dist.destroy_process_group()
@@ -157,32 +158,3 @@ def device_name(device: torch.device) -> str:
         return torch.cuda.get_device_name(device)
     threads = torch.get_num_threads()
     return f"cpu ({platform.machine()}, {threads} thread{'s' if threads > 1 else ''})"
-
-
-# what a signal asks for; the larger one wins
-GO_ON, REQUEUE, INTERRUPT = range(3)
-ASKED = {signal.SIGTERM: REQUEUE, signal.SIGINT: INTERRUPT}
-if hasattr(signal, "SIGUSR1"):
-    ASKED[signal.SIGUSR1] = REQUEUE
-
-
-@dataclass
-class Signals:
-    """Notes SIGTERM, SIGUSR1 and ctrl-C instead of dying of them; the run asks when it may stop."""
-
-    asked: int = GO_ON
-    before: dict[int, Any] = field(default_factory=dict)
-
-    def __enter__(self) -> "Signals":
-        with contextlib.suppress(ValueError):  # not the main thread: then there is nothing to note
-            self.before = {number: signal.signal(number, self._note) for number in ASKED}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, _frame: FrameType | None) -> None:
-        if self.asked == INTERRUPT and ASKED[signal.Signals(number)] == INTERRUPT:
-            raise KeyboardInterrupt  # asked twice: at once
-        self.asked = max(self.asked, ASKED[signal.Signals(number)])

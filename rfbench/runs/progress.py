@@ -23,7 +23,7 @@ class Log:
     """Appends lines to metrics.jsonl, and the same figures to TensorBoard's files if wanted."""
 
     def __init__(self, folder: Path, lines: int, tensorboard: bool) -> None:
-        """Cut the file to its first `lines` lines: those that a resumed run does not write anew."""
+        """Cut the file to its first `lines` lines: those that a resumed run keeps."""
         self.path = folder / METRICS
         held = self.path.read_bytes().splitlines(keepends=True) if self.path.exists() else []
         if len(held) > lines:
@@ -86,10 +86,10 @@ class Clock:
         yield
         self.waited += time.monotonic() - begun
 
-    def speed(self, pictures: float) -> tuple[float, float]:
-        """Of `pictures` since the last lap: pictures a second, share of the time spent waiting."""
+    def speed(self, images: float) -> tuple[float, float]:
+        """Of `images` since the last lap: images a second, share of the time spent waiting."""
         seconds = max(time.monotonic() - self.window, 1e-9)
-        return pictures / seconds, self.waited / seconds
+        return images / seconds, self.waited / seconds
 
     def lap(self) -> tuple[float, float]:
         """Seconds since the last lap, and the share of them spent waiting for data."""

@@ -144,5 +144,12 @@ class ClsConfig(Section):
         None, description="CPU threads of a process; 1 is fastest for tiny networks. null: torch's."
     )
     checkpoint: ClsCheckpoint = Field(ClsCheckpoint(), description="When the run is saved.")
+    best_metric: Literal["top1", "top5", "loss"] = Field(
+        "top1", description="Validation metric by which best.pth is kept, and patience counts."
+    )
+    patience: PositiveInt | None = Field(
+        None,
+        description="Stop early after this many epochs without a better best_metric; null: never.",
+    )
     log_every: PositiveInt = Field(50, description="Updates between two lines of metrics.jsonl.")
     tensorboard: bool = Field(False, description="Write TensorBoard's files as well.")

@@ -7,6 +7,8 @@ from pydantic import Field, NonNegativeInt, PositiveInt
 from rfbench.config import Section
 from rfbench.schemas.variant import VariantConfig
 
+BestMetric = Literal["bbox/AP", "bbox/AP50", "bbox/AP75", "segm/AP", "segm/AP50", "segm/AP75"]
+
 
 class DigitScenes(Section):
     """Scenes of digits for a detection, drawn once and written as a COCO data set."""
@@ -97,6 +99,14 @@ class DetConfig(Section):
     )
     keep: PositiveInt = Field(
         2, description="Checkpoints that are kept, one every SOLVER.CHECKPOINT_PERIOD iterations."
+    )
+    best_metric: Literal[
+        "bbox/AP", "bbox/AP50", "bbox/AP75", "segm/AP", "segm/AP50", "segm/AP75"
+    ] = Field("bbox/AP", description="Metric by which best.pth is kept, and patience counts.")
+    patience: PositiveInt | None = Field(
+        None,
+        description="Stop early after this many evaluations, one every opts.TEST.EVAL_PERIOD "
+        "iterations, without a better best_metric; null: never.",
     )
     log_every: PositiveInt = Field(20, description="Iterations between two lines of metrics.jsonl.")
     tensorboard: bool = Field(False, description="Write TensorBoard's files as well.")

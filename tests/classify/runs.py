@@ -17,7 +17,7 @@ import torch
 
 from rfbench.classify import fit
 from rfbench.errors import RfbenchError
-from rfbench.runs import checkpoint, progress
+from rfbench.runs import checkpoint, logs, progress
 from rfbench.schemas.cls import ClsConfig
 
 # imports torch once, and forks children that have run nothing yet
@@ -77,12 +77,12 @@ def job(values: dict[str, Any], folder: str, resume: bool, slow_writes: float, e
         fsync(descriptor)
 
     checkpoint.os.fsync = slow  # type: ignore[attr-defined]
-    said = lambda text: print(text, file=sys.stderr)  # noqa: E731
+    logs.to_stderr()
     try:
         parsed = ClsConfig.model_validate_json(json.dumps(values))
-        _, code = fit.fit(parsed, Path(folder), resume, not resume, said)
+        _, code = fit.fit(parsed, Path(folder), resume, not resume)
     except RfbenchError as error:
-        said(f"Error: {error}")
+        print(f"Error: {error}", file=sys.stderr)
         code = error.exit_code
     sys.exit(code)
 
@@ -96,7 +96,7 @@ def start(
 
 def start_all(target: Any, args: tuple[Any, ...], world: int) -> list[Any]:
     """Start `world` processes that find each other: target(*args, environment)."""
-    env: dict[str, str] = {"XDG_CACHE_HOME": os.environ["XDG_CACHE_HOME"]}
+    env = {key: os.environ[key] for key in ("XDG_CACHE_HOME",) if key in os.environ}
     found = []
     if world > 1:
         with socket.socket() as s:

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from rfbench.classify.run import random_state, set_random_state
 from rfbench.errors import RfbenchError, UsageError
-from rfbench.runs import checkpoint
+from rfbench.runs import checkpoint, folder
+from rfbench.runs.checkpoint import random_state, set_random_state
 
 
 def content(step: int) -> dict[str, Any]:
@@ -44,18 +44,19 @@ def test_none_is_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "flipped", "other"])
-def test_a_damaged_one_falls_back_with_a_warning(tmp_path: Path, damage: str) -> None:
+def test_a_damaged_one_falls_back_with_a_warning(
+    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
     path = save(tmp_path, 1, 2)
     data = bytearray(path.read_bytes())
     middle = len(data) // 3
     data[middle : middle + 8] = b"\xff" * 8
     damaged = {"truncated": data[: len(data) // 2], "empty": b"", "flipped": bytes(data)}
     path.write_bytes(damaged.get(damage, b"something else"))
-    notes: list[str] = []
-    found = checkpoint.load_last(tmp_path, notes.append)
+    found = checkpoint.load_last(tmp_path)
     assert found is not None and found["step"] == 1
-    (note,) = notes
-    assert "last.pth is damaged" in note
+    (message,) = caplog.messages
+    assert "last.pth is damaged" in message
     (tmp_path / "last-1.pth").write_bytes(b"")
     with pytest.raises(RfbenchError, match="no checkpoint can be read"):
         checkpoint.load_last(tmp_path)
@@ -79,17 +80,18 @@ def test_nothing_in_a_checkpoint_is_run(tmp_path: Path, monkeypatch: pytest.Monk
 def test_what_failed_before_its_first_checkpoint_is_no_run(tmp_path: Path) -> None:
     for name in (".lock", "config.yaml", "metrics.jsonl"):
         (tmp_path / name).touch()
-    checkpoint.check(tmp_path, resume=False, overwrite=False)
+    folder.check(tmp_path, resume=False, overwrite=False)
     (tmp_path / "notes.txt").touch()
     with pytest.raises(UsageError, match="exists already"):
-        checkpoint.check(tmp_path, resume=False, overwrite=False)
+        folder.check(tmp_path, resume=False, overwrite=False)
 
 
-def test_between_the_two_renames_nothing_is_lost(tmp_path: Path) -> None:
+def test_between_the_two_renames_nothing_is_lost(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     os.replace(save(tmp_path, 1, 2), tmp_path / "last-1.pth")
-    notes: list[str] = []
-    found = checkpoint.load_last(tmp_path, notes.append)
-    assert found is not None and (found["step"], notes) == (2, [])
+    found = checkpoint.load_last(tmp_path)
+    assert found is not None and (found["step"], caplog.messages) == (2, [])
 
 
 def test_a_full_disk_leaves_the_old_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,7 +117,7 @@ def test_torchs_own_error_of_a_full_disk_is_one_line(
     import contextlib
 
     monkeypatch.setattr(
-        checkpoint.results, "aside", lambda path: contextlib.nullcontext(Path("/dev/full"))
+        checkpoint.files, "aside", lambda path: contextlib.nullcontext(Path("/dev/full"))
     )
     with pytest.raises(RfbenchError, match="No space left on device"):
         save(tmp_path, 1)
@@ -144,8 +146,8 @@ def test_changed_keys_are_named(tmp_path: Path) -> None:
 
 HOLD = """
 import sys, time, pathlib
-from rfbench import checkpoint
-with checkpoint.locked(pathlib.Path(sys.argv[1])):
+from rfbench.runs import folder
+with folder.locked(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -158,10 +160,10 @@ def test_the_folder_is_locked_until_the_process_dies(tmp_path: Path) -> None:
     try:
         assert holder.stdout and holder.stdout.readline() == "held\n"
         with pytest.raises(RfbenchError, match="another run is writing"):
-            checkpoint.locked(tmp_path).__enter__()
+            folder.locked(tmp_path).__enter__()
     finally:
         holder.kill()
         holder.wait()
     (tmp_path / ".last.pth.123.tmp.pth").write_bytes(b"left by a kill")
-    with checkpoint.locked(tmp_path):
+    with folder.locked(tmp_path):
         assert [p.name for p in tmp_path.iterdir()] == [".lock"]

@@ -17,10 +17,11 @@ from rfbench.data.loader import Loader
 from rfbench.data.order import evaluation_tasks
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.runs import processes
-from rfbench.runs.processes import ASKED, INTERRUPT, REQUEUE, Signals, started
+from rfbench.runs.processes import started
+from rfbench.runs.signals import ASKED, Asked, Signals
 from tests.classify import runs
 
-PICTURES = 1001
+IMAGES = 1001
 
 
 def test_signals_are_noted_and_a_second_interrupt_ends_at_once() -> None:
@@ -28,11 +29,11 @@ def test_signals_are_noted_and_a_second_interrupt_ends_at_once() -> None:
     with Signals() as signals:
         signal.raise_signal(signal.SIGUSR1)
         signal.raise_signal(signal.SIGTERM)
-        assert signals.asked == REQUEUE
+        assert signals.asked == Asked.REQUEUE
         signal.raise_signal(signal.SIGINT)
-        assert signals.asked == INTERRUPT
+        assert signals.asked == Asked.INTERRUPT
         signal.raise_signal(signal.SIGTERM)
-        assert signals.asked == INTERRUPT
+        assert signals.asked == Asked.INTERRUPT
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     assert [signal.getsignal(number) for number in ASKED] == before
@@ -42,7 +43,12 @@ def test_a_lost_process_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(processes, "_number", lambda name, _: {"WORLD_SIZE": 2}.get(name, 0))
     for name in ("init_process_group", "destroy_process_group"):
         monkeypatch.setattr(processes.dist, name, lambda *_, **__: None)
-    with pytest.raises(RfbenchError, match="process 0 of 2 has lost another one"), started("cpu"):
+    with (
+        pytest.raises(
+            RfbenchError, match="rank 0 of 2 lost contact with another rank; check its log"
+        ),
+        started("cpu"),
+    ):
         raise RuntimeError("[gloo/transport/tcp/pair.cc:545] Connection reset by peer")
     with pytest.raises(RuntimeError, match="a bug"), started("cpu"):
         raise RuntimeError("a bug")
@@ -72,7 +78,7 @@ def test_two_processes_give_the_losses_of_one(tmp_path: Path) -> None:
 
 
 class Judge(nn.Module):
-    """Scores that follow from a picture: right at first for some, among five for more."""
+    """Scores that follow from an image: top-1 correct for some, top-5 for more."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         marks = x[:, 0, 0, 0].round().long()
@@ -86,10 +92,10 @@ def count(folder: str, env: dict[str, str]) -> None:
     os.environ.update(env)
     torch.set_num_threads(1)
     with started("cpu") as group:
-        images = np.zeros((PICTURES, 4, 4, 3), np.uint8)
-        images[:] = (np.arange(PICTURES) % 10)[:, None, None, None]
-        split = ArraySplit(images, np.arange(PICTURES) // 7 % 10, "test")
-        tasks = evaluation_tasks(PICTURES, 64, group.rank, group.world)
+        images = np.zeros((IMAGES, 4, 4, 3), np.uint8)
+        images[:] = (np.arange(IMAGES) % 10)[:, None, None, None]
+        split = ArraySplit(images, np.arange(IMAGES) // 7 % 10, "test")
+        tasks = evaluation_tasks(IMAGES, 64, group.rank, group.world)
         batches = Loader(split, augment.evaluation(4, 1.0), train=False).batches(tasks)
         pairs = ((b.images.float().permute(0, 3, 1, 2), b.labels) for b in batches)
         model = Judge()
@@ -107,8 +113,8 @@ def test_evaluation_counts_every_picture_once(tmp_path: Path) -> None:
         assert len(list(folder.iterdir())) == world and len(texts) == 1
         found.append(json.loads(texts.pop()))
     one, three = found
-    labels, marks = np.arange(PICTURES) // 7 % 10, np.arange(PICTURES) % 10
-    assert one["pictures"] == three["pictures"] == PICTURES
+    labels, marks = np.arange(IMAGES) // 7 % 10, np.arange(IMAGES) % 10
+    assert one["pictures"] == three["pictures"] == IMAGES
     assert one["top1"] == three["top1"] == pytest.approx(100 * (labels == marks).mean())
     assert one["top5"] == three["top5"]
     assert one["loss"] == pytest.approx(three["loss"], rel=1e-12)

@@ -1,11 +1,14 @@
-"""A run that is killed and resumed ends as if it had not been."""
+"""A run that is killed and resumed ends with the same bits."""
 
+import json
 import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from rfbench.runs import checkpoint
 from tests.classify import runs
@@ -86,6 +89,45 @@ def test_another_configuration_is_refused(whole: Path) -> None:
     said = Path(f"{whole}.stderr0").read_text()
     assert "optim.lr = 0.05; now it is 0.1" in said
     assert "batch_size = 12; now it is 24" in said
+
+
+def edit(path: Path, change: Any) -> None:
+    """Change what a checkpoint holds."""
+    content = torch.load(path, weights_only=True)
+    change(content)
+    torch.save(content, path)
+
+
+def test_an_old_checkpoint_resumes(whole: Path, tmp_path: Path) -> None:
+    """One from before best_metric, patience and what counts them."""
+    folder = tmp_path / "run"
+    values = runs.config(checkpoint={"every": 5})
+    started = runs.start(values, folder)
+    assert runs.kill_when(started, lambda: runs.steps(folder) >= 30)
+
+    def age(content: dict[str, Any]) -> None:
+        for key in ("evaluated", "waited"):
+            del content[key]
+        for key in ("best_metric", "patience"):
+            del content["config"][key]
+
+    edit(folder / "last.pth", age)
+    assert runs.finish(runs.start(values, folder, resume=True)) == [0]
+    runs.assert_equal(whole, folder)
+
+
+def test_what_the_advice_names_may_change(tmp_path: Path) -> None:
+    """After "out of memory" and "too many unreadable", --resume takes what was advised."""
+    folder = tmp_path / "run"
+    started = runs.start(runs.config(), folder)
+    assert runs.kill_when(started, lambda: runs.steps(folder) >= 12)
+    values = runs.config(max_batch_per_gpu=6, data={"max_bad_share": 0.5})
+    assert runs.finish(runs.start(values, folder, resume=True)) == [0]
+    said = Path(f"{folder}.stderr0").read_text()
+    assert "a BatchNorm sees 6 images instead of 12; the result will be close, but not" in said
+    record = json.loads((folder / "result.json").read_text())
+    assert (record["batch"]["accumulation"], record["batch"]["per_batchnorm"]) == (2, 6)
+    assert record["steps"] == 40
 
 
 def test_a_second_process_is_refused(tmp_path: Path) -> None:

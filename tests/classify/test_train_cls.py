@@ -84,7 +84,7 @@ def test_every_configuration_dry_runs(
     few = ["-o", "batch_size=32", "-o", "max_batch_per_gpu=8"]
     result = run(path, "--dry-run", *few, *tree_of(path, imagenet, cifar))
     assert result.exit_code == 0, result.stderr
-    assert "32 = 1 process x 4 passes x 8 pictures" in result.stdout
+    assert "32 = 1 process x 4 passes x 8 images" in result.stdout
     changed = re.search(r"(\d+) changed", result.stdout)
     assert changed and (int(changed[1]) > 0) == (values.variant != "baseline")
     assert sorted(tmp_path.rglob("*")) == before  # it writes nothing
@@ -118,7 +118,7 @@ def test_a_run_and_its_files(tmp_path: Path) -> None:
     assert record["steps"] == 3 and record["metrics"]["pictures"] == 40
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [line["split"] for line in lines] == ["train", "val"]
-    assert "digits: 96 pictures to train on, 40 to validate, 10 classes" in result.stderr
+    assert "digits: 96 images to train on, 40 to validate, 10 classes" in result.stderr
     assert f"{folder / 'result.json'}" in result.stderr
     # config.yaml runs the job again
     again = load(ClsConfig, str(folder / "config.yaml"))
@@ -144,6 +144,31 @@ def test_a_run_and_its_files(tmp_path: Path) -> None:
     assert found["top1"] == pytest.approx(record["metrics"]["top1"])
     other = run(*SMALL, "-o", "variant=1x1", "--eval-only", folder / "last.pth")
     assert other.exit_code == 1 and "The weights would load but mean something else" in other.stderr
+
+
+def test_it_stops_early_and_keeps_the_best(tmp_path: Path) -> None:
+    # at a rate this small no epoch is better than the first by top-5 of few scenes
+    more = ("-o", "schedule.epochs=6", "-o", "optim.lr=1e-12", "-o", "best_metric=top5")
+    folder = tmp_path / "run"
+    result = run("--output", folder, *SMALL, *more, "-o", "patience=2", "--json")
+    assert result.exit_code == 0, result.stderr
+    record = json.loads(result.stdout)
+    assert record["stopped_early"] and record["steps"] == 3 * (record["metrics"]["epoch"] + 1) < 18
+    assert record["metrics"]["epoch"] == record["best"]["epoch"] + 2
+    held = torch.load(folder / "best.pth", weights_only=True)
+    assert held["metrics"] == record["best"]
+    assert "stopped early at update" in result.stderr
+    again = run("--output", folder, *SMALL, *more, "-o", "patience=2", "--resume", "--json")
+    assert json.loads(again.stdout) == record
+
+
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_what_another_process_tells_is_not_told_here(
+    rank: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", rank)
+    result = run("--output", tmp_path, "-o", "variant=1x2", "--dry-run", "-o", "seed=x")
+    assert result.exit_code == 2 and bool(result.stderr) == (rank == "0")
 
 
 def test_imagenet_like(imagenet: Path, tmp_path: Path) -> None:

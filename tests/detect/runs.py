@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from rfbench.errors import RfbenchError
+from rfbench.runs import logs
 from rfbench.schemas.det import DetConfig
 from tests.classify.runs import start_all
 
@@ -63,7 +64,7 @@ def fit(values: dict[str, Any], folder: Path, resume: bool = False) -> dict[str,
     """A run in this process."""
     from rfbench.detect import fit
 
-    record, code = fit.fit(parsed(values), folder, resume, not resume, lambda _: None)
+    record, code = fit.fit(parsed(values), folder, resume, not resume)
     assert record and code == 0
     return record
 
@@ -84,11 +85,11 @@ def job(values: dict[str, Any], folder: str, resume: bool, env: Any) -> None:
         return read(self, entry)
 
     loaders.Reader.__call__ = noting  # type: ignore[method-assign]
-    said = lambda text: print(text, file=sys.stderr)  # noqa: E731
+    logs.to_stderr()
     try:
-        _, code = fit.fit(parsed(values), Path(folder), resume, not resume, said)
+        _, code = fit.fit(parsed(values), Path(folder), resume, not resume)
     except RfbenchError as error:
-        said(f"Error: {error}")
+        print(f"Error: {error}", file=sys.stderr)
         code = error.exit_code
     sys.exit(code)
 

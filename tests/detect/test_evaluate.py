@@ -8,10 +8,8 @@ import pytest
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
-from detectron2.evaluation import coco_evaluation
 from detectron2.structures import Boxes, Instances
 from pycocotools import mask as tools
-from pycocotools.cocoeval import COCOeval
 from torch import nn
 
 from rfbench.detect import config, evaluate, sets
@@ -68,7 +66,7 @@ class Knowing(nn.Module):
 
 @pytest.fixture
 def cfg() -> CfgNode:
-    sets.prepare(SETTINGS.data, GROUP, lambda _: None)
+    sets.prepare(SETTINGS.data, GROUP)
     return config.resolve(SETTINGS, 10, Path("."))
 
 
@@ -104,7 +102,20 @@ def test_faster_coco_eval_finds_the_same(cfg: CfgNode, tmp_path: Path, noise: fl
         # the same sums in another order
         assert one[task].pop("classes") == pytest.approx(other[task].pop("classes"), rel=1e-12)
         assert one[task] == other[task]
-    assert coco_evaluation.COCOeval is COCOeval
+
+
+def test_faster_coco_eval_is_what_computes(
+    cfg: CfgNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(*_: object) -> None:
+        raise AssertionError("pycocotools")
+
+    monkeypatch.setattr("detectron2.evaluation.coco_evaluation.COCOeval", slow)
+    model, settings = Knowing(cfg.DATASETS.TEST[0]), SETTINGS.model_copy(update={"eval": "faster"})
+    found = evaluate.evaluate(model, cfg, settings, GROUP, tmp_path, extras=False)
+    assert found["segm"]["AP"] == pytest.approx(100)
+    with pytest.raises(AssertionError, match="pycocotools"):
+        evaluate.evaluate(model, cfg, SETTINGS, GROUP, tmp_path, extras=False)
 
 
 def test_nothing_detected(cfg: CfgNode, tmp_path: Path) -> None:

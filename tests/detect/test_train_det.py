@@ -14,11 +14,11 @@ from click.testing import CliRunner
 from PIL import Image
 
 from rfbench.cli import main
-from rfbench.detect import evaluate, plan, sets
-from rfbench.detect.run import FORMAT
+from rfbench.detect import config, evaluate, plan, sets
+from rfbench.detect.run import FORMAT, Run
 from rfbench.errors import RfbenchError, UsageError
-from rfbench.runs import checkpoint, progress
-from rfbench.schemas.det import DetConfig
+from rfbench.runs import checkpoint, loop, progress, signals
+from rfbench.runs.processes import Processes
 from tests.classify.runs import finish, kill_when, steps
 from tests.detect import runs
 
@@ -57,7 +57,7 @@ def test_what_a_run_leaves(whole: Path) -> None:
     assert [line["step"] for line in lines] == [*range(1, 15), 14]
     assert {"loss", "loss_cls", "loss_box_reg", "lr", "wait"} <= lines[0].keys()
     assert [line["lr"] for line in lines[-3:-1]] == [pytest.approx(0.0005)] * 2
-    assert sorted(p.name for p in whole.glob("*.pth")) == ["last-1.pth", "last.pth"]
+    assert sorted(p.name for p in whole.glob("*.pth")) == ["best.pth", "last-1.pth", "last.pth"]
 
 
 def test_every_picture_once_an_epoch(whole: Path) -> None:
@@ -138,7 +138,7 @@ def test_two_processes(tmp_path: Path) -> None:
 
 def test_a_checkpoint_is_evaluated_as_it_was(whole: Path, tmp_path: Path) -> None:
     source = str(whole / "last.pth")
-    found = plan.evaluate_checkpoint(runs.parsed(runs.config()), source, tmp_path, lambda _: None)
+    found = plan.evaluate_checkpoint(runs.parsed(runs.config()), source, tmp_path)
     record = json.loads((whole / "result.json").read_text())
     for name in ("bbox", "registration", "jitter"):
         assert found["metrics"][name] == record["metrics"][name]
@@ -168,7 +168,7 @@ def test_another_detector_is_not_evaluated(
 ) -> None:
     settings = runs.parsed(runs.config(**changes))
     with pytest.raises(error, match=says):
-        plan.evaluate_checkpoint(settings, str(whole / "last.pth"), tmp_path, lambda _: None)
+        plan.evaluate_checkpoint(settings, str(whole / "last.pth"), tmp_path)
 
 
 def test_another_configuration_does_not_resume(whole: Path) -> None:
@@ -269,7 +269,7 @@ def test_the_command(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         (["-o", "opts.SOLVER.MAX_ITER=0"], 2, "opts.SOLVER.MAX_ITER: must be at least 1 (it is 0)"),
         (["-o", "opts.SOLVER.LR_SCHEDULER_NAME=Foo"], 2, "cannot set up the learning rate: Value"),
         (["-o", "opts.SOLVER.WEIGHT_DECAY=-1"], 2, "cannot set up the optimizer: ValueError"),
-        (["-o", "opts.INPUT.RANDOM_FLIP=no"], 2, "cannot prepare pictures: ValueError"),
+        (["-o", "opts.INPUT.RANDOM_FLIP=no"], 2, "cannot prepare images: ValueError"),
         (["-o", "opts.SOLVER.MAX_ITR=3"], 2, "Did you mean: SOLVER.MAX_ITER?"),
         (["-o", "weights=nofile.pth"], 2, "no such file: nofile.pth"),
         (["-o", "weights=nofile.yaml"], 2, "there is no nofile.yaml"),
@@ -354,17 +354,125 @@ def test_without_detectron2(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "python scripts/install_detectron2.py" in result.stderr.splitlines()[-1]
 
 
-def test_bf16_needs_a_trainer_that_takes_it(
+def trainer_of(precision: str, kind: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """What `setup.trainer` makes of Detectron2's AMPTrainer `kind`."""
+    from rfbench.detect import setup
+
+    monkeypatch.setattr(setup, "AMPTrainer", kind)
+    settings = runs.parsed(runs.config())
+    cfg = config.resolve(settings, 10, Path("."))
+    start: Any = type("Start", (), {"group": Processes(torch.device("cpu"))})
+    settings = settings.model_copy(update={"precision": precision})
+    model = setup.detector(cfg)
+    return setup.trainer(Run(config=settings, start=start, cfg=cfg, sets={}, model=model))
+
+
+class Old:
+    """Detectron2 0.6's."""
+
+    def __init__(self, model: Any, data_loader: Any, optimizer: Any) -> None:
+        self.precision = torch.float16
+
+
+class New:
+    """That of its main branch."""
+
+    def __init__(
+        self, model: Any, data_loader: Any, optimizer: Any, precision: Any = torch.float16
+    ) -> None:
+        self.precision = precision
+
+
+def test_bf16_needs_a_trainer_that_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match="knows fp16 only; bf16 needs a newer one"):
+        trainer_of("bf16", Old, monkeypatch)
+    assert trainer_of("fp16", Old, monkeypatch).precision == torch.float16
+    assert trainer_of("fp16", New, monkeypatch).precision == torch.float16
+    assert trainer_of("bf16", New, monkeypatch).precision == torch.bfloat16
+
+
+def test_the_best_is_kept_and_patience_ends_a_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from rfbench.detect import start
+    """Evaluations at 2, 4, ...; it is stopped after two of them, and resumed."""
+    figures, seen = {2: 10.0, 4: 30.0, 6: 20.0, 8: None, 10: 40.0}, []
+    real, agree = evaluate.evaluate, loop.agree
 
-    class Old:
-        def __init__(self, model: Any, data_loader: Any, optimizer: Any) -> None: ...
+    def told(*args: Any, **kwargs: Any) -> dict[str, Any]:
+        found = real(*args, **kwargs)
+        found["bbox"]["AP"] = figures[len(seen) * 2 + 2]
+        seen.append(found)
+        return found
 
-    monkeypatch.setattr(start, "AMPTrainer", Old)
-    settings = DetConfig(precision="bf16")
-    run = type("Run", (), {"cfg": None, "config": settings, "group": None, "model": None})
-    with pytest.raises(UsageError, match="knows fp16 only; bf16 needs a newer one"):
-        start.trainer(run)  # type: ignore[arg-type]
-    assert torch.bfloat16
+    def stop(run: Any) -> None:
+        if run.step == 5 and len(seen) == 2:
+            run.start.signals.asked = signals.Asked.REQUEUE
+        agree(run)
+
+    monkeypatch.setattr(evaluate, "evaluate", told)
+    monkeypatch.setattr(loop, "agree", stop)
+    values, folder = runs.config(patience=2), tmp_path / "run"
+    values["opts"]["TEST"] = {"EVAL_PERIOD": 2}
+    from rfbench.detect import fit
+
+    assert fit.fit(runs.parsed(values), folder, False, False) == (None, 0)
+    monkeypatch.setattr(loop, "agree", agree)
+    record = runs.fit(values, folder, resume=True)
+    assert record["steps"] == 8 and record["stopped_early"]
+    assert record["best"]["bbox"]["AP"] == 30.0 and record["metrics"]["bbox"]["AP"] is None
+    assert record["metrics"]["jitter"]  # what belongs to the end
+    vals = [line["step"] for line in progress.read_metrics(folder) if line["split"] == "val"]
+    assert vals == [2, 4, 6, 8]
+    best = torch.load(folder / "best.pth", weights_only=True)
+    assert (best["iteration"], best["metrics"]) == (4, record["best"])
+    monkeypatch.setattr(evaluate, "evaluate", real)
+    path = str(folder / "best.pth")
+    found = plan.evaluate_checkpoint(runs.parsed(values), path, tmp_path / "eval")
+    assert found["metrics"]["bbox"].keys() == record["best"]["bbox"].keys()
+
+
+def test_an_evaluation_that_was_cut_off_is_made_on_resume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = evaluate.predict
+
+    def cut_off(*_: object) -> None:
+        raise loop.Stopped(signals.Asked.REQUEUE)
+
+    monkeypatch.setattr(evaluate, "predict", cut_off)
+    values, folder = runs.config(SOLVER__MAX_ITER=4), tmp_path / "run"
+    values["opts"]["TEST"] = {"EVAL_PERIOD": 2}
+    from rfbench.detect import fit
+
+    assert fit.fit(runs.parsed(values), folder, False, False) == (None, 0)
+    monkeypatch.setattr(evaluate, "predict", real)
+    runs.fit(values, folder, resume=True)
+    vals = [line["step"] for line in progress.read_metrics(folder) if line["split"] == "val"]
+    assert vals == [2, 4]
+
+
+def test_an_old_checkpoint_resumes(whole: Path, tmp_path: Path) -> None:
+    """One from before best.pth: the evaluation at the end is made again, and is the best."""
+    import shutil
+
+    folder = tmp_path / "run"
+    shutil.copytree(whole, folder)
+    for name in ("result.json", "best.pth"):
+        (folder / name).unlink()
+    content = torch.load(folder / "last.pth", weights_only=True)
+    for key in ("step", "evaluated", "metrics", "best", "waited"):
+        del content[key]
+    for key in ("best_metric", "patience"):
+        del content["config"][key]
+    content["lines"] = 14  # it was saved before the evaluation
+    torch.save(content, folder / "last.pth")
+    record = runs.fit(runs.config(), folder, resume=True)
+    old = json.loads((whole / "result.json").read_text())
+    assert record["metrics"]["bbox"] == old["metrics"]["bbox"] == record["best"]["bbox"]
+    assert (folder / "best.pth").exists()
+    assert [line["step"] for line in progress.read_metrics(folder)] == [*range(1, 15), 14]
+
+
+def test_masks_are_no_metric_of_a_detector_without(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="best_metric: .*retinanet.* has no masks; use bbox/AP"):
+        runs.fit(runs.config(best_metric="segm/AP"), tmp_path / "run")

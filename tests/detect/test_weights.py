@@ -51,7 +51,7 @@ def test_a_checkpoint_of_train_cls(tmp_path: Path, norm: str) -> None:
     ("changes", "says"),
     [
         ({"layer1.0.bn1.running_var": None}, "1 missing (layer1.0.bn1.running_var)"),
-        ({"layer9.weight": torch.zeros(1)}, "1 left over (layer9.weight)"),
+        ({"layer9.weight": torch.zeros(1)}, "1 unexpected (layer9.weight)"),
         (
             {"conv1.weight": torch.zeros(64, 3, 3, 3)},
             "1 of another shape (conv1.weight: [64, 3, 3, 3] for [64, 3, 7, 7])",

@@ -5,8 +5,7 @@ import inspect
 import logging
 import os
 import random
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -24,31 +23,22 @@ from rfbench.detect import config as configs
 from rfbench.detect import run as runs
 from rfbench.detect import sets, weights
 from rfbench.errors import RfbenchError, UsageError
-from rfbench.runs import checkpoint, records
-from rfbench.runs.processes import Processes, Signals
-from rfbench.runs.progress import Clock, Log, bar
+from rfbench.runs import checkpoint, loop, records
+from rfbench.runs.processes import Processes
 from rfbench.schemas.det import DetConfig
 
-Note = Callable[[str], object]
 
-
-def prepare(
-    config: DetConfig,
-    folder: Path,
-    group: Processes,
-    signals: Signals,
-    content: dict[str, Any] | None,
-    note: Note,
-) -> runs.Run:
-    """A run ready for its next update: the first, or that after the checkpoint `content`."""
+def setup(config: DetConfig, start: loop.Start) -> runs.Run:
+    """A run ready for its next update: the first, or that after the checkpoint of `start`."""
+    group, content, folder = start.group, start.content, start.folder
     if config.threads:
         torch.set_num_threads(config.threads)
     # what is wrong with the configuration is told before the data are looked over
-    place = group.device.type
-    group.alike(lambda: configs.resolve(config, 1, folder, place, group.world))
-    found = sets.prepare(config.data, group, note)
+    device = group.device.type
+    group.alike(lambda: configs.resolve(config, 1, folder, device, group.world))
+    found = sets.prepare(config.data, group)
     classes = len(found["train"].categories)
-    cfg = group.alike(lambda: configs.resolve(config, classes, folder, place, group.world))
+    cfg = group.alike(lambda: configs.resolve(config, classes, folder, device, group.world))
     group.alike(lambda: sets.check_masks(cfg, found))
     torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
     model = group.alike(lambda: detector(cfg))
@@ -58,19 +48,15 @@ def prepare(
     elif config.weights:
         source, name = config.weights, cfg.MODEL.RFBENCH.NAME
         group.alike(lambda: weights.load(model, source, name, cfg.MODEL.RFBENCH.VARIANT))
-    run = runs.Run(config, cfg, folder, group, signals, found, model)
+    run = runs.Run(config=config, start=start, cfg=cfg, sets=found, model=model)
     run.parent = records.parent(config.weights)
     run.trainer = group.alike(lambda: trainer(run))
     run.scheduler = group.alike(lambda: scheduler(cfg, run.trainer.optimizer))
     if content is not None:
-        run.iteration = run.logged = content["iteration"]
-        run.restore(content, note)
+        runs.restore(run, content)
     # every process its own, and another after a resumption: or augmentations would repeat
-    seed_all(1_000_003 * config.seed + 7919 * run.iteration + group.rank)
-    if group.first:
-        run.log = Log(folder, content["lines"] if content else 0, config.tensorboard)
-    run.clock = Clock(run.clock.before)
-    run.bar = bar(cfg.SOLVER.MAX_ITER, run.iteration, cfg.MODEL.RFBENCH.VARIANT, group.first)
+    seed_all(1_000_003 * config.seed + 7919 * run.step + group.rank)
+    loop.begin(run, cfg.SOLVER.MAX_ITER, cfg.MODEL.RFBENCH.VARIANT)
     return run
 
 
@@ -117,12 +103,12 @@ def trainer(run: runs.Run) -> Any:
     if precision == "bf16" and "precision" not in inspect.signature(AMPTrainer).parameters:
         raise UsageError("precision: this Detectron2 knows fp16 only; bf16 needs a newer one.")
     update = optimizer(cfg, run.config.optimizer, run.model)
-    places = {} if run.group.device.type == "cuda" else {"device_ids": None}
+    devices = {} if run.group.device.type == "cuda" else {"device_ids": None}
     # a level of the FPN that no head reads has parameters without a gradient
     heads = cfg.MODEL.RETINANET if cfg.MODEL.META_ARCHITECTURE == "RetinaNet" else cfg.MODEL.RPN
     unread = run.model.backbone.output_shape().keys() - set(heads.IN_FEATURES)  # type: ignore
     model = create_ddp_model(
-        run.model, broadcast_buffers=False, find_unused_parameters=bool(unread), **places
+        run.model, broadcast_buffers=False, find_unused_parameters=bool(unread), **devices
     )
     if precision == "fp32":
         return SimpleTrainer(model, run.feed(), update)

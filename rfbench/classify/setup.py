@@ -1,9 +1,7 @@
-"""Everything before the first update: pictures, network, optimizer, processes, checkpoint."""
+"""Everything before the first update: images, network, optimizer, processes, checkpoint."""
 
+import logging
 import os
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,44 +9,39 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from rfbench.classify import network
-from rfbench.classify.images import Pictures
-from rfbench.classify.run import Run, random_state, set_random_state
+from rfbench.classify.images import Images
+from rfbench.classify.run import Run, restore
 from rfbench.classify.split import split
 from rfbench.data.order import updates_per_epoch
-from rfbench.errors import RfbenchError
-from rfbench.runs import records
-from rfbench.runs.processes import Processes, Signals
-from rfbench.runs.progress import Clock, Log, bar
+from rfbench.errors import RfbenchError, one_line
+from rfbench.runs import loop, records
+from rfbench.runs.checkpoint import random_state, set_random_state
+from rfbench.runs.processes import Processes
 from rfbench.schemas.cls import ClsConfig
 
+logger = logging.getLogger(__name__)
 
-def prepare(
-    config: ClsConfig,
-    folder: Path,
-    group: Processes,
-    signals: Signals,
-    content: dict[str, Any] | None,
-    note: Callable[[str], object],
-) -> Run:
-    """A run ready for its next update: the first, or that after the checkpoint `content`."""
+
+def setup(config: ClsConfig, start: loop.Start) -> Run:
+    """A run ready for its next update: the first, or that after the checkpoint of `start`."""
+    group, content = start.group, start.content
     set_up_device(config, group)
-    data = group.alike(lambda: Pictures(config, group))
-    note(data.described())
+    data = group.alike(lambda: Images(config, group))
+    logger.info(data.described())
     shares = group.alike(lambda: split(config.batch_size, group.world, config.max_batch_per_gpu))
     backbone = group.alike(lambda: network.build(config, len(data.set.classes)))
     if content is None and config.init.weights:
-        group.alike(lambda: network.load_start(backbone, config, note))
-    model = place(backbone.module, config, group.device)
+        group.alike(lambda: network.load_start(backbone, config))
+        network.warn_of_no_variant(config)
+    model = to_device(backbone.module, config, group.device)
     run = Run(
-        config,
-        folder,
-        group,
-        data,
-        backbone,
-        shares,
-        network.optimizer(model, config.optim),
-        signals,
-        group.alike(lambda: updates_per_epoch(len(data.set.train), config.batch_size)),
+        config=config,
+        start=start,
+        data=data,
+        backbone=backbone,
+        split=shares,
+        optimizer=network.optimizer(model, config.optim),
+        per_epoch=group.alike(lambda: updates_per_epoch(len(data.set.train), config.batch_size)),
         wrapped=model,
         parent=records.parent(config.init.weights),
     )
@@ -56,12 +49,8 @@ def prepare(
     # every process its own, from here on: dropout and the like
     torch.manual_seed(1_000_003 * config.seed + group.rank)
     if content is not None:
-        run.restore(content, note)
-    if group.first:
-        run.log = Log(folder, content["lines"] if content else 0, config.tensorboard)
-    run.clock = Clock(run.clock.before)
-    updates = run.per_epoch * config.schedule.epochs
-    run.bar = bar(updates, run.step, backbone.variant, group.first)
+        restore(run, content)
+    loop.begin(run, run.per_epoch * config.schedule.epochs, backbone.variant)
     return run
 
 
@@ -77,7 +66,7 @@ def set_up_device(config: ClsConfig, group: Processes) -> None:
         torch.use_deterministic_algorithms(True)
 
 
-def place(model: nn.Module, config: ClsConfig, device: torch.device) -> nn.Module:
+def to_device(model: nn.Module, config: ClsConfig, device: torch.device) -> nn.Module:
     """Onto the device, in its memory format, compiled if wanted; the names of weights stay."""
     if config.channels_last:
         model = model.to(memory_format=torch.channels_last)
@@ -90,7 +79,7 @@ def place(model: nn.Module, config: ClsConfig, device: torch.device) -> nn.Modul
 def wrap(run: Run) -> nn.Module:
     """The network, in DDP where there are several processes; passed through once, unchanged.
 
-    DDP sums gradients in buckets, and sets these up anew after the first backward of each process,
+    DDP sums gradients in buckets, and sets these up again after the first backward of each process,
     which changes the order of summation: a resumed run would not end bit-equal. A backward with
     discarded gradients before the first update has that behind it, in fresh and resumed runs alike.
     """
@@ -98,18 +87,18 @@ def wrap(run: Run) -> nn.Module:
     unused = run.group.alike(lambda: pass_once(run, model))
     if run.group.world == 1:
         return model
-    places = [device.index] if device.type == "cuda" else None
+    devices = [device.index] if device.type == "cuda" else None
     wrapped = DistributedDataParallel(
-        model, places, find_unused_parameters=bool(unused), gradient_as_bucket_view=False
+        model, devices, find_unused_parameters=bool(unused), gradient_as_bucket_view=False
     )
     pass_once(run, wrapped, times=2)  # the buckets are set up at the second forward
     return wrapped
 
 
 def pass_once(run: Run, model: nn.Module, times: int = 1) -> list[str]:
-    """Forward and backward of grey pictures that leave no trace; returns parameters without use.
+    """Forward and backward of grey images that leave no trace; returns parameters without use.
 
-    Raises RfbenchError where the network does not take the pictures.
+    Raises RfbenchError where the network does not take the images.
     """
     config, device = run.config, run.group.device
     state = random_state(device)
@@ -124,10 +113,8 @@ def pass_once(run: Run, model: nn.Module, times: int = 1) -> list[str]:
             scores = network.scores_of(model, config)(images)
             F.cross_entropy(scores.float(), zeros(scores)).backward()
     except (RuntimeError, ValueError, TypeError) as error:
-        what = " ".join(str(error).split())[:200]
-        raise RfbenchError(
-            f"{config.model} does not train on {size} px pictures: {what}"
-        ) from error
+        what = one_line(error)
+        raise RfbenchError(f"{config.model} does not train on {size} px images: {what}") from error
     unused = [name for name, p in run.network.named_parameters() if p.grad is None]
     run.network.zero_grad(set_to_none=True)
     for buffer, held in buffers:

@@ -46,7 +46,9 @@ def test_the_change_is_told_stage_by_stage(trained: Path, tmp_path: Path) -> Non
     assert cure["norms"]["loss"] != cure["changed"]["loss"]
     lines = [json.loads(t) for t in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     assert [x.get("stage") for x in lines[:3]] == ["before", "changed", "norms"]
-    assert all(text in result.stderr for text in ("as baseline:", "as 1x1+3x3:", "anew:"))
+    assert all(
+        text in result.stderr for text in ("as baseline:", "as 1x1+3x3:", "after precise BN:")
+    )
     for text in ("before", "after the change", "after precise BN", "after fine-tuning"):
         assert (
             text

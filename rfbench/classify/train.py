@@ -1,0 +1,144 @@
+"""A training, as one page of steps: read `train`, `train_epoch` and `update` from top to end.
+
+Everything that decides a result is a function of the configuration and the update's number; what
+is not (weights, optimizer, random numbers, sums since the last line) is in the checkpoint.
+"""
+
+import functools
+import logging
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rfbench.classify import convert
+from rfbench.classify.evaluate import evaluate, shown
+from rfbench.classify.network import scores_of
+from rfbench.classify.run import Run, save, weights
+from rfbench.classify.schedule import rate
+from rfbench.data.loader import Batch
+from rfbench.errors import RfbenchError
+from rfbench.runs import loop
+
+logger = logging.getLogger(__name__)
+
+
+def train(run: Run) -> None:
+    """Train from where `run` stands to the last epoch; every epoch is evaluated and saved."""
+    if run.config.init.convert and not run.conversion:
+        convert.convert(run)
+        save(run)
+    epochs = run.config.schedule.epochs
+    while run.epoch < epochs and not loop.out_of_patience(run):
+        train_epoch(run, run.epoch)
+        metrics = validate(run)
+        finish_epoch(run, metrics)
+        save(run)
+        logger.info("epoch %d/%d: %s", run.epoch, epochs, shown(metrics))
+
+
+def train_epoch(run: Run, epoch: int) -> None:
+    """The updates of one epoch that are left."""
+    last = (epoch + 1) * run.per_epoch
+    batches = run.data.train(run.step, last, run.split)
+    run.network.train()
+    while run.step < last:
+        # 1. the images of the update; one process's trouble is everyone's
+        passes = loop.fetch(run, batches, run.split.accumulation)
+        # 2. stop here if any process was asked to, or failed
+        loop.agree(run)
+        # 3. forward, backward, optimizer
+        sums = update(run, passes)
+        # 4. read the update before this one: the GPU is never waited for
+        loop.settle(run)
+        run.pending = functools.partial(read, run, run.step, sums, [b.indices for b in passes])
+        run.step += 1
+        # 5. a line of metrics, a checkpoint
+        every = run.config.checkpoint.every
+        line_due = run.step % run.config.log_every == 0 or run.step == last
+        save_due = every and run.step % every == 0 and run.step != last
+        if line_due or save_due:
+            loop.settle_together(run)
+        if line_due:
+            log_window(run)
+        if save_due:
+            save(run)
+        loss, correct, images = run.window
+        text = f"loss {loss / max(1, images):.3f}, top-1 {100 * correct / max(1, images):.1f} %, "
+        loop.show(run, images * run.group.world, f"{text}lr {lr(run, run.step - 1):.2g}")
+
+
+def update(run: Run, passes: list[Batch]) -> Tensor:
+    """One update; returns [sum of losses, top-1 correct, images] of this process's passes."""
+    for group in run.optimizer.param_groups:
+        group["lr"] = lr(run, run.step)
+    forward, smoothing = scores_of(run.wrapped, run.config), run.config.optim.label_smoothing
+    sums = torch.zeros(3, dtype=torch.float64, device=run.group.device)
+    for number, batch in enumerate(passes, 1):
+        # gradients travel once an update, with the last pass
+        with run.synchronised(number == len(passes)):
+            images, labels = run.data.on_device(batch)
+            scores = forward(images)
+            loss = F.cross_entropy(scores.float(), labels, label_smoothing=smoothing)
+            (loss / len(passes)).backward()
+        top1_correct = (scores.detach().argmax(1) == labels).sum()
+        count = torch.full_like(sums[0], len(labels))
+        sums += torch.stack([loss.detach() * count, top1_correct, count])
+    run.optimizer.step()
+    run.optimizer.zero_grad(set_to_none=True)
+    return sums
+
+
+def lr(run: Run, step: int) -> float:
+    """The learning rate of an update."""
+    return rate(step, run.per_epoch, run.config.optim.lr, run.config.schedule)
+
+
+def read(run: Run, step: int, sums: Tensor, indices: list[Tensor]) -> None:
+    """Add what update `step` measured to the sums; a loss that is not finite ends the run."""
+    found = sums.tolist()
+    if math.isfinite(found[0]):
+        run.window = [a + b for a, b in zip(run.window, found, strict=True)]
+        return
+    names = [run.data.set.train.name(i) for i in torch.cat(indices).tolist()]
+    files = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+    run.failure = RfbenchError(
+        f"the loss of update {step} is {found[0]}, learning rate {lr(run, step):.4g}. "
+        f"Lower optim.lr, or look at the images of this process's part: {files}"
+    )
+
+
+def log_window(run: Run) -> None:
+    """A line with the means since the line before."""
+    window = run.group.sum(run.window)
+    run.total = [a + b for a, b in zip(run.total, window, strict=True)]
+    run.window = [0.0] * 3
+    loss, correct, images = window
+    figures = {
+        "epoch": (run.step - 1) // run.per_epoch,
+        "loss": loss / max(1, images),
+        "top1": 100 * correct / max(1, images),
+        "lr": run.optimizer.param_groups[0]["lr"],
+    }
+    loop.log_steps(run, images, figures)
+
+
+def validate(run: Run) -> dict[str, Any]:
+    """Loss, top-1 and top-5 on the validation images, each counted once."""
+    batches, rounds = run.data.val(run.split.micro)
+    images = (run.data.on_device(batch) for batch in batches)
+    # not through DDP, whose processes would have to have equal shares
+    forward = scores_of(run.network, run.config)
+    with torch.inference_mode():
+        return evaluate(run.network, images, rounds, run.group, forward, lambda: loop.agree(run))
+
+
+def finish_epoch(run: Run, metrics: dict[str, Any]) -> None:
+    """Take an epoch's validation beside what the training measured; keep the best weights."""
+    loss, correct, images = run.total
+    n, run.total = max(1, images), [0.0] * 3
+    found = {"epoch": run.epoch, **metrics, "train_loss": loss / n, "train_top1": 100 * correct / n}
+    run.epoch += 1
+    loop.evaluated(run, found, loop.judge(run, found), lambda: weights(run))

@@ -1,0 +1,170 @@
+"""A run's folder: whose it is, what lies in it from the beginning, what --resume finds there."""
+
+import contextlib
+import json
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from rfbench import files
+from rfbench.errors import RfbenchError, UsageError
+from rfbench.models import weight_files
+from rfbench.runs import checkpoint, progress, records
+from rfbench.runs.checkpoint import BEST, LAST, SAME
+from rfbench.runs.processes import Processes
+
+logger = logging.getLogger(__name__)
+
+Content = dict[str, Any]
+
+
+@contextlib.contextmanager
+def opened(
+    folder: Path,
+    config: BaseModel,
+    group: Processes,
+    resume: bool,
+    overwrite: bool,
+    made: Sequence[str] = (),
+    format: str = weight_files.FORMAT,
+) -> Iterator[tuple[Content | None, Content | None]]:
+    """A run's folder, as `held` by the first process of `group`, and what `look` finds there.
+
+    Raises as `held` and `look` do.
+    """
+    with contextlib.ExitStack() as stack:
+        keep = held(folder, resume, overwrite, made)
+        group.by_first(lambda: stack.enter_context(keep))
+        yield group.by_first(lambda: look(folder, config, resume, format))
+
+
+def look(
+    folder: Path, config: BaseModel, resume: bool, format: str = weight_files.FORMAT
+) -> tuple[Content | None, Content | None]:
+    """(the record of a run that is finished, the checkpoint to go on from); None: there is none.
+
+    Raises UsageError where --resume is given another configuration, and as `load_last` does.
+    """
+    if not resume:
+        return None, None
+    record = finished(folder, config)
+    if record:
+        logger.info("%s is finished already.", folder)
+        return record, None
+    content = checkpoint.load_last(folder, format)
+    if content is None:
+        logger.info("no checkpoint in %s: starting from the beginning", folder)
+    else:
+        refuse_changes(folder, content["config"], config)
+    return None, content
+
+
+@contextlib.contextmanager
+def held(folder: Path, resume: bool, overwrite: bool, made: Sequence[str] = ()) -> Iterator[None]:
+    """The folder of a run, for it alone, and emptied of an earlier run where that is wanted.
+
+    made: patterns of what it leaves there beside its checkpoints, metrics.jsonl and its record.
+    Raises what `check` raises, and RfbenchError where another process holds the folder.
+    """
+    check(folder, resume, overwrite)
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder):
+        if overwrite and not resume:
+            for pattern in ("last*.pth", BEST, progress.METRICS, records.RECORD, *made):
+                for path in folder.glob(pattern):
+                    path.unlink()
+        yield
+
+
+def check(folder: Path, resume: bool, overwrite: bool) -> None:
+    """See that a run may have its folder; nothing is changed.
+
+    Raises UsageError where it holds a run that was not to be touched, or cannot be written.
+    """
+    if (folder / LAST).exists() and not (resume or overwrite):
+        raise UsageError(
+            f"{folder} holds a run. Go on with it by --resume, replace it with --overwrite, "
+            f"or choose another --output."
+        )
+    # what a run leaves that failed before its first checkpoint is no run
+    started = {".lock", "config.yaml", progress.METRICS}
+    empty = not folder.is_dir() or all(path.name in started for path in folder.iterdir())
+    files.check_folder(folder, overwrite or resume or empty)
+
+
+def begun(folder: Path) -> bool:
+    """Whether a run's folder holds something that --resume goes on with."""
+    return any(folder.glob("last*.pth")) or (folder / records.RECORD).exists()
+
+
+def begin(folder: Path, config: BaseModel) -> None:
+    """What lies in a run's folder from its beginning: the configuration that reruns the job."""
+    records.open_folder(folder)
+    values = config.model_dump(mode="json")
+    text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+    files.write_text(folder / "config.yaml", text)
+
+
+def finished(folder: Path, config: BaseModel, remedy: str = SAME) -> Content | None:
+    """The record of a run that came to its end; UsageError if it is of another configuration."""
+    try:
+        record = json.loads((folder / records.RECORD).read_text("utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise RfbenchError(f"{folder / records.RECORD} cannot be read: {error}") from None
+    refuse_changes(folder, record["config"], config, remedy)
+    return record
+
+
+def refuse_changes(
+    folder: Path, saved: Mapping[str, Any], config: BaseModel, remedy: str = SAME
+) -> None:
+    """As `checkpoint.refuse_changes`; keys younger than `saved` are taken at their defaults."""
+    with contextlib.suppress(ValidationError):  # then the keys themselves are compared
+        saved = type(config).model_validate_json(json.dumps(saved)).model_dump(mode="json")
+    checkpoint.refuse_changes(folder, saved, config.model_dump(mode="json"), remedy)
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold `folder` alone; RfbenchError where another process does. Removes what a kill left.
+
+    A folder in which nothing else was written goes with the lock.
+    """
+    path = folder / ".lock"
+    file = open(path, "ab")  # noqa: SIM115 (held as long as the block)
+    try:
+        _flock(file, folder)
+        for name in (LAST, BEST):
+            for left in folder.glob(f".{name}.*.tmp.pth"):
+                left.unlink(missing_ok=True)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):  # Windows keeps open files
+                if [*folder.iterdir()] == [path]:
+                    path.unlink()
+                    folder.rmdir()
+    finally:
+        file.close()
+
+
+def _flock(file: BinaryIO, folder: Path) -> None:
+    try:
+        import fcntl
+    except ImportError:  # Windows has none
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise RfbenchError(
+            f"another run is writing to {folder}. Wait for its end, or choose another --output."
+        ) from None
+    # a forked loader that outlives a killed run must not keep the folder locked
+    os.register_at_fork(after_in_child=file.close)

@@ -1,0 +1,334 @@
+"""What every training run does around its steps: agree, settle, log, save, keep the best, end.
+
+A training brings a network, a step and an evaluation. Its own loop reads from top to end:
+
+    with loop.opened(config, folder, resume, overwrite) as start:
+        if start.record:                            # the run has finished before
+            return start.record, 0
+        run = setup(config, start)                  # network, optimizer, data; `begin` at its end
+        return loop.to_the_end(run, train, state, finish)
+
+    def train(run):
+        while run.step < steps and not loop.out_of_patience(run):
+            batch = loop.fetch(run, batches)        # an error is kept until all know of it
+            loop.agree(run)                         # stop here, all processes at one step
+            loss = update(run, batch)
+            loop.settle(run)                        # read the step before this one
+            run.pending = functools.partial(read, run, loss)
+            run.step += 1
+            ...                                     # log_steps, save, evaluated
+
+All that is shared of the state of a run is in `Loop` and goes into its checkpoint by `save`.
+"""
+
+import contextlib
+import logging
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from rfbench.errors import RfbenchError, counted
+from rfbench.models import weight_files
+from rfbench.runs import checkpoint, processes, progress, records
+from rfbench.runs import folder as folders
+from rfbench.runs.processes import Processes
+from rfbench.runs.progress import Clock, Log
+from rfbench.runs.signals import Asked, Signals
+
+logger = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
+
+
+class Stopped(Exception):
+    """A signal asked the run to stop, and all processes agreed on this step."""
+
+    def __init__(self, asked: int) -> None:
+        self.exit_code = 130 if asked == Asked.INTERRUPT else 0
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a run begins with. record: of one that has finished; content: of its checkpoint."""
+
+    folder: Path
+    group: Processes
+    signals: Signals
+    record: dict[str, Any] | None
+    content: dict[str, Any] | None
+
+
+@dataclass(kw_only=True)
+class Loop:
+    """The part of a run, in one process, that is the same for every training.
+
+    config: has seed, best_metric, patience and tensorboard. step: finished updates.
+    """
+
+    config: Any
+    start: Start
+    unit: str = "update"  # what messages call a step
+    step: int = 0
+    steps: int = 0  # of a run that is not stopped early
+    evaluated: int = 0  # the step of the last evaluation
+    metrics: dict[str, Any] = field(default_factory=dict)  # of the last evaluation
+    best: dict[str, Any] = field(default_factory=dict)  # the metrics of the best one
+    waited: int = 0  # evaluations since then
+    parent: dict[str, Any] | None = None  # the run whose weights it began with, if it is known
+    failure: Exception | None = None  # of this process, until all know of it
+    pending: Callable[[], None] | None = None  # reads what the last step measured
+    writer: checkpoint.Writer = field(default_factory=checkpoint.Writer)
+    clock: Clock = field(default_factory=Clock)
+    log: Log | None = None  # of the first process
+    bar: Any = None
+
+    @property
+    def folder(self) -> Path:
+        """Where the run writes."""
+        return self.start.folder
+
+    @property
+    def group(self) -> Processes:
+        """This process among those of the run."""
+        return self.start.group
+
+
+# --- the beginning -------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def opened(
+    config: Any,
+    folder: Path,
+    resume: bool,
+    overwrite: bool,
+    made: Sequence[str] = (),
+    format: str = weight_files.FORMAT,
+) -> Iterator[Start]:
+    """Join the processes of the run, note signals, and hold its folder.
+
+    made: patterns of the files that the training leaves there beside those of every training.
+    format: of its checkpoints. Raises as `processes.started` and `folder.opened` do.
+    """
+    with processes.started(config.device) as group, Signals() as signals:
+        files = folders.opened(folder, config, group, resume, overwrite, made, format)
+        with files as (record, content):
+            yield Start(folder, group, signals, record, content)
+
+
+def begin(run: Loop, steps: int, label: str) -> None:
+    """After set-up, with the step to go on from: config.yaml, metrics.jsonl, clock and bar."""
+    content, run.steps = run.start.content or {}, steps
+    run.group.by_first(lambda: folders.begin(run.folder, run.config))
+    if run.group.first:
+        run.log = Log(run.folder, content.get("lines", 0), run.config.tensorboard)
+    run.clock = Clock(content.get("seconds", 0.0))
+    run.bar = progress.bar(steps, run.step, label, run.group.first)
+
+
+def restore(run: Loop, content: Mapping[str, Any]) -> None:
+    """Take the shared part of a checkpoint; what an older version did not save has defaults."""
+    run.step = content.get("step", content.get("iteration", 0))
+    run.evaluated = content.get("evaluated", run.step)
+    run.metrics, run.best = content.get("metrics", {}), content.get("best", {})
+    run.waited, run.parent = content.get("waited", 0), content.get("parent")
+
+
+# --- between two steps ---------------------------------------------------------------------------
+
+
+def fetch(run: Loop, batches: Iterator[Item], count: int = 1) -> list[Item]:
+    """The next `count` batches; an error is kept until `agree` tells all processes of it."""
+    try:
+        with run.clock.waiting():
+            return [next(batches) for _ in range(count)]
+    except RfbenchError as error:
+        run.failure = error
+        return []
+
+
+def agree(run: Loop) -> None:
+    """See, with all processes, whether to go on: raises Stopped, or the error of any of them."""
+    asked = run.group.largest(Asked.FAILED if run.failure else run.start.signals.asked)
+    if asked != Asked.NOTHING:
+        settle(run)
+        run.group.fail_together(run.failure)
+        raise Stopped(asked)
+
+
+def settle(run: Loop) -> None:
+    """Read what the last step measured, once. A step later, so that the GPU is not waited for."""
+    pending, run.pending = run.pending, None
+    if pending:
+        pending()
+
+
+def settle_together(run: Loop) -> None:
+    """`settle`, before something is written: what is wrong in one process ends the run in all."""
+    settle(run)
+    run.group.fail_together(run.failure)
+
+
+# --- what is told --------------------------------------------------------------------------------
+
+
+def log_steps(run: Loop, images: float, figures: Mapping[str, Any]) -> None:
+    """A line of metrics.jsonl on the steps since the line before. images: of all processes."""
+    seconds, wait = run.clock.lap()
+    if run.log:
+        times = {
+            "seconds": round(run.clock.seconds, 3),
+            "images_per_s": round(images / seconds, 2),
+            "wait": round(wait, 4),
+        }
+        run.log.write({"split": "train", "step": run.step, **figures, **times})
+
+
+def show(run: Loop, images: float, text: str) -> None:
+    """Move the bar on. images: of all processes since the last line of metrics.jsonl."""
+    run.bar.update(run.step - run.bar.n)
+    if not run.bar.disable:
+        speed, wait = run.clock.speed(images)
+        text = f"{text}, {speed:.0f} images/s, {100 * wait:.0f} % waiting for data"
+        run.bar.set_postfix_str(text, refresh=False)
+
+
+# --- evaluation ----------------------------------------------------------------------------------
+
+
+def judge(run: Loop, metrics: Mapping[str, Any]) -> bool:
+    """Whether an evaluation is the best so far by `config.best_metric`; counts those that are not.
+
+    metrics: by name, or in groups ("bbox/AP"). None is worse than any figure; of losses less is
+    better.
+    """
+    better = not run.best or _merit(run, metrics) > _merit(run, run.best)
+    run.waited = 0 if better else run.waited + 1
+    return better
+
+
+def _merit(run: Loop, metrics: Mapping[str, Any]) -> float:
+    value: Any = metrics
+    for name in run.config.best_metric.split("/"):
+        value = value[name]
+    if value is None:
+        return -math.inf
+    return -value if run.config.best_metric.endswith("loss") else value
+
+
+def out_of_patience(run: Loop) -> bool:
+    """Whether `config.patience` evaluations in a row were no better than the best."""
+    return run.config.patience is not None and run.waited >= run.config.patience
+
+
+def evaluated(
+    run: Loop,
+    metrics: dict[str, Any],
+    better: bool,
+    weights: Callable[[], Mapping[str, Any]],
+    figures: Mapping[str, Any] | None = None,
+) -> None:
+    """Take the metrics of this step: a line of metrics.jsonl, and best.pth where they are better.
+
+    weights: what best.pth holds. figures: what the line holds, if not `metrics`. To be followed by
+    `save`, which keeps that this step has been evaluated.
+    """
+    run.metrics, run.evaluated = metrics, run.step
+    if run.log:
+        line = {"split": "val", "step": run.step, **(metrics if figures is None else figures)}
+        run.log.write({**line, "seconds": round(run.clock.seconds, 3)})
+    if better:
+        run.best = metrics
+        _write(run, checkpoint.BEST, weights(), 1)
+    run.clock.lap()  # the next line's speed is that of training alone
+
+
+# --- what is kept --------------------------------------------------------------------------------
+
+
+def save(run: Loop, state: Mapping[str, Any], keep: int) -> None:
+    """Write last.pth, all processes together. state: what this training adds to the shared part.
+
+    keep: how many of these checkpoints stay.
+    """
+    shared = {
+        "step": run.step,
+        "evaluated": run.evaluated,
+        "metrics": run.metrics,
+        "best": run.best,
+        "waited": run.waited,
+        "parent": run.parent,
+        "lines": run.log.lines if run.log else 0,
+        "seconds": run.clock.seconds,
+        "world_size": run.group.world,
+        "config": run.config.model_dump(mode="json"),
+    }
+    _write(run, checkpoint.LAST, {**shared, **state}, keep)
+
+
+def _write(run: Loop, name: str, content: Mapping[str, Any], keep: int) -> None:
+    run.group.by_first(lambda: run.writer.write(run.folder / name, content, keep))
+
+
+# --- the end -------------------------------------------------------------------------------------
+
+Run = TypeVar("Run", bound=Loop)
+
+
+def to_the_end(
+    run: Run,
+    train: Callable[[Run], None],
+    save: Callable[[Run], None],
+    finish: Callable[[Run], dict[str, Any]],
+    memory: str = "",
+) -> tuple[dict[str, Any] | None, int]:
+    """Train; on a signal save. Returns (the record, or None; exit code: 0 or 130).
+
+    finish: evaluates and writes what belongs to the end, and returns the record; called by all
+    processes. memory: what to do where the GPU's memory is too small.
+    """
+    try:
+        train(run)
+    except Stopped as stop:
+        save(run)
+        run.writer.wait()
+        logger.info(
+            f"stopped at {run.unit} {run.step} and saved in {run.folder}; continue with --resume"
+        )
+        return None, stop.exit_code
+    except torch.OutOfMemoryError as error:
+        raise RfbenchError(f"the GPU is out of memory. {memory}") from error
+    finally:
+        run.bar.close()
+        if run.log:
+            run.log.close()
+    run.group.by_first(run.writer.wait)
+    if run.step < run.steps:
+        logger.info(
+            f"stopped early at {run.unit} {run.step}: no better {run.config.best_metric} in "
+            f"{counted(run.waited, 'evaluation')}"
+        )
+    return finish(run), 0
+
+
+def write_record(run: Loop, kind: str, content: Mapping[str, Any]) -> dict[str, Any]:
+    """The record of a finished run. content: what this training adds to the shared part."""
+    lines = progress.read_metrics(run.folder)
+    speeds = sorted(line["images_per_s"] for line in lines if line["split"] == "train")
+    shared = {
+        "metrics": run.metrics,
+        "best": run.best,
+        "stopped_early": run.step < run.steps,
+        "seed": run.config.seed,
+        "steps": run.step,
+        "seconds": round(run.clock.seconds, 1),
+        "images_per_s": speeds[len(speeds) // 2] if speeds else None,
+        "device": processes.device_name(run.group.device),
+        "config": run.config.model_dump(mode="json"),
+        "parent": run.parent,
+    }
+    return records.write_record(run.folder, kind, {**shared, **content})

@@ -1,0 +1,45 @@
+"""Signals that ask a run to stop: noted when they come, obeyed between two steps."""
+
+import contextlib
+import enum
+import signal
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any
+
+
+class Asked(enum.IntEnum):
+    """What the processes of a run tell each other before a step; the largest one wins."""
+
+    NOTHING = 0
+    REQUEUE = 1  # save, exit code 0: a scheduler starts the run again
+    INTERRUPT = 2  # save, exit code 130
+    FAILED = 3  # a process has an error, which all raise
+
+
+ASKED = {signal.SIGTERM: Asked.REQUEUE, signal.SIGINT: Asked.INTERRUPT}
+if hasattr(signal, "SIGUSR1"):
+    ASKED[signal.SIGUSR1] = Asked.REQUEUE
+
+
+@dataclass
+class Signals:
+    """Notes SIGTERM, SIGUSR1 and ctrl-C instead of dying of them; a second ctrl-C ends at once."""
+
+    asked: Asked = Asked.NOTHING
+    before: dict[int, Any] = field(default_factory=dict)
+
+    def __enter__(self) -> "Signals":
+        with contextlib.suppress(ValueError):  # not the main thread: then there is nothing to note
+            self.before = {number: signal.signal(number, self._note) for number in ASKED}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        asked = ASKED[signal.Signals(number)]
+        if self.asked == asked == Asked.INTERRUPT:
+            raise KeyboardInterrupt
+        self.asked = max(self.asked, asked)
