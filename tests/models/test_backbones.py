@@ -226,9 +226,8 @@ def test_timm_networks_without_memory(name: str) -> None:
     assert {k for k, b in module.named_buffers() if not b.is_meta} == {
         f"{path}.filt" for path, m in module.named_modules() if isinstance(m, BlurPool2d)
     }
-    with torch.device("meta"):
-        keys = timm.create_model(name).state_dict() if "r26" not in name else module.state_dict()
-    assert list(module.state_dict()) == list(keys)
+    # not every version of timm can build all of them on meta
+    assert list(module.state_dict()) == list(timm.create_model(name).state_dict())
 
 
 def test_blur_kernels_of_timm_keep_their_values() -> None:

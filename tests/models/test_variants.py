@@ -28,9 +28,9 @@ def small() -> ResNet:
 
 
 def on_meta(name: str, library: str = "torchvision") -> nn.Module:
+    if library == "timm":  # not every version of timm can build all of them on meta
+        return timm.create_model(name).to("meta").eval()
     with torch.device("meta"):
-        if library == "timm":
-            return timm.create_model(name).eval()
         return torchvision.models.get_model(name, weights=None).eval()
 
 
