@@ -22,6 +22,11 @@ def suggest(name: str, choices: Iterable[str], n: int = 3) -> str:
     return f" Did you mean: {', '.join(near)}?" if near else ""
 
 
+def one_line(error: object, limit: int = 200) -> str:
+    """What an error says, without line breaks, cut at `limit` characters."""
+    return " ".join(str(error).split())[:limit]
+
+
 def counted(n: int, noun: str, plural: str = "s") -> str:
     """'1 epoch', '3 epochs'."""
     return f"{n} {noun}{plural if n != 1 else ''}"

@@ -37,7 +37,7 @@ def fit(
     with processes.started(config.device) as group, processes.Signals() as signals:
         say: Note = note if group.first else lambda _: None
         values, made = config.model_dump(mode="json"), ("best*.pth", CURVES)
-        with checkpoint.opened(folder, values, group, resume, overwrite, say, made) as found:
+        with checkpoint.opened(folder, config, group, resume, overwrite, say, made) as found:
             done, content = found
             if done:
                 return done, 0

@@ -51,7 +51,7 @@ def command(config: str | None, override: tuple[str, ...], **options: Any) -> No
     if options["dry_run"]:
         going_on = options["resume"] and checkpoint.begun(folder)
         text = plan.describe(settings, folder, check_weights=not going_on)
-        checkpoint.look(folder, settings.model_dump(mode="json"), going_on, lambda _: None)
+        checkpoint.look(folder, settings, going_on, lambda _: None)
         checkpoint.check(folder, options["resume"], options["overwrite"])
         return click.echo(text) if first else None
     if options["eval_only"]:

@@ -64,8 +64,7 @@ def command(config: str | None, override: tuple[str, ...], **options: Any) -> No
     going_on = options["resume"] and checkpoint.begun(folder)
     if options["dry_run"]:
         text = described(settings, folder, going_on, note if first else lambda _: None)
-        values = settings.model_dump(mode="json")
-        checkpoint.look(folder, values, going_on, lambda _: None, FORMAT)
+        checkpoint.look(folder, settings, going_on, lambda _: None, FORMAT)
         checkpoint.check(folder, options["resume"], options["overwrite"])
         return click.echo(text) if first else None
     if options["eval_only"]:
@@ -111,7 +110,7 @@ def trained(config: Any, folder: Path) -> bool:
 
     best = folder / checkpoint.BEST
     remedy = f"Take it as it is by -o weights={best}, or move {folder} away."
-    return checkpoint.finished(folder, config.model_dump(mode="json"), remedy) is not None
+    return checkpoint.finished(folder, config, remedy) is not None
 
 
 def with_weights_of(settings: Any, folder: Path) -> Any:

@@ -45,7 +45,7 @@ def fit(
         values = config.model_dump(mode="json")
         made = (f"{evaluate.FOLDER}/*", f"{show.FOLDER}/*")
         done, content = stack.enter_context(
-            checkpoint.opened(folder, values, group, resume, overwrite, say, made, FORMAT)
+            checkpoint.opened(folder, config, group, resume, overwrite, say, made, FORMAT)
         )
         if done:
             return done, 0

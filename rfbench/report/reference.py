@@ -3,9 +3,10 @@
 import dataclasses
 from collections.abc import Sequence
 
+from rfbench.config import flat
 from rfbench.report import metrics, paper
 from rfbench.report.model import Block, Cell, Group, Report, Row
-from rfbench.report.runs import WEIGHTS, Run, flat, is_free, text
+from rfbench.report.runs import WEIGHTS, Run, decisive, text
 from rfbench.report.sort import paper_order
 from rfbench.report.stats import Effect
 from rfbench.schemas import SCHEMAS
@@ -71,7 +72,7 @@ def _departures(block: Block, table: paper.Table) -> list[str]:
         return []
     record = runs[0].record
     recipe = flat(SCHEMAS[record.kind]().model_dump(mode="json"))
-    found = {k: v for k, v in flat(record.config).items() if not is_free(k)}
+    found = decisive(record.kind, record.config)
     apart = [k for k, v in found.items() if k not in NO_RECIPE and v != recipe.get(k)]
     pictures = record.pictures.get("val")
     other = [f"pictures.val={pictures}"] if pictures != table.pictures else []

@@ -12,24 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rfbench.config import AVERAGED, covers, flat, marked
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.models import variants
 from rfbench.runs import progress, records
 from rfbench.runs.records import Record
+from rfbench.schemas import SCHEMAS
 
-# keys of configurations, or groups of keys, that do not tell settings apart: what a comparison is
-# over, paths, the machine, and what changes no figure
-FREE = (
-    *("seed", "variant", "device"),
-    *("data.root", "data.train_annotations", "data.train_images"),
-    *("data.val_annotations", "data.val_images", "opts.OUTPUT_DIR"),
-    *("data.workers", "opts.DATALOADER.NUM_WORKERS"),
-    *("checkpoint", "keep", "opts.SOLVER.CHECKPOINT_PERIOD", "log_every", "tensorboard"),
-    *("visualize", "eval"),
-    # said by the record as what they came to, see `_settings`
-    *("precision", "data.train_scenes", "data.val_scenes", "data.image_size", "data.augment"),
-    *("data.flip", "data.crop_ratio"),
-)
+# what the record says of a configuration's keys that are free because they only ask for it
 RESOLVED = ("precision", "input", "pictures", "objects", "classes", "scaled")
 WEIGHTS = ("weights", "init.weights")
 STARTED = ("config.yaml", "last.pth", progress.METRICS)  # what a run writes before its record
@@ -144,7 +134,7 @@ def _settings(record: Record) -> dict[str, str]:
 
 def _decisive(content: Mapping[str, Any]) -> dict[str, Any]:
     """Of a record, or what another keeps of it as its parent: all but what is free."""
-    kept = {key: value for key, value in flat(content["config"]).items() if not is_free(key)}
+    kept = decisive(content["kind"], content["config"])
     for key in WEIGHTS:
         # which of a run's checkpoints; the rest of the path differs from seed to seed
         if kept.get(key) not in (None, "pretrained"):
@@ -162,18 +152,10 @@ def _source(config: Mapping[str, Any]) -> str | None:
     return next((str(values[key]) for key in WEIGHTS if values.get(key)), None)
 
 
-def is_free(key: str) -> bool:
-    """Whether a key of a configuration does not tell settings apart."""
-    return any(f"{key}.".startswith(f"{free}.") for free in FREE)
-
-
-def flat(values: Mapping[str, Any], key: str = "") -> dict[str, Any]:
-    """{"optim": {"lr": 1}} as {"optim.lr": 1}."""
-    found: dict[str, Any] = {}
-    for name, value in values.items():
-        below = isinstance(value, Mapping)
-        found |= flat(value, f"{key}{name}.") if below else {f"{key}{name}": value}
-    return found
+def decisive(kind: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a configuration, by dotted key: all but what the schema of its kind marks `AVERAGED`."""
+    free = marked(SCHEMAS[kind], AVERAGED)
+    return {key: value for key, value in flat(config).items() if not covers(free, key)}
 
 
 def text(value: Any) -> str:

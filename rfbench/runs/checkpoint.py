@@ -14,9 +14,11 @@ from typing import Any, BinaryIO
 
 import torch
 import yaml
+from pydantic import BaseModel
 
 from rfbench import files
-from rfbench.errors import RfbenchError, UsageError
+from rfbench.config import RESUMED, covers, flat, marked
+from rfbench.errors import RfbenchError, UsageError, one_line
 from rfbench.models import weight_files
 from rfbench.runs import progress, records
 from rfbench.runs.processes import Processes
@@ -24,29 +26,6 @@ from rfbench.runs.processes import Processes
 SAME = "--resume goes on with the same configuration. Choose another --output."
 LAST = "last.pth"
 BEST = "best.pth"
-
-# what may differ between the two parts of a resumed run: it changes no result
-FREE = (
-    "data.workers",
-    "data.root",
-    "device",
-    "checkpoint.every",
-    "checkpoint.keep",
-    "tensorboard",
-    "init.weights",
-    # of a detection
-    "data.train_annotations",
-    "data.train_images",
-    "data.val_annotations",
-    "data.val_images",
-    "weights",
-    "eval",
-    "visualize",
-    "keep",
-    "threads",
-    "opts.SOLVER.CHECKPOINT_PERIOD",
-    "opts.DATALOADER.NUM_WORKERS",
-)
 
 
 def save(path: Path, content: Mapping[str, Any], keep: int = 1) -> None:
@@ -67,7 +46,7 @@ def save(path: Path, content: Mapping[str, Any], keep: int = 1) -> None:
         _sync_folder(path.parent)
     except (OSError, RuntimeError) as error:  # torch's writer tells a full disk as a RuntimeError
         cause = next((e for e in _causes(error) if isinstance(e, OSError)), None)
-        why = (cause.strerror or str(cause)) if cause else " ".join(str(error).split())[:200]
+        why = (cause.strerror or str(cause)) if cause else one_line(error)
         raise RfbenchError(
             f"cannot write {path}: {why}. The checkpoint before it is as it was; "
             f"make room, then go on with --resume."
@@ -105,11 +84,15 @@ def load_last(
 
 
 def refuse_changes(
-    folder: Path, saved: Mapping[str, Any], now: Mapping[str, Any], remedy: str = SAME
+    folder: Path, saved: Mapping[str, Any], now: BaseModel, remedy: str = SAME
 ) -> None:
-    """Raise UsageError where two configurations differ in more than `FREE`, with every such key."""
-    before, after = _flat(saved), _flat(now)
-    keys = [key for key in {**before, **after} if key not in FREE]
+    """Raise UsageError where `now` differs from the configuration that a run was begun with.
+
+    Every such key is told; those that its schema marks as `RESUMED` may differ.
+    """
+    before, after = flat(saved), flat(now.model_dump(mode="json"))
+    free = marked(type(now), RESUMED)
+    keys = [key for key in {**before, **after} if not covers(free, key)]
     lines = [
         f"{folder} was begun with {key} = {before.get(key)}; now it is {after.get(key)}"
         for key in keys
@@ -123,7 +106,7 @@ def refuse_changes(
 @contextlib.contextmanager
 def opened(
     folder: Path,
-    config: dict[str, Any],
+    config: BaseModel,
     group: Processes,
     resume: bool,
     overwrite: bool,
@@ -144,7 +127,7 @@ def opened(
 
 def look(
     folder: Path,
-    config: dict[str, Any],
+    config: BaseModel,
     resume: bool,
     note: Callable[[str], object],
     format: str = weight_files.FORMAT,
@@ -209,7 +192,7 @@ def begin(folder: Path, config: dict[str, Any]) -> None:
     files.write_text(folder / "config.yaml", text)
 
 
-def finished(folder: Path, config: Mapping[str, Any], remedy: str = SAME) -> dict[str, Any] | None:
+def finished(folder: Path, config: BaseModel, remedy: str = SAME) -> dict[str, Any] | None:
     """The record of a run that came to its end; UsageError if it is of another configuration."""
     try:
         record = json.loads((folder / records.RECORD).read_text("utf-8"))
@@ -278,12 +261,3 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-def _flat(values: Mapping[str, Any], key: str = "") -> dict[str, Any]:
-    """{"optim": {"lr": 1}} as {"optim.lr": 1}."""
-    found: dict[str, Any] = {}
-    for name, value in values.items():
-        below = isinstance(value, Mapping)
-        found |= _flat(value, f"{key}{name}.") if below else {f"{key}{name}": value}
-    return found

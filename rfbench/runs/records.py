@@ -25,6 +25,7 @@ class Parent(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True)
 
     checkpoint: str
+    kind: Literal["cls", "det"] = "cls"
     seed: int
     batch: dict[str, Any]
     config: dict[str, Any]
