@@ -16,7 +16,7 @@ from rfbench.config import AVERAGED, covers, flat, marked
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.models import variants
 from rfbench.runs import progress, records
-from rfbench.runs.records import Record
+from rfbench.runs.records import TrainingRecord
 from rfbench.schemas import SCHEMAS
 
 # what the record says of a configuration's keys that are free because they only ask for it
@@ -30,7 +30,7 @@ class Run:
     """A finished run."""
 
     folder: Path
-    record: Record
+    record: TrainingRecord
 
     @property
     def group(self) -> tuple[str, str, str, str]:
@@ -59,16 +59,16 @@ def find(places: Sequence[Path]) -> Found:
         if records.RECORD in names:
             try:
                 record = records.read_record(folder / records.RECORD)
-                if record:
+                if isinstance(record, TrainingRecord):
                     variants.get(record.variant)
             except RfbenchError as error:
                 here = "" if str(folder) in str(error) else f"{folder}: "
                 found.problems.append(f"{here}{error}")
                 continue
-            if record is None:
-                found.maps += 1
-            else:
+            if isinstance(record, TrainingRecord):
                 found.runs.append(Run(folder, record))
+            else:
+                found.maps += 1
         elif has := [name for name in STARTED if name in names]:
             found.problems.append(f"{folder} is unfinished: {has[0]}, but no {records.RECORD}")
     return found
@@ -120,7 +120,7 @@ def _absent(key: str) -> str | None:
     return None if key.startswith("parent") else "not set"
 
 
-def _settings(record: Record) -> dict[str, str]:
+def _settings(record: TrainingRecord) -> dict[str, str]:
     """What runs must have in common to be averaged, as text by dotted key."""
     held = _decisive(record.model_dump())
     source = _source(record.config)

@@ -5,7 +5,6 @@ on; a classifier's is what `weight_files` reads (format, model, variant, state_d
 """
 
 import contextlib
-import json
 import os
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -194,14 +193,11 @@ def begin(folder: Path, config: dict[str, Any]) -> None:
 
 def finished(folder: Path, config: BaseModel, remedy: str = SAME) -> dict[str, Any] | None:
     """The record of a run that came to its end; UsageError if it is of another configuration."""
-    try:
-        record = json.loads((folder / records.RECORD).read_text("utf-8"))
-    except FileNotFoundError:
+    if not (folder / records.RECORD).exists():
         return None
-    except (OSError, ValueError) as error:
-        raise RfbenchError(f"{folder / records.RECORD} cannot be read: {error}") from None
-    refuse_changes(folder, record["config"], config, remedy)
-    return record
+    record = records.read_training(folder / records.RECORD)
+    refuse_changes(folder, record.config, config, remedy)
+    return record.model_dump()
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from rfbench.cli import main
-from tests.report.records import RUNS, record, write
+from tests.report.records import RUNS, record, rf_record, write
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_notes_go_to_stderr_and_the_result_to_stdout(place: Path) -> None:
     (place / "results" / "killed").mkdir()
     (place / "results" / "killed" / "last.pth").write_text("")
     for name in ("map", "audit"):
-        write(place / "results" / name, {"format": "rfbench-record/1", "kind": "rf"})
+        write(place / "results" / name, rf_record())
     result = run("--format", "json")
     content = json.loads(result.stdout)
     assert result.stderr.splitlines() == [
