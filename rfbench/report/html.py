@@ -5,14 +5,6 @@ from rfbench.report import plots
 from rfbench.report.model import Block, Group, Report
 from rfbench.report.sheets import legend, settings_line, sheets
 
-MARKS = {
-    "▲": "good",
-    "better": "good",
-    "▼": "bad",
-    "worse": "bad",
-    "?": "faint",
-    "not run": "faint",
-}
 CAPTIONS = {
     "figures": "",
     "tests": "The tests behind the signs: means and differences with 95 % intervals, p values, and "
@@ -32,7 +24,7 @@ def page(report: Report) -> str:
         if group.picture:
             name = f"Receptive fields of {group.model}"
             parts += [webpage.heading("Receptive fields", 3)]
-            parts += [webpage.picture(group.picture, name, scale=0.62)]
+            parts += [webpage.image(group.picture, name, scale=0.62)]
     parts += [webpage.heading("How to read this", 2), webpage.notes(legend(report))]
     if report.problems:
         parts += [webpage.heading("Not in the tables", 2), webpage.notes(report.problems)]
@@ -40,11 +32,11 @@ def page(report: Report) -> str:
 
 
 def _block(group: Group, block: Block, baseline: str) -> list[str]:
-    parts = [webpage.heading(settings_line(block), 3)] if block.keys else []
+    parts: list[str] = [webpage.heading(settings_line(block), 3)] if block.keys else []
     for sheet in sheets(group, block):
         if CAPTIONS[sheet.name]:
             parts.append(webpage.paragraph(CAPTIONS[sheet.name], "legend"))
-        parts.append(webpage.table(sheet.head, sheet.rows, MARKS))
+        parts.append(webpage.table(sheet.head, sheet.rows, sheet.numeric))
     parts.append(webpage.notes(block.notes))
     if png := plots.differences(group, block, baseline):
         text = (
@@ -52,8 +44,8 @@ def _block(group: Group, block: Block, baseline: str) -> list[str]:
         )
         if any(row.source == "paper" for row in block.rows):
             text += " Open diamonds: the paper."
-        parts.append(webpage.picture(png, f"Differences to {baseline}", text, 0.62))
+        parts.append(webpage.image(png, f"Differences to {baseline}", text, 0.62))
     if png := plots.curves(group, block):
         text = "Means over seeds; the bands are their range."
-        parts.append(webpage.picture(png, "Curves of the runs", text, 0.62))
+        parts.append(webpage.image(png, "Curves of the runs", text, 0.62))
     return parts
