@@ -5,6 +5,7 @@ its top and everything heavy inside the command, so that `rfbench --help` answer
 """
 
 import importlib
+import logging
 import os
 import traceback
 from collections.abc import Mapping
@@ -76,6 +77,24 @@ class CommandGroup(click.Group):
             _fail(f"internal error: {what} ({hint})", 1)
 
 
+class StderrHandler(logging.Handler):
+    """Prints messages as they are to stderr, above a progress bar if one is shown."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from tqdm import tqdm
+
+        with tqdm.external_write_mode():
+            click.echo(self.format(record), err=True)
+
+
+def show_messages() -> None:
+    """Print what the package logs, from INFO on, once per process."""
+    logger = logging.getLogger("rfbench")
+    if not any(isinstance(handler, StderrHandler) for handler in logger.handlers):
+        logger.addHandler(StderrHandler())
+        logger.setLevel(logging.INFO)
+
+
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
@@ -98,3 +117,4 @@ def _fail(message: str, code: int) -> NoReturn:
 @click.version_option(__version__, prog_name="rfbench")
 def main() -> None:
     """Measure the shape of a CNN's receptive field, fix it, and benchmark the fix."""
+    show_messages()

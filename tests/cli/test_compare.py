@@ -67,7 +67,7 @@ def test_notes_go_to_stderr_and_the_result_to_stdout(place: Path) -> None:
     content = json.loads(result.stdout)
     assert result.stderr.splitlines() == [
         "results/killed is unfinished: last.pth, but no result.json",
-        "left out, being no runs: 2 of receptive fields",
+        "2 records of receptive fields left out",
     ]
     assert content["problems"] == ["results/killed is unfinished: last.pth, but no result.json"]
 
@@ -85,7 +85,7 @@ def test_a_network_that_cannot_be_built_leaves_its_row(place: Path) -> None:
     write(place / "own" / "a", record(), model="gone.py:net")
     result = run("own")
     assert result.exit_code == 0
-    assert "gone.py:net / baseline: not looked at: no such file: gone.py" in result.stderr
+    assert "gone.py:net / baseline: not measured: no such file: gone.py" in result.stderr
     assert "baseline" in result.stdout
 
 
@@ -108,8 +108,8 @@ def test_the_paper_alone_needs_no_runs(tmp_path: Path, monkeypatch: pytest.Monke
         (["--baseline", "3x3"], 2, "no run is of '3x3'. There are: baseline, blur:1x1+3x3."),
         (["--baseline", "3z3"], 2, "unknown variant '3z3'. Did you mean: 3x3?"),
         (["--sort", "gridd"], 2, "there is no column 'gridd'. Did you mean: gridding?"),
-        (["--output", "results"], 2, "--output results: is a folder, or in none; name a file."),
-        (["--output", "no/x.txt"], 2, "--output no/x.txt: is a folder, or in none; name a file."),
+        (["--output", "results"], 2, "--output results: name a file in an existing folder."),
+        (["--output", "no/x.txt"], 2, "--output no/x.txt: name a file in an existing folder."),
         (["--format", "xml"], 2, "'xml' is not one of"),
     ],
 )
