@@ -20,14 +20,14 @@ def compare(results: Sequence[Path], wanted: Wanted, draw: networks.Draw | None 
     draw: makes the images of receptive fields; None: there are none. Raises as `runs.find` and
     `build`.
     """
-    places = list(results) or [DEFAULT]
+    folders = list(results) or [DEFAULT]
     # the paper's tables alone need no runs
     empty = not results and wanted.reference and not DEFAULT.exists()
-    found = runs.Found() if empty else runs.find(places)
+    found = runs.Found() if empty else runs.find(folders)
     _tell(found.problems)
     if found.maps:
         logger.info("%s of receptive fields left out", counted(found.maps, "record"))
-    report = build(found, wanted, functools.partial(networks.look, draw=draw), places)
+    report = build(found, wanted, functools.partial(networks.look, draw=draw), folders)
     _tell(report.problems[len(found.problems) :])
     return report
 

@@ -1,4 +1,4 @@
-"""The published rows beside ours, and in what ours depart from the published recipe."""
+"""The published rows beside ours, and how our recipe differs from the published one."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -49,7 +49,7 @@ def add(report: Report, table: paper.Table) -> None:
     block.rows.sort(key=lambda row: (paper_order(row.variant), row.source == paper.NAME))
     block.notes.append(f"(paper): table {table.number} of Ge & Wu, which gives no spread")
     if departures[nearest]:
-        block.notes.append(f"ours depart from its recipe: {', '.join(departures[nearest])}")
+        block.notes.append(f"our recipe differs from the paper's: {', '.join(departures[nearest])}")
 
 
 def _published(table: paper.Table, baseline: str) -> list[Row]:

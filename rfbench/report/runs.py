@@ -22,7 +22,7 @@ from rfbench.schemas import SCHEMAS
 # what the record says of a configuration's keys that are free because they only ask for it
 RESOLVED = ("precision", "input", "pictures", "objects", "classes", "scaled")
 WEIGHTS = ("weights", "init.weights")
-STARTED = ("config.yaml", "last.pth", progress.METRICS)  # what a run writes before its record
+STARTED = ("config.yaml", "last.pth", progress.METRICS)  # a run writes these before its record
 
 
 @dataclass(frozen=True)
@@ -45,17 +45,17 @@ class Run:
 
 @dataclass
 class Found:
-    """What lies below the folders: runs, what is wrong with others, how many are no runs."""
+    """What lies below the folders: runs, problems of others, number of receptive-field records."""
 
     runs: list[Run] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     maps: int = 0
 
 
-def find(places: Sequence[Path]) -> Found:
-    """Read every record below `places`. Raises UsageError for a place that is no folder."""
+def find(folders: Sequence[Path]) -> Found:
+    """Read every record below `folders`. Raises UsageError for one that is no folder."""
     found = Found()
-    for folder, names in _folders(places):
+    for folder, names in _walk(folders):
         if records.RECORD in names:
             try:
                 record = records.read_record(folder / records.RECORD)
@@ -70,18 +70,20 @@ def find(places: Sequence[Path]) -> Found:
             else:
                 found.maps += 1
         elif has := [name for name in STARTED if name in names]:
-            found.problems.append(f"{folder} is unfinished: {has[0]}, but no {records.RECORD}")
+            found.problems.append(
+                f"{folder} is unfinished: it has {has[0]} but no {records.RECORD}"
+            )
     return found
 
 
-def _folders(places: Sequence[Path]) -> Iterator[tuple[Path, list[str]]]:
+def _walk(tops: Sequence[Path]) -> Iterator[tuple[Path, list[str]]]:
     """Every folder once, with the names of its files; links are followed."""
     seen: set[str] = set()
-    for place in places:
-        if not place.is_dir():
-            what = "it is a file" if place.exists() else "no such folder"
-            raise UsageError(f"{place}: {what}. Give the folder that runs lie in.")
-        for root, below, names in os.walk(place, followlinks=True):
+    for top in tops:
+        if not top.is_dir():
+            what = "it is a file" if top.exists() else "no such folder"
+            raise UsageError(f"{top}: {what}. Give a folder that contains runs.")
+        for root, below, names in os.walk(top, followlinks=True):
             below.sort()
             real = os.path.realpath(root)
             if real in seen:

@@ -16,20 +16,20 @@ VERDICT = "verdict"
 WIDE = 3  # with more metrics, costs and receptive fields get a table of their own
 
 LEGEND = (
-    "▲ better, ▼ worse, ≈ within noise, ? no test: against {baseline} of the same setting.",
-    "Figures are means over seeds, at the end of training. Intervals are 95 % t-intervals; they "
-    "cover what the seed decides, not the choice of data.",
+    "▲ better, ▼ worse, ≈ within noise, ? not tested: against {baseline} in the same setting.",
+    "Figures are means over seeds at the end of training. Intervals are 95 % t-intervals; they "
+    "cover the variation between seeds, not the choice of data.",
     "Test: two-sided paired t-test over the seeds that both have (scipy.stats.ttest_rel; Welch's "
-    "where they share none, called unpaired). better, worse: p < 0.05 after Holm's correction over "
-    "the variants of a table, each metric by itself. The intervals are not corrected: one may "
-    "leave out 0 beside `within noise`.",
-    "smallest: the difference that so many seeds would show in 4 of 5 repetitions, by one test "
-    "alone: (t(0.975, df) + t(0.8, df)) s / sqrt(n), where df = n - 1 and s is the standard "
-    "deviation of the n differences.",
-    "step time: of an update, over that of {baseline} on the same device (medians of images/s): "
-    "to be trusted as far as that was idle.",
-    "shift, gridding: of the paths to the last map's central unit, on an input that cuts nothing "
-    "off; as by visualize-rf.",
+    "test, marked unpaired, where they share none). better, worse: p < 0.05 after Holm's "
+    "correction over the variants of a table, separately for each metric. Intervals are not "
+    "corrected, so one may exclude 0 although the verdict is `within noise`.",
+    "smallest: minimum detectable effect at 80 % power, of a single test: "
+    "(t(0.975, df) + t(0.8, df)) s / sqrt(n), where df = n - 1 and s is the standard deviation of "
+    "the n differences.",
+    "step time: relative to {baseline} on the same device (from median images/s); meaningful only "
+    "on an idle device.",
+    "shift, gridding: of the path counts to the central unit of the last map, on an input large "
+    "enough for its whole receptive field; as in visualize-rf.",
 )
 
 
@@ -137,7 +137,7 @@ def _tested(name: str, row: Row, cell: Cell) -> list[webpage.Cell]:
 
 
 def verdict(test: Effect) -> str:
-    """The word, and where the test was not the usual one."""
+    """The verdict, and whether the test was unpaired."""
     return test.word + (" (unpaired)" if test.kind == "unpaired" and test.p is not None else "")
 
 

@@ -197,7 +197,7 @@ def finished(folder: Path, config: BaseModel, remedy: str = SAME) -> dict[str, A
         return None
     record = records.read_training(folder / records.RECORD)
     refuse_changes(folder, record.config, config, remedy)
-    return record.model_dump()
+    return record.model_dump(exclude_unset=True)
 
 
 @contextlib.contextmanager

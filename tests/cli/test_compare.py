@@ -66,10 +66,12 @@ def test_notes_go_to_stderr_and_the_result_to_stdout(place: Path) -> None:
     result = run("--format", "json")
     content = json.loads(result.stdout)
     assert result.stderr.splitlines() == [
-        "results/killed is unfinished: last.pth, but no result.json",
+        "results/killed is unfinished: it has last.pth but no result.json",
         "2 records of receptive fields left out",
     ]
-    assert content["problems"] == ["results/killed is unfinished: last.pth, but no result.json"]
+    assert content["problems"] == [
+        "results/killed is unfinished: it has last.pth but no result.json"
+    ]
 
 
 def test_a_file_as_a_whole_with_a_picture_of_the_receptive_fields(place: Path) -> None:

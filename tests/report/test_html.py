@@ -30,7 +30,7 @@ def png(width: int = 8) -> bytes:
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of the real runs beside the paper's rows."""
     report = report_of(RUNS, reference=True)
-    report.groups[0].picture = png()
+    report.groups[0].image = png()
     path = tmp_path_factory.mktemp("page") / "report.html"
     path.write_text(html.page(report))
     return path

@@ -57,8 +57,8 @@ WITHOUT = json.dumps({k: v for k, v in record().items() if k != "metrics"})
 @pytest.mark.parametrize(
     ("name", "text", "told"),
     [
-        ("metrics.jsonl", "", "is unfinished: metrics.jsonl, but no result.json"),
-        ("last.pth", "", "is unfinished: last.pth, but no result.json"),
+        ("metrics.jsonl", "", "is unfinished: it has metrics.jsonl but no result.json"),
+        ("last.pth", "", "is unfinished: it has last.pth but no result.json"),
         ("result.json", '{"format": "rfben', "is damaged: Unterminated string"),
         ("result.json", "", "is damaged"),
         ("result.json", "[1]", "is not a record of rfbench"),
