@@ -8,14 +8,15 @@ import json
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from rfbench.errors import UsageError, suggest
+from rfbench.errors import UsageError, one_line, suggest
 
 Schema = TypeVar("Schema", bound=BaseModel)
 
@@ -24,6 +25,52 @@ class Section(BaseModel):
     """A configuration or a part of one: unknown keys and converted types are errors."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+@dataclass(frozen=True)
+class Free:
+    """A mark on a field: where its value may differ. A field without marks is decisive.
+
+    where: "resumed", between the two parts of a resumed run; "averaged", between runs that
+    `compare` averages. only: of a mapping, the dotted keys below it that are meant; (): all.
+    """
+
+    where: Literal["resumed", "averaged"]
+    only: tuple[str, ...] = ()
+
+
+RESUMED, AVERAGED = Free("resumed"), Free("averaged")
+
+
+def marked(schema: type[BaseModel], mark: Free) -> set[str]:
+    """The dotted keys of the fields with this mark; see `covers` for the keys below them."""
+    return set(_marked(schema, mark.where, ""))
+
+
+def _marked(schema: type[BaseModel], where: str, above: str) -> Iterator[str]:
+    for name, field in schema.model_fields.items():
+        key = f"{above}{field.alias or name}"
+        for mark in field.metadata:
+            if isinstance(mark, Free) and mark.where == where:
+                yield from [f"{key}.{below}" for below in mark.only] or [key]
+        for inner in (field.annotation, *get_args(field.annotation)):
+            if isinstance(inner, type) and issubclass(inner, BaseModel):
+                yield from _marked(inner, where, f"{key}.")
+
+
+def covers(keys: Container[str], key: str) -> bool:
+    """Whether a dotted key, or one above it, is among `keys`."""
+    parts = key.split(".")
+    return any(".".join(parts[:n]) in keys for n in range(1, len(parts) + 1))
+
+
+def flat(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """{"optim": {"lr": 1}} as {"optim.lr": 1}."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        below = isinstance(value, Mapping)
+        found |= flat(value, f"{above}{name}.") if below else {f"{above}{name}": value}
+    return found
 
 
 def load(schema: type[Schema], path: str | None, overrides: Sequence[str] = ()) -> Schema:
@@ -52,15 +99,6 @@ def shipped(name: str) -> str:
         if (folder / name).exists():
             return os.path.relpath(folder / name)
     raise UsageError(f"there is no {name} in {' or '.join(str(folder) for folder in folders)}")
-
-
-def flat(values: Mapping[str, Any], key: str = "") -> dict[str, Any]:
-    """{"optim": {"lr": 1}} as {"optim.lr": 1}."""
-    found: dict[str, Any] = {}
-    for name, value in values.items():
-        below = isinstance(value, Mapping)
-        found |= flat(value, f"{key}{name}.") if below else {f"{key}{name}": value}
-    return found
 
 
 def schema_json(schema: type[BaseModel]) -> dict[str, Any]:
@@ -115,7 +153,7 @@ def _parse(text: bytes | str, where: str) -> Any:
         raise UsageError(f"{where}: not valid YAML: {error.problem}{line}") from None
     except (yaml.YAMLError, TypeError, ValueError, RecursionError) as error:
         # bytes that are no text; sets and dates (by explicit tags); a loop of anchors
-        raise UsageError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from None
+        raise UsageError(f"{where}: not valid YAML: {one_line(error)}") from None
 
 
 def _read(path: str, role: str = "") -> dict[str, Any]:

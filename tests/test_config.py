@@ -1,12 +1,24 @@
 """Configurations: values, `base:`, overrides, and every error at once."""
 
 from pathlib import Path
+from typing import Annotated
 
 import pytest
 from pydantic import Field, field_validator
 
-from rfbench.config import Section, load, schema_json
+from rfbench.config import (
+    AVERAGED,
+    RESUMED,
+    Free,
+    Section,
+    covers,
+    flat,
+    load,
+    marked,
+    schema_json,
+)
 from rfbench.errors import UsageError
+from rfbench.runs.checkpoint import refuse_changes
 from rfbench.schemas import SCHEMAS
 from rfbench.schemas.rf import RfConfig
 
@@ -274,3 +286,65 @@ def test_an_editor_accepts_what_load_accepts() -> None:
     assert validator.is_valid({"base": "x.yaml", "size": 3})
     for bad in ({}, {"model": 3}, {"model": "a", "sise": 3}, {"model": "a", "size": [3]}):
         assert not validator.is_valid(bad)
+
+
+# --- marks --------------------------------------------------------------------------------------
+
+DATA = ["annotations", "images"]
+OPTS = {"opts.SOLVER.CHECKPOINT_PERIOD", "opts.DATALOADER.NUM_WORKERS"}
+CLS_DATA = ["root", "train_scenes", "val_scenes", "image_size", "augment", "flip", "crop_ratio"]
+DET_DATA = ["root", *(f"{split}_{what}" for split in ("train", "val") for what in DATA)]
+MARKED = {
+    ("cls", RESUMED): {
+        *("data.workers", "data.root", "data.max_bad_share", "device", "threads", "tensorboard"),
+        *("checkpoint.every", "checkpoint.keep", "init.weights", "max_batch_per_gpu"),
+    },
+    ("cls", AVERAGED): {
+        *("seed", "variant", "device", "precision", "checkpoint", "log_every", "tensorboard"),
+        *("data.workers", *(f"data.{name}" for name in CLS_DATA)),
+    },
+    ("det", RESUMED): {
+        *("device", "threads", "tensorboard", "weights", "eval", "visualize", "keep"),
+        *(*(f"data.{name}" for name in DET_DATA), *OPTS),
+    },
+    ("det", AVERAGED): {
+        *("seed", "variant", "device", "precision", "keep", "log_every", "tensorboard"),
+        *("visualize", "eval", "opts.OUTPUT_DIR"),
+        *(*(f"data.{name}" for name in DET_DATA), *OPTS),
+    },
+}
+
+
+@pytest.mark.parametrize(("kind", "mark"), MARKED)
+def test_what_may_differ_is_what_the_fields_say(kind: str, mark: Free) -> None:
+    """Written out once more: a key that is free by mistake mixes runs that are not alike."""
+    assert marked(SCHEMAS[kind], mark) == MARKED[kind, mark]
+
+
+class Marked(TrainConfig):
+    note: Annotated[str | None, RESUMED] = Field(None, max_length=3)
+    optim: Annotated[Optim, AVERAGED] = Optim()
+    opts: Annotated[dict[str, object], Free("resumed", ("A.B",))] = Field({})
+    added: int = 0
+
+
+def test_a_field_without_a_mark_is_decisive() -> None:
+    assert marked(Marked, RESUMED) == {"note", "opts.A.B"}
+    assert marked(Marked, AVERAGED) == {"optim"}
+    with pytest.raises(UsageError, match="begun with added = 1; now it is 0"):
+        refuse_changes(Path("x"), {**Marked(model="a").model_dump(), "added": 1}, Marked(model="a"))
+
+
+def test_a_mark_covers_what_lies_below_its_key() -> None:
+    assert covers({"optim"}, "optim.lr")
+    assert covers({"optim.lr"}, "optim.lr")
+    assert not covers({"optim"}, "optimizer")
+    assert not covers({"optim.lr"}, "optim")
+
+
+def test_a_marked_field_is_checked_as_before(here: Path) -> None:
+    assert errors(Marked, None, "model=a", "note=long")[0].startswith("-o: 'note': must have at")
+
+
+def test_flat_keys() -> None:
+    assert flat({"a": {"b": 1, "c": {}}, "d": [{"e": 2}]}) == {"a.b": 1, "d": [{"e": 2}]}

@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rfbench.errors import RfbenchError, UsageError
+from rfbench.errors import RfbenchError, UsageError, counted
 from rfbench.models import variants
 from rfbench.report import metrics, reference, sort, stats
 from rfbench.report.model import Block, Cell, Group, Network, Report, Row
 from rfbench.report.runs import Found, Run, Setting, disputed, settings
 
-# of a model, names of variants and input size: what is known of each variant, and a picture
+# of a model, names of variants and input size: what is known of each variant, and an image
 Look = Callable[
     [str, Sequence[str], tuple[int, int] | None], tuple[dict[str, Network], bytes | None]
 ]
@@ -29,11 +29,11 @@ class Wanted:
     reference: bool = False
 
 
-def build(found: Found, wanted: Wanted, look: Look, places: Sequence[Path]) -> Report:
+def build(found: Found, wanted: Wanted, look: Look, folders: Sequence[Path]) -> Report:
     """Compare the runs. Raises RfbenchError where there are none, UsageError for what none has."""
     runs = [run for run in found.runs if not wanted.kinds or run.record.kind in wanted.kinds]
     if not runs and not wanted.reference:
-        raise RfbenchError(_nothing(found, wanted, places))
+        raise RfbenchError(_nothing(found, wanted, folders))
     report = Report(_baseline(runs, wanted), [], list(found.problems))
     tables = reference.tables(wanted.kinds, wanted.metrics) if wanted.reference else []
     there = [key for run in runs for key in metrics.of(run)]
@@ -48,7 +48,7 @@ def build(found: Found, wanted: Wanted, look: Look, places: Sequence[Path]) -> R
             report.groups.append(group)
         else:
             asked = ", ".join(wanted.metrics)
-            report.problems.append(f"{group.title}: left out, its runs do not have {asked}")
+            report.problems.append(f"{group.title}: left out; none of its runs has {asked}")
     for table in tables:
         reference.add(report, table)
     report.groups.sort(key=lambda group: group.key)
@@ -73,12 +73,12 @@ def _baseline(runs: Sequence[Run], wanted: Wanted) -> str:
     return name
 
 
-def _nothing(found: Found, wanted: Wanted, places: Sequence[Path]) -> str:
+def _nothing(found: Found, wanted: Wanted, folders: Sequence[Path]) -> str:
     what = f"no finished runs{' of ' + ' or '.join(wanted.kinds) if wanted.kinds else ''}"
     beside = [f"{len(found.problems)} that cannot be used"] if found.problems else []
     beside += [f"{found.maps} of receptive fields"] if found.maps else []
     beside += [f"{len(found.runs)} of another kind"] if found.runs else []
-    where = ", ".join(map(str, places))
+    where = ", ".join(map(str, folders))
     return f"{what} in {where} and below ({', '.join(beside) or 'no result.json'})."
 
 
@@ -130,18 +130,18 @@ def _test(rows: Sequence[Row], base: Row | None, metric: str) -> None:
 
 
 def _step_time(row: Row, base: Row) -> float | None:
-    """Time an update takes over the baseline's, on the device that most runs of both share."""
+    """Time of a step over the baseline's, on the device that most runs of both share."""
     speeds: list[dict[str, list[float]]] = []
     for each in (row, base):
         speeds.append({})
         for record in (run.record for run in each.runs if run.record.images_per_s):
-            place = f"{record.device} x {record.batch.get('world_size', 1)}"
-            speeds[-1].setdefault(place, []).append(record.images_per_s or 0.0)
+            device = f"{record.device} x {record.batch.get('world_size', 1)}"
+            speeds[-1].setdefault(device, []).append(record.images_per_s or 0.0)
     ours, theirs = speeds
     if not (common := set(ours) & set(theirs)):
         return None
-    place = max(sorted(common), key=lambda p: min(len(ours[p]), len(theirs[p])))
-    return statistics.median(theirs[place]) / statistics.median(ours[place])
+    device = max(sorted(common), key=lambda p: min(len(ours[p]), len(theirs[p])))
+    return statistics.median(theirs[device]) / statistics.median(ours[device])
 
 
 def _notes(block: Block, base: Row | None, baseline: str, names: Sequence[str]) -> list[str]:
@@ -155,15 +155,15 @@ def _notes(block: Block, base: Row | None, baseline: str, names: Sequence[str]) 
         notes.append(f"{count} records claim to be {variant}, seed {seed}: not averaged")
     none = [name for name in names if not any(row.cells[name].values for row in block.rows)]
     if none:
-        notes.append(f"{', '.join(map(metrics.label, none))}: not there, or no number, in any run")
+        labels = ", ".join(map(metrics.label, none))
+        notes.append(f"{labels}: missing or not a number in every run")
     for row in block.rows:
         bad = {n: c.missing for n, c in row.cells.items() if c.missing and n not in none}
         if bad:
             text = ", ".join(map(metrics.label, bad))
             most = max(bad.values())
-            notes.append(
-                f"{row.label}: {text} not there, or no number, in {most} of {len(row.runs)}"
-            )
+            of = f"{most} of {counted(len(row.runs), 'run')}"
+            notes.append(f"{row.label}: {text} missing or not a number in {of}")
     runs = [run.record for row in block.rows for run in row.runs]
     for what, values in (
         ("devices", {record.device for record in runs}),
@@ -173,7 +173,7 @@ def _notes(block: Block, base: Row | None, baseline: str, names: Sequence[str]) 
             notes.append(f"{len(values)} {what}: {', '.join(sorted(values))}")
     parents = [[p.seed for run in r.runs if (p := run.record.parent)] for r in block.rows]
     if any(len(seeds) > 1 and len(set(seeds)) == 1 for seeds in parents):
-        notes.append("detectors that start from one classifier: its own seed is not covered")
+        notes.append("all detectors start from one classifier; its seed's variation is not covered")
     return notes
 
 
@@ -184,6 +184,6 @@ def _look_at(group: Group, look: Look) -> None:
     runs = [run for row in rows for run in row.runs]
     side = runs[0].record.input.get("size") if runs else None
     model = runs[0].record.model if runs else group.model
-    networks, group.picture = look(model, names, (side, side) if isinstance(side, int) else None)
+    networks, group.image = look(model, names, (side, side) if isinstance(side, int) else None)
     for row in rows:
         row.network = networks.get(row.variant, Network())

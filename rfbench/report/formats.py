@@ -2,18 +2,17 @@
 
 import csv
 import dataclasses
+import functools
 import io
 import json
 import math
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from rfbench.report import metrics
 from rfbench.report.model import Block, Group, Report, Row
-from rfbench.report.sheets import Sheet, legend, settings_line, sheets
-
-RIGHT = "0123456789+-–.×[<"  # what stands first in cells that are set to the right
+from rfbench.report.sheets import Sheet, kernels, legend, settings_line, sheets
 
 
 def table(report: Report) -> str:
@@ -42,12 +41,11 @@ def wrap(text: str, first: str) -> list[str]:
 
 
 def _aligned(sheet: Sheet) -> list[str]:
-    columns = list(zip(sheet.head, *sheet.rows, strict=True))
+    columns = list(zip(sheet.head, *sheet.texts, strict=True))
     widths = [max(map(len, column)) for column in columns]
-    right = [all(not c or c[0] in RIGHT or c == "not run" for c in col[1:]) for col in columns]
-    right = [r and any(col[1:]) for r, col in zip(right, columns, strict=True)]
+    right = sheet.numeric
     lines = []
-    for cells in (sheet.head, *sheet.rows):
+    for cells in (sheet.head, *sheet.texts):
         padded = [
             c.rjust(w) if r else c.ljust(w) for c, w, r in zip(cells, widths, right, strict=True)
         ]
@@ -65,7 +63,7 @@ def markdown(report: Report) -> str:
                 parts.append(f"`{settings_line(block)}`")
             for sheet in sheets(group, block):
                 rule = ["---"] * len(sheet.head)
-                rows = [sheet.head, rule, *sheet.rows]
+                rows = [sheet.head, rule, *sheet.texts]
                 cells = [[c.replace("|", "\\|") for c in row] for row in rows]
                 parts.append("\n".join(f"| {' | '.join(row)} |" for row in cells))
             if block.notes:
@@ -87,7 +85,8 @@ def entries(report: Report, entry: Callable[[Group, Block, Row, str], Any]) -> l
 
 def table_csv(report: Report) -> str:
     """A line for every metric of every row."""
-    rows = entries(report, _entry)
+    sizes = kernels(row for group in report.groups for b in group.blocks for row in b.rows)
+    rows = entries(report, functools.partial(_entry, sizes))
     out = io.StringIO()
     writer = csv.DictWriter(out, list(rows[0]) if rows else [], lineterminator="\n")
     writer.writeheader()
@@ -95,7 +94,7 @@ def table_csv(report: Report) -> str:
     return out.getvalue().rstrip("\n")
 
 
-def _entry(group: Group, block: Block, row: Row, name: str) -> dict[str, Any]:
+def _entry(sizes: Sequence[int], group: Group, block: Block, row: Row, name: str) -> dict[str, Any]:
     cell, known = row.cells.get(name), row.network
     low, high = cell.interval if cell and cell.interval else (None, None)
     test = dataclasses.asdict(cell.test) if cell and cell.test else {}
@@ -107,8 +106,7 @@ def _entry(group: Group, block: Block, row: Row, name: str) -> dict[str, Any]:
         "dataset": group.dataset,
         "setting": settings_line(block),
         "variant": row.variant,
-        "1x1": 1 in row.kernels,
-        "3x3": 3 in row.kernels,
+        **{f"{k}x{k}": k in row.kernels for k in sizes},
         "source": row.source,
         "folder": row.runs[0].folder if row.alone else None,
         "metric": metrics.label(name),

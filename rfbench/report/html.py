@@ -5,19 +5,11 @@ from rfbench.report import plots
 from rfbench.report.model import Block, Group, Report
 from rfbench.report.sheets import legend, settings_line, sheets
 
-MARKS = {
-    "▲": "good",
-    "better": "good",
-    "▼": "bad",
-    "worse": "bad",
-    "?": "faint",
-    "not run": "faint",
-}
 CAPTIONS = {
     "figures": "",
-    "tests": "The tests behind the signs: means and differences with 95 % intervals, p values, and "
-    "the smallest difference that so many seeds could show.",
-    "networks": "What the networks cost, and the shape of their receptive fields.",
+    "tests": "Tests behind the signs: means and differences with 95 % intervals, p values, and the "
+    "minimum detectable effect.",
+    "networks": "Cost of the networks, and the shape of their receptive fields.",
 }
 
 
@@ -29,31 +21,29 @@ def page(report: Report) -> str:
         parts.append(webpage.heading(group.title, 2, anchor))
         for block in group.blocks:
             parts += _block(group, block, report.baseline)
-        if group.picture:
+        if group.image:
             name = f"Receptive fields of {group.model}"
             parts += [webpage.heading("Receptive fields", 3)]
-            parts += [webpage.picture(group.picture, name, scale=0.62)]
+            parts += [webpage.image(group.image, name, scale=0.62)]
     parts += [webpage.heading("How to read this", 2), webpage.notes(legend(report))]
     if report.problems:
-        parts += [webpage.heading("Not in the tables", 2), webpage.notes(report.problems)]
+        parts += [webpage.heading("Left out", 2), webpage.notes(report.problems)]
     return webpage.page("rfbench compare", parts, anchors)
 
 
 def _block(group: Group, block: Block, baseline: str) -> list[str]:
-    parts = [webpage.heading(settings_line(block), 3)] if block.keys else []
+    parts: list[str] = [webpage.heading(settings_line(block), 3)] if block.keys else []
     for sheet in sheets(group, block):
         if CAPTIONS[sheet.name]:
             parts.append(webpage.paragraph(CAPTIONS[sheet.name], "legend"))
-        parts.append(webpage.table(sheet.head, sheet.rows, MARKS))
+        parts.append(webpage.table(sheet.head, sheet.rows, sheet.numeric))
     parts.append(webpage.notes(block.notes))
     if png := plots.differences(group, block, baseline):
-        text = (
-            f"Differences to {baseline}: bars are means, dots the seeds, lines the 95 % intervals."
-        )
+        text = f"Differences from {baseline}: bars are means, dots seeds, lines 95 % intervals."
         if any(row.source == "paper" for row in block.rows):
             text += " Open diamonds: the paper."
-        parts.append(webpage.picture(png, f"Differences to {baseline}", text, 0.62))
+        parts.append(webpage.image(png, f"Differences from {baseline}", text, 0.62))
     if png := plots.curves(group, block):
-        text = "Means over seeds; the bands are their range."
-        parts.append(webpage.picture(png, "Curves of the runs", text, 0.62))
+        text = "Means over seeds; the bands show their range."
+        parts.append(webpage.image(png, "Training curves", text, 0.62))
     return parts

@@ -3,9 +3,10 @@
 import math
 from collections.abc import Sequence
 
+from rfbench.config import flat
 from rfbench.errors import UsageError, suggest
 from rfbench.report.paper import AP
-from rfbench.report.runs import Run, flat
+from rfbench.report.runs import Run
 from rfbench.report.stats import Direction
 
 DEFAULT = {

@@ -23,7 +23,7 @@ class Cell:
 class Network:
     """What is known of a variant of a model without training it; None: could not be found out.
 
-    shift: (y, x) in px of the input. macs: of one picture of `size` (H, W).
+    shift: (y, x) in px of the input. macs: of one image of `size` (H, W).
     """
 
     shift: tuple[float, float] | None = None
@@ -36,7 +36,7 @@ class Network:
 class Row:
     """A variant, averaged over seeds; or a single run, where two claim to be the same one.
 
-    source: "ours", "paper" or "not run". step_time: of an update, relative to the baseline's.
+    source: "ours", "paper" or "not run". step_time: relative to the baseline's.
     """
 
     variant: str
@@ -73,7 +73,7 @@ class Block:
 
 @dataclass
 class Group:
-    """All runs of one kind, detector, model and data set. picture: PNG of the receptive fields."""
+    """All runs of one kind, detector, model and data set. image: PNG of the receptive fields."""
 
     kind: str
     detector: str
@@ -81,7 +81,7 @@ class Group:
     dataset: str
     metrics: list[str]
     blocks: list[Block]
-    picture: bytes | None = None
+    image: bytes | None = None
 
     @property
     def key(self) -> tuple[str, str, str, str]:

@@ -10,15 +10,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from rfbench.models.variants import VARIANTS
+from rfbench.plotting import palette
 from rfbench.report import metrics, paper
 from rfbench.report.model import Block, Group, Row
 from rfbench.report.runs import Run
 from rfbench.runs import progress
 
 DPI = 160
-# Okabe and Ito's colours, told apart by all eyes
-COLOURS = ("#000000", "#0072B2", "#E69F00", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#999999")
 ACROSS = 3  # panels side by side
 Curve = tuple[list[float], list[float]]
 
@@ -34,8 +32,8 @@ def differences(group: Group, block: Block, baseline: str) -> bytes | None:
     published = {r.variant: r for r in block.rows if r.source == paper.NAME}
     figure, panels = _panels(len(names), 0.5 + 0.28 * len(rows) + 0.45)
     for i, (axes, name) in enumerate(zip(panels, names, strict=True)):
-        for place, row in enumerate(rows):
-            _bar(axes, place, row, base, name, published.get(row.variant))
+        for y, row in enumerate(rows):
+            _bar(axes, y, row, base, name, published.get(row.variant))
         axes.axvline(0, color="black", linewidth=0.8)
         axes.set_yticks(range(len(rows)), [r.variant for r in rows] if i % ACROSS == 0 else [])
         axes.set_ylim(len(rows) - 0.4, -0.6)
@@ -44,18 +42,18 @@ def differences(group: Group, block: Block, baseline: str) -> bytes | None:
     return _png(figure)
 
 
-def _bar(axes: Axes, place: int, row: Row, base: Row, name: str, published: Row | None) -> None:
+def _bar(axes: Axes, y: int, row: Row, base: Row, name: str, published: Row | None) -> None:
     cell, theirs = row.cells[name], base.cells[name].values
     if cell.test is None:
         return
-    axes.barh(place, cell.test.difference, height=0.62, color=COLOURS[1], alpha=0.45)
+    axes.barh(y, cell.test.difference, height=0.62, color=palette.BLUE, alpha=0.45)
     if cell.test.low is not None and cell.test.high is not None:
-        axes.plot([cell.test.low, cell.test.high], [place, place], color="black", linewidth=1.2)
+        axes.plot([cell.test.low, cell.test.high], [y, y], color="black", linewidth=1.2)
     dots = [value - theirs[seed] for seed, value in cell.values.items() if seed in theirs]
-    spread = place + np.linspace(-0.15, 0.15, len(dots)) if len(dots) > 1 else [place]
-    axes.plot(dots, spread[: len(dots)], "o", color=COLOURS[1], markersize=3.2)
+    spread = y + np.linspace(-0.15, 0.15, len(dots)) if len(dots) > 1 else [y]
+    axes.plot(dots, spread[: len(dots)], "o", color=palette.BLUE, markersize=3.2)
     if published and name in published.cells and (test := published.cells[name].test):
-        axes.plot(test.difference, place, "D", markersize=5, fillstyle="none", color=COLOURS[3])
+        axes.plot(test.difference, y, "D", markersize=5, fillstyle="none", color=palette.VERMILION)
 
 
 def curves(group: Group, block: Block) -> bytes | None:
@@ -68,12 +66,13 @@ def curves(group: Group, block: Block) -> bytes | None:
     if not series:
         return None
     figure, panels = _panels(len(series), 2.3)
+    colours = palette.colours(row.variant for row in rows)
     for axes, (name, found) in zip(panels, series.items(), strict=True):
         for row, lines in zip(rows, found, strict=True):
             if lines:
-                _curve(axes, lines, _colour(row), row.label)
+                _curve(axes, lines, colours[row.variant], row.label)
         axes.set_title(name, fontsize=9)
-        axes.set_xlabel("update", fontsize=8)
+        axes.set_xlabel("step", fontsize=8)
         axes.grid(alpha=0.25)
     handles, labels = panels[0].get_legend_handles_labels()
     columns = min(4, len(labels))
@@ -98,13 +97,6 @@ def _curves(runs: Sequence[Run], split: str, metric: str) -> list[Curve]:
 
 def _is_long(lines: Sequence[Curve]) -> bool:
     return any(len(x) > 1 for x, _ in lines)
-
-
-def _colour(row: Row) -> str:
-    """One colour a variant, in all plots."""
-    known = list(VARIANTS)
-    at = known.index(row.variant) if row.variant in known else len(known)
-    return COLOURS[at % len(COLOURS)]
 
 
 def _curve(axes: Axes, lines: Sequence[Curve], colour: str, label: str) -> None:

@@ -1,11 +1,12 @@
-"""The published rows beside ours, and in what ours depart from the published recipe."""
+"""The published rows beside ours, and how our recipe differs from the published one."""
 
 import dataclasses
 from collections.abc import Sequence
 
+from rfbench.config import flat
 from rfbench.report import metrics, paper
 from rfbench.report.model import Block, Cell, Group, Report, Row
-from rfbench.report.runs import WEIGHTS, Run, flat, is_free, text
+from rfbench.report.runs import WEIGHTS, Run, decisive, text
 from rfbench.report.sort import paper_order
 from rfbench.report.stats import Effect
 from rfbench.schemas import SCHEMAS
@@ -48,7 +49,7 @@ def add(report: Report, table: paper.Table) -> None:
     block.rows.sort(key=lambda row: (paper_order(row.variant), row.source == paper.NAME))
     block.notes.append(f"(paper): table {table.number} of Ge & Wu, which gives no spread")
     if departures[nearest]:
-        block.notes.append(f"ours depart from its recipe: {', '.join(departures[nearest])}")
+        block.notes.append(f"our recipe differs from the paper's: {', '.join(departures[nearest])}")
 
 
 def _published(table: paper.Table, baseline: str) -> list[Row]:
@@ -71,7 +72,7 @@ def _departures(block: Block, table: paper.Table) -> list[str]:
         return []
     record = runs[0].record
     recipe = flat(SCHEMAS[record.kind]().model_dump(mode="json"))
-    found = {k: v for k, v in flat(record.config).items() if not is_free(k)}
+    found = decisive(record.kind, record.config)
     apart = [k for k, v in found.items() if k not in NO_RECIPE and v != recipe.get(k)]
     pictures = record.pictures.get("val")
     other = [f"pictures.val={pictures}"] if pictures != table.pictures else []

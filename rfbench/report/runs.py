@@ -12,28 +12,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rfbench.config import AVERAGED, covers, flat, marked
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.models import variants
 from rfbench.runs import progress, records
-from rfbench.runs.records import Record
+from rfbench.runs.records import TrainingRecord
+from rfbench.schemas import SCHEMAS
 
-# keys of configurations, or groups of keys, that do not tell settings apart: what a comparison is
-# over, paths, the machine, and what changes no figure
-FREE = (
-    *("seed", "variant", "device"),
-    *("data.root", "data.train_annotations", "data.train_images"),
-    *("data.val_annotations", "data.val_images", "opts.OUTPUT_DIR"),
-    *("data.workers", "opts.DATALOADER.NUM_WORKERS"),
-    *("checkpoint", "keep", "opts.SOLVER.CHECKPOINT_PERIOD", "log_every", "tensorboard"),
-    "best_metric",
-    *("visualize", "eval"),
-    # said by the record as what they came to, see `_settings`
-    *("precision", "data.train_scenes", "data.val_scenes", "data.image_size", "data.augment"),
-    *("data.flip", "data.crop_ratio"),
-)
+# what the record says of a configuration's keys that are free because they only ask for it
 RESOLVED = ("precision", "input", "pictures", "objects", "classes", "scaled")
 WEIGHTS = ("weights", "init.weights")
-STARTED = ("config.yaml", "last.pth", progress.METRICS)  # what a run writes before its record
+STARTED = ("config.yaml", "last.pth", progress.METRICS)  # a run writes these before its record
 
 
 @dataclass(frozen=True)
@@ -41,7 +30,7 @@ class Run:
     """A finished run."""
 
     folder: Path
-    record: Record
+    record: TrainingRecord
 
     @property
     def group(self) -> tuple[str, str, str, str]:
@@ -56,43 +45,45 @@ class Run:
 
 @dataclass
 class Found:
-    """What lies below the folders: runs, what is wrong with others, how many are no runs."""
+    """What lies below the folders: runs, problems of others, number of receptive-field records."""
 
     runs: list[Run] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     maps: int = 0
 
 
-def find(places: Sequence[Path]) -> Found:
-    """Read every record below `places`. Raises UsageError for a place that is no folder."""
+def find(folders: Sequence[Path]) -> Found:
+    """Read every record below `folders`. Raises UsageError for one that is no folder."""
     found = Found()
-    for folder, names in _folders(places):
+    for folder, names in _walk(folders):
         if records.RECORD in names:
             try:
                 record = records.read_record(folder / records.RECORD)
-                if record:
+                if isinstance(record, TrainingRecord):
                     variants.get(record.variant)
             except RfbenchError as error:
                 here = "" if str(folder) in str(error) else f"{folder}: "
                 found.problems.append(f"{here}{error}")
                 continue
-            if record is None:
-                found.maps += 1
-            else:
+            if isinstance(record, TrainingRecord):
                 found.runs.append(Run(folder, record))
+            else:
+                found.maps += 1
         elif has := [name for name in STARTED if name in names]:
-            found.problems.append(f"{folder} is unfinished: {has[0]}, but no {records.RECORD}")
+            found.problems.append(
+                f"{folder} is unfinished: it has {has[0]} but no {records.RECORD}"
+            )
     return found
 
 
-def _folders(places: Sequence[Path]) -> Iterator[tuple[Path, list[str]]]:
+def _walk(tops: Sequence[Path]) -> Iterator[tuple[Path, list[str]]]:
     """Every folder once, with the names of its files; links are followed."""
     seen: set[str] = set()
-    for place in places:
-        if not place.is_dir():
-            what = "it is a file" if place.exists() else "no such folder"
-            raise UsageError(f"{place}: {what}. Give the folder that runs lie in.")
-        for root, below, names in os.walk(place, followlinks=True):
+    for top in tops:
+        if not top.is_dir():
+            what = "it is a file" if top.exists() else "no such folder"
+            raise UsageError(f"{top}: {what}. Give a folder that contains runs.")
+        for root, below, names in os.walk(top, followlinks=True):
             below.sort()
             real = os.path.realpath(root)
             if real in seen:
@@ -131,7 +122,7 @@ def _absent(key: str) -> str | None:
     return None if key.startswith("parent") else "not set"
 
 
-def _settings(record: Record) -> dict[str, str]:
+def _settings(record: TrainingRecord) -> dict[str, str]:
     """What runs must have in common to be averaged, as text by dotted key."""
     held = _decisive(record.model_dump())
     source = _source(record.config)
@@ -145,9 +136,7 @@ def _settings(record: Record) -> dict[str, str]:
 
 def _decisive(content: Mapping[str, Any]) -> dict[str, Any]:
     """Of a record, or what another keeps of it as its parent: all but what is free."""
-    kept = {key: value for key, value in flat(content["config"]).items() if not is_free(key)}
-    if kept.get("patience") is None:  # as runs of before there was patience
-        kept.pop("patience", None)
+    kept = decisive(content["kind"], content["config"])
     for key in WEIGHTS:
         # which of a run's checkpoints; the rest of the path differs from seed to seed
         if kept.get(key) not in (None, "pretrained"):
@@ -165,18 +154,14 @@ def _source(config: Mapping[str, Any]) -> str | None:
     return next((str(values[key]) for key in WEIGHTS if values.get(key)), None)
 
 
-def is_free(key: str) -> bool:
-    """Whether a key of a configuration does not tell settings apart."""
-    return any(f"{key}.".startswith(f"{free}.") for free in FREE)
+def decisive(kind: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a configuration, by dotted key: all but what the schema of its kind marks `AVERAGED`.
 
-
-def flat(values: Mapping[str, Any], key: str = "") -> dict[str, Any]:
-    """{"optim": {"lr": 1}} as {"optim.lr": 1}."""
-    found: dict[str, Any] = {}
-    for name, value in values.items():
-        below = isinstance(value, Mapping)
-        found |= flat(value, f"{key}{name}.") if below else {f"{key}{name}": value}
-    return found
+    A key that is younger than the run is taken at its default.
+    """
+    free = marked(SCHEMAS[kind], AVERAGED)
+    values = flat(SCHEMAS[kind]().model_dump(mode="json")) | flat(config)
+    return {key: value for key, value in values.items() if not covers(free, key)}
 
 
 def text(value: Any) -> str:

@@ -1,41 +1,65 @@
 """A block of a comparison as tables of short texts: what a table, Markdown and a page show."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from rfbench.plotting import webpage
 from rfbench.report import metrics, paper
 from rfbench.report.model import Block, Cell, Group, Report, Row
 from rfbench.report.stats import Effect
 
 SIGNS = {"better": "▲", "worse": "▼", "differs": "≠", "within noise": "≈", "": ""}
 NO_TEST = "?"
+TONES = {"better": "good", "worse": "bad"}  # CSS classes of a page's cells, by verdict
+FAINT = "faint"
+VERDICT = "verdict"
 WIDE = 3  # with more metrics, costs and receptive fields get a table of their own
 
 LEGEND = (
-    "▲ better, ▼ worse, ≈ within noise, ? no test: against {baseline} of the same setting.",
-    "Figures are means over seeds, at the end of training. Intervals are 95 % t-intervals; they "
-    "cover what the seed decides, not the choice of data.",
+    "▲ better, ▼ worse, ≈ within noise, ? not tested: against {baseline} in the same setting.",
+    "Figures are means over seeds at the end of training. Intervals are 95 % t-intervals; they "
+    "cover the variation between seeds, not the choice of data.",
     "Test: two-sided paired t-test over the seeds that both have (scipy.stats.ttest_rel; Welch's "
-    "where they share none, called unpaired). better, worse: p < 0.05 after Holm's correction over "
-    "the variants of a table, each metric by itself. The intervals are not corrected: one may "
-    "leave out 0 beside `within noise`.",
-    "smallest: the difference that so many seeds would show in 4 of 5 repetitions, by one test "
-    "alone: (t(0.975, df) + t(0.8, df)) s / sqrt(n), where df = n - 1 and s is the standard "
-    "deviation of the n differences.",
-    "step time: of an update, over that of {baseline} on the same device (medians of images/s): "
-    "to be trusted as far as that was idle.",
-    "shift, gridding: of the paths to the last map's central unit, on an input that cuts nothing "
-    "off; as by visualize-rf.",
+    "test, marked unpaired, where they share none). better, worse: p < 0.05 after Holm's "
+    "correction over the variants of a table, separately for each metric. Intervals are not "
+    "corrected, so one may exclude 0 although the verdict is `within noise`.",
+    "smallest: minimum detectable effect at 80 % power, of a single test: "
+    "(t(0.975, df) + t(0.8, df)) s / sqrt(n), where df = n - 1 and s is the standard deviation of "
+    "the n differences.",
+    "step time: relative to {baseline} on the same device (from median images/s); meaningful only "
+    "on an idle device.",
+    "shift, gridding: of the path counts to the central unit of the last map, on an input large "
+    "enough for its whole receptive field; as in visualize-rf.",
 )
 
 
 @dataclass
 class Sheet:
-    """A table. name: what it holds; head: of the columns; rows: as many texts each."""
+    """A table. name: what it holds; head: of the columns; rows: as many cells each.
+
+    words: how many columns, from the left, hold words; all others hold numbers, but for the last
+    where that is the verdict.
+    """
 
     name: str
     head: list[str]
-    rows: list[list[str]]
+    rows: list[list[webpage.Cell]]
+    words: int
+
+    @property
+    def numeric(self) -> list[bool]:
+        """Which columns hold numbers: they are set to the right, and sorted by them."""
+        return [i >= self.words and name != VERDICT for i, name in enumerate(self.head)]
+
+    @property
+    def texts(self) -> list[list[str]]:
+        """The rows without the cells' classes."""
+        return [[c if isinstance(c, str) else c[0] for c in row] for row in self.rows]
+
+
+def kernels(rows: Iterable[Row]) -> list[int]:
+    """The kernels that get a column of ticks: the paper's, and any other that a row changes."""
+    return sorted({1, 3}.union(*(row.kernels for row in rows)))
 
 
 def sheets(group: Group, block: Block) -> list[Sheet]:
@@ -56,42 +80,45 @@ def sheets(group: Group, block: Block) -> list[Sheet]:
 
 
 def _figures(block: Block, names: Sequence[str]) -> Sheet:
-    head = ["variant", "1x1", "3x3", "seeds"]
+    sizes = kernels(block.rows)
+    head = ["variant", *(f"{k}x{k}" for k in sizes), "seeds"]
     for name in names:
         head += [metrics.label(name), "Δ"]
-    rows = []
+    rows: list[list[webpage.Cell]] = []
     for row in block.rows:
-        ticks = ["✓" if k in row.kernels else "" for k in (1, 3)]
+        ticks = ["✓" if k in row.kernels else "" for k in sizes]
         cells = [text for name in names for text in _pair(row, name)]
         rows.append([row.label, *ticks, str(len(row.runs) or ""), *cells])
-    return Sheet("figures", head, rows)
+    return Sheet("figures", head, rows, words=1 + len(sizes))
 
 
-def _pair(row: Row, name: str) -> tuple[str, str]:
+def _pair(row: Row, name: str) -> tuple[webpage.Cell, webpage.Cell]:
     """The mean, and the difference with its sign."""
     if row.source == "not run":
-        return "not run", ""
+        return ("not run", FAINT), ""
     cell = row.cells.get(name)
     if cell is None or cell.mean != cell.mean:
         return "–", ""
     if cell.test is None:
         return number(name, cell.mean), ""
     sign = SIGNS.get(cell.test.word, NO_TEST)
-    return number(name, cell.mean), f"{number(name, cell.test.difference, '+')} {sign}".rstrip()
+    text = f"{number(name, cell.test.difference, '+')} {sign}".rstrip()
+    tone = FAINT if sign == NO_TEST else TONES.get(cell.test.word, "")
+    return number(name, cell.mean), (text, tone)
 
 
 def _tests(group: Group, block: Block) -> Sheet:
     head = ["metric", "variant", "seeds", "mean", "95 %", "Δ", "95 %", "p", "p (Holm)"]
-    rows = []
+    rows: list[list[webpage.Cell]] = []
     for name in group.metrics:
         for row in block.rows:
             cell = row.cells.get(name)
             if row.source == "ours" and cell:
                 rows.append([metrics.label(name), row.label, *_tested(name, row, cell)])
-    return Sheet("tests", [*head, "smallest", "verdict"], rows)
+    return Sheet("tests", [*head, "smallest", VERDICT], rows, words=2)
 
 
-def _tested(name: str, row: Row, cell: Cell) -> list[str]:
+def _tested(name: str, row: Row, cell: Cell) -> list[webpage.Cell]:
     if not cell.values:
         return [str(len(row.runs)), *[""] * 7, "no figures"]
     test = cell.test
@@ -105,11 +132,12 @@ def _tested(name: str, row: Row, cell: Cell) -> list[str]:
     low_high = (test.low, test.high) if test.low is not None and test.high is not None else None
     texts += [number(name, test.difference, "+"), _interval(name, low_high, "+")]
     texts += ["" if p is None else f"{p:.2g}" for p in (test.p, test.corrected)]
-    return [*texts, "" if test.smallest is None else number(name, test.smallest), verdict(test)]
+    texts.append("" if test.smallest is None else number(name, test.smallest))
+    return [*texts, (verdict(test), TONES.get(test.word, ""))]
 
 
 def verdict(test: Effect) -> str:
-    """The word, and where the test was not the usual one."""
+    """The verdict, and whether the test was unpaired."""
     return test.word + (" (unpaired)" if test.kind == "unpaired" and test.p is not None else "")
 
 
@@ -122,7 +150,7 @@ def _network(group: Group, block: Block) -> Sheet:
     at = f" at {'x'.join(map(str, dict.fromkeys(sizes.pop())))} px" if len(sizes) == 1 else ""
     macs = f"{'backbone ' if group.kind == 'det' else ''}MACs{at}"
     head = ["variant", "parameters", macs, "step time", "shift (px)", "gridding"]
-    rows = []
+    rows: list[list[webpage.Cell]] = []
     for row in block.rows:
         known = row.network if row.source != paper.NAME else type(row.network)()
         shift = [] if known.shift is None else [f"{s + 0.0:+.2f}" for s in known.shift]
@@ -136,7 +164,7 @@ def _network(group: Group, block: Block) -> Sheet:
                 "" if known.gridding is None else f"{known.gridding:.4f}",
             ]
         )
-    return Sheet("networks", head, rows)
+    return Sheet("networks", head, rows, words=1)
 
 
 def _si(value: int | None) -> str:

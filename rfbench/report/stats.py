@@ -1,4 +1,4 @@
-"""What some seeds can tell: interval, paired test, the smallest effect they would have shown."""
+"""What a few seeds can show: interval, paired test, minimum detectable effect."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ class Effect:
 
     kind: "paired" over the seeds that both have, else "unpaired" (Welch), or "none". difference:
     of the pairs, else of the means; low, high: its interval. p: uncorrected. corrected: by Holm.
-    smallest: the difference that so many seeds would show with a chance of `POWER`.
+    smallest: minimum detectable effect at `POWER`.
     """
 
     kind: Literal["paired", "unpaired", "none"]

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import BaseModel
 
 from rfbench import files
-from rfbench.config import flat
+from rfbench.config import RESUMED, covers, flat, marked
 from rfbench.errors import RfbenchError, UsageError, one_line
 from rfbench.models import weight_files
 
@@ -25,31 +26,6 @@ logger = logging.getLogger(__name__)
 SAME = "--resume goes on with the same configuration. Choose another --output."
 LAST = "last.pth"
 BEST = "best.pth"
-
-# what may differ between the two parts of a resumed run: it changes no result
-FREE = (
-    "data.workers",
-    "data.root",
-    "data.max_bad_share",
-    "max_batch_per_gpu",
-    "device",
-    "checkpoint.every",
-    "checkpoint.keep",
-    "tensorboard",
-    "init.weights",
-    # of a detection
-    "data.train_annotations",
-    "data.train_images",
-    "data.val_annotations",
-    "data.val_images",
-    "weights",
-    "eval",
-    "visualize",
-    "keep",
-    "threads",
-    "opts.SOLVER.CHECKPOINT_PERIOD",
-    "opts.DATALOADER.NUM_WORKERS",
-)
 
 
 def save(path: Path, content: Mapping[str, Any], keep: int = 1) -> None:
@@ -104,11 +80,15 @@ def load_last(folder: Path, format: str = weight_files.FORMAT) -> dict[str, Any]
 
 
 def refuse_changes(
-    folder: Path, saved: Mapping[str, Any], now: Mapping[str, Any], remedy: str = SAME
+    folder: Path, saved: Mapping[str, Any], now: BaseModel, remedy: str = SAME
 ) -> None:
-    """Raise UsageError where two configurations differ in more than `FREE`, with every such key."""
-    before, after = flat(saved), flat(now)
-    keys = [key for key in {**before, **after} if key not in FREE]
+    """Raise UsageError where `now` differs from the configuration that a run was begun with.
+
+    Every such key is told; those that its schema marks as `RESUMED` may differ.
+    """
+    before, after = flat(saved), flat(now.model_dump(mode="json"))
+    free = marked(type(now), RESUMED)
+    keys = [key for key in {**before, **after} if not covers(free, key)]
     lines = [
         f"{folder} was begun with {key} = {before.get(key)}; now it is {after.get(key)}"
         for key in keys

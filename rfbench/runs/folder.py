@@ -112,14 +112,11 @@ def begin(folder: Path, config: BaseModel) -> None:
 
 def finished(folder: Path, config: BaseModel, remedy: str = SAME) -> Content | None:
     """The record of a run that came to its end; UsageError if it is of another configuration."""
-    try:
-        record = json.loads((folder / records.RECORD).read_text("utf-8"))
-    except FileNotFoundError:
+    if not (folder / records.RECORD).exists():
         return None
-    except (OSError, ValueError) as error:
-        raise RfbenchError(f"{folder / records.RECORD} cannot be read: {error}") from None
-    refuse_changes(folder, record["config"], config, remedy)
-    return record
+    record = records.read_training(folder / records.RECORD)
+    refuse_changes(folder, record.config, config, remedy)
+    return record.model_dump(exclude_unset=True)
 
 
 def refuse_changes(
@@ -128,7 +125,7 @@ def refuse_changes(
     """As `checkpoint.refuse_changes`; keys younger than `saved` are taken at their defaults."""
     with contextlib.suppress(ValidationError):  # then the keys themselves are compared
         saved = type(config).model_validate_json(json.dumps(saved)).model_dump(mode="json")
-    checkpoint.refuse_changes(folder, saved, config.model_dump(mode="json"), remedy)
+    checkpoint.refuse_changes(folder, saved, config, remedy)
 
 
 @contextlib.contextmanager

@@ -10,40 +10,55 @@ import sys
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from rfbench.errors import RfbenchError
+from rfbench.errors import RfbenchError, one_line
 from rfbench.files import write_text
 
 FORMAT = "rfbench-record/1"
 RECORD = "result.json"
 
 
+class Record(BaseModel):
+    """What every record holds; a kind adds fields of its own.
+
+    format: `FORMAT`. name: of the folder. command: as it was typed. versions: of the packages that
+    decide a result. git: of the code. Fields that are not declared are kept when they are read.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=True, strict=True)
+
+    format: str
+    kind: str
+    name: str | None = None
+    command: list[str]
+    versions: dict[str, str]
+    git: dict[str, Any] | None = None
+    files: list[str] = []
+
+
 class Parent(BaseModel):
     """What a record holds of the run whose checkpoint its own started from: nearly all."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
 
     checkpoint: str
+    kind: Literal["cls", "det"] = "cls"
     seed: int
     batch: dict[str, Any]
     config: dict[str, Any]
 
 
-class Record(BaseModel):
-    """The record of a training run; a kind of run may add fields of its own.
+class TrainingRecord(Record):
+    """The record of any training.
 
     metrics: figures by name, in groups such as "bbox", None where one does not exist. input: size
-    and augmentation. pictures: how many, by split. images_per_s: the median. batch: pictures an
-    update ("global"), of one BatchNorm ("per_batchnorm"), and processes. config: resolved, reruns
-    the job. git: of the code.
+    and augmentation. pictures: how many images, by split. images_per_s: the median. batch: images
+    of a step ("global"), of one BatchNorm ("per_batchnorm"), and processes. config: resolved,
+    reruns the job.
     """
 
-    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=True)
-
-    format: str
     kind: Literal["cls", "det"]
-    name: str | None = None
     model: str
     variant: str
     replaced: list[str]
@@ -60,11 +75,65 @@ class Record(BaseModel):
     batch: dict[str, Any]
     device: str
     precision: str
-    versions: dict[str, str]
-    git: dict[str, Any] | None = None
-    command: list[str]
     config: dict[str, Any]
     parent: Parent | None = None
+
+
+class ClsRecord(TrainingRecord):
+    """A classification. best: of the epoch that best.pth holds. bad_pictures: reasons by path."""
+
+    kind: Literal["cls"]
+    epochs: int | None = None
+    best: dict[str, Any] | None = None
+    cure: dict[str, Any] | None = None
+    bad_pictures: dict[str, str] = {}
+
+
+class DetRecord(TrainingRecord):
+    """A detection. differs: Detectron2's keys that are not stock. memory: peak of a GPU, bytes."""
+
+    kind: Literal["det"]
+    trainable: int | None = None
+    classes: int | None = None
+    objects: dict[str, Any] = {}
+    eval: str | None = None
+    scaled: dict[str, Any] | None = None
+    memory: int | None = None
+    differs: dict[str, Any] = {}
+
+
+class RfRecord(Record):
+    """Maps (panels), the shift by layer, effective fields, or a detector's registration."""
+
+    kind: Literal["rf"]
+    config: dict[str, Any] | str | None = None
+    panels: list[dict[str, Any]] | None = None
+    shift_by_layer: dict[str, list[Any]] | None = None
+    fields: list[dict[str, Any]] | None = None
+    offset: float | None = None
+    variants: dict[str, list[dict[str, Any]]] | None = None
+
+    @model_validator(mode="after")
+    def _holds_one(self) -> "RfRecord":
+        if [self.panels, self.shift_by_layer, self.fields, self.variants].count(None) != 3:
+            raise ValueError("holds not one of panels, shift_by_layer, fields, variants")
+        return self
+
+
+class AuditRecord(Record):
+    """Audits, one a network and variant."""
+
+    kind: Literal["rf-audit"]
+    audits: list[dict[str, Any]]
+
+
+# how a record of each kind is written and read
+KINDS: dict[str, type[Record]] = {
+    "cls": ClsRecord,
+    "det": DetRecord,
+    "rf": RfRecord,
+    "rf-audit": AuditRecord,
+}
 
 
 def open_folder(folder: Path) -> None:
@@ -75,7 +144,11 @@ def open_folder(folder: Path) -> None:
 
 
 def write_record(folder: Path, kind: str, content: dict[str, Any]) -> dict[str, Any]:
-    """Write `result.json`: what ran, on which versions, and its results. Returns the record."""
+    """Write `result.json`: what ran, on which versions, and its results. Returns the record.
+
+    Raises, before anything is written, ValueError for what the kind's model does not allow or
+    does not declare: a mistake in the code that is seen now, not when the record is read.
+    """
     record = {
         "format": FORMAT,
         "kind": kind,
@@ -85,12 +158,17 @@ def write_record(folder: Path, kind: str, content: dict[str, Any]) -> dict[str, 
         "git": git_state(),
         **content,
     }
-    write_text(folder / RECORD, json.dumps(record, indent=2, default=list) + "\n")
+    text = json.dumps(record, indent=2, default=list) + "\n"
+    model = KINDS[kind]
+    model.model_validate(json.loads(text))
+    if undeclared := [key for key in record if key not in model.model_fields]:
+        raise ValueError(f"{model.__name__} does not declare {', '.join(undeclared)}")
+    write_text(folder / RECORD, text)
     return record
 
 
-def read_record(path: Path) -> Record | None:
-    """The record of a training run; None for one of receptive fields.
+def read_record(path: Path) -> Record:
+    """The record in a file, as the model of its kind.
 
     Raises RfbenchError, one line, for a file that is damaged, foreign or of a newer version.
     """
@@ -99,20 +177,30 @@ def read_record(path: Path) -> Record | None:
     except OSError as error:
         raise RfbenchError(f"{path} cannot be read: {error.strerror or error}") from None
     except ValueError as error:
-        raise RfbenchError(f"{path} is damaged: {' '.join(str(error).split())}") from None
-    kind = str(content.get("format")) if isinstance(content, dict) else ""
-    if not kind.startswith(FORMAT.rpartition("/")[0] + "/"):
+        raise RfbenchError(f"{path} is damaged: {one_line(error)}") from None
+    found = str(content.get("format")) if isinstance(content, dict) else ""
+    if not found.startswith(FORMAT.rpartition("/")[0] + "/"):
         raise RfbenchError(f"{path} is not a record of rfbench")
-    if kind != FORMAT:
-        raise RfbenchError(f"{path} is of format {kind}; this version of rfbench reads {FORMAT}")
-    if str(content.get("kind")).startswith("rf"):
-        return None
+    if found != FORMAT:
+        raise RfbenchError(f"{path} is of format {found}; this version of rfbench reads {FORMAT}")
+    kind = content.get("kind")
+    if not isinstance(kind, str) or kind not in KINDS:
+        known = ", ".join(KINDS)
+        raise RfbenchError(f"{path} is of kind {kind}; this version of rfbench reads {known}")
     try:
-        return Record.model_validate(content)
+        return KINDS[kind].model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
+        where = ".".join(map(str, first["loc"])) or kind
         raise RfbenchError(f"{path} is damaged: {where}: {first['msg']}") from None
+
+
+def read_training(path: Path) -> TrainingRecord:
+    """The record of a training; RfbenchError as `read_record`, and for another kind."""
+    record = read_record(path)
+    if not isinstance(record, TrainingRecord):
+        raise RfbenchError(f"{path} is of kind {record.kind}, not of a training")
+    return record
 
 
 def parent(checkpoint: str | None) -> dict[str, Any] | None:
@@ -120,11 +208,11 @@ def parent(checkpoint: str | None) -> dict[str, Any] | None:
     if not checkpoint or not Path(checkpoint).is_file():  # such as "pretrained"
         return None
     try:
-        found = read_record(Path(checkpoint).parent / RECORD)
+        found = read_training(Path(checkpoint).parent / RECORD)
     except RfbenchError:
         return None
-    kept = found.model_dump(exclude={"format", "command", "replaced", "parent"}) if found else None
-    return {"checkpoint": checkpoint, **kept} if kept else None
+    kept = found.model_dump(exclude={"format", "command", "replaced", "parent"})
+    return {"checkpoint": checkpoint, **kept}
 
 
 @functools.cache

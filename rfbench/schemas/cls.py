@@ -1,10 +1,10 @@
 """What `rfbench train-cls` trains. Defaults are the paper's."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from rfbench.config import Section
+from rfbench.config import AVERAGED, RESUMED, Section
 from rfbench.schemas.variant import VariantConfig
 
 
@@ -16,38 +16,40 @@ class ClsData(Section):
         description="imagenet (also its flat validation folder), folder (train/CLASS/, val/CLASS/),"
         " cifar10 and cifar100 (torchvision's files), digits (scenes of MNIST digits, embedded).",
     )
-    root: str | None = Field(None, description="Folder of the data; null: datasets/NAME.")
+    root: Annotated[str | None, RESUMED, AVERAGED] = Field(
+        None, description="Folder of the data; null: datasets/NAME."
+    )
     val_share: float | None = Field(
         None, gt=0, lt=1, description="Of folder: ROOT/CLASS/ is divided, this share validates."
     )
-    train_scenes: PositiveInt | None = Field(
+    train_scenes: Annotated[PositiveInt | None, AVERAGED] = Field(
         None, description="Of digits: training scenes; null: 12,000."
     )
-    val_scenes: PositiveInt | None = Field(
+    val_scenes: Annotated[PositiveInt | None, AVERAGED] = Field(
         None, description="Of digits: validation scenes; null: 3,000."
     )
-    image_size: PositiveInt | None = Field(
+    image_size: Annotated[PositiveInt | None, AVERAGED] = Field(
         None, description="Side of the pictures, in px; null: the data set's own (ImageNet: 224)."
     )
-    augment: Literal["resized_crop", "pad_crop", "none"] | None = Field(
+    augment: Annotated[Literal["resized_crop", "pad_crop", "none"] | None, AVERAGED] = Field(
         None,
         description="What training does to a picture: a random part, resized; moved by up to 4 px; "
         "nothing. null: as is usual for the data set (ImageNet: resized_crop).",
     )
-    flip: bool | None = Field(
+    flip: Annotated[bool | None, AVERAGED] = Field(
         None, description="Whether training mirrors half of the pictures; null: as is usual."
     )
-    crop_ratio: float | None = Field(
+    crop_ratio: Annotated[float | None, AVERAGED] = Field(
         None,
         gt=0,
         le=1,
         description="Validation's crop / resized side; null: as is usual (ImageNet: 224 of 256).",
     )
-    workers: NonNegativeInt | None = Field(
+    workers: Annotated[NonNegativeInt | None, RESUMED, AVERAGED] = Field(
         None,
         description="Processes that load, a GPU; 0: none beside; null: by the cores there are.",
     )
-    max_bad_share: float = Field(
+    max_bad_share: Annotated[float, RESUMED] = Field(
         0.001, ge=0, le=1, description="Share of unreadable pictures past which a run stops."
     )
 
@@ -83,7 +85,7 @@ class ClsSchedule(Section):
 class ClsInit(Section):
     """What the network starts from."""
 
-    weights: str | None = Field(
+    weights: Annotated[str | None, RESUMED] = Field(
         None, description="pretrained (the library's own), or a checkpoint file; null: at random."
     )
     convert: bool = Field(
@@ -106,8 +108,12 @@ class ClsInit(Section):
 class ClsCheckpoint(Section):
     """When a run is saved; it is at every epoch's end in any case."""
 
-    every: NonNegativeInt = Field(500, description="Updates between two; 0: at epochs only.")
-    keep: PositiveInt = Field(2, description="Checkpoints that are kept, the newest.")
+    every: Annotated[NonNegativeInt, RESUMED] = Field(
+        500, description="Updates between two; 0: at epochs only."
+    )
+    keep: Annotated[PositiveInt, RESUMED] = Field(
+        2, description="Checkpoints that are kept, the newest."
+    )
 
 
 class ClsConfig(Section):
@@ -117,7 +123,9 @@ class ClsConfig(Section):
         "resnet50",
         description="torchvision or timm name, FILE.py:function, package.module:function.",
     )
-    variant: str | VariantConfig = Field("baseline", description="Which convolutions change.")
+    variant: Annotated[str | VariantConfig, AVERAGED] = Field(
+        "baseline", description="Which convolutions change."
+    )
     data: ClsData = Field(ClsData(), description="The pictures.")
     optim: ClsOptim = Field(ClsOptim(), description="The optimizer.")
     schedule: ClsSchedule = Field(ClsSchedule(), description="The learning rate and the epochs.")
@@ -125,11 +133,13 @@ class ClsConfig(Section):
     batch_size: PositiveInt = Field(
         4096, description="Pictures an update: over all GPUs and accumulation steps."
     )
-    max_batch_per_gpu: PositiveInt = Field(
+    max_batch_per_gpu: Annotated[PositiveInt, RESUMED] = Field(
         256, description="Pictures that a GPU holds at once; accumulation follows from it."
     )
-    seed: NonNegativeInt = Field(0, description="Of weights, order and augmentation.")
-    precision: Literal["auto", "fp32", "bf16"] = Field(
+    seed: Annotated[NonNegativeInt, AVERAGED] = Field(
+        0, description="Of weights, order and augmentation."
+    )
+    precision: Annotated[Literal["auto", "fp32", "bf16"], AVERAGED] = Field(
         "auto", description="auto: bf16 autocast on a GPU, fp32 on a CPU."
     )
     channels_last: bool = Field(
@@ -139,17 +149,23 @@ class ClsConfig(Section):
     deterministic: bool = Field(
         False, description="Bit-exact on a GPU too, slower; a CPU always is."
     )
-    device: str = Field("auto", description="auto, cpu or cuda.")
-    threads: PositiveInt | None = Field(
+    device: Annotated[str, RESUMED, AVERAGED] = Field("auto", description="auto, cpu or cuda.")
+    threads: Annotated[PositiveInt | None, RESUMED] = Field(
         None, description="CPU threads of a process; 1 is fastest for tiny networks. null: torch's."
     )
-    checkpoint: ClsCheckpoint = Field(ClsCheckpoint(), description="When the run is saved.")
-    best_metric: Literal["top1", "top5", "loss"] = Field(
+    checkpoint: Annotated[ClsCheckpoint, AVERAGED] = Field(
+        ClsCheckpoint(), description="When the run is saved."
+    )
+    best_metric: Annotated[Literal["top1", "top5", "loss"], AVERAGED] = Field(
         "top1", description="Validation metric by which best.pth is kept, and patience counts."
     )
     patience: PositiveInt | None = Field(
         None,
         description="Stop early after this many epochs without a better best_metric; null: never.",
     )
-    log_every: PositiveInt = Field(50, description="Updates between two lines of metrics.jsonl.")
-    tensorboard: bool = Field(False, description="Write TensorBoard's files as well.")
+    log_every: Annotated[PositiveInt, AVERAGED] = Field(
+        50, description="Updates between two lines of metrics.jsonl."
+    )
+    tensorboard: Annotated[bool, RESUMED, AVERAGED] = Field(
+        False, description="Write TensorBoard's files as well."
+    )

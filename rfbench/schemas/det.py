@@ -1,10 +1,10 @@
 """What `rfbench train-det` trains. Defaults are the paper's."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from rfbench.config import Section
+from rfbench.config import AVERAGED, RESUMED, Free, Section
 from rfbench.schemas.variant import VariantConfig
 
 BestMetric = Literal["bbox/AP", "bbox/AP50", "bbox/AP75", "segm/AP", "segm/AP50", "segm/AP75"]
@@ -33,15 +33,23 @@ class DetData(Section):
         "coco",
         description="coco: any set in COCO's format; digits: scenes of MNIST digits, drawn once.",
     )
-    root: str | None = Field(
+    root: Annotated[str | None, RESUMED, AVERAGED] = Field(
         None,
         description="Folder with annotations/, train2017/ and val2017/; null: datasets/coco, or of "
         "digits the user's cache.",
     )
-    train_annotations: str | None = Field(None, description="JSON file, in place of COCO's.")
-    train_images: str | None = Field(None, description="Folder, in place of COCO's.")
-    val_annotations: str | None = Field(None, description="JSON file, in place of COCO's.")
-    val_images: str | None = Field(None, description="Folder, in place of COCO's.")
+    train_annotations: Annotated[str | None, RESUMED, AVERAGED] = Field(
+        None, description="JSON file, in place of COCO's."
+    )
+    train_images: Annotated[str | None, RESUMED, AVERAGED] = Field(
+        None, description="Folder, in place of COCO's."
+    )
+    val_annotations: Annotated[str | None, RESUMED, AVERAGED] = Field(
+        None, description="JSON file, in place of COCO's."
+    )
+    val_images: Annotated[str | None, RESUMED, AVERAGED] = Field(
+        None, description="Folder, in place of COCO's."
+    )
     scenes: DigitScenes = Field(DigitScenes(), description="Of digits: what is drawn.")
 
 
@@ -56,11 +64,13 @@ class DetConfig(Section):
         "resnet50",
         description="torchvision or timm name, FILE.py:function, package.module:function.",
     )
-    variant: str | VariantConfig = Field("baseline", description="Which convolutions change.")
+    variant: Annotated[str | VariantConfig, AVERAGED] = Field(
+        "baseline", description="Which convolutions change."
+    )
     features: list[str] = Field(
         [], description="Layers that the FPN reads, fine to coarse; []: the last of every stride."
     )
-    weights: str | None = Field(
+    weights: Annotated[str | None, RESUMED] = Field(
         "pretrained",
         description="Backbone's weights: pretrained (the library's own), or a checkpoint of "
         "train-cls of this model and variant; null: at random.",
@@ -75,7 +85,7 @@ class DetConfig(Section):
     optimizer: Literal["sgd", "adamw"] = Field(
         "sgd", description="sgd: Detectron2's; adamw: with SOLVER's rate, decay and clipping."
     )
-    precision: Literal["fp32", "fp16", "bf16"] = Field(
+    precision: Annotated[Literal["fp32", "fp16", "bf16"], AVERAGED] = Field(
         "fp32", description="fp16 and bf16 on a GPU; bf16 needs a Detectron2 newer than 0.6."
     )
     reference_world_size: NonNegativeInt = Field(
@@ -83,30 +93,38 @@ class DetConfig(Section):
         description="GPUs that SOLVER's figures are for (COCO's: 8); on fewer or more, batch, rate "
         "and periods are scaled, as by Detectron2's key of this name. 0: never.",
     )
-    opts: dict[str, Any] = Field(
-        {}, description="Detectron2's own keys, such as {SOLVER: {IMS_PER_BATCH: 8}}."
-    )
-    eval: Literal["pycocotools", "faster"] = Field(
+    opts: Annotated[
+        dict[str, Any],
+        Free("resumed", ("SOLVER.CHECKPOINT_PERIOD", "DATALOADER.NUM_WORKERS")),
+        Free("averaged", ("SOLVER.CHECKPOINT_PERIOD", "DATALOADER.NUM_WORKERS", "OUTPUT_DIR")),
+    ] = Field({}, description="Detectron2's own keys, such as {SOLVER: {IMS_PER_BATCH: 8}}.")
+    eval: Annotated[Literal["pycocotools", "faster"], RESUMED, AVERAGED] = Field(
         "pycocotools", description="faster: faster-coco-eval, the same figures in less time."
     )
-    visualize: NonNegativeInt = Field(
+    visualize: Annotated[NonNegativeInt, RESUMED, AVERAGED] = Field(
         0, description="Pictures to draw with predictions beside ground truth."
     )
-    seed: NonNegativeInt = Field(0, description="Of weights, order and augmentation.")
-    device: str = Field("auto", description="auto, cpu or cuda.")
-    threads: PositiveInt | None = Field(
+    seed: Annotated[NonNegativeInt, AVERAGED] = Field(
+        0, description="Of weights, order and augmentation."
+    )
+    device: Annotated[str, RESUMED, AVERAGED] = Field("auto", description="auto, cpu or cuda.")
+    threads: Annotated[PositiveInt | None, RESUMED] = Field(
         None, description="CPU threads of a process; null: torch's."
     )
-    keep: PositiveInt = Field(
+    keep: Annotated[PositiveInt, RESUMED, AVERAGED] = Field(
         2, description="Checkpoints that are kept, one every SOLVER.CHECKPOINT_PERIOD iterations."
     )
-    best_metric: Literal[
-        "bbox/AP", "bbox/AP50", "bbox/AP75", "segm/AP", "segm/AP50", "segm/AP75"
-    ] = Field("bbox/AP", description="Metric by which best.pth is kept, and patience counts.")
+    best_metric: Annotated[BestMetric, AVERAGED] = Field(
+        "bbox/AP", description="Metric by which best.pth is kept, and patience counts."
+    )
     patience: PositiveInt | None = Field(
         None,
         description="Stop early after this many evaluations, one every opts.TEST.EVAL_PERIOD "
         "iterations, without a better best_metric; null: never.",
     )
-    log_every: PositiveInt = Field(20, description="Iterations between two lines of metrics.jsonl.")
-    tensorboard: bool = Field(False, description="Write TensorBoard's files as well.")
+    log_every: Annotated[PositiveInt, AVERAGED] = Field(
+        20, description="Iterations between two lines of metrics.jsonl."
+    )
+    tensorboard: Annotated[bool, RESUMED, AVERAGED] = Field(
+        False, description="Write TensorBoard's files as well."
+    )

@@ -12,6 +12,7 @@ import torch
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.runs import checkpoint, folder
 from rfbench.runs.checkpoint import random_state, set_random_state
+from rfbench.schemas.cls import ClsConfig, ClsData, ClsOptim
 
 
 def content(step: int) -> dict[str, Any]:
@@ -133,15 +134,18 @@ def test_random_numbers_come_back(tmp_path: Path) -> None:
 
 
 def test_changed_keys_are_named(tmp_path: Path) -> None:
-    before = {"seed": 0, "optim": {"lr": 1.6, "momentum": 0.9}, "data": {"workers": 1}}
-    after = {"seed": 1, "optim": {"lr": 0.1, "momentum": 0.9}, "data": {"workers": 4}}
+    before = ClsConfig(optim=ClsOptim(lr=1.6), data=ClsData(workers=1)).model_dump(mode="json")
+    after = ClsConfig(seed=1, optim=ClsOptim(lr=0.1), data=ClsData(workers=4))
     with pytest.raises(UsageError) as error:
         checkpoint.refuse_changes(tmp_path, before, after)
     lines = str(error.value).splitlines()
     assert len(lines) == 3
-    assert "seed = 0; now it is 1" in lines[0]
-    assert "optim.lr = 1.6; now it is 0.1" in lines[1]
-    checkpoint.refuse_changes(tmp_path, before, {**before, "data": {"workers": 9}})
+    assert "optim.lr = 1.6; now it is 0.1" in lines[0]
+    assert "seed = 0; now it is 1" in lines[1]
+    free = ClsConfig(data=ClsData(workers=9, max_bad_share=0.5), max_batch_per_gpu=8)
+    checkpoint.refuse_changes(tmp_path, before, free)
+    with pytest.raises(UsageError, match="begun with gone = 1; now it is None"):
+        checkpoint.refuse_changes(tmp_path, {**before, "gone": 1}, free)
 
 
 HOLD = """

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from rfbench.cli import main
-from tests.report.records import RUNS, record, write
+from tests.report.records import RUNS, record, rf_record, write
 
 
 @pytest.fixture
@@ -62,14 +62,16 @@ def test_notes_go_to_stderr_and_the_result_to_stdout(place: Path) -> None:
     (place / "results" / "killed").mkdir()
     (place / "results" / "killed" / "last.pth").write_text("")
     for name in ("map", "audit"):
-        write(place / "results" / name, {"format": "rfbench-record/1", "kind": "rf"})
+        write(place / "results" / name, rf_record())
     result = run("--format", "json")
     content = json.loads(result.stdout)
     assert result.stderr.splitlines() == [
-        "results/killed is unfinished: last.pth, but no result.json",
-        "left out, being no runs: 2 of receptive fields",
+        "results/killed is unfinished: it has last.pth but no result.json",
+        "2 records of receptive fields left out",
     ]
-    assert content["problems"] == ["results/killed is unfinished: last.pth, but no result.json"]
+    assert content["problems"] == [
+        "results/killed is unfinished: it has last.pth but no result.json"
+    ]
 
 
 def test_a_file_as_a_whole_with_a_picture_of_the_receptive_fields(place: Path) -> None:
@@ -85,7 +87,7 @@ def test_a_network_that_cannot_be_built_leaves_its_row(place: Path) -> None:
     write(place / "own" / "a", record(), model="gone.py:net")
     result = run("own")
     assert result.exit_code == 0
-    assert "gone.py:net / baseline: not looked at: no such file: gone.py" in result.stderr
+    assert "gone.py:net / baseline: not measured: no such file: gone.py" in result.stderr
     assert "baseline" in result.stdout
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rfbench.config import load
+from rfbench.config import AVERAGED, RESUMED, flat, load, marked
 from rfbench.detect import config
 from rfbench.errors import UsageError
 from rfbench.schemas.det import DetConfig
@@ -144,3 +144,14 @@ def test_numbers_that_no_run_is_made_of() -> None:
 def test_what_cannot_be_run(override: str, says: str) -> None:
     with pytest.raises(UsageError, match=re.escape(says)):
         resolved("retinanet_R_50_FPN_1x", override, world=2)
+
+
+def test_marks_name_keys_that_detectron2_has() -> None:
+    known = flat(config.stock(DetConfig().detector))
+    named = {
+        key.removeprefix("opts.")
+        for mark in (RESUMED, AVERAGED)
+        for key in marked(DetConfig, mark)
+        if key.startswith("opts.")
+    }
+    assert named and named <= set(known)

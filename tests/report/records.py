@@ -34,6 +34,12 @@ def record(name: str = "two-baseline-s0") -> dict[str, Any]:
     return json.loads((RUNS / name / "result.json").read_text())
 
 
+def rf_record(**content: Any) -> dict[str, Any]:
+    """A record of receptive fields: of maps, or what else `content` says."""
+    content = {"kind": "rf", "panels": [], **content}
+    return {"format": "rfbench-record/1", "command": ["rfbench"], "versions": {}, **content}
+
+
 def write(folder: Path, content: dict[str, Any], **changes: Any) -> Path:
     """Write a record with dotted keys changed, such as `config__seed`; returns its folder."""
     content = copy.deepcopy(content)

@@ -58,8 +58,8 @@ def test_a_figure_that_is_none_is_told_and_its_row_stays(tmp_path: Path, bad: An
     seeds(tmp_path, "3x3", [bad, bad])
     block = only(report_of(tmp_path))
     assert block.notes == [
-        "1x1: top1 not there, or no number, in 1 of 4",
-        "3x3: top1 not there, or no number, in 2 of 2",
+        "1x1: top1 missing or not a number in 1 of 4 runs",
+        "3x3: top1 missing or not a number in 2 of 2 runs",
     ]
     cell = row(block, "1x1").cells["top1"]
     assert (sorted(cell.values), cell.missing) == ([0, 2, 3], 1)
@@ -132,7 +132,7 @@ def test_masks_and_boxes(tmp_path: Path) -> None:
     assert group.metrics == [f"{task}.{name}" for task in ("segm", "bbox") for name in paper.AP]
     text = formats.table(report_of(tmp_path))
     assert "mask_rcnn_R_50_FPN_1x: resnet50 on coco" in text
-    assert "- mask APs, box APs: not there, or no number, in any run" in text
+    assert "- mask APs, box APs: missing or not a number in every run" in text
     for name, found in {
         "AP": ["bbox.AP", "segm.AP"],
         "mask AP75": ["segm.AP75"],
@@ -151,7 +151,7 @@ def test_a_group_without_the_metric_is_left_out_aloud(tmp_path: Path) -> None:
     report = report_of(tmp_path, metrics=("top1",))
     assert [group.kind for group in report.groups] == ["cls"]
     assert report.problems == [
-        "mask_rcnn_R_50_FPN_1x: resnet50 on coco: left out, its runs do not have top1"
+        "mask_rcnn_R_50_FPN_1x: resnet50 on coco: left out; none of its runs has top1"
     ]
 
 
@@ -197,7 +197,9 @@ def test_the_paper_beside_ours_where_it_belongs(tmp_path: Path) -> None:
 def test_departures_from_the_papers_recipe_are_told(tmp_path: Path) -> None:
     write(tmp_path / "a", record(), model="torchvision:resnet50", dataset="imagenet")
     block = report_of(tmp_path, reference=True).groups[0].blocks[0]
-    assert block.notes[-1].startswith("ours depart from its recipe: optim.name=adamw, optim.lr=")
+    assert block.notes[-1].startswith(
+        "our recipe differs from the paper's: optim.name=adamw, optim.lr="
+    )
     assert "schedule.epochs=2" in block.notes[-1]
     assert "pictures.val=500" in block.notes[-1]
 

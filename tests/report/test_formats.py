@@ -73,3 +73,18 @@ def test_names_do_not_break_markdown(tmp_path: Path) -> None:
     assert any("a\\|b" in line for line in tables)
     widths = {len(re.findall(r"(?<!\\)\|", line)) for line in tables}
     assert widths == {14, 12}  # of the figures and of the tests
+
+
+def test_a_variant_of_other_kernels_gets_a_column_for_them(tmp_path: Path) -> None:
+    """1x1+3x3+7x7, an audit's best for ResNets, is not to look like 1x1+3x3."""
+    for variant in ("baseline", "1x1+3x3", "1x1+3x3+7x7"):
+        seeds(tmp_path, variant, [70.0, 71.0])
+    report = report_of(tmp_path)
+    lines = [line.split() for line in formats.table(report).splitlines()]
+    assert ["variant", "1x1", "3x3", "7x7", "seeds"] in [line[:5] for line in lines]
+    assert ["1x1+3x3", "✓", "✓", "2"] in [line[:4] for line in lines]
+    assert ["1x1+3x3+7x7", "✓", "✓", "✓", "2"] in [line[:5] for line in lines]
+    rows = list(csv.DictReader(io.StringIO(formats.table_csv(report))))
+    ticks = {row["variant"]: (row["1x1"], row["3x3"], row["7x7"]) for row in rows}
+    assert ticks["1x1+3x3"] == ("True", "True", "False")
+    assert ticks["1x1+3x3+7x7"] == ("True", "True", "True")

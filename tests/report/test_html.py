@@ -9,8 +9,9 @@ import pytest
 
 from rfbench.plotting import webpage
 from rfbench.report import html
+from rfbench.report.sheets import sheets
 from tests.browser import browser, opened
-from tests.report.records import RUNS, report_of, seeds
+from tests.report.records import RUNS, record, report_of, seeds, write
 
 
 def png(width: int = 8) -> bytes:
@@ -29,7 +30,7 @@ def png(width: int = 8) -> bytes:
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of the real runs beside the paper's rows."""
     report = report_of(RUNS, reference=True)
-    report.groups[0].picture = png()
+    report.groups[0].image = png()
     path = tmp_path_factory.mktemp("page") / "report.html"
     path.write_text(html.page(report))
     return path
@@ -51,6 +52,31 @@ def test_what_the_page_shows(page: Path) -> None:
     assert "schedule.epochs=2" in text
     assert '<td class="n good">+44.47 ▲</td>' in text
     assert "39.72" in text
+
+
+def test_a_cells_class_is_its_verdict_and_not_sniffed_from_its_text(tmp_path: Path) -> None:
+    seeds(tmp_path, "baseline", [70.0, 71.5, 72.0])
+    seeds(tmp_path, "3x3", [60.0, 61.5, 62.1])
+    for name in ("a", "b"):  # claim to be one run, so their folders are shown
+        write(tmp_path / f"worse ▼ better {name}", record(), variant="1x1")
+    text = html.page(report_of(tmp_path, metrics=("top1",)))
+    assert "worse ▼ better a)" in text
+    classes = re.findall(r'<td class="(?:n )?(good|bad|faint)">([^<]*)</td>', text)
+    assert classes == [("bad", "-9.97 ▼"), ("bad", "worse")]
+
+
+def test_a_column_of_numbers_is_one_in_text_and_on_the_page(page: Path) -> None:
+    report = report_of(RUNS, reference=True)
+    text = page.read_text()
+    for group in report.groups:
+        for block in group.blocks:
+            for sheet in sheets(group, block):
+                assert len(sheet.numeric) == len(sheet.head)
+                cells = [cell for row in sheet.texts for cell in row[: sheet.words]]
+                assert not any(re.match(r"[+-]?\d+\.\d", cell) for cell in cells)
+                for name, number in zip(sheet.head, sheet.numeric, strict=True):
+                    start = '<th class="n" scope="col">' if number else '<th scope="col">'
+                    assert f'{start}<button type="button">{name}</button>' in text
 
 
 def test_names_are_escaped(tmp_path: Path) -> None:
@@ -100,7 +126,7 @@ document.title = told.join("; ");
 @browser
 def test_tables_sort_and_search(tmp_path: Path) -> None:
     rows = [["a", "4.1 G", "-1"], ["b10", "900 k", "1e-05"], ["b9", "", "2"], ["c", "25.6 M", "–"]]
-    text = webpage.page("x", [webpage.table(["name", "cost", "figure"], rows)])
+    text = webpage.page("x", [webpage.table(["name", "cost", "figure"], rows, [False, True, True])])
     (tmp_path / "x.html").write_text(text.replace("</body>", USE))
     shown, complaints = opened(tmp_path / "x.html", "--dump-dom")
     assert complaints == []

@@ -11,12 +11,16 @@ from rfbench.errors import UsageError
 from rfbench.report import formats
 from rfbench.report.runs import Run, disputed, find, settings
 from rfbench.runs import records
-from tests.report.records import RUNS, copied, record, report_of, write
+from tests.report.records import RUNS, copied, record, report_of, rf_record, write
 
 
 def runs_of(*contents: dict[str, Any]) -> list[Run]:
-    found = [records.Record.model_validate(content) for content in contents]
-    return [Run(Path(f"run{i}"), one) for i, one in enumerate(found)]
+    found = [records.KINDS[content["kind"]].model_validate(content) for content in contents]
+    return [
+        Run(Path(f"run{i}"), one)
+        for i, one in enumerate(found)
+        if isinstance(one, records.TrainingRecord)
+    ]
 
 
 def changed(name: str = "two-baseline-s0", **changes: Any) -> dict[str, Any]:
@@ -53,15 +57,24 @@ WITHOUT = json.dumps({k: v for k, v in record().items() if k != "metrics"})
 @pytest.mark.parametrize(
     ("name", "text", "told"),
     [
-        ("metrics.jsonl", "", "is unfinished: metrics.jsonl, but no result.json"),
-        ("last.pth", "", "is unfinished: last.pth, but no result.json"),
+        ("metrics.jsonl", "", "is unfinished: it has metrics.jsonl but no result.json"),
+        ("last.pth", "", "is unfinished: it has last.pth but no result.json"),
         ("result.json", '{"format": "rfben', "is damaged: Unterminated string"),
         ("result.json", "", "is damaged"),
         ("result.json", "[1]", "is not a record of rfbench"),
         ("result.json", '{"accuracy": 0.7}', "is not a record of rfbench"),
         ("result.json", NEWER, "is of format rfbench-record/2; this version of rfbench reads"),
         ("result.json", WITHOUT, "is damaged: metrics: Field required"),
-        ("result.json", json.dumps({**record(), "kind": "seg"}), "is damaged: kind: Input should"),
+        (
+            "result.json",
+            json.dumps({**record(), "kind": "seg"}),
+            "is of kind seg; this version",
+        ),
+        (
+            "result.json",
+            json.dumps(rf_record(panels=None)),
+            "is damaged: rf: Value error",
+        ),
         ("result.json", json.dumps({**record(), "variant": "5x"}), "unknown variant '5x'"),
     ],
 )
@@ -86,8 +99,8 @@ def test_bytes_that_are_no_text(tmp_path: Path) -> None:
 
 
 def test_records_of_receptive_fields_are_counted(tmp_path: Path) -> None:
-    write(tmp_path / "a", {"format": records.FORMAT, "kind": "rf", "panels": []})
-    write(tmp_path / "b", {"format": records.FORMAT, "kind": "rf-audit"})
+    write(tmp_path / "a", rf_record())
+    write(tmp_path / "b", rf_record(kind="rf-audit", audits=[]))
     found = find([tmp_path])
     assert (found.maps, found.runs, found.problems) == (2, [], [])
 

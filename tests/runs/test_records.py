@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -85,3 +86,48 @@ def test_a_real_child_names_its_parent() -> None:
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(RfbenchError, match="cannot be read: No such file"):
         records.read_record(tmp_path / "result.json")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"steps": "many"}, "steps\n"),
+        ({"replaced": None}, "replaced\n"),
+        ({"metrisc": {}}, "ClsRecord does not declare metrisc"),
+    ],
+)
+def test_a_mistake_in_the_code_is_seen_when_the_record_is_written(
+    tmp_path: Path, change: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(ValueError, match=told):
+        records.write_record(tmp_path, "cls", {**record(), **change})
+    assert not (tmp_path / records.RECORD).exists()
+    with pytest.raises(KeyError):
+        records.write_record(tmp_path, "clas", record())
+
+
+def test_every_record_of_today_is_of_its_kinds_model() -> None:
+    root = Path(__file__).parents[2]
+    paths = [*(root / "docs").rglob(records.RECORD), *(root / "tests").rglob(records.RECORD)]
+    assert len(paths) > 100
+    for path in paths:
+        content = json.loads(path.read_text())
+        found = records.read_training(path)
+        assert type(found) is records.KINDS[content["kind"]]
+        kept = found.model_dump(exclude_unset=True)
+        assert kept == content and not found.model_extra
+
+
+def test_maps_and_audits_are_read_by_the_model_they_are_written_by(tmp_path: Path) -> None:
+    for kind, content in {
+        "rf": {"config": {}, "panels": [{"model": "a"}], "files": ["maps.png"]},
+        "rf-audit": {"audits": [{"model": "a"}], "files": []},
+    }.items():
+        written = records.write_record(tmp_path, kind, content)
+        found = records.read_record(tmp_path / records.RECORD)
+        assert type(found) is records.KINDS[kind]
+        assert found.model_dump(exclude_unset=True) == written
+        with pytest.raises(RfbenchError, match="of kind rf.*, not of a training"):
+            records.read_training(tmp_path / records.RECORD)
+    with pytest.raises(ValueError, match="holds not one of panels"):
+        records.write_record(tmp_path, "rf", {"config": {}})

@@ -3,7 +3,6 @@
 import base64
 import csv
 import io
-import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -39,92 +38,35 @@ MEANING = {
     Reach.GLOBAL: "every position meets every other: attention, token mixing, recurrence",
     Reach.UNSUPPORTED: "an operation that is not understood; nothing is claimed",
 }
+WORDS = ("model", "status")  # all other columns hold numbers
+ASSETS = ("tools.html", "zoo.css", "zoo.js")
 SHIFTED, GRIDDED = 1.0, 0.05  # px, and coefficient of variation: from here on it is called so
-
-STYLE = """<style>
-.tools { display: flex; flex-wrap: wrap; gap: 0.4rem 1rem; align-items: center; margin: 0.6rem 0; }
-.tools select, .tools input, .tools button { font: inherit; padding: 0.2rem 0.5rem; }
-#chosen { display: flex; flex-wrap: wrap; gap: 1rem; }
-#chosen figure { margin: 0; width: 260px; }
-#chosen img { width: 256px; max-width: 256px; image-rendering: pixelated; }
-td img { width: 40px; height: 40px; display: block; image-rendering: pixelated; }
-td.pick, th.pick { width: 3.4rem; position: static !important; }
-td.pick label { display: flex; gap: 0.4rem; align-items: center; }
-</style>"""
-SCRIPT = """<script>
-"use strict";
-const rows = [...document.querySelectorAll("tbody tr")];
-const chosen = document.getElementById("chosen");
-const tools = document.querySelector(".tools");
-const column = name => [...document.querySelectorAll("thead th")]
-  .findIndex(th => th.textContent === name);
-const at = {status: column("status"), shift: column("shift"), gridding: column("gridding")};
-for (const row of rows) {
-  const name = row.cells[0].textContent, map = maps[name];
-  if (map) {
-    const image = document.createElement("img"), pick = document.createElement("input");
-    image.src = "data:image/png;base64," + map; image.alt = "";
-    pick.type = "checkbox"; pick.setAttribute("aria-label", "compare " + name);
-    pick.addEventListener("change", () => show(row, name, map, pick.checked));
-    const label = document.createElement("label");
-    label.append(pick, image, document.createTextNode(name));
-    row.cells[0].replaceChildren(label);
-    label.style.display = "flex"; label.style.gap = "0.5rem"; label.style.alignItems = "center";
-  }
-}
-function show(row, name, map, on) {
-  document.getElementById("fig-" + name)?.remove();
-  if (!on) return;
-  const figure = document.createElement("figure"), image = document.createElement("img");
-  figure.id = "fig-" + name; image.src = "data:image/png;base64," + map; image.alt = name;
-  const text = document.createElement("figcaption");
-  text.textContent = `${name}: shift ${row.cells[at.shift].textContent}, ` +
-    `gridding ${row.cells[at.gridding].textContent}`;
-  figure.append(image, text); chosen.append(figure);
-}
-function number(row, name) { return Math.abs(parseFloat(row.cells[at[name]].textContent)); }
-tools.addEventListener("input", () => {
-  const status = tools.status.value, shift = parseFloat(tools.shift.value);
-  const gridding = parseFloat(tools.gridding.value);
-  let shown = 0;
-  for (const row of rows) {
-    const out = (status && row.cells[at.status].textContent !== status)
-      || (shift >= 0 && !(number(row, "shift") > shift))
-      || (gridding >= 0 && !(number(row, "gridding") > gridding));
-    row.classList.toggle("out", out);
-    row.style.display = out ? "none" : ""; shown += !out;
-  }
-  document.getElementById("count").textContent = `${shown} of ${rows.length}`;
-});
-</script>"""
 
 
 def page(rows: Sequence[Row], maps: Mapping[str, bytes]) -> str:
     """The whole file, maps inside it."""
     cells = [[_cell(key, row[key]) for key in HEAD] for row in rows]
-    options = "".join(f"<option>{reach}</option>" for reach in Reach)
-    inner = {name: base64.b64encode(data).decode() for name, data in maps.items()}
+    statuses = [str(reach) for reach in Reach]
+    assets = {name: webpage.asset("rfbench.rf.questions.zoo", name) for name in ASSETS}
     parts = [
-        STYLE,
         webpage.paragraph(_versions(), "legend"),
         webpage.paragraph(
             f"Shift, gridding and misaligned branches of the last map's central unit, as the "
             f"network is and with {CURE}. Tick models to see their maps side by side.",
             "legend",
         ),
-        '<form class="tools" onsubmit="return false">'
-        f'<label>status <select name="status"><option value="">all</option>{options}</select>'
-        '</label><label>|shift| above <input name="shift" type="number" min="0" step="any" '
-        'size="5"> px</label><label>gridding above <input name="gridding" type="number" min="0" '
-        'step="any" size="5"></label><output id="count"></output></form>',
-        '<div id="chosen"></div>',
-        webpage.table([*HEAD.values()], cells),
+        webpage.fill(assets["tools.html"], statuses=statuses),
+        webpage.table([*HEAD.values()], cells, [key not in WORDS for key in HEAD]),
         webpage.heading("Columns", 2),
         webpage.notes([f"{HEAD[key]}: {COLUMNS[key]}" for key in HEAD]),
-        f"<script>const maps = {json.dumps(inner)};</script>",
-        SCRIPT,
     ]
-    return webpage.page("rfbench zoo: receptive fields of torchvision and timm", parts)
+    return webpage.page(
+        "rfbench zoo: receptive fields of torchvision and timm",
+        parts,
+        style=assets["zoo.css"],
+        script=assets["zoo.js"],
+        data={name: base64.b64encode(data).decode() for name, data in maps.items()},
+    )
 
 
 def _cell(key: str, value: Any) -> str:

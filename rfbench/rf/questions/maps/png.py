@@ -1,0 +1,28 @@
+"""The maps of a model's variants as one image, for a page that shows other things as well."""
+
+import io
+import logging
+from collections.abc import Sequence
+
+from rfbench.rf.questions import subjects
+from rfbench.rf.questions.maps import figure, maps
+from rfbench.schemas.rf import RfConfig
+
+logger = logging.getLogger(__name__)
+
+
+def png(model: str, variants: Sequence[str]) -> bytes:
+    """A PNG: a panel for every variant, each on an input that cuts nothing off."""
+    drawn: list[maps.Drawn] = []
+    for name in variants:
+        config = RfConfig(model=model, variants=[name])
+        drawn += maps.draw(config, list(subjects.subjects(config, logger.warning)))
+    panels = [
+        figure.Panel(d.subject.title, d.found, d.metrics, d.own, "at its own size") for d in drawn
+    ]
+    name = drawn[0].subject.backbone.name
+    caption = maps.caption(RfConfig(model=name), drawn)
+    out = io.BytesIO()
+    page = figure.maps_figure(panels, name.rpartition(":")[2], caption)
+    page.savefig(out, format="png", metadata={"Software": None})
+    return out.getvalue()
