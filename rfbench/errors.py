@@ -25,3 +25,8 @@ def suggest(name: str, choices: Iterable[str], n: int = 3) -> str:
 def counted(n: int, noun: str, plural: str = "s") -> str:
     """'1 epoch', '3 epochs'."""
     return f"{n} {noun}{plural if n != 1 else ''}"
+
+
+def one_line(error: object, limit: int = 200) -> str:
+    """Its text in one line."""
+    return " ".join(str(error).split())[:limit]

@@ -5,6 +5,7 @@ A checkpoint of rfbench says which network in which variant it holds; other file
 """
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,9 @@ def load(module: nn.Module, path: str, model: str, variant: str, device: str = "
         found = {key: value.to(device) for key, value in state.items()}
         module.load_state_dict(found, assign=device == "meta")
     except RuntimeError as error:
-        raise RfbenchError(f"{path} does not fit {model}: {_misfit(module, state)}") from error
+        raise RfbenchError(
+            f"{path} does not fit {model}: {misfit(module.state_dict(), state)}."
+        ) from error
 
 
 def read(path: str, device: str) -> Any:
@@ -95,16 +98,25 @@ def _identity(model: str) -> tuple[str, str]:
     return (library, name.partition(".")[0]) if library in LIBRARIES else (Path(library).name, name)
 
 
-def _misfit(module: nn.Module, state: dict[str, Tensor]) -> str:
-    own = {key: list(getattr(value, "shape", ())) for key, value in module.state_dict().items()}
-    found = {key: list(value.shape) for key, value in state.items()}
-    shapes = [f"{k}: {found[k]} for {own[k]}" for k in own if k in found and found[k] != own[k]]
-    texts = []
-    for what, keys in [
-        ("missing", [key for key in own if key not in found]),
-        ("unexpected", [key for key in found if key not in own]),
-        ("of another shape", shapes),
-    ]:
-        if keys:
-            texts.append(f"{len(keys)} {what} ({', '.join([*keys[:3], '...'][: len(keys)])})")
-    return ", ".join(texts) + "."
+def misfit(own: Mapping[str, Any], given: Mapping[str, Tensor]) -> str:
+    """How `given` differs from the state dict `own`, with counts and the first names; '': it fits.
+
+    '2 missing (a, b), 1 of another shape (c: [3] for [4])'.
+    """
+    wanted = {key: list(getattr(value, "shape", ())) for key, value in own.items()}
+    shapes = {key: list(value.shape) for key, value in given.items()}
+    common = [key for key in wanted if key in shapes]
+    differences = {
+        "missing": [key for key in wanted if key not in shapes],
+        "unexpected": [key for key in shapes if key not in wanted],
+        "of another shape": [
+            f"{key}: {shapes[key]} for {wanted[key]}"
+            for key in common
+            if shapes[key] != wanted[key]
+        ],
+    }
+    return ", ".join(
+        f"{len(keys)} {what} ({', '.join([*keys[:3], '...'][: len(keys)])})"
+        for what, keys in differences.items()
+        if keys
+    )
