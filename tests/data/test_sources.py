@@ -12,8 +12,8 @@ from PIL import Image
 from scipy.io import savemat
 from torchvision import datasets
 
-from rfbench.data import SOURCES, load
 from rfbench.data.dataset import Split
+from rfbench.data.sources import SOURCES, load
 from rfbench.errors import RfbenchError, UsageError
 
 WNIDS = ["n01440764", "n01443537", "n02084071"]
@@ -227,7 +227,7 @@ def test_empty_classes_are_named(tree: Path) -> None:
 def test_unknown_names_and_options(tree: Path) -> None:
     with pytest.raises(UsageError, match="unknown data set 'cifar'. Did you mean: cifar1"):
         load("cifar")
-    with pytest.raises(UsageError, match="There is: imagenet, folder"):
+    with pytest.raises(UsageError, match="There are: imagenet, folder"):
         load("mnist")
     with pytest.raises(UsageError, match="'imagenet' has no option 'val_share'"):
         load("imagenet", str(tree), val_share=0.1)
