@@ -47,7 +47,7 @@ def describe(config: DetConfig, folder: Path, note: Note, check_weights: bool = 
         f"{config.model} / {configs.variant_name(config)}: {len(bottom.replaced)} changed",
         *(f"  {name}" for name in bottom.replaced),
         *(
-            f"{part}: {data.pictures} pictures, {data.objects} objects, "
+            f"{part}: {data.images} pictures, {data.objects} objects, "
             f"{len(data.categories)} classes"
             for part, data in found.items()
         ),
@@ -85,7 +85,7 @@ def evaluate_checkpoint(config: DetConfig, path: str, folder: Path, note: Note) 
     return {
         **run.identity(config, model),
         "weights": path,
-        "pictures": found["val"].pictures,
+        "pictures": found["val"].images,
         "eval": config.eval,
         "metrics": metrics,
         "files": files,

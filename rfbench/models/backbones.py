@@ -217,4 +217,4 @@ def _is_kernel(buffer: Tensor) -> bool:
     if buffer.ndim != 4 or not buffer.is_floating_point():
         return False
     outputs, inputs, *window = buffer.shape
-    return max(window) > 1 and (outputs > 1 or inputs == 1)  # (1, C, H, W) is a picture or a table
+    return max(window) > 1 and (outputs > 1 or inputs == 1)  # (1, C, H, W) is an image or a table

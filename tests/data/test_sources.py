@@ -218,9 +218,7 @@ def test_empty_classes_are_named(tree: Path) -> None:
     for i in range(7):
         for part in ("train", "val"):
             (tree / part / f"n1{i}").mkdir()
-    with pytest.raises(
-        RfbenchError, match=r"val|train: no picture in the class n10, .* and 2 more"
-    ):
+    with pytest.raises(RfbenchError, match=r"val|train: no image in the class n10, .* and 2 more"):
         load("imagenet", str(tree))
 
 

@@ -76,7 +76,7 @@ def _folder(folder: str, count: int) -> Iterator[Tensor]:
         try:
             yield decode.read(path)
             found += 1
-        except decode.BadPicture as error:
+        except decode.BadImage as error:
             bad.append(str(error))
             tqdm.write(f"left out: {error}", file=sys.stderr)
     if not found:
