@@ -16,7 +16,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from rfbench.errors import RfbenchError
+from rfbench.errors import RfbenchError, one_line
 
 
 class BadImage(RfbenchError):
@@ -55,7 +55,7 @@ def decode(data: bytes, path: str) -> Tensor:
         raise BadImage(path, "not an image of a known format") from None
     except Exception as error:
         # damaged bytes make decoders raise nearly anything: OSError, SyntaxError, struct.error, ...
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = one_line(error) or type(error).__name__
         raise BadImage(path, reason) from None
 
 

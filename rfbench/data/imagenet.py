@@ -10,7 +10,7 @@ import os
 
 from rfbench.data.dataset import Dataset, FileSplit, some
 from rfbench.data.folder import class_names, list_classes, list_files, missing, train_and_val
-from rfbench.errors import RfbenchError
+from rfbench.errors import RfbenchError, one_line
 
 EXPECTED = "train/<class>/*.JPEG and val/<class>/*.JPEG"
 TRUTH = "ILSVRC2012_validation_ground_truth.txt"
@@ -107,6 +107,6 @@ def _devkit(truth: str, meta: str) -> dict[str, str]:
             numbers = [int(line) for line in file.read().split()]
         names = {f"ILSVRC2012_val_{k:08d}": wnids[number] for k, number in enumerate(numbers, 1)}
     except Exception as error:  # scipy raises many kinds for damaged files
-        why = " ".join(str(error).split())
+        why = one_line(error)
         raise RfbenchError(f"{truth}, {meta}: not the development kit's files: {why}") from None
     return names

@@ -6,7 +6,6 @@ checkpoint loads strictly into any variant. `fix(model)` is all there is to do f
 network.
 """
 
-import copy
 import functools
 import inspect
 import re
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from rfbench.errors import RfbenchError, UsageError, one_line, suggest
+from rfbench.models.meta import meta_copy
 from rfbench.models.pools import POOLS
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -204,14 +204,6 @@ def _matches(module: Any, kernels: tuple[int, ...]) -> bool:
     is_conv = isinstance(module, nn.Conv2d) or _is_conditional(module)
     squares = [(k, k) for k in kernels]
     return is_conv and tuple(module.stride) == (2, 2) and tuple(module.kernel_size) in squares
-
-
-def meta_copy(module: Model) -> Model:
-    """A copy without memory: every parameter and buffer on the meta device."""
-    tensors = [*module.parameters(), *module.buffers()]
-    memo: dict[int, Any] = {id(t): t.detach().to("meta", copy=True) for t in tensors}
-    memo |= {id(p): nn.Parameter(memo[id(p)], requires_grad=False) for p in module.parameters()}
-    return copy.deepcopy(module, memo).eval()
 
 
 def _keeps_size(conv: nn.Module, pool: str) -> bool:
