@@ -301,6 +301,7 @@ MARKED = {
     },
     ("cls", AVERAGED): {
         *("seed", "variant", "device", "precision", "checkpoint", "log_every", "tensorboard"),
+        "best_metric",
         *("data.workers", *(f"data.{name}" for name in CLS_DATA)),
     },
     ("det", RESUMED): {
@@ -309,7 +310,7 @@ MARKED = {
     },
     ("det", AVERAGED): {
         *("seed", "variant", "device", "precision", "keep", "log_every", "tensorboard"),
-        *("visualize", "eval", "opts.OUTPUT_DIR"),
+        *("visualize", "eval", "best_metric", "opts.OUTPUT_DIR"),
         *(*(f"data.{name}" for name in DET_DATA), *OPTS),
     },
 }

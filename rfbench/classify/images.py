@@ -22,14 +22,7 @@ class Images:
     def __init__(self, config: ClsConfig, group: Processes, eval_only: bool = False) -> None:
         """Lists the files; reads none yet. Raises RfbenchError where they are not as expected."""
         data = config.data
-        self.set: Dataset = sources.load(
-            data.name,
-            data.root,
-            eval_only,
-            val_share=data.val_share,
-            train_scenes=data.train_scenes,
-            val_scenes=data.val_scenes,
-        )
+        self.set: Dataset = sources.load(data.name, data.root, eval_only, **data.all_options())
         self.config = config
         self.group = group
         self.image_size: int = data.image_size or self.set.image_size

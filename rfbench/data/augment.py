@@ -1,6 +1,6 @@
-"""Training crops and the centre crop of evaluation, as functions of (picture, random numbers).
+"""Training crops and the centre crop of evaluation, as functions of (image, random numbers).
 
-A picture's random numbers are a pure function of (seed, epoch, index): no state is carried, so
+An image's random numbers are a pure function of (seed, epoch, index): no state is carried, so
 neither the number of workers nor a restart changes a crop. Geometry follows torchvision (boxes of
 RandomResizedCrop, sizes of Resize and CenterCrop); pixels follow PIL's antialiased bilinear filter
 within one level of 255, and 0.1 in the mean (torch's uint8 kernel).
@@ -18,18 +18,18 @@ from torch import Tensor
 
 
 class Transform(Protocol):
-    """What a loader does to each picture."""
+    """What a loader does to each image."""
 
     @property
     def size(self) -> int:
         """Height and width of what comes out, in px."""
 
-    def __call__(self, picture: Tensor, rng: random.Random) -> Tensor:
-        """(H, W, 3) uint8 to (size, size, 3) uint8; `picture` itself is not written to."""
+    def __call__(self, image: Tensor, rng: random.Random) -> Tensor:
+        """(H, W, 3) uint8 to (size, size, 3) uint8; `image` itself is not written to."""
 
 
-def picture_rng(seed: int, epoch: int, index: int) -> random.Random:
-    """Random numbers of one picture in one epoch.
+def image_rng(seed: int, epoch: int, index: int) -> random.Random:
+    """Random numbers of one image in one epoch.
 
     Only `.random()` may be drawn: Python guarantees its sequence for a seed of text (hashed with
     SHA-512) in all versions and on all machines. 6 microseconds; seeding torch takes up to 172.
@@ -39,9 +39,9 @@ def picture_rng(seed: int, epoch: int, index: int) -> random.Random:
 
 @dataclass(frozen=True)
 class ResizedCrop:
-    """A random part of the picture, resized, and mirrored half of the time (Inception's crop).
+    """A random part of the image, resized, and mirrored half of the time (Inception's crop).
 
-    scale: share of the picture's area. ratio: width / height. As torchvision's RandomResizedCrop.
+    scale: share of the image's area. ratio: width / height. As torchvision's RandomResizedCrop.
     """
 
     size: int
@@ -49,13 +49,13 @@ class ResizedCrop:
     scale: tuple[float, float] = (0.08, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
 
-    def __call__(self, picture: Tensor, rng: random.Random) -> Tensor:
-        top, left, height, width = self.box(picture.shape[0], picture.shape[1], rng)
-        crop = resize(picture[top : top + height, left : left + width], self.size, self.size)
+    def __call__(self, image: Tensor, rng: random.Random) -> Tensor:
+        top, left, height, width = self.box(image.shape[0], image.shape[1], rng)
+        crop = resize(image[top : top + height, left : left + width], self.size, self.size)
         return _mirror(crop, rng) if self.flip else crop
 
     def box(self, height: int, width: int, rng: random.Random) -> tuple[int, int, int, int]:
-        """(top, left, height, width) of the part of a height x width picture."""
+        """(top, left, height, width) of the part of a height x width image."""
         logs = math.log(self.ratio[0]), math.log(self.ratio[1])
         for _ in range(10):
             area = height * width * _uniform(rng, *self.scale)
@@ -63,7 +63,7 @@ class ResizedCrop:
             w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
             if 0 < w <= width and 0 < h <= height:
                 return _below(rng, height - h + 1), _below(rng, width - w + 1), h, w
-        # a picture too long for its area and ratio: the middle, as near to `ratio` as it goes
+        # an image too long for its area and ratio: the middle, as near to `ratio` as it goes
         w, h = width, height
         if width / height < self.ratio[0]:
             h = round(width / self.ratio[0])
@@ -74,18 +74,18 @@ class ResizedCrop:
 
 @dataclass(frozen=True)
 class PadCrop:
-    """The picture moved by up to `padding` px over black, and mirrored half of the time.
+    """The image moved by up to `padding` px over black, and mirrored half of the time.
 
-    The augmentation of CIFAR. A picture of another size is first brought to `size`.
+    The augmentation of CIFAR. An image of another size is first brought to `size`.
     """
 
     size: int
     flip: bool = True
     padding: int = 4
 
-    def __call__(self, picture: Tensor, rng: random.Random) -> Tensor:
+    def __call__(self, image: Tensor, rng: random.Random) -> Tensor:
         p = self.padding
-        whole = CenterCrop(self.size, self.size)(picture, rng)
+        whole = CenterCrop(self.size, self.size)(image, rng)
         padded = F.pad(whole, (0, 0, p, p, p, p))  # innermost first: channels, columns, rows
         top, left = _below(rng, 2 * p + 1), _below(rng, 2 * p + 1)
         crop = padded[top : top + self.size, left : left + self.size]
@@ -106,17 +106,17 @@ class CenterCrop:
         if self.shorter < self.size:
             raise ValueError(f"cannot crop {self.size} px out of {self.shorter}")
 
-    def __call__(self, picture: Tensor, rng: random.Random) -> Tensor:
-        height, width, _ = picture.shape
+    def __call__(self, image: Tensor, rng: random.Random) -> Tensor:
+        height, width, _ = image.shape
         longer = int(self.shorter * max(height, width) / min(height, width))
         h, w = (self.shorter, longer) if height <= width else (longer, self.shorter)
         if (h, w) != (height, width):
-            picture = resize(picture, h, w)
+            image = resize(image, h, w)
         top, left = round((h - self.size) / 2), round((w - self.size) / 2)
-        return picture[top : top + self.size, left : left + self.size]
+        return image[top : top + self.size, left : left + self.size]
 
 
-# What `data.augment` may say -> (size, flip) -> what training does to a picture.
+# What `data.augment` may say -> (size, flip) -> what training does to an image.
 AUGMENTATIONS: dict[str, Callable[[int, bool], Transform]] = {
     "resized_crop": ResizedCrop,
     "pad_crop": PadCrop,
@@ -129,10 +129,10 @@ def evaluation(size: int, crop_ratio: float) -> CenterCrop:
     return CenterCrop(size, int(size / crop_ratio))
 
 
-def resize(picture: Tensor, height: int, width: int) -> Tensor:
+def resize(image: Tensor, height: int, width: int) -> Tensor:
     """(H, W, 3) uint8 to (height, width, 3) uint8: bilinear, antialiased."""
     # rows are copied in one piece here; torch would do it a pixel at a time
-    pixels = picture.contiguous()[None].permute(0, 3, 1, 2)
+    pixels = image.contiguous()[None].permute(0, 3, 1, 2)
     resized = F.interpolate(pixels, (height, width), mode="bilinear", antialias=True)
     return resized[0].permute(1, 2, 0)
 
@@ -163,8 +163,8 @@ class Normalize:
         return rows.view(images.shape).to(self.dtype).permute(0, 3, 1, 2)
 
 
-def _mirror(picture: Tensor, rng: random.Random) -> Tensor:
-    return picture.flip(1) if rng.random() < 0.5 else picture
+def _mirror(image: Tensor, rng: random.Random) -> Tensor:
+    return image.flip(1) if rng.random() < 0.5 else image
 
 
 def _uniform(rng: random.Random, low: float, high: float) -> float:

@@ -10,14 +10,14 @@ from rfbench.errors import RfbenchError
 
 def cifar10(root: str, eval_only: bool = False) -> Dataset:
     """CIFAR-10 from ROOT/cifar-10-batches-py/."""
-    found = _read("CIFAR10", root, eval_only)
-    return replace(found, mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616))
+    data = _read("CIFAR10", root, eval_only)
+    return replace(data, mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616))
 
 
 def cifar100(root: str, eval_only: bool = False) -> Dataset:
     """CIFAR-100 from ROOT/cifar-100-python/."""
-    found = _read("CIFAR100", root, eval_only)
-    return replace(found, mean=(0.5071, 0.4865, 0.4409), std=(0.2673, 0.2564, 0.2762))
+    data = _read("CIFAR100", root, eval_only)
+    return replace(data, mean=(0.5071, 0.4865, 0.4409), std=(0.2673, 0.2564, 0.2762))
 
 
 def _read(name: str, root: str, eval_only: bool) -> Dataset:

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,16 @@ HINT = (
 NUMBERS = {int, float}
 
 
+@dataclass(frozen=True)
+class Kind:
+    """What a value must be: in words, and as a test."""
+
+    name: str
+    fits: Callable[[Any], bool]
+
+
 @dataclass
-class Found:
+class Findings:
     """Faults and notes, a line each: what, how many, the first three of them."""
 
     where: Path
@@ -58,54 +66,33 @@ def read(annotations: Path, images: Path) -> dict[str, Any]:
 
 
 def entries(
-    content: dict[str, Any], name: str, kinds: dict[str, Callable[[Any], bool]], found: Found
+    content: dict[str, Any], name: str, kinds: Mapping[str, Kind], findings: Findings
 ) -> list[dict[str, Any]]:
     """The entries of a list whose values are all of their kinds; the others are faults."""
     everything: list[Any] = content[name]
     wrong = {i for i, one in enumerate(everything) if type(one) is not dict}
-    found.fault(f"'{name}' that are no objects", [f"{name}[{i}]" for i in sorted(wrong)])
+    findings.fault(f"'{name}' that are no objects", [f"{name}[{i}]" for i in sorted(wrong)])
     objects = [(i, one) for i, one in enumerate(everything) if i not in wrong]
-    for key, fits in kinds.items():
+    for key, kind in kinds.items():
         lacking = [i for i, one in objects if key not in one]
-        found.fault(f"'{name}' without '{key}'", [f"{name}[{i}]" for i in lacking])
-        unfit = [i for i, one in objects if key in one and not fits(one[key])]
+        findings.fault(f"'{name}' without '{key}'", [f"{name}[{i}]" for i in lacking])
+        unfit = [i for i, one in objects if key in one and not kind.fits(one[key])]
         shown = [f"{json.dumps(everything[i][key])[:40]} in {name}[{i}]" for i in unfit]
-        found.fault(f"'{key}' that is not {fits.__doc__}", shown)
+        findings.fault(f"'{key}' that is not {kind.name}", shown)
         wrong.update(lacking, unfit)
     return [one for i, one in objects if i not in wrong]
 
 
-# bool is an int to isinstance, and no number here
-def whole(value: Any) -> bool:
-    """a whole number"""
-    return type(value) is int
-
-
-def side(value: Any) -> bool:
-    """a whole number above 0"""
-    return type(value) is int and value > 0
-
-
-def flag(value: Any) -> bool:
-    """0 or 1"""
-    return type(value) is int and value in (0, 1)
-
-
-def text(value: Any) -> bool:
-    """a text"""
-    return type(value) is str and value != ""
-
-
-def number(value: Any) -> bool:
-    """a number"""
-    return type(value) in NUMBERS and math.isfinite(value)
-
-
-def box(value: Any) -> bool:
-    """four numbers [x, y, width, height]"""
-    return numbers(value) and len(value) == 4
-
-
 def numbers(value: Any) -> bool:
+    """Whether it is a list of finite numbers."""
     # COCO has 40 million: no call for each; a sum shows what is not finite
     return type(value) is list and {*map(type, value)} <= NUMBERS and math.isfinite(sum(value))
+
+
+# type(), since to isinstance a bool is an int
+WHOLE = Kind("a whole number", lambda value: type(value) is int)
+SIDE = Kind("a whole number above 0", lambda value: type(value) is int and value > 0)
+FLAG = Kind("0 or 1", lambda value: type(value) is int and value in (0, 1))
+TEXT = Kind("a text", lambda value: type(value) is str and value != "")
+NUMBER = Kind("a number", lambda value: type(value) in NUMBERS and math.isfinite(value))
+BOX = Kind("four numbers [x, y, width, height]", lambda box: numbers(box) and len(box) == 4)

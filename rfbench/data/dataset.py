@@ -1,4 +1,4 @@
-"""What a data set is: class names and two splits that can name and read each picture."""
+"""What a data set is: class names and two splits that can name and read each image."""
 
 import os
 from collections.abc import Sequence
@@ -11,27 +11,27 @@ from torch import Tensor
 
 from rfbench.data import decode
 
-# mean and standard deviation of ImageNet's training pictures, as everyone uses them
+# mean and standard deviation of ImageNet's training images, as everyone uses them
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class Split(Protocol):
-    """Pictures with labels, numbered 0 .. len - 1."""
+    """Images with labels, numbered 0 .. len - 1."""
 
     labels: np.ndarray  # int64 (n,)
 
     def __len__(self) -> int: ...
 
     def name(self, i: int) -> str:
-        """Where picture i lies, for messages: its path."""
+        """Where image i lies, for messages: its path."""
 
     def read(self, i: int) -> Tensor:
-        """Picture i, (H, W, 3) uint8, not to be written to; raises `BadPicture`."""
+        """Image i, (H, W, 3) uint8, not to be written to; raises `BadImage`."""
 
 
 class FileSplit:
-    """Pictures in files. Their 1.28 M names lie in one array: workers share it, and start fast."""
+    """Images in files. Their 1.28 M names lie in one array: workers share it, and start fast."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class FileSplit:
         files: Sequence[str],
         labels: Sequence[int] | np.ndarray,
     ) -> None:
-        """Picture i is `files[i]`, a path relative to `folders[folder_of[i]]`."""
+        """Image i is `files[i]`, a path relative to `folders[folder_of[i]]`."""
         self._folders = list(folders)
         self._folder_of = np.asarray(folder_of, dtype=np.int32)
         self._files = np.array([os.fsencode(file) for file in files], dtype=bytes)
@@ -56,14 +56,14 @@ class FileSplit:
         return decode.read(self.name(i))
 
     def take(self, which: np.ndarray) -> "FileSplit":
-        """The split of the pictures `which` only."""
+        """The split of the images `which` only."""
         part = FileSplit(self._folders, self._folder_of[which], [], self.labels[which])
         part._files = self._files[which]
         return part
 
 
 class ArraySplit:
-    """Pictures of one size in memory: `images` is (n, H, W, 3) uint8."""
+    """Images of one size in memory: `images` is (n, H, W, 3) uint8."""
 
     def __init__(self, images: np.ndarray, labels: Sequence[int] | np.ndarray, name: str) -> None:
         self._images = torch.from_numpy(np.ascontiguousarray(images))
@@ -86,10 +86,10 @@ class Dataset:
 
     name: str
     classes: list[str]
-    train: Split  # empty when only the validation pictures were asked for
+    train: Split  # empty when only the validation images were asked for
     val: Split
     image_size: int = 224
-    crop_ratio: float = 0.875  # the evaluated part of the resized picture's shorter side
+    crop_ratio: float = 0.875  # the evaluated part of the resized image's shorter side
     augment: str = "resized_crop"  # a key of AUGMENTATIONS
     flip: bool = True
     mean: tuple[float, float, float] = IMAGENET_MEAN

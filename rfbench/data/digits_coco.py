@@ -72,7 +72,7 @@ def write(
 
 
 def scenes(part: str, settings: dict[str, Any]) -> Iterator[tuple[np.ndarray, list[Placed]]]:
-    """The pictures (H, W, 3) uint8 of "train" or "val" with what is on each; see `write`.
+    """The images (H, W, 3) uint8 of "train" or "val" with what is on each; see `write`.
 
     Scene i is the same whatever the number of scenes is.
     """
@@ -139,14 +139,14 @@ def _write_part(root: Path, part: str, settings: dict[str, Any]) -> None:
     folder.mkdir(parents=True)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for picture, placed in scenes(part, settings):
+    for image, placed in scenes(part, settings):
         # no number is used twice, also between the parts
         number = len(PARTS) * len(images) + PARTS.index(part) + 1
         name = f"{number:012d}.jpg"
-        picture = np.ascontiguousarray(picture)
-        data = simplejpeg.encode_jpeg(picture, quality=95, colorsubsampling="444")
+        image = np.ascontiguousarray(image)
+        data = simplejpeg.encode_jpeg(image, quality=95, colorsubsampling="444")
         (folder / name).write_bytes(data)
-        height, width, _ = picture.shape
+        height, width, _ = image.shape
         images.append({"id": number, "file_name": name, "height": height, "width": width})
         annotations += [_annotation(one, number) for one in placed]
     for number, annotation in enumerate(annotations, start=1):
@@ -182,7 +182,7 @@ def _annotations(root: Path, part: str) -> Path:
 
 
 def _is_complete(root: Path, settings: dict[str, Any]) -> bool:
-    """Whether the set of these settings lies at `root`, with every picture."""
+    """Whether the set of these settings lies at `root`, with every image."""
     for part in PARTS:
         content = _read(_annotations(root, part))
         if content.get("info") != {"description": MAKER, "settings": settings}:

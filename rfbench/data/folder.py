@@ -19,8 +19,8 @@ def folder(
 ) -> Dataset:
     """ROOT/train/<class>/ and ROOT/val/<class>/, or ROOT/<class>/ divided by `val_share`.
 
-    With `val_share` that share of each class (one picture at least) is held out: always the same
-    pictures. With `eval_only` the training folder is neither needed nor read.
+    With `val_share` that share of each class (one image at least) is held out: always the same
+    images. With `eval_only` the training folder is neither needed nor read.
     """
     if val_share is not None:
         if not 0 < val_share < 1:
@@ -75,31 +75,31 @@ def missing(what: str, root: str, expected: str) -> RfbenchError:
 
 
 def list_classes(folder: str, classes: list[str]) -> FileSplit:
-    """Every picture below `folder`/<class>/, sub-folders included; class i's label is i."""
+    """Every image below `folder`/<class>/, sub-folders included; class i's label is i."""
     files: list[str] = []
     counts = []
     for name in classes:
-        found = list_files(os.path.join(folder, name))
-        counts.append(len(found))
-        files += found
+        inside = list_files(os.path.join(folder, name))
+        counts.append(len(inside))
+        files += inside
     empty = [name for name, count in zip(classes, counts, strict=True) if not count]
     if empty:
         raise RfbenchError(
-            f"{folder}: no picture in the class {some(empty)} (looked for *{' *'.join(EXTENSIONS)})"
+            f"{folder}: no image in the class {some(empty)} (looked for *{' *'.join(EXTENSIONS)})"
         )
     labels = np.repeat(np.arange(len(classes)), counts)
     return FileSplit([os.path.join(folder, name) for name in classes], labels, files, labels)
 
 
 def list_files(folder: str) -> list[str]:
-    """The pictures below `folder`, relative to it, in torchvision's order."""
-    found = []
+    """The images below `folder`, relative to it, in torchvision's order."""
+    files = []
     for path, _, names in sorted(os.walk(folder, followlinks=True, onerror=_refuse)):
         below = os.path.relpath(path, folder) if path != folder else ""
-        found += [
+        files += [
             os.path.join(below, name) for name in sorted(names) if name.lower().endswith(EXTENSIONS)
         ]
-    return found
+    return files
 
 
 def _refuse(error: OSError) -> None:
@@ -108,7 +108,7 @@ def _refuse(error: OSError) -> None:
 
 def _hold_out(split: FileSplit, share: float) -> tuple[FileSplit, FileSplit]:
     """Two disjoint parts of a split, the second with `share` of each class, by a fixed draw."""
-    # a random word a picture; of each class the pictures with the smallest words are held out
+    # a random word per image; of each class the images with the smallest words are held out
     words = np.random.Philox(key=0).random_raw(len(split))
     held = np.zeros(len(split), dtype=bool)
     for label in np.unique(split.labels):
@@ -116,7 +116,7 @@ def _hold_out(split: FileSplit, share: float) -> tuple[FileSplit, FileSplit]:
         count = max(1, round(share * len(members)))
         if count == len(members):
             raise RfbenchError(
-                f"{os.path.dirname(split.name(members[0]))}: {count} of its {count} pictures "
+                f"{os.path.dirname(split.name(members[0]))}: {count} of its {count} images "
                 f"would be held out by val_share = {share}; none is left to train on"
             )
         held[members[np.argsort(words[members], kind="stable")[:count]]] = True

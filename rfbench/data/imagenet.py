@@ -1,6 +1,6 @@
 """ImageNet (ILSVRC 2012) as it lies on people's disks.
 
-train/<wnid>/*.JPEG, and the 50,000 validation pictures either in val/<wnid>/ too, or flat in val/
+train/<wnid>/*.JPEG, and the 50,000 validation images either in val/<wnid>/ too, or flat in val/
 with a list of their classes: the development kit's or Kaggle's. A class's index is the rank of
 its WordNet id, as in every framework; the development kit numbers the classes in another way.
 """
@@ -10,7 +10,7 @@ import os
 
 from rfbench.data.dataset import Dataset, FileSplit, some
 from rfbench.data.folder import class_names, list_classes, list_files, missing, train_and_val
-from rfbench.errors import RfbenchError
+from rfbench.errors import RfbenchError, one_line
 
 EXPECTED = "train/<class>/*.JPEG and val/<class>/*.JPEG"
 TRUTH = "ILSVRC2012_validation_ground_truth.txt"
@@ -34,7 +34,7 @@ def imagenet(root: str, eval_only: bool = False) -> Dataset:
 
 
 def _is_flat(folder: str) -> bool:
-    """Whether `folder` holds pictures and no folders."""
+    """Whether `folder` holds images and no folders."""
     try:
         with os.scandir(folder) as entries:
             kinds = [entry.is_dir() for entry in entries]
@@ -46,7 +46,7 @@ def _is_flat(folder: str) -> bool:
 
 
 def _flat_split(root: str, classes: list[str], truth: dict[str, str], source: str) -> FileSplit:
-    """The split of val/*.JPEG; `truth` is picture's stem -> wnid, read from `source`."""
+    """The split of val/*.JPEG; `truth` is image's stem -> wnid, read from `source`."""
     folder = os.path.join(root, "val")
     files = list_files(folder)
     rank = {wnid: i for i, wnid in enumerate(classes)}
@@ -62,7 +62,7 @@ def _flat_split(root: str, classes: list[str], truth: dict[str, str], source: st
 
 
 def _ground_truth(data: str, roots: list[str]) -> tuple[dict[str, str], str]:
-    """(stem of a validation picture -> wnid, the file this was read from)."""
+    """(stem of a validation image -> wnid, the file this was read from)."""
     places = [os.path.join(data, "val")]
     for root in roots:
         kits = ("ILSVRC2012_devkit_t12/data", "devkit/data", "data")
@@ -90,7 +90,7 @@ def _kaggle(path: str) -> dict[str, str]:
 
 
 def _devkit(truth: str, meta: str) -> dict[str, str]:
-    """Line k of `truth` is the devkit's number of picture k's class; `meta` gives its wnid."""
+    """Line k of `truth` is the devkit's number of image k's class; `meta` gives its wnid."""
     from scipy.io import loadmat  # here: slow to import, and rarely needed
 
     try:
@@ -107,6 +107,6 @@ def _devkit(truth: str, meta: str) -> dict[str, str]:
             numbers = [int(line) for line in file.read().split()]
         names = {f"ILSVRC2012_val_{k:08d}": wnids[number] for k, number in enumerate(numbers, 1)}
     except Exception as error:  # scipy raises many kinds for damaged files
-        why = " ".join(str(error).split())
+        why = one_line(error)
         raise RfbenchError(f"{truth}, {meta}: not the development kit's files: {why}") from None
     return names

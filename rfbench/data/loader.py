@@ -1,12 +1,11 @@
 """Batches of a split, read and augmented by worker processes.
 
 A batch is a pure function of its task, so it has the same bytes whatever the number of workers,
-and nothing of a worker has to be saved. A picture that cannot be read is named, counted, and in
+and nothing of a worker has to be saved. An image that cannot be read is named, counted, and in
 training replaced by the next of the epoch's order; too many of them stop the run.
 """
 
 import math
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,9 +17,9 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from rfbench.data import workers as processes
-from rfbench.data.augment import Transform, picture_rng
+from rfbench.data.augment import Transform, image_rng
 from rfbench.data.dataset import Split
-from rfbench.data.decode import BadPicture
+from rfbench.data.decode import BadImage
 from rfbench.data.order import Task, replacements
 from rfbench.data.slots import Filled, Slots
 from rfbench.errors import RfbenchError
@@ -30,20 +29,19 @@ NONE = Slots(0, ())  # of a loader that keeps no memory
 
 @dataclass(frozen=True)
 class Batch:
-    """Some pictures of a split, as they come off the loader (pinned where that was asked for)."""
+    """Some images of a split, as they come off the loader (pinned where that was asked for)."""
 
     images: Tensor  # (n, size, size, 3) uint8
     labels: Tensor  # (n,) int64
-    indices: Tensor  # (n,) int64: which pictures of the split
-    bad: list[BadPicture]  # what was met and could not be read
+    indices: Tensor  # (n,) int64: which images of the split
+    bad: list[BadImage]  # what was met and could not be read
     task: Task  # where they stand in the order
 
 
 class Loader:
     """Reads batches; one for training and one for evaluation live as long as the run.
 
-    bad: path -> reason of every picture that could not be read so far; may be saved and restored.
-    waited: seconds that the caller has spent waiting for batches; may be set back.
+    bad: path -> reason of every image that could not be read so far; may be saved and restored.
     """
 
     def __init__(
@@ -58,13 +56,12 @@ class Loader:
         max_bad_share: float = 0.001,
         prefetch: int = 2,
     ) -> None:
-        """Training shuffles, by (seed, epoch), and replaces bad pictures; evaluation omits them.
+        """Training shuffles, by (seed, epoch), and replaces bad images; evaluation omits them.
 
         workers: processes; 0 reads in this one. prefetch: batches that each keeps ready.
-        max_bad_share: of the split's pictures; one more bad picture is an RfbenchError.
+        max_bad_share: of the split's images; one more bad image is an RfbenchError.
         """
         self.bad: dict[str, str] = {}
-        self.waited = 0.0
         self._split = split
         self._pin = pin_memory
         # all of them bad is too many, whatever the share
@@ -79,7 +76,7 @@ class Loader:
             self._reader,
             batch_size=None,
             sampler=self._tasks,
-            collate_fn=_as_it_is,
+            collate_fn=_identity,
             num_workers=workers,
             pin_memory=pin_memory,
             persistent_workers=workers > 0,
@@ -93,13 +90,12 @@ class Loader:
     def batches(self, tasks: Sequence[Task]) -> Iterator[Batch]:
         """The batches of `tasks`, in order. Workers start with the first call, and stay.
 
-        Raises RfbenchError when too many pictures are bad or a worker has died. A new call ends
+        Raises RfbenchError when too many images are bad or a worker has died. A new call ends
         the batches of the call before.
         """
         if self._loader is None:
             raise ValueError("this loader is closed")
         self._tasks.now = tasks
-        began = time.perf_counter()
         with processes.reported():
             self._keep(tasks)
         results = processes.start(self._loader)
@@ -109,10 +105,8 @@ class Loader:
             images = images.lent() if isinstance(images, Filled) else images
             batch = self._batch(task, images, indices, bad)
             del images  # a slot is free when nobody has its batch
-            self.waited += time.perf_counter() - began
             yield batch
             del batch
-            began = time.perf_counter()
 
     def close(self) -> None:
         """End the workers; what they have ready is lost."""
@@ -126,10 +120,8 @@ class Loader:
             shape = self._reader.shape(tasks[0])
             self._reader.slots = self._tasks.slots = Slots(self._kept, shape)
 
-    def _batch(
-        self, task: Task, images: Tensor, indices: np.ndarray, bad: list[BadPicture]
-    ) -> Batch:
-        self.bad.update({picture.path: picture.reason for picture in bad})
+    def _batch(self, task: Task, images: Tensor, indices: np.ndarray, bad: list[BadImage]) -> Batch:
+        self.bad.update({image.path: image.reason for image in bad})
         if len(self.bad) > self._allowed:
             raise self._too_many()
         labels = torch.from_numpy(self._split.labels[indices])
@@ -140,7 +132,7 @@ class Loader:
         lines = [f"{path}: {reason}" for path, reason in list(self.bad.items())[:20]]
         lines += [f"and {len(self.bad) - 20} more"] if len(self.bad) > 20 else []
         return RfbenchError(
-            f"{len(self.bad)} of {len(self._split)} pictures cannot be read so far, more than "
+            f"{len(self.bad)} of {len(self._split)} images cannot be read so far, more than "
             f"data.max_bad_share = {self._share:g} allows. Replace them or raise it: "
             + "; ".join(lines)
         )
@@ -174,43 +166,43 @@ class _Reader(TorchDataset):
 
     def __getitem__(
         self, given: tuple[Task, int | None]
-    ) -> tuple[Tensor | Filled, np.ndarray, list[BadPicture]]:
+    ) -> tuple[Tensor | Filled, np.ndarray, list[BadImage]]:
         task, slot = given
         images = processes.empty(self.shape(task)) if slot is None else self.slots.images[slot]
         used: list[int] = []
-        bad: list[BadPicture] = []
+        bad: list[BadImage] = []
         for place in range(task.start, task.stop):
             index = self._read(task.epoch, place, images[len(used)], bad)
             if index is not None:
                 used.append(index)
             elif self.train:
-                break  # more bad pictures than are allowed: the main process will say so
-        found = images[: len(used)] if slot is None else Filled(self.slots.number, slot, len(used))
-        return found, np.array(used, dtype=np.int64), bad
+                break  # more bad images than are allowed: the main process will say so
+        batch = images[: len(used)] if slot is None else Filled(self.slots.number, slot, len(used))
+        return batch, np.array(used, dtype=np.int64), bad
 
     def shape(self, task: Task) -> tuple[int, int, int, int]:
         """Of the images of a task."""
         size = self.transform.size
         return task.stop - task.start, size, size, 3
 
-    def _read(self, epoch: int, place: int, out: Tensor, bad: list[BadPicture]) -> int | None:
-        """Write the picture of a place, or what replaces it, to `out`; its index, None if none."""
+    def _read(self, epoch: int, place: int, out: Tensor, bad: list[BadImage]) -> int | None:
+        """Write the image of a place, or what replaces it, to `out`; its index, None if none."""
         n = len(self.split)
         indices = replacements(n, self.seed, epoch, place) if self.train else iter([place])
         # a replacement takes the random numbers of its place: it comes in another crop beside
         # its own appearance in the epoch
         rng = None
         for index, _ in zip(indices, range(self.tries), strict=False):
-            rng = rng or picture_rng(self.seed, epoch, index)
+            rng = rng or image_rng(self.seed, epoch, index)
             try:
-                picture = self.split.read(index)
-            except BadPicture as error:
+                image = self.split.read(index)
+            except BadImage as error:
                 bad.append(error)
                 continue
-            out.copy_(self.transform(picture, rng))
+            out.copy_(self.transform(image, rng))
             return index
         return None
 
 
-def _as_it_is(result: Any) -> Any:
+def _identity(result: Any) -> Any:
     return result

@@ -1,4 +1,4 @@
-"""Which pictures make up a batch: pure functions of (seed, epoch) and of the update's number.
+"""Which images make up a batch: pure functions of (seed, epoch) and of the update's number.
 
 An epoch's order is a permutation; update after update takes the next `batch_size` places of it,
 and each rank its part of each micro-batch. Nothing is consumed, so a run may start anywhere.
@@ -36,16 +36,16 @@ def epoch_order(n: int, seed: int, epoch: int) -> np.ndarray:
 
 
 def replacements(n: int, seed: int, epoch: int, place: int) -> Iterator[int]:
-    """The picture at `place` of the order, then what replaces it: the next ones, round the end."""
+    """The image at `place` of the order, then what replaces it: the next ones, round the end."""
     order = epoch_order(n, seed, epoch)
     return (int(order[(place + step) % n]) for step in range(n))
 
 
 def updates_per_epoch(n: int, batch_size: int) -> int:
-    """Full batches of `batch_size` among n pictures: the rest of an order is left out."""
+    """Full batches of `batch_size` among n images: the rest of an order is left out."""
     if n < batch_size:
         raise RfbenchError(
-            f"the training set has {n} pictures, less than one batch of {batch_size}; "
+            f"the training set has {n} images, less than one batch of {batch_size}; "
             "lower batch_size"
         )
     return n // batch_size
@@ -98,9 +98,9 @@ class TrainTasks(Sequence[Task]):
 
 
 def evaluation_tasks(n: int, batch_size: int, rank: int = 0, world: int = 1) -> list[Task]:
-    """One rank's share of n pictures in their own order, in batches of at most `batch_size`.
+    """One rank's share of n images in their own order, in batches of at most `batch_size`.
 
-    The ranks' shares are disjoint, differ by at most one picture and make up all n: nothing is
+    The ranks' shares are disjoint, differ by at most one image and make up all n: nothing is
     counted twice, so the counts of all ranks may be added up.
     """
     first, last = n * rank // world, n * (rank + 1) // world

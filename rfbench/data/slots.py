@@ -37,7 +37,7 @@ class Slots:
         self._free = deque(slot for slot in range(len(self.images)) if slot not in self._lent)
 
     def take(self, length: int) -> int | None:
-        """A slot for a batch of `length` pictures; None while there is none."""
+        """A slot for a batch of `length` images; None while there is none."""
         fits = self._free and length <= len(self.images[0])
         return self._free.popleft() if fits else None
 
@@ -61,14 +61,14 @@ class Slots:
 
 @dataclass(frozen=True)
 class Filled:
-    """A batch as a worker sends it: the first `length` pictures of a slot."""
+    """A batch as a worker sends it: the first `length` images of a slot."""
 
     slots: int  # Slots.number
     slot: int
     length: int
 
     def lent(self) -> Tensor:
-        """The pictures, where they are."""
+        """The images, where they are."""
         return _kept[self.slots].lend(self.slot)[: self.length]
 
     def pin_memory(self) -> Tensor:

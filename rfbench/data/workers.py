@@ -1,4 +1,4 @@
-"""The loader's processes: how they start, what they listen to, how their end is told."""
+"""The loader's worker processes: their start, their signals, how their end is reported."""
 
 import contextlib
 import ctypes
@@ -19,7 +19,7 @@ from rfbench.errors import RfbenchError
 
 PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 
-# (exit code of a process: -signal) -> what most often lies behind it
+# exit code of a process (-signal) -> its most frequent cause
 CAUSES = {
     -signal.SIGKILL: "killed, most often for lack of memory; lower data.workers",
     -signal.SIGBUS: "shared memory is full (in a container: --shm-size); lower data.workers",
@@ -32,31 +32,31 @@ def context() -> Any:
 
 
 def prepare(worker: int) -> None:
-    """Called in a new worker: one thread, and no ear for what is meant for the main process.
+    """Called in a new worker: one thread, and no signals that are meant for the main process.
 
     Ctrl-C reaches the whole foreground group, and Slurm's signals every process of a job; the main
     process must be able to finish its update and save.
     """
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    go_with_the_parent()
+    end_with_parent()
     if sys.platform == "linux":
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-        signal.pthread_sigmask(signal.SIG_SETMASK, [signal.SIGTERM])  # see `deaf`
-        threading.Thread(target=_obey_the_parent, args=(os.getppid(),), daemon=True).start()
+        signal.pthread_sigmask(signal.SIG_SETMASK, [signal.SIGTERM])  # see `signals_blocked`
+        threading.Thread(target=_exit_on_parent_sigterm, args=(os.getppid(),), daemon=True).start()
 
 
-def go_with_the_parent() -> None:
-    """End this process when the one that started it is killed.
+def end_with_parent() -> None:
+    """End this process when its parent is killed.
 
-    Else it would tell of a broken pipe later, or wait for work for ever.
+    Otherwise it would report a broken pipe later, or wait for work forever.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _obey_the_parent(parent: int) -> None:
-    """End this process when a SIGTERM comes from `parent`, which so ends a worker that hangs."""
+def _exit_on_parent_sigterm(parent: int) -> None:
+    """Exit on a SIGTERM from `parent`, which ends a hanging worker this way."""
     while signal.sigwaitinfo([signal.SIGTERM]).si_pid != parent:
         pass
     os._exit(0)
@@ -85,7 +85,7 @@ def start(loader: DataLoader) -> Iterator[Any]:
     in_main_thread = threading.current_thread() is threading.main_thread()
     before = signal.getsignal(signal.SIGCHLD)
     try:
-        with deaf():
+        with signals_blocked():
             return iter(loader)
     except OSError as error:
         raise RfbenchError(
@@ -97,13 +97,13 @@ def start(loader: DataLoader) -> Iterator[Any]:
 
 
 @contextlib.contextmanager
-def deaf() -> Iterator[None]:
-    """Keep signals waiting; processes that start meanwhile are deaf until `prepare`."""
+def signals_blocked() -> Iterator[None]:
+    """Block signals; processes that start meanwhile keep them blocked until `prepare`."""
     if sys.platform != "linux":
         yield
         return
-    told = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1]
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, told)
+    blocked = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1]
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
     try:
         yield
     finally:
@@ -132,9 +132,9 @@ def reported(results: Any = None) -> Iterator[None]:
             codes = [worker.exitcode for worker in getattr(results, "_workers", [])]
             why = next((CAUSES[code] for code in codes if code in CAUSES), None)
             why = why or f"exit code {next((code for code in codes if code), 'unknown')}"
-            raise RfbenchError(f"a process that loads pictures has ended: {why}.") from None
+            raise RfbenchError(f"a loading process has ended: {why}.") from None
         if "shared memory" in text or "/torch_" in text:
-            raise RfbenchError(f"cannot load pictures: {CAUSES[-signal.SIGBUS]}.") from None
+            raise RfbenchError(f"cannot load images: {CAUSES[-signal.SIGBUS]}.") from None
         if "open files" in text or "ancdata" in text:
             raise RfbenchError("too many open files: raise `ulimit -n`.") from None
         raise

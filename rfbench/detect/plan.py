@@ -47,8 +47,7 @@ def describe(config: DetConfig, folder: Path, check_weights: bool = True) -> str
         f"{config.model} / {configs.variant_name(config)}: {len(bottom.replaced)} changed",
         *(f"  {name}" for name in bottom.replaced),
         *(
-            f"{part}: {data.pictures} images, {data.objects} objects, "
-            f"{len(data.categories)} classes"
+            f"{part}: {data.images} images, {data.objects} objects, {len(data.categories)} classes"
             for part, data in found.items()
         ),
         f"{solver.MAX_ITER} iterations of {solver.IMS_PER_BATCH} images on "
@@ -85,7 +84,7 @@ def evaluate_checkpoint(config: DetConfig, path: str, folder: Path) -> dict[str,
     return {
         **run.identity(config, model),
         "weights": path,
-        "pictures": found["val"].pictures,
+        "pictures": found["val"].images,
         "eval": config.eval,
         "metrics": metrics,
         "files": files,

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from rfbench.errors import RfbenchError, UsageError
+from rfbench.errors import RfbenchError, UsageError, one_line
 from rfbench.models.weight_files import LIBRARIES
 
 
@@ -33,7 +33,7 @@ def state_dict(name: str) -> dict[str, Tensor]:
         weights = next(iter(models.get_model_weights(model)))
         return weights.get_state_dict(progress=False, check_hash=True)
     except (OSError, RuntimeError, ValueError, StopIteration) as error:
-        why = " ".join(str(error).split())[:200] or "it has none"
+        why = one_line(error) or "it has none"
         raise RfbenchError(
             f"the pretrained weights of {name} cannot be had: {why}. Give a file instead."
         ) from error

@@ -1,86 +1,40 @@
 """The paper's change and its rivals: which stride-2 convolutions change, and into what.
 
-A variant changes behaviour, never parameter names: a convolution keeps its place, weights and
-state-dict keys, and gets a class that samples first. So any checkpoint loads strictly into any
-variant. `fix(model)` is all there is to do for one's own network.
+A variant changes behaviour, never parameter names: a convolution keeps its path, weights and
+state-dict keys, and gets a class that samples first, with a pool of `pools.POOLS`. So any
+checkpoint loads strictly into any variant. `fix(model)` is all there is to do for one's own
+network.
 """
 
-import copy
 import functools
+import inspect
 import re
+import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rfbench.errors import RfbenchError, UsageError, suggest
+from rfbench.errors import RfbenchError, UsageError, one_line, suggest
+from rfbench.models.meta import meta_copy
+from rfbench.models.pools import POOLS
 
 Model = TypeVar("Model", bound=nn.Module)
 
 
-@dataclass(frozen=True)
-class Pool:
-    """How a changed convolution samples: `conv(sample(conv, x))`, the conv at stride `stride`.
-
-    sample: maps (N, C, H, W) to what the convolution then reads. prepare: gives the convolution
-    what `sample` needs. levels: whether that includes `conv.rf_level`: 0 where the finest map is
-    read that any changed convolution reads, 1 at the next coarser, ...; -1 if evaluation skips it.
-    """
-
-    sample: Callable[[Any, Tensor], Tensor]
-    stride: int = 1
-    prepare: Callable[[Any], None] | None = None
-    levels: bool = False
-
-
-def _average(conv: nn.Module, x: Tensor) -> Tensor:
-    # odd maps: a last window of one pixel, averaged over what it holds, keeps the size ceil(H / 2)
-    return F.avg_pool2d(x, 2, 2, ceil_mode=True, count_include_pad=False)
-
-
-def _blur(conv: Any, x: Tensor) -> Tensor:
-    # replicate, not reflect: a map of one pixel has nothing to reflect
-    x = F.pad(x, (1, 1, 1, 1), mode="replicate")
-    return F.conv2d(x, conv.blur_kernel, stride=2, groups=conv.in_channels)
-
-
-def _add_blur_kernel(conv: Any) -> None:
-    """Binomial 3x3 of BlurPool (Zhang 2019), one a channel; a buffer outside the state dict."""
-    device = "cpu" if conv.weight.is_meta else conv.weight.device  # a constant: real in any case
-    row = torch.tensor([1.0, 2.0, 1.0], dtype=conv.weight.dtype, device=device) / 4
-    kernel = torch.outer(row, row).repeat(conv.in_channels, 1, 1, 1)
-    conv.register_buffer("blur_kernel", kernel, persistent=False)
-
-
-def _alternate(conv: Any, x: Tensor) -> Tensor:
-    # the odd pixels instead of the even ones: up-left crop by one, the size made up below and right
-    return F.pad(x, (-1, 1, -1, 1)) if conv.rf_level % 2 == 0 else x
-
-
-# A new pool is one entry here; `VARIANTS`, and with it every command and test, follows.
-POOLS: dict[str, Pool] = {
-    "avg": Pool(_average),  # the paper
-    "blur": Pool(_blur, prepare=_add_blur_kernel),
-    "max": Pool(lambda conv, x: F.max_pool2d(x, 2, 2, ceil_mode=True)),
-    "alt": Pool(_alternate, stride=2, levels=True),  # nothing pooled; shifts cancel level by level
-}
-
-
 class Pooled(nn.Module):
-    """Mixed in before a convolution's class: samples by `POOLS[self.rf_pool]`, then convolves."""
+    """Mixed in before a convolution's class: samples with the pool `rf_pool`, then convolves."""
 
     rf_base: type[nn.Module]
-    rf_pool: str
+    if TYPE_CHECKING:  # TorchScript would read these annotations, and knows nothing so general
+        rf_pool: nn.Module
+        rf_convolve: Callable[[Tensor], Tensor]
 
-    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """(N, C_in, H, W) to (N, C_out, ceil(H / 2), ceil(W / 2))."""
-        return super().forward(POOLS[self.rf_pool].sample(self, x), *args, **kwargs)
-
-    def extra_repr(self) -> str:
-        return ", ".join(filter(None, [super().extra_repr(), f"pool={self.rf_pool}"]))
+        return self.rf_convolve(self.rf_pool(x))
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         # the class is made at run time: pickle and deepcopy remake it from the one it extends
@@ -93,8 +47,27 @@ _CLASSES: dict[type[nn.Module], Any] = {}  # one class per class of convolution
 def _pooled(base: type[nn.Module]) -> type[Pooled]:
     if base not in _CLASSES:
         body = {"__module__": __name__, "__doc__": base.__doc__, "rf_base": base}
-        _CLASSES[base] = type(f"Pooled{base.__name__}", (Pooled, base), body)
+        _CLASSES[base] = type(f"Pooled{base.__name__}", (Pooled, base), body | _methods(base))
     return _CLASSES[base]
+
+
+def _methods(base: type[nn.Module]) -> dict[str, Any]:
+    """What `Pooled` needs of a convolution's class: its forward pass under another name."""
+    forward = base.forward
+    if not inspect.isfunction(forward) or len(inspect.signature(forward).parameters) != 2:
+        return {"forward": _forward_with_more}
+    # TorchScript knows neither super() nor *args, and a method by the name in its code only
+    code, scope = forward.__code__, forward.__globals__
+    convolve = types.FunctionType(
+        code, scope, "rf_convolve", forward.__defaults__, forward.__closure__
+    )
+    convolve.__annotations__ = forward.__annotations__
+    return {"rf_convolve": convolve}
+
+
+def _forward_with_more(self: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """Of convolutions that take more than a map: timm's CondConv2d, the weights of its experts."""
+    return self.rf_base.forward(self, self.rf_pool(x), *args, **kwargs)
 
 
 def _blank(base: type[nn.Module]) -> Pooled:
@@ -103,15 +76,26 @@ def _blank(base: type[nn.Module]) -> Pooled:
 
 def _swap(conv: Any, pool: str, level: int) -> None:
     """Change one convolution in place."""
-    entry = POOLS[pool]
+    sample = _make_pool(pool, conv.in_channels, len(conv.kernel_size))
+    if hasattr(sample, "level"):
+        vars(sample)["level"] = level
+    x = torch.empty(1, conv.in_channels, *(8 for _ in conv.stride), device="meta")
+    if sample(x).shape != x.shape:
+        # on the module, because timm's convolutions (Conv2dSame, StdConv2d, ...) read it themselves
+        conv.stride = tuple(1 for _ in conv.stride)
     conv.__class__ = _pooled(type(conv))
-    conv.rf_pool = pool
-    # on the module, because timm's convolutions (Conv2dSame, StdConv2d, ...) read it themselves
-    conv.stride = (entry.stride, entry.stride)
-    if entry.levels:
-        conv.rf_level = level
-    if entry.prepare:
-        entry.prepare(conv)
+    conv.rf_pool = sample.train(conv.training)
+
+
+def _make_pool(pool: str, channels: int, axes: int) -> nn.Module:
+    sample = POOLS[pool](channels, axes)
+    held = [value for m in sample.modules() for value in vars(m).values()]
+    if [*sample.parameters(), *sample.buffers()] or any(isinstance(v, Tensor) for v in held):
+        raise UsageError(
+            f"the pool '{pool}' stores a tensor, which would change the keys of checkpoints or be "
+            "lost by to_empty(). Compute it in forward()."
+        )
+    return sample
 
 
 @dataclass(frozen=True)
@@ -181,7 +165,7 @@ def apply(
 
     Changed is every Conv2d (timm's CondConv2d too) with one of the variant's kernels and stride
     (2, 2). label: the model's name in errors. size: (H, W) of an input that the model takes, in px;
-    only pools with `levels` run the model.
+    only pools with a `level` run the model.
 
     Raises, and leaves the model as it was: UsageError where it has been changed before, where
     nothing would change, or where a convolution could not keep its output size (VALID 3x3);
@@ -203,7 +187,8 @@ def apply(
             f"variant '{variant.name}' cannot keep the output size of these convolutions in "
             f"{label}, mostly for want of padding: {', '.join(unfit)}."
         )
-    levels = _levels(model, list(convs), label, size) if POOLS[variant.pool].levels else {}
+    needs_levels = hasattr(_make_pool(variant.pool, 1, 2), "level")
+    levels = _levels(model, list(convs), label, size) if needs_levels else {}
     for name, conv in convs.items():
         _swap(conv, variant.pool, levels.get(name, -1))
     _refuse_fusing(model, list(convs), variant.name)
@@ -219,14 +204,6 @@ def _matches(module: Any, kernels: tuple[int, ...]) -> bool:
     is_conv = isinstance(module, nn.Conv2d) or _is_conditional(module)
     squares = [(k, k) for k in kernels]
     return is_conv and tuple(module.stride) == (2, 2) and tuple(module.kernel_size) in squares
-
-
-def meta_copy(module: Model) -> Model:
-    """A copy without memory: every parameter and buffer on the meta device."""
-    tensors = [*module.parameters(), *module.buffers()]
-    memo: dict[int, Any] = {id(t): t.detach().to("meta", copy=True) for t in tensors}
-    memo |= {id(p): nn.Parameter(memo[id(p)], requires_grad=False) for p in module.parameters()}
-    return copy.deepcopy(module, memo).eval()
 
 
 def _keeps_size(conv: nn.Module, pool: str) -> bool:
@@ -249,7 +226,7 @@ def _output_shape(conv: Any, height: int, width: int) -> torch.Size | None:
 
 
 def _levels(model: nn.Module, names: list[str], label: str, size: tuple[int, int]) -> dict:
-    """The `rf_level` of each convolution that a forward pass reaches, by name.
+    """The level of each convolution that a forward pass reaches, by name.
 
     By a pass on the meta device: what lies side by side (a block and its shortcut) reads one size.
     """
@@ -266,7 +243,7 @@ def _levels(model: nn.Module, names: list[str], label: str, size: tuple[int, int
         if not areas:
             raise RuntimeError("it reaches none of them")
     except Exception as error:
-        why = " ".join(str(error).split())[:200]
+        why = one_line(error)
         raise RfbenchError(
             f"{label} is run on {size[0]}x{size[1]} px to see which convolutions lie side by side, "
             f"and that failed: {type(error).__name__}: {why}"

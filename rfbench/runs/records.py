@@ -52,10 +52,10 @@ class Parent(BaseModel):
 class TrainingRecord(Record):
     """The record of any training.
 
-    metrics: figures by name, in groups such as "bbox", None where one does not exist. input: size
-    and augmentation. pictures: how many images, by split. images_per_s: the median. batch: images
-    of a step ("global"), of one BatchNorm ("per_batchnorm"), and processes. config: resolved,
-    reruns the job.
+    metrics: figures by name, in groups such as "bbox", None where one does not exist. best: those
+    of the evaluation that best.pth holds. input: size and augmentation. pictures: how many images,
+    by split. images_per_s: the median. batch: images of a step ("global"), of one BatchNorm
+    ("per_batchnorm"), and processes. config: resolved, reruns the job.
     """
 
     kind: Literal["cls", "det"]
@@ -68,6 +68,8 @@ class TrainingRecord(Record):
     pictures: dict[str, Any] = {}
     detector: str | None = None
     metrics: dict[str, Any]
+    best: dict[str, Any] | None = None
+    stopped_early: bool = False
     seed: int
     steps: int
     seconds: float
@@ -80,11 +82,10 @@ class TrainingRecord(Record):
 
 
 class ClsRecord(TrainingRecord):
-    """A classification. best: of the epoch that best.pth holds. bad_pictures: reasons by path."""
+    """A classification. bad_pictures: reasons by path."""
 
     kind: Literal["cls"]
     epochs: int | None = None
-    best: dict[str, Any] | None = None
     cure: dict[str, Any] | None = None
     bad_pictures: dict[str, str] = {}
 

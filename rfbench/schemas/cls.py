@@ -1,95 +1,128 @@
 """What `rfbench train-cls` trains. Defaults are the paper's."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
 from rfbench.config import AVERAGED, RESUMED, Section
+from rfbench.data import sources
 from rfbench.schemas.variant import VariantConfig
 
 
-class ClsData(Section):
-    """The pictures of a classification."""
+def _name_of_a_data_set(name: str) -> str:
+    if problem := sources.unknown(name):
+        raise ValueError(problem)
+    return name
 
-    name: Literal["imagenet", "folder", "cifar10", "cifar100", "digits"] = Field(
-        "imagenet",
-        description="imagenet (also its flat validation folder), folder (train/CLASS/, val/CLASS/),"
-        " cifar10 and cifar100 (torchvision's files), digits (scenes of MNIST digits, embedded).",
+
+def _describe_the_data_sets(schema: dict[str, Any]) -> None:
+    """The registry as it is when the schema is asked for."""
+    schema["enum"] = list(sources.SOURCES)
+    sets = [f"{name} ({source.reads})" for name, source in sources.SOURCES.items()]
+    schema["description"] = f"The data set: {', '.join(sets)}."
+
+
+# the three options that are older than `data.options`
+_OPTIONS = ("val_share", "train_scenes", "val_scenes")
+
+
+class ClsData(Section):
+    """The images of a classification."""
+
+    name: Annotated[str, AfterValidator(_name_of_a_data_set)] = Field(
+        "imagenet", description="The data set.", json_schema_extra=_describe_the_data_sets
     )
     root: Annotated[str | None, RESUMED, AVERAGED] = Field(
         None, description="Folder of the data; null: datasets/NAME."
     )
+    options: dict[str, Any] = Field(
+        {}, description="Options of the data set, by the names of its function's arguments."
+    )
     val_share: float | None = Field(
-        None, gt=0, lt=1, description="Of folder: ROOT/CLASS/ is divided, this share validates."
+        None, gt=0, lt=1, description="folder: share of each ROOT/CLASS/ held out for validation."
     )
     train_scenes: Annotated[PositiveInt | None, AVERAGED] = Field(
-        None, description="Of digits: training scenes; null: 12,000."
+        None, description="digits: number of training scenes; null: 12,000."
     )
     val_scenes: Annotated[PositiveInt | None, AVERAGED] = Field(
-        None, description="Of digits: validation scenes; null: 3,000."
+        None, description="digits: number of validation scenes; null: 3,000."
     )
     image_size: Annotated[PositiveInt | None, AVERAGED] = Field(
-        None, description="Side of the pictures, in px; null: the data set's own (ImageNet: 224)."
+        None, description="Side of the input in px; null: the data set's own (ImageNet: 224)."
     )
     augment: Annotated[Literal["resized_crop", "pad_crop", "none"] | None, AVERAGED] = Field(
         None,
-        description="What training does to a picture: a random part, resized; moved by up to 4 px; "
-        "nothing. null: as is usual for the data set (ImageNet: resized_crop).",
+        description="Training augmentation: resized_crop, a random part of the image, resized; "
+        "pad_crop, a shift of up to 4 px; none. null: the data set's own (ImageNet: resized_crop).",
     )
     flip: Annotated[bool | None, AVERAGED] = Field(
-        None, description="Whether training mirrors half of the pictures; null: as is usual."
+        None, description="Mirror half of the training images; null: the data set's own choice."
     )
     crop_ratio: Annotated[float | None, AVERAGED] = Field(
         None,
         gt=0,
         le=1,
-        description="Validation's crop / resized side; null: as is usual (ImageNet: 224 of 256).",
+        description="Validation crop over resized side; null: the data set's own "
+        "(ImageNet: 0.875).",
     )
     workers: Annotated[NonNegativeInt | None, RESUMED, AVERAGED] = Field(
         None,
-        description="Processes that load, a GPU; 0: none beside; null: by the cores there are.",
+        description="DataLoader workers per GPU; 0: main process; null: by the number of cores.",
     )
     max_bad_share: Annotated[float, RESUMED] = Field(
-        0.001, ge=0, le=1, description="Share of unreadable pictures past which a run stops."
+        0.001, ge=0, le=1, description="Share of unreadable images above which a run stops."
     )
+
+    @model_validator(mode="after")
+    def _each_option_once(self) -> "ClsData":
+        if twice := [key for key in _OPTIONS if key in self.options and getattr(self, key)]:
+            raise ValueError(f"data.{twice[0]} and data.options.{twice[0]} are the same option")
+        return self
+
+    def all_options(self) -> dict[str, Any]:
+        """The options of the data set, those with keys of their own included."""
+        own = {key: getattr(self, key) for key in _OPTIONS}
+        return {key: value for key, value in own.items() if value is not None} | self.options
 
 
 class ClsOptim(Section):
-    """The optimizer; `lr` is the largest rate of the schedule."""
+    """The optimizer; `lr` is the peak of the schedule."""
 
     name: Literal["sgd", "adamw"] = Field("sgd", description="The optimizer.")
-    lr: float = Field(1.6, gt=0, description="Learning rate at its highest, for the whole batch.")
-    momentum: float = Field(0.9, ge=0, lt=1, description="Of SGD.")
-    nesterov: bool = Field(True, description="Nesterov's momentum, of SGD.")
-    betas: tuple[float, float] = Field((0.9, 0.999), description="Of AdamW.")
+    lr: float = Field(1.6, gt=0, description="Peak learning rate for the global batch.")
+    momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of SGD.")
+    nesterov: bool = Field(True, description="Nesterov momentum, for SGD.")
+    betas: tuple[float, float] = Field((0.9, 0.999), description="Betas of AdamW.")
     weight_decay: float = Field(1e-4, ge=0, description="Weight decay.")
     norm_weight_decay: bool = Field(
-        True, description="Whether biases and the parameters of normalisations decay too."
+        True, description="Also decay biases and the parameters of normalization layers."
     )
-    label_smoothing: float = Field(0.0, ge=0, lt=1, description="Label smoothing of the loss.")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="Label smoothing.")
 
 
 class ClsSchedule(Section):
-    """The learning rate, a function of the update."""
+    """The learning rate as a function of the step."""
 
-    name: Literal["steps", "one_cycle"] = Field("steps", description="Its shape.")
+    name: Literal["steps", "one_cycle"] = Field("steps", description="Shape of the schedule.")
     epochs: PositiveInt = Field(90, description="Epochs to train.")
-    warmup_epochs: NonNegativeInt = Field(5, description="Of steps: linear from 0 over these.")
+    warmup_epochs: NonNegativeInt = Field(5, description="steps: epochs of linear warm-up from 0.")
     milestones: list[PositiveInt] = Field(
-        [30, 60, 80], description="Of steps: epochs before which the rate drops."
+        [30, 60, 80], description="steps: epochs at whose start the learning rate drops."
     )
-    gamma: float = Field(0.1, gt=0, description="Of steps: the factor of a drop.")
-    rise: float = Field(0.3, gt=0, lt=1, description="Of one_cycle: the share that rises.")
+    gamma: float = Field(0.1, gt=0, description="steps: factor of each drop.")
+    rise: float = Field(
+        0.3, gt=0, lt=1, description="one_cycle: share of the steps in which the rate rises."
+    )
 
 
 class ClsInit(Section):
-    """What the network starts from."""
+    """Initial weights of the network."""
 
     weights: Annotated[str | None, RESUMED] = Field(
-        None, description="pretrained (the library's own), or a checkpoint file; null: at random."
+        None, description="pretrained (the library's own) or a checkpoint file; null: random."
     )
     convert: bool = Field(
-        False, description="Take weights of another variant, and report what the change costs."
+        False, description="Accept weights of another variant, and report what the change costs."
     )
 
     @model_validator(mode="after")
@@ -100,19 +133,19 @@ class ClsInit(Section):
 
     zero_gamma: bool = Field(
         False,
-        description="Whether residual branches start at 0 by their last normalisation's scale; "
-        "false also where the library does so by itself (timm).",
+        description="Start residual branches at 0 by the scale of their last normalization; "
+        "false also undoes it where the library does so by itself (timm).",
     )
 
 
 class ClsCheckpoint(Section):
-    """When a run is saved; it is at every epoch's end in any case."""
+    """When a run is saved, besides at the end of every epoch."""
 
     every: Annotated[NonNegativeInt, RESUMED] = Field(
-        500, description="Updates between two; 0: at epochs only."
+        500, description="Steps between checkpoints; 0: at the end of epochs only."
     )
     keep: Annotated[PositiveInt, RESUMED] = Field(
-        2, description="Checkpoints that are kept, the newest."
+        2, description="Number of checkpoints to keep, the newest."
     )
 
 
@@ -124,34 +157,37 @@ class ClsConfig(Section):
         description="torchvision or timm name, FILE.py:function, package.module:function.",
     )
     variant: Annotated[str | VariantConfig, AVERAGED] = Field(
-        "baseline", description="Which convolutions change."
+        "baseline", description="Which convolutions change, and into what."
     )
-    data: ClsData = Field(ClsData(), description="The pictures.")
+    data: ClsData = Field(ClsData(), description="The images.")
     optim: ClsOptim = Field(ClsOptim(), description="The optimizer.")
-    schedule: ClsSchedule = Field(ClsSchedule(), description="The learning rate and the epochs.")
-    init: ClsInit = Field(ClsInit(), description="The weights before the first update.")
+    schedule: ClsSchedule = Field(ClsSchedule(), description="Learning rate and epochs.")
+    init: ClsInit = Field(ClsInit(), description="Initial weights.")
     batch_size: PositiveInt = Field(
-        4096, description="Pictures an update: over all GPUs and accumulation steps."
+        4096, description="Global batch size in images, over all GPUs and accumulation steps."
     )
     max_batch_per_gpu: Annotated[PositiveInt, RESUMED] = Field(
-        256, description="Pictures that a GPU holds at once; accumulation follows from it."
+        256, description="Most images per GPU in one pass; accumulation follows from it."
     )
     seed: Annotated[NonNegativeInt, AVERAGED] = Field(
-        0, description="Of weights, order and augmentation."
+        0, description="Seed of weights, order and augmentation."
     )
     precision: Annotated[Literal["auto", "fp32", "bf16"], AVERAGED] = Field(
         "auto", description="auto: bf16 autocast on a GPU, fp32 on a CPU."
     )
     channels_last: bool = Field(
-        True, description="Memory format: the faster one for nearly every network, on CPUs too."
+        True,
+        description="channels_last memory format: faster for nearly every network, on CPUs too.",
     )
     compile: bool = Field(False, description="torch.compile the network.")
     deterministic: bool = Field(
-        False, description="Bit-exact on a GPU too, slower; a CPU always is."
+        False, description="Bit-exact on GPUs too, at lower speed; CPUs always are."
     )
     device: Annotated[str, RESUMED, AVERAGED] = Field("auto", description="auto, cpu or cuda.")
     threads: Annotated[PositiveInt | None, RESUMED] = Field(
-        None, description="CPU threads of a process; 1 is fastest for tiny networks. null: torch's."
+        None,
+        description="CPU threads per process; 1 is fastest for tiny networks; null: "
+        "PyTorch's default.",
     )
     checkpoint: Annotated[ClsCheckpoint, AVERAGED] = Field(
         ClsCheckpoint(), description="When the run is saved."
@@ -164,8 +200,8 @@ class ClsConfig(Section):
         description="Stop early after this many epochs without a better best_metric; null: never.",
     )
     log_every: Annotated[PositiveInt, AVERAGED] = Field(
-        50, description="Updates between two lines of metrics.jsonl."
+        50, description="Steps between lines of metrics.jsonl."
     )
     tensorboard: Annotated[bool, RESUMED, AVERAGED] = Field(
-        False, description="Write TensorBoard's files as well."
+        False, description="Write TensorBoard event files too."
     )

@@ -11,87 +11,99 @@ BestMetric = Literal["bbox/AP", "bbox/AP50", "bbox/AP75", "segm/AP", "segm/AP50"
 
 
 class DigitScenes(Section):
-    """Scenes of digits for a detection, drawn once and written as a COCO data set."""
+    """Digit scenes for detection, drawn once and written as a COCO data set."""
 
-    train: PositiveInt = Field(600, description="Scenes to train on.")
-    val: PositiveInt = Field(100, description="Scenes to evaluate on.")
+    train: PositiveInt = Field(600, description="Number of training scenes.")
+    val: PositiveInt = Field(100, description="Number of validation scenes.")
     size: PositiveInt = Field(128, description="Side of a scene, in px.")
-    objects: tuple[PositiveInt, PositiveInt] = Field((1, 3), description="Digits on a scene.")
+    objects: tuple[PositiveInt, PositiveInt] = Field(
+        (1, 3), description="Least and most digits in a scene."
+    )
     scale: tuple[float, float] = Field(
-        (1.3, 4.1), description="Size of a digit in MNIST's; 1 is 20 px, and what it is thickened."
+        (1.3, 4.1),
+        description="Least and most scale of a digit; 1 is 20 px, plus what it is thickened by.",
     )
     thicken: NonNegativeInt = Field(
-        1, description="MNIST px by which strokes grow on each side, before they are scaled."
+        1, description="Pixels of MNIST by which strokes grow on each side, before scaling."
     )
-    distractors: NonNegativeInt = Field(3, description="Fragments of other digits on a scene.")
+    distractors: NonNegativeInt = Field(3, description="Fragments of other digits in a scene.")
 
 
 class DetData(Section):
-    """The pictures of a detection: COCO's layout, any set in COCO's format, or drawn scenes."""
+    """The images of a detection: a data set in COCO's format, or drawn scenes."""
 
     name: Literal["coco", "digits"] = Field(
         "coco",
-        description="coco: any set in COCO's format; digits: scenes of MNIST digits, drawn once.",
+        description="coco: any data set in COCO's format; digits: scenes of MNIST digits, "
+        "drawn once.",
     )
     root: Annotated[str | None, RESUMED, AVERAGED] = Field(
         None,
-        description="Folder with annotations/, train2017/ and val2017/; null: datasets/coco, or of "
-        "digits the user's cache.",
+        description="Folder with annotations/, train2017/ and val2017/; null: datasets/coco, or "
+        "the user's cache for digits.",
     )
     train_annotations: Annotated[str | None, RESUMED, AVERAGED] = Field(
-        None, description="JSON file, in place of COCO's."
+        None, description="JSON file in place of COCO's."
     )
     train_images: Annotated[str | None, RESUMED, AVERAGED] = Field(
-        None, description="Folder, in place of COCO's."
+        None, description="Folder in place of COCO's."
     )
     val_annotations: Annotated[str | None, RESUMED, AVERAGED] = Field(
-        None, description="JSON file, in place of COCO's."
+        None, description="JSON file in place of COCO's."
     )
     val_images: Annotated[str | None, RESUMED, AVERAGED] = Field(
-        None, description="Folder, in place of COCO's."
+        None, description="Folder in place of COCO's."
     )
-    scenes: DigitScenes = Field(DigitScenes(), description="Of digits: what is drawn.")
+    scenes: DigitScenes = Field(DigitScenes(), description="digits: what is drawn.")
 
 
 class DetConfig(Section):
-    """What `rfbench train-det` trains: a stock Detectron2 configuration, and what differs."""
+    """What `rfbench train-det` trains: a stock Detectron2 configuration and what differs."""
 
     detector: str = Field(
         "COCO-Detection/retinanet_R_50_FPN_1x.yaml",
-        description="Configuration of Detectron2's model zoo; all not said here stays as there.",
+        description="Configuration of Detectron2's model zoo; anything not set here keeps "
+        "the stock value.",
     )
     model: str = Field(
         "resnet50",
         description="torchvision or timm name, FILE.py:function, package.module:function.",
     )
     variant: Annotated[str | VariantConfig, AVERAGED] = Field(
-        "baseline", description="Which convolutions change."
+        "baseline", description="Which convolutions change, and into what."
     )
     features: list[str] = Field(
-        [], description="Layers that the FPN reads, fine to coarse; []: the last of every stride."
+        [],
+        description="Layers that the FPN reads, fine to coarse; []: the last layer of "
+        "every stride.",
     )
     weights: Annotated[str | None, RESUMED] = Field(
         "pretrained",
-        description="Backbone's weights: pretrained (the library's own), or a checkpoint of "
-        "train-cls of this model and variant; null: at random.",
+        description="Weights of the backbone: pretrained (the library's own) or a checkpoint of "
+        "train-cls of this model and variant; null: random.",
     )
-    data: DetData = Field(DetData(), description="The pictures.")
+    data: DetData = Field(DetData(), description="The images.")
     pixel_mean: tuple[float, float, float] = Field(
-        (123.675, 116.28, 103.53), description="RGB, 0 to 255; as the backbone was trained."
+        (123.675, 116.28, 103.53),
+        description="Mean in RGB, 0 to 255; that of the backbone's training.",
     )
     pixel_std: tuple[float, float, float] = Field(
-        (58.395, 57.12, 57.375), description="RGB; as the backbone was trained."
+        (58.395, 57.12, 57.375),
+        description="Standard deviation in RGB; that of the backbone's training.",
     )
     optimizer: Literal["sgd", "adamw"] = Field(
-        "sgd", description="sgd: Detectron2's; adamw: with SOLVER's rate, decay and clipping."
+        "sgd",
+        description="sgd: Detectron2's own; adamw: with the learning rate, decay and "
+        "clipping of SOLVER.",
     )
     precision: Annotated[Literal["fp32", "fp16", "bf16"], AVERAGED] = Field(
-        "fp32", description="fp16 and bf16 on a GPU; bf16 needs a Detectron2 newer than 0.6."
+        "fp32", description="Mixed precision on GPUs; bf16 needs a Detectron2 newer than 0.6."
     )
     reference_world_size: NonNegativeInt = Field(
         0,
-        description="GPUs that SOLVER's figures are for (COCO's: 8); on fewer or more, batch, rate "
-        "and periods are scaled, as by Detectron2's key of this name. 0: never.",
+        description="Number of GPUs that the SOLVER keys are for (8 in the model zoo); for another "
+        "number, batch, learning rate and periods are scaled, as by Detectron2's key of this name. "
+        "0: never.",
     )
     opts: Annotated[
         dict[str, Any],
@@ -99,20 +111,22 @@ class DetConfig(Section):
         Free("averaged", ("SOLVER.CHECKPOINT_PERIOD", "DATALOADER.NUM_WORKERS", "OUTPUT_DIR")),
     ] = Field({}, description="Detectron2's own keys, such as {SOLVER: {IMS_PER_BATCH: 8}}.")
     eval: Annotated[Literal["pycocotools", "faster"], RESUMED, AVERAGED] = Field(
-        "pycocotools", description="faster: faster-coco-eval, the same figures in less time."
+        "pycocotools",
+        description="faster: faster-coco-eval, which gives the same figures in less time.",
     )
     visualize: Annotated[NonNegativeInt, RESUMED, AVERAGED] = Field(
-        0, description="Pictures to draw with predictions beside ground truth."
+        0, description="Number of images to draw with predictions beside ground truth."
     )
     seed: Annotated[NonNegativeInt, AVERAGED] = Field(
-        0, description="Of weights, order and augmentation."
+        0, description="Seed of weights, order and augmentation."
     )
     device: Annotated[str, RESUMED, AVERAGED] = Field("auto", description="auto, cpu or cuda.")
     threads: Annotated[PositiveInt | None, RESUMED] = Field(
-        None, description="CPU threads of a process; null: torch's."
+        None, description="CPU threads per process; null: PyTorch's default."
     )
     keep: Annotated[PositiveInt, RESUMED, AVERAGED] = Field(
-        2, description="Checkpoints that are kept, one every SOLVER.CHECKPOINT_PERIOD iterations."
+        2,
+        description="Number of checkpoints to keep, one every SOLVER.CHECKPOINT_PERIOD iterations.",
     )
     best_metric: Annotated[BestMetric, AVERAGED] = Field(
         "bbox/AP", description="Metric by which best.pth is kept, and patience counts."
@@ -123,8 +137,8 @@ class DetConfig(Section):
         "iterations, without a better best_metric; null: never.",
     )
     log_every: Annotated[PositiveInt, AVERAGED] = Field(
-        20, description="Iterations between two lines of metrics.jsonl."
+        20, description="Iterations between lines of metrics.jsonl."
     )
     tensorboard: Annotated[bool, RESUMED, AVERAGED] = Field(
-        False, description="Write TensorBoard's files as well."
+        False, description="Write TensorBoard event files too."
     )

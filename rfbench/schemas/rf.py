@@ -12,37 +12,45 @@ class RfConfig(Section):
     """What `rfbench visualize-rf` draws."""
 
     model: str | list[str] = Field(
-        description="torchvision or timm name, or FILE.py:function; a list draws several."
+        description="torchvision or timm name, or FILE.py:function; a list draws them side by side."
     )
     variants: list[str | VariantConfig] | None = Field(
-        None, description="Variants, one panel each; null: those of the paper that change the net."
+        None,
+        description="Variants, one panel each; null: those of the paper that change the network.",
     )
     from_: str | None = Field(
-        None, alias="from", description="Layer behind which the map starts; null: the input."
+        None, alias="from", description="Layer at whose output the map starts; null: the input."
     )
-    to: str | None = Field(None, description="Layer where it ends; null: the last spatial map.")
+    to: str | None = Field(None, description="Layer at which it ends; null: the last spatial map.")
     unit: tuple[NonNegativeInt, NonNegativeInt] | None = Field(
-        None, description="Unit of the last layer, as [y, x]; null: the middle one."
+        None, description="Output unit as [y, x]; null: the central one."
     )
     size: PositiveInt | tuple[PositiveInt, PositiveInt] | None = Field(
         None,
-        description="Input in px, N or [height, width], for the figures beside those of an input "
-        "that cuts nothing off; null: the network's own.",
+        description="Input size in px, N or [height, width], of the second line of "
+        "figures; the first "
+        "is for an input large enough to cut nothing off. null: the network's own.",
     )
     scale: Literal["linear", "sqrt"] = Field("sqrt", description="Brightness of the main panel.")
     channels: Literal["single", "real"] = Field(
-        "single", description="One channel a layer (spatial paths), or the network's own numbers."
+        "single",
+        description="single: one channel per layer (spatial paths); real: the network's "
+        "own numbers.",
     )
     pool: Literal["count", "mean"] = Field(
-        "count", description="A tap of an average pool weighs 1 (paths) or 1/k^2 (its gradient)."
+        "count",
+        description="Weight of a tap of an average pool: count, 1 (paths); mean, 1/k^2 "
+        "(its gradient).",
     )
     gates: Literal["ignore", "count"] = Field(
-        "ignore", description="Whether paths through gates (squeeze-and-excitation) count."
+        "ignore", description="Ignore or count paths through gates (squeeze-and-excitation)."
     )
     engine: Literal["graph", "autograd"] = Field(
-        "graph", description="The spatial graph, or the paper's procedure as a second opinion."
+        "graph",
+        description="graph: the spatial graph; autograd: the paper's procedure, as a "
+        "second opinion.",
     )
-    by_layer: bool = Field(False, description="Draw the shift layer by layer instead of maps.")
-    exact: bool = Field(False, description="Count in integers of any size instead of floats.")
+    by_layer: bool = Field(False, description="Draw the shift by layer instead of maps.")
+    exact: bool = Field(False, description="Count in exact integers instead of floats.")
     weights: str | None = Field(None, description="Checkpoint to load; null: none.")
-    title: str | None = Field(None, description="Title of the figure; null: made from the model.")
+    title: str | None = Field(None, description="Title of the figure; null: the model's name.")

@@ -1,4 +1,4 @@
-"""A variant without a name, as part of any configuration."""
+"""A variant spelled out, as part of any configuration."""
 
 from pydantic import Field, PositiveInt
 
@@ -6,7 +6,9 @@ from rfbench.config import Section
 
 
 class VariantConfig(Section):
-    """A variant that has no name, as data."""
+    """A variant spelled out."""
 
-    kernels: list[PositiveInt] = Field(description="Sizes of the stride-2 convolutions it changes.")
-    pool: str = Field(description="The pooling it puts before them, such as avg.")
+    kernels: list[PositiveInt] = Field(
+        description="Kernel sizes of the stride-2 convolutions that change: 3 means 3x3."
+    )
+    pool: str = Field(description="The pool they sample with, such as avg.")

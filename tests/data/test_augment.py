@@ -17,7 +17,7 @@ from rfbench.data.augment import (
     PadCrop,
     ResizedCrop,
     evaluation,
-    picture_rng,
+    image_rng,
     resize,
 )
 
@@ -39,12 +39,12 @@ def difference(pixels: Tensor, picture: Image.Image) -> Tensor:
 
 def test_random_numbers_of_a_picture_never_change() -> None:
     # golden: Python guarantees them; a run that is resumed with another Python goes on alike
-    drawn = [picture_rng(0, 0, 0).random(), picture_rng(1, 2, 3).random()]
+    drawn = [image_rng(0, 0, 0).random(), image_rng(1, 2, 3).random()]
     assert drawn == [0.5013997148167615, 0.7910137503955594]
 
 
 def test_random_numbers_differ_in_each_of_seed_epoch_and_index() -> None:
-    drawn = {picture_rng(s, e, i).random() for s in range(5) for e in range(5) for i in range(5)}
+    drawn = {image_rng(s, e, i).random() for s in range(5) for e in range(5) for i in range(5)}
     assert len(drawn) == 125
 
 
@@ -53,12 +53,12 @@ def test_resized_crop_is_pils_antialiased_bilinear() -> None:
     for seed in range(12):
         picture = photo(375, 500, seed)
         crop = ResizedCrop(224, flip=False)
-        top, left, height, width = crop.box(375, 500, picture_rng(0, 0, seed))
+        top, left, height, width = crop.box(375, 500, image_rng(0, 0, seed))
         box = (left, top, left + width, top + height)
         wanted = (
             Image.fromarray(picture.numpy()).crop(box).resize((224, 224), Image.Resampling.BILINEAR)
         )
-        off = difference(crop(picture, picture_rng(0, 0, seed)), wanted)
+        off = difference(crop(picture, image_rng(0, 0, seed)), wanted)
         assert off.max() <= 1
         total, count = total + off.sum().item(), count + off.numel()
     assert total / count <= 0.1  # of 255 levels
@@ -67,7 +67,7 @@ def test_resized_crop_is_pils_antialiased_bilinear() -> None:
 def test_boxes_are_distributed_as_torchvisions() -> None:
     torch.manual_seed(0)
     picture = torch.empty(3, 300, 400)
-    ours = [ResizedCrop(224).box(300, 400, picture_rng(0, 0, i)) for i in range(4000)]
+    ours = [ResizedCrop(224).box(300, 400, image_rng(0, 0, i)) for i in range(4000)]
     theirs = [v2.RandomResizedCrop(224).make_params([picture]) for _ in range(4000)]
     keys = ("top", "left", "height", "width")
     rows = np.array([[box[key] for key in keys] for box in theirs], dtype=float)
@@ -82,7 +82,7 @@ def test_boxes_lie_inside() -> None:
     rng = random.Random(0)
     for i in range(2000):
         height, width = rng.randrange(1, 60), rng.randrange(1, 60)
-        top, left, h, w = ResizedCrop(8).box(height, width, picture_rng(0, 0, i))
+        top, left, h, w = ResizedCrop(8).box(height, width, image_rng(0, 0, i))
         assert 0 <= top <= top + h <= height and h >= 1
         assert 0 <= left <= left + w <= width and w >= 1
 
@@ -92,7 +92,7 @@ def test_the_box_of_a_picture_too_long_is_torchvisions(height: int, width: int) 
     # (nothing of area >= 0.5 and ratio <= 4/3 fits: both take the middle)
     crop = ResizedCrop(8, scale=(0.5, 1.0))
     theirs = v2.RandomResizedCrop(8, scale=(0.5, 1.0)).make_params([torch.empty(3, height, width)])
-    box = crop.box(height, width, picture_rng(0, 0, 0))
+    box = crop.box(height, width, image_rng(0, 0, 0))
     assert box == tuple(theirs[key] for key in ("top", "left", "height", "width"))
 
 
@@ -101,8 +101,8 @@ def test_half_of_the_pictures_are_mirrored(augment: type) -> None:
     picture = photo(32, 32)
     mirrored = 0
     for i in range(200):
-        plain = augment(32, flip=False)(picture, picture_rng(0, 0, i))
-        flipped = augment(32, flip=True)(picture, picture_rng(0, 0, i))
+        plain = augment(32, flip=False)(picture, image_rng(0, 0, i))
+        flipped = augment(32, flip=True)(picture, image_rng(0, 0, i))
         assert torch.equal(flipped, plain) or torch.equal(flipped, plain.flip(1))
         mirrored += torch.equal(flipped, plain.flip(1))
     assert 70 < mirrored < 130
@@ -115,7 +115,7 @@ def test_pad_crop_moves_by_up_to_four_pixels() -> None:
     windows = {(y, x): padded[y : y + 32, x : x + 32] for y in range(9) for x in range(9)}
     seen = set()
     for i in range(800):
-        out = PadCrop(32, flip=False)(picture, picture_rng(0, 0, i))
+        out = PadCrop(32, flip=False)(picture, image_rng(0, 0, i))
         (place,) = [at for at, window in windows.items() if torch.equal(window, out)]
         seen.add(place)
     assert len(seen) == 81
@@ -129,14 +129,14 @@ def test_evaluation_is_torchvisions_resize_and_centre_crop(height: int, width: i
     ours = evaluation(224, 0.875)
     assert ours == CenterCrop(224, shorter=256)
     theirs = v2.Compose([v2.Resize(256), v2.CenterCrop(224)])(Image.fromarray(picture.numpy()))
-    off = difference(ours(picture, picture_rng(0, 0, 0)), theirs)
+    off = difference(ours(picture, image_rng(0, 0, 0)), theirs)
     assert off.max() <= 1
     assert off.float().mean() <= 0.1
 
 
 def test_evaluation_of_pictures_that_fit_changes_nothing() -> None:
     picture = photo(32, 32)
-    assert torch.equal(evaluation(32, 1.0)(picture, picture_rng(0, 0, 0)), picture)
+    assert torch.equal(evaluation(32, 1.0)(picture, image_rng(0, 0, 0)), picture)
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
@@ -148,15 +148,15 @@ def test_every_augmentation_gives_its_size_and_is_repeatable(
     assert augment.size == 48
     picture = photo(*shape)
     before = picture.clone()
-    out = augment(picture, picture_rng(0, 1, 2))
+    out = augment(picture, image_rng(0, 1, 2))
     assert out.shape == (48, 48, 3) and out.dtype == torch.uint8
-    assert torch.equal(out, augment(picture, picture_rng(0, 1, 2)))
+    assert torch.equal(out, augment(picture, image_rng(0, 1, 2)))
     assert torch.equal(picture, before)
 
 
 def test_augmenting_leaves_the_networks_random_numbers_alone() -> None:
     before = torch.get_rng_state()
-    ResizedCrop(16)(photo(20, 30), picture_rng(0, 0, 0))
+    ResizedCrop(16)(photo(20, 30), image_rng(0, 0, 0))
     assert torch.equal(before, torch.get_rng_state())
 
 

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -128,12 +130,12 @@ def again(name: str) -> Change:
         (first("annotations", segmentation={"size": [60, 80]}), "'segmentation' that is neither "),
         (
             first("annotations", segmentation={"size": [80, 60], "counts": [4800]}),
-            "run lengths of another size than their picture: 1 (100)",
+            "run lengths of another size than their image: 1 (100)",
         ),
         (first("images", width=0), "'width' that is not a whole number above 0: 1 (0 in images[0"),
         (
             first("images", width=60, height=80),
-            "pictures of another size than the JSON file says, of 6 looked into: "
+            "images of another size than the JSON file says, of 6 looked into: "
             "1 (000000000000.jpg is 80x60, not 60x80)",
         ),
         (first("categories", name=None), "'name' that is not a text: 1 (null in categories[0])"),
@@ -144,7 +146,7 @@ def again(name: str) -> Change:
         ),
         (
             lambda f: [one.update(file_name=f"x/{one['id']}.jpg") for one in f["images"]],
-            "pictures that are not in ROOT/val2017: 6 (x/5.jpg, x/12.jpg, x/19.jpg, ...)",
+            "images that are not in ROOT/val2017: 6 (x/5.jpg, x/12.jpg, x/19.jpg, ...)",
         ),
     ],
 )
@@ -218,7 +220,7 @@ def test_pictures_in_folders_of_their_own(tmp_path: Path) -> None:
         os.rename(places[1] / one["file_name"], places[1] / target)
         one["file_name"] = target
     places[0].write_text(json.dumps(found))
-    assert coco.check(*places).pictures == 6
+    assert coco.check(*places).images == 6
 
 
 def test_what_training_survives_is_a_note(tmp_path: Path) -> None:
@@ -288,3 +290,22 @@ def test_collection_is_as_it_was(tmp_path: Path) -> None:
     with pytest.raises(RfbenchError):
         coco.check(tmp_path, tmp_path)
     assert gc.isenabled()
+
+
+def test_messages_survive_without_docstrings() -> None:
+    """`python -OO` drops docstrings; what a value must be is no docstring."""
+    code = """
+from pathlib import Path
+from rfbench.data.coco import KINDS
+from rfbench.data.coco_json import Findings, entries
+findings = Findings(Path("x.json"))
+entries({"images": [{"id": "1", "file_name": "", "width": 0, "height": 2}]}, "images",
+        KINDS["images"], findings)
+print(*findings.faults, sep="\\n")
+"""
+    done = subprocess.run([sys.executable, "-OO", "-c", code], capture_output=True, text=True)
+    assert done.stdout.splitlines() == [
+        "x.json: 'id' that is not a whole number: 1 (\"1\" in images[0])",
+        "x.json: 'file_name' that is not a text: 1 (\"\" in images[0])",
+        "x.json: 'width' that is not a whole number above 0: 1 (0 in images[0])",
+    ], done.stderr

@@ -1,4 +1,4 @@
-"""Every kind of odd file becomes the right pixels or a BadPicture that says why."""
+"""Every kind of odd file becomes the right pixels or a BadImage that says why."""
 
 import io
 import os
@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from rfbench.data.decode import BadPicture, decode, read
+from rfbench.data.decode import BadImage, decode, read
 
 # 8 x 10 patches of 8 px: a picture whose JPEG is large enough to be cut anywhere
 PIXELS = np.kron(
@@ -127,8 +127,8 @@ def bomb() -> bytes:
     ("data", "reason"),
     [
         (b"", "the file is empty"),
-        (bytes(1000), "not a picture of a known format"),
-        (b"<html>404</html>", "not a picture of a known format"),
+        (bytes(1000), "not an image of a known format"),
+        (b"<html>404</html>", "not an image of a known format"),
         (JPEG[:10], "truncated"),
         (JPEG[:200], "truncated"),
         (JPEG[: len(JPEG) // 2], "truncated"),
@@ -140,7 +140,7 @@ def bomb() -> bytes:
     ],
 )
 def test_what_cannot_be_read_says_why(data: bytes, reason: str) -> None:
-    with pytest.raises(BadPicture) as caught:
+    with pytest.raises(BadImage) as caught:
         decode(data, "some/file.JPEG")
     assert caught.value.path == "some/file.JPEG"
     assert reason.lower() in caught.value.reason.lower()
@@ -159,9 +159,9 @@ def test_reading_files(tmp_path: Path) -> None:
     misnamed = tmp_path / "n02105855_2933.JPEG"  # ImageNet has a PNG of this name
     misnamed.write_bytes(encoded(PICTURE, "PNG"))
     assert torch.equal(read(str(misnamed)), torch.from_numpy(PIXELS))
-    with pytest.raises(BadPicture, match=r"gone\.JPEG: No such file"):
+    with pytest.raises(BadImage, match=r"gone\.JPEG: No such file"):
         read(str(tmp_path / "gone.JPEG"))
-    with pytest.raises(BadPicture, match="directory"):
+    with pytest.raises(BadImage, match="directory"):
         read(str(tmp_path))
 
 
@@ -170,5 +170,5 @@ def test_a_forbidden_file(tmp_path: Path) -> None:
     path = tmp_path / "secret.jpg"
     path.write_bytes(JPEG)
     path.chmod(0)
-    with pytest.raises(BadPicture, match="Permission denied"):
+    with pytest.raises(BadImage, match="Permission denied"):
         read(str(path))

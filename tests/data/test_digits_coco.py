@@ -36,7 +36,7 @@ def files(root: Path) -> dict[str, bytes]:
 def test_it_is_a_faultless_coco_set(root: Path) -> None:
     for part, count in (("train", 12), ("val", 8)):
         found = coco.check(root / f"annotations/instances_{part}2017.json", root / f"{part}2017")
-        assert found.pictures == count
+        assert found.images == count
         assert found.categories == dict(zip(CATEGORY_IDS, "0123456789", strict=True))
         assert found.polygons and found.rle
         assert not [note for note in found.notes if "'categories' without" not in note]

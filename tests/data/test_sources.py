@@ -12,8 +12,8 @@ from PIL import Image
 from scipy.io import savemat
 from torchvision import datasets
 
-from rfbench.data import SOURCES, load
 from rfbench.data.dataset import Split
+from rfbench.data.sources import SOURCES, load
 from rfbench.errors import RfbenchError, UsageError
 
 WNIDS = ["n01440764", "n01443537", "n02084071"]
@@ -218,16 +218,14 @@ def test_empty_classes_are_named(tree: Path) -> None:
     for i in range(7):
         for part in ("train", "val"):
             (tree / part / f"n1{i}").mkdir()
-    with pytest.raises(
-        RfbenchError, match=r"val|train: no picture in the class n10, .* and 2 more"
-    ):
+    with pytest.raises(RfbenchError, match=r"val|train: no image in the class n10, .* and 2 more"):
         load("imagenet", str(tree))
 
 
 def test_unknown_names_and_options(tree: Path) -> None:
     with pytest.raises(UsageError, match="unknown data set 'cifar'. Did you mean: cifar1"):
         load("cifar")
-    with pytest.raises(UsageError, match="There is: imagenet, folder"):
+    with pytest.raises(UsageError, match="There are: imagenet, folder"):
         load("mnist")
     with pytest.raises(UsageError, match="'imagenet' has no option 'val_share'"):
         load("imagenet", str(tree), val_share=0.1)

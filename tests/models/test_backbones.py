@@ -141,7 +141,12 @@ def test_the_variant_is_applied_under_the_bare_name() -> None:
 
 def test_levels_are_found_at_the_models_own_size() -> None:
     backbone = backbones.build("timm:levit_128s", "alt:3x3", meta=True)
-    assert [backbone.module.get_submodule(n).rf_level for n in backbone.replaced] == [0, 1, 2, 3]
+    assert [backbone.module.get_submodule(n).rf_pool.level for n in backbone.replaced] == [
+        0,
+        1,
+        2,
+        3,
+    ]
 
 
 def test_real_weights_are_initialised() -> None:

@@ -75,7 +75,7 @@ class NPrime(TorchFunctionMode):
             in_place = _in_place(func, args, kwargs)
             return self._on_maps(Call(func, name, args, kwargs, in_place, given, maps))
         out = func(*args, **kwargs)
-        if given and all(tensor in self.fixed for tensor in given):
+        if all(tensor in self.fixed for tensor in given):  # or made of none: torch.arange
             for tensor in tensors(out):
                 self.fixed[tensor] = True
         return out

@@ -21,8 +21,9 @@ BATCH = 8
 def batches(source: str, module: nn.Module, size: Size, count: int, seed: int) -> list[Tensor]:
     """`count` pictures (N, C, H, W) of `size`, a few at a time.
 
-    source: 'noise' (N(0, 1) in every pixel), 'digits' (the embedded scenes) or a folder, whose
-    pictures (below it too, by name) are resized, cropped and normalised as at a validation.
+    source: 'noise' (N(0, 1) in every pixel), a data set by name, such as 'digits' (the embedded
+    scenes; of others the validation images below datasets/NAME), or a folder, whose pictures
+    (below it too, by name) are resized, cropped and normalised as at a validation.
     Raises RfbenchError where the folder has none that can be read.
     """
     channels = input_channels(module)
@@ -32,7 +33,8 @@ def batches(source: str, module: nn.Module, size: Size, count: int, seed: int) -
     else:
         mean, std = _statistics(source, module)
         normalize = augment.Normalize(mean, std)
-        pictures = _digits(count) if source == "digits" else _folder(source, count)
+        of_a_set = source in sources.SOURCES
+        pictures = _data_set(source, count) if of_a_set else _folder(source, count)
         found = [normalize(_fit(picture, size)[None])[0] for picture in pictures]
         if channels != 3:
             found = [picture.mean(0, keepdim=True).expand(channels, *size) for picture in found]
@@ -40,16 +42,16 @@ def batches(source: str, module: nn.Module, size: Size, count: int, seed: int) -
 
 
 def _statistics(source: str, module: nn.Module) -> tuple[Sequence[float], Sequence[float]]:
-    """Mean and deviation: of the digits, else those of the network, else of ImageNet."""
-    if source == "digits":
-        data = sources.load("digits")
+    """Mean and deviation: of the data set, else those of the network, else of ImageNet."""
+    if source in sources.SOURCES:
+        data = sources.load(source, eval_only=True)
         return data.mean, data.std
     known = getattr(module, "default_cfg", None) or {}
     return known.get("mean", IMAGENET_MEAN), known.get("std", IMAGENET_STD)
 
 
-def _digits(count: int) -> Iterator[Tensor]:
-    split = sources.load("digits").val
+def _data_set(name: str, count: int) -> Iterator[Tensor]:
+    split = sources.load(name, eval_only=True).val
     for i in range(min(count, len(split))):
         yield split.read(i)
 
@@ -57,7 +59,10 @@ def _digits(count: int) -> Iterator[Tensor]:
 def _folder(folder: str, count: int) -> Iterator[Tensor]:
     """The first `count` pictures that can be read; names of others go to stderr."""
     if not os.path.isdir(folder):
-        raise RfbenchError(f"no folder {folder}. --images takes a folder, digits or noise.")
+        raise RfbenchError(
+            f"no folder {folder}. --images takes a folder, noise or a data set: "
+            f"{', '.join(sources.SOURCES)}."
+        )
     paths = sorted(
         os.path.join(place, name)
         for place, _, names in os.walk(folder)
@@ -71,7 +76,7 @@ def _folder(folder: str, count: int) -> Iterator[Tensor]:
         try:
             yield decode.read(path)
             found += 1
-        except decode.BadPicture as error:
+        except decode.BadImage as error:
             bad.append(str(error))
             tqdm.write(f"left out: {error}", file=sys.stderr)
     if not found:

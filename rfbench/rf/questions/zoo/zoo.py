@@ -20,7 +20,7 @@ from matplotlib import colormaps
 from PIL import Image
 
 from rfbench import files
-from rfbench.data.workers import go_with_the_parent
+from rfbench.data.workers import end_with_parent
 from rfbench.errors import RfbenchError, UsageError, suggest
 from rfbench.models import backbones, variants
 from rfbench.rf.core import metrics
@@ -235,7 +235,7 @@ def _pool(wanted: list[str], jobs: int) -> Iterator[tuple[str, tuple[Row, bytes 
     # not by max_tasks_per_child, with which Python 3.11's pool stands still
     for start in range(0, len(wanted), jobs * TASKS):
         part = wanted[start : start + jobs * TASKS]
-        with ProcessPoolExecutor(jobs, context, initializer=go_with_the_parent) as pool:
+        with ProcessPoolExecutor(jobs, context, initializer=end_with_parent) as pool:
             futures = {pool.submit(row, name): name for name in part}
             try:
                 for future in as_completed(futures):

@@ -1,0 +1,64 @@
+"""Networks without memory: every parameter and buffer a shape on the meta device."""
+
+import contextlib
+import copy
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from rfbench.errors import UsageError
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+def meta_copy(module: Model) -> Model:
+    """A copy without memory: every parameter and buffer on the meta device."""
+    tensors = [*module.parameters(), *module.buffers()]
+    memo: dict[int, Any] = {id(t): t.detach().to("meta", copy=True) for t in tensors}
+    memo |= {id(p): nn.Parameter(memo[id(p)], requires_grad=False) for p in module.parameters()}
+    return copy.deepcopy(module, memo).eval()
+
+
+class _EmptyOnMeta(TorchFunctionMode):
+    """torch.empty, which layers get their parameters from, allocates nothing; all else is real."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
+        device = {"device": "meta"} if func is torch.empty else {}
+        return func(*args, **{**(kwargs or {}), **device})
+
+
+def build_on_meta(make: Callable[[], nn.Module]) -> nn.Module:
+    """Build with every parameter and buffer on the meta device, but for fixed kernels."""
+    # RegNet computes its widths with tensors: all on meta fails; hybrid ViTs run themselves on
+    # zeros: only torch.empty on meta fails; what fails in both ways is built for real
+    for context in (_EmptyOnMeta(), torch.device("meta"), contextlib.nullcontext()):
+        try:
+            with context:
+                module = make()
+        except Exception as error:
+            if isinstance(error, UsageError) or isinstance(context, contextlib.nullcontext):
+                raise
+            continue
+        named = [(m, key, b) for m in module.modules() for key, b in m._buffers.items()]
+        kernels = [(m, key, b) for m, key, b in named if b is not None and _is_kernel(b)]
+        if all(hasattr(m, "init_non_persistent_buffers") for m, _, b in kernels if b.is_meta):
+            break
+    module.to("meta")
+    for owner, key, kernel in kernels:
+        owner._buffers[key] = torch.empty_like(kernel, device="cpu") if kernel.is_meta else kernel
+        if kernel.is_meta:
+            owner.init_non_persistent_buffers()  # type: ignore[operator]  # timm's protocol
+    return module
+
+
+def _is_kernel(buffer: Tensor) -> bool:
+    """Whether it can be the weight of a fixed 2-D convolution: (C_out, C_in, h, w)."""
+    if buffer.ndim != 4 or not buffer.is_floating_point():
+        return False
+    outputs, inputs, *window = buffer.shape
+    return max(window) > 1 and (outputs > 1 or inputs == 1)  # (1, C, H, W) is an image or a table

@@ -1,0 +1,80 @@
+"""People's own networks: a function of a file or of a module, imported and called."""
+
+import functools
+import importlib
+import importlib.util
+import os
+import sys
+import traceback
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from rfbench.errors import RfbenchError, UsageError, one_line, suggest
+from rfbench.models.weight_files import LIBRARIES
+
+
+def guarded(source: str, call: Callable[[], Any]) -> Any:
+    """`call()`, which is not our code; whatever it raises becomes an RfbenchError of one line."""
+    try:
+        return call()
+    except RfbenchError:
+        raise
+    except (Exception, SystemExit) as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        own = [f.lineno for f in frames if Path(f.filename).name == Path(source).name]
+        line = error.lineno if isinstance(error, SyntaxError) else own[-1] if own else None
+        where = f"{source}, line {line}" if line else source
+        what = one_line(f"{type(error).__name__}: {error}", 300)
+        raise RfbenchError(f"{where}: {what}") from error
+
+
+def builder(source: str, attribute: str) -> Callable[[], nn.Module]:
+    """The builder of 'FILE.py:function' or 'package.module:function'."""
+    module = guarded(source, lambda: _import_own(source))
+    make = getattr(module, attribute, None)
+    if not callable(make):
+        near = suggest(attribute, (n for n, v in vars(module).items() if callable(v)))
+        raise UsageError(f"{source} has no function '{attribute}'.{near}")
+
+    def build() -> nn.Module:
+        network = guarded(source, make)
+        if not isinstance(network, nn.Module):
+            kind = type(network).__name__
+            raise UsageError(f"{source}:{attribute}() returns {kind}, not a torch.nn.Module.")
+        return network
+
+    return build
+
+
+def _import_own(source: str) -> types.ModuleType:
+    path = Path(source)
+    if path.suffix == ".py":
+        if not path.is_file():
+            raise UsageError(f"no such file: {source}")
+        return _import_file(path.resolve(), path.stat().st_mtime_ns)
+    if os.getcwd() not in sys.path:  # an installed command does not look there by itself
+        sys.path.insert(0, os.getcwd())
+    try:
+        return importlib.import_module(source)
+    except ModuleNotFoundError as error:
+        if not f"{source}.".startswith(f"{error.name}."):
+            raise  # the module is there, and imports one that is not
+        forms = f"FILE.py:function, package.module:function, {':NAME, '.join(LIBRARIES)}:NAME"
+        raise UsageError(f"no module '{error.name}'. A model is NAME, {forms}.") from None
+
+
+@functools.cache  # as an import: once, and again only when the file has changed
+def _import_file(path: Path, _changed: int) -> types.ModuleType:
+    if str(path.parent) not in sys.path:
+        sys.path.insert(0, str(path.parent))  # so that it finds its neighbours
+    taken = getattr(sys.modules.get(path.stem), "__file__", str(path)) != str(path)
+    spec = importlib.util.spec_from_file_location(path.stem + "_" * taken, path)
+    assert spec and spec.loader  # a .py file has both
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses and pickle look classes up there
+    spec.loader.exec_module(module)
+    return module
