@@ -53,9 +53,9 @@ class TrainingRecord(Record):
     """The record of any training.
 
     metrics: figures by name, in groups such as "bbox", None where one does not exist. best: those
-    of best.pth. input: size and augmentation. pictures: how many images, by split. images_per_s: the median. batch: images
-    of a step ("global"), of one BatchNorm ("per_batchnorm"), and processes. config: resolved,
-    reruns the job.
+    of best.pth. input: size and augmentation. pictures: how many images, by split. images_per_s:
+    the median. batch: images of a step ("global"), of one BatchNorm ("per_batchnorm"), and
+    processes. config: resolved, reruns the job.
     """
 
     kind: Literal["cls", "det"]
