@@ -12,7 +12,7 @@ from typing import Any
 
 from rfbench.report import metrics
 from rfbench.report.model import Block, Group, Report, Row
-from rfbench.report.sheets import Sheet, kernels, legend, settings_line, sheets
+from rfbench.report.sheets import Sheet, kernel_sizes, legend, settings_line, sheets
 
 
 def table(report: Report) -> str:
@@ -85,7 +85,7 @@ def entries(report: Report, entry: Callable[[Group, Block, Row, str], Any]) -> l
 
 def table_csv(report: Report) -> str:
     """A line for every metric of every row."""
-    sizes = kernels(row for group in report.groups for b in group.blocks for row in b.rows)
+    sizes = kernel_sizes(row for group in report.groups for b in group.blocks for row in b.rows)
     rows = entries(report, functools.partial(_entry, sizes))
     out = io.StringIO()
     writer = csv.DictWriter(out, list(rows[0]) if rows else [], lineterminator="\n")

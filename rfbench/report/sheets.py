@@ -57,7 +57,7 @@ class Sheet:
         return [[c if isinstance(c, str) else c[0] for c in row] for row in self.rows]
 
 
-def kernels(rows: Iterable[Row]) -> list[int]:
+def kernel_sizes(rows: Iterable[Row]) -> list[int]:
     """The kernels that get a column of ticks: the paper's, and any other that a row changes."""
     return sorted({1, 3}.union(*(row.kernels for row in rows)))
 
@@ -80,7 +80,7 @@ def sheets(group: Group, block: Block) -> list[Sheet]:
 
 
 def _figures(block: Block, names: Sequence[str]) -> Sheet:
-    sizes = kernels(block.rows)
+    sizes = kernel_sizes(block.rows)
     head = ["variant", *(f"{k}x{k}" for k in sizes), "seeds"]
     for name in names:
         head += [metrics.label(name), "Δ"]

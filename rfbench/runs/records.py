@@ -53,9 +53,9 @@ class TrainingRecord(Record):
     """The record of any training.
 
     metrics: figures by name, in groups such as "bbox", None where one does not exist. best: those
-    of the evaluation that best.pth holds. input: size and augmentation. pictures: how many images,
-    by split. images_per_s: the median. batch: images of a step ("global"), of one BatchNorm
-    ("per_batchnorm"), and processes. config: resolved, reruns the job.
+    of best.pth. input: size and augmentation. pictures: how many images, by split. images_per_s:
+    the median. batch: images of a step ("global"), of one BatchNorm ("per_batchnorm"), and
+    processes. config: resolved, reruns the job.
     """
 
     kind: Literal["cls", "det"]
@@ -69,7 +69,7 @@ class TrainingRecord(Record):
     detector: str | None = None
     metrics: dict[str, Any]
     best: dict[str, Any] | None = None
-    stopped_early: bool = False
+    stopped_early: bool | None = None
     seed: int
     steps: int
     seconds: float
@@ -82,7 +82,7 @@ class TrainingRecord(Record):
 
 
 class ClsRecord(TrainingRecord):
-    """A classification. bad_pictures: reasons by path."""
+    """A classification. bad_pictures: why each could not be read, by path."""
 
     kind: Literal["cls"]
     epochs: int | None = None
@@ -212,7 +212,8 @@ def parent(checkpoint: str | None) -> dict[str, Any] | None:
         found = read_training(Path(checkpoint).parent / RECORD)
     except RfbenchError:
         return None
-    kept = found.model_dump(exclude={"format", "command", "replaced", "parent"})
+    left_out = {"format", "command", "replaced", "parent"}
+    kept = found.model_dump(exclude=left_out, exclude_unset=True)
     return {"checkpoint": checkpoint, **kept}
 
 
