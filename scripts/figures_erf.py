@@ -25,11 +25,10 @@ from tqdm import tqdm
 from rfbench.models import backbones
 from rfbench.plotting import page
 from rfbench.plotting.page import SMALL, TEXT, Page
+from rfbench.plotting.palette import COLOURS, EMPTY, MAPS, MARKS
 from rfbench.rf.questions.effective import images as pictures
 from rfbench.rf.questions.effective.extent import Place, extent, measure, nominal
 from rfbench.rf.questions.effective.gradients import Gradients, gradients
-from rfbench.rf.questions.maps.by_layer import COLOURS, MARKS
-from rfbench.rf.questions.maps.figure import EMPTY, MAPS
 
 DEPTHS = (5, 10, 20, 40, 60, 80)
 

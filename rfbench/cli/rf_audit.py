@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from rfbench.cli.rf_options import columns, numbers, print_layers, print_plan, settings
+from rfbench.cli.rf_options import numbers, print_layers, print_plan, settings
+from rfbench.plotting.columns import columns
 
 MOST = 12  # steps in the text; --json has all
 

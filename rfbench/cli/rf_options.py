@@ -1,7 +1,6 @@
 """What the receptive-field commands share: their options as a configuration, the list of layers."""
 
 import json
-from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -63,10 +62,3 @@ def print_plan(config: Any, found: Any) -> None:
         click.echo(f"{subject.backbone.name} / {subject.backbone.variant}: {len(names)} changed")
         for name in names:
             click.echo(f"  {name}")
-
-
-def columns(rows: Sequence[tuple[str, ...]], indent: str = "") -> list[str]:
-    """Lines of a table, its columns as wide as their widest cell."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows]
-    return [f"{indent}{line}".rstrip() for line in lines]

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from rfbench.cli.rf_options import columns
+from rfbench.plotting.columns import columns
 
 
 @click.command()
@@ -48,8 +48,9 @@ def command(
     found = {}
     detectors = levels.read(config, list(variant), list(override))
     for detector in tqdm(detectors, unit="variant", disable=None):
-        wanted = [registration.Level(**vars(level)) for level in detector.levels]
-        found[detector.variant] = registration.measure(detector.module, wanted, detector.offset)
+        found[detector.variant] = registration.measure(
+            detector.module, detector.levels, detector.offset
+        )
     first = detectors[0]
     if output:
         records.open_folder(output)

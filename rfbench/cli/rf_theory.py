@@ -5,7 +5,8 @@ from typing import Any
 
 import click
 
-from rfbench.cli.rf_options import columns, numbers, print_layers, print_plan, settings
+from rfbench.cli.rf_options import numbers, print_layers, print_plan, settings
+from rfbench.plotting.columns import columns
 
 
 @click.command()

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from rfbench.cli.rf_options import columns
+from rfbench.plotting.columns import columns
 
 FEW = 20  # models whose figures are printed
 

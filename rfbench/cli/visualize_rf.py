@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from rfbench.cli.rf_options import columns, print_layers, print_plan, settings
+from rfbench.cli.rf_options import print_layers, print_plan, settings
+from rfbench.plotting.columns import columns
 
 
 @click.command()

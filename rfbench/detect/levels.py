@@ -17,19 +17,8 @@ from rfbench.detect import pyramid
 from rfbench.detect.backbone import FeatureBackbone
 from rfbench.errors import RfbenchError, UsageError, suggest
 from rfbench.models import variants
+from rfbench.rf.core.levels import Level
 from rfbench.schemas.det import DetConfig
-
-
-@dataclass(frozen=True)
-class Level:
-    """One level. feature: the layer below its lateral connection; output: the level itself."""
-
-    name: str
-    stride: int
-    feature: str
-    output: str
-    anchors: bool  # whether anchors lie on it
-    rois: bool  # whether RoIAlign reads it
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from rfbench import files
 from rfbench.plotting import page
 from rfbench.plotting.page import LARGE, SMALL, TEXT, Page, line, text_width, wrap
+from rfbench.plotting.palette import BLACK, BLUE, SKY, VERMILION
 from rfbench.rf.core.path_counts import DEFAULT
 from rfbench.rf.questions.audit.audit import SYMMETRIC, effect, size_of
 from rfbench.rf.questions.subjects import short
@@ -20,7 +21,7 @@ from rfbench.runs import records
 WIDTH, ROW, SIDE = 7.0, 0.145, 1.5  # inches: the page, a bar, the height of the curve
 RIGHT = 0.56  # for the column of misaligned operations
 MOST = 24  # layers in the picture
-AS_IS, LAYER, TOGETHER, VARIANT = "#000000", "#0072B2", "#56B4E9", "#D55E00"
+AS_IS, LAYER, TOGETHER, VARIANT = BLACK, BLUE, SKY, VERMILION
 KINDS = {AS_IS: "as it is", LAYER: "one layer cured", TOGETHER: "more cured", VARIANT: "variant"}
 
 Rows = list[tuple[str, str, dict[str, Any]]]  # label, colour, figures

@@ -13,13 +13,13 @@ from matplotlib.patches import Ellipse, Rectangle
 
 from rfbench.errors import UsageError
 from rfbench.plotting.page import LARGE, SMALL, TEXT, Page, line, wrap
+from rfbench.plotting.palette import CENTROID, EMPTY, GREEN, MAPS, SHARE, SKY, UNIT
 from rfbench.rf.core.path_counts import PathMap
 from rfbench.rf.questions.effective.gradients import Gradients
-from rfbench.rf.questions.maps.figure import CENTROID, EMPTY, MAPS, PLACE, SHARE
 
 LEFT, GAP = 0.62, 0.12
 SIDES = {1: 2.4, 2: 1.8}  # of a panel, by columns; of more columns 1.6
-SQUARE, OVAL = "#56B4E9", "#009E73"
+SQUARE, OVAL = SKY, GREEN
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ def _draw(axes: Axes, found: Panel, values: np.ndarray, window: _Window) -> None
     # picking the nearest pixel for each dot would show a grid of its own
     style: dict[str, Any] = {"norm": PowerNorm(0.5, 0, 1), "interpolation": "antialiased"}
     axes.imshow(shown, cmap=MAPS, extent=extent, aspect="auto", **style)
-    axes.plot([0], [0], **PLACE)
+    axes.plot([0], [0], **UNIT)
     axes.set(xlim=(window.left, window.right), ylim=(window.bottom, window.top))
     axes.set_autoscale_on(False)
     axes.locator_params(nbins=4)
@@ -198,7 +198,7 @@ def _words(metrics: dict[str, Any], side: float) -> list[str]:
 
 def _handles() -> list[Line2D]:
     return [
-        Line2D([], [], label="place of the unit", **PLACE),
+        Line2D([], [], label="place of the unit", **UNIT),
         Line2D([], [], label="centre of mass", **CENTROID),
         Line2D([], [], color=SQUARE, linewidth=0.8, label="size (Luo et al.)"),
         Line2D([], [], color=OVAL, linewidth=0.9, label="Gaussian, 2 sigma"),

@@ -12,12 +12,12 @@ from matplotlib.colors import Normalize, PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
-from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 from scipy.ndimage import convolve1d
 
 from rfbench.errors import UsageError
 from rfbench.plotting.page import DPI, LARGE, SMALL, TEXT, Page, line, text_width, wrap
+from rfbench.plotting.palette import CENTROID, EMPTY, GREYS, MAPS, MARK, SHARE, UNIT
 from rfbench.rf.core.path_counts import PathMap
 from rfbench.rf.questions.maps.caption import figures
 
@@ -28,14 +28,8 @@ Texts = tuple[list[list[str]], list[list[str]]]  # titles and figures of some pa
 SIDES = {1: 2.1, 2: 2.1, 3: 1.8, 4: 1.4}  # of a panel, by columns: all have many divisors in dots
 LEFT, RIGHT, GAP = 0.46, 0.62, 0.1
 BOLD = 0.9  # bold letters are wider than those that `wrap` measures
-SHARE = 1e-3  # of the largest count: what has less is not worth its place in the picture
 EVEN = 1e-3  # up to this CV a map does not grid: the second row is to look even
 CELLS = 20  # up to so many pixels a side, the counts are printed in their cells
-MAPS, GREYS, EMPTY = "magma", "gray", "#d5dde8"
-MARK: Style = {"linestyle": "", "path_effects": [withStroke(linewidth=2.2, foreground="black")]}
-PLACE = MARK | {"marker": "+", "color": "white", "markersize": 4.5}
-# open, so that both are seen where they coincide
-CENTROID = MARK | {"marker": "o", "color": "#56B4E9", "markersize": 6.5, "fillstyle": "none"}
 
 
 @dataclass(frozen=True)
@@ -245,7 +239,7 @@ def _mark(axes: Axes, panel: Panel, arrow: bool) -> None:
         style |= {"path_effects": MARK["path_effects"], "mutation_scale": 6}
         axes.annotate("", (dx, dy), (0, 0), arrowprops=style | {"shrinkA": 3, "shrinkB": 3})
     axes.plot([dx], [dy], label="centroid", **CENTROID)
-    axes.plot([0], [0], label="place", **PLACE)
+    axes.plot([0], [0], label="place", **UNIT)
 
 
 def _print_counts(axes: Axes, panel: Panel, shared: _Shared) -> None:
@@ -292,7 +286,7 @@ def _note(shared: _Shared) -> str:
 
 def _handles(shared: _Shared) -> list[Any]:
     """What the legend explains."""
-    place = Line2D([], [], label="unit's place", **PLACE)
+    place = Line2D([], [], label="unit's place", **UNIT)
     centroid = Line2D([], [], label="centroid of the map", **CENTROID)
     part = Rectangle((0, 0), 1, 1, fill=False, linewidth=0.6, label="part shown below")
     return [place, centroid, part][: 3 if shared.zoom else 2]

@@ -7,7 +7,6 @@ lateral connection. Those of the level itself are told beside it: by their numbe
 levels that come down to it outweigh its own, and neighbouring units take turns in what they get.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,25 +14,14 @@ from matplotlib.figure import Figure
 
 from rfbench.errors import RfbenchError
 from rfbench.plotting.page import LARGE, SMALL, TEXT, Page, line, wrap
+from rfbench.plotting.palette import COLOURS, MARKS
+from rfbench.rf.core.levels import Level
 from rfbench.rf.core.metrics import centroid
 from rfbench.rf.core.network import Network
 from rfbench.rf.core.path_counts import path_counts
-from rfbench.rf.questions.maps.by_layer import COLOURS, MARKS
 
 LARGEST = 4096  # px of an input on which a field is still cut off: then it is told as cut
 START = 1024
-
-
-@dataclass(frozen=True)
-class Level:
-    """A level to be measured; see detect.levels."""
-
-    name: str
-    stride: int
-    feature: str
-    output: str
-    anchors: bool
-    rois: bool
 
 
 def measure(module: Any, levels: list[Level], offset: float) -> list[dict[str, Any]]:

@@ -23,11 +23,11 @@ from rfbench import files
 from rfbench.data.workers import go_with_the_parent
 from rfbench.errors import RfbenchError, UsageError, suggest
 from rfbench.models import backbones, variants
+from rfbench.plotting.palette import MAPS, SHARE
 from rfbench.rf.core import metrics
 from rfbench.rf.core.network import Network
 from rfbench.rf.core.path_counts import PathMap, path_counts
 from rfbench.rf.questions.audit.audit import size_of
-from rfbench.rf.questions.maps.figure import MAPS, SHARE
 from rfbench.runs import records
 from rfbench.spatial_graph.graph import Reach
 
