@@ -5,7 +5,9 @@ its top and everything heavy inside the command, so that `rfbench --help` answer
 """
 
 import importlib
+import logging
 import os
+import sys
 import traceback
 from collections.abc import Mapping
 from typing import Any, NoReturn
@@ -89,6 +91,15 @@ def _fail(message: str, code: int) -> NoReturn:
     raise click.exceptions.Exit(code) from None
 
 
+class _PlainLines(logging.Handler):
+    """Messages of the package as plain lines on stderr, above the progress bars."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from tqdm import tqdm
+
+        tqdm.write(self.format(record), file=sys.stderr)
+
+
 @click.group(
     "rfbench",
     cls=CommandGroup,
@@ -98,3 +109,7 @@ def _fail(message: str, code: int) -> NoReturn:
 @click.version_option(__version__, prog_name="rfbench")
 def main() -> None:
     """Measure the shape of a CNN's receptive field, fix it, and benchmark the fix."""
+    log = logging.getLogger("rfbench")
+    if not any(isinstance(handler, _PlainLines) for handler in log.handlers):
+        log.addHandler(_PlainLines())
+        log.setLevel(logging.INFO)

@@ -82,20 +82,20 @@ def _look(model: str, name: str, size: tuple[int, int] | None) -> tuple[Any, Any
     """A `Network` and the map of its receptive field; what cannot be found out is told."""
     from rfbench.errors import RfbenchError
     from rfbench.report.model import Network
-    from rfbench.rf.questions import subjects
+    from rfbench.rf.core import subjects
     from rfbench.rf.questions.maps import maps as visualize
     from rfbench.schemas.rf import RfConfig
 
     config, found = RfConfig(model=model, variants=[name]), Network()
     try:
-        (subject,) = subjects.subjects(config, note)
+        (subject,) = subjects.subjects(config)
         found.size = size or subject.size
         found.macs = subject.network.cost(found.size).macs
         (drawn,) = visualize.draw(config, [subject])
     except RfbenchError as error:
         note(f"{model} / {name}: not looked at: {error}")
         return found, None
-    found.shift, found.gridding = drawn.metrics["shift"], drawn.metrics["gridding"]
+    found.figures = drawn.metrics
     return found, drawn
 
 
@@ -108,7 +108,7 @@ def _picture(drawn: Sequence[Any]) -> bytes:
     from rfbench.schemas.rf import RfConfig
 
     panels = [
-        maps.Panel(d.subject.title, d.found, d.metrics, d.own, "at its own size") for d in drawn
+        maps.Panel(d.subject.title, d.counts, d.metrics, d.own, "at its own size") for d in drawn
     ]
     name = drawn[0].subject.backbone.name
     caption = visualize.caption(RfConfig(model=name), list(drawn))

@@ -1,4 +1,4 @@
-"""`rfbench rf effective`: what a unit really hears, by its gradient over pictures."""
+"""`rfbench rf effective`: what a unit really sees, by its gradient over images."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,6 @@ from typing import Any
 import click
 
 from rfbench.cli.rf_options import print_layers, print_plan, settings
-from rfbench.plotting.columns import columns
 
 
 @click.command()
@@ -45,8 +44,9 @@ def command(model: tuple[str, ...], output: Path | None, **options: Any) -> None
     """
     from rfbench import files
     from rfbench.config import load
-    from rfbench.rf.questions import subjects
+    from rfbench.rf.core import subjects
     from rfbench.rf.questions.effective import effective as effective_run
+    from rfbench.rf.questions.effective.table import table
     from rfbench.schemas.rf import RfConfig
 
     path = options.pop("weights") or "random"
@@ -57,39 +57,14 @@ def command(model: tuple[str, ...], output: Path | None, **options: Any) -> None
     if config.variants is None and not own:
         config = config.model_copy(update={"variants": ["baseline"]})
 
-    def note(text: str) -> None:
-        click.echo(text, err=True)
-
     if options["list_layers"]:
-        return print_layers(subjects.list_layers(next(subjects.subjects(config, note))))
+        return print_layers(subjects.list_layers(next(subjects.subjects(config))))
     if options["dry_run"]:
-        return print_plan(config, subjects.subjects(config, note))
+        return print_plan(config, subjects.subjects(config))
     names = (Path(name).name for name in subjects.models(config))
     folder = output or files.default_folder("rf-effective", *names)
     files.check_folder(folder, options["overwrite"])
-    record = effective_run.run(config, sample, folder, note)
+    record = effective_run.run(config, sample, folder)
     click.echo(json.dumps(record, indent=2, default=list) if options["as_json"] else table(record))
     click.echo(f"wrote {', '.join(str(folder / name) for name in record['files'])}", err=True)
     return None
-
-
-def table(record: dict[str, Any]) -> str:
-    """The record's figures, a line a field."""
-    head = ("model", "variant", "layer", "size (px)", "of theory", "shift y, x (px)", "sigma y, x")
-    lines = [(*head, "R2", "area of 20 %", "50 %", "99 %")]
-    for field in record["fields"]:
-        ratio, bell = field["ratio"], field["gaussian"]
-        lines.append(
-            (
-                field["model"],
-                field["variant"],
-                field["layer"],
-                f"{field['size']:.1f}",
-                "-" if ratio is None else f"{ratio:.0%}",
-                f"{field['shift'][0]:+.1f}, {field['shift'][1]:+.1f}",
-                f"{bell['sigma'][0]:.1f}, {bell['sigma'][1]:.1f}" if bell else "-",
-                f"{bell['r2']:.2f}" if bell else "-",
-                *(f"{area['share']:.1%}" for area in field["areas"].values()),
-            )
-        )
-    return "\n".join(columns(lines))

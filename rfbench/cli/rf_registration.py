@@ -2,11 +2,8 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import click
-
-from rfbench.plotting.columns import columns
 
 
 @click.command()
@@ -41,6 +38,7 @@ def command(
     from rfbench.detect import levels
     from rfbench.plotting.page import save
     from rfbench.rf.questions.registration import registration
+    from rfbench.rf.questions.registration.table import table
     from rfbench.runs import records
 
     if output:
@@ -65,37 +63,3 @@ def command(
     if output:
         click.echo(f"wrote {', '.join(str(output / name) for name in names)}", err=True)
     return None
-
-
-def table(found: dict[str, list[dict[str, Any]]]) -> list[str]:
-    """A line a variant and level, in px."""
-    head = (
-        "variant",
-        "level",
-        "stride",
-        "field at u S",
-        "minus anchors",
-        "minus RoIAlign",
-        "level itself",
-    )
-    lines = [head]
-    for variant, rows in found.items():
-        for row in rows:
-            whole = row["output"]
-            spread = f" ({whole['least']:+.2f} to {whole['most']:+.2f})"
-            lines.append(
-                (
-                    variant,
-                    row["level"],
-                    str(row["stride"]),
-                    f"{row['field']:+.2f}",
-                    _number(row.get("field_minus_anchors")),
-                    _number(row.get("field_minus_roi_align")),
-                    f"{whole['mean']:+.2f}" + spread * (whole["most"] - whole["least"] > 0.005),
-                )
-            )
-    return columns(lines)
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value + 0.0:+.2f}"

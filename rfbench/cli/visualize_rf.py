@@ -7,7 +7,6 @@ from typing import Any
 import click
 
 from rfbench.cli.rf_options import print_layers, print_plan, settings
-from rfbench.plotting.columns import columns
 
 
 @click.command()
@@ -43,13 +42,14 @@ def command(model: tuple[str, ...], output: Path | None, **options: Any) -> None
     result.json; prints a table. Without --variant: the paper's four, as far as they change MODEL.
     """
     from rfbench.config import load
-    from rfbench.rf.questions import subjects
+    from rfbench.rf.core import subjects
     from rfbench.rf.questions.maps import maps as visualize
+    from rfbench.rf.questions.maps.table import table
     from rfbench.schemas.rf import RfConfig
 
     config = load(RfConfig, *settings(model, options))
     visualize.check(config)
-    found = subjects.subjects(config, lambda text: click.echo(text, err=True))
+    found = subjects.subjects(config)
     if options["list_layers"]:
         return print_layers(subjects.list_layers(next(found)))
     if options["dry_run"]:
@@ -59,37 +59,3 @@ def command(model: tuple[str, ...], output: Path | None, **options: Any) -> None
     click.echo(json.dumps(record, indent=2, default=list) if options["as_json"] else table(record))
     click.echo(f"wrote {', '.join(str(folder / name) for name in record['files'])}", err=True)
     return None
-
-
-def table(record: dict[str, Any]) -> str:
-    """The record's figures, a line a panel and input size."""
-    if "panels" not in record:
-        rows = record["shift_by_layer"]
-        return "\n".join(f"{v}  {name}  {s:+.2f}" for v, row in rows.items() for name, s in row)
-    head = (
-        "model",
-        "variant",
-        "input",
-        "shift y, x (px)",
-        "gridding",
-        "size",
-        "stride",
-        "misaligned",
-    )
-    lines = [head]
-    for panel in record["panels"]:
-        for m in filter(None, (panel["metrics"], panel["at_own_size"])):
-            size = "x".join(map(str, m["input_size"])) + (" (cut)" if m["cut"] else "")
-            lines.append(
-                (
-                    panel["model"],
-                    panel["variant"],
-                    size,
-                    f"{m['shift'][0]:+.2f}, {m['shift'][1]:+.2f}",
-                    f"{m['gridding']:.4f}",
-                    "x".join(map(str, m["size"])),
-                    "x".join(map(str, m["stride"])),
-                    str(m["misaligned"]),
-                )
-            )
-    return "\n".join(columns(lines))

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import functools
 import io
 import json
 import math
@@ -10,8 +11,10 @@ from collections.abc import Callable
 from typing import Any
 
 from rfbench.report import metrics
-from rfbench.report.model import Block, Group, Report, Row
-from rfbench.report.sheets import Sheet, legend, settings_line, sheets
+from rfbench.report.model import Block, Group, Network, Report, Row
+from rfbench.report.sheets import Sheet, kernel_sizes, legend, settings_line, sheets
+from rfbench.rf.core.metric import Use
+from rfbench.rf.core.metrics import used
 
 RIGHT = "0123456789+-–.×[<"  # what stands first in cells that are set to the right
 
@@ -87,7 +90,9 @@ def entries(report: Report, entry: Callable[[Group, Block, Row, str], Any]) -> l
 
 def table_csv(report: Report) -> str:
     """A line for every metric of every row."""
-    rows = entries(report, _entry)
+    every = [row for group in report.groups for block in group.blocks for row in block.rows]
+    sizes = kernel_sizes(every)
+    rows = entries(report, functools.partial(_entry, sizes=sizes))
     out = io.StringIO()
     writer = csv.DictWriter(out, list(rows[0]) if rows else [], lineterminator="\n")
     writer.writeheader()
@@ -95,7 +100,7 @@ def table_csv(report: Report) -> str:
     return out.getvalue().rstrip("\n")
 
 
-def _entry(group: Group, block: Block, row: Row, name: str) -> dict[str, Any]:
+def _entry(group: Group, block: Block, row: Row, name: str, sizes: list[int]) -> dict[str, Any]:
     cell, known = row.cells.get(name), row.network
     low, high = cell.interval if cell and cell.interval else (None, None)
     test = dataclasses.asdict(cell.test) if cell and cell.test else {}
@@ -107,8 +112,7 @@ def _entry(group: Group, block: Block, row: Row, name: str) -> dict[str, Any]:
         "dataset": group.dataset,
         "setting": settings_line(block),
         "variant": row.variant,
-        "1x1": 1 in row.kernels,
-        "3x3": 3 in row.kernels,
+        **{f"{k}x{k}": k in row.kernels for k in sizes},
         "source": row.source,
         "folder": row.runs[0].folder if row.alone else None,
         "metric": metrics.label(name),
@@ -122,10 +126,20 @@ def _entry(group: Group, block: Block, row: Row, name: str) -> dict[str, Any]:
         "parameters": row.parameters,
         "macs": known.macs,
         "step_time": row.step_time,
-        "shift_y": known.shift and known.shift[0],
-        "shift_x": known.shift and known.shift[1],
-        "gridding": known.gridding,
+        **_shape(known),
     }
+
+
+def _shape(known: Network) -> dict[str, Any]:
+    """The receptive field: of a pair a column an axis."""
+    out: dict[str, Any] = {}
+    for metric in used(Use.RANK):
+        value = known.figures.get(metric.name)
+        if metric.pair:
+            out |= {f"{metric.name}_{axis}": value and value[i] for i, axis in enumerate("yx")}
+        else:
+            out[metric.name] = value
+    return out
 
 
 def _finite(value: float) -> float | None:
@@ -166,7 +180,9 @@ def _row(row: Row) -> dict[str, Any]:
         "metrics": cells,
         "parameters": row.parameters,
         "step_time": row.step_time,
-        **dataclasses.asdict(row.network),
+        **{metric.name: row.network.figures.get(metric.name) for metric in used(Use.RANK)},
+        "macs": row.network.macs,
+        "size": row.network.size,
     }
 
 

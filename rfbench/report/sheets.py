@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from rfbench.report import metrics, paper
 from rfbench.report.model import Block, Cell, Group, Report, Row
 from rfbench.report.stats import Effect
+from rfbench.rf.core.metric import Metric, Use
+from rfbench.rf.core.metrics import used
 
 SIGNS = {"better": "▲", "worse": "▼", "differs": "≠", "within noise": "≈", "": ""}
 NO_TEST = "?"
@@ -23,7 +26,7 @@ LEGEND = (
     "alone: (t(0.975, df) + t(0.8, df)) s / sqrt(n), where df = n - 1 and s is the standard "
     "deviation of the n differences.",
     "step time: of an update, over that of {baseline} on the same device (medians of images/s): "
-    "to be trusted as far as that was idle.",
+    "meaningful only on an idle device.",
     "shift, gridding: of the paths to the last map's central unit, on an input that cuts nothing "
     "off; as by visualize-rf.",
 )
@@ -56,15 +59,21 @@ def sheets(group: Group, block: Block) -> list[Sheet]:
 
 
 def _figures(block: Block, names: Sequence[str]) -> Sheet:
-    head = ["variant", "1x1", "3x3", "seeds"]
+    sizes = kernel_sizes(block.rows)
+    head = ["variant", *(f"{k}x{k}" for k in sizes), "seeds"]
     for name in names:
         head += [metrics.label(name), "Δ"]
     rows = []
     for row in block.rows:
-        ticks = ["✓" if k in row.kernels else "" for k in (1, 3)]
+        ticks = ["✓" if k in row.kernels else "" for k in sizes]
         cells = [text for name in names for text in _pair(row, name)]
         rows.append([row.label, *ticks, str(len(row.runs) or ""), *cells])
     return Sheet("figures", head, rows)
+
+
+def kernel_sizes(rows: Sequence[Row]) -> list[int]:
+    """The columns of kernels: the paper's two, and those that a variant of the rows changes too."""
+    return sorted({1, 3}.union(*(row.kernels for row in rows)))
 
 
 def _pair(row: Row, name: str) -> tuple[str, str]:
@@ -121,22 +130,26 @@ def _network(group: Group, block: Block) -> Sheet:
     sizes = {row.network.size for row in block.rows if row.network.size}
     at = f" at {'x'.join(map(str, dict.fromkeys(sizes.pop())))} px" if len(sizes) == 1 else ""
     macs = f"{'backbone ' if group.kind == 'det' else ''}MACs{at}"
-    head = ["variant", "parameters", macs, "step time", "shift (px)", "gridding"]
+    ranked = used(Use.RANK)
+    shape = [metric.with_unit(metric.name) for metric in ranked]
+    head = ["variant", "parameters", macs, "step time", *shape]
     rows = []
     for row in block.rows:
         known = row.network if row.source != paper.NAME else type(row.network)()
-        shift = [] if known.shift is None else [f"{s + 0.0:+.2f}" for s in known.shift]
         rows.append(
             [
                 row.label,
                 _si(row.parameters),
                 _si(known.macs),
                 "" if row.step_time is None else f"×{row.step_time:.2f}",
-                ", ".join(dict.fromkeys(shift)),
-                "" if known.gridding is None else f"{known.gridding:.4f}",
+                *(_shape(metric, known.figures.get(metric.name)) for metric in ranked),
             ]
         )
     return Sheet("networks", head, rows)
+
+
+def _shape(metric: Metric, value: Any) -> str:
+    return "" if value is None else metric.text(value, merge=True)
 
 
 def _si(value: int | None) -> str:

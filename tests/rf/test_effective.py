@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from rfbench.cli import main
 from rfbench.errors import RfbenchError, UsageError
-from rfbench.rf.core.path_counts import path_counts
+from rfbench.rf.core.target import Target
 from rfbench.rf.questions.effective import figure as effective
 from rfbench.rf.questions.effective.effective import Measured, Sample, caption
 from rfbench.rf.questions.effective.extent import Place, areas, extent, gaussian, measure, nominal
@@ -48,7 +48,7 @@ class Patches(nn.Module):
 def test_of_uniform_weights_it_is_the_path_counts() -> None:
     net = chain(4, stride=2)
     found = gradients([net], [torch.rand(2, 1, 21, 24)])
-    counts = path_counts(spatial_graph(net, (21, 24))).counts
+    counts = Target(spatial_graph(net, (21, 24))).counts().counts
     assert (found.units, found.unit, found.samples) == ((11, 12), (5, 5), 2)
     np.testing.assert_allclose(found.magnitude, counts, rtol=1e-6)
     np.testing.assert_allclose(np.abs(found.signed), counts, rtol=1e-6)

@@ -22,7 +22,7 @@ from rfbench.spatial_graph.trace import trunk
 
 @dataclass(frozen=True)
 class Gradients:
-    """What one unit hears.
+    """What one unit sees.
 
     magnitude: (H, W) float64, the mean over pictures of |gradient|, summed over input channels.
     signed: the same without the absolute value. units: of the layer's map. samples: pictures, all
@@ -98,7 +98,7 @@ def gradients(
     if not magnitude.any():
         raise RfbenchError(
             f"the gradient of unit {unit[0]},{unit[1]} of {layer} is zero for every picture (dead "
-            "ReLUs, or a layer that does not hear the input). Use trained weights, other pictures, "
+            "ReLUs, or a layer that does not see the input). Use trained weights, other pictures, "
             "more draws, or the layer before the activation."
         )
     return Gradients(magnitude, signed, layer, unit, layout.units, count)

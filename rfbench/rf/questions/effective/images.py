@@ -1,12 +1,11 @@
 """The pictures that an effective field is averaged over, as a network wants them."""
 
+import logging
 import os
-import sys
 from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from rfbench.data import augment, decode, sources
 from rfbench.data.dataset import IMAGENET_MEAN, IMAGENET_STD
@@ -16,6 +15,8 @@ from rfbench.spatial_graph.graph import Size
 from rfbench.spatial_graph.trace import input_channels
 
 BATCH = 8
+
+log = logging.getLogger(__name__)
 
 
 def batches(source: str, module: nn.Module, size: Size, count: int, seed: int) -> list[Tensor]:
@@ -55,7 +56,7 @@ def _digits(count: int) -> Iterator[Tensor]:
 
 
 def _folder(folder: str, count: int) -> Iterator[Tensor]:
-    """The first `count` pictures that can be read; names of others go to stderr."""
+    """The first `count` pictures that can be read; the log names the others."""
     if not os.path.isdir(folder):
         raise RfbenchError(f"no folder {folder}. --images takes a folder, digits or noise.")
     paths = sorted(
@@ -73,7 +74,7 @@ def _folder(folder: str, count: int) -> Iterator[Tensor]:
             found += 1
         except decode.BadPicture as error:
             bad.append(str(error))
-            tqdm.write(f"left out: {error}", file=sys.stderr)
+            log.warning(f"left out: {error}")
     if not found:
         why = f"; the first: {bad[0]}" if bad else ""
         raise RfbenchError(f"{folder} has no picture that can be read ({len(paths)} files{why}).")

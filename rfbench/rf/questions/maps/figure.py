@@ -18,8 +18,8 @@ from scipy.ndimage import convolve1d
 from rfbench.errors import UsageError
 from rfbench.plotting.page import DPI, LARGE, SMALL, TEXT, Page, line, text_width, wrap
 from rfbench.plotting.palette import CENTROID, EMPTY, GREYS, MAPS, MARK, SHARE, UNIT
+from rfbench.rf.core.metrics import caption as words_of
 from rfbench.rf.core.path_counts import PathMap
-from rfbench.rf.questions.maps.caption import figures
 
 Scale = Literal["sqrt", "linear"]
 Style = dict[str, Any]
@@ -36,18 +36,18 @@ CELLS = 20  # up to so many pixels a side, the counts are printed in their cells
 class Panel:
     """One column of a figure: the map of one unit.
 
-    found: on an input that cuts nothing off. metrics: `metrics.measure` of it. own: the same at the
-    user's own input size, of which only the figures are shown; `own_at` names it: 'at 224 px'.
+    path_map: on an input that cuts nothing off. metrics: `metrics.measure` of it. own: the same at
+    the user's own input size, of which only the figures are shown; `own_at`: 'at 224 px'.
     """
 
     title: str
-    found: PathMap
+    path_map: PathMap
     metrics: dict[str, Any]
     own: tuple[PathMap, dict[str, Any]] | None = None
     own_at: str = ""
 
     @property
-    def place(self) -> tuple[float, float]:
+    def origin(self) -> tuple[float, float]:
         """(y, x) of the unit in a grid centred on the source: the origin of the panel's axes."""
         (y, x), (dy, dx) = self.metrics["centroid"], self.metrics["shift"]
         return y - dy, x - dx
@@ -55,7 +55,7 @@ class Panel:
     @property
     def counts(self) -> np.ndarray:
         """(H, W) float64, the largest 1."""
-        counts = self.found.counts.astype(float)
+        counts = self.path_map.counts.astype(float)
         return counts / counts.max()
 
 
@@ -125,14 +125,14 @@ def _reach(panel: Panel) -> float:
     """Half the width of a window around the unit's place that holds the counts that matter."""
     small = max(panel.counts.shape) <= CELLS  # then the whole source is shown
     hits = np.nonzero((panel.counts > SHARE) | small)
-    ends = [max(at - h.min(), h.max() - at) + 0.5 for at, h in zip(panel.place, hits, strict=True)]
+    ends = [max(at - h.min(), h.max() - at) + 0.5 for at, h in zip(panel.origin, hits, strict=True)]
     return max(ends) * (1 if small else 1.03)
 
 
 def _window(panel: Panel, width: float) -> tuple[slice, slice]:
     """Rows and columns that lie at least in part in a square around the unit's place."""
-    low = [max(0, math.floor(at - width / 2 + 0.5)) for at in panel.place]
-    high = [max(0, math.ceil(at + width / 2 + 0.5)) for at in panel.place]
+    low = [max(0, math.floor(at - width / 2 + 0.5)) for at in panel.origin]
+    high = [max(0, math.ceil(at + width / 2 + 0.5)) for at in panel.origin]
     return slice(low[0], high[0]), slice(low[1], high[1])
 
 
@@ -200,14 +200,14 @@ def _bar(axes: Axes, row: int, shared: _Shared) -> None:
 
 def _show(axes: Axes, panel: Panel, values: np.ndarray, width: float, **style: Any) -> None:
     """An image in px from the unit's place, y downwards, in a square window around it."""
-    (y, x), (rows, columns) = panel.place, _window(panel, width)
+    (y, x), (rows, columns) = panel.origin, _window(panel, width)
     left, top = columns.start - 0.5 - x, rows.start - 0.5 - y
     extent = (left, left + values.shape[1], top + values.shape[0], top)
     axes.imshow(values, extent=extent, aspect="auto", **style)
     axes.set(xlim=(-width / 2, width / 2), ylim=(width / 2, -width / 2), facecolor=EMPTY)
     end = 0.44 * width  # a label farther out would meet the next panel's
-    found = MaxNLocator(4, steps=[1, 2, 5, 10], integer=True).tick_values(-end, end)
-    ticks = [tick for tick in found if abs(tick) <= end]
+    wanted = MaxNLocator(4, steps=[1, 2, 5, 10], integer=True).tick_values(-end, end)
+    ticks = [tick for tick in wanted if abs(tick) <= end]
     axes.set(xticks=ticks, yticks=ticks)
 
 
@@ -244,13 +244,13 @@ def _mark(axes: Axes, panel: Panel, arrow: bool) -> None:
 
 def _print_counts(axes: Axes, panel: Panel, shared: _Shared) -> None:
     """Whole counts in their cells, where they can be read there."""
-    counts = np.ldexp(panel.found.counts.astype(float), panel.found.exponent)
+    counts = np.ldexp(panel.path_map.counts.astype(float), panel.path_map.exponent)
     cell = shared.side / shared.width
     size = min(TEXT, 0.62 * 72 * cell)
     if (counts % 1).any() or text_width(f"{counts.max():.0f}", size) > cell:
         return
     for y, x in np.argwhere(counts):  # the darkest colour says 0
-        at = x - panel.place[1], y - panel.place[0]
+        at = x - panel.origin[1], y - panel.origin[0]
         bright = shared.norm(counts[y, x] / counts.max()) > 0.6
         style: Style = {"color": "black" if bright else "white", "fontsize": size, "clip_on": True}
         axes.text(*at, f"{counts[y, x]:.0f}", ha="center", va="center_baseline", **style)
@@ -258,10 +258,10 @@ def _print_counts(axes: Axes, panel: Panel, shared: _Shared) -> None:
 
 def _texts(panels: Sequence[Panel], side: float) -> Texts:
     titles = _level([wrap(panel.title, BOLD * side, TEXT + 1) for panel in panels])
-    words = _level([wrap(figures(panel.metrics), side, TEXT) for panel in panels])
+    words = _level([wrap(words_of(panel.metrics), side, TEXT) for panel in panels])
     for panel, lines in zip(panels, words, strict=True):
         if panel.own:
-            lines += wrap(f"{panel.own_at}: {figures(panel.own[1], brief=True)}", side, TEXT)
+            lines += wrap(f"{panel.own_at}: {words_of(panel.own[1], brief=True)}", side, TEXT)
     return titles, _level(words)
 
 
