@@ -98,7 +98,7 @@ def effective(
     field = None
     with contextlib.suppress(RfbenchError):  # attention: no field of its own
         field = Target(record(module, seen.magnitude.shape), seen.layer).geometry.uniform
-    return seen, extent.measure(seen, extent.place(seen, field))
+    return seen, extent.measure(seen, extent.position(seen, field))
 
 
 def audit(

@@ -59,7 +59,9 @@ def run(config: RfConfig, sample: Sample, folder: Path) -> dict[str, Any]:
         dict.fromkeys(short(m.subject.backbone.name) for m in measured)
     )
     records.open_folder(folder)
-    panels = [effective.panel(m.subject.title, m.gradients, m.counts, m.metrics) for m in measured]
+    panels = [
+        effective.panel_of(m.subject.title, m.gradients, m.counts, m.metrics) for m in measured
+    ]
     figure = effective.figure(panels, f"Effective field of {title}", caption(sample, measured))
     written = page.save(figure, folder / "effective")
     with files.aside(folder / "effective.npz") as temporary:
@@ -97,7 +99,7 @@ def measure(config: RfConfig, sample: Sample) -> Iterator[Measured]:
             disable=None,
         )
         gradient = gradients(nets, batches, layer, config.unit)
-        figures = extent.measure(gradient, extent.place(gradient, field))
+        figures = extent.measure(gradient, extent.position(gradient, field))
         yield Measured(subject, gradient, figures, counts)
 
 
@@ -153,7 +155,7 @@ def caption(sample: Sample, measured: list[Measured]) -> str:
     )
     if sample.draws > 1:
         weights = f"{sample.draws} draws of {weights}"
-    # each draw sees every picture
+    # each draw sees every image
     source = counted(m["samples"] // sample.draws, "picture")
     source += {"noise": " of noise", "digits": " of digit scenes"}.get(sample.images, "")
     some = any(one.counts is not None for one in measured)
