@@ -45,12 +45,11 @@ Run = Callable[[Any], tuple[Any, dict[str, Any]]]
 def rfbench(size: int, layer: str, unit: tuple[int, int]) -> Run:
     """Path counts on the spatial graph: of the last map's central unit, which it reports."""
     from rfbench.rf.core.network import Network
-    from rfbench.rf.core.path_counts import path_counts
 
     def run(module: Any) -> tuple[Any, dict[str, Any]]:
-        graph = Network(module).graph((size, size))
-        found = path_counts(graph)
-        return found.counts, {"layer": graph.target, "unit": found.unit}
+        target = Network(module).target((size, size))
+        counts = target.counts()
+        return counts.counts, {"layer": target.name, "unit": counts.unit}
 
     return run
 

@@ -25,11 +25,10 @@ from tqdm import tqdm
 from rfbench.models import backbones
 from rfbench.plotting import page
 from rfbench.plotting.page import SMALL, TEXT, Page
+from rfbench.plotting.palette import COLOURS, EMPTY, MAPS, MARKS
 from rfbench.rf.questions.effective import images as pictures
-from rfbench.rf.questions.effective.extent import Place, extent, measure, nominal
+from rfbench.rf.questions.effective.extent import Position, extent, measure, nominal
 from rfbench.rf.questions.effective.gradients import Gradients, gradients
-from rfbench.rf.questions.maps.by_layer import COLOURS, MARKS
-from rfbench.rf.questions.maps.figure import EMPTY, MAPS
 
 DEPTHS = (5, 10, 20, 40, 60, 80)
 
@@ -155,7 +154,7 @@ def training(folder: Path, count: int) -> list[str]:
     words = []
     for when, gradient in found.items():
         at = nominal(gradient.unit, gradient.units, (96, 96))
-        metrics = measure(gradient, Place(at, at, None))
+        metrics = measure(gradient, Position(at, at, None))
         fit = metrics["gaussian"]
         words.append(
             f"{when}: size {metrics['size_by_maximum']:.1f} px, "

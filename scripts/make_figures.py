@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from rfbench.config import load
 from rfbench.files import aside
-from rfbench.rf.questions import subjects
+from rfbench.rf.core import subjects
 from rfbench.rf.questions.maps import maps as visualize
 from rfbench.schemas.rf import RfConfig
 

@@ -1,7 +1,6 @@
 """What the receptive-field commands share: their configuration, --list-layers and --dry-run."""
 
 import json
-import logging
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +10,6 @@ from rfbench.cli.options import numbers
 
 if TYPE_CHECKING:
     from rfbench.schemas.rf import RfConfig
-
-log = logging.getLogger("rfbench")
 
 
 def load_config(
@@ -57,7 +54,7 @@ def print_only(subjects: Iterator[Any], config: Any, list_layers: bool, dry_run:
 
 def print_layers(subject: Any) -> None:
     """The layers for --from and --to, one a line."""
-    from rfbench.rf.questions.subjects import list_layers
+    from rfbench.rf.core.subjects import list_layers
 
     rows = list_layers(subject)
     width = max((len(name) for name, *_ in rows), default=0)

@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -15,7 +14,6 @@ from rfbench.cli.options import (
     unit_option,
     variant_option,
 )
-from rfbench.plotting.columns import columns
 
 
 @click.command()
@@ -70,8 +68,9 @@ def command(
     Example: rfbench rf effective resnet50 --weights run/best.pth --images photos/ --pictures 50
     """
     from rfbench import files
-    from rfbench.rf.questions import subjects
+    from rfbench.rf.core import subjects
     from rfbench.rf.questions.effective import effective as effective_run
+    from rfbench.rf.questions.effective.table import table
 
     sample = effective_run.Sample(weights, images=images, pictures=pictures, draws=draws, seed=seed)
     own = None if weights in ("random", "pretrained") else weights
@@ -80,35 +79,11 @@ def command(
     )
     if config.variants is None and not own:
         config = config.model_copy(update={"variants": ["baseline"]})
-    note = receptive_field.log.info
-    found = subjects.subjects(config, note)
-    if receptive_field.print_only(found, config, list_layers, dry_run):
+    if receptive_field.print_only(subjects.subjects(config), config, list_layers, dry_run):
         return
     names = (Path(name).name for name in subjects.models(config))
     folder = output or files.default_folder("rf-effective", *names)
     files.check_folder(folder, overwrite)
-    record = effective_run.run(config, sample, folder, note)
+    record = effective_run.run(config, sample, folder)
     click.echo(json.dumps(record, indent=2, default=list) if as_json else table(record))
     click.echo(f"wrote {', '.join(str(folder / name) for name in record['files'])}", err=True)
-
-
-def table(record: dict[str, Any]) -> str:
-    """The record's figures, a line a field."""
-    head = ("model", "variant", "layer", "size (px)", "of theory", "shift y, x (px)", "sigma y, x")
-    lines = [(*head, "R2", "area of 20 %", "50 %", "99 %")]
-    for field in record["fields"]:
-        ratio, bell = field["ratio"], field["gaussian"]
-        lines.append(
-            (
-                field["model"],
-                field["variant"],
-                field["layer"],
-                f"{field['size']:.1f}",
-                "-" if ratio is None else f"{ratio:.0%}",
-                f"{field['shift'][0]:+.1f}, {field['shift'][1]:+.1f}",
-                f"{bell['sigma'][0]:.1f}, {bell['sigma'][1]:.1f}" if bell else "-",
-                f"{bell['r2']:.2f}" if bell else "-",
-                *(f"{area['share']:.1%}" for area in field["areas"].values()),
-            )
-        )
-    return "\n".join(columns(lines))

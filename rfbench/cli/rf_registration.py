@@ -2,12 +2,10 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import click
 
 from rfbench.cli.options import json_option, output_options, override_option, variant_option
-from rfbench.plotting.columns import columns
 
 
 @click.command()
@@ -39,6 +37,7 @@ def command(
     from rfbench.detect import levels
     from rfbench.plotting.page import save
     from rfbench.rf.questions.registration import registration
+    from rfbench.rf.questions.registration.table import table
     from rfbench.runs import records
 
     if output:
@@ -46,8 +45,9 @@ def command(
     found = {}
     detectors = levels.read(config, list(variant), list(override))
     for detector in tqdm(detectors, unit="variant", disable=None):
-        wanted = [registration.Level(**vars(level)) for level in detector.levels]
-        found[detector.variant] = registration.measure(detector.module, wanted, detector.offset)
+        found[detector.variant] = registration.measure(
+            detector.module, detector.levels, detector.offset
+        )
     first = detectors[0]
     if output:
         records.open_folder(output)
@@ -62,37 +62,3 @@ def command(
     if output:
         click.echo(f"wrote {', '.join(str(output / name) for name in names)}", err=True)
     return None
-
-
-def table(found: dict[str, list[dict[str, Any]]]) -> list[str]:
-    """A line a variant and level, in px."""
-    head = (
-        "variant",
-        "level",
-        "stride",
-        "field at u S",
-        "minus anchors",
-        "minus RoIAlign",
-        "level itself",
-    )
-    lines = [head]
-    for variant, rows in found.items():
-        for row in rows:
-            whole = row["output"]
-            spread = f" ({whole['least']:+.2f} to {whole['most']:+.2f})"
-            lines.append(
-                (
-                    variant,
-                    row["level"],
-                    str(row["stride"]),
-                    f"{row['field']:+.2f}",
-                    _number(row.get("field_minus_anchors")),
-                    _number(row.get("field_minus_roi_align")),
-                    f"{whole['mean']:+.2f}" + spread * (whole["most"] - whole["least"] > 0.005),
-                )
-            )
-    return columns(lines)
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value + 0.0:+.2f}"

@@ -3,13 +3,11 @@
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 import click
 
 from rfbench.cli import training
 from rfbench.cli.options import json_option, output_option, overwrite_option
-from rfbench.plotting.columns import columns
 
 FEW = 20  # models whose figures are printed
 
@@ -53,6 +51,7 @@ def command(
     from rfbench import files
     from rfbench.rf.questions.zoo import page as zoo_page
     from rfbench.rf.questions.zoo import zoo
+    from rfbench.rf.questions.zoo.table import table
 
     output = output or Path("results/zoo")
     wanted = zoo.names(library, pattern)
@@ -71,22 +70,7 @@ def command(
     if as_json:
         return click.echo(json.dumps(rows, indent=1))
     if len(rows) <= FEW:
-        click.echo("\n".join(columns(table(rows))) + "\n")
+        click.echo(table(rows) + "\n")
     for status, count in zoo.summary(rows).items():
         click.echo(f"{count:5}  {status}")
     return click.echo(f"wrote {output}/index.html, zoo.csv, zoo.json", err=True)
-
-
-def table(rows: list[dict[str, Any]]) -> list[tuple[str, ...]]:
-    """A line a model, px; `-` where a network has no such figure."""
-    lines: list[tuple[str, ...]] = [("model", "status", "shift", "gridding", "cured shift")]
-    for row in rows:
-        grid = row["gridding"]
-        shifts = [_number(row[key]) for key in ("shift", "cured_shift")]
-        grids = "-" if grid is None else f"{grid:.4f}"
-        lines.append((row["model"], row["status"], shifts[0], grids, shifts[1]))
-    return lines
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{round(value, 2) + 0.0:+.2f}"

@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -15,7 +14,6 @@ from rfbench.cli.options import (
     unit_option,
     variant_option,
 )
-from rfbench.plotting.columns import columns
 
 
 @click.command()
@@ -76,8 +74,9 @@ def command(
     several names are drawn side by side. Writes maps.png, maps.pdf, maps.npz, config.yaml and
     result.json; prints a table. Without --variant: those of the paper's four that change MODEL.
     """
-    from rfbench.rf.questions import subjects
+    from rfbench.rf.core import subjects
     from rfbench.rf.questions.maps import maps as visualize
+    from rfbench.rf.questions.maps.table import table
 
     config = receptive_field.load_config(
         model,
@@ -97,44 +96,10 @@ def command(
         by_layer=by_layer,
     )
     visualize.check(config)
-    found = subjects.subjects(config, receptive_field.log.info)
+    found = subjects.subjects(config)
     if receptive_field.print_only(found, config, list_layers, dry_run):
         return
     folder = visualize.choose_folder(config, output, overwrite)
     record = visualize.run(config, list(found), folder)
     click.echo(json.dumps(record, indent=2, default=list) if as_json else table(record))
     click.echo(f"wrote {', '.join(str(folder / name) for name in record['files'])}", err=True)
-
-
-def table(record: dict[str, Any]) -> str:
-    """The record's figures, a line a panel and input size."""
-    if "panels" not in record:
-        rows = record["shift_by_layer"]
-        return "\n".join(f"{v}  {name}  {s:+.2f}" for v, row in rows.items() for name, s in row)
-    head = (
-        "model",
-        "variant",
-        "input",
-        "shift y, x (px)",
-        "gridding",
-        "size",
-        "stride",
-        "misaligned",
-    )
-    lines = [head]
-    for panel in record["panels"]:
-        for m in filter(None, (panel["metrics"], panel["at_own_size"])):
-            size = "x".join(map(str, m["input_size"])) + (" (cut)" if m["cut"] else "")
-            lines.append(
-                (
-                    panel["model"],
-                    panel["variant"],
-                    size,
-                    f"{m['shift'][0]:+.2f}, {m['shift'][1]:+.2f}",
-                    f"{m['gridding']:.4f}",
-                    "x".join(map(str, m["size"])),
-                    "x".join(map(str, m["stride"])),
-                    str(m["misaligned"]),
-                )
-            )
-    return "\n".join(columns(lines))

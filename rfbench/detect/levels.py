@@ -17,19 +17,8 @@ from rfbench.detect import pyramid
 from rfbench.detect.backbone import FeatureBackbone
 from rfbench.errors import RfbenchError, UsageError, suggest
 from rfbench.models import variants
+from rfbench.rf.core.levels import Level
 from rfbench.schemas.det import DetConfig
-
-
-@dataclass(frozen=True)
-class Level:
-    """One level. feature: the layer below its lateral connection; output: the level itself."""
-
-    name: str
-    stride: int
-    feature: str
-    output: str
-    anchors: bool  # whether anchors lie on it
-    rois: bool  # whether RoIAlign reads it
 
 
 @dataclass(frozen=True)
@@ -60,12 +49,12 @@ def read(path: str, wanted: list[str], overrides: list[str]) -> list[Detector]:
         return _of_detectron2(path, held, wanted, overrides)
     own = configs.variant_name(load(DetConfig, path, overrides))
     names = wanted or (["baseline", own] if own != "baseline" else list(variants.PAPER))
-    found = []
+    detectors = []
     for name in names:
         config = load(DetConfig, path, [*overrides, f"variant={name}"])
         cfg = configs.resolve(config, 80, Path("results"))
-        found.append(_detector(cfg, f"{Path(config.detector).stem} on {config.model}", name))
-    return found
+        detectors.append(_detector(cfg, f"{Path(config.detector).stem} on {config.model}", name))
+    return detectors
 
 
 def _found(path: str) -> str:
@@ -96,11 +85,11 @@ def _of_detectron2(
                 f"build_rfbench_retinanet_fpn_backbone; it is {cfg.MODEL.BACKBONE.NAME}"
             )
         return [_detector(cfg, Path(path).stem, "as it is")]
-    found = []
+    detectors = []
     for name in wanted or [cfg.MODEL.RFBENCH.VARIANT]:
         cfg.MODEL.RFBENCH.VARIANT = variants.get(name).name
-        found.append(_detector(cfg, f"{Path(path).stem} on {cfg.MODEL.RFBENCH.NAME}", name))
-    return found
+        detectors.append(_detector(cfg, f"{Path(path).stem} on {cfg.MODEL.RFBENCH.NAME}", name))
+    return detectors
 
 
 def _merge(cfg: CfgNode, path: Path, held: dict[str, Any]) -> None:
@@ -158,9 +147,9 @@ class _Named(nn.Module):
 def _features(cfg: CfgNode, bottom: nn.Module) -> dict[str, str]:
     """The layer of each feature of the bottom-up network."""
     if isinstance(bottom, FeatureBackbone):
-        found = pyramid.find(bottom.net, bottom.name, cfg.MODEL.RFBENCH.FEATURES).levels
+        levels = pyramid.find(bottom.net, bottom.name, cfg.MODEL.RFBENCH.FEATURES).levels
         return {
             f"res{int(math.log2(stride))}": f"fpn.bottom_up.net.{part.path}"
-            for stride, part in found.items()
+            for stride, part in levels.items()
         }
     return {name: f"fpn.bottom_up.{name}" for name in cfg.MODEL.FPN.IN_FEATURES}

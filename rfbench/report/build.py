@@ -53,7 +53,7 @@ def build(found: Found, wanted: Wanted, look: Look, folders: Sequence[Path]) -> 
         reference.add(report, table)
     report.groups.sort(key=lambda group: group.key)
     column = sort.column_of(wanted.sort) if wanted.sort else None
-    if column and column not in sort.COLUMNS:
+    if column and column not in sort.columns():
         sort.check(report, column)
     for group in report.groups:
         _look_at(group, look)

@@ -11,8 +11,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from rfbench.report import metrics
-from rfbench.report.model import Block, Group, Report, Row
+from rfbench.report.model import Block, Group, Network, Report, Row
 from rfbench.report.sheets import Sheet, kernel_sizes, legend, settings_line, sheets
+from rfbench.rf.core.metric import Use
+from rfbench.rf.core.metrics import used
 
 
 def table(report: Report) -> str:
@@ -120,10 +122,20 @@ def _entry(sizes: Sequence[int], group: Group, block: Block, row: Row, name: str
         "parameters": row.parameters,
         "macs": known.macs,
         "step_time": row.step_time,
-        "shift_y": known.shift and known.shift[0],
-        "shift_x": known.shift and known.shift[1],
-        "gridding": known.gridding,
+        **_shape(known),
     }
+
+
+def _shape(known: Network) -> dict[str, Any]:
+    """The receptive field: of a pair a column an axis."""
+    out: dict[str, Any] = {}
+    for metric in used(Use.RANK):
+        value = known.figures.get(metric.name)
+        if metric.pair:
+            out |= {f"{metric.name}_{axis}": value and value[i] for i, axis in enumerate("yx")}
+        else:
+            out[metric.name] = value
+    return out
 
 
 def _finite(value: float) -> float | None:
@@ -164,7 +176,9 @@ def _row(row: Row) -> dict[str, Any]:
         "metrics": cells,
         "parameters": row.parameters,
         "step_time": row.step_time,
-        **dataclasses.asdict(row.network),
+        **{metric.name: row.network.figures.get(metric.name) for metric in used(Use.RANK)},
+        "macs": row.network.macs,
+        "size": row.network.size,
     }
 
 

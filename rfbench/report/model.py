@@ -1,6 +1,7 @@
 """A comparison as data: groups of runs, settings, rows, cells. Every format is made from it."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from rfbench.models import variants
 from rfbench.report import paper
@@ -23,11 +24,11 @@ class Cell:
 class Network:
     """What is known of a variant of a model without training it; None: could not be found out.
 
-    shift: (y, x) in px of the input. macs: of one image of `size` (H, W).
+    figures: metrics of the receptive field by name (rf/core/metrics), px of the input. macs: of
+    one image of `size` (H, W).
     """
 
-    shift: tuple[float, float] | None = None
-    gridding: float | None = None
+    figures: dict[str, Any] = field(default_factory=dict)
     macs: int | None = None
     size: tuple[int, int] | None = None
 

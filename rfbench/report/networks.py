@@ -8,7 +8,6 @@ from rfbench.errors import RfbenchError, one_line
 from rfbench.models import backbones
 from rfbench.report.model import Network
 from rfbench.rf.core import metrics, network
-from rfbench.rf.core.path_counts import path_counts
 from rfbench.spatial_graph.graph import Size
 
 # of a model and names of its variants: a PNG of their receptive fields
@@ -24,7 +23,7 @@ def look(
     size: of the input (H, W) that costs are of; None: the network's own.
     """
     found = {name: _network(model, name, size) for name in names}
-    measured = [name for name, one in found.items() if one.shift is not None]
+    measured = [name for name, one in found.items() if one.figures]
     return found, draw(model, measured) if draw and measured else None
 
 
@@ -37,10 +36,10 @@ def _network(model: str, name: str, size: Size | None) -> Network:
         held = network.Network(backbone.module, backbone.input_size)
         found.size = size or backbone.input_size
         found.macs = held.cost(found.size).macs
-        graph, geometry = held.uncut(backbone.input_size)
-        measured = metrics.measure(path_counts(graph), geometry)
+        target = held.uncut(held.target(backbone.input_size))
+        measured = metrics.measure(target.counts(), target.geometry)
     except RfbenchError as error:
         logger.warning("%s / %s: not measured: %s", model, name, one_line(error, 1000))
         return found
-    found.shift, found.gridding = measured["shift"], measured["gridding"]
+    found.figures = measured
     return found

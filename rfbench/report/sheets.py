@@ -2,11 +2,14 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from rfbench.plotting import webpage
 from rfbench.report import metrics, paper
 from rfbench.report.model import Block, Cell, Group, Report, Row
 from rfbench.report.stats import Effect
+from rfbench.rf.core.metric import Metric, Use
+from rfbench.rf.core.metrics import used
 
 SIGNS = {"better": "▲", "worse": "▼", "differs": "≠", "within noise": "≈", "": ""}
 NO_TEST = "?"
@@ -149,22 +152,26 @@ def _network(group: Group, block: Block) -> Sheet:
     sizes = {row.network.size for row in block.rows if row.network.size}
     at = f" at {'x'.join(map(str, dict.fromkeys(sizes.pop())))} px" if len(sizes) == 1 else ""
     macs = f"{'backbone ' if group.kind == 'det' else ''}MACs{at}"
-    head = ["variant", "parameters", macs, "step time", "shift (px)", "gridding"]
+    ranked = used(Use.RANK)
+    shape = [metric.with_unit(metric.name) for metric in ranked]
+    head = ["variant", "parameters", macs, "step time", *shape]
     rows: list[list[webpage.Cell]] = []
     for row in block.rows:
         known = row.network if row.source != paper.NAME else type(row.network)()
-        shift = [] if known.shift is None else [f"{s + 0.0:+.2f}" for s in known.shift]
         rows.append(
             [
                 row.label,
                 _si(row.parameters),
                 _si(known.macs),
                 "" if row.step_time is None else f"×{row.step_time:.2f}",
-                ", ".join(dict.fromkeys(shift)),
-                "" if known.gridding is None else f"{known.gridding:.4f}",
+                *(_shape(metric, known.figures.get(metric.name)) for metric in ranked),
             ]
         )
     return Sheet("networks", head, rows, words=1)
+
+
+def _shape(metric: Metric, value: Any) -> str:
+    return "" if value is None else metric.text(value, merge=True)
 
 
 def _si(value: int | None) -> str:

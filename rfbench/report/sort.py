@@ -1,5 +1,6 @@
 """The order of rows: the paper's, or by any column."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -7,6 +8,8 @@ from rfbench.errors import UsageError, suggest
 from rfbench.models import variants
 from rfbench.report import metrics
 from rfbench.report.model import Report, Row
+from rfbench.rf.core.metric import Metric, Use
+from rfbench.rf.core.metrics import used
 
 # by the first word of a column's heading
 COLUMNS: dict[str, Callable[[Row], Any]] = {
@@ -15,9 +18,17 @@ COLUMNS: dict[str, Callable[[Row], Any]] = {
     "parameters": lambda row: row.parameters,
     "macs": lambda row: row.network.macs,
     "step": lambda row: row.step_time,
-    "shift": lambda row: row.network.shift and max(map(abs, row.network.shift)),
-    "gridding": lambda row: row.network.gridding,
 }
+
+
+def columns() -> dict[str, Callable[[Row], Any]]:
+    """All columns but those of the runs' metrics, with those of receptive fields."""
+    return COLUMNS | {metric.name: functools.partial(_badness, metric) for metric in used(Use.RANK)}
+
+
+def _badness(metric: Metric, row: Row) -> float | None:
+    value = row.network.figures.get(metric.name)
+    return None if value is None else metric.badness(value)
 
 
 def paper_order(variant: str) -> tuple[int, str]:
@@ -29,14 +40,14 @@ def paper_order(variant: str) -> tuple[int, str]:
 def column_of(heading: str) -> str:
     """'MACs at 224 px' is macs; what is no such column is a metric's name, 'Δ' the first one's."""
     word = heading.lower().split(" ")[0]
-    return word if word in COLUMNS else heading
+    return word if word in columns() else heading
 
 
 def check(report: Report, column: str) -> None:
     """Raise UsageError for a metric that no group shows, naming the nearest column."""
     held = dict.fromkeys(metric for group in report.groups for metric in group.metrics)
     if column != "Δ" and not any(metrics.fits(column, metric) for metric in held):
-        known = [*COLUMNS, *map(metrics.label, held)]
+        known = [*columns(), *map(metrics.label, held)]
         near = suggest(column, known) or f" There are: {', '.join(known)}."
         raise UsageError(f"--sort: there is no column '{column}'.{near}")
 
@@ -45,7 +56,7 @@ def rows(report: Report, column: str) -> None:
     """Sort all rows: the better or the less first, what is unknown last."""
     for group in report.groups:
         found = [m for m in group.metrics if column == "Δ" or metrics.fits(column, m)]
-        by = COLUMNS.get(column) or (_by(found[0]) if found else COLUMNS["variant"])
+        by = columns().get(column) or (_by(found[0]) if found else COLUMNS["variant"])
         for block in group.blocks:
             block.rows.sort(key=lambda row, by=by: _last(by(row)))  # type: ignore[misc]
 

@@ -2,10 +2,12 @@
 
 from typing import Any
 
+FUNCTIONS = ("audit", "effective", "path_counts", "record", "theory")
+
 
 def __getattr__(name: str) -> Any:
     """The functions, imported when they are asked for: a command needs only a part."""
-    if name in ("record", "theory", "path_counts", "effective", "audit"):
+    if name in FUNCTIONS:
         from rfbench.rf import api
 
         return getattr(api, name)
@@ -14,3 +16,8 @@ def __getattr__(name: str) -> Any:
 
         return register_op
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """The functions, also before they are imported."""
+    return sorted({*globals(), *FUNCTIONS, "register_op"})

@@ -21,14 +21,13 @@ from torch import Tensor, nn
 
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.models import backbones, variants
-from rfbench.rf.core import path_counts as counting
-from rfbench.rf.core import theory as arithmetic
-from rfbench.rf.core.metrics import geometry, measure
+from rfbench.rf.core.metrics import measure_known
 from rfbench.rf.core.network import Network
-from rfbench.rf.questions.audit import audit as lint
+from rfbench.rf.core.subjects import Subject
+from rfbench.rf.core.target import Target
+from rfbench.rf.questions.audit.audit import audit as audit_subject
 from rfbench.rf.questions.effective import extent
 from rfbench.rf.questions.effective.gradients import Gradients, gradients
-from rfbench.rf.questions.subjects import Subject
 from rfbench.rf.questions.theory import report as theory_report
 from rfbench.schemas.rf import RfConfig
 from rfbench.spatial_graph.graph import Size, SpatialGraph
@@ -56,11 +55,9 @@ def theory(graph: SpatialGraph, layer: str | None = None) -> dict[str, Any]:
     the centre of unit 0, in px, or None where units have no field in common; 'misaligned' the
     layers where branches disagree.
     """
-    target = counting.target_map(graph, layer)
-    found = arithmetic.theory(graph)
-    fields = found.of(graph, target)
-    apart = sorted({d.layer for d in found.behind(graph, target)})
-    axes = {a: theory_report.figures(f) for a, f in zip("yx", fields, strict=True)}
+    target = Target(graph, layer)
+    apart = sorted({d.layer for d in target.disagreements})
+    axes = {a: theory_report.figures(f) for a, f in zip("yx", target.fields, strict=True)}
     return {**axes, "misaligned": apart}
 
 
@@ -70,10 +67,13 @@ def path_counts(
     """The path-count map (H, W) of a unit, and its figures: shift, gridding, size, ... in px.
 
     layer: the last map when None; unit: (y, x), the central one when None. Counts are scaled by a
-    power of two where they would overflow. Raises RfbenchError for attention.
+    power of two where they would overflow. Where units have no stride in common (a resized map),
+    figures that need one are None and 'why_none' says so. Raises UsageError for an unknown layer
+    or unit, RfbenchError for attention.
     """
-    found = counting.path_counts(graph, layer, unit=unit)
-    return found.counts, measure(found, geometry(graph, layer, None))
+    target = Target(graph, layer)
+    counts = target.counts(unit)
+    return counts.counts, measure_known(counts, target.geometry)
 
 
 def effective(
@@ -82,7 +82,7 @@ def effective(
     layer: str | None = None,
     unit: tuple[int, int] | None = None,
 ) -> tuple[Gradients, dict[str, Any]]:
-    """The mean |gradient| of a unit over pictures (Luo et al., 2016), and its figures in px.
+    """The mean |gradient| of a unit over images (Luo et al., 2016), and its figures in px.
 
     model: with the weights that it has. images: (N, C, H, W), normalised, or batches of them.
     """
@@ -90,15 +90,15 @@ def effective(
     batches = [images] if isinstance(images, Tensor) else list(images)
     training, wanted = module.training, [p.requires_grad for p in module.parameters()]
     try:
-        found = gradients([module.eval()], batches, layer, unit)
+        seen = gradients([module.eval()], batches, layer, unit)
     finally:
         module.train(training)
         for parameter, want in zip(module.parameters(), wanted, strict=True):
             parameter.requires_grad_(want)
     field = None
     with contextlib.suppress(RfbenchError):  # attention: no field of its own
-        field = geometry(record(module, found.magnitude.shape), found.layer, None).uniform
-    return found, extent.measure(found, extent.place(found, field))
+        field = Target(record(module, seen.magnitude.shape), seen.layer).geometry.uniform
+    return seen, extent.measure(seen, extent.position(seen, field))
 
 
 def audit(
@@ -107,12 +107,12 @@ def audit(
     variant: str = "baseline",
     sizes: Sequence[int] = (),
 ) -> dict[str, Any]:
-    """What `rfbench rf audit` tells: faults, the layers that cause them, cures and their costs.
+    """What `rfbench rf audit` tells: faults, the layers that cause them, fixes and their costs.
 
     Raises RfbenchError for a network that is not convolutional.
     """
     subject = _subject(model, size, variant)
-    return lint.audit(RfConfig(model=subject.backbone.name), subject, sizes)
+    return audit_subject(RfConfig(model=subject.backbone.name), subject, sizes)
 
 
 def _subject(model: Model, size: int | Size | None, variant: str) -> Subject:

@@ -49,22 +49,22 @@ def test_text_of_one_s_own_network(place: Path) -> None:
         "  gridding    0.1576",
         "  misaligned  0",
         "  coverage    100.0% of the input; the central unit's box 0.6%",
-        "  cured alone, what remains       shift y, x    gridding  misaligned",
+        "  after fixing only this layer    shift y, x    gridding  misaligned",
         "    1 (convolution 3x3 stride 2)  +0.00, +0.00  0.0000    0",
         "    all of them                   +0.00, +0.00  0.0000    0",
         "  variant  layers  shift y, x    gridding  misaligned  MACs   activations",
         "  3x3      1       +0.00, +0.00  0.0000    0           +0.0%  +20.0%",
         "  variant '1x1' replaces no convolution in down (no stride-2 1x1 convolution).",
         '  best: rfbench.fix(model, "3x3")',
-        "  free of shift as it is: 63x63 px, the nearest of 60 to 70 px",
+        "  free of shift as it is: 63x63 px, the closest size from 60 to 70 px",
     ]
 
 
-def test_nothing_to_cure(place: Path) -> None:
+def test_nothing_to_fix(place: Path) -> None:
     result = run("own.py:even", "--size", "64")
     assert result.exit_code == 0, result.output
     assert result.stdout.splitlines()[5:] == [
-        "  nothing to cure: centred, without a grid, all branches aligned"
+        "  nothing to fix: centred, without a grid, all branches aligned"
     ]
 
 
@@ -108,7 +108,7 @@ def test_json_has_everything(place: Path) -> None:
     assert record["cures"][0]["refused"].startswith("variant '1x1' replaces no convolution")
 
 
-def test_a_variant_is_audited_without_further_cures(place: Path) -> None:
+def test_a_variant_is_audited_without_further_fixes(place: Path) -> None:
     text = run("resnet18", "--variant", "baseline", "--variant", "1x1+3x3").stdout
     plain, changed = text.split("\n\n")
     assert "shift y, x  -15.50, -15.50 px" in plain and "best:" in plain

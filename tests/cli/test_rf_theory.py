@@ -112,7 +112,7 @@ def test_regions_of_units_and_units_of_pixels() -> None:
     assert found["y"]["region"] == [-21, 21] and found["x"]["region"] == [199, 241]
     assert (found["y"]["center"], found["x"]["center"]) == (0, 220)
     assert found["pixel"] == {"at": [0, 111], "units": {"y": [0, 5], "x": [23, 33]}}
-    assert "Pixel 0,111 is heard by units y 0 to 5, x 23 to 33." in (
+    assert "Pixel 0,111 is in the receptive field of units y 0 to 5, x 23 to 33." in (
         run("resnet18", "--to", "layer1", "--pixel", "0,111").stdout
     )
 
@@ -168,7 +168,7 @@ def test_resized_axes(place: Path) -> None:
     assert uneven["irregular"]["op"] == "aten.upsample_bilinear2d.default"
     assert uneven["irregular"]["region"]["y"] == [15, 17]
     text = run("own.py:uneven", "--size", "33", "--unit", "9,9").stdout
-    assert "Unit 9,9 hears y 15 to 17, x 15 to 17 (by its paths, border included)." in text
+    assert "Unit 9,9 sees y 15 to 17, x 15 to 17 (by its paths, border included)." in text
 
 
 BAD = [

@@ -19,7 +19,11 @@ SHIFTS = {"baseline": -7.5, "1x1": -5.35, "3x3": -0.69, "1x1+3x3": -0.5, "blur:1
 def look(model: str, names: Sequence[str], size: Any) -> tuple[dict[str, Network], bytes | None]:
     """What `build` asks of networks, without any."""
     return {
-        n: Network((SHIFTS.get(n, 1), SHIFTS.get(n, 1)), 0.3, 4_750_000, size or (224, 224))
+        n: Network(
+            {"shift": (SHIFTS.get(n, 1), SHIFTS.get(n, 1)), "gridding": 0.3},
+            4_750_000,
+            size or (224, 224),
+        )
         for n in names
     }, None
 

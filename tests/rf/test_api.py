@@ -1,12 +1,15 @@
 """The functions for notebooks: the examples of docs/python.md, and what they leave as it was."""
 
 import doctest
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 import rfbench
 from rfbench import rf
@@ -57,6 +60,42 @@ def test_names_and_modules_say_the_same() -> None:
 
 def test_a_graph_is_shown_in_one_line() -> None:
     assert repr(rf.record("resnet18")) == "SpatialGraph of 224x224 px: 129 nodes, to layer4"
+
+
+class UNet(nn.Module):
+    """Half the resolution and back: its output has no uniform stride."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 4, 3, 1, 1), nn.Conv2d(4, 4, 3, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        skip = self.a(x)
+        return skip + F.interpolate(self.b(skip), scale_factor=2.0, mode="bilinear")
+
+
+def test_a_map_without_a_stride_has_counts_all_the_same() -> None:
+    graph = rf.record(UNet(), 32)
+    counts, figures = rf.path_counts(graph, unit=(16, 16))
+    y, x = (round(v) for v in figures["centroid"])
+    assert counts.shape == (32, 32) and counts[y, x] > 0 and (counts > 0).sum() > 9
+    unknown = {name for name, value in figures.items() if value is None}
+    assert unknown == {
+        "shift", "gridding", "size", "stride", "registration", "gridding_by_period", "padding",
+        "center", "cut",
+    }  # fmt: skip
+    assert "no effective stride" in figures["why_none"]
+    assert figures["support"]["top"] < 16 < figures["support"]["bottom"]
+    _, whole = rf.path_counts(rf.record("resnet18", 64))
+    assert "why_none" not in whole and None not in whole.values()
+
+
+def test_the_functions_are_listed() -> None:
+    names = {"audit", "effective", "path_counts", "record", "theory"}
+    # also before any of them is imported
+    code = "import sys, rfbench.rf as r; assert 'rfbench.rf.api' not in sys.modules; print(*dir(r))"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert names <= set(shown.stdout.split())
 
 
 def test_what_is_wrong_is_said() -> None:

@@ -1,4 +1,4 @@
-"""Audits: the figures, who is to blame, what cures, and the sizes; cures against the real ones."""
+"""Audits: the figures, their causes and fixes, and the sizes; counterfactuals against variants."""
 
 from collections.abc import Callable
 
@@ -16,14 +16,13 @@ from rfbench.config import load
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.models import backbones, variants
 from rfbench.rf.core import metrics
-from rfbench.rf.core.metrics import geometry
 from rfbench.rf.core.network import Network
-from rfbench.rf.core.path_counts import path_counts, target_map
+from rfbench.rf.core.subjects import Subject, subjects
+from rfbench.rf.core.target import Target
 from rfbench.rf.questions.audit.audit import audit, by_size
-from rfbench.rf.questions.audit.counterfactual import cured, steps
+from rfbench.rf.questions.audit.counterfactual import fixed, steps
 from rfbench.rf.questions.audit.figure import audit_figure
 from rfbench.rf.questions.audit.limits import parse
-from rfbench.rf.questions.subjects import Subject, subjects
 from rfbench.schemas.rf import RfConfig
 from rfbench.spatial_graph.reader import spatial_graph
 from tests.spatial_graph.cases import Net
@@ -32,7 +31,7 @@ from tests.spatial_graph.cases import Net
 def settings(name: str, **more: object) -> tuple[RfConfig, Subject]:
     given = {"model": name, "variants": ["baseline"], **more}
     config = load(RfConfig, None, [f"{key}={value!r}" for key, value in given.items()])
-    return config, next(subjects(config, print))
+    return config, next(subjects(config))
 
 
 def own(module: nn.Module, size: int = 64) -> tuple[RfConfig, Subject]:
@@ -66,7 +65,7 @@ def test_resnet50_is_lopsided_by_its_stages_and_grids_by_its_stem() -> None:
     assert found["all"]["shift"] == [0, 0] and found["all"]["gridding"] < 1e-9
 
 
-def test_resnet50_s_cures_and_what_they_cost() -> None:
+def test_resnet50_s_fixes_and_what_they_cost() -> None:
     found = audit(*settings("resnet50"))
     rows = {row["variant"]: row for row in found["cures"]}
     shifts = [rows[name]["shift"][0] for name in variants.PAPER[1:]]
@@ -87,7 +86,7 @@ def test_resnet50_s_cures_and_what_they_cost() -> None:
         ("densenet121", "7x7", -1.0, 0.0674),
     ],
 )
-def test_all_kernels_that_a_network_has_are_a_cure(
+def test_all_kernels_that_a_network_has_are_a_fix(
     name: str, best: str, shift: float, gridding: float
 ) -> None:
     found = audit(*settings(name))
@@ -96,7 +95,7 @@ def test_all_kernels_that_a_network_has_are_a_cure(
     assert found["cures"][-1]["gridding"] == pytest.approx(gridding, abs=5e-5)
 
 
-def test_a_clean_network_has_nothing_to_cure() -> None:
+def test_a_clean_network_has_nothing_to_fix() -> None:
     found = audit(*settings("vgg16"))
     assert found["shift"] == [0, 0] and found["gridding"] < 1e-9
     assert found["steps"] == found["together"] == [] and found["best"] is None
@@ -129,7 +128,7 @@ def test_coverage_is_traced_to_the_layers_that_skip() -> None:
     assert audit(*own(valid))["coverage"]["reached"] == (63 / 64) ** 2
 
 
-def test_kernels_that_cannot_change_are_left_out_of_the_cure() -> None:
+def test_kernels_that_cannot_change_are_left_out_of_the_fix() -> None:
     # 3x3 without padding, 2x2 and 3x5 would not keep their output size, or are not square
     unfit = [nn.Conv2d(3, 3, 3, 2), nn.Conv2d(3, 3, 2, 2), nn.Conv2d(3, 3, (3, 5), 2, (1, 2))]
     fit = [nn.Conv2d(3, 3, 5, 2, 2), nn.Conv2d(3, 3, 1, 2), nn.Conv2d(3, 3, 7, 1, 3)]
@@ -146,27 +145,26 @@ def test_the_legend_explains_bars_that_are_there(name: str, kinds: int) -> None:
     record = audit(*(own(module) if name == "own" else settings(name)))
     (legend,) = audit_figure(record).legends
     shown = [text.get_text() for text in legend.get_texts()]
-    assert shown == ["as it is", "one layer cured", "more cured", "variant"][:kinds]
+    assert shown == ["as it is", "one layer fixed", "more fixed", "variant"][:kinds]
 
 
-# -- cures -----------------------------------------------------------------------------------------
+# -- fixes -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["resnet18", "timm:tf_mobilenetv3_small_minimal_100"])
-def test_curing_a_layer_is_what_the_variant_does_to_it(name: str) -> None:
+def test_fixing_a_layer_is_what_the_variant_does_to_it(name: str) -> None:
     """At even sizes, where the paper's change is centred."""
     size = (320, 320)
     plain = backbones.build(name, meta=True).module
-    graph = spatial_graph(plain, size)
-    to = graph.target
-    known = {step.layer: step for step in steps(graph, graph.layer(to))}
+    target = Target(spatial_graph(plain, size))
+    known = {step.layer: step for step in steps(target)}
     changed = backbones.build(name, "3x3", meta=True).replaced
     assert changed
     for layer in changed:
         one = backbones.build(name, meta=True).module
         variants._swap(one.get_submodule(layer), "avg", 0)
-        real = path_counts(spatial_graph(one, size), to)
-        ours = path_counts(cured(graph, [known[layer]]), to)
+        real = Target(spatial_graph(one, size), target.name).counts()
+        ours = fixed(target, [known[layer]]).counts()
         np.testing.assert_allclose(ours.counts, real.counts, rtol=1e-12)
 
 
@@ -195,7 +193,7 @@ SAMPLERS: dict[str, Callable[[], nn.Module]] = {
 
 @pytest.mark.parametrize("side", [48, 49, 50, 51])
 @pytest.mark.parametrize("make", SAMPLERS.values(), ids=SAMPLERS)
-def test_cured_of_everything_nothing_remains(make: Callable[[], nn.Module], side: int) -> None:
+def test_nothing_remains_after_fixing_everything(make: Callable[[], nn.Module], side: int) -> None:
     class After(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -207,22 +205,19 @@ def test_cured_of_everything_nothing_remains(make: Callable[[], nn.Module], side
 
     module = After()
     module(torch.zeros(1, 3, side, side))
-    graph = spatial_graph(module, (side, side))
-    found = steps(graph, target_map(graph, None))
-    clean = cured(graph, found)
-    counts, place = path_counts(clean), geometry(clean, None, None)
-    assert metrics.shift(counts, place) == pytest.approx((0, 0), abs=1e-9)
-    grid = metrics.gridding(counts, place)
+    target = Target(spatial_graph(module, (side, side)))
+    clean = fixed(target, steps(target))
+    assert metrics.shift(clean.counts(), clean.geometry) == pytest.approx((0, 0), abs=1e-9)
+    grid = metrics.gridding_by_period(clean.counts(), clean.geometry)
     assert all(cv < 1e-9 for cv in grid.values())
-    assert clean.map_size(target_map(clean, None)) == graph.map_size(target_map(graph, None))
+    assert clean.units == target.units
 
 
 @pytest.mark.parametrize(
     "module", [nn.MaxPool2d(2), nn.Conv2d(3, 4, 4, 4), nn.Conv2d(3, 4, 5, 1, 2)]
 )
 def test_even_and_centred_windows_are_left_alone(module: nn.Module) -> None:
-    graph = spatial_graph(nn.Sequential(module), (32, 32), 3)
-    assert steps(graph, target_map(graph, None)) == []
+    assert steps(Target(spatial_graph(nn.Sequential(module), (32, 32), 3))) == []
 
 
 def test_a_map_that_others_read_too_keeps_its_padding() -> None:
@@ -231,10 +226,10 @@ def test_a_map_that_others_read_too_keeps_its_padding() -> None:
         return net.a(x) + net.b(x)
 
     net = Net(run, a=nn.Conv2d(3, 4, 3, 2), b=nn.Conv2d(3, 4, 3, 2))
-    graph = spatial_graph(net, (32, 32))
-    clean = cured(graph, steps(graph, target_map(graph, None)))
-    assert clean.map_size(target_map(clean, None)) == (16, 16)
-    path_counts(clean)
+    target = Target(spatial_graph(net, (32, 32)))
+    clean = fixed(target, steps(target))
+    assert clean.units == (16, 16)
+    clean.counts()
 
 
 # -- costs -----------------------------------------------------------------------------------------
@@ -306,8 +301,7 @@ def test_features_may_be_a_submodule() -> None:
 def test_a_classifier_of_one_size_has_no_cost_at_another() -> None:
     network = Network(timm.create_model("vgg11", num_classes=0, global_pool=""), (224, 224))
     network.module.forward_head = lambda x: x.flatten(1) @ torch.zeros(7 * 7 * 512, 10)
-    graph = network.graph((32, 32))
-    assert graph.map_size(target_map(graph, None)) == (1, 1)
+    assert network.target((32, 32)).units == (1, 1)
     with pytest.raises(RfbenchError, match="classifier does not take an input of 32x32"):
         network.cost((32, 32))
 
@@ -316,20 +310,21 @@ def test_a_classifier_of_one_size_has_no_cost_at_another() -> None:
 
 
 def test_shift_by_size_is_what_each_size_measures() -> None:
-    config, subject = settings("resnet18")
-    found = by_size(config, subject, range(208, 242))
+    _, subject = settings("resnet18")
+    found = by_size(subject.network, subject.target(None, None), range(208, 242))
     assert (found["symmetric"], found["period"]) == (225, 32)
     rows = {side: (y, x) for side, y, x in found["shift"]}
     assert rows[224] == pytest.approx((-15.5, -15.5)) and rows[225] == pytest.approx((0, 0))
     for side in (209, 230, 241):
-        graph, place = subject.network.uncut((side + 640, side + 640))
-        measured = metrics.shift(path_counts(graph), place)
+        target = subject.target(None, None, (side + 640, side + 640))
+        assert not target.is_cut
+        measured = metrics.shift(target.counts(), target.geometry)
         assert rows[side] == pytest.approx(measured, abs=1e-9)
 
 
 def test_sizes_that_a_network_refuses_are_left_out() -> None:
-    config, subject = settings("timm:hrnet_w18_small")
-    found = by_size(config, subject, range(222, 227))
+    _, subject = settings("timm:hrnet_w18_small")
+    found = by_size(subject.network, subject.target(None, None), range(222, 227))
     assert [row[1] is not None for row in found["shift"]] == [True, True, True, False, False]
     with pytest.raises(RfbenchError):
         spatial_graph(subject.network.module, (225, 225))

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.models import backbones
-from rfbench.rf.core.path_counts import Convention, path_counts
+from rfbench.rf.core.path_counts import Convention
+from rfbench.rf.core.target import Target
 from rfbench.spatial_graph.reader import spatial_graph
 from tests.spatial_graph.cases import Net, conv
 
@@ -56,16 +57,16 @@ def forward_exact(pixel: tuple[int, int], side: int, depth: int, width: int) -> 
 def test_exact_counts_equal_to_the_last_digit(depth: int, width: int) -> None:
     side, unit = 33, (4, 5)
     graph = spatial_graph(Deep(depth, width), (side, side))
-    found = path_counts(graph, unit=unit, convention=Convention("real"), exact=True)
+    found = Target(graph).counts(unit, Convention("real"), exact=True)
     assert found.exponent == 0 and found.counts.dtype == object
     for pixel in ((16, 16), (0, 0), (32, 3), (17, 30), (9, 9), (20, 32)):
         # every channel of the unit, and every channel behind the stem, has the same count
         truth = forward_exact(pixel, side, depth, width)[unit] * width
         assert found.counts[pixel] == truth and isinstance(found.counts[pixel], int)
     assert found.counts.max() > 2**53
-    single = path_counts(graph, unit=unit, exact=True).counts
+    single = Target(graph).counts(unit, exact=True).counts
     assert all(isinstance(n, int) for n in single.flat)
-    quick = path_counts(graph, unit=unit)
+    quick = Target(graph).counts(unit)
     assert np.abs(quick.counts - single.astype(float)).max() <= 1e-12 * quick.counts.max()
 
 
@@ -85,7 +86,7 @@ def test_deepest_networks_stay_finite(name: str) -> None:
     graph = spatial_graph(backbones.build(f"timm:{name}", meta=True).module, (192, 192))
     support = {}
     for rule in CONVENTIONS:
-        found = path_counts(graph, unit=(0, 0), convention=rule)
+        found = Target(graph).counts((0, 0), rule)
         assert np.isfinite(found.counts).all() and found.counts.any()
         support.setdefault(rule.gates, found.counts > 0)
         assert ((found.counts > 0) == support[rule.gates]).all(), rule
@@ -98,7 +99,7 @@ def test_a_small_branch_stays_in_the_support_of_a_huge_one() -> None:
 
     deep = nn.Sequential(*(nn.Conv2d(64, 64, 1) for _ in range(400)))
     graph = spatial_graph(Net(run, wide=nn.Conv2d(64, 64, 5, padding=2), deep=deep), (16, 16))
-    counts = path_counts(graph, unit=(8, 8), convention=Convention("real"))
+    counts = Target(graph).counts((8, 8), Convention("real"))
     assert counts.exponent > 1000 and (counts.counts > 0).sum() == 25
     total = math.frexp(counts.counts[8, 8])[1] + counts.exponent
     # 64^399 paths from channel to channel, times 64 channels at either end
@@ -118,13 +119,13 @@ BRANCHES = Net(branches, a=conv(), b=conv(4, 4), c=conv(4, 4, 1), d=conv(3, 4, 1
 
 def test_paths_from_a_layer_and_what_bypasses_it() -> None:
     graph = spatial_graph(BRANCHES, (9, 9))
-    found = path_counts(graph, source="a", unit=(4, 4))
+    found = Target(graph, source="a").counts((4, 4))
     wanted = np.zeros((9, 9))
     wanted[3:6, 3:6] = 1
     wanted[4, 4] = 2
     assert (found.counts == wanted).all()
     assert found.bypass == pytest.approx(1 / 91)  # 9 * 10 paths through a, one past it
-    assert path_counts(graph, unit=(4, 4)).bypass == 0
+    assert Target(graph).counts((4, 4)).bypass == 0
 
 
 def test_a_layer_called_twice_has_two_names() -> None:
@@ -133,9 +134,9 @@ def test_a_layer_called_twice_has_two_names() -> None:
 
     graph = spatial_graph(Net(twice, a=conv(), b=conv(4, 4)), (12, 12))
     assert {"a", "b", "b#2"} <= set(graph.layers)
-    assert path_counts(graph, "b", unit=(6, 6)).counts.sum() == 81
-    assert path_counts(graph, "b#2", unit=(6, 6)).counts.sum() == 729
-    assert path_counts(graph, "b#2", source="b", unit=(6, 6)).counts.sum() == 9
+    assert Target(graph, "b").counts((6, 6)).counts.sum() == 81
+    assert Target(graph, "b#2").counts((6, 6)).counts.sum() == 729
+    assert Target(graph, "b#2", source="b").counts((6, 6)).counts.sum() == 9
 
 
 def test_a_unit_stands_for_all_its_channels() -> None:
@@ -143,9 +144,9 @@ def test_a_unit_stands_for_all_its_channels() -> None:
         return torch.cat([n.a(x), n.b(x)], 1)
 
     graph = spatial_graph(Net(both, a=conv(3, 6, 1), b=conv(3, 2, 3)), (8, 8))
-    found = path_counts(graph, unit=(4, 4)).counts
+    found = Target(graph).counts((4, 4)).counts
     assert found[4, 4] == 1 and found[3, 3] == 0.25
-    real = path_counts(graph, unit=(4, 4), convention=Convention("real")).counts
+    real = Target(graph).counts((4, 4), Convention("real")).counts
     assert real[4, 4] == 24 and real[3, 3] == 6
 
 
@@ -155,23 +156,24 @@ def test_gates_by_convention() -> None:
         return x * n.b(x.mean((2, 3), keepdim=True)).sigmoid()
 
     graph = spatial_graph(Net(squeeze, a=conv(), b=conv(4, 4, 1)), (8, 8))
-    assert (path_counts(graph, unit=(4, 4)).counts > 0).sum() == 9
-    assert (path_counts(graph, unit=(4, 4), convention=Convention(gates="count")).counts > 0).all()
+    assert (Target(graph).counts((4, 4)).counts > 0).sum() == 9
+    assert (Target(graph).counts((4, 4), Convention(gates="count")).counts > 0).all()
 
 
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        ({"to": "e"}, "unknown layer 'e'"),
-        ({"to": "a", "unit": (9, 0)}, r"unit 9,0 is outside layer 'a': its map is 9x9"),
+        ({"layer": "e"}, "unknown layer 'e'"),
+        ({"layer": "a", "unit": (9, 0)}, r"unit 9,0 is outside layer 'a': its map is 9x9"),
         ({"unit": (0, -1)}, "is outside the output"),
-        ({"to": "a", "source": "b"}, "no path leads from 'b' to 'a'"),
+        ({"layer": "a", "source": "b"}, "no path leads from 'b' to 'a'"),
         ({"source": "aa"}, "unknown layer 'aa'"),
     ],
 )
 def test_usage_errors(kwargs: dict, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        path_counts(spatial_graph(BRANCHES, (9, 9)), **kwargs)
+        unit = kwargs.pop("unit", None)
+        Target(spatial_graph(BRANCHES, (9, 9)), **kwargs).counts(unit)
 
 
 def test_attention_is_refused_by_name() -> None:
@@ -181,5 +183,5 @@ def test_attention_is_refused_by_name() -> None:
 
     graph = spatial_graph(Net(attention, a=conv()), (9, 9))
     with pytest.raises(RfbenchError, match=r"this one is global: aten\.bmm"):
-        path_counts(graph)
-    assert path_counts(graph, "a", unit=(4, 4)).counts.sum() == 9
+        Target(graph).counts()
+    assert Target(graph, "a").counts((4, 4)).counts.sum() == 9

@@ -13,10 +13,17 @@ from torch import Tensor, nn
 
 from rfbench.cli import main
 from rfbench.errors import RfbenchError, UsageError
-from rfbench.rf.core.path_counts import path_counts
+from rfbench.rf.core.target import Target
 from rfbench.rf.questions.effective import figure as effective
 from rfbench.rf.questions.effective.effective import Measured, Sample, caption
-from rfbench.rf.questions.effective.extent import Place, areas, extent, gaussian, measure, nominal
+from rfbench.rf.questions.effective.extent import (
+    Position,
+    areas,
+    extent,
+    gaussian,
+    measure,
+    nominal,
+)
 from rfbench.rf.questions.effective.gradients import Gradients, gradients, layout_of
 from rfbench.spatial_graph.reader import spatial_graph
 
@@ -48,7 +55,7 @@ class Patches(nn.Module):
 def test_of_uniform_weights_it_is_the_path_counts() -> None:
     net = chain(4, stride=2)
     found = gradients([net], [torch.rand(2, 1, 21, 24)])
-    counts = path_counts(spatial_graph(net, (21, 24))).counts
+    counts = Target(spatial_graph(net, (21, 24))).counts().counts
     assert (found.units, found.unit, found.samples) == ((11, 12), (5, 5), 2)
     np.testing.assert_allclose(found.magnitude, counts, rtol=1e-6)
     np.testing.assert_allclose(np.abs(found.signed), counts, rtol=1e-6)
@@ -105,7 +112,7 @@ def test_what_cannot_be_measured_says_why() -> None:
     images = [torch.randn(1, 3, 16, 16)]
     dead = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
     nn.init.constant_(dead[0].bias, -1e6)
-    with pytest.raises(RfbenchError, match=r"unit 6,6 of 1 is zero for every picture \(dead ReLU"):
+    with pytest.raises(RfbenchError, match=r"unit 6,6 of 1 is zero for every image \(dead ReLU"):
         gradients([dead], images)
     loud = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3))
     nn.init.constant_(loud[0].weight, 1e38)
@@ -146,7 +153,7 @@ def test_figures_of_a_field() -> None:
     found = Gradients(field, field - 0.5, "layer", (3, 3), (7, 7), 5)
     place = nominal((3, 3), (7, 7), (201, 201))
     assert place == (100, 100)
-    metrics = measure(found, Place(place, (100, 97), (101, 101)))
+    metrics = measure(found, Position(place, (100, 97), (101, 101)))
     np.testing.assert_allclose(metrics["shift"], (0, -3), atol=1e-6)
     assert metrics["size"] == metrics["size_by_maximum"] == pytest.approx(8 * 4.406, rel=0.02)
     assert metrics["ratio"] == metrics["size"] / 101
@@ -170,7 +177,7 @@ def test_panels_show_the_part_with_the_field() -> None:
     field = counts * bell((4, 4), (107, 97), 224)
     found = Gradients(field, field, "layer1", (27, 24), (56, 56), 4)
     place = nominal(found.unit, found.units, field.shape)
-    metrics = measure(found, Place(place, (107, 97), (15, 15)))
+    metrics = measure(found, Position(place, (107, 97), (15, 15)))
     drawn = effective.figure([effective.Panel("", counts, field, metrics)], "one", "caption")
     above, below = drawn.axes
     for axes in (above, below):
@@ -280,4 +287,4 @@ def test_a_folder_without_a_picture(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     code, _, said = run("resnet18", "--images", tmp_path / "photos", "--output", tmp_path / "out")
     assert code == 1
-    assert "photos has no picture that can be read (0 files)" in said
+    assert "photos has no image that can be read (0 files)" in said

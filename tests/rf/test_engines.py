@@ -6,7 +6,8 @@ import pytest
 from rfbench.models import backbones
 from rfbench.rf.autograd import path_counts as autograd
 from rfbench.rf.core.network import Network
-from rfbench.rf.core.path_counts import Convention, path_counts
+from rfbench.rf.core.path_counts import Convention
+from rfbench.rf.core.target import Target
 
 MODELS = [
     "alexnet", "vgg11", "resnet18", "resnet50", "densenet121", "googlenet", "inception_v3",
@@ -32,7 +33,7 @@ def test_engines_agree(name: str) -> None:
     for convention in CONVENTIONS:
         if name == "timm:skresnet18" and convention.gates == "count":
             continue  # softmax: one path an entry in N', the paths of all entries in the graph
-        found = path_counts(graph, convention=convention)
+        found = Target(graph).counts(convention=convention)
         counts = autograd.path_counts(
             module,
             SIZE,
@@ -54,7 +55,7 @@ def test_engines_agree(name: str) -> None:
 def test_engines_agree_on_variants(variant: str, source: str | None) -> None:
     module = backbones.build("resnet18", variant).module
     graph = Network(module).graph(SIZE)
-    found = path_counts(graph, source=source, unit=(1, 1))
+    found = Target(graph, source=source).counts((1, 1))
     counts = autograd.path_counts(module, SIZE, to=graph.target, source=source, unit=(1, 1))
     assert ((counts > 0) == (found.counts > 0)).all()
     np.testing.assert_allclose(found.counts, counts, rtol=1e-12)

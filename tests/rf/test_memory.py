@@ -16,18 +16,18 @@ from rfbench.rf.core.network import Network
 def test_there_is_some_and_less_than_a_container_may_have(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = memory.there_is()
+    whole = memory.available_bytes()
     assert 2**28 < whole < 2**46
     limit = tmp_path / "memory.max"
     monkeypatch.setattr(memory, "LIMITS", (str(limit),))
     limit.write_text("max\n")
-    assert memory.there_is() >= whole
+    assert memory.available_bytes() >= whole
     limit.write_text(f"{2**27}\n")
-    assert memory.there_is() == 2**27
+    assert memory.available_bytes() == 2**27
 
 
 def test_refusal_gives_both_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "there_is", lambda: 2.0**30)
+    monkeypatch.setattr(memory, "available_bytes", lambda: 2.0**30)
     memory.check(2**30, "this", "Do not.")
     with pytest.raises(RfbenchError) as told:
         memory.check(2**32, "a test", "Do less.")
@@ -59,7 +59,7 @@ def test_estimate_is_what_autograd_keeps() -> None:
 def test_commands_say_it_in_one_line(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory, "there_is", lambda: 2.0**27)
+    monkeypatch.setattr(memory, "available_bytes", lambda: 2.0**27)
     torch.set_num_threads(1)
     result = CliRunner().invoke(main, [*command.split(), "--output", str(tmp_path / "out")])
     assert result.exit_code == 1

@@ -9,9 +9,11 @@ from torch import nn
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.models import backbones
 from rfbench.rf.core import metrics
-from rfbench.rf.core.metrics import Geometry, geometry, measure
+from rfbench.rf.core.geometry import Geometry
+from rfbench.rf.core.metrics import measure
 from rfbench.rf.core.network import Network
-from rfbench.rf.core.path_counts import Convention, PathMap, path_counts
+from rfbench.rf.core.path_counts import Convention, PathMap
+from rfbench.rf.core.target import Target
 from rfbench.rf.core.theory import Field
 from rfbench.spatial_graph.graph import SpatialGraph
 from rfbench.spatial_graph.reader import spatial_graph
@@ -22,9 +24,13 @@ def graph_of(name: str, variant: str, side: int = 1120) -> SpatialGraph:
     return Network(backbones.build(name, variant, meta=True).module).graph((side, side))
 
 
+def measured(target: Target) -> dict:
+    return measure(target.counts(), target.geometry)
+
+
 def figures(name: str, variant: str, source: str | None = None, side: int = 1120) -> dict:
     graph = graph_of(name, variant, side)
-    return measure(path_counts(graph, source=source), geometry(graph, None, source))
+    return measured(Target(graph, source=source))
 
 
 TABLE = [
@@ -70,8 +76,8 @@ def test_shift_by_convention(channels: str, pool: str, one: float, three: float)
     wanted = {"1x1": one, "3x3": three, "baseline": -15.5, "1x1+3x3": -1.5}
     for variant, shift in wanted.items():
         graph = graph_of("resnet50", variant)
-        found = path_counts(graph, convention=Convention(channels, pool))
-        place = geometry(graph, None, None)
+        found = Target(graph).counts(convention=Convention(channels, pool))
+        place = Target(graph).geometry
         assert metrics.shift(found, place) == pytest.approx((shift, shift), abs=0.006)
 
 
@@ -84,8 +90,8 @@ def test_registration_depends_on_the_parity_of_the_input() -> None:
 
 def test_valid_padding_registers_but_does_not_shift() -> None:
     network = Network(backbones.build("inception_v3", meta=True).module, native=(299, 299))
-    graph, place = network.uncut((299, 299))
-    found = measure(path_counts(graph), place)
+    target = network.uncut(network.target((299, 299)))
+    found = measure(target.counts(), target.geometry)
     assert found["shift"] == pytest.approx((0, 0), abs=1e-6) and not found["cut"]
     assert found["registration"] == pytest.approx((21.5, 21.5), abs=1e-6)
 
@@ -121,24 +127,24 @@ def test_centroid_shift_and_registration() -> None:
 def test_gridding_of_a_stride_on_pixels(n: int) -> None:
     counts = np.zeros((n, n))
     counts[::2, ::2] = 1  # one phase of four has everything
-    assert metrics.gridding(made(counts), grid(([2], [2]), n)) == {
+    assert metrics.gridding_by_period(made(counts), grid(([2], [2]), n)) == {
         "2": pytest.approx(np.std([1, 0, 0, 0]) / 0.25)
     }
-    assert metrics.gridding(made(np.ones((8, 8))), grid(([2, 4], [2, 4])))["4"] == 0
+    assert metrics.gridding_by_period(made(np.ones((8, 8))), grid(([2, 4], [2, 4])))["4"] == 0
 
 
 def test_gridding_with_unlike_strides() -> None:
     counts = np.zeros((8, 8))
     counts[::2] = 1
-    values = metrics.gridding(made(counts), grid(([2], [2, 4])))
+    values = metrics.gridding_by_period(made(counts), grid(([2], [2, 4])))
     assert list(values) == ["2", "2x4"] and values["2x4"] == pytest.approx(1.0)
-    assert metrics.gridding(made(counts), grid(([], [2]))) == {"1x2": 0.0}
+    assert metrics.gridding_by_period(made(counts), grid(([], [2]))) == {"1x2": 0.0}
 
 
 def test_stride_one_never_grids() -> None:
     module = nn.Sequential(nn.Conv2d(3, 4, 3, 1, 1), nn.Conv2d(4, 4, 5, 1, 2))
     graph = spatial_graph(module, (24, 24))
-    found = measure(path_counts(graph), geometry(graph, None, None))
+    found = measured(Target(graph))
     assert found["gridding"] == 0 and found["shift"] == pytest.approx((0, 0))
 
 
@@ -148,34 +154,34 @@ def test_stride_one_never_grids() -> None:
 def test_kernels_that_the_stride_divides_are_even(kernel: int, stride: int, even: bool) -> None:
     module = nn.Sequential(nn.Conv2d(3, 4, kernel, stride), nn.Conv2d(4, 4, 7))
     graph = spatial_graph(module, (60, 60))
-    found = measure(path_counts(graph), geometry(graph, None, None))
+    found = measured(Target(graph))
     assert (found["gridding"] < 1e-12) == even
 
 
 def test_support_and_cut() -> None:
     graph = spatial_graph(nn.Conv2d(3, 4, 5, 2, 2), (16, 20))
-    place = geometry(graph, None, None)
-    corner = measure(path_counts(graph, unit=(0, 0)), place)
+    place = Target(graph).geometry
+    corner = measure(Target(graph).counts((0, 0)), place)
     assert corner["support"] == {"top": 0, "bottom": 2, "left": 0, "right": 2} and corner["cut"]
-    inner = measure(path_counts(graph, unit=(3, 4)), place)
+    inner = measure(Target(graph).counts((3, 4)), place)
     assert inner["support"] == {"top": 4, "bottom": 8, "left": 6, "right": 10}
     assert not inner["cut"] and inner["center"] == [6.0, 8.0]
 
 
 def test_a_field_that_just_fits_is_not_cut() -> None:
-    place = geometry(spatial_graph(nn.Conv2d(3, 4, 3, 2), (7, 7)), None, None)
-    assert not any(metrics.is_cut(place, (unit, unit)) for unit in range(3))
-    assert metrics.is_cut(place, (3, 0))
-    padded = geometry(spatial_graph(nn.Conv2d(3, 4, 3, 2, 1), (7, 7)), None, None)
-    assert [metrics.is_cut(padded, (1, unit)) for unit in range(4)] == [True, False, False, True]
+    place = Target(spatial_graph(nn.Conv2d(3, 4, 3, 2), (7, 7))).geometry
+    assert not any(place.is_cut((unit, unit)) for unit in range(3))
+    assert place.is_cut((3, 0))
+    padded = Target(spatial_graph(nn.Conv2d(3, 4, 3, 2, 1), (7, 7))).geometry
+    assert [padded.is_cut((1, unit)) for unit in range(4)] == [True, False, False, True]
 
 
 def test_uncut_size_holds_the_field() -> None:
     network = Network(nn.Sequential(nn.Conv2d(3, 4, 9, 4, 4), nn.Conv2d(4, 4, 9, 2, 4)), (16, 16))
-    graph, place = network.uncut((16, 16))
-    found = path_counts(graph)
-    assert not metrics.is_cut(place, found.unit)
-    assert (found.counts > 0).any(0).sum() == place.uniform[0].size == 41
+    target = network.uncut(network.target((16, 16)))
+    assert not target.is_cut
+    reached = (target.counts().counts > 0).any(0).sum()
+    assert reached == target.geometry.uniform[0].size == 41
 
 
 def test_what_has_no_metrics() -> None:
@@ -187,10 +193,10 @@ def test_what_has_no_metrics() -> None:
 
 def test_counts_near_overflow_have_a_gridding() -> None:
     field = (Field(-1, 2, 2), Field(-1, 2, 2))
-    place = metrics.Geometry(field, ([2], [2]), (4, 4), [])
+    place = Geometry(field, ([2], [2]), (4, 4), [])
     small = np.arange(16.0).reshape(4, 4)
     found = [
-        metrics.gridding(PathMap(counts, 0, (0, 0), (2, 2), Convention(), 0.0), place)
+        metrics.gridding_by_period(PathMap(counts, 0, (0, 0), (2, 2), Convention(), 0.0), place)
         for counts in (small, small * 1e300)
     ]
     assert 0 < found[0]["2"] < 1

@@ -9,7 +9,7 @@ from rfbench.errors import UsageError
 from rfbench.models import backbones
 from rfbench.rf.core import network
 from rfbench.rf.core.network import Network
-from rfbench.rf.core.path_counts import path_counts
+from rfbench.rf.core.target import Target
 from rfbench.spatial_graph.reader import spatial_graph
 from rfbench.spatial_graph.trace import trace_module
 
@@ -29,19 +29,19 @@ def traces(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
 
 def test_units_layers_and_sizes_share_a_trace(traces: list) -> None:
     net = Network(backbones.build("efficientnet_b0", meta=True).module)
-    path_counts(net.graph((224, 224)), unit=(1, 2))
-    path_counts(net.graph((224, 224)), "features.3", unit=(1, 2))
+    Target(net.graph((224, 224))).counts((1, 2))
+    Target(net.graph((224, 224)), "features.3").counts((1, 2))
     for size in ((224, 200), (351, 97), (960, 960)):
         ours = net.graph(size)
         fresh = spatial_graph(net.module, size)
         assert ours.maps()[ours.target] == fresh.maps()[fresh.target]
-        np.testing.assert_array_equal(path_counts(ours).counts, path_counts(fresh).counts)
+        np.testing.assert_array_equal(Target(ours).counts().counts, Target(fresh).counts().counts)
     assert traces == [(224, 224)]
 
 
 def test_sizes_that_matter_are_traced_again(traces: list) -> None:
     net = Network(backbones.build("timm:tf_efficientnet_b0", meta=True).module)
-    even, odd = (path_counts(net.graph((n, n)), unit=(2, 2)) for n in (224, 225))
+    even, odd = (Target(net.graph((n, n))).counts((2, 2)) for n in (224, 225))
     assert traces == [(224, 224), (225, 225)]
     assert even.counts.shape != odd.counts.shape
 

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rfbench.rf.core.path_counts import Convention, path_counts
+from rfbench.rf.core.path_counts import Convention
+from rfbench.rf.core.target import Target
 from rfbench.spatial_graph.reader import spatial_graph
 from tests.spatial_graph.cases import Net, conv
 from tests.spatial_graph.oracle import Size, forward_counts, graph_counts
@@ -276,7 +277,7 @@ def test_exact_and_float_agree(name: str, pool: str, channels: str) -> None:
     module, size, _ = CASES[name]
     graph = spatial_graph(module, size)
     rule = Convention(channels, pool)
-    exact = path_counts(graph, unit=(3, 3), convention=rule, exact=True).counts
+    exact = Target(graph).counts((3, 3), rule, exact=True).counts
     assert all(isinstance(n, int | Fraction) for n in exact.flat)
-    quick = path_counts(graph, unit=(3, 3), convention=rule).counts
+    quick = Target(graph).counts((3, 3), rule).counts
     assert np.abs(exact.astype(float) - quick).max() <= 1e-12 * quick.max()

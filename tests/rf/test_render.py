@@ -9,17 +9,18 @@ from torch import nn
 
 from rfbench.errors import UsageError
 from rfbench.plotting import page
-from rfbench.rf.core.metrics import geometry, measure
+from rfbench.rf.core.metrics import measure
 from rfbench.rf.core.network import Network
-from rfbench.rf.core.path_counts import Convention, PathMap, path_counts
+from rfbench.rf.core.path_counts import Convention, PathMap
+from rfbench.rf.core.target import Target
 from rfbench.rf.questions.maps.by_layer import layers_figure
 from rfbench.rf.questions.maps.figure import Panel, maps_figure, over_mean
 
 
 def panel(title: str, *modules: nn.Module, size: int = 96) -> Panel:
     graph = Network(nn.Sequential(*modules), (size, size)).graph((size, size))
-    found = path_counts(graph)
-    metrics = measure(found, geometry(graph, None, None))
+    found = Target(graph).counts()
+    metrics = measure(found, Target(graph).geometry)
     return Panel(title, found, metrics, (found, metrics), f"at {size} px")
 
 
@@ -88,7 +89,7 @@ def test_small_maps_have_their_counts_and_no_second_row() -> None:
 
 def test_counts_that_are_not_whole_are_not_printed() -> None:
     small = panel("small", nn.Conv2d(1, 1, 3, 2, 1), size=14)
-    half = PathMap(small.found.counts / 2, 0, (3, 3), (7, 7), Convention())
+    half = PathMap(small.path_map.counts / 2, 0, (3, 3), (7, 7), Convention())
     assert not maps_figure([Panel("half", half, small.metrics)], "T", "").axes[0].texts
     doubled = PathMap(half.counts, 1, (3, 3), (7, 7), Convention())  # the exponent counts
     assert maps_figure([Panel("1", doubled, small.metrics)], "T", "").axes[0].texts
@@ -106,9 +107,9 @@ def test_over_mean_shows_a_weak_grid_and_nothing_else(grid: float) -> None:
 
 def test_over_mean_is_empty_where_there_are_no_paths() -> None:
     whole = smooth(0.0)
-    half = whole.found.counts.copy()
+    half = whole.path_map.counts.copy()
     half[:, 128:] = 0
-    found = PathMap(half, 0, whole.found.unit, whole.found.units, Convention())
+    found = PathMap(half, 0, whole.path_map.unit, whole.path_map.units, Convention())
     empty = np.isnan(over_mean(Panel("half", found, whole.metrics), 40))
     assert not empty[:, :20].any() and empty[:, 34:].all()  # 3 means of 9 px reach 12 px
 
@@ -158,7 +159,7 @@ def test_no_panels_are_refused() -> None:
 def test_no_text_overlaps_another_or_leaves_the_page(number: int) -> None:
     kinds = [shifted(), smooth(0.2), smooth(0.003, centre=110.0)]
     long = "A title that is long enough for more than one line of a figure, whatever its width " * 2
-    panels = [Panel("a variant with a name", k.found, k.metrics, k.own, k.own_at) for k in kinds]
+    panels = [Panel("a variant with a name", k.path_map, k.metrics, k.own, k.own_at) for k in kinds]
     figure = maps_figure([panels[i % 3] for i in range(number)], long, long)
     figure.canvas.draw()
     boxes = [(t.get_text(), t.get_window_extent()) for t in texts(figure)]

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from rfbench.errors import RfbenchError
 from rfbench.models import backbones
-from rfbench.rf.core.field import Along, Field, Phased, hearers, origin, region, union
-from rfbench.rf.core.metrics import geometry, support
+from rfbench.rf.core.field import Along, Field, Phased, origin, region, union, units_containing
+from rfbench.rf.core.metrics import support
 from rfbench.rf.core.network import Network
-from rfbench.rf.core.path_counts import path_counts, target_map
+from rfbench.rf.core.target import Target
 from rfbench.rf.core.theory import theory
 from rfbench.spatial_graph.graph import Reach
 from rfbench.spatial_graph.reader import spatial_graph
@@ -24,7 +24,7 @@ from tests.spatial_graph.cases import Net
 
 def fields(module: nn.Module, size: tuple[int, int] = (224, 224)) -> list[tuple[int, int, int]]:
     """r, S, P of the last map along y and x."""
-    place = geometry(spatial_graph(module, size), None, None)
+    place = Target(spatial_graph(module, size)).geometry
     return [(f.size, f.stride, f.padding) for f in place.uniform]
 
 
@@ -47,7 +47,7 @@ def test_facts_table(
     name: str, variant: str, r: int, s: int, p: int, centre: float, apart: int
 ) -> None:
     network = Network(backbones.build(name, variant, meta=True).module)
-    place = geometry(network.graph((224, 224)), None, None)
+    place = Target(network.graph((224, 224))).geometry
     for field in place.uniform:
         assert (field.size, field.stride, field.padding) == (r, s, p)
         assert field.center(3) == centre
@@ -68,7 +68,7 @@ def test_facts_table(
 )
 def test_concatenated_branches_take_the_union(name: str, size: int, r: int, p: int) -> None:
     graph = Network(backbones.build(name, meta=True).module).graph((size, size))
-    assert [(f.size, f.stride, f.padding) for f in geometry(graph, None, None).uniform] == [
+    assert [(f.size, f.stride, f.padding) for f in Target(graph).geometry.uniform] == [
         (r, 32, p)
     ] * 2
 
@@ -77,7 +77,7 @@ def test_caffe_stride_in_the_first_1x1() -> None:
     module = backbones.build("resnet50", meta=True).module
     for stage in (module.layer2, module.layer3, module.layer4):  # type: ignore[union-attr]
         stage[0].conv1.stride, stage[0].conv2.stride = (2, 2), (1, 1)  # type: ignore[index]
-    place = geometry(spatial_graph(module, (224, 224)), "layer4", None)
+    place = Target(spatial_graph(module, (224, 224)), "layer4").geometry
     assert [(f.size, f.stride, f.padding, f.center(3)) for f in place.uniform] == [
         (483, 32, 241, 96)
     ] * 2
@@ -122,21 +122,21 @@ G1 = {"a": conv(1, 4), "b": conv(3, 2), "c": conv(1, 2)}
 @pytest.mark.parametrize("layers", [G1, {**G1, "b": pool(3, 2), "c": pool(1, 2)}], ids=["G1", "G2"])
 def test_aligned_branches(layers: dict[str, nn.Module], size: tuple[int, int]) -> None:
     graph = spatial_graph(Net(g1, **layers), size, 1)
-    place = geometry(graph, None, None)
+    place = Target(graph).geometry
     assert [(f.size, f.stride, f.padding) for f in place.uniform] == [(3, 4, 1)] * 2
     assert not place.disagreements
 
 
 def test_branches_of_different_stride_are_misaligned() -> None:
     graph = spatial_graph(Net(g3, a=conv(5, 2), b=conv(3), c=conv(3)), (16, 16), 1)
-    apart = geometry(graph, None, None).disagreements
+    apart = Target(graph).geometry.disagreements
     assert {d.axis for d in apart} == {"x", "y"}
     assert sorted(f.stride for f in apart[0].fields) == [1, 2]
 
 
 @pytest.mark.parametrize(("side", "apart"), [(9, 0), (8, 2)])
 def test_same_padding_aligns_by_parity(side: int, apart: int) -> None:
-    place = geometry(spatial_graph(Net(g4, **G1), (side, side), 1), None, None)
+    place = Target(spatial_graph(Net(g4, **G1), (side, side), 1)).geometry
     assert len(place.disagreements) == apart
     if not apart:
         assert [(f.size, f.stride, f.padding) for f in place.uniform] == [(3, 4, 1)] * 2
@@ -144,7 +144,7 @@ def test_same_padding_aligns_by_parity(side: int, apart: int) -> None:
 
 def test_axes_are_apart() -> None:
     module = nn.Sequential(conv((3, 5), 2), conv((3, 1), 2))
-    y, x = geometry(spatial_graph(module, (32, 32)), None, None).uniform
+    y, x = Target(spatial_graph(module, (32, 32))).geometry.uniform
     assert (x.size, y.size) == (5, 7)
     assert [(f.stride, f.padding) for f in (y, x)] == [(4, 0)] * 2
 
@@ -163,7 +163,7 @@ def test_from_a_layer() -> None:
     )
     graph = spatial_graph(module, (64, 64))
     for source, expected in ((None, (19, 8, 5)), ("0", (7, 4, 1)), ("1", (3, 2, 0))):
-        y, x = geometry(graph, "2", source).uniform
+        y, x = Target(graph, "2", source).geometry.uniform
         assert (y.size, y.stride, y.padding) == (x.size, x.stride, x.padding) == expected
 
 
@@ -193,7 +193,7 @@ def test_patches_by_space_to_depth_are_one_window() -> None:
         return net.a(F.pixel_unshuffle(x, 4))
 
     net = Net(patches, a=nn.Conv2d(48, 4, 3, 1, 1))
-    place = geometry(spatial_graph(net, (64, 64), 3), None, None)
+    place = Target(spatial_graph(net, (64, 64), 3)).geometry
     assert [(f.size, f.stride, f.padding) for f in place.uniform] == [(12, 4, 4)] * 2
 
 
@@ -203,7 +203,7 @@ def test_patches_by_space_to_depth_are_one_window() -> None:
 def both(module: nn.Module, size: tuple[int, int] = (32, 32)) -> tuple[Along | None, Along | None]:
     """The fields of the last map along y and x."""
     graph = spatial_graph(module, size)
-    return theory(graph).of(graph, target_map(graph, None))
+    return theory(graph).of(graph, Target(graph).value)
 
 
 RESIZED = {
@@ -231,14 +231,13 @@ def test_regions_behind_resizing_are_those_of_the_paths(run: Callable) -> None:
         "t": nn.ConvTranspose2d(4, 4, 4, 2, 1),
     }  # fmt: skip
     graph = spatial_graph(Net(run, **layers), (36, 36))
-    target = target_map(graph, None)
-    fields = theory(graph).of(graph, target)
+    target = Target(graph)
     compared = 0
-    for u in range(graph.map_size(target)[0]):
-        ends = [region(f, u) for f in fields if f is not None]
+    for u in range(target.units[0]):
+        ends = [region(f, u) for f in target.fields if f is not None]
         assert len(ends) == 2
         if all(first > 2 and last < 33 for first, last in ends):
-            box = support(path_counts(graph, unit=(u, u)))
+            box = support(target.counts((u, u)))
             assert [(box["top"], box["bottom"]), (box["left"], box["right"])] == ends
             compared += 1
     assert compared >= 6
@@ -288,7 +287,7 @@ def test_resized_branches_are_compared_by_their_mean_centre() -> None:
 )
 def test_units_with_nothing_in_common_have_no_field(run: Callable) -> None:
     graph = spatial_graph(Net(run, a=nn.Conv2d(3, 4, 3, 1, 1)), (17, 17))
-    place = geometry(graph, None, None)
+    place = Target(graph).geometry
     assert place.field == (None, None)
     with pytest.raises(RfbenchError, match="no effective stride"):
         _ = place.uniform
@@ -305,9 +304,9 @@ def test_inverse_of_a_region() -> None:
     field = Field(-3, 5, 4)
     for pixel in range(40):
         expected = [u for u in range(10) if -3 + 4 * u <= pixel <= 5 + 4 * u]
-        found = hearers(field, pixel, 10)
+        found = units_containing(field, pixel, 10)
         assert found == (expected[0], expected[-1])
-    assert hearers(Field(0, 0, 4), 2, 10) is None
+    assert units_containing(Field(0, 0, 4), 2, 10) is None
 
 
 # -- concatenations --------------------------------------------------------------------------------
@@ -359,14 +358,16 @@ def agreement(name: str, most: float) -> bool | None:
     graph = network.graph(backbone.input_size)
     if graph.witness(graph.layers.get(graph.target)).reach > Reach.CONTEXT:
         return None
-    if None in geometry(graph, None, None).field:  # an uneven resize
+    target = network.target(backbone.input_size)
+    if None in target.geometry.field:  # an uneven resize
         return None
-    graph, place = network.uncut(backbone.input_size)
-    middle = [(n - 1) // 2 for n in graph.map_size(target_map(graph, None))]
-    for unit in (middle, [middle[0] + 1, middle[1]]):
-        box = support(path_counts(graph, unit=(unit[0], unit[1])))
-        ends = [region(f, u) for f, u in zip(place.uniform, unit, strict=True)]
-        clipped = [(max(a, 0), min(b, n - 1)) for (a, b), n in zip(ends, graph.size, strict=True)]
+    target = network.uncut(target)
+    y, x = target.center
+    for unit in ((y, x), (y + 1, x)):
+        box = support(target.counts(unit))
+        ends = [region(f, u) for f, u in zip(target.geometry.uniform, unit, strict=True)]
+        size = target.graph.size
+        clipped = [(max(a, 0), min(b, n - 1)) for (a, b), n in zip(ends, size, strict=True)]
         if clipped != [(box["top"], box["bottom"]), (box["left"], box["right"])]:
             return False
     return True

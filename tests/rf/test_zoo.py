@@ -49,7 +49,7 @@ def test_rows_of_known_networks() -> None:
         "cured_shift": -1.5, "input": [224, 224], "map": [7, 7],
     }  # fmt: skip
     assert {key: found[key] for key in known} == known
-    assert set(found) == set(zoo.COLUMNS)
+    assert set(found) == set(zoo.columns())
     attention, nothing = zoo.row("timm:vit_tiny_patch16_224")
     assert (attention["status"], attention["shift"], nothing) == ("global", None, None)
     assert attention["witness"] == "aten.bmm.default in layer blocks.0.attn"
@@ -58,7 +58,7 @@ def test_rows_of_known_networks() -> None:
 
 def test_few_models_are_printed(folder: Path) -> None:
     head, *lines = (folder / "shown.txt").read_text().splitlines()
-    assert head.split("  ")[0] == "model" and head.endswith("gridding  cured shift")
+    assert head.split("  ")[0] == "model" and head.endswith("gridding  fixed shift")
     found = [line.split() for line in lines[: lines.index("")]]
     rows = json.loads((folder / "zoo.json").read_text())
     assert [cells[0] for cells in found] == [row["model"] for row in rows]
@@ -99,7 +99,7 @@ def killed(name: str) -> tuple[zoo.Row, bytes | None]:
     """Stands in for a model whose process the system ends."""
     if name == "bad":
         os.kill(os.getpid(), signal.SIGKILL)
-    return dict.fromkeys(zoo.COLUMNS) | {"model": name, "status": "local"}, None
+    return dict.fromkeys(zoo.columns()) | {"model": name, "status": "local"}, None
 
 
 def test_a_process_that_dies_is_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,6 +189,6 @@ def test_the_page_in_a_browser(folder: Path, tmp_path: Path) -> None:
 
 
 def test_the_page_without_any_map() -> None:
-    found = dict.fromkeys(zoo.COLUMNS) | {"model": "timm:x", "status": "unsupported"}
+    found = dict.fromkeys(zoo.columns()) | {"model": "timm:x", "status": "unsupported"}
     assert "timm:x" in zoo_page.page([found], {})
     assert "Of 0 with path counts" in zoo_page.summary([found])

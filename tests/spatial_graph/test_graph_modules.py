@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rfbench.errors import RfbenchError, UsageError
-from rfbench.rf.core.path_counts import path_counts
+from rfbench.rf.core.target import Target
 from rfbench.spatial_graph.graph import Reach, Witness
 from rfbench.spatial_graph.layout import Value
 from rfbench.spatial_graph.reader import spatial_graph
@@ -186,7 +186,7 @@ class OwnTensors(nn.Module):
     ids=["own tensors", "double", "scripted layer", "rrelu"],
 )
 def test_modules_off_the_beaten_track(make: Callable[[], nn.Module]) -> None:
-    counts = path_counts(spatial_graph(make(), (9, 12))).counts
+    counts = Target(spatial_graph(make(), (9, 12))).counts().counts
     assert (counts > 0).sum() == 9
 
 

@@ -11,14 +11,14 @@ from rfbench.spatial_graph.trace import Op, Ref, Trace
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one picture. activations: elements that convolutions, pools and products put out."""
+    """Of one image. activations: elements that convolutions, pools and products put out."""
 
     macs: int
     activations: int
 
 
 def cost(trace: Trace) -> Cost:
-    """The cost of a picture, classifier included; nothing is computed, shapes tell.
+    """The cost of an image, classifier included; nothing is computed, shapes tell.
 
     Raises RfbenchError where the classifier insists on another size than the map.
     """

@@ -81,7 +81,7 @@ Along = Field | Phased
 
 
 def region(field: Along, unit: int) -> Region:
-    """What a unit hears: source positions, both ends included, beyond the border where it pads."""
+    """What a unit sees: source positions, both ends included, beyond the border where it pads."""
     turns, phase = divmod(unit, len(field.phases))
     first, last = field.phases[phase]
     return first + turns * field.step, last + turns * field.step
@@ -94,8 +94,8 @@ def origin(field: Along) -> Fraction:
     return middle - field.stride * Fraction(p - 1, 2)
 
 
-def hearers(field: Along, position: int, units: int) -> Region | None:
-    """The first and last of `units` units whose region holds a source position; None: none does."""
+def units_containing(field: Along, position: int, units: int) -> Region | None:
+    """The first and last of `units` units whose region contains a source position, or None."""
     hits = [u for u in range(units) if region(field, u)[0] <= position <= region(field, u)[1]]
     return (hits[0], hits[-1]) if hits else None
 
@@ -138,7 +138,7 @@ def apply(field: Along, step: Axis, n: int) -> Along | None:
 
 
 def _behind(field: Along, taps: Phased) -> Along:
-    """The field of units that hear the units `taps` of a field."""
+    """The field of units that see the units `taps` of a field."""
     p = len(taps.phases) * (len(field.phases) // gcd(len(field.phases), taps.step))
     phases = []
     for u in range(p):

@@ -9,23 +9,23 @@ from rfbench.errors import RfbenchError
 LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
-def there_is() -> float:
+def available_bytes() -> float:
     """Bytes of memory that this process may have; infinity where the system does not say."""
-    found = [float("inf")]
+    limits = [float("inf")]
     if hasattr(os, "sysconf"):
-        found.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+        limits.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     for path in map(Path, LIMITS):
         try:
-            found.append(int(path.read_text()))
+            limits.append(int(path.read_text()))
         except (OSError, ValueError):  # not here, or 'max'
             continue
-    return min(found)
+    return min(limits)
 
 
 def check(needed: float, what: str, remedy: str) -> None:
     """Raise RfbenchError, with both figures, where `needed` bytes are more than there are."""
-    if needed > (found := there_is()):
-        both = f"at least {_text(needed)} of memory, and there are {_text(found)}"
+    if needed > (held := available_bytes()):
+        both = f"at least {_text(needed)} of memory, and there are {_text(held)}"
         raise RfbenchError(f"{what} needs {both}. {remedy}")
 
 

@@ -1,131 +1,72 @@
-"""Numbers for the shape of a receptive field: where it is and whether it grids.
+"""The metrics of a receptive field: where it is and whether it grids.
 
-To add one, write a function of a PathMap and the geometry and name it in `measure`; it then appears
-in every record, caption and table.
+To add one, write a function of a map of path counts and its geometry, and give it an entry in
+METRICS. It then appears in every record, caption and table, in `rf audit` and its --fail-on, in
+the zoo and in `compare`.
 """
 
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
-from rfbench.errors import RfbenchError, UsageError
-from rfbench.rf.core.path_counts import PathMap, target_map
-from rfbench.rf.core.theory import Disagreement, Field, theory
-from rfbench.spatial_graph.graph import Size, SpatialGraph
+from rfbench.errors import UsageError, counted
+from rfbench.rf.core.geometry import Geometry, NotUniform
+from rfbench.rf.core.metric import Best, Metric, Record, Use
+from rfbench.rf.core.path_counts import PathMap
 
 Pair = tuple[float, float]
 
 
-@dataclass(frozen=True)
-class Geometry:
-    """Where units of a target stand over a source: all that metrics need besides the counts.
-
-    field: theoretical field of unit 0 along (y, x); None where windows are not uniform. periods:
-    effective strides > 1 on the way, ascending, along (y, x). source: size of the source map.
-    """
-
-    field: tuple[Field | None, Field | None]
-    periods: tuple[list[int], list[int]]
-    source: Size
-    disagreements: list[Disagreement]
-
-    @property
-    def uniform(self) -> tuple[Field, Field]:
-        """The fields along (y, x). Raises RfbenchError where there is none."""
-        y, x = self.field
-        if y is None or x is None:
-            raise RfbenchError(
-                "this map has no effective stride: it is resized or not uniform. "
-                "Choose an earlier layer with --to, or another --size."
-            )
-        return y, x
+# -- the metrics -----------------------------------------------------------------------------------
 
 
-def geometry(graph: SpatialGraph, to: str | None, source: str | None) -> Geometry:
-    """Theory for a layer, from the input or from another layer."""
-    target = target_map(graph, to)
-    origin = graph.layer(source) if source is not None else None
-    fields = theory(graph, origin)
-    behind = graph.ancestors(set(graph.share(target)))
-    y, x = (f if isinstance(f, Field) else None for f in fields.of(graph, target))
-    field = (y, x)
-    periods: tuple[list[int], list[int]] = ([], [])
-    for axis in (0, 1):
-        last = field[axis]
-        steps = {
-            f.stride
-            for i in behind
-            if (both := fields.fields[i]) and isinstance(f := both[axis], Field)
-        }
-        if last is not None:
-            periods[axis].extend(sorted(s for s in steps if 1 < s <= last.stride))
-    size = graph.map_size(origin) if origin is not None else graph.size
-    return Geometry(field, periods, size, fields.behind(graph, target))
-
-
-def uncut_size(graph: SpatialGraph, place: Geometry, units: Size) -> Size:
-    """An input size at which the central unit's field is whole, with room for an uneven one.
-
-    It is larger than the graph's by multiples of the stride: what is left over at the border when
-    windows do not fit (VALID padding: 299 pixels of Inception) stays as it is.
-    """
-    size = []
-    for axis in (0, 1):
-        field = place.uniform[axis]
-        scale = graph.size[axis] / place.source[axis]
-        spare = abs(field.center((units[axis] - 1) // 2) - (place.source[axis] - 1) / 2)
-        need = (field.size + 2 * spare + 2 * field.stride) * scale
-        step = round(field.stride * scale)
-        size.append(graph.size[axis] + max(0, -(-(round(need) - graph.size[axis]) // step)) * step)
-    return size[0], size[1]
-
-
-def is_cut(place: Geometry, unit: tuple[int, int]) -> bool:
-    """Whether the border of the source cuts the field of a unit."""
-    return any(
-        f.first + u * f.stride < 0 or f.last + u * f.stride > n - 1
-        for f, u, n in zip(place.uniform, unit, place.source, strict=True)
-    )
-
-
-def centroid(found: PathMap) -> Pair:
+def centroid(counts: PathMap) -> Pair:
     """Centre of mass (y, x) of the counts, in source pixels."""
-    counts = found.counts.astype(float)
-    rows, columns = counts.sum(1), counts.sum(0)
+    values = counts.counts.astype(float)
+    rows, columns = values.sum(1), values.sum(0)
     return tuple(float(v @ np.arange(len(v)) / v.sum()) for v in (rows, columns))  # type: ignore
 
 
-def shift(found: PathMap, place: Geometry) -> Pair:
-    """Centroid minus the unit's place in a grid centred on the source, (y, x) in source pixels.
+def shift(counts: PathMap, geometry: Geometry) -> Pair:
+    """Centroid minus the unit's position in a grid centred on the source, (y, x) in source pixels.
 
-    That place is (u - (n - 1) / 2) S + (H - 1) / 2; 0 for a network without the paper's fault.
+    That position is (u - (n - 1) / 2) S + (H - 1) / 2; 0 for a network without the paper's fault.
     """
-    return _from(found, place, lambda u, n, s, h: (u - (n - 1) / 2) * s + (h - 1) / 2)
+    return _from(counts, geometry, lambda u, n, s, h: (u - (n - 1) / 2) * s + (h - 1) / 2)
 
 
-def registration(found: PathMap, place: Geometry) -> Pair:
+def registration(counts: PathMap, geometry: Geometry) -> Pair:
     """Centroid minus (u + 0.5) S - 0.5, where a detector's half-pixel grid puts the unit."""
-    return _from(found, place, lambda u, n, s, h: (u + 0.5) * s - 0.5)
+    return _from(counts, geometry, lambda u, n, s, h: (u + 0.5) * s - 0.5)
 
 
-def _from(found: PathMap, place: Geometry, nominal: Any) -> Pair:
-    middle = centroid(found)
-    wanted = [
-        nominal(found.unit[a], found.units[a], place.uniform[a].stride, place.source[a])
-        for a in (0, 1)
-    ]
-    return middle[0] - wanted[0], middle[1] - wanted[1]
+def _from(
+    counts: PathMap, geometry: Geometry, nominal: Callable[[int, int, int, int], float]
+) -> Pair:
+    middle = centroid(counts)
+    y, x = (
+        middle[a] - nominal(counts.unit[a], counts.units[a], field.stride, geometry.source[a])
+        for a, field in enumerate(geometry.uniform)
+    )
+    return y, x
 
 
-def gridding(found: PathMap, place: Geometry) -> dict[str, float]:
+def gridding(counts: PathMap, geometry: Geometry) -> float:
+    """`gridding_by_period` at the effective stride; 0 for an even map."""
+    return [0.0, *gridding_by_period(counts, geometry).values()][-1]
+
+
+def gridding_by_period(counts: PathMap, geometry: Geometry) -> dict[str, float]:
     """Coefficient of variation of the counts' sums over pixel phases, for every period.
 
     A period is the effective stride after one of the network's reductions; the last is S, the one
     that is called the gridding. 0 for an even map.
     """
-    pairs = _pairs(*place.periods)
-    return {f"{y}" if y == x else f"{y}x{x}": _phase_cv(found, y, x) for y, x in pairs}
+    geometry.uniform  # noqa: B018  where there is no stride there is no last period
+    pairs = _pairs(*geometry.periods)
+    return {f"{y}" if y == x else f"{y}x{x}": _phase_cv(counts, y, x) for y, x in pairs}
 
 
 def _pairs(y: list[int], x: list[int]) -> list[tuple[int, int]]:
@@ -134,22 +75,20 @@ def _pairs(y: list[int], x: list[int]) -> list[tuple[int, int]]:
     return list(zip(y, x, strict=True))
 
 
-def _phase_cv(found: PathMap, y: int, x: int) -> float:
-    counts = found.counts.astype(float)
-    height, width = (-(-n // s) * s for n, s in zip(counts.shape, (y, x), strict=True))
+def _phase_cv(counts: PathMap, y: int, x: int) -> float:
+    values = counts.counts.astype(float)
+    height, width = (-(-n // s) * s for n, s in zip(values.shape, (y, x), strict=True))
     padded = np.zeros((height, width))
-    padded[: counts.shape[0], : counts.shape[1]] = counts
+    padded[: values.shape[0], : values.shape[1]] = values
     padded /= padded.max()  # counts may be so large that their squares overflow
     sums = padded.reshape(height // y, y, width // x, x).sum((0, 2))
     return float(sums.std() / sums.mean())
 
 
-def support(found: PathMap) -> dict[str, int]:
+def support(counts: PathMap) -> dict[str, int]:
     """The bounding box of the pixels that any path reaches, both ends included."""
-    rows, columns = (
-        np.nonzero((found.counts != 0).any(1))[0],
-        np.nonzero((found.counts != 0).any(0))[0],
-    )
+    reached = counts.counts != 0
+    rows, columns = np.nonzero(reached.any(1))[0], np.nonzero(reached.any(0))[0]
     return {
         "top": int(rows[0]),
         "bottom": int(rows[-1]),
@@ -158,34 +97,151 @@ def support(found: PathMap) -> dict[str, int]:
     }
 
 
-def misaligned(place: Geometry) -> list[str]:
+def misaligned_layers(geometry: Geometry) -> list[str]:
     """The layer of every addition and concatenation whose branches disagree, along either axis."""
-    return [*{d.nodes: d.layer for d in place.disagreements}.values()]
+    return [*{d.nodes: d.layer for d in geometry.disagreements}.values()]
 
 
-def measure(found: PathMap, place: Geometry) -> dict[str, Any]:
-    """All figures of a map, ready for JSON: distances in pixels of the source, pairs as (y, x)."""
-    if not found.counts.any():
-        raise UsageError(f"no path from the source reaches unit {found.unit[0]},{found.unit[1]}")
-    fields = place.uniform
-    grid = gridding(found, place)
-    return {
-        "shift": shift(found, place),
-        "registration": registration(found, place),
-        "gridding": list(grid.values())[-1] if grid else 0.0,
-        "gridding_by_period": grid,
-        "centroid": centroid(found),
-        "size": [f.size for f in fields],
-        "stride": [f.stride for f in fields],
-        "padding": [f.padding for f in fields],
-        "center": [f.center(u) for f, u in zip(fields, found.unit, strict=True)],
-        "support": support(found),
-        "cut": is_cut(place, found.unit),
-        "misaligned": len(misaligned(place)),
-        "misaligned_layers": sorted(set(misaligned(place))),
-        "bypass": found.bypass,
-        "unit": found.unit,
-        "units": found.units,
-        "source_size": place.source,
-        "convention": asdict(found.convention),
-    }
+# -- their parts of a caption ----------------------------------------------------------------------
+
+
+def _shift_words(record: Record, brief: bool) -> list[str]:
+    y, x = (f"{round(s, 2) + 0.0:.2f}".replace("-", "−") for s in record["shift"])
+    return [f"shift {y} px" if y == x else f"shift (y, x) {y}, {x} px"]
+
+
+def _gridding_words(record: Record, brief: bool) -> list[str]:
+    grid = record["gridding_by_period"]
+    periods = [*grid][:1] if brief else [*grid][:1] + [*grid][-1:]
+    return [f"CV({p}) {_cv(grid[p])}" for p in dict.fromkeys(periods)]
+
+
+def _cv(value: float) -> str:
+    return "0" if value < 1e-9 else f"{value:.4f}" if value >= 5e-5 else "<0.0001"
+
+
+def _size_words(record: Record, brief: bool) -> list[str]:
+    size = " × ".join(str(n) for n in dict.fromkeys(record["size"]))
+    return [] if brief else [f"r {size} px"]
+
+
+def _misaligned_words(record: Record, brief: bool) -> list[str]:
+    apart = record["misaligned"]
+    return [] if brief or not apart else [counted(apart, "misaligned addition")]
+
+
+def _bypass_words(record: Record, brief: bool) -> list[str]:
+    share = record["bypass"]
+    return [] if brief or not share else [f"{share:.1%} of paths bypass the source"]
+
+
+# -- the list --------------------------------------------------------------------------------------
+
+METRICS = [
+    Metric(
+        "shift",
+        shift,
+        "centre of mass of the path counts minus the unit's position in a centred grid",
+        form="+.2f",
+        unit="px",
+        pair=True,
+        words=_shift_words,
+        best=Best.ZERO,
+    ),
+    Metric(
+        "gridding",
+        gridding,
+        "coefficient of variation over the pixel phases of the stride",
+        words=_gridding_words,
+        best=Best.ZERO,
+    ),
+    Metric(
+        "size",
+        lambda _, geometry: [f.size for f in geometry.uniform],
+        "theoretical field along y and x, px",
+        use=Use.TABLE,
+        form="",
+        join="x",
+        words=_size_words,
+    ),
+    Metric(
+        "stride",
+        lambda _, geometry: [f.stride for f in geometry.uniform],
+        "effective stride",
+        use=Use.TABLE,
+        form="",
+        join="x",
+        words=lambda record, brief: [],
+    ),
+    Metric(
+        "misaligned",
+        lambda _, geometry: len(misaligned_layers(geometry)),
+        "additions and concatenations whose branches disagree",
+        use=Use.AUDIT,
+        form="",
+        words=_misaligned_words,
+        best=Best.ZERO,
+    ),
+    Metric(
+        "bypass",
+        lambda counts, _: counts.bypass,
+        "share of the paths from the input that do not pass the source",
+        use=Use.CAPTION,
+        words=_bypass_words,
+    ),
+]
+
+# what a record has besides: (counts, geometry) -> value
+BESIDES: dict[str, Callable[[PathMap, Geometry], Any]] = {
+    "registration": registration,
+    "gridding_by_period": gridding_by_period,
+    "centroid": lambda counts, _: centroid(counts),
+    "padding": lambda _, geometry: [f.padding for f in geometry.uniform],
+    "center": lambda counts, geometry: [
+        f.center(u) for f, u in zip(geometry.uniform, counts.unit, strict=True)
+    ],
+    "support": lambda counts, _: support(counts),
+    "cut": lambda counts, geometry: geometry.is_cut(counts.unit),
+    "misaligned_layers": lambda _, geometry: sorted(set(misaligned_layers(geometry))),
+    "unit": lambda counts, _: counts.unit,
+    "units": lambda counts, _: counts.units,
+    "source_size": lambda _, geometry: geometry.source,
+    "convention": lambda counts, _: asdict(counts.convention),
+}
+
+
+def used(use: Use) -> list[Metric]:
+    """The metrics that go as far as this use, in the order of METRICS."""
+    return [metric for metric in METRICS if metric.use >= use]
+
+
+def measure(counts: PathMap, geometry: Geometry) -> dict[str, Any]:
+    """All figures of a map, ready for JSON: distances in pixels of the source, pairs as (y, x).
+
+    Raises UsageError where no path reaches the unit, NotUniform for a map without a stride.
+    """
+    return {name: of(counts, geometry) for name, of in _functions(counts).items()}
+
+
+def measure_known(counts: PathMap, geometry: Geometry) -> dict[str, Any]:
+    """As `measure`, but None for what needs a stride where there is none; 'why_none' says so."""
+    out: dict[str, Any] = {}
+    for name, of in _functions(counts).items():
+        try:
+            out[name] = of(counts, geometry)
+        except NotUniform as error:
+            out[name], out["why_none"] = None, str(error)
+    return out
+
+
+def _functions(counts: PathMap) -> dict[str, Callable[[PathMap, Geometry], Any]]:
+    if not counts.counts.any():
+        raise UsageError(f"no path from the source reaches unit {counts.unit[0]},{counts.unit[1]}")
+    return {metric.name: metric.of for metric in METRICS} | BESIDES
+
+
+def caption(record: Record, brief: bool = False) -> str:
+    """The figures of a map in words, as they stand below its panel. Breaks only at plain spaces."""
+    parts = [part for metric in METRICS for part in metric.caption(record, brief)]
+    parts += ["cut by the border"] if record["cut"] else []
+    return ", ".join(part.replace(" ", "\u00a0") for part in parts)

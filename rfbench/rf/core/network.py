@@ -12,8 +12,8 @@ from torch import nn
 
 from rfbench.errors import RfbenchError
 from rfbench.rf.core.cost import Cost, cost
-from rfbench.rf.core.metrics import Geometry, geometry, is_cut, uncut_size
-from rfbench.rf.core.path_counts import target_map
+from rfbench.rf.core.geometry import uncut_size
+from rfbench.rf.core.target import Target
 from rfbench.spatial_graph.graph import Size, SpatialGraph
 from rfbench.spatial_graph.layout import Value
 from rfbench.spatial_graph.reader import read
@@ -25,7 +25,7 @@ class Network:
     """A module in evaluation mode.
 
     native: the input size (H, W) that it is meant for; its last map there is the last map at any
-    size. channels: of the input; found when None.
+    size. channels: of the input; None: as the network or its first convolution says.
     """
 
     module: nn.Module
@@ -34,15 +34,15 @@ class Network:
     graphs: dict[Size, SpatialGraph] = field(default_factory=dict)
     traces: dict[Size, Trace] = field(default_factory=dict)
 
-    def graph(self, size: Size, to: str | None = None) -> SpatialGraph:
-        """The spatial graph up to layer `to` (the last map when None) on an input of (H, W)."""
+    def graph(self, size: Size, layer: str | None = None) -> SpatialGraph:
+        """The spatial graph up to a layer (the last map when None) on an input of (H, W)."""
         if not self.graphs and size != self.native:
             with contextlib.suppress(RfbenchError):  # own networks may run at `size` only
                 self._build(self.native)
         if size in self.graphs:
             return self.graphs[size]
         for known in self.graphs.values():
-            value = known.layers.get(to if to is not None else known.target)
+            value = known.layers.get(layer if layer is not None else known.target)
             if isinstance(value, Value) and not known.is_rigid(value):
                 return known.resized(size, value)
         return self._build(size)
@@ -60,10 +60,10 @@ class Network:
         return self.traces[size]
 
     def cost(self, size: Size) -> Cost:
-        """What a picture of (H, W) costs, classifier included; RfbenchError where it has none."""
+        """What an image of (H, W) costs, classifier included; RfbenchError where it has none."""
         return cost(self._trace(size))
 
-    def memory(self, size: Size, pictures: int, number: int = 4) -> int:
+    def memory(self, size: Size, images: int, number: int = 4) -> int:
         """The bytes, at least, that a pass forward and back keeps; 0 where they cannot be told.
 
         number: bytes of a number. Between a third of what is needed (EfficientNet: norms and
@@ -73,22 +73,21 @@ class Network:
             weights = sum(p.numel() for p in self.module.parameters())
             channels = self.channels or input_channels(self.module)
             each = self.cost(size).activations + 2 * channels * prod(size)  # and its gradient
-            return number * (weights + pictures * each)
+            return number * (weights + images * each)
         return 0
 
-    def uncut(
-        self, start: Size, to: str | None = None, source: str | None = None
-    ) -> tuple[SpatialGraph, Geometry]:
-        """The graph and geometry on an input so large that the central unit's field is whole.
+    def target(self, size: Size, layer: str | None = None, source: str | None = None) -> Target:
+        """A layer, seen from a source, on an input of (H, W)."""
+        return Target(self.graph(size, layer), layer, source)
 
-        start: the first size to try; a network's own is a good choice, since it runs there.
+    def uncut(self, target: Target) -> Target:
+        """The same on an input so large that the central unit's field is whole.
+
+        target: at the first size to try; a network's own is a good choice, since it runs there.
         """
-        graph = self.graph(start, to)
-        place = geometry(graph, to, source)
         for _ in range(4):
-            units = graph.map_size(target_map(graph, to))
-            if not is_cut(place, ((units[0] - 1) // 2, (units[1] - 1) // 2)):
+            if not target.is_cut:
                 break
-            graph = self.graph(uncut_size(graph, place, units), to)
-            place = geometry(graph, to, source)
-        return graph, place
+            size = uncut_size(target.graph.size, target.geometry, target.units)
+            target = self.target(size, target.layer, target.source)
+        return target

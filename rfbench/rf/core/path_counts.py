@@ -10,10 +10,9 @@ from fractions import Fraction
 
 import numpy as np
 
-from rfbench.errors import RfbenchError, UsageError
 from rfbench.rf.core import memory
 from rfbench.spatial_graph.axis import Axis
-from rfbench.spatial_graph.graph import Node, Reach, Size, SpatialGraph, Witness
+from rfbench.spatial_graph.graph import Node, Size, SpatialGraph
 from rfbench.spatial_graph.layout import Value
 
 LARGE = 2.0**900  # rescale above this, far from float64's end and from its beginning
@@ -60,7 +59,7 @@ class PathMap:
 
 @dataclass
 class _Patch:
-    """Counts of a rectangle of a node's map: the array, its place (y, x), a power of two."""
+    """Counts of a rectangle of a node's map: the array, its corner (y, x), a power of two."""
 
     array: np.ndarray
     y: int
@@ -110,35 +109,6 @@ def _simple(array: np.ndarray) -> np.ndarray:
     return out.reshape(array.shape)
 
 
-def path_counts(
-    graph: SpatialGraph,
-    to: str | None = None,
-    source: str | None = None,
-    unit: tuple[int, int] | None = None,
-    convention: Convention = DEFAULT,
-    exact: bool = False,
-) -> PathMap:
-    """Path counts from the input, or from layer `source`, to one unit of layer `to`.
-
-    to: a layer of the graph; the last map when None. unit: (y, x); the centre, (n - 1) // 2, when
-    None. A unit stands for all channels of its position: the mean of their counts for
-    channels=single, the sum for channels=real.
-
-    Raises UsageError for an unknown layer or a unit outside the map, RfbenchError where paths mean
-    nothing: attention and other global or windowed mixing.
-    """
-    target, name = target_map(graph, to), to or graph.target
-    witness = graph.witness(target)
-    if witness.reach > Reach.CONTEXT:
-        raise not_local(witness)
-    unit = checked_unit(unit, graph.map_size(target), name)
-    origin = graph.layer(source) if source is not None else None
-    found = count_tensor(graph, target, unit, origin, convention, exact)
-    if found is None:
-        raise UsageError(f"no path leads from '{source or 'the input'}' to '{name}'")
-    return found
-
-
 def count_tensor(
     graph: SpatialGraph,
     target: Value,
@@ -147,62 +117,30 @@ def count_tensor(
     convention: Convention = DEFAULT,
     exact: bool = False,
 ) -> PathMap | None:
-    """Path counts of a position of any tensor, or of some channels of one; None: no path."""
+    """Path counts of a position of any tensor, or of some channels of one; None: no path.
+
+    `Target.counts` is of a layer by its name.
+    """
     start = _start(graph, target, unit, convention, exact)
     labels = set(graph.share(source)) if source is not None else {0}
-    found = _adjoint(graph, start, labels, convention)
-    if not found:
+    patches = _adjoint(graph, start, labels, convention)
+    if not patches:
         return None
-    counts, exponent = _whole(graph, found, exact)
+    counts, exponent = _whole(graph, patches, exact)
     bypass = _bypass(graph, start, labels, convention) if source is not None else 0.0
     return PathMap(counts, exponent, unit, graph.map_size(target), convention, bypass)
 
 
-def paths_to_all(
-    graph: SpatialGraph, to: str | None = None, source: str | None = None
-) -> np.ndarray:
+def paths_to_all(graph: SpatialGraph, target: Value, source: Value | None = None) -> np.ndarray:
     """How many paths lead from each position of the source to any unit, up to a common factor.
 
-    (H, W); 0 is a pixel that the layer never hears of.
+    (H, W); 0 where a position reaches no unit.
     """
-    target = target_map(graph, to)
     start = _start(graph, target, (0, 0), DEFAULT, False)
     whole = np.ones(graph.map_size(target))
     every = {i: _Patch(whole * patch.array, 0, 0) for i, patch in start.items()}
-    labels = set(graph.share(graph.layer(source))) if source is not None else {0}
+    labels = set(graph.share(source)) if source is not None else {0}
     return _whole(graph, _adjoint(graph, every, labels, DEFAULT), False)[0]
-
-
-def target_map(graph: SpatialGraph, to: str | None) -> Value:
-    """The tensor of a layer, or of the network's last map."""
-    if to is not None:
-        return graph.layer(to)
-    if graph.target:
-        return graph.layer(graph.target)
-    if isinstance(graph.output, Value):
-        return graph.output
-    raise not_local(graph.status())
-
-
-def not_local(witness: Witness, what: str = "path counts need") -> RfbenchError:
-    """The error for a network that mixes positions beyond windows and pooling."""
-    return RfbenchError(
-        f"{what} a convolutional network; this one is {witness.reach}: {witness}. "
-        "Choose an earlier layer with --to; --list-layers shows them."
-    )
-
-
-def checked_unit(unit: tuple[int, int] | None, units: Size, name: str) -> tuple[int, int]:
-    """A unit (y, x) of a map; the central one for None. Raises UsageError outside of the map."""
-    if unit is None:
-        return (units[0] - 1) // 2, (units[1] - 1) // 2
-    if not (0 <= unit[0] < units[0] and 0 <= unit[1] < units[1]):
-        where = f"layer '{name}'" if name else "the output"
-        raise UsageError(
-            f"unit {unit[0]},{unit[1]} is outside {where}: its map is {units[0]}x{units[1]}, "
-            f"units are 0,0 to {units[0] - 1},{units[1] - 1}"
-        )
-    return unit
 
 
 def _start(
@@ -232,13 +170,13 @@ def _adjoint(
 ) -> dict[int, _Patch]:
     """Carry counts back from `start` to the nodes `wanted`, never through `blocked` ones."""
     useful = _descendants(graph, wanted)
-    waiting, found = dict(start), {}
+    waiting, arrived = dict(start), {}
     for i in range(max(start), -1, -1):
         patch = waiting.pop(i, None)
         if patch is None or i in blocked:
             continue
         if i in wanted:
-            found[i] = patch
+            arrived[i] = patch
             continue
         node = graph.nodes[i]
         sources = [s for s in node.sources if s in useful]
@@ -251,7 +189,7 @@ def _adjoint(
             if s in useful:
                 part = back.scaled(weight)
                 waiting[s] = waiting[s].plus(part) if s in waiting else part
-    return found
+    return arrived
 
 
 def _through(axes: tuple[Axis, Axis], patch: _Patch, size: Size, convention: Convention) -> _Patch:
@@ -269,13 +207,13 @@ def _descendants(graph: SpatialGraph, nodes: set[int]) -> set[int]:
     return out
 
 
-def _whole(graph: SpatialGraph, found: dict[int, _Patch], exact: bool) -> tuple[np.ndarray, int]:
-    """All found patches on the whole map of the source."""
-    size = graph.nodes[next(iter(found), 0)].size
+def _whole(graph: SpatialGraph, patches: dict[int, _Patch], exact: bool) -> tuple[np.ndarray, int]:
+    """All patches on the whole map of the source."""
+    size = graph.nodes[next(iter(patches), 0)].size
     needed = 3 * 8 * size[0] * size[1]  # two terms and their sum
     memory.check(needed, f"a map of {size[0]}x{size[1]} positions", "Choose a smaller --size.")
     total = _Patch(np.zeros(size, object if exact else np.float64), 0, 0)
-    for patch in found.values():
+    for patch in patches.values():
         total = total.plus(patch)
     return total.array, total.exponent
 

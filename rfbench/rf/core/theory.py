@@ -1,6 +1,6 @@
 """Theoretical receptive fields on the spatial graph (Araujo et al., Distill 2019).
 
-A forward pass: along each axis, which input positions can unit u of a node hear? With effective
+A forward pass: along each axis, which input positions can unit u of a node see? With effective
 stride S the answer is [first + u S, last + u S]; size r = last - first + 1, effective padding
 P = -first, centre c = (first + last) / 2 + u S. Branches that meet must agree in S and c.
 """
@@ -35,13 +35,13 @@ class Disagreement:
 
 @dataclass
 class Theory:
-    """Fields of every node that hears the source (None: not at all), and where they disagree."""
+    """Fields of every node that sees the source (None: not at all), and where they disagree."""
 
     fields: list[Fields | None]
     disagreements: list[Disagreement]
 
     def of(self, graph: SpatialGraph, value: Value) -> Fields:
-        """The union of the fields of a tensor's channels; (None, None) where none is heard."""
+        """The union of the fields of a tensor's channels; (None, None) where none sees it."""
         known = [f for i in graph.share(value) if (f := self.fields[i]) is not None]
         return union([y for y, _ in known]), union([x for _, x in known])
 
@@ -69,10 +69,10 @@ def theory(graph: SpatialGraph, source: Value | None = None) -> Theory:
 
 
 def _apply(node: Node, known: list[Fields], axis: int, graph: SpatialGraph) -> Along | None:
-    heard = union([f[axis] for f in known])
-    if heard is None:
+    seen = union([f[axis] for f in known])
+    if seen is None:
         return None
-    return apply(heard, node.axes[axis], graph.nodes[node.sources[0]].size[axis])
+    return apply(seen, node.axes[axis], graph.nodes[node.sources[0]].size[axis])
 
 
 def _disagree(
@@ -82,7 +82,7 @@ def _disagree(
     op, layer = graph.nodes[nodes[0]].op, graph.nodes[nodes[0]].layer
     joined = any(word in op for word in _JOINS)
     sums = [graph.nodes[i].sources for i in nodes if graph.nodes[i].kind in ("sum", "product")]
-    found = []
+    apart = []
     for axis in (0, 1):
         for meeting in [nodes] if joined else sums:
             sides: dict[tuple, tuple[Along, str]] = {}
@@ -93,9 +93,9 @@ def _disagree(
                     sides.setdefault((side.stride, origin(side)), (side, graph.nodes[came].layer))
             if len(sides) > 1:
                 parts, layers = zip(*sides.values(), strict=True)
-                found.append(Disagreement(op, layer, "yx"[axis], parts, layers, frozenset(nodes)))
+                apart.append(Disagreement(op, layer, "yx"[axis], parts, layers, frozenset(nodes)))
                 break
-    return found
+    return apart
 
 
 _JOINS = (".cat.", ".stack.", "_scatter.")

@@ -1,10 +1,10 @@
-"""Cure one step of a spatial graph: sample evenly and centred, leave everything else as it is.
+"""Fix one layer of a spatial graph: sample evenly and centred, leave everything else as it is.
 
 What the paper does to a stride-2 convolution, done to any window: average s x s pixels, then apply
 the same window at stride 1, centred on the input. Both together are one window again, so that
 nothing is traced again. Where whole pixels do not allow a centre (odd sizes, even kernels), two
-neighbouring windows are averaged. An audit asks what remains of a fault when one layer alone is
-cured.
+neighbouring windows are averaged. An audit asks what remains of a fault after fixing only one
+layer.
 """
 
 from collections import defaultdict
@@ -13,16 +13,16 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
 
+from rfbench.rf.core.target import Target
 from rfbench.spatial_graph.axis import SAME, Axis, Index, Window
 from rfbench.spatial_graph.graph import Node, SpatialGraph
-from rfbench.spatial_graph.layout import Value
 
 Taps = tuple[Fraction, ...]
 
 
 @dataclass(frozen=True)
 class Step:
-    """An operation that samples unevenly or off the centre, and what would cure it.
+    """An operation that samples unevenly or off the centre, and what would fix it.
 
     number: of the operation in the trace. nodes: the new axes (y, x) by node; those of the
     padding before it, which joins it, are None.
@@ -34,36 +34,38 @@ class Step:
     nodes: dict[int, tuple[Axis, Axis] | None]
 
 
-def steps(graph: SpatialGraph, target: Value) -> list[Step]:
-    """The operations on the way to a tensor that have something to cure, in order."""
-    behind = graph.ancestors(set(graph.share(target)))
+def steps(target: Target) -> list[Step]:
+    """The operations on the way to a target that have something to fix, in order."""
+    graph = target.graph
     readers: dict[int, set[int]] = defaultdict(set)
     groups: dict[int, list[int]] = defaultdict(list)
-    for i in sorted(behind):
+    for i in sorted(target.ancestors):
         node = graph.nodes[i]
         for source in node.sources:
             readers[source].add(i)
         if node.kind in ("conv", "pool", "structure", "sum") and _moves(node):
             groups[node.step].append(i)
     absorbed: set[int] = set()
-    found = []
+    out = []
     for number, nodes in reversed(groups.items()):  # a padding belongs to what it pads for
         step = _step(graph, number, [i for i in nodes if i not in absorbed], readers)
         if step is not None:
             absorbed.update(i for i, axes in step.nodes.items() if axes is None)
-            found.append(step)
-    return found[::-1]
+            out.append(step)
+    return out[::-1]
 
 
-def cured(graph: SpatialGraph, done: Sequence[Step]) -> SpatialGraph:
-    """The graph after curing these steps; sizes of maps stay as they are."""
-    nodes = list(graph.nodes)
+def fixed(target: Target, done: Sequence[Step]) -> Target:
+    """The target after fixing these steps; sizes of maps stay as they are."""
+    if not done:
+        return target
+    nodes = list(target.graph.nodes)
     for step in done:
         for i, axes in sorted(step.nodes.items()):
             size = nodes[nodes[i].sources[0]].size if axes is None else nodes[i].size
             y, x = axes or (SAME, SAME)
             nodes[i] = replace(nodes[i], y=y, x=x, size=size)
-    return replace(graph, nodes=nodes)
+    return Target(replace(target.graph, nodes=nodes), target.layer, target.source)
 
 
 def _moves(node: Node) -> bool:
@@ -73,7 +75,7 @@ def _moves(node: Node) -> bool:
 def _step(
     graph: SpatialGraph, number: int, nodes: list[int], readers: dict[int, set[int]]
 ) -> Step | None:
-    """What would cure an operation; None where nothing is wrong, or nothing is known to help."""
+    """What would fix an operation; None where nothing is wrong, or nothing is known to help."""
     if not nodes:
         return None
     pads, changed = _paddings(graph, nodes, readers), False
@@ -99,7 +101,7 @@ def _step(
 
 def _paddings(graph: SpatialGraph, nodes: list[int], readers: dict[int, set[int]]) -> list[int]:
     """The paddings and crops right before an operation that nothing else reads, last one first."""
-    found: list[int] = []
+    pads: list[int] = []
     wanted = set(nodes)
     # several classes of channels are padded by several nodes: left alone
     sources = {s for i in nodes for s in graph.nodes[i].sources}
@@ -109,12 +111,12 @@ def _paddings(graph: SpatialGraph, nodes: list[int], readers: dict[int, set[int]
         if readers[i] != wanted or len(node.sources) != 1:
             break
         if all(_is_padding(a) for a in node.axes):
-            found.append(i)
+            pads.append(i)
         elif node.kind != "same":
             break
         wanted, sources = {i}, set(node.sources)
     # a name alone is no padding, and none behind the first padding is needed
-    return [i for i in found if _moves(graph.nodes[i])]
+    return [i for i in pads if _moves(graph.nodes[i])]
 
 
 def _is_padding(axis: Axis) -> bool:

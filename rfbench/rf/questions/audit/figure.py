@@ -1,4 +1,4 @@
-"""The picture of an audit: what remains when a layer is cured, and the shift against the size."""
+"""The figure of an audit: what remains after fixing a layer, and the shift against the size."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,16 +12,17 @@ from matplotlib.ticker import MaxNLocator
 from rfbench import files
 from rfbench.plotting import page
 from rfbench.plotting.page import LARGE, SMALL, TEXT, Page, line, text_width, wrap
+from rfbench.plotting.palette import BLACK, BLUE, SKY, VERMILION
 from rfbench.rf.core.path_counts import DEFAULT
+from rfbench.rf.core.subjects import short
 from rfbench.rf.questions.audit.audit import SYMMETRIC, effect, size_of
-from rfbench.rf.questions.subjects import short
 from rfbench.runs import records
 
 WIDTH, ROW, SIDE = 7.0, 0.145, 1.5  # inches: the page, a bar, the height of the curve
 RIGHT = 0.56  # for the column of misaligned operations
-MOST = 24  # layers in the picture
-AS_IS, LAYER, TOGETHER, VARIANT = "#000000", "#0072B2", "#56B4E9", "#D55E00"
-KINDS = {AS_IS: "as it is", LAYER: "one layer cured", TOGETHER: "more cured", VARIANT: "variant"}
+MOST = 24  # layers in the figure
+AS_IS, LAYER, TOGETHER, VARIANT = BLACK, BLUE, SKY, VERMILION
+KINDS = {AS_IS: "as it is", LAYER: "one layer fixed", TOGETHER: "more fixed", VARIANT: "variant"}
 
 Rows = list[tuple[str, str, dict[str, Any]]]  # label, colour, figures
 
@@ -38,7 +39,7 @@ def write(audits: Sequence[dict[str, Any]], folder: Path) -> list[str]:
 
 
 def audit_figure(record: dict[str, Any]) -> Figure:
-    """Shift and gridding as they are, cured layer by layer and in every variant; by size below."""
+    """Shift and gridding as they are, fixed layer by layer and in every variant; by size below."""
     rows = _rows(record)
     at = "x".join(map(str, record["input_size"]))
     head = f"{short(record['model'])} / {record['variant']} at {at} px"
@@ -80,8 +81,8 @@ def _rows(record: dict[str, Any]) -> Rows:
         rows.append((name, TOGETHER, level))
     if record["steps"]:
         rows.append(("all layers", TOGETHER, record["all"]))
-    cures = [row for row in record.get("cures", []) if "refused" not in row]
-    return [*rows, *((f"variant {row['variant']}", VARIANT, row) for row in cures)]
+    fixes = [row for row in record.get("cures", []) if "refused" not in row]
+    return [*rows, *((f"variant {row['variant']}", VARIANT, row) for row in fixes)]
 
 
 def _shows(row: dict[str, Any]) -> bool:
@@ -104,8 +105,8 @@ def _bars(axes: Axes, rows: Rows, values: Sequence[float], label: str) -> None:
 
 def _curve(axes: Axes, record: dict[str, Any]) -> None:
     """The shift against the side of a square input."""
-    found = record["sizes"]
-    told = [row for row in found["shift"] if row[1] is not None]
+    by_size = record["sizes"]
+    told = [row for row in by_size["shift"] if row[1] is not None]
     sides = [row[0] for row in told]
     alike = all(abs(y - x) < SYMMETRIC for _, y, x in told)
     axes.axhline(0, color="#888888", linewidth=0.6)
@@ -115,10 +116,10 @@ def _curve(axes: Axes, record: dict[str, Any]) -> None:
             style: dict[str, Any] = {"marker": mark, "markersize": 2, "linestyle": ""}
             axes.plot(sides, [row[k] for row in told], color=colour, label=label, **style)
     axes.axvline(max(record["input_size"]), color=AS_IS, linewidth=0.6, linestyle=":")
-    if found["symmetric"] is not None:
+    if by_size["symmetric"] is not None:
         ring: dict[str, Any] = {"marker": "o", "markersize": 6, "fillstyle": "none"}
-        text = f"{found['symmetric']} px: symmetric"
-        axes.plot([found["symmetric"]], [0], color=VARIANT, linestyle="", label=text, **ring)
+        text = f"{by_size['symmetric']} px: symmetric"
+        axes.plot([by_size["symmetric"]], [0], color=VARIANT, linestyle="", label=text, **ring)
     axes.set_xlabel("side of the input, px (dotted: the size given)", fontsize=TEXT, labelpad=1)
     axes.set_ylabel("shift, px", fontsize=TEXT)
     axes.margins(x=0.02, y=0.12)
@@ -132,7 +133,7 @@ def _caption(record: dict[str, Any]) -> str:
     return (
         f"Path counts{start} to the central unit of {record['to']}, on an input that cuts nothing "
         "off. Shift: centre of mass minus the unit's place in a grid centred on the input, the "
-        "larger of both axes. Gridding: variation of the counts' sums over pixel phases. Cured: "
+        "larger of both axes. Gridding: variation of the counts' sums over pixel phases. Fixed: "
         "sampled evenly and centred, all else as it is. Misaligned: additions and concatenations "
         f"whose branches disagree in stride or centre. {DEFAULT}, norms=identity. "
         f"{reached:.1%} of the input reaches the layer; the central unit's box holds {seen:.1%}."

@@ -2,21 +2,26 @@
 
 import operator
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from rfbench.errors import UsageError, suggest
-from rfbench.rf.questions.audit.audit import size_of
+from rfbench.rf.core import metrics
+from rfbench.rf.core.metric import Use
 
-# what can be judged, in a record of `audit`
-JUDGED = {
-    "shift": lambda record: size_of(record["shift"]),
-    "gridding": lambda record: record["gridding"],
-    "misaligned": lambda record: record["misaligned"],
-    "reached": lambda record: record["coverage"]["reached"],
-    "seen": lambda record: record["coverage"]["seen"],
-}
 COMPARE = {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le}
+
+
+def judged() -> dict[str, Callable[[dict[str, Any]], float]]:
+    """What can be judged, by name: one number of a record of `audit`."""
+    every: dict[str, Callable[[dict[str, Any]], float]] = {
+        m.name: lambda record, m=m: m.badness(record[m.name])  # type: ignore[misc]
+        for m in metrics.used(Use.AUDIT)
+    }
+    every["reached"] = lambda record: record["coverage"]["reached"]
+    every["seen"] = lambda record: record["coverage"]["seen"]
+    return every
 
 
 @dataclass(frozen=True)
@@ -29,10 +34,10 @@ class Limit:
 
     def broken(self, record: dict[str, Any]) -> str:
         """What is wrong with a record, in words; '' for nothing."""
-        found = JUDGED[self.name](record)
-        if not COMPARE[self.sign](found, self.value):
+        value = judged()[self.name](record)
+        if not COMPARE[self.sign](value, self.value):
             return ""
-        return f"{self.name} {found:.4g} {self.sign} {self.value:g}"
+        return f"{self.name} {value:.4g} {self.sign} {self.value:g}"
 
 
 def parse(text: str | None) -> list[Limit]:
@@ -46,8 +51,9 @@ def parse(text: str | None) -> list[Limit]:
             value = float("nan")
         if match is None or value != value:
             raise UsageError(f"--fail-on {part.strip() or text!r}: expected e.g. shift>1")
-        if match[1] not in JUDGED:
-            near = suggest(match[1], JUDGED) or f" There are: {', '.join(JUDGED)}."
+        names = judged()
+        if match[1] not in names:
+            near = suggest(match[1], names) or f" There are: {', '.join(names)}."
             raise UsageError(f"--fail-on {part.strip()}: nothing called '{match[1]}'.{near}")
         limits.append(Limit(match[1], match[2], value))
     return limits

@@ -1,6 +1,7 @@
 """`rf effective`: the field of every model and variant asked for, beside its path counts."""
 
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,21 +16,19 @@ from rfbench.errors import RfbenchError, UsageError, counted
 from rfbench.models import backbones, pretrained
 from rfbench.rf.core import memory
 from rfbench.rf.core.field import Field
-from rfbench.rf.core.metrics import geometry
-from rfbench.rf.core.path_counts import Convention, PathMap, path_counts
-from rfbench.rf.questions.effective import extent
-from rfbench.rf.questions.effective import images as pictures
+from rfbench.rf.core.path_counts import PathMap
+from rfbench.rf.core.subjects import Subject, short, subjects
+from rfbench.rf.questions.effective import extent, images
 from rfbench.rf.questions.effective.gradients import Gradients, gradients
-from rfbench.rf.questions.subjects import Subject, short, subjects
 from rfbench.runs import records
 from rfbench.schemas.rf import RfConfig
 
-Note = Callable[[str], object]
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What is averaged over. weights: random, pretrained or a file; images: see `pictures`."""
+    """What is averaged over. weights: random, pretrained or a file; images: as `batches` has it."""
 
     weights: str = "random"
     images: str = "noise"
@@ -43,30 +42,32 @@ class Measured:
     """A field with its figures; counts is None where there are no path counts (attention)."""
 
     subject: Subject
-    found: Gradients
+    gradients: Gradients
     metrics: dict[str, Any]
     counts: PathMap | None
 
 
-def run(config: RfConfig, sample: Sample, folder: Path, note: Note) -> dict[str, Any]:
+def run(config: RfConfig, sample: Sample, folder: Path) -> dict[str, Any]:
     """Measure, draw and write everything; returns the record."""
     from rfbench.plotting import page
     from rfbench.rf.questions.effective import figure as effective
 
     if sample.draws > 1 and sample.weights != "random":
         raise UsageError("--draws is for random weights; those of a checkpoint are what they are")
-    measured = list(measure(config, sample, note))
+    measured = list(measure(config, sample))
     title = config.title or ", ".join(
         dict.fromkeys(short(m.subject.backbone.name) for m in measured)
     )
     records.open_folder(folder)
-    panels = [effective.panel(m.subject.title, m.found, m.counts, m.metrics) for m in measured]
+    panels = [
+        effective.panel_of(m.subject.title, m.gradients, m.counts, m.metrics) for m in measured
+    ]
     figure = effective.figure(panels, f"Effective field of {title}", caption(sample, measured))
     written = page.save(figure, folder / "effective")
     with files.aside(folder / "effective.npz") as temporary:
         arrays = {f"{m.subject.backbone.name} {m.subject.backbone.variant}": m for m in measured}
-        kept: dict[str, Any] = {f"{k} magnitude": m.found.magnitude for k, m in arrays.items()}
-        kept |= {f"{k} signed": m.found.signed for k, m in arrays.items()}
+        kept: dict[str, Any] = {f"{k} magnitude": m.gradients.magnitude for k, m in arrays.items()}
+        kept |= {f"{k} signed": m.gradients.signed for k, m in arrays.items()}
         np.savez_compressed(temporary, **kept)
     fields = [
         {"model": m.subject.backbone.name, "variant": m.subject.backbone.variant, **m.metrics}
@@ -78,28 +79,28 @@ def run(config: RfConfig, sample: Sample, folder: Path, note: Note) -> dict[str,
     return records.write_record(folder, "rf", content)
 
 
-def measure(config: RfConfig, sample: Sample, note: Note) -> Iterator[Measured]:
+def measure(config: RfConfig, sample: Sample) -> Iterator[Measured]:
     """The fields of all subjects, one at a time."""
-    for subject in subjects(config, note):
+    for subject in subjects(config):
         size, held = subject.size, subject.backbone
-        at_once = min(sample.pictures, pictures.BATCH)
+        at_once = min(sample.pictures, images.BATCH)
         memory.check(
             subject.network.memory(size, at_once),
-            f"the gradient of {short(held.name)} on {at_once} pictures of {size[0]}x{size[1]} px",
+            f"the gradient of {short(held.name)} on {at_once} images of {size[0]}x{size[1]} px",
             "Choose a smaller --size, or fewer --pictures.",
         )
-        batches = pictures.batches(sample.images, held.module, size, sample.pictures, sample.seed)
+        batches = images.batches(sample.images, held.module, size, sample.pictures, sample.seed)
         layer, counts, field = _counted(config, subject)
         nets = tqdm(
-            (_network(held, sample, i, note) for i in range(sample.draws)),
+            (_network(held, sample, i) for i in range(sample.draws)),
             total=sample.draws,
             desc=subject.title.replace("\n", " "),
             unit="draw",
             disable=None,
         )
-        found = gradients(nets, batches, layer, config.unit)
-        figures = extent.measure(found, extent.place(found, field))
-        yield Measured(subject, found, figures, counts)
+        gradient = gradients(nets, batches, layer, config.unit)
+        figures = extent.measure(gradient, extent.position(gradient, field))
+        yield Measured(subject, gradient, figures, counts)
 
 
 def _counted(
@@ -107,10 +108,8 @@ def _counted(
 ) -> tuple[str | None, PathMap | None, tuple[Field, Field] | None]:
     """The layer, its path counts at the subject's size and its theoretical field, if it has any."""
     try:
-        graph = subject.network.graph(subject.size, config.to)
-        counts = path_counts(graph, config.to, None, config.unit, Convention())
-        field = geometry(graph, config.to, None).uniform
-        return config.to or graph.target or None, counts, field
+        target = subject.target(config.to, None)
+        return target.name or None, target.counts(config.unit), target.geometry.uniform
     except UsageError:
         if config.to is None:
             raise
@@ -120,7 +119,7 @@ def _counted(
     return config.to, None, None
 
 
-def _network(held: backbones.Backbone, sample: Sample, draw: int, note: Note) -> nn.Module:
+def _network(held: backbones.Backbone, sample: Sample, draw: int) -> nn.Module:
     """The network with its weights, in evaluation mode."""
     torch.manual_seed(sample.seed + draw)
     path = sample.weights if sample.weights not in ("random", "pretrained") else None
@@ -129,7 +128,7 @@ def _network(held: backbones.Backbone, sample: Sample, draw: int, note: Note) ->
         module.load_state_dict(pretrained.state_dict(held.name))
     zero = [n for n, m in module.named_modules() if _closed(m)]
     if zero and draw == 0:
-        note(
+        log.warning(
             f"{held.name}: the scale of {len(zero)} normalisations is 0 ({zero[0]}, ...): their "
             "residual branches pass nothing, and the field collapses to the shortcuts'. Use "
             "trained weights."
@@ -156,16 +155,16 @@ def caption(sample: Sample, measured: list[Measured]) -> str:
     )
     if sample.draws > 1:
         weights = f"{sample.draws} draws of {weights}"
-    # each draw sees every picture
-    images = counted(m["samples"] // sample.draws, "picture")
-    images += {"noise": " of noise", "digits": " of digit scenes"}.get(sample.images, "")
-    some = any(found.counts is not None for found in measured)
+    # each draw sees every image
+    source = counted(m["samples"] // sample.draws, "picture")
+    source += {"noise": " of noise", "digits": " of digit scenes"}.get(sample.images, "")
+    some = any(one.counts is not None for one in measured)
     above = "Above: path counts at the same size. " if some else ""
-    places = {(*found.metrics["unit"], found.metrics["layer"]) for found in measured}
-    y, x, layer = places.pop()
-    unit = "The central unit of the last map" if places else f"Unit ({y}, {x}) of {layer}"
+    units = {(*one.metrics["unit"], one.metrics["layer"]) for one in measured}
+    y, x, layer = units.pop()
+    unit = "The central unit of the last map" if units else f"Unit ({y}, {x}) of {layer}"
     return (
-        f"{unit}; mean |gradient| over {images}, {weights}; input "
+        f"{unit}; mean |gradient| over {source}, {weights}; input "
         f"{'x'.join(map(str, m['input_size']))} px, the part that holds the field; offsets from "
         f"the unit's place. {above}Square root of the value is brightness. Size: of a square as "
         "large as all pixels above 4.55 % of the centre's value (Luo et al., 2016); ellipse: two "

@@ -19,10 +19,10 @@ FITTED = 128  # a fit on more pixels a side takes long and says the same
 
 
 @dataclass(frozen=True)
-class Place:
+class Position:
     """Where the unit stands over the input.
 
-    nominal: (y, x) in a grid centred on the picture. center: of its theoretical field, or nominal.
+    nominal: (y, x) in a grid centred on the image. center: of its theoretical field, or nominal.
     theoretical: size of that field along (y, x), None where there is none (attention).
     """
 
@@ -32,7 +32,7 @@ class Place:
 
 
 def nominal(unit: tuple[int, int], units: Size, size: Size) -> tuple[float, float]:
-    """The unit's place if the map is a grid centred on the picture with its cells H / h apart."""
+    """The unit's position if the map is a grid centred on the image with its cells H / h apart."""
     y, x = (
         (u - (n - 1) / 2) * (side / n) + (side - 1) / 2
         for u, n, side in zip(unit, units, size, strict=True)
@@ -40,43 +40,43 @@ def nominal(unit: tuple[int, int], units: Size, size: Size) -> tuple[float, floa
     return y, x
 
 
-def place(found: Gradients, field: tuple[Field, Field] | None) -> Place:
-    """Where the unit of `found` stands; `field`: the theoretical one of unit 0 along (y, x)."""
-    middle = nominal(found.unit, found.units, found.magnitude.shape)
+def position(seen: Gradients, field: tuple[Field, Field] | None) -> Position:
+    """Where the unit of `seen` stands; `field`: the theoretical one of unit 0 along (y, x)."""
+    middle = nominal(seen.unit, seen.units, seen.magnitude.shape)
     if field is None:
-        return Place(middle, middle, None)
+        return Position(middle, middle, None)
     y, x = field
-    return Place(middle, (y.center(found.unit[0]), x.center(found.unit[1])), (y.size, x.size))
+    return Position(middle, (y.center(seen.unit[0]), x.center(seen.unit[1])), (y.size, x.size))
 
 
-def measure(found: Gradients, place: Place) -> dict[str, Any]:
+def measure(seen: Gradients, position: Position) -> dict[str, Any]:
     """All figures of a field, ready for JSON: lengths in px, pairs as (y, x).
 
     size: square root of the number of pixels above 1 - 0.9545 of the centre's value (Luo et al.),
     the centre being that of the theoretical field; size_by_maximum: above that share of the
     largest. ratio: size over the theoretical size. areas: for each share of the sum the side of the
-    smallest square around the unit's place that holds it, and that square's share of the picture.
+    smallest square around the unit's position that holds it, and that square's share of the image.
     """
-    field = found.magnitude
+    field = seen.magnitude
     middle = centroid(field)
-    at = np.array(place.center)[:, None]
+    at = np.array(position.center)[:, None]
     center = float(map_coordinates(field, at, order=1, mode="nearest")[0])
     size = extent(field, center)
-    theory = place.theoretical and math.sqrt(math.prod(place.theoretical))
+    theory = position.theoretical and math.sqrt(math.prod(position.theoretical))
     return {
         "size": size,
         "size_by_maximum": extent(field, float(field.max())),
-        "theoretical": list(place.theoretical) if place.theoretical else None,
+        "theoretical": list(position.theoretical) if position.theoretical else None,
         "ratio": size / theory if theory else None,
-        "shift": [middle[0] - place.nominal[0], middle[1] - place.nominal[1]],
+        "shift": [middle[0] - position.nominal[0], middle[1] - position.nominal[1]],
         "centroid": list(middle),
         "gaussian": gaussian(field),
-        "areas": areas(field, place.nominal),
-        "positive": float((found.signed > 0).mean()),
-        "layer": found.layer,
-        "unit": list(found.unit),
-        "units": list(found.units),
-        "samples": found.samples,
+        "areas": areas(field, position.nominal),
+        "positive": float((seen.signed > 0).mean()),
+        "layer": seen.layer,
+        "unit": list(seen.unit),
+        "units": list(seen.units),
+        "samples": seen.samples,
         "input_size": list(field.shape),
     }
 
@@ -94,9 +94,9 @@ def extent(field: np.ndarray, reference: float) -> float:
 
 
 def areas(field: np.ndarray, center: tuple[float, float]) -> dict[str, dict[str, float]]:
-    """Side and share of the picture of the smallest squares that hold 20, 50 and 99 % of the sum.
+    """Side and share of the image of the smallest squares that hold 20, 50 and 99 % of the sum.
 
-    Around the pixel at the unit's place; RepLKNet's script has the picture's own.
+    Around the pixel at the unit's position; RepLKNet's script has the image's own.
     """
     y, x = (round(c) for c in center)
     # sums of all squares at once: of every pixel the distance to the centre decides
@@ -104,11 +104,11 @@ def areas(field: np.ndarray, center: tuple[float, float]) -> dict[str, dict[str,
         np.abs(np.arange(field.shape[0]) - y)[:, None], np.abs(np.arange(field.shape[1]) - x)
     )
     held = np.cumsum(np.bincount(distance.ravel(), field.ravel())) / field.sum()
-    found = {}
+    squares = {}
     for share in SHARES:
         side = 2 * int(np.searchsorted(held, share - 1e-12)) + 1
-        found[f"{share:.0%}"] = {"side": side, "share": min(1.0, side**2 / field.size)}
-    return found
+        squares[f"{share:.0%}"] = {"side": side, "share": min(1.0, side**2 / field.size)}
+    return squares
 
 
 def gaussian(field: np.ndarray) -> dict[str, Any] | None:

@@ -13,13 +13,13 @@ from matplotlib.patches import Ellipse, Rectangle
 
 from rfbench.errors import UsageError
 from rfbench.plotting.page import LARGE, SMALL, TEXT, Page, line, wrap
+from rfbench.plotting.palette import CENTROID, EMPTY, GREEN, MAPS, SHARE, SKY, UNIT
 from rfbench.rf.core.path_counts import PathMap
 from rfbench.rf.questions.effective.gradients import Gradients
-from rfbench.rf.questions.maps.figure import CENTROID, EMPTY, MAPS, PLACE, SHARE
 
 LEFT, GAP = 0.62, 0.12
 SIDES = {1: 2.4, 2: 1.8}  # of a panel, by columns; of more columns 1.6
-SQUARE, OVAL = "#56B4E9", "#009E73"
+SQUARE, OVAL = SKY, GREEN
 
 
 @dataclass(frozen=True)
@@ -32,17 +32,17 @@ class Panel:
     metrics: dict[str, Any]
 
     @property
-    def place(self) -> tuple[float, float]:
+    def origin(self) -> tuple[float, float]:
         """(y, x) of the unit in the input: the origin of the panel's axes."""
         (y, x), (dy, dx) = self.metrics["centroid"], self.metrics["shift"]
         return y - dy, x - dx
 
 
-def panel(title: str, found: Gradients, counts: PathMap | None, metrics: dict[str, Any]) -> Panel:
+def panel_of(title: str, seen: Gradients, counts: PathMap | None, metrics: dict[str, Any]) -> Panel:
     """A column of the figure."""
     paths = None if counts is None else counts.counts.astype(float)
     paths = None if paths is None else paths / paths.max()
-    return Panel(title, paths, found.magnitude / found.magnitude.max(), metrics)
+    return Panel(title, paths, seen.magnitude / seen.magnitude.max(), metrics)
 
 
 def figure(panels: Sequence[Panel], title: str, caption: str) -> Figure:
@@ -66,17 +66,17 @@ def figure(panels: Sequence[Panel], title: str, caption: str) -> Figure:
     below = top + blocks * block + 0.08 + down * 0.15
     page = Page(width, below + len(foot) * line(SMALL) + 0.06)
     page.lines(0.08, 0.06, head, LARGE, weight="bold")
-    for i, found in enumerate(panels):
+    for i, panel in enumerate(panels):
         x, y = LEFT + (i % columns) * (side + GAP), top + (i // columns) * block
-        place = _Place(x, y, wide, tall, first=i % columns == 0)
-        _column(page, place, window, found, paths, words[i])
+        cell = _Cell(x, y, wide, tall, first=i % columns == 0)
+        _column(page, cell, window, panel, paths, words[i])
     page.legend(keys, below - 0.04 - down * 0.15, len(keys) // down)
     page.lines(0.08, below, foot, SMALL)
     return page.figure
 
 
 @dataclass(frozen=True)
-class _Place:
+class _Cell:
     """Where a column stands, and the size of its maps. first: whether of its block."""
 
     x: float
@@ -103,45 +103,45 @@ class _Window:
 
 def _window(panels: Sequence[Panel]) -> _Window:
     """The part that holds every field, and every theoretical one, with a margin."""
-    y, x = ([_ends(found, axis) for found in panels] for axis in (0, 1))
+    y, x = ([_ends(panel, axis) for panel in panels] for axis in (0, 1))
     rows, columns = ((min(e[0] for e in ends), max(e[1] for e in ends)) for ends in (y, x))
     return _Window(*rows, *columns)
 
 
-def _ends(found: Panel, axis: int) -> tuple[float, float]:
+def _ends(panel: Panel, axis: int) -> tuple[float, float]:
     """Where a panel's field begins and ends along an axis, within the input."""
-    seen = found.field > SHARE
-    if found.counts is not None:
-        seen |= found.counts > 0  # all that paths reach
+    seen = panel.field > SHARE
+    if panel.counts is not None:
+        seen |= panel.counts > 0  # all that paths reach
     hits = np.flatnonzero(seen.any(1 - axis))
     margin = max(1.0, 0.05 * (hits[-1] - hits[0]))
     low, high = max(hits[0] - margin, 0) - 0.5, min(hits[-1] + margin, seen.shape[axis] - 1) + 0.5
-    place = found.place[axis]
-    return min(low - place, -0.5), max(high - place, 0.5)  # the place may lie outside
+    origin = panel.origin[axis]
+    return min(low - origin, -0.5), max(high - origin, 0.5)  # the unit may lie outside
 
 
 def _column(
-    page: Page, place: _Place, window: _Window, found: Panel, paths: bool, words: list[str]
+    page: Page, cell: _Cell, window: _Window, panel: Panel, paths: bool, words: list[str]
 ) -> None:
-    x, y, wide, tall = place.x, place.y, place.width, place.height
-    page.lines(x, y, [found.title.replace("\n", " ")], TEXT + 0.5, weight="bold")
+    x, y, wide, tall = cell.x, cell.y, cell.width, cell.height
+    page.lines(x, y, [panel.title.replace("\n", " ")], TEXT + 0.5, weight="bold")
     y += 0.16
     if paths:
         axes = page.axes(x, y, wide, tall)
-        if found.counts is None:
+        if panel.counts is None:
             axes.set_facecolor(EMPTY)
             axes.text(0.5, 0.5, "no path counts", ha="center", transform=axes.transAxes, size=TEXT)
             axes.set_xticks([], [])
             axes.set_yticks([], [])
         else:
-            _draw(axes, found, found.counts, window)
+            _draw(axes, panel, panel.counts, window)
             axes.tick_params(labelbottom=False)
-        _label(axes, "path counts" if place.first else "")
+        _label(axes, "path counts" if cell.first else "")
         y += tall + 0.08
     axes = page.axes(x, y, wide, tall)
-    _draw(axes, found, found.field, window)
-    _outlines(axes, found)
-    _label(axes, "effective field" if place.first else "")
+    _draw(axes, panel, panel.field, window)
+    _outlines(axes, panel)
+    _label(axes, "effective field" if cell.first else "")
     axes.set_xlabel("offset, px", fontsize=TEXT, labelpad=1)
     page.lines(x, y + tall + 0.32, words, TEXT)
 
@@ -152,31 +152,31 @@ def _label(axes: Axes, text: str) -> None:
     axes.tick_params(labelleft=bool(text))
 
 
-def _draw(axes: Axes, found: Panel, values: np.ndarray, window: _Window) -> None:
+def _draw(axes: Axes, panel: Panel, values: np.ndarray, window: _Window) -> None:
     """The window of a map, with the unit's place at 0, 0."""
     shown = np.ma.masked_equal(values, 0)
     axes.set_facecolor(EMPTY)
-    (y, x), (h, w) = found.place, values.shape
+    (y, x), (h, w) = panel.origin, values.shape
     extent = (-0.5 - x, w - 0.5 - x, h - 0.5 - y, -0.5 - y)
     # picking the nearest pixel for each dot would show a grid of its own
     style: dict[str, Any] = {"norm": PowerNorm(0.5, 0, 1), "interpolation": "antialiased"}
     axes.imshow(shown, cmap=MAPS, extent=extent, aspect="auto", **style)
-    axes.plot([0], [0], **PLACE)
+    axes.plot([0], [0], **UNIT)
     axes.set(xlim=(window.left, window.right), ylim=(window.bottom, window.top))
     axes.set_autoscale_on(False)
     axes.locator_params(nbins=4)
 
 
-def _outlines(axes: Axes, found: Panel) -> None:
+def _outlines(axes: Axes, panel: Panel) -> None:
     """Centre of mass, Luo's size as a square around it, two sigma of the Gaussian."""
-    y, x = found.metrics["shift"]
+    y, x = panel.metrics["shift"]
     axes.plot([x], [y], **CENTROID)
-    size, bell = found.metrics["size"], found.metrics["gaussian"]
+    size, bell = panel.metrics["size"], panel.metrics["gaussian"]
     corner = (x - size / 2, y - size / 2)
     axes.add_patch(Rectangle(corner, size, size, fill=False, color=SQUARE, linewidth=0.8))
     if bell:
         (gy, gx), (sy, sx) = bell["center"], bell["sigma"]
-        at = gx - found.place[1], gy - found.place[0]
+        at = gx - panel.origin[1], gy - panel.origin[0]
         axes.add_patch(Ellipse(at, 4 * sx, 4 * sy, fill=False, color=OVAL, linewidth=0.9))
 
 
@@ -198,7 +198,7 @@ def _words(metrics: dict[str, Any], side: float) -> list[str]:
 
 def _handles() -> list[Line2D]:
     return [
-        Line2D([], [], label="place of the unit", **PLACE),
+        Line2D([], [], label="place of the unit", **UNIT),
         Line2D([], [], label="centre of mass", **CENTROID),
         Line2D([], [], color=SQUARE, linewidth=0.8, label="size (Luo et al.)"),
         Line2D([], [], color=OVAL, linewidth=0.9, label="Gaussian, 2 sigma"),

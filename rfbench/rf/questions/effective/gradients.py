@@ -1,4 +1,4 @@
-"""The gradient of a unit with respect to the input, over pictures and draws of weights.
+"""The gradient of a unit with respect to the input, over images and draws of weights.
 
 Luo, Li, Urtasun and Zemel (2016): a gradient of 1 at one unit of a map, 0 elsewhere, sent back to
 the input; its size says how much each pixel matters. Any layer whose output has units in rows and
@@ -22,10 +22,10 @@ from rfbench.spatial_graph.trace import trunk
 
 @dataclass(frozen=True)
 class Gradients:
-    """What one unit hears.
+    """What one unit sees.
 
-    magnitude: (H, W) float64, the mean over pictures of |gradient|, summed over input channels.
-    signed: the same without the absolute value. units: of the layer's map. samples: pictures, all
+    magnitude: (H, W) float64, the mean over images of |gradient|, summed over input channels.
+    signed: the same without the absolute value. units: of the layer's map. samples: images, all
     draws of weights together.
     """
 
@@ -46,7 +46,7 @@ class Layout:
     prefix: int = 0
 
     def signal(self, output: Tensor, unit: tuple[int, int]) -> Tensor:
-        """The sum over pictures and channels of |output| at one unit.
+        """The sum over images and channels of |output| at one unit.
 
         Behind a ReLU, and for one channel, that is a gradient of 1 there. The plain sum over the
         channels is constant behind a LayerNorm: its gradient is rounding errors.
@@ -71,10 +71,10 @@ def gradients(
     layer: as in `named_modules`; the last map when None. unit: the central one when None.
 
     Raises UsageError for a layer or unit that is not there, RfbenchError where the gradient is not
-    finite, or zero for every picture.
+    finite, or zero for every image.
     """
     held = list(batches)
-    found: list[Tensor] = []
+    sums: list[Tensor] = []
     layout, count = None, 0
     for module in modules:
         for parameter in module.parameters():
@@ -85,11 +85,11 @@ def gradients(
                 unit = _checked(unit, layout, layer)
             gradient = _one(module, images, layer, layout, unit)
             parts = [gradient.abs().sum((0, 1)), gradient.sum((0, 1))]
-            found = [a + b for a, b in zip(found, parts, strict=True)] if found else parts
+            sums = [a + b for a, b in zip(sums, parts, strict=True)] if sums else parts
             count += len(images)
     if layout is None or layer is None or unit is None:
-        raise UsageError("the effective field needs at least one network and one picture")
-    magnitude, signed = (part.numpy() / count for part in found)
+        raise UsageError("the effective field needs at least one network and one image")
+    magnitude, signed = (part.numpy() / count for part in sums)
     if not np.isfinite(magnitude).all():
         raise RfbenchError(
             f"the gradient of unit {unit[0]},{unit[1]} of {layer} is not finite: its activations "
@@ -97,8 +97,8 @@ def gradients(
         )
     if not magnitude.any():
         raise RfbenchError(
-            f"the gradient of unit {unit[0]},{unit[1]} of {layer} is zero for every picture (dead "
-            "ReLUs, or a layer that does not hear the input). Use trained weights, other pictures, "
+            f"the gradient of unit {unit[0]},{unit[1]} of {layer} is zero for every image (dead "
+            "ReLUs, or a layer that does not see the input). Use trained weights, other images, "
             "more draws, or the layer before the activation."
         )
     return Gradients(magnitude, signed, layer, unit, layout.units, count)
@@ -151,7 +151,7 @@ def layout_of(output: Tensor, size: Size) -> Layout | None:
 
     if output.ndim == 4:
         _, a, b, c = output.shape
-        # the channels are the axis that does not go with the picture; if both fit, the first
+        # the channels are the axis that does not go with the image; if both fit, the first
         if alike(b, c):
             return Layout("nchw", (b, c))
         return Layout("nhwc", (a, b)) if alike(a, b) else None

@@ -1,12 +1,11 @@
-"""The pictures that an effective field is averaged over, as a network wants them."""
+"""The images that an effective field is averaged over, as a network wants them."""
 
+import logging
 import os
-import sys
 from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from rfbench.data import augment, decode, sources
 from rfbench.data.dataset import IMAGENET_MEAN, IMAGENET_STD
@@ -17,28 +16,30 @@ from rfbench.spatial_graph.trace import input_channels
 
 BATCH = 8
 
+log = logging.getLogger(__name__)
+
 
 def batches(source: str, module: nn.Module, size: Size, count: int, seed: int) -> list[Tensor]:
-    """`count` pictures (N, C, H, W) of `size`, a few at a time.
+    """`count` images (N, C, H, W) of `size`, a few at a time.
 
     source: 'noise' (N(0, 1) in every pixel), a data set by name, such as 'digits' (the embedded
-    scenes; of others the validation images below datasets/NAME), or a folder, whose pictures
+    scenes; of others the validation images below datasets/NAME), or a folder, whose images
     (below it too, by name) are resized, cropped and normalised as at a validation.
     Raises RfbenchError where the folder has none that can be read.
     """
     channels = input_channels(module)
     if source == "noise":
         generator = torch.Generator().manual_seed(seed)
-        found = [torch.randn(channels, *size, generator=generator) for _ in range(count)]
+        chosen = [torch.randn(channels, *size, generator=generator) for _ in range(count)]
     else:
         mean, std = _statistics(source, module)
         normalize = augment.Normalize(mean, std)
         of_a_set = source in sources.SOURCES
-        pictures = _data_set(source, count) if of_a_set else _folder(source, count)
-        found = [normalize(_fit(picture, size)[None])[0] for picture in pictures]
+        images = _data_set(source, count) if of_a_set else _folder(source, count)
+        chosen = [normalize(_fit(image, size)[None])[0] for image in images]
         if channels != 3:
-            found = [picture.mean(0, keepdim=True).expand(channels, *size) for picture in found]
-    return [torch.stack(found[i : i + BATCH]) for i in range(0, len(found), BATCH)]
+            chosen = [image.mean(0, keepdim=True).expand(channels, *size) for image in chosen]
+    return [torch.stack(chosen[i : i + BATCH]) for i in range(0, len(chosen), BATCH)]
 
 
 def _statistics(source: str, module: nn.Module) -> tuple[Sequence[float], Sequence[float]]:
@@ -57,38 +58,38 @@ def _data_set(name: str, count: int) -> Iterator[Tensor]:
 
 
 def _folder(folder: str, count: int) -> Iterator[Tensor]:
-    """The first `count` pictures that can be read; names of others go to stderr."""
+    """The first `count` images that can be read; the log names the others."""
     if not os.path.isdir(folder):
         raise RfbenchError(
             f"no folder {folder}. --images takes a folder, noise or a data set: "
             f"{', '.join(sources.SOURCES)}."
         )
     paths = sorted(
-        os.path.join(place, name)
-        for place, _, names in os.walk(folder)
+        os.path.join(parent, name)
+        for parent, _, names in os.walk(folder)
         for name in names
         if name.lower().endswith(EXTENSIONS)
     )
-    found, bad = 0, []
+    read, bad = 0, []
     for path in paths:
-        if found == count:
+        if read == count:
             return
         try:
             yield decode.read(path)
-            found += 1
+            read += 1
         except decode.BadImage as error:
             bad.append(str(error))
-            tqdm.write(f"left out: {error}", file=sys.stderr)
-    if not found:
+            log.warning(f"left out: {error}")
+    if not read:
         why = f"; the first: {bad[0]}" if bad else ""
-        raise RfbenchError(f"{folder} has no picture that can be read ({len(paths)} files{why}).")
+        raise RfbenchError(f"{folder} has no image that can be read ({len(paths)} files{why}).")
 
 
-def _fit(picture: Tensor, size: Size) -> Tensor:
-    """The middle of a picture, resized so that it fills `size`: (H, W, 3) uint8."""
-    height, width = picture.shape[:2]
+def _fit(image: Tensor, size: Size) -> Tensor:
+    """The middle of a image, resized so that it fills `size`: (H, W, 3) uint8."""
+    height, width = image.shape[:2]
     scale = max(size[0] / height, size[1] / width)
     h, w = max(size[0], round(height * scale)), max(size[1], round(width * scale))
-    whole = augment.resize(picture, h, w) if (h, w) != (height, width) else picture
+    whole = augment.resize(image, h, w) if (h, w) != (height, width) else image
     top, left = (h - size[0]) // 2, (w - size[1]) // 2
     return whole[top : top + size[0], left : left + size[1]]

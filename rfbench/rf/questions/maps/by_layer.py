@@ -8,11 +8,9 @@ from matplotlib.figure import Figure
 
 from rfbench.errors import UsageError
 from rfbench.plotting.page import LARGE, SMALL, TEXT, Page, line, text_width, wrap
+from rfbench.plotting.palette import COLOURS, MARKS
 
 LEFT = 0.54
-# Okabe and Ito's colours, which all common kinds of colour blindness tell apart
-COLOURS = "#000000 #D55E00 #0072B2 #009E73 #CC79A7 #E69F00 #56B4E9 #999999".split()
-MARKS = "o s ^ D v P X *".split()
 
 
 def layers_figure(

@@ -12,14 +12,14 @@ from matplotlib.colors import Normalize, PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
-from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 from scipy.ndimage import convolve1d
 
 from rfbench.errors import UsageError
 from rfbench.plotting.page import DPI, LARGE, SMALL, TEXT, Page, line, text_width, wrap
+from rfbench.plotting.palette import CENTROID, EMPTY, GREYS, MAPS, MARK, SHARE, UNIT
+from rfbench.rf.core.metrics import caption as words_of
 from rfbench.rf.core.path_counts import PathMap
-from rfbench.rf.questions.maps.caption import figures
 
 Scale = Literal["sqrt", "linear"]
 Style = dict[str, Any]
@@ -28,32 +28,26 @@ Texts = tuple[list[list[str]], list[list[str]]]  # titles and figures of some pa
 SIDES = {1: 2.1, 2: 2.1, 3: 1.8, 4: 1.4}  # of a panel, by columns: all have many divisors in dots
 LEFT, RIGHT, GAP = 0.46, 0.62, 0.1
 BOLD = 0.9  # bold letters are wider than those that `wrap` measures
-SHARE = 1e-3  # of the largest count: what has less is not worth its place in the picture
 EVEN = 1e-3  # up to this CV a map does not grid: the second row is to look even
 CELLS = 20  # up to so many pixels a side, the counts are printed in their cells
-MAPS, GREYS, EMPTY = "magma", "gray", "#d5dde8"
-MARK: Style = {"linestyle": "", "path_effects": [withStroke(linewidth=2.2, foreground="black")]}
-PLACE = MARK | {"marker": "+", "color": "white", "markersize": 4.5}
-# open, so that both are seen where they coincide
-CENTROID = MARK | {"marker": "o", "color": "#56B4E9", "markersize": 6.5, "fillstyle": "none"}
 
 
 @dataclass(frozen=True)
 class Panel:
     """One column of a figure: the map of one unit.
 
-    found: on an input that cuts nothing off. metrics: `metrics.measure` of it. own: the same at the
-    user's own input size, of which only the figures are shown; `own_at` names it: 'at 224 px'.
+    path_map: on an input that cuts nothing off. metrics: `metrics.measure` of it. own: the same at
+    the user's own input size, of which only the figures are shown; `own_at`: 'at 224 px'.
     """
 
     title: str
-    found: PathMap
+    path_map: PathMap
     metrics: dict[str, Any]
     own: tuple[PathMap, dict[str, Any]] | None = None
     own_at: str = ""
 
     @property
-    def place(self) -> tuple[float, float]:
+    def origin(self) -> tuple[float, float]:
         """(y, x) of the unit in a grid centred on the source: the origin of the panel's axes."""
         (y, x), (dy, dx) = self.metrics["centroid"], self.metrics["shift"]
         return y - dy, x - dx
@@ -61,7 +55,7 @@ class Panel:
     @property
     def counts(self) -> np.ndarray:
         """(H, W) float64, the largest 1."""
-        counts = self.found.counts.astype(float)
+        counts = self.path_map.counts.astype(float)
         return counts / counts.max()
 
 
@@ -131,14 +125,14 @@ def _reach(panel: Panel) -> float:
     """Half the width of a window around the unit's place that holds the counts that matter."""
     small = max(panel.counts.shape) <= CELLS  # then the whole source is shown
     hits = np.nonzero((panel.counts > SHARE) | small)
-    ends = [max(at - h.min(), h.max() - at) + 0.5 for at, h in zip(panel.place, hits, strict=True)]
+    ends = [max(at - h.min(), h.max() - at) + 0.5 for at, h in zip(panel.origin, hits, strict=True)]
     return max(ends) * (1 if small else 1.03)
 
 
 def _window(panel: Panel, width: float) -> tuple[slice, slice]:
     """Rows and columns that lie at least in part in a square around the unit's place."""
-    low = [max(0, math.floor(at - width / 2 + 0.5)) for at in panel.place]
-    high = [max(0, math.ceil(at + width / 2 + 0.5)) for at in panel.place]
+    low = [max(0, math.floor(at - width / 2 + 0.5)) for at in panel.origin]
+    high = [max(0, math.ceil(at + width / 2 + 0.5)) for at in panel.origin]
     return slice(low[0], high[0]), slice(low[1], high[1])
 
 
@@ -206,14 +200,14 @@ def _bar(axes: Axes, row: int, shared: _Shared) -> None:
 
 def _show(axes: Axes, panel: Panel, values: np.ndarray, width: float, **style: Any) -> None:
     """An image in px from the unit's place, y downwards, in a square window around it."""
-    (y, x), (rows, columns) = panel.place, _window(panel, width)
+    (y, x), (rows, columns) = panel.origin, _window(panel, width)
     left, top = columns.start - 0.5 - x, rows.start - 0.5 - y
     extent = (left, left + values.shape[1], top + values.shape[0], top)
     axes.imshow(values, extent=extent, aspect="auto", **style)
     axes.set(xlim=(-width / 2, width / 2), ylim=(width / 2, -width / 2), facecolor=EMPTY)
     end = 0.44 * width  # a label farther out would meet the next panel's
-    found = MaxNLocator(4, steps=[1, 2, 5, 10], integer=True).tick_values(-end, end)
-    ticks = [tick for tick in found if abs(tick) <= end]
+    wanted = MaxNLocator(4, steps=[1, 2, 5, 10], integer=True).tick_values(-end, end)
+    ticks = [tick for tick in wanted if abs(tick) <= end]
     axes.set(xticks=ticks, yticks=ticks)
 
 
@@ -245,18 +239,18 @@ def _mark(axes: Axes, panel: Panel, arrow: bool) -> None:
         style |= {"path_effects": MARK["path_effects"], "mutation_scale": 6}
         axes.annotate("", (dx, dy), (0, 0), arrowprops=style | {"shrinkA": 3, "shrinkB": 3})
     axes.plot([dx], [dy], label="centroid", **CENTROID)
-    axes.plot([0], [0], label="place", **PLACE)
+    axes.plot([0], [0], label="place", **UNIT)
 
 
 def _print_counts(axes: Axes, panel: Panel, shared: _Shared) -> None:
     """Whole counts in their cells, where they can be read there."""
-    counts = np.ldexp(panel.found.counts.astype(float), panel.found.exponent)
+    counts = np.ldexp(panel.path_map.counts.astype(float), panel.path_map.exponent)
     cell = shared.side / shared.width
     size = min(TEXT, 0.62 * 72 * cell)
     if (counts % 1).any() or text_width(f"{counts.max():.0f}", size) > cell:
         return
     for y, x in np.argwhere(counts):  # the darkest colour says 0
-        at = x - panel.place[1], y - panel.place[0]
+        at = x - panel.origin[1], y - panel.origin[0]
         bright = shared.norm(counts[y, x] / counts.max()) > 0.6
         style: Style = {"color": "black" if bright else "white", "fontsize": size, "clip_on": True}
         axes.text(*at, f"{counts[y, x]:.0f}", ha="center", va="center_baseline", **style)
@@ -264,10 +258,10 @@ def _print_counts(axes: Axes, panel: Panel, shared: _Shared) -> None:
 
 def _texts(panels: Sequence[Panel], side: float) -> Texts:
     titles = _level([wrap(panel.title, BOLD * side, TEXT + 1) for panel in panels])
-    words = _level([wrap(figures(panel.metrics), side, TEXT) for panel in panels])
+    words = _level([wrap(words_of(panel.metrics), side, TEXT) for panel in panels])
     for panel, lines in zip(panels, words, strict=True):
         if panel.own:
-            lines += wrap(f"{panel.own_at}: {figures(panel.own[1], brief=True)}", side, TEXT)
+            lines += wrap(f"{panel.own_at}: {words_of(panel.own[1], brief=True)}", side, TEXT)
     return titles, _level(words)
 
 
@@ -292,7 +286,7 @@ def _note(shared: _Shared) -> str:
 
 def _handles(shared: _Shared) -> list[Any]:
     """What the legend explains."""
-    place = Line2D([], [], label="unit's place", **PLACE)
+    place = Line2D([], [], label="unit's place", **UNIT)
     centroid = Line2D([], [], label="centroid of the map", **CENTROID)
     part = Rectangle((0, 0), 1, 1, fill=False, linewidth=0.6, label="part shown below")
     return [place, centroid, part][: 3 if shared.zoom else 2]

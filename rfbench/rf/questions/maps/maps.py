@@ -14,12 +14,13 @@ from rfbench import files
 from rfbench.errors import UsageError
 from rfbench.rf.autograd import path_counts as autograd
 from rfbench.rf.core import memory
-from rfbench.rf.core.metrics import geometry, measure, shift
-from rfbench.rf.core.path_counts import Convention, PathMap, path_counts, target_map
-from rfbench.rf.questions.subjects import Subject, models, short
+from rfbench.rf.core.metrics import measure, shift
+from rfbench.rf.core.path_counts import Convention, PathMap
+from rfbench.rf.core.subjects import Subject, models, short
+from rfbench.rf.core.target import Target
 from rfbench.runs import records
 from rfbench.schemas.rf import RfConfig
-from rfbench.spatial_graph.graph import Size, SpatialGraph
+from rfbench.spatial_graph.graph import Size
 
 MOST_LAYERS = 40  # in the figure of the shift by layer
 
@@ -29,7 +30,7 @@ class Drawn:
     """What was measured of a subject: on an uncut input or of the unit given, and at its size."""
 
     subject: Subject
-    found: PathMap
+    counts: PathMap
     metrics: dict[str, Any]
     own: tuple[PathMap, dict[str, Any]] | None
 
@@ -41,66 +42,71 @@ def draw(config: RfConfig, chosen: list[Subject]) -> Iterator[Drawn]:
     an input that cuts nothing off, the same for all variants of a model, with the figures at the
     size given beside it.
     """
-    to, source = config.to, config.from_
-    own = [_measured(config, s, s.size) for s in chosen]
-    whole: dict[str, Size] = {}
-    for subject in chosen if config.unit is None else []:
-        size = subject.network.uncut(subject.size, to, source)[0].size
-        before = whole.get(subject.backbone.name, size)
-        whole[subject.backbone.name] = (max(size[0], before[0]), max(size[1], before[1]))
-    for subject, at_own in zip(chosen, own, strict=True):
-        size = whole.get(subject.backbone.name, subject.size)
+    targets = [subject.target(config.to, config.from_) for subject in chosen]
+    own = [_measured(config, s, target) for s, target in zip(chosen, targets, strict=True)]
+    if config.unit is None:
+        targets = [s.network.uncut(target) for s, target in zip(chosen, targets, strict=True)]
+    sizes: dict[str, Size] = {}
+    for subject, target in zip(chosen, targets, strict=True):
+        (h, w), name = target.graph.size, subject.backbone.name
+        before = sizes.get(name, (h, w))
+        sizes[name] = (max(h, before[0]), max(w, before[1]))
+    for subject, target, at_own in zip(chosen, targets, own, strict=True):
+        size = sizes[subject.backbone.name]
         if size == subject.size:
             yield Drawn(subject, *at_own, None)
-        else:
-            yield Drawn(subject, *_measured(config, subject, size), at_own)
+            continue
+        if size != target.graph.size:
+            target = subject.target(config.to, config.from_, size)
+        yield Drawn(subject, *_measured(config, subject, target), at_own)
 
 
-def _measured(config: RfConfig, subject: Subject, size: Size) -> tuple[PathMap, dict[str, Any]]:
-    graph = subject.network.graph(size, config.to)
-    convention = Convention(config.channels, config.pool, config.gates)
-    found = path_counts(graph, config.to, config.from_, config.unit, convention, config.exact)
-    place = geometry(graph, config.to, config.from_)
+def convention_of(config: RfConfig) -> Convention:
+    """What counts as how many paths."""
+    return Convention(config.channels, config.pool, config.gates)
+
+
+def _measured(config: RfConfig, subject: Subject, target: Target) -> tuple[PathMap, dict[str, Any]]:
+    counts = target.counts(config.unit, convention_of(config), config.exact)
+    geometry = target.geometry
     if config.engine == "autograd":
-        found = _second_opinion(config, subject, graph, found)
-    return found, {**measure(found, place), "input_size": graph.size}
+        counts = _second_opinion(config, subject, target, counts)
+    return counts, {**measure(counts, geometry), "input_size": target.graph.size}
 
 
-def _second_opinion(
-    config: RfConfig, subject: Subject, graph: SpatialGraph, found: PathMap
-) -> PathMap:
+def _second_opinion(config: RfConfig, subject: Subject, target: Target, ours: PathMap) -> PathMap:
     """The same map by the paper's own procedure."""
+    size = target.graph.size
     memory.check(
-        subject.network.memory(graph.size, 1, 8),
-        f"--engine autograd on {_text(graph.size)} px",
+        subject.network.memory(size, 1, 8),
+        f"--engine autograd on {_text(size)} px",
         "Leave it out: the graph engine needs far less.",
     )
     counts = autograd.path_counts(
         subject.backbone.module,
-        graph.size,
-        to=config.to or graph.target,
-        source=config.from_,
-        unit=found.unit,
+        size,
+        to=target.name,
+        source=target.source,
+        unit=ours.unit,
         channels=config.channels,
         pool=config.pool,
         gates=config.gates,
     )
-    return PathMap(counts, 0, found.unit, found.units, found.convention, found.bypass)
+    return PathMap(counts, 0, ours.unit, ours.units, ours.convention, ours.bypass)
 
 
 def shift_by_layer(config: RfConfig, subject: Subject) -> list[tuple[str, float]]:
     """The paper's Figure 3: the shift along y in input px after every layer, none of them cut."""
-    graph, _ = subject.network.uncut(subject.size, config.to, config.from_)
-    end = target_map(graph, config.to)
-    behind = graph.ancestors(set(graph.share(end)))
-    names = [n for n in graph.maps() if behind.issuperset(graph.share(graph.layer(n)))]
+    end = subject.network.uncut(subject.target(config.to, config.from_))
+    graph = end.graph
+    names = [n for n in graph.maps() if end.ancestors.issuperset(graph.share(graph.layer(n)))]
     depth = max(d for d in range(9) if sum(n.count(".") < d for n in names) <= MOST_LAYERS)
-    convention = Convention(config.channels, config.pool, config.gates)
     rows = []
     for name in (n for n in names if n.count(".") < depth):
-        found = path_counts(graph, name, config.from_, None, convention)
-        if found.counts.any():
-            rows.append((name, shift(found, geometry(graph, name, config.from_))[0]))
+        target = Target(graph, name, config.from_)
+        counts = target.counts(convention=convention_of(config))
+        if counts.counts.any():
+            rows.append((name, shift(counts, target.geometry)[0]))
     return rows
 
 
@@ -111,15 +117,15 @@ def _text(size: Size) -> str:
 def caption(config: RfConfig, drawn: list[Drawn]) -> str:
     """What a reader must know of the maps: from where to where, unit, sizes, conventions."""
     first = drawn[0]
-    (y, x), start = first.found.unit, config.from_ or "input"
+    (y, x), start = first.counts.unit, config.from_ or "input"
     to = config.to or first.subject.network.graph(first.subject.size).target or "output"
     sizes = {"x".join(map(str, d.metrics["input_size"])) for d in drawn}
-    places = {(d.found.unit, d.found.units) for d in drawn}
-    unit = f"unit ({y}, {x})" if len(places) == 1 else "the central unit"
+    units = {(d.counts.unit, d.counts.units) for d in drawn}
+    unit = f"unit ({y}, {x})" if len(units) == 1 else "the central unit"
     size = f" Input {sizes.pop()} px." if len(sizes) == 1 else ""
     return (
         f"From {start} to {unit} of {to}.{size} Engine: {config.engine}; "
-        f"{first.found.convention}, norms=identity."
+        f"{first.counts.convention}, norms=identity."
     )
 
 
@@ -130,7 +136,7 @@ def save(config: RfConfig, drawn: list[Drawn], folder: Path) -> dict[str, Any]:
 
     title = config.title or ", ".join(dict.fromkeys(short(d.subject.backbone.name) for d in drawn))
     panels = [
-        maps.Panel(d.subject.title, d.found, d.metrics, d.own, f"at {_text(d.subject.size)} px")
+        maps.Panel(d.subject.title, d.counts, d.metrics, d.own, f"at {_text(d.subject.size)} px")
         for d in drawn
     ]
     records.open_folder(folder)
@@ -139,8 +145,8 @@ def save(config: RfConfig, drawn: list[Drawn], folder: Path) -> dict[str, Any]:
     arrays: dict[str, Any] = {}
     for d in drawn:
         key = f"{d.subject.backbone.name} {d.subject.backbone.variant}"
-        exact = d.found.counts.dtype == object
-        arrays[key] = d.found.counts.astype(str) if exact else d.found.counts
+        values = d.counts.counts
+        arrays[key] = values.astype(str) if values.dtype == object else values
     with files.aside(folder / "maps.npz") as temporary:
         np.savez_compressed(temporary, **arrays)
     panels_record = [
@@ -148,7 +154,7 @@ def save(config: RfConfig, drawn: list[Drawn], folder: Path) -> dict[str, Any]:
             "model": d.subject.backbone.name,
             "variant": d.subject.backbone.variant,
             "replaced": d.subject.backbone.replaced,
-            "exponent": d.found.exponent,
+            "exponent": d.counts.exponent,
             "metrics": d.metrics,
             "at_own_size": d.own[1] if d.own else None,
         }
@@ -165,7 +171,7 @@ def save_by_layer(
     from rfbench.rf.questions.maps import by_layer as layers
 
     title = config.title or ", ".join(short(n) for n in models(config))
-    convention = Convention(config.channels, config.pool, config.gates)
+    convention = convention_of(config)
     note = f"Centre of mass minus the place in a centred grid, in px; {convention}."
     records.open_folder(folder)
     written = page.save(layers.layers_figure(rows, title, note), folder / "shift_by_layer")

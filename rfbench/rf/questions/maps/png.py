@@ -1,14 +1,11 @@
 """The maps of a model's variants as one image, for a page that shows other things as well."""
 
 import io
-import logging
 from collections.abc import Sequence
 
-from rfbench.rf.questions import subjects
+from rfbench.rf.core import subjects
 from rfbench.rf.questions.maps import figure, maps
 from rfbench.schemas.rf import RfConfig
-
-logger = logging.getLogger(__name__)
 
 
 def png(model: str, variants: Sequence[str]) -> bytes:
@@ -16,9 +13,9 @@ def png(model: str, variants: Sequence[str]) -> bytes:
     drawn: list[maps.Drawn] = []
     for name in variants:
         config = RfConfig(model=model, variants=[name])
-        drawn += maps.draw(config, list(subjects.subjects(config, logger.warning)))
+        drawn += maps.draw(config, list(subjects.subjects(config)))
     panels = [
-        figure.Panel(d.subject.title, d.found, d.metrics, d.own, "at its own size") for d in drawn
+        figure.Panel(d.subject.title, d.counts, d.metrics, d.own, "at its own size") for d in drawn
     ]
     name = drawn[0].subject.backbone.name
     caption = maps.caption(RfConfig(model=name), drawn)

@@ -4,14 +4,14 @@ import contextlib
 from typing import Any
 
 from rfbench.errors import RfbenchError, UsageError
-from rfbench.rf.core.field import Along, Field, hearers, origin, region
+from rfbench.rf.core.field import Along, Field, origin, region, units_containing
 from rfbench.rf.core.metrics import support
-from rfbench.rf.core.path_counts import Convention, checked_unit, not_local, path_counts, target_map
-from rfbench.rf.core.theory import Disagreement, Theory, theory
-from rfbench.rf.questions.subjects import Subject
+from rfbench.rf.core.path_counts import Convention
+from rfbench.rf.core.subjects import Subject
+from rfbench.rf.core.target import Target, Unit, not_local
+from rfbench.rf.core.theory import Disagreement, Fields
 from rfbench.schemas.rf import RfConfig
-from rfbench.spatial_graph.graph import Reach, Size, SpatialGraph
-from rfbench.spatial_graph.layout import Value
+from rfbench.spatial_graph.graph import Reach, Size
 
 Pixel = tuple[int, int]
 Record = dict[str, Any]
@@ -23,43 +23,37 @@ def report(
 ) -> Record:
     """What theory tells of a subject, ready for JSON. Positions and sizes are source pixels.
 
-    pixel: (y, x) of the source; the report has the units that hear it. Raises RfbenchError for a
-    network that is neither local nor local with a global context.
+    pixel: (y, x) of the source; the report has the units whose receptive field contains it. Raises
+    RfbenchError for a network that is neither local nor local with a global context.
     """
-    graph = subject.network.graph(subject.size, config.to)
-    target = target_map(graph, config.to)
-    witness = graph.witness(target)
-    if witness.reach > Reach.CONTEXT:
-        raise not_local(witness, "receptive-field arithmetic needs")
-    units = graph.map_size(target)
-    unit = checked_unit(config.unit, units, config.to or graph.target)
-    source = graph.layer(config.from_) if config.from_ else None
-    known = theory(graph, source)
-    fields = known.of(graph, target)
-    if not any(known.fields[i] for i in graph.share(target)):
-        raise UsageError(f"no path leads from '{config.from_}' to '{config.to or graph.target}'")
-    source_size = graph.map_size(source) if source is not None else graph.size
+    target = subject.target(config.to, config.from_)
+    if target.witness.reach > Reach.CONTEXT:
+        raise not_local(target.witness, "receptive-field arithmetic needs")
+    unit = target.unit(config.unit)
+    if not any(target.theory.fields[i] for i in target.graph.share(target.value)):
+        raise UsageError(f"no path leads from '{target.source}' to '{target.name}'")
+    axes = [figures(f, u) for f, u in zip(target.fields, unit, strict=True)]
     record: Record = {
         "model": subject.backbone.name,
         "variant": subject.backbone.variant,
-        "input_size": graph.size,
-        "from": config.from_ or "input",
-        "source_size": source_size,
-        "to": config.to or graph.target or "output",
-        "map_size": units,
-        "status": str(witness.reach),
+        "input_size": target.graph.size,
+        "from": target.source or "input",
+        "source_size": target.source_size,
+        "to": target.name or "output",
+        "map_size": target.units,
+        "status": str(target.witness.reach),
         "unit": unit,
-        **dict(zip(AXES, (figures(f, u) for f, u in zip(fields, unit, strict=True)), strict=True)),
-        "misaligned": [_meeting(group) for group in _groups(known.behind(graph, target))],
-        "context": _context(config, graph, target, unit),
-        "depends_on_input_size": _by_size(config, subject, graph, target),
+        **dict(zip(AXES, axes, strict=True)),
+        "misaligned": [_meeting(group) for group in _groups(target.disagreements)],
+        "context": _context(target, unit),
+        "depends_on_input_size": _by_size(subject, target),
     }
-    if None in fields:
-        record |= _irregular(config, graph, target, known, unit)
+    if None in target.fields:
+        record["irregular"] = _irregular(target, unit)
     if pixel is not None:
-        record["pixel"] = _inverse(fields, pixel, source_size, units)
+        record["pixel"] = _inverse(target, pixel)
     if per_layer:
-        record["layers"] = _layers(graph, target, known)
+        record["layers"] = _layers(target)
     return record
 
 
@@ -75,10 +69,10 @@ def figures(field: Along | None, unit: int = 0) -> Record:
     return {"size": sizes, "stride": float(field.stride), "padding": None, **out, **own}
 
 
-def _groups(found: list[Disagreement]) -> list[list[Disagreement]]:
+def _groups(disagreements: list[Disagreement]) -> list[list[Disagreement]]:
     """The disagreements of one operation along both axes belong together."""
     groups: dict[frozenset[int], list[Disagreement]] = {}
-    for d in found:
+    for d in disagreements:
         groups.setdefault(d.nodes, []).append(d)
     return list(groups.values())
 
@@ -95,92 +89,82 @@ def _meeting(group: list[Disagreement]) -> Record:
     return {"layer": group[0].layer, "op": op, **sides}
 
 
-def _context(config: RfConfig, graph: SpatialGraph, target: Value, unit: Pixel) -> Record | None:
-    """The layers of the global context, and what a unit hears through it; None without one."""
-    behind = sorted(graph.ancestors(set(graph.share(target))))
-    gates = [graph.nodes[i] for i in behind if graph.nodes[i].reach == Reach.CONTEXT]
-    if not gates:
+def _context(target: Target, unit: Unit) -> Record | None:
+    """The layers of the global context, and what a unit sees through it; None without one."""
+    behind = (target.graph.nodes[i] for i in sorted(target.ancestors))
+    layers = list(dict.fromkeys(n.layer for n in behind if n.reach == Reach.CONTEXT))
+    if not layers:
         return None
-    layers = list(dict.fromkeys(n.layer for n in gates))
-    return {"layers": layers, **_heard(config, graph, unit, Convention(gates="count"))}
+    return {"layers": layers, "region": _reached(target, unit, Convention(gates="count"))}
 
 
-def _heard(config: RfConfig, graph: SpatialGraph, unit: Pixel, convention: Convention) -> Record:
+def _reached(target: Target, unit: Unit, convention: Convention) -> Record:
     """The region that paths to a unit come from, by counting them; the border cuts it."""
-    box = support(path_counts(graph, config.to, config.from_, unit, convention))
-    return {"region": {"y": (box["top"], box["bottom"]), "x": (box["left"], box["right"])}}
+    box = support(target.counts(unit, convention))
+    return {"y": (box["top"], box["bottom"]), "x": (box["left"], box["right"])}
 
 
-def _irregular(
-    config: RfConfig, graph: SpatialGraph, target: Value, known: Theory, unit: Pixel
-) -> Record:
+def _irregular(target: Target, unit: Unit) -> Record:
     """Why units have no common field, and the region of this one by its paths."""
     cause: Record = {}
-    for i in sorted(graph.ancestors(set(graph.share(target)))):
-        node, both = graph.nodes[i], known.fields[i]
+    for i in sorted(target.ancestors):
+        node, both = target.graph.nodes[i], target.theory.fields[i]
         if both is not None and None in both:
             cause = {"op": node.op, "layer": node.layer}
             break
-    return {"irregular": {**cause, **_heard(config, graph, unit, Convention())}}
+    return {**cause, "region": _reached(target, unit, Convention())}
 
 
-def _inverse(fields: tuple, pixel: Pixel, source: Size, units: Size) -> Record:
-    """The units whose region holds a pixel of the source."""
-    if not all(0 <= p < n for p, n in zip(pixel, source, strict=True)):
+def _inverse(target: Target, pixel: Pixel) -> Record:
+    """The units whose region contains a pixel of the source."""
+    height, width = target.source_size
+    if not (0 <= pixel[0] < height and 0 <= pixel[1] < width):
         raise UsageError(
-            f"pixel {pixel[0]},{pixel[1]} is outside the source: it is {source[0]}x{source[1]}, "
-            f"pixels are 0,0 to {source[0] - 1},{source[1] - 1}"
+            f"pixel {pixel[0]},{pixel[1]} is outside the source: it is {height}x{width}, "
+            f"pixels are 0,0 to {height - 1},{width - 1}"
         )
-    if None in fields:
+    y, x = target.fields
+    if y is None or x is None:
         raise RfbenchError("units have no common field here: ask for one with --unit")
-    hits = [hearers(f, p, n) for f, p, n in zip(fields, pixel, units, strict=True)]
+    hits = [units_containing(f, p, n) for f, p, n in zip((y, x), pixel, target.units, strict=True)]
     return {"at": pixel, "units": dict(zip(AXES, hits, strict=True)) if all(hits) else None}
 
 
-def _layers(graph: SpatialGraph, target: Value, known: Theory) -> list[Record]:
+def _layers(target: Target) -> list[Record]:
     """The fields of every layer on the way, in order of execution."""
-    behind = graph.ancestors(set(graph.share(target)))
+    graph, theory = target.graph, target.theory
     rows = []
     for name in graph.maps():
         value = graph.layer(name)
         share = set(graph.share(value))
-        if not share <= behind or not any(known.fields[i] for i in share):
+        if not share <= target.ancestors or not any(theory.fields[i] for i in share):
             continue
-        both = zip(AXES, known.of(graph, value), strict=True)
-        axes = {axis: figures(f, 0) for axis, f in both}
+        axes = {a: figures(f) for a, f in zip(AXES, theory.of(graph, value), strict=True)}
         rows.append({"layer": name, "map_size": graph.map_size(value), **axes})
     return rows
 
 
-def _by_size(
-    config: RfConfig, subject: Subject, graph: SpatialGraph, target: Value
-) -> Record | None:
+def _by_size(subject: Subject, target: Target) -> Record | None:
     """Where a step belongs to one input size (TF-same padding, resizing): the fields at others.
 
     At n + 1, n + 2, n + 4, ... < n + S, because padding that is made for a size changes with its
     remainder by one of the strides; at n + S where all these are refused. None where no step
     belongs to a size.
     """
-    if not graph.is_rigid(target):
+    if not target.graph.is_rigid(target.value):
         return None
-    fields = _from(config, graph)
-    stride = int(max((f.stride for f in fields if f), default=32))
+    stride = int(max((f.stride for f in target.fields if f), default=32))
     same: list[Size] = []
     other: list[Record] = []
     for more in [*(2**k for k in range(max(1, (stride - 1).bit_length()))), stride]:
         if more == stride and (same or other):
             break
-        size = (graph.size[0] + more, graph.size[1] + more)
+        size = (target.graph.size[0] + more, target.graph.size[1] + more)
         with contextlib.suppress(RfbenchError):  # a network may insist on its own size
-            found = _from(config, subject.network.graph(size, config.to))
-            axes = {axis: figures(f, 0) for axis, f in zip(AXES, found, strict=True)}
-            if found == fields:
+            fields: Fields = subject.target(target.layer, target.source, size).fields
+            if fields == target.fields:
                 same.append(size)
             else:
+                axes = {axis: figures(f) for axis, f in zip(AXES, fields, strict=True)}
                 other.append({"input_size": size, **axes})
     return {"same_at": same, "other_at": other}
-
-
-def _from(config: RfConfig, graph: SpatialGraph) -> tuple[Along | None, Along | None]:
-    source = graph.layer(config.from_) if config.from_ else None
-    return theory(graph, source).of(graph, target_map(graph, config.to))

@@ -10,27 +10,15 @@ from typing import Any
 
 from rfbench import files
 from rfbench.plotting import webpage
-from rfbench.rf.questions.zoo.zoo import COLUMNS, CURE, Row
+from rfbench.rf.core.metric import Metric, Use
+from rfbench.rf.core.metrics import used
+from rfbench.rf.questions.zoo.zoo import FIX, Row, columns
 from rfbench.runs import records
 from rfbench.spatial_graph.graph import Reach
 
-HEAD = {
-    "model": "model",
-    "status": "status",
-    "input": "input",
-    "map": "map",
-    "size": "r",
-    "stride": "S",
-    "padding": "P",
-    "shift": "shift",
-    "gridding": "gridding",
-    "misaligned": "misaligned",
-    "parameters": "parameters",
-    "macs": "MACs",
-    "changed": "changed",
-    "cured_shift": "cured shift",
-    "cured_gridding": "cured gridding",
-}
+# columns of the page that are not called as in the record
+HEAD = {"size": "r", "stride": "S", "padding": "P", "macs": "MACs"}
+HIDDEN = ("witness", "seconds")
 MEANING = {
     Reach.LOCAL: "the last map sees a bounded, position-independent neighbourhood",
     Reach.CONTEXT: "the same, and a pooled summary of the whole image (squeeze-excitation)",
@@ -45,20 +33,21 @@ SHIFTED, GRIDDED = 1.0, 0.05  # px, and coefficient of variation: from here on i
 
 def page(rows: Sequence[Row], maps: Mapping[str, bytes]) -> str:
     """The whole file, maps inside it."""
-    cells = [[_cell(key, row[key]) for key in HEAD] for row in rows]
+    head = {key: _head(key) for key in columns() if key not in HIDDEN}
+    cells = [[_cell(key, row.get(key)) for key in head] for row in rows]
     statuses = [str(reach) for reach in Reach]
     assets = {name: webpage.asset("rfbench.rf.questions.zoo", name) for name in ASSETS}
     parts = [
         webpage.paragraph(_versions(), "legend"),
         webpage.paragraph(
             f"Shift, gridding and misaligned branches of the last map's central unit, as the "
-            f"network is and with {CURE}. Tick models to see their maps side by side.",
+            f"network is and with {FIX}. Tick models to see their maps side by side.",
             "legend",
         ),
         webpage.fill(assets["tools.html"], statuses=statuses),
-        webpage.table([*HEAD.values()], cells, [key not in WORDS for key in HEAD]),
+        webpage.table([*head.values()], cells, [key not in WORDS for key in head]),
         webpage.heading("Columns", 2),
-        webpage.notes([f"{HEAD[key]}: {COLUMNS[key]}" for key in HEAD]),
+        webpage.notes([f"{name}: {columns()[key]}" for key, name in head.items()]),
     ]
     return webpage.page(
         "rfbench zoo: receptive fields of torchvision and timm",
@@ -69,15 +58,23 @@ def page(rows: Sequence[Row], maps: Mapping[str, bytes]) -> str:
     )
 
 
+def _head(key: str) -> str:
+    """The heading of a column."""
+    return HEAD.get(key, key.replace("cured_", "fixed "))
+
+
+def metric_of(key: str) -> Metric | None:
+    """The metric of a column, as the network is or fixed."""
+    return next((m for m in used(Use.AUDIT) if key in (m.name, f"cured_{m.name}")), None)
+
+
 def _cell(key: str, value: Any) -> str:
     if value is None:
         return "–"
     if isinstance(value, list):
         return "x".join(f"{v:g}" for v in dict.fromkeys(value)) if value else "–"
-    if key in ("shift", "cured_shift"):
-        return f"{value:+.2f}" if abs(value) >= 0.005 else "0"
-    if key in ("gridding", "cured_gridding"):
-        return f"{value:.4f}" if value >= 5e-5 else "0"
+    if metric := metric_of(key):
+        return "0" if metric.is_zero(value) else metric.text(value)
     if key in ("parameters", "macs"):
         return f"{value / 1e9:.2f} G" if value >= 1e9 else f"{value / 1e6:.2f} M"
     return str(value)
@@ -91,16 +88,16 @@ def _versions() -> str:
 def table(rows: Sequence[Row]) -> str:
     """All rows as CSV; pairs along (y, x) as '427x427'."""
     out = io.StringIO()
-    writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(out, columns(), lineterminator="\n")
     writer.writeheader()
     for row in rows:
         plain = {k: "x".join(map(str, v)) if isinstance(v, list) else v for k, v in row.items()}
-        writer.writerow({key: plain.get(key) for key in COLUMNS})
+        writer.writerow({key: plain.get(key) for key in columns()})
     return out.getvalue()
 
 
 def save_summary(rows: Sequence[Row], path: Path) -> None:
-    """The zoo as a page of Markdown, and its picture beside it, of the same name."""
+    """The zoo as a page of Markdown, and its figure beside it, of the same name."""
     from rfbench.plotting import page as pages
     from rfbench.rf.questions.zoo import figure as zoo
 
@@ -140,9 +137,9 @@ def summary(rows: Sequence[Row], picture: str = "") -> str:
     measured = [row for row in rows if row["shift"] is not None]
     lines += ["", *_families(measured)]
     for reach in (Reach.WINDOWED, Reach.UNSUPPORTED):
-        found = [row for row in rows if row["status"] == str(reach)]
+        fit = [row for row in rows if row["status"] == str(reach)]
         lines += ["", f"## {str(reach).capitalize()}", "", "| model | witness |", "|---|---|"]
-        lines += [f"| {row['model']} | {row['witness']} |" for row in found] or ["| none | |"]
+        lines += [f"| {row['model']} | {row['witness']} |" for row in fit] or ["| none | |"]
     return "\n".join(lines) + "\n"
 
 
@@ -157,16 +154,16 @@ def _families(measured: Sequence[Row]) -> list[str]:
         f"than {SHIFTED:g} px and gridded (above {GRIDDED:g}), {kinds['shifted']} shifted only, "
         f"{kinds['gridded']} gridded only and {kinds['clean']} clean.",
         "",
-        f"| family | models | largest shift, px | gridding, largest | misaligned | with {CURE}: "
+        f"| family | models | largest shift, px | gridding, largest | misaligned | with {FIX}: "
         "largest shift, px | gridding |",
         "|---|---|---|---|---|---|---|",
     ]
     ordered = sorted(families.items(), key=lambda item: (-_largest(item[1], "shift"), item[0]))
     for name, rows in ordered:
         apart = sum(row["misaligned"] > 0 for row in rows)
-        cured = [row for row in rows if row["cured_shift"] is not None]
+        fixed = [row for row in rows if row["cured_shift"] is not None]
         then = [
-            f"{_largest(cured, k):.2f}" if cured else "–" for k in ("cured_shift", "cured_gridding")
+            f"{_largest(fixed, k):.2f}" if fixed else "–" for k in ("cured_shift", "cured_gridding")
         ]
         shift, grid = _largest(rows, "shift"), _largest(rows, "gridding")
         lines.append(

@@ -1,4 +1,4 @@
-"""Every architecture of a library, a row each: what kind, how large, shifted, gridded, curable."""
+"""Every architecture of a library, a row each: what kind, how large, shifted, what a fix does."""
 
 import contextlib
 import copy
@@ -23,50 +23,52 @@ from rfbench import files
 from rfbench.data.workers import end_with_parent
 from rfbench.errors import RfbenchError, UsageError, suggest
 from rfbench.models import backbones, variants
-from rfbench.rf.core import metrics
+from rfbench.plotting.palette import MAPS, SHARE
+from rfbench.rf.core.metric import Use
+from rfbench.rf.core.metrics import measure, used
 from rfbench.rf.core.network import Network
-from rfbench.rf.core.path_counts import PathMap, path_counts
-from rfbench.rf.questions.audit.audit import size_of
-from rfbench.rf.questions.maps.figure import MAPS, SHARE
+from rfbench.rf.core.path_counts import PathMap
+from rfbench.rf.core.target import Target
 from rfbench.runs import records
 from rfbench.spatial_graph.graph import Reach
 
 Row = dict[str, Any]
-CURE = "1x1+3x3"
+FIX = "1x1+3x3"
 SIDE = 128  # px of a thumbnail
 TASKS = 150  # of a process
 ROWS, THUMBNAILS = "rows.jsonl", "maps"
 
-# columns of the table, and what they say
-COLUMNS = {
-    "model": "library and name",
-    "status": "local, local + global context, windowed, global; unsupported: see witness",
-    "input": "its own input size, px",
-    "map": "units of its last map",
-    "size": "theoretical field along y and x, px",
-    "stride": "effective stride",
-    "padding": "effective padding, px",
-    "shift": "centre of mass of the path counts minus the unit's place (larger axis), px",
-    "gridding": "coefficient of variation over the pixel phases of the stride",
-    "misaligned": "additions and concatenations whose branches disagree",
-    "parameters": "of the whole network",
-    "macs": "of a picture of its own size",
-    "changed": f"convolutions that {CURE} changes",
-    "cured_shift": f"shift with {CURE}, px",
-    "cured_gridding": f"gridding with {CURE}",
-    "witness": "why it is not local, or not understood",
-    "seconds": "CPU time of this row",
-}
+
+def columns() -> dict[str, str]:
+    """Columns of the table, and what they say; metrics as in rf/core/metrics."""
+    judged = {m.name: m.with_unit(m.meaning).replace(" (px)", ", px") for m in used(Use.AUDIT)}
+    ranked = {f"cured_{m.name}": m.with_unit(f"{m.name} with {FIX}") for m in used(Use.RANK)}
+    return {
+        "model": "library and name",
+        "status": "local, local + global context, windowed, global; unsupported: see witness",
+        "input": "its own input size, px",
+        "map": "units of its last map",
+        "size": "theoretical field along y and x, px",
+        "stride": "effective stride",
+        "padding": "effective padding, px",
+        **judged,
+        "parameters": "of the whole network",
+        "macs": "of an image of its own size",
+        "changed": f"convolutions that {FIX} changes",
+        **ranked,
+        "witness": "why it is not local, or not understood",
+        "seconds": "CPU time of this row",
+    }
 
 
 def names(libraries: Sequence[str], pattern: str = "*") -> list[str]:
     """All names of the libraries that fit a shell pattern. Raises UsageError where none does."""
     every = [f"{library}:{name}" for library in libraries for name in backbones.names(library)]
-    found = [n for n in every if fnmatch.fnmatch(n.partition(":")[2], pattern)]
-    if not found:
+    fit = [n for n in every if fnmatch.fnmatch(n.partition(":")[2], pattern)]
+    if not fit:
         near = suggest(pattern, [n.partition(":")[2] for n in every])
         raise UsageError(f"no architecture is called '{pattern}'.{near}")
-    return found
+    return fit
 
 
 def row(name: str) -> tuple[Row, bytes | None]:
@@ -74,63 +76,64 @@ def row(name: str) -> tuple[Row, bytes | None]:
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     began = time.process_time()
-    found: Row = dict.fromkeys(COLUMNS) | {"model": name, "status": str(Reach.UNSUPPORTED)}
+    out = _empty(name)
     network = picture = None
     try:
         backbone = backbones.build(name, meta=True)
-        found["input"] = list(backbone.input_size)
-        found["parameters"] = sum(p.numel() for p in backbone.module.parameters())
+        out["input"] = list(backbone.input_size)
+        out["parameters"] = sum(p.numel() for p in backbone.module.parameters())
         network = Network(backbone.module, backbone.input_size)
-        own = network.graph(backbone.input_size)
+        target = network.target(backbone.input_size)
+        own = target.graph
         witness = own.status()
-        found["status"] = str(witness.reach)
-        found["map"] = list(own.maps().get(own.target, ())) or None
+        out["status"] = str(witness.reach)
+        out["map"] = list(own.maps().get(own.target, ())) or None
         if witness.reach in (Reach.LOCAL, Reach.CONTEXT):
-            graph, place = network.uncut(backbone.input_size)
-            counts = path_counts(graph)
-            found |= _shape(counts, place)
-            picture = thumbnail(counts)
-            found |= _cured(backbone)
+            target = network.uncut(target)
+            out |= _shape(target)
+            picture = thumbnail(target.counts())
+            out |= _fixed(backbone)
         else:
-            found["witness"] = str(witness)
+            out["witness"] = str(witness)
     except RfbenchError as error:
-        found["witness"] = " ".join(str(error).split())
+        out["witness"] = " ".join(str(error).split())
     if network is not None:
         with contextlib.suppress(RfbenchError):  # told already
-            found["macs"] = network.cost(network.native).macs
-    found["seconds"] = round(time.process_time() - began, 2)
-    return found, picture
+            out["macs"] = network.cost(network.native).macs
+    out["seconds"] = round(time.process_time() - began, 2)
+    return out, picture
 
 
-def _shape(counts: PathMap, place: metrics.Geometry) -> Row:
-    found = metrics.measure(counts, place)
-    keep = ("size", "stride", "padding", "gridding", "misaligned")
-    return {key: found[key] for key in keep} | {"shift": _signed(found["shift"])}
+def _empty(name: str) -> Row:
+    """A row of which nothing is known."""
+    return dict.fromkeys(columns()) | {"model": name, "status": str(Reach.UNSUPPORTED)}
 
 
-def _signed(shift: Sequence[float]) -> float:
-    """The shift along the axis where it is larger, with its sign."""
-    return round(next(s for s in shift if abs(s) == size_of(shift)), 9) + 0.0
+def _shape(target: Target) -> Row:
+    record = measure(target.counts(), target.geometry)
+    shape = {key: record[key] for key in ("size", "stride", "padding")}
+    return shape | {m.name: _tidy(m.scalar(record[m.name])) for m in used(Use.AUDIT)}
 
 
-def _cured(held: backbones.Backbone) -> Row:
+def _tidy(value: float) -> float:
+    """Without the last digits, which rounding made, and without -0."""
+    return value if isinstance(value, int) else round(value, 9) + 0.0
+
+
+def _fixed(held: backbones.Backbone) -> Row:
     """What the paper's change would leave; nothing where it does not apply."""
     module = copy.deepcopy(held.module)
     try:
-        replaced = variants.apply(module, CURE, held.name, held.input_size)
+        replaced = variants.apply(module, FIX, held.name, held.input_size)
     except UsageError:
         return {"changed": 0}
-    graph, place = Network(module, held.input_size).uncut(held.input_size)
-    then = _shape(path_counts(graph), place)
-    return {
-        "changed": len(replaced),
-        "cured_shift": then["shift"],
-        "cured_gridding": then["gridding"],
-    }
+    network = Network(module, held.input_size)
+    then = _shape(network.uncut(network.target(held.input_size)))
+    return {"changed": len(replaced)} | {f"cured_{m.name}": then[m.name] for m in used(Use.RANK)}
 
 
 def thumbnail(counts: PathMap) -> bytes:
-    """The map's own part of the picture as a small PNG, brightness its square root."""
+    """The part of the source that the map holds as a small PNG, brightness its square root."""
     values = counts.counts.astype(float)
     # as in figures: what has less than a thousandth of the largest is not worth its place
     seen = values >= SHARE * values.max()
@@ -169,12 +172,12 @@ def run(wanted: Sequence[str], folder: Path, jobs: int, done: Callable[[], objec
     known = read(folder)
     left = [name for name in wanted if name not in known]
     with open(folder / ROWS, "a", encoding="utf-8") as file:
-        for found, picture in _in_parallel(left, jobs):
+        for made, picture in _in_parallel(left, jobs):
             if picture:
-                _thumbnail_path(folder, found["model"]).write_bytes(picture)
-            file.write(json.dumps(found) + "\n")
+                _thumbnail_path(folder, made["model"]).write_bytes(picture)
+            file.write(json.dumps(made) + "\n")
             file.flush()
-            known[found["model"]] = found
+            known[made["model"]] = made
             done()
     return [known[name] for name in wanted]
 
@@ -185,19 +188,19 @@ def read(folder: Path) -> dict[str, Row]:
         lines = (folder / ROWS).read_text("utf-8").splitlines()
     except FileNotFoundError:
         return {}
-    found = {}
+    rows = {}
     for text in lines:
         try:
             held = json.loads(text)
-            found[held["model"]] = held
+            rows[held["model"]] = held
         except (ValueError, KeyError, TypeError):
             continue
-    return found
+    return rows
 
 
 def pictures(folder: Path, rows: Sequence[Row]) -> dict[str, bytes]:
     """The thumbnails of those models that have one."""
-    paths = {found["model"]: _thumbnail_path(folder, found["model"]) for found in rows}
+    paths = {held["model"]: _thumbnail_path(folder, held["model"]) for held in rows}
     return {name: path.read_bytes() for name, path in paths.items() if path.exists()}
 
 
@@ -219,14 +222,8 @@ def _in_parallel(wanted: list[str], jobs: int) -> Iterator[tuple[Row, bytes | No
                 try:
                     yield from (result for _, result in _pool([name], 1))
                 except BrokenProcessPool:
-                    lost = dict.fromkeys(COLUMNS) | {
-                        "model": name,
-                        "status": str(Reach.UNSUPPORTED),
-                    }
-                    yield (
-                        {**lost, "witness": "its process died, most often for lack of memory"},
-                        None,
-                    )
+                    why = "its process died, most often for lack of memory"
+                    yield {**_empty(name), "witness": why}, None
 
 
 def _pool(wanted: list[str], jobs: int) -> Iterator[tuple[str, tuple[Row, bytes | None]]]:

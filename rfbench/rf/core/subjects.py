@@ -1,16 +1,38 @@
-"""What an analysis is of: every model asked for, in every variant asked for, with its graphs."""
+"""What a question is asked of: every model asked for, in every variant asked for."""
 
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from rfbench.errors import UsageError
 from rfbench.models import backbones, variants, weight_files
 from rfbench.rf.core.network import Network
-from rfbench.rf.core.theory import theory
-from rfbench.schemas.rf import RfConfig
+from rfbench.rf.core.target import Target
 from rfbench.spatial_graph.graph import Size
 from rfbench.spatial_graph.reader import spatial_graph
+
+log = logging.getLogger(__name__)
+
+
+class Wanted(Protocol):
+    """What is asked for, as `RfConfig` says it."""
+
+    @property
+    def model(self) -> str | list[str]:
+        """A name, or several."""
+
+    @property
+    def variants(self) -> Sequence[Any] | None:
+        """Names, or variants as data; None: no wish."""
+
+    @property
+    def weights(self) -> str | None:
+        """A checkpoint that must fit."""
+
+    @property
+    def size(self) -> int | Size | None:
+        """N or (H, W), px; None: the network's own."""
 
 
 @dataclass
@@ -22,17 +44,21 @@ class Subject:
     network: Network
     size: Size  # the user's own
 
+    def target(self, layer: str | None, source: str | None, size: Size | None = None) -> Target:
+        """A layer, seen from a source, at the user's size or at another."""
+        return self.network.target(size or self.size, layer, source)
 
-def models(config: RfConfig) -> list[str]:
+
+def models(config: Wanted) -> list[str]:
     """The models of a configuration."""
     return [config.model] if isinstance(config.model, str) else config.model
 
 
-def subjects(config: RfConfig, note: Callable[[str], object]) -> Iterator[Subject]:
+def subjects(config: Wanted) -> Iterator[Subject]:
     """Build every model in every variant, one at a time.
 
-    Without explicit variants: the paper's that change the network, each distinct change once;
-    `note` hears of those left out.
+    Without explicit variants: the paper's that change the network, each distinct change once; the
+    log names those left out. Raises UsageError for unknown names.
     """
     wanted = _wanted(config)
     for model in models(config):
@@ -55,10 +81,10 @@ def subjects(config: RfConfig, note: Callable[[str], object]) -> Iterator[Subjec
             network = Network(backbone.module, backbone.input_size)
             yield Subject(title, backbone, network, _size(config, backbone))
         if idle:
-            note(f"{model}: left out {', '.join(idle)} (nothing to change, or nothing new)")
+            log.info(f"{model}: left out {', '.join(idle)} (nothing to change, or nothing new)")
 
 
-def _wanted(config: RfConfig) -> list[variants.Variant]:
+def _wanted(config: Wanted) -> list[variants.Variant]:
     """The variants asked for, or the one that the weights are of; empty: no wish."""
     if config.variants is not None:
         given = [v if isinstance(v, str) else v.model_dump() for v in config.variants]
@@ -72,7 +98,7 @@ def short(model: str) -> str:
     return model.rpartition(":")[2]
 
 
-def _size(config: RfConfig, backbone: backbones.Backbone) -> Size:
+def _size(config: Wanted, backbone: backbones.Backbone) -> Size:
     if config.size is None:
         return backbone.input_size
     return (config.size, config.size) if isinstance(config.size, int) else config.size
@@ -81,9 +107,9 @@ def _size(config: RfConfig, backbone: backbones.Backbone) -> Size:
 def list_layers(subject: Subject) -> list[tuple[str, Size, Any]]:
     """Layers that --from and --to take: name, map size and effective stride at the own size."""
     graph = spatial_graph(subject.backbone.module, subject.size)
-    fields = theory(graph)
+    theory = Target(graph).theory
     rows = []
     for name, size in graph.maps().items():
-        y, x = fields.of(graph, graph.layer(name))
+        y, x = theory.of(graph, graph.layer(name))
         rows.append((name, size, (y.stride, x.stride) if y and x else None))
     return rows

@@ -1,0 +1,102 @@
+"""What a metric of receptive fields is: its value, how it is written, and what is better."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum, IntEnum
+from typing import Any
+
+from rfbench.rf.core.geometry import Geometry
+from rfbench.rf.core.path_counts import PathMap
+
+Record = Mapping[str, Any]
+
+
+class Use(IntEnum):
+    """Where a metric appears besides records; each use includes those before it."""
+
+    CAPTION = 0  # of figures
+    TABLE = 1  # of visualize-rf
+    AUDIT = 2  # judged by `rf audit` and --fail-on; a row of the zoo
+    RANK = 3  # what variants are ranked by, side by side in audit, zoo and compare
+
+
+class Best(Enum):
+    """Which value is the best: 0, from either side, or the least."""
+
+    ZERO = "zero"
+    LESS = "less"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A figure of a map: a number, or a pair along (y, x).
+
+    of: the value, ready for JSON. meaning: in a few words. form, join: how `text` writes it.
+    pair: whether the value is one along (y, x). words: its parts of a caption, from the
+    record of a map and whether to be brief; None: name and value.
+    """
+
+    name: str
+    of: Callable[[PathMap, Geometry], Any]
+    meaning: str
+    use: Use = Use.RANK
+    form: str = ".4f"
+    unit: str = ""
+    pair: bool = False
+    join: str = ", "
+    words: Callable[[Record, bool], list[str]] | None = None
+    best: Best = Best.LESS
+
+    @property
+    def column(self) -> str:
+        """The heading of a column whose cells are made by `text`."""
+        return f"{self.name} y, x" if self.pair else self.name
+
+    def with_unit(self, name: str) -> str:
+        """'shift' as 'shift (px)'."""
+        return f"{name} ({self.unit})" if self.unit else name
+
+    def text(self, value: Any, merge: bool = False) -> str:
+        """A value as a cell of a table, '-' for None; merge: equal axes as one."""
+        if value is None:
+            return "-"
+        cells = [self._number(v) for v in (value if _is_pair(value) else [value])]
+        return self.join.join(dict.fromkeys(cells) if merge else cells)
+
+    def _number(self, value: float) -> str:
+        rounded = round(value, self._places) + 0.0 if self._places else value  # no -0.00
+        return format(rounded, self.form)
+
+    @property
+    def _places(self) -> int:
+        """Decimals that are shown."""
+        return int(self.form.strip("+.f") or 0)
+
+    def scalar(self, value: Any) -> float:
+        """One number: of a pair the one along the larger axis, with its sign."""
+        return max(value, key=abs) if _is_pair(value) else value
+
+    def badness(self, value: Any) -> float:
+        """One number of which less is better, for limits and ranks."""
+        return abs(self.scalar(value)) if self.best is Best.ZERO else self.scalar(value)
+
+    def rank(self, value: Any) -> float:
+        """`badness` as precise as it is shown: what differs by less is alike."""
+        return round(self.badness(value), self._places)
+
+    def is_zero(self, value: Any) -> bool:
+        """Whether it is shown as 0."""
+        return abs(self.scalar(value)) < 0.5 * 10.0**-self._places
+
+    def caption(self, record: Record, brief: bool) -> list[str]:
+        """Its parts of a caption."""
+        if self.words is not None:
+            return self.words(record, brief)
+        if brief or self.name not in record:
+            return []
+        unit = f" {self.unit}" if self.unit else ""
+        return [f"{self.name} {self.text(record[self.name], merge=True)}{unit}"]
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, list | tuple)

@@ -1,0 +1,115 @@
+"""An audit in a few lines of text."""
+
+from collections.abc import Sequence
+from textwrap import shorten
+from typing import Any
+
+from rfbench.plotting.columns import columns
+from rfbench.rf.core import metrics
+from rfbench.rf.core.metric import Metric, Use
+from rfbench.rf.questions.audit.audit import effect, faultless
+
+MOST = 12  # steps in the text; --json has all
+COSTS = ("macs", "activations")
+
+Record = dict[str, Any]
+
+
+def text(record: Record) -> str:
+    """A record of `audit` in a few lines."""
+    at, cover = _by(record["input_size"]), record["coverage"]
+    start = "" if record["from"] == "input" else f" from {record['from']}"
+    rows = [(m.column, _value(m, record)) for m in metrics.used(Use.AUDIT)]
+    share = f"{cover['reached']:.1%} of the input; the central unit's box {cover['seen']:.1%}"
+    name = f"{record['model']} / {record['variant']}{start} to {record['to']}"
+    lines = [f"{name} at {at} px: {record['status']}"]
+    lines += columns([*rows, ("coverage", share)], "  ")
+    lines += columns(_causes(record), "  ") if record["steps"] else []
+    if (hidden := len(record["steps"]) - MOST) > 0:
+        lines.append(f"    and {hidden} more that do less (--json)")
+    return "\n".join([*lines, *_fixes(record), *_sizes(record)])
+
+
+def _by(size: Any) -> str:
+    return "x".join(map(str, size))
+
+
+def _value(metric: Metric, record: Record) -> str:
+    """A figure of the network as it is, with what belongs to it."""
+    text = metric.text(record[metric.name]) + (f" {metric.unit}" if metric.unit else "")
+    return text + _BESIDE.get(metric.name, lambda *_: "")(metric, record)
+
+
+def _cut(metric: Metric, record: Record) -> str:
+    own, at = record["at_own_size"], _by(record["input_size"])
+    return f"   (at {at} px, cut by the border: {metric.text(own['shift'])})" if own["cut"] else ""
+
+
+def _periods(metric: Metric, record: Record) -> str:
+    grid = record["gridding_by_period"]
+    periods = ", ".join(f"{period}: {metric.text(cv)}" for period, cv in grid.items())
+    return f"   (by period {periods})" if len(grid) > 1 else ""
+
+
+def _layers(_: Metric, record: Record) -> str:
+    where = ", ".join(record["misaligned_layers"])
+    return f"   ({where})" if where else ""
+
+
+_BESIDE = {"shift": _cut, "gridding": _periods, "misaligned": _layers}
+
+
+def _cells(row: Record) -> list[str]:
+    return [m.text(row[m.name]) for m in metrics.used(Use.AUDIT)]
+
+
+def _head() -> list[str]:
+    return [m.column for m in metrics.used(Use.AUDIT)]
+
+
+def _causes(record: Record) -> Sequence[tuple[str, ...]]:
+    """What remains after fixing one layer, all of a level, all there are."""
+    shown = sorted(record["steps"], key=lambda row: -effect(row, record))[:MOST]
+    named = [(f"{r['layer']} ({r['what']})".strip(), r) for r in record["steps"] if r in shown]
+    named += [
+        (f"the {len(r['layers'])} that reach stride {r['stride']:g}", r) for r in record["together"]
+    ]
+    named.append(("all of them", record["all"]))
+    lines = [["after fixing only this layer", *_head()]]
+    lines += [[f"  {name}", *_cells(row)] for name, row in named]
+    if any("reached" in row for _, row in named):
+        shares = (f"{row['reached']:.1%}" if "reached" in row else "" for _, row in named)
+        lines = [[*line, more] for line, more in zip(lines, ["coverage", *shares], strict=True)]
+    return [tuple(line) for line in lines]
+
+
+def _fixes(record: Record) -> list[str]:
+    """The variants' table, and the line to type."""
+    if "cures" not in record:
+        return []
+    if faultless(record) and all("refused" in row for row in record["cures"]):
+        return ["  nothing to fix: centred, without a grid, all branches aligned"]
+    rows: list[tuple[str, ...]] = [("variant", "layers", *_head(), "MACs", "activations")]
+    for row in (r for r in record["cures"] if "refused" not in r):
+        more = (f"{row[f'{key}_more']:+.1%}" if f"{key}_more" in row else "-" for key in COSTS)
+        rows.append((row["variant"], str(len(row["layers"])), *_cells(row), *more))
+    lines = columns(rows, "  ") if len(rows) > 1 else []
+    lines += [f"  {_one_line(row['refused'])}" for row in record["cures"] if "refused" in row]
+    if record["best"]:
+        lines.append(f'  best: rfbench.fix(model, "{record["best"]}")')
+    return lines
+
+
+def _one_line(text: str) -> str:
+    """A sentence on one line: some name every layer."""
+    return shorten(text, 120, placeholder=" ... (--json)")
+
+
+def _sizes(record: Record) -> list[str]:
+    if "sizes" not in record:
+        return []
+    side, rows = record["sizes"]["symmetric"], record["sizes"]["shift"]
+    ends = f"{rows[0][0]} to {rows[-1][0]} px"
+    if side is None:
+        return [f"  no size from {ends} is symmetric"]
+    return [f"  free of shift as it is: {side}x{side} px, the closest size from {ends}"]

@@ -1,0 +1,22 @@
+"""The figures of some maps as lines of text."""
+
+from typing import Any
+
+from rfbench.plotting.columns import columns
+from rfbench.rf.core import metrics
+from rfbench.rf.core.metric import Use
+
+
+def table(record: dict[str, Any]) -> str:
+    """The record's figures, a line a panel and input size."""
+    if "panels" not in record:
+        rows = record["shift_by_layer"]
+        return "\n".join(f"{v}  {name}  {s:+.2f}" for v, row in rows.items() for name, s in row)
+    shown = metrics.used(Use.TABLE)
+    lines = [("model", "variant", "input", *(m.with_unit(m.column) for m in shown))]
+    for panel in record["panels"]:
+        for row in filter(None, (panel["metrics"], panel["at_own_size"])):
+            size = "x".join(map(str, row["input_size"])) + (" (cut)" if row["cut"] else "")
+            cells = (m.text(row[m.name]) for m in shown)
+            lines.append((panel["model"], panel["variant"], size, *cells))
+    return "\n".join(columns(lines))
