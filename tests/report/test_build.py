@@ -184,7 +184,7 @@ def test_the_paper_beside_ours_where_it_belongs(tmp_path: Path) -> None:
     ]
     other, nearest = groups[0].blocks
     assert {r.source for r in other.rows} == {"ours"}
-    assert nearest.keys == {"batch_size": "not set"}
+    assert nearest.keys == {"batch_size": "4096"}
     assert [(r.variant, r.source) for r in nearest.rows][:4] == [
         ("baseline", "ours"), ("baseline", "paper"), ("1x1", "not run"), ("1x1", "paper"),
     ]  # fmt: skip

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from rfbench.errors import UsageError
 from rfbench.plotting.page import LARGE, SMALL, TEXT, Page, line, text_width, wrap
-from rfbench.plotting.palette import COLOURS, MARKS
+from rfbench.plotting.palette import MARKS, colours
 
 LEFT = 0.54
 
@@ -36,10 +36,11 @@ def layers_figure(
     page.lines(0.08, below, foot, SMALL)
     axes = page.axes(LEFT, top + keys, width - LEFT - 0.1, tall)
     axes.axhline(0, color="#888888", linewidth=0.6)
+    colour = colours(rows)
     for i, (variant, row) in enumerate(rows.items()):
         x, y = [names.index(name) for name, _ in row], [shift for _, shift in row]
         # the first lines are the widest, so that lines on top of each other are all seen
-        style: dict[str, Any] = {"color": COLOURS[i % 8], "marker": MARKS[i % 8], "markersize": 3.2}
+        style: dict[str, Any] = {"color": colour[variant], "marker": MARKS[i % 8], "markersize": 3.2}
         style |= {"linewidth": max(0.8, 2.6 - 0.5 * i), "markevery": (i, max(1, len(x) // 12))}
         axes.plot(x, y, label=variant, **style)
     page.legend(axes.get_legend_handles_labels()[0], top, columns)
