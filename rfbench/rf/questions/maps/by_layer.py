@@ -40,7 +40,11 @@ def layers_figure(
     for i, (variant, row) in enumerate(rows.items()):
         x, y = [names.index(name) for name, _ in row], [shift for _, shift in row]
         # the first lines are the widest, so that lines on top of each other are all seen
-        style: dict[str, Any] = {"color": colour[variant], "marker": MARKS[i % 8], "markersize": 3.2}
+        style: dict[str, Any] = {
+            "color": colour[variant],
+            "marker": MARKS[i % 8],
+            "markersize": 3.2,
+        }
         style |= {"linewidth": max(0.8, 2.6 - 0.5 * i), "markevery": (i, max(1, len(x) // 12))}
         axes.plot(x, y, label=variant, **style)
     page.legend(axes.get_legend_handles_labels()[0], top, columns)
