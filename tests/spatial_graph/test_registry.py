@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from rfbench import rf
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.models import backbones
-from rfbench.rf.core.path_counts import path_counts
+from rfbench.rf.core.target import Target
 from rfbench.rf.core.theory import theory
 from rfbench.spatial_graph import (
     Builder,
@@ -83,14 +83,14 @@ def test_the_readme_s_example() -> None:
     twin = spatial_graph(nn.Sequential(net.first, pool, net.last), (32, 36))
     assert own.status().reach == Reach.LOCAL
     assert theory(own).of(own, own.output) == theory(twin).of(twin, twin.output)
-    np.testing.assert_array_equal(path_counts(own).counts, path_counts(twin).counts)
-    assert path_counts(own).counts.max() > 0
+    np.testing.assert_array_equal(Target(own).counts().counts, Target(twin).counts().counts)
+    assert Target(own).counts().counts.max() > 0
 
     del OPS["mylib::median3"]
     assert unsupported_ops(trace_module(net, (32, 36))) == {"mylib.median3.default": 1}
     with pytest.raises(RfbenchError, match=r"mylib\.median3\.default \(this operation is"):
-        path_counts(spatial_graph(net, (32, 36)), "last")
-    assert path_counts(spatial_graph(net, (32, 36)), "first").counts.sum() == 9
+        Target(spatial_graph(net, (32, 36)), "last").counts()
+    assert Target(spatial_graph(net, (32, 36)), "first").counts().counts.sum() == 9
 
 
 def test_a_model_file_brings_its_handlers(tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_a_model_file_brings_its_handlers(tmp_path: Path) -> None:
     for edit in ("", "# edited"):
         file.write_text("\n".join([*code, edit]))
         graph = spatial_graph(backbones.build(f"{file}:Net", meta=True).module, (32, 32))
-        assert (path_counts(graph, "last", unit=(3, 3)).counts > 0).sum() == 15 * 15
+        assert (Target(graph, "last").counts((3, 3)).counts > 0).sum() == 15 * 15
 
 
 def test_a_handler_sees_the_call(library: torch.library.Library) -> None:
@@ -118,7 +118,7 @@ def test_a_handler_sees_the_call(library: torch.library.Library) -> None:
 
     net = Net(run, a=conv())
     net.register_buffer("kernel", torch.ones(5, 5))
-    counts = path_counts(spatial_graph(net, (20, 20))).counts
+    counts = Target(spatial_graph(net, (20, 20))).counts().counts
     assert seen[:5] == ["rfbench_test.blur.default", "", (1, 4, 20, 20), (1, 4, 20, 20), (5, 5)]
     assert torch.equal(seen[5], torch.ones(5, 5))
     assert (counts > 0).sum() == 7 * 7
@@ -133,14 +133,14 @@ def test_several_results(library: torch.library.Library) -> None:
         left, right = torch.ops.rfbench_test.halves(net.a(x))
         return left * right
 
-    assert (path_counts(spatial_graph(Net(run, a=conv()), (9, 9))).counts > 0).sum() == 9
+    assert (Target(spatial_graph(Net(run, a=conv()), (9, 9))).counts().counts > 0).sum() == 9
 
 
 def test_a_tagged_operation_needs_no_handler(library: torch.library.Library) -> None:
     twice = torch.ops.rfbench_test.twice
     graph = spatial_graph(Net(lambda net, x: twice(net.a(x)), a=conv()), (9, 9))
     assert graph.status().reach == Reach.LOCAL
-    assert (path_counts(graph).counts > 0).sum() == 9
+    assert (Target(graph).counts().counts > 0).sum() == 9
     assert lookup(torch.ops.rfbench_test.halves.default) is None
 
 
