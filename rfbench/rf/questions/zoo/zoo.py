@@ -41,8 +41,11 @@ ROWS, THUMBNAILS = "rows.jsonl", "maps"
 
 def columns() -> dict[str, str]:
     """Columns of the table, and what they say; metrics as in rf/core/metrics."""
-    judged = {m.name: m.with_unit(m.meaning).replace(" (px)", ", px") for m in used(Use.AUDIT)}
-    ranked = {f"cured_{m.name}": m.with_unit(f"{m.name} with {FIX}") for m in used(Use.RANK)}
+    judged = {
+        m.name: f"{m.meaning}{' (larger axis)' if m.pair else ''}{_unit(m)}"
+        for m in used(Use.AUDIT)
+    }
+    ranked = {f"cured_{m.name}": f"{m.name} with {FIX}{_unit(m)}" for m in used(Use.RANK)}
     return {
         "model": "library and name",
         "status": "local, local + global context, windowed, global; unsupported: see witness",
@@ -59,6 +62,10 @@ def columns() -> dict[str, str]:
         "witness": "why it is not local, or not understood",
         "seconds": "CPU time of this row",
     }
+
+
+def _unit(metric: Metric) -> str:
+    return f", {metric.unit}" if metric.unit else ""
 
 
 def names(libraries: Sequence[str], pattern: str = "*") -> list[str]:
