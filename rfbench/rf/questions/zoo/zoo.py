@@ -24,7 +24,7 @@ from rfbench.data.workers import end_with_parent
 from rfbench.errors import RfbenchError, UsageError, suggest
 from rfbench.models import backbones, variants
 from rfbench.plotting.palette import MAPS, SHARE
-from rfbench.rf.core.metric import Use
+from rfbench.rf.core.metric import Metric, Use
 from rfbench.rf.core.metrics import measure, used
 from rfbench.rf.core.network import Network
 from rfbench.rf.core.path_counts import PathMap
@@ -41,8 +41,11 @@ ROWS, THUMBNAILS = "rows.jsonl", "maps"
 
 def columns() -> dict[str, str]:
     """Columns of the table, and what they say; metrics as in rf/core/metrics."""
-    judged = {m.name: m.with_unit(m.meaning).replace(" (px)", ", px") for m in used(Use.AUDIT)}
-    ranked = {f"cured_{m.name}": m.with_unit(f"{m.name} with {FIX}") for m in used(Use.RANK)}
+    judged = {
+        m.name: f"{m.meaning}{' (larger axis)' if m.pair else ''}{_unit(m)}"
+        for m in used(Use.AUDIT)
+    }
+    ranked = {f"cured_{m.name}": f"{m.name} with {FIX}{_unit(m)}" for m in used(Use.RANK)}
     return {
         "model": "library and name",
         "status": "local, local + global context, windowed, global; unsupported: see witness",
@@ -59,6 +62,10 @@ def columns() -> dict[str, str]:
         "witness": "why it is not local, or not understood",
         "seconds": "CPU time of this row",
     }
+
+
+def _unit(metric: Metric) -> str:
+    return f", {metric.unit}" if metric.unit else ""
 
 
 def names(libraries: Sequence[str], pattern: str = "*") -> list[str]:
@@ -112,12 +119,13 @@ def _empty(name: str) -> Row:
 def _shape(target: Target) -> Row:
     record = measure(target.counts(), target.geometry)
     shape = {key: record[key] for key in ("size", "stride", "padding")}
-    return shape | {m.name: _tidy(m.scalar(record[m.name])) for m in used(Use.AUDIT)}
+    return shape | {m.name: _scalar(m, record[m.name]) for m in used(Use.AUDIT)}
 
 
-def _tidy(value: float) -> float:
-    """Without the last digits, which rounding made, and without -0."""
-    return value if isinstance(value, int) else round(value, 9) + 0.0
+def _scalar(metric: Metric, value: Any) -> float:
+    """One number; of a pair without the last digits, which only rounding made."""
+    number = metric.scalar(value)
+    return round(number, 9) + 0.0 if metric.pair else number
 
 
 def _fixed(held: backbones.Backbone) -> Row:
