@@ -33,7 +33,8 @@ from rfbench.config import load
 from rfbench.data import augment, decode
 from rfbench.data.loader import Batch
 from rfbench.models import backbones, variants
-from rfbench.runs import loop, processes, signals
+from rfbench.runs import processes, signals
+from rfbench.runs.state import Start
 from rfbench.schemas.cls import ClsConfig
 
 Calls = dict[str, Callable[[], object]]
@@ -122,7 +123,7 @@ def prepared(root: Path, model: str, size: int, batch: int, given: argparse.Name
     ]
     config = load(ClsConfig, None, overrides)
     group = processes.Processes(given.device)
-    made = setup.setup(config, loop.Start(root, group, signals.Signals(), None, None))
+    made = setup.setup(config, Start(root, group, signals.Signals(), None, None))
     made.bar.close()
     made.bar.disable = True
     return made

@@ -14,13 +14,14 @@ from rfbench.classify.split import Split
 from rfbench.errors import RfbenchError, one_line
 from rfbench.models.backbones import Backbone
 from rfbench.runs import checkpoint, loop
+from rfbench.runs.state import Loop
 from rfbench.schemas.cls import ClsConfig
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True)
-class Run(loop.Loop):
+class Run(Loop):
     """A run in one process. `epoch` counts evaluated epochs."""
 
     config: ClsConfig

@@ -17,12 +17,13 @@ from rfbench.errors import RfbenchError, one_line
 from rfbench.runs import loop, records
 from rfbench.runs.checkpoint import random_state, set_random_state
 from rfbench.runs.processes import Processes
+from rfbench.runs.state import Start
 from rfbench.schemas.cls import ClsConfig
 
 logger = logging.getLogger(__name__)
 
 
-def setup(config: ClsConfig, start: loop.Start) -> Run:
+def setup(config: ClsConfig, start: Start) -> Run:
     """A run ready for its next update: the first, or that after the checkpoint of `start`."""
     group, content = start.group, start.content
     set_up_device(config, group)

@@ -20,7 +20,7 @@ from rfbench.classify.run import Run, save, weights
 from rfbench.classify.schedule import rate
 from rfbench.data.loader import Batch
 from rfbench.errors import RfbenchError
-from rfbench.runs import loop
+from rfbench.runs import best, loop
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ def train(run: Run) -> None:
         convert.convert(run)
         save(run)
     epochs = run.config.schedule.epochs
-    while run.epoch < epochs and not loop.out_of_patience(run):
+    while run.epoch < epochs and not best.out_of_patience(run):
         train_epoch(run, run.epoch)
         metrics = validate(run)
         finish_epoch(run, metrics)
@@ -141,4 +141,4 @@ def finish_epoch(run: Run, metrics: dict[str, Any]) -> None:
     n, run.total = max(1, images), [0.0] * 3
     found = {"epoch": run.epoch, **metrics, "train_loss": loss / n, "train_top1": 100 * correct / n}
     run.epoch += 1
-    loop.evaluated(run, found, loop.judge(run, found), lambda: weights(run))
+    loop.evaluated(run, found, best.judge(run, found), lambda: weights(run))

@@ -12,6 +12,7 @@ from rfbench.data.coco import CocoSet
 from rfbench.detect.config import variant_name
 from rfbench.errors import RfbenchError, one_line
 from rfbench.runs import loop
+from rfbench.runs.state import Loop
 from rfbench.schemas.det import DetConfig
 
 logger = logging.getLogger(__name__)
@@ -20,7 +21,7 @@ FORMAT = "rfbench-detection/1"
 
 
 @dataclass(kw_only=True)
-class Run(loop.Loop):
+class Run(Loop):
     """A run in one process. Detectron2 calls a step an iteration."""
 
     config: DetConfig

@@ -25,10 +25,11 @@ from rfbench.detect import sets, weights
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.runs import checkpoint, loop, records
 from rfbench.runs.processes import Processes
+from rfbench.runs.state import Start
 from rfbench.schemas.det import DetConfig
 
 
-def setup(config: DetConfig, start: loop.Start) -> runs.Run:
+def setup(config: DetConfig, start: Start) -> runs.Run:
     """A run ready for its next update: the first, or that after the checkpoint of `start`."""
     group, content, folder = start.group, start.content, start.folder
     if config.threads:

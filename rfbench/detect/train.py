@@ -13,7 +13,7 @@ from rfbench.detect import evaluate
 from rfbench.detect.loaders import told, train_loader
 from rfbench.detect.run import Run, save, weights
 from rfbench.errors import RfbenchError, one_line
-from rfbench.runs import loop
+from rfbench.runs import best, loop
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ def train(run: Run) -> None:
     end, period = run.cfg.SOLVER.MAX_ITER, run.cfg.TEST.EVAL_PERIOD
     batches = told(run.group.alike(lambda: train_loader(run.cfg, run.group.world, run.step)))
     with EventStorage(run.step) as storage:
-        while run.evaluated < end and not loop.out_of_patience(run):
+        while run.evaluated < end and not best.out_of_patience(run):
             stop = min((run.evaluated // period + 1) * period, end) if period else end
             train_to(run, stop, batches, storage)
             measure(run)
@@ -90,8 +90,8 @@ def measure(run: Run) -> None:
     """Evaluate the detector as it is now; the last time also where its boxes lie."""
     what = (run.model, run.cfg, run.config, run.group, run.folder)
     metrics = evaluate.evaluate(*what, lambda: loop.agree(run), extras=False)
-    better = loop.judge(run, metrics)
-    if run.step == run.steps or loop.out_of_patience(run):
+    better = best.judge(run, metrics)
+    if run.step == run.steps or best.out_of_patience(run):
         metrics |= evaluate.located(run.model, run.cfg, run.group, run.folder)
     run.model.train()
     flat = {

@@ -9,7 +9,7 @@ A training brings a network, a step and an evaluation. Its own loop reads from t
         return loop.to_the_end(run, train, state, finish)
 
     def train(run):
-        while run.step < steps and not loop.out_of_patience(run):
+        while run.step < steps and not best.out_of_patience(run):
             batch = loop.fetch(run, batches)        # an error is kept until all know of it
             loop.agree(run)                         # stop here, all processes at one step
             loss = update(run, batch)
@@ -18,14 +18,12 @@ A training brings a network, a step and an evaluation. Its own loop reads from t
             run.step += 1
             ...                                     # log_steps, save, evaluated
 
-All that is shared of the state of a run is in `Loop` and goes into its checkpoint by `save`.
+The state that every training shares is `state.Loop`; `save` writes it into the checkpoint.
 """
 
 import contextlib
 import logging
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -35,9 +33,9 @@ from rfbench.errors import RfbenchError, counted
 from rfbench.models import weight_files
 from rfbench.runs import checkpoint, processes, progress, records
 from rfbench.runs import folder as folders
-from rfbench.runs.processes import Processes
 from rfbench.runs.progress import Clock, Log
 from rfbench.runs.signals import Asked, Signals
+from rfbench.runs.state import Loop, Start
 
 logger = logging.getLogger(__name__)
 
@@ -49,52 +47,6 @@ class Stopped(Exception):
 
     def __init__(self, asked: int) -> None:
         self.exit_code = 130 if asked == Asked.INTERRUPT else 0
-
-
-@dataclass(frozen=True)
-class Start:
-    """What a run begins with. record: of one that has finished; content: of its checkpoint."""
-
-    folder: Path
-    group: Processes
-    signals: Signals
-    record: dict[str, Any] | None
-    content: dict[str, Any] | None
-
-
-@dataclass(kw_only=True)
-class Loop:
-    """The part of a run, in one process, that is the same for every training.
-
-    config: has seed, best_metric, patience and tensorboard. step: finished updates.
-    """
-
-    config: Any
-    start: Start
-    unit: str = "update"  # what messages call a step
-    step: int = 0
-    steps: int = 0  # of a run that is not stopped early
-    evaluated: int = 0  # the step of the last evaluation
-    metrics: dict[str, Any] = field(default_factory=dict)  # of the last evaluation
-    best: dict[str, Any] = field(default_factory=dict)  # the metrics of the best one
-    waited: int = 0  # evaluations since then
-    parent: dict[str, Any] | None = None  # the run whose weights it began with, if it is known
-    failure: Exception | None = None  # of this process, until all know of it
-    pending: Callable[[], None] | None = None  # reads what the last step measured
-    writer: checkpoint.Writer = field(default_factory=checkpoint.Writer)
-    clock: Clock = field(default_factory=Clock)
-    log: Log | None = None  # of the first process
-    bar: Any = None
-
-    @property
-    def folder(self) -> Path:
-        """Where the run writes."""
-        return self.start.folder
-
-    @property
-    def group(self) -> Processes:
-        """This process among those of the run."""
-        return self.start.group
 
 
 # --- the beginning -------------------------------------------------------------------------------
@@ -198,31 +150,6 @@ def show(run: Loop, images: float, text: str) -> None:
 
 
 # --- evaluation ----------------------------------------------------------------------------------
-
-
-def judge(run: Loop, metrics: Mapping[str, Any]) -> bool:
-    """Whether an evaluation is the best so far by `config.best_metric`; counts those that are not.
-
-    metrics: by name, or in groups ("bbox/AP"). None is worse than any figure; of losses less is
-    better.
-    """
-    better = not run.best or _merit(run, metrics) > _merit(run, run.best)
-    run.waited = 0 if better else run.waited + 1
-    return better
-
-
-def _merit(run: Loop, metrics: Mapping[str, Any]) -> float:
-    value: Any = metrics
-    for name in run.config.best_metric.split("/"):
-        value = value[name]
-    if value is None:
-        return -math.inf
-    return -value if run.config.best_metric.endswith("loss") else value
-
-
-def out_of_patience(run: Loop) -> bool:
-    """Whether `config.patience` evaluations in a row were no better than the best."""
-    return run.config.patience is not None and run.waited >= run.config.patience
 
 
 def evaluated(

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from rfbench.errors import RfbenchError, UsageError
-from rfbench.runs import checkpoint, logs, loop, progress, records
+from rfbench.runs import best, checkpoint, logs, loop, progress, records
+from rfbench.runs.state import Loop
 from tests.classify.runs import finish, start_all
 from tests.runs import tiny
 
@@ -152,8 +153,8 @@ def test_patience(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stops_at: int
 )
 def test_what_is_better(metric: str, before: Any, now: Any, better: bool) -> None:
     start: Any = None
-    run = loop.Loop(config=tiny.Config(best_metric=metric), start=start, best=before, waited=1)
-    assert loop.judge(run, now) is better
+    run = Loop(config=tiny.Config(best_metric=metric), start=start, best=before, waited=1)
+    assert best.judge(run, now) is better
     assert run.waited == (0 if better else 2)
 
 
