@@ -21,17 +21,17 @@ Schema = TypeVar("Schema", bound=BaseModel)
 
 
 class Section(BaseModel):
-    """A configuration or a part of one: unknown keys and converted types are errors."""
+    """A configuration or a part of one; unknown keys and values of another type are errors."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 @dataclass(frozen=True)
 class Free:
-    """A mark on a field: where its value may differ. A field without marks is decisive.
+    """A mark on a field: where its value may differ. Unmarked fields must be equal.
 
-    where: "resumed", between the two parts of a resumed run; "averaged", between runs that
-    `compare` averages. only: of a mapping, the dotted keys below it that are meant; (): all.
+    where: "resumed", when a run is resumed; "averaged", between runs that `compare` averages.
+    only: for a mapping, the dotted keys below it that may differ; (): all.
     """
 
     where: Literal["resumed", "averaged"]
@@ -65,19 +65,19 @@ def covers(keys: Container[str], key: str) -> bool:
 
 def flat(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:
     """{"optim": {"lr": 1}} as {"optim.lr": 1}."""
-    found: dict[str, Any] = {}
+    dotted: dict[str, Any] = {}
     for name, value in values.items():
-        below = isinstance(value, Mapping)
-        found |= flat(value, f"{above}{name}.") if below else {f"{above}{name}": value}
-    return found
+        nested = isinstance(value, Mapping)
+        dotted |= flat(value, f"{above}{name}.") if nested else {f"{above}{name}": value}
+    return dotted
 
 
 def load(schema: type[Schema], path: str | None, overrides: Sequence[str] = ()) -> Schema:
     """Read the YAML file `path` (None: none), apply `overrides` ("key=value") and validate.
 
     The file may say `base: ../x.yaml`, relative to itself: its keys are merged over that file's,
-    mappings key by key, anything else whole. A value of an override is YAML and replaces what
-    the key held. Raises UsageError with all errors, one a line: file or "-o", key, what is wrong.
+    mappings key by key, anything else as a whole. The value of an override is YAML and replaces the
+    key's value. Raises UsageError with all errors, one a line: file or "-o", key, what is wrong.
     """
     values, origins = ({}, {}) if path is None else _read_with_base(path)
     problems = [problem for text in overrides if (problem := _override(values, origins, text))]
@@ -103,7 +103,10 @@ def shipped(name: str) -> str:
 def schema_json(schema: type[BaseModel]) -> dict[str, Any]:
     """The JSON schema of a configuration *file*, where `base` may stand for the required keys."""
     described = schema.model_json_schema()
-    base = {"type": "string", "description": "A file, relative to this one, to change keys of."}
+    base = {
+        "type": "string",
+        "description": "A file, relative to this one, to change keys of.",
+    }
     described["properties"] = {"base": base, **described["properties"]}
     if required := described.pop("required", None):
         described["anyOf"] = [{"required": ["base"]}, {"required": required}]
@@ -111,7 +114,7 @@ def schema_json(schema: type[BaseModel]) -> dict[str, Any]:
 
 
 def _read(path: str, role: str = "") -> dict[str, Any]:
-    """The mapping in the file `path`; an empty file is an empty one."""
+    """The mapping in the file `path`; empty for an empty file."""
     try:
         text = Path(path).read_bytes()
     except FileNotFoundError:
@@ -157,7 +160,7 @@ def _merge(
 
 
 def _override(values: dict[str, Any], origins: Origins, text: str) -> str | None:
-    """Set the key of "key=value" in `values`; what is wrong with it, if anything."""
+    """Set the key of "key=value" in `values`; returns the error message, if any."""
     dotted, equals, raw = text.partition("=")
     *parents, last = key = dotted.strip().split(".")
     if not equals or not all(key):

@@ -17,13 +17,13 @@ def explain(
     error: ValidationError, schema: type[BaseModel], values: Any, origins: Origins
 ) -> list[str]:
     """One line for each wrong value: where it was set, its key, what is wrong."""
-    found: dict[Key, list[Any]] = {}
+    by_key: dict[Key, list[Any]] = {}
     for detail in error.errors(include_url=False):
-        found.setdefault(_key(detail, values), []).append(detail)
+        by_key.setdefault(_key(detail, values), []).append(detail)
     lines = []
-    for key, details in found.items():
+    for key, details in by_key.items():
         # a union complains twice about one value: "not text", and what is wrong inside a mapping
-        if any(other != key and other[: len(key)] == key for other in found):
+        if any(other != key and other[: len(key)] == key for other in by_key):
             continue
         origin = next(origins[key[:n]] for n in range(len(key), -1, -1) if key[:n] in origins)
         dotted = re.sub(r"\.(\d+)", r"[\1]", ".".join(map(str, key)))
@@ -38,7 +38,7 @@ def explain(
 
 
 def _key(detail: Any, node: Any) -> Key:
-    """The key of an error in `node`: pydantic's, less its names for the members of a union."""
+    """The key of an error in `node`: pydantic's, without its names for the members of a union."""
     key: Key = ()
     for part in detail["loc"]:
         inside = range(len(node)) if isinstance(node, list) else node
@@ -50,20 +50,22 @@ def _key(detail: Any, node: Any) -> Key:
 
 
 def _wrong(details: list[Any]) -> str:
-    """What pydantic says of one value; of a union, what its members wanted."""
-    # a value of the right kind that is still wrong says more than the kinds it is not
+    """Pydantic's message for one value; for a union, what its members expect."""
+    # an error in a value of the expected type is more helpful than the other types
     kinds = ("_type", "literal_error")
-    told = [detail for detail in details if not detail["type"].endswith(kinds)] or details
-    texts = [d["msg"] if d["type"] != "missing" else "Input should have more items" for d in told]
+    relevant = [detail for detail in details if not detail["type"].endswith(kinds)] or details
+    texts = [
+        d["msg"] if d["type"] != "missing" else "Input should have more items" for d in relevant
+    ]
     wanted = [re.sub("^[A-Z][a-z]+ should |^Value error, ", "", text) for text in texts]
     text = " or ".join(dict.fromkeys(wanted)).replace(" or be ", " or ")
     text = text.replace("an object", "a mapping").replace("a valid array", "a list")
     must = "must " if text.startswith(("be ", "have ")) else ""
-    return f"{must}{text} (it is {shown(told[0]['input'])})"
+    return f"{must}{text} (it is {shown(relevant[0]['input'])})"
 
 
 def _nearest(key: Key, schema: type[BaseModel]) -> str:
-    """What an unknown key may have meant: the nearest beside it, else the nearest anywhere."""
+    """A hint for an unknown key: the nearest key in the same section, else anywhere."""
     *parent, name = (part for part in key if isinstance(part, str))
     described = schema.model_json_schema()
     keys = _keys(described, described.get("$defs", {}))

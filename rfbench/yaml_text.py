@@ -12,7 +12,7 @@ from rfbench.errors import UsageError, one_line
 class _Loader(yaml.SafeLoader):
     """YAML 1.2 scalars: 1e-4 is a float; no, 12:30 and 2024-01-01 are text. Checks the keys."""
 
-    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 (pyyaml's; its own are left out)
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 (replaces pyyaml's own)
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
@@ -45,5 +45,5 @@ def parse(text: bytes | str, where: str) -> Any:
         line = f" (line {error.problem_mark.line + 1})" if error.problem_mark else ""
         raise UsageError(f"{where}: not valid YAML: {error.problem}{line}") from None
     except (yaml.YAMLError, TypeError, ValueError, RecursionError) as error:
-        # bytes that are no text; sets and dates (by explicit tags); a loop of anchors
+        # bytes that are not text; sets and dates (by explicit tags); a cycle of anchors
         raise UsageError(f"{where}: not valid YAML: {one_line(error)}") from None

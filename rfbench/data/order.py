@@ -41,7 +41,7 @@ def replacements(n: int, seed: int, epoch: int, place: int) -> Iterator[int]:
     return (int(order[(place + step) % n]) for step in range(n))
 
 
-def updates_per_epoch(n: int, batch_size: int) -> int:
+def steps_per_epoch(n: int, batch_size: int) -> int:
     """Full batches of `batch_size` among n images: the rest of an order is left out."""
     if n < batch_size:
         raise RfbenchError(
@@ -70,7 +70,7 @@ class TrainTasks(Sequence[Task]):
     world: int = 1
 
     def __post_init__(self) -> None:
-        updates_per_epoch(self.n, self.batch_size)
+        steps_per_epoch(self.n, self.batch_size)
         if self.batch_size % (self.accumulation * self.world):
             raise ValueError(
                 f"{self.batch_size} does not divide by {self.accumulation} x {self.world}"
@@ -91,7 +91,7 @@ class TrainTasks(Sequence[Task]):
         if not 0 <= i < len(self):
             raise IndexError(i)
         update, micro = divmod(i, self.accumulation)
-        epoch, batch = divmod(self.first + update, updates_per_epoch(self.n, self.batch_size))
+        epoch, batch = divmod(self.first + update, steps_per_epoch(self.n, self.batch_size))
         part = self.batch_size // (self.accumulation * self.world)
         start = batch * self.batch_size + (micro * self.world + self.rank) * part
         return Task(epoch, start, start + part)

@@ -1,4 +1,4 @@
-"""The best evaluation of a run so far, and the patience that waits for a better one."""
+"""The best evaluation of a run so far, and early stopping."""
 
 import math
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from rfbench.runs.state import Loop
 def judge(run: Loop, metrics: Mapping[str, Any]) -> bool:
     """Whether an evaluation is the best so far by `config.best_metric`; counts those that are not.
 
-    metrics: by name, or in groups ("bbox/AP"). None is worse than any figure; of losses less is
+    metrics: by name, or in groups ("bbox/AP"). None is worse than any number; a lower loss is
     better.
     """
     better = not run.best or _merit(run, metrics) > _merit(run, run.best)
@@ -28,5 +28,5 @@ def _merit(run: Loop, metrics: Mapping[str, Any]) -> float:
 
 
 def out_of_patience(run: Loop) -> bool:
-    """Whether `config.patience` evaluations in a row were no better than the best."""
+    """Whether the last `config.patience` evaluations were no better than the best."""
     return run.config.patience is not None and run.waited >= run.config.patience

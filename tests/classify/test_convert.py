@@ -89,7 +89,7 @@ def test_weights_that_do_not_say_their_variant_are_told(trained: Path, tmp_path:
     weights = ("-o", f"init.weights={tmp_path / 'plain.pth'}")
     result = run("--output", tmp_path / "run", "-o", "variant=1x1", *weights)
     assert result.exit_code == 0, result.stderr
-    told = "plain.pth does not say which variant its weights are of: taken as 1x1."
+    told = "plain.pth does not record the variant of its weights: taken as 1x1."
     assert result.stderr.count(told) == 1
 
 

@@ -118,13 +118,13 @@ def test_a_run_and_its_files(tmp_path: Path) -> None:
     assert record["steps"] == 3 and record["metrics"]["pictures"] == 40
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [line["split"] for line in lines] == ["train", "val"]
-    assert "digits: 96 images to train on, 40 to validate, 10 classes" in result.stderr
+    assert "digits: 96 training images, 40 validation images, 10 classes" in result.stderr
     assert f"{folder / 'result.json'}" in result.stderr
     # config.yaml runs the job again
     again = load(ClsConfig, str(folder / "config.yaml"))
     assert again.model_dump(mode="json") == record["config"]
     # a second run there is refused, --resume says that there is nothing to do
-    assert "holds a run. Go on with it by --resume" in run("--output", folder, *SMALL).stderr
+    assert "holds a run. Continue it with --resume" in run("--output", folder, *SMALL).stderr
     # a dry run looks at the configuration first
     assert "holds a run" in run("--output", folder, *SMALL, "--dry-run").stderr
     wrong = run("--output", folder, *SMALL, "--dry-run", "-o", "variant=1x2")
@@ -133,7 +133,7 @@ def test_a_run_and_its_files(tmp_path: Path) -> None:
     more = ["--dry-run", "--resume", "-o", "init.weights=gone.pth"]
     wrong = run("--output", folder, *SMALL, *more)
     assert wrong.exit_code == 2
-    assert "was begun with variant = 1x1+3x3; now it is baseline" in wrong.stderr
+    assert "was started with variant = 1x1+3x3; now it is baseline" in wrong.stderr
     assert run("--output", folder, *SMALL, *more, "-o", "variant=1x1+3x3").exit_code == 0
     resumed = run("--output", folder, *SMALL, "-o", "variant=1x1+3x3", "--resume", "--json")
     assert resumed.exit_code == 0 and json.loads(resumed.stdout) == record
@@ -157,7 +157,7 @@ def test_it_stops_early_and_keeps_the_best(tmp_path: Path) -> None:
     assert record["metrics"]["epoch"] == record["best"]["epoch"] + 2
     held = torch.load(folder / "best.pth", weights_only=True)
     assert held["metrics"] == record["best"]
-    assert "stopped early at update" in result.stderr
+    assert "stopped early at step" in result.stderr
     again = run("--output", folder, *SMALL, *more, "-o", "patience=2", "--resume", "--json")
     assert json.loads(again.stdout) == record
 
@@ -222,7 +222,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
     result = run("--output", tmp_path / "run", *SMALL, "-o", "optim={name: sgd, lr: 1e30}")
     assert result.exit_code == 1
     assert re.search(
-        r"the loss of update \d is (nan|inf), learning rate .*digits/train/\d+", result.stderr
+        r"the loss at step \d is (nan|inf), learning rate .*digits/train/\d+", result.stderr
     )
 
 

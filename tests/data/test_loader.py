@@ -94,7 +94,7 @@ def same(a: Batch, b: Batch) -> bool:
 @pytest.mark.parametrize("processes", [1, 3])
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
 def test_the_same_bytes_with_any_number_of_workers(broken: FileSplit, processes: int) -> None:
-    tasks = TrainTasks(N, 20, 0, 8, accumulation=2)  # two epochs and two updates of a third
+    tasks = TrainTasks(N, 20, 0, 8, accumulation=2)  # two epochs and two steps of a third
     here = collect(broken, tasks, max_bad_share=0.1)
     there = collect(broken, tasks, max_bad_share=0.1, workers=processes)
     assert len(here) == len(there) == 16

@@ -1,4 +1,4 @@
-"""Orders, updates and shares: pure functions that lose no picture and count none twice."""
+"""Orders, steps and shares: pure functions that lose no image and count none twice."""
 
 import hashlib
 
@@ -11,7 +11,7 @@ from rfbench.data.order import (
     epoch_order,
     evaluation_tasks,
     replacements,
-    updates_per_epoch,
+    steps_per_epoch,
 )
 from rfbench.errors import RfbenchError
 
@@ -52,22 +52,22 @@ def test_replacements_follow_the_order_round_its_end() -> None:
     assert list(replacements(10, 3, 4, 8)) == [*order[8:], *order[:8]]
 
 
-def test_updates_drop_the_rest_of_an_epoch() -> None:
-    assert updates_per_epoch(1_281_167, 4096) == 312  # the paper's n
+def test_steps_drop_the_rest_of_an_epoch() -> None:
+    assert steps_per_epoch(1_281_167, 4096) == 312  # the paper's n
     with pytest.raises(RfbenchError, match="10 images, less than one batch of 16"):
-        updates_per_epoch(10, 16)
+        steps_per_epoch(10, 16)
 
 
 @pytest.mark.parametrize(("world", "accumulation"), [(1, 1), (2, 1), (1, 4), (3, 2), (4, 3)])
-def test_an_update_is_the_same_pictures_however_it_is_split(world: int, accumulation: int) -> None:
+def test_a_step_is_the_same_images_however_it_is_split(world: int, accumulation: int) -> None:
     n, batch = 100, 24
-    for update in range(9):
+    for step in range(9):
         found = []
         for rank in range(world):
-            tasks = TrainTasks(n, batch, update, update + 1, accumulation, rank, world)
+            tasks = TrainTasks(n, batch, step, step + 1, accumulation, rank, world)
             assert len(tasks) == len(list(tasks)) == accumulation
             found += places(tasks)
-        epoch, number = divmod(update, 4)
+        epoch, number = divmod(step, 4)
         assert sorted(found) == list(range(number * batch, (number + 1) * batch))
         assert {task.epoch for task in tasks} == {epoch}
 

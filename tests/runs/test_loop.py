@@ -104,7 +104,7 @@ def test_stopped_and_resumed_it_is_bit_equal(
     assert held and 10 <= held["step"] < 40
     if code >= 0:
         said = Path(f"{folder}.stderr0").read_text()
-        assert f"stopped at update {held['step']} and saved" in said
+        assert f"stopped at step {held['step']} and saved" in said
     assert finish(start_all(tiny.job, (VALUES, str(folder), True), world)) == [0] * world
     assert_equal(whole, folder)
 
@@ -131,7 +131,7 @@ def test_patience(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stops_at: int
     assert record["best"] == {"loss": 2.0} and record["metrics"] == {"loss": 2.0}
     held = torch.load(folder / "last.pth", weights_only=True)
     assert (held["waited"], held["evaluated"]) == (2, 40)
-    # the weights of update 20, the first of two equals
+    # the weights of step 20, the first of two equals
     tiny.fit(tiny.Config(steps=20), tmp_path / "short")
     best, last = (
         torch.load(path, weights_only=True)["state_dict"]["weight"]

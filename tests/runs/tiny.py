@@ -68,9 +68,9 @@ def train(run: Run) -> None:
     batches = (data(step) for step in range(run.step, run.config.steps))
     while run.evaluated < run.config.steps and not best.out_of_patience(run):
         while run.step < run.evaluated + PERIOD:
-            found = loop.fetch(run, batches)
+            batch = loop.fetch(run, batches)
             loop.agree(run)
-            loss = update(run, *found[0])
+            loss = train_step(run, *batch[0])
             loop.settle(run)
             run.pending = functools.partial(read, run, loss)
             run.step += 1
@@ -91,7 +91,7 @@ def data(step: int) -> tuple[Tensor, Tensor]:
     return x, x.sum(1, keepdim=True) + 1
 
 
-def update(run: Run, x: Tensor, y: Tensor) -> Tensor:
+def train_step(run: Run, x: Tensor, y: Tensor) -> Tensor:
     loss = (run.network(x) - y).square().mean()
     run.optimizer.zero_grad()
     loss.backward()
