@@ -135,7 +135,7 @@ def test_numbers_that_no_run_is_made_of() -> None:
         ("opts.SOLVER.BASE_LR=-0.1", "opts.SOLVER.BASE_LR: must be above 0 (it is -0.1)"),
         ("reference_world_size=3", "16 does not divide by the 3 GPUs of reference_world_size"),
         ("detector=COCO-Detection/retinanet_R_50_FPN_2x.yaml", "Did you mean: COCO-Detection/ret"),
-        ("detector=COCO-Detection/faster_rcnn_R_50_C4_1x.yaml", "has no FPN to put a backbone"),
+        ("detector=COCO-Detection/faster_rcnn_R_50_C4_1x.yaml", "has no FPN for a backbone"),
         ("opts.SOLVER.IMS_PER_BATCH=5", "5 does not divide by 2 processes"),
         ("precision=fp16", "fp16 and bf16 need a GPU"),
         ("variant=2x2+", "unknown variant '2x2+'"),

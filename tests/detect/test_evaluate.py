@@ -90,7 +90,7 @@ def test_who_knows_all_gets_all(cfg: CfgNode, tmp_path: Path) -> None:
 def test_a_shift_is_told_with_its_sign(cfg: CfgNode, tmp_path: Path) -> None:
     found = figures(cfg, tmp_path, shift=-1.5)
     assert found["registration"]["dx"] == pytest.approx(-1.5, abs=1e-4)
-    assert "dx -1.50" in evaluate.placed(found)
+    assert "dx -1.50" in evaluate.localization(found)
 
 
 @pytest.mark.parametrize("noise", [1.0, 3.0])
@@ -129,12 +129,12 @@ def test_nothing_detected(cfg: CfgNode, tmp_path: Path) -> None:
         wanted = {name: None if name in absent else 0.0 for name in evaluate.SHOWN}
         assert found[task] == wanted
     assert evaluate.shown(found).startswith("box AP 0.00, AP50 0.00")
-    assert evaluate.placed(found) == "no box is matched"
+    assert evaluate.localization(found) == "no box is matched"
 
 
 def test_sizes_are_cocos() -> None:
     """Both ends of a range count, as in pycocotools; a crowd is no object."""
     objects = [{"area": 32.0**2, "iscrowd": 0}, {"area": 1e6, "iscrowd": 1}]
-    found = evaluate.nothing_found(objects)
+    found = evaluate.no_predictions(objects)
     assert (found["AP"], found["APs"], found["APm"], found["APl"]) == (0.0, 0.0, 0.0, None)
-    assert set(evaluate.nothing_found(objects[1:]).values()) == {None}
+    assert set(evaluate.no_predictions(objects[1:]).values()) == {None}

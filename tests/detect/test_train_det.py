@@ -249,7 +249,7 @@ def test_the_command(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     for name in drawn:
         assert Image.open(folder / name).size[0] > 64
     again = CliRunner().invoke(main, ["train-det", "small.yaml"])
-    assert again.exit_code == 2 and "holds a run. Go on with it by --resume" in again.stderr
+    assert again.exit_code == 2 and "holds a run. Continue it with --resume" in again.stderr
     dry = CliRunner().invoke(main, ["train-det", "small.yaml", "--dry-run"])
     assert dry.exit_code == 2 and "holds a run" in dry.stderr
     dry = CliRunner().invoke(main, ["train-det", "small.yaml", "--dry-run", "-o", "variant=3x3"])
@@ -339,7 +339,7 @@ def test_the_classifier_is_trained_first(tmp_path: Path, monkeypatch: pytest.Mon
     for more in ([], ["--dry-run"]):
         other = CliRunner().invoke(main, ["train-det", "det.yaml", "--overwrite", *more])
         assert other.exit_code == 2
-        assert "was begun with optim.lr = 0.01; now it is 0.02" in other.stderr
+        assert "was started with optim.lr = 0.01; now it is 0.02" in other.stderr
         assert f"-o weights={classifier / 'best.pth'}, or move {classifier} away." in other.stderr
 
 
@@ -350,7 +350,7 @@ def test_without_detectron2(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "detectron2.modeling", None)  # type: ignore[arg-type]
     result = CliRunner().invoke(main, ["train-det", "--dry-run"])
     assert result.exit_code == 1
-    assert result.stderr.splitlines()[-1].startswith("Error: Detectron2 is not there")
+    assert result.stderr.splitlines()[-1].startswith("Error: Detectron2 is not installed")
     assert "python scripts/install_detectron2.py" in result.stderr.splitlines()[-1]
 
 
@@ -384,7 +384,7 @@ class New:
 
 
 def test_bf16_needs_a_trainer_that_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UsageError, match="knows fp16 only; bf16 needs a newer one"):
+    with pytest.raises(UsageError, match="supports fp16 only; bf16 needs a newer one"):
         trainer_of("bf16", Old, monkeypatch)
     assert trainer_of("fp16", Old, monkeypatch).precision == torch.float16
     assert trainer_of("fp16", New, monkeypatch).precision == torch.float16
