@@ -111,5 +111,5 @@ def test_pretrained_weights_are_the_librarys(monkeypatch: pytest.MonkeyPatch) ->
         raise OSError("no network")
 
     monkeypatch.setattr(enum, "get_state_dict", offline)
-    with pytest.raises(RfbenchError, match="cannot be had: no network. Give a file"):
+    with pytest.raises(RfbenchError, match="cannot be loaded: no network. Give a file"):
         network.load_start(backbone, config)

@@ -137,7 +137,7 @@ def test_a_run_and_its_files(tmp_path: Path) -> None:
     assert run("--output", folder, *SMALL, *more, "-o", "variant=1x1+3x3").exit_code == 0
     resumed = run("--output", folder, *SMALL, "-o", "variant=1x1+3x3", "--resume", "--json")
     assert resumed.exit_code == 0 and json.loads(resumed.stdout) == record
-    assert "finished already" in resumed.stderr
+    assert "already finished" in resumed.stderr
     # the checkpoint evaluates to what the record says
     best = run(*SMALL, "-o", "variant=1x1+3x3", "--eval-only", folder / "last.pth", "--json")
     found = json.loads(best.stdout)
@@ -190,7 +190,7 @@ def test_imagenet_like(imagenet: Path, tmp_path: Path) -> None:
     try:
         result = run(path, "--output", tmp_path / "run", "--json")
         assert result.exit_code == 1
-        assert "1 of 48 pictures cannot be read" in result.stderr and bad.name in result.stderr
+        assert "1 of 48 images cannot be read" in result.stderr and bad.name in result.stderr
         more = ("-o", "data.max_bad_share=0.05", "--overwrite")
         result = run(path, "--output", tmp_path / "run", "--json", *more)
     finally:
