@@ -78,7 +78,7 @@ class Images:
         self._bad = dict(bad)
 
     def close(self) -> None:
-        """End the loading processes."""
+        """End the DataLoader workers."""
         for loader in self._loaders.values():
             loader.close()
 

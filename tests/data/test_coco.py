@@ -96,16 +96,16 @@ def again(name: str) -> Change:
             first("annotations", category_id=1),
             "'category_id' that is not in 'categories': 1 (1 in annotation 100)",
         ),
-        (again("images"), "ids that come again in 'images': 1 (5)"),
-        (again("annotations"), "ids that come again in 'annotations': 1 (100)"),
-        (again("categories"), "ids that come again in 'categories': 1 (3)"),
+        (again("images"), "duplicate ids in 'images': 1 (5)"),
+        (again("annotations"), "duplicate ids in 'annotations': 1 (100)"),
+        (again("categories"), "duplicate ids in 'categories': 1 (3)"),
         (
             first("annotations", bbox=[70, 50, 20, 5]),
-            "boxes [x, y, width, height] that reach more than 1 px outside: "
+            "boxes [x, y, width, height] that extend more than 1 px outside: "
             "1 ([70, 50, 20, 5] of annotation 100)",
         ),
         (first("annotations", bbox=[500, 50, 20, 5]), "boxes [x, y, width, height] that reach mo"),
-        (first("annotations", bbox=[-2, 5, 20, 5]), "boxes [x, y, width, height] that reach more"),
+        (first("annotations", bbox=[-2, 5, 20, 5]), "boxes [x, y, width, height] that extend more"),
         (first("annotations", bbox=[7, 5, 0, 5]), "boxes without area: 1 ([7, 5, 0, 5] of annota"),
         (first("annotations", bbox=[9, 5, -3, 5]), "boxes of negative width or height: 1 ([9, 5,"),
         (
@@ -139,10 +139,10 @@ def again(name: str) -> Change:
             "1 (000000000000.jpg is 80x60, not 60x80)",
         ),
         (first("categories", name=None), "'name' that is not a text: 1 (null in categories[0])"),
-        (lambda f: f["annotations"].append(3), "'annotations' that are no objects: 1 (annotation"),
+        (lambda f: f["annotations"].append(3), "'annotations' that are not objects: 1 (annotation"),
         (
             lambda f: f.update(annotations=f["annotations"][-1:]),
-            "annotations that are crowds, which is all: 1 (99)",
+            "no annotations but crowds: 1 (99)",
         ),
         (
             lambda f: [one.update(file_name=f"x/{one['id']}.jpg") for one in f["images"]],
@@ -183,7 +183,7 @@ def test_files_and_folders_that_are_not_there(tmp_path: Path) -> None:
         (b"[" * 100_000, "is not JSON"),
         (b"[]", "no list 'images', 'annotations', 'categories'"),
         (b'{"images": {}, "annotations": []}', "no list 'images', 'categories'"),
-        (b'{"images": [], "annotations": [], "categories": [1]}', "nothing in the list 'images', "),
+        (b'{"images": [], "annotations": [], "categories": [1]}', "empty list 'images', "),
     ],
 )
 def test_json_that_is_not_coco(data: bytes, words: str, tmp_path: Path) -> None:
@@ -246,10 +246,10 @@ def test_what_training_survives_is_a_note(tmp_path: Path) -> None:
         "annotations whose match pycocotools counts as a miss; number from 1: 1 (id 0)",
         "files that are named more than once: 1 (000000000000.jpg)",
         "boxes without area: 1 ([60, 5, 20, 0] of annotation 101)",
-        "boxes [x, y, width, height] that reach more than 1 px outside: "
+        "boxes [x, y, width, height] that extend more than 1 px outside: "
         "1 ([60, 5, 23, 4] of annotation 102)",
-        "boxes that reach up to 1 px outside: 1 ([60.2, 5, 20, 5] of annotation 100)",
-        "polygons of less than three points, whose annotations are dropped: 1 (103)",
+        "boxes that extend up to 1 px outside: 1 ([60.2, 5, 20, 5] of annotation 100)",
+        "polygons of fewer than three points, whose annotations are dropped: 1 (103)",
     ]
 
 

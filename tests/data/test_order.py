@@ -54,7 +54,7 @@ def test_replacements_follow_the_order_round_its_end() -> None:
 
 def test_steps_drop_the_rest_of_an_epoch() -> None:
     assert steps_per_epoch(1_281_167, 4096) == 312  # the paper's n
-    with pytest.raises(RfbenchError, match="10 images, less than one batch of 16"):
+    with pytest.raises(RfbenchError, match="10 images, fewer than one batch of 16"):
         steps_per_epoch(10, 16)
 
 

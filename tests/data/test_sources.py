@@ -197,7 +197,7 @@ def test_folder_that_is_divided(tmp_path: Path) -> None:
         load("folder", str(tmp_path), val_share=1.5)
     for part in ("train", "val"):
         write(tmp_path / part / "a" / "1.jpg")
-    with pytest.raises(UsageError, match="is divided already, into train/ and val/"):
+    with pytest.raises(UsageError, match="is already split into train/ and val/"):
         load("folder", str(tmp_path), val_share=0.1)
     with pytest.raises(RfbenchError, match="no folder of classes at"):
         load("folder", str(tmp_path / "a"), val_share=0.5)
