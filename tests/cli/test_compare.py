@@ -67,7 +67,7 @@ def test_notes_go_to_stderr_and_the_result_to_stdout(place: Path) -> None:
     content = json.loads(result.stdout)
     assert result.stderr.splitlines() == [
         "results/killed is unfinished: it has last.pth but no result.json",
-        "2 records of receptive fields left out",
+        "skipped 2 records of receptive fields",
     ]
     assert content["problems"] == [
         "results/killed is unfinished: it has last.pth but no result.json"
