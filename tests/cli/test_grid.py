@@ -284,7 +284,7 @@ def test_a_bad_grid_is_one_line_each(tmp_path: Path, change: dict, message: str)
 
 def test_weights_of_no_task_before(tmp_path: Path) -> None:
     grid = write(tmp_path, heir={"variants": ["1x1"], "weights": "first"})
-    assert "weights names 'first', which is no task before it" in run(grid)[2]
+    assert "weights names 'first', not an earlier task" in run(grid)[2]
     assert (
         "no task 'b'; there are: heir"
         in run(write(tmp_path, heir={"variants": ["1x1"]}), "--only", "b")[2]
