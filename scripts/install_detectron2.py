@@ -234,7 +234,7 @@ def install(*what: str) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Install Detectron2 unless a working one is there; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--sdist", type=Path, help=f"archive of {SDIST}, instead of fetching it")
     parser.add_argument("--wheel-dir", type=Path, help="only write the wheel into this folder")
     given = parser.parse_args(arguments)

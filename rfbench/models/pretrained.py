@@ -10,7 +10,7 @@ def check(name: str) -> None:
     """Raise UsageError for a user's network, which has no pretrained weights; loads nothing."""
     if name.partition(":")[0] not in LIBRARIES:
         raise UsageError(
-            f"{name} has no pretrained weights: only torchvision's and timm's networks do. "
+            f"{name} has no pretrained weights: only torchvision's and timm's networks have. "
             "Give a file instead."
         )
 

@@ -104,7 +104,7 @@ def again(name: str) -> Change:
             "boxes [x, y, width, height] that extend more than 1 px outside: "
             "1 ([70, 50, 20, 5] of annotation 100)",
         ),
-        (first("annotations", bbox=[500, 50, 20, 5]), "boxes [x, y, width, height] that reach mo"),
+        (first("annotations", bbox=[500, 50, 20, 5]), "boxes [x, y, width, height] that extend mo"),
         (first("annotations", bbox=[-2, 5, 20, 5]), "boxes [x, y, width, height] that extend more"),
         (first("annotations", bbox=[7, 5, 0, 5]), "boxes without area: 1 ([7, 5, 0, 5] of annota"),
         (first("annotations", bbox=[9, 5, -3, 5]), "boxes of negative width or height: 1 ([9, 5,"),
@@ -124,7 +124,7 @@ def again(name: str) -> Change:
         (first("annotations", id=True), "'id' that is not a whole number: 1 (true in annotations"),
         (first("annotations", image_id=[1]), "'image_id' that is not a whole number: 1 ([1] in "),
         (first("annotations", iscrowd=2), "'iscrowd' that is not 0 or 1: 1 (2 in annotations[0])"),
-        (first("annotations", ignore=1), "annotations with 'ignore', which Detectron2 does not k"),
+        (first("annotations", ignore=1), "annotations with 'ignore', which Detectron2 does not s"),
         (first("annotations", segmentation="x"), "'segmentation' that is neither polygons nor ru"),
         (first("annotations", segmentation=[1, 2]), "'segmentation' that is neither polygons nor"),
         (first("annotations", segmentation={"size": [60, 80]}), "'segmentation' that is neither "),

@@ -143,10 +143,10 @@ def test_an_incomplete_set_or_one_of_other_settings_is_replaced(
 def test_what_is_not_its_own_is_never_replaced(tmp_path: Path) -> None:
     (tmp_path / "set/annotations").mkdir(parents=True)
     (tmp_path / "set/annotations/instances_train2017.json").write_text('{"info": {}}')
-    with pytest.raises(RfbenchError, match=r"holds something else.*data\.root"):
+    with pytest.raises(RfbenchError, match=r"holds something other.*data\.root"):
         write(tmp_path / "set", **SMALL)
     (tmp_path / "file").write_text("")
-    with pytest.raises(RfbenchError, match="holds something else"):
+    with pytest.raises(RfbenchError, match="holds something other"):
         write(tmp_path / "file", **SMALL)
     assert sorted(os.listdir(tmp_path)) == ["file", "set"]
 
