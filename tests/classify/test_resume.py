@@ -42,7 +42,7 @@ def test_twenty_kills(whole: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_three_processes(tmp_path: Path) -> None:
-    # two cannot show that DDP sets up its buckets anew: a sum of two has one order
+    # two cannot show that DDP rebuilds its buckets: a sum of two has one order
     values = runs.config(model="rfbench.classify.nets:resnet14", schedule={"epochs": 1})
     assert runs.finish(runs.start(values, tmp_path / "whole", world=3)) == [0] * 3
     landed = runs.kill_and_resume(values, tmp_path / "run", kills=3, in_writes=0, world=3)

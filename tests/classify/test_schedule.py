@@ -36,7 +36,7 @@ def test_the_paper_has_312_steps_per_epoch() -> None:
         (90 * N - 1, 0.0016),
     ],
 )
-def test_the_papers_rate_at_every_boundary(t: int, expected: float) -> None:
+def test_the_papers_lr_at_every_boundary(t: int, expected: float) -> None:
     assert paper(t) == pytest.approx(expected, rel=1e-12)
 
 

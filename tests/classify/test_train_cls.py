@@ -50,7 +50,7 @@ def imagenet(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def cifar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """CIFAR-10's files with few pictures; torchvision's sums of them are left out."""
+    """CIFAR-10's files with few images; torchvision's sums of them are left out."""
     import pickle
 
     from torchvision import datasets
@@ -163,7 +163,7 @@ def test_it_stops_early_and_keeps_the_best(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("rank", ["0", "1"])
-def test_what_another_process_tells_is_not_told_here(
+def test_an_error_of_another_process_is_not_printed_here(
     rank: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RANK", rank)

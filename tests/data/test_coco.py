@@ -57,15 +57,15 @@ def save(folder: Path, found: Any, pictures: bool = True) -> tuple[Path, Path]:
 def faults(folder: Path, change: Change, pictures: bool = True) -> list[str]:
     """The lines of the error after a change, without the path before each."""
     found = content()
-    places = save(folder, found, pictures)
+    paths = save(folder, found, pictures)
     change(found)
-    places[0].write_text(json.dumps(found))
+    paths[0].write_text(json.dumps(found))
     with pytest.raises(RfbenchError) as error:
-        coco.check(*places)
+        coco.check(*paths)
     assert error.value.exit_code == 1
     lines = str(error.value).splitlines()
-    assert all(line.startswith(f"{places[0]}: ") for line in lines)
-    return [line.removeprefix(f"{places[0]}: ").replace(str(folder), "ROOT") for line in lines]
+    assert all(line.startswith(f"{paths[0]}: ") for line in lines)
+    return [line.removeprefix(f"{paths[0]}: ").replace(str(folder), "ROOT") for line in lines]
 
 
 def test_a_good_set(tmp_path: Path) -> None:
@@ -194,33 +194,33 @@ def test_json_that_is_not_coco(data: bytes, words: str, tmp_path: Path) -> None:
     assert str(path) in str(error.value) and "\n" not in str(error.value)
 
 
-def test_a_picture_that_is_none(tmp_path: Path) -> None:
-    places = save(tmp_path, content())
-    (places[1] / "000000000002.jpg").write_bytes(b"no picture")
-    (places[1] / "000000000003.jpg").write_bytes(b"")
+def test_a_file_that_is_not_an_image(tmp_path: Path) -> None:
+    paths = save(tmp_path, content())
+    (paths[1] / "000000000002.jpg").write_bytes(b"no picture")
+    (paths[1] / "000000000003.jpg").write_bytes(b"")
     with pytest.raises(RfbenchError, match=r"cannot be read, of 6 looked into: 2 \(000000000002"):
-        coco.check(*places)
+        coco.check(*paths)
 
 
-def test_a_picture_turned_by_exif_is_of_the_size_that_is_seen(tmp_path: Path) -> None:
-    places = save(tmp_path, content())
+def test_an_image_turned_by_exif_is_of_the_size_that_is_seen(tmp_path: Path) -> None:
+    paths = save(tmp_path, content())
     exif = Image.Exif()
     exif[0x0112] = 6
-    Image.new("RGB", (60, 80)).save(places[1] / "000000000002.jpg", exif=exif)
-    coco.check(*places)
+    Image.new("RGB", (60, 80)).save(paths[1] / "000000000002.jpg", exif=exif)
+    coco.check(*paths)
 
 
-def test_pictures_in_folders_of_their_own(tmp_path: Path) -> None:
+def test_images_in_folders_of_their_own(tmp_path: Path) -> None:
     found = content()
-    places = save(tmp_path, found)
+    paths = save(tmp_path, found)
     for name in ("a", "b"):
-        os.mkdir(places[1] / name)
+        os.mkdir(paths[1] / name)
     for i, one in enumerate(found["images"]):
         target = f"{'ab'[i % 2]}/{one['file_name']}"
-        os.rename(places[1] / one["file_name"], places[1] / target)
+        os.rename(paths[1] / one["file_name"], paths[1] / target)
         one["file_name"] = target
-    places[0].write_text(json.dumps(found))
-    assert coco.check(*places).images == 6
+    paths[0].write_text(json.dumps(found))
+    assert coco.check(*paths).images == 6
 
 
 def test_what_training_survives_is_a_note(tmp_path: Path) -> None:
@@ -235,11 +235,11 @@ def test_what_training_survives_is_a_note(tmp_path: Path) -> None:
     found["annotations"][4]["id"] = 0
     found["categories"].append({"id": 91, "name": "hair brush"})
     found["images"] += [{**found["images"][0], "id": 1}]
-    places = save(tmp_path, found, pictures=False)
+    paths = save(tmp_path, found, pictures=False)
     for one in found["images"][:-1]:
-        (places[1] / one["file_name"]).symlink_to("../one.jpg")
+        (paths[1] / one["file_name"]).symlink_to("../one.jpg")
     Image.new("RGB", (80, 60)).save(tmp_path / "one.jpg")
-    notes = [note.partition(": ")[2] for note in coco.check(*places).notes]
+    notes = [note.partition(": ")[2] for note in coco.check(*paths).notes]
     assert notes == [
         "'images' without annotations, of 2501: 1 (1)",
         "'categories' without annotations, of 3: 1 (91)",

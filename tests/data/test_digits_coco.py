@@ -69,7 +69,7 @@ def test_the_files_are_the_scenes(root: Path) -> None:
     ):
         read_back = decode.read(str(root / "val2017" / image["file_name"])).numpy()
         assert read_back.shape == (96, 96, 3)
-        # JPEG: the noise is coarser, the picture the same
+        # JPEG: the noise is coarser, the image the same
         assert np.abs(read_back.astype(int) - picture).mean() < 4
 
 
@@ -191,6 +191,6 @@ def test_scenes_that_cannot_be_drawn(options: dict[str, Any], words: str, tmp_pa
     assert not os.listdir(tmp_path)
 
 
-def test_mnists_digits_are_of_the_size_that_is_reckoned_with() -> None:
+def test_mnists_digits_have_the_assumed_size() -> None:
     for part in PARTS:
         assert max(max(one.ink.shape) for one in load_digits(part)) == digits_coco.MNIST

@@ -16,8 +16,8 @@ from rfbench.data.order import (
 from rfbench.errors import RfbenchError
 
 
-def places(tasks: object) -> list[int]:
-    return [place for task in tasks for place in range(task.start, task.stop)]  # type: ignore[attr-defined]
+def positions(tasks: object) -> list[int]:
+    return [position for task in tasks for position in range(task.start, task.stop)]  # type: ignore[attr-defined]
 
 
 def test_orders_are_permutations_that_differ() -> None:
@@ -66,7 +66,7 @@ def test_a_step_is_the_same_images_however_it_is_split(world: int, accumulation:
         for rank in range(world):
             tasks = TrainTasks(n, batch, step, step + 1, accumulation, rank, world)
             assert len(tasks) == len(list(tasks)) == accumulation
-            found += places(tasks)
+            found += positions(tasks)
         epoch, number = divmod(step, 4)
         assert sorted(found) == list(range(number * batch, (number + 1) * batch))
         assert {task.epoch for task in tasks} == {epoch}
@@ -93,9 +93,9 @@ def test_a_split_that_is_not_even_is_a_bug() -> None:
 
 @pytest.mark.parametrize("world", [1, 2, 3, 7])
 @pytest.mark.parametrize("n", [1001, 5, 1, 0])
-def test_evaluation_counts_every_picture_once(n: int, world: int) -> None:
+def test_evaluation_counts_every_image_once(n: int, world: int) -> None:
     shares = [evaluation_tasks(n, 32, rank, world) for rank in range(world)]
-    assert sorted(place for share in shares for place in places(share)) == list(range(n))
-    sizes = [len(places(share)) for share in shares]
+    assert sorted(position for share in shares for position in positions(share)) == list(range(n))
+    sizes = [len(positions(share)) for share in shares]
     assert max(sizes) - min(sizes) <= 1
     assert all(0 < task.stop - task.start <= 32 for share in shares for task in share)

@@ -87,7 +87,7 @@ def test_overrides_of_detectron2s_keys() -> None:
     assert cfg.MODEL.ANCHOR_GENERATOR.OFFSET == 0.5
 
 
-def test_all_wrong_keys_are_told_at_once() -> None:
+def test_all_wrong_keys_are_reported_at_once() -> None:
     given = ["SOLVER.MAXITER=3", "SOLVER.STEPS=abc", "SEED=1", "MODEL.RFBENCH.NAME=x"]
     with pytest.raises(UsageError) as caught:
         resolved("retinanet_R_50_FPN_1x", *(f"opts.{text}" for text in given))
@@ -116,7 +116,7 @@ def test_the_key_that_was_meant(key: str, near: str) -> None:
     assert config.meant(key, config.stock("COCO-Detection/retinanet_R_50_FPN_1x.yaml")) == near
 
 
-def test_numbers_that_no_run_is_made_of() -> None:
+def test_numbers_that_no_run_can_use() -> None:
     given = ["MAX_ITER=-3", "IMS_PER_BATCH=0", "CHECKPOINT_PERIOD=0", "BASE_LR=0"]
     with pytest.raises(UsageError) as caught:
         resolved("retinanet_R_50_FPN_1x", *(f"opts.SOLVER.{text}" for text in given))

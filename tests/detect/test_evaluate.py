@@ -27,7 +27,7 @@ SETTINGS = DetConfig.model_validate_json(
 
 
 class Knowing(nn.Module):
-    """Answers a picture of the set with its objects, moved by `shift` px, and of random scores."""
+    """Answers an image of the set with its objects, moved by `shift` px, and of random scores."""
 
     def __init__(self, name: str, shift: float = 0.0, noise: float = 0.0, misses: float = 0.0):
         super().__init__()
@@ -76,18 +76,18 @@ def figures(cfg: CfgNode, folder: Path, tool: str = "pycocotools", **errors: flo
     return evaluate.evaluate(model, cfg, settings, GROUP, folder)
 
 
-def test_who_knows_all_gets_all(cfg: CfgNode, tmp_path: Path) -> None:
+def test_a_perfect_detector_gets_full_marks(cfg: CfgNode, tmp_path: Path) -> None:
     """Also the classes' numbers of the set, which have gaps, come back."""
     found = figures(cfg, tmp_path)
     assert found["bbox"]["AP"] == pytest.approx(100) and found["segm"]["AP"] == pytest.approx(100)
     assert found["registration"]["dx"] == found["registration"]["dy"] == 0
-    assert found["jitter"]["pairs"] == 0  # pictures that are not of the set: no answer
+    assert found["jitter"]["pairs"] == 0  # images that are not of the set: no answer
     assert set(found["bbox"]["classes"]) == {str(n) for n in range(10)}
     assert found["bbox"]["APl"] is None  # there is no large one
     assert (tmp_path / "inference" / "coco_instances_results.json").exists()
 
 
-def test_a_shift_is_told_with_its_sign(cfg: CfgNode, tmp_path: Path) -> None:
+def test_a_shift_is_reported_with_its_sign(cfg: CfgNode, tmp_path: Path) -> None:
     found = figures(cfg, tmp_path, shift=-1.5)
     assert found["registration"]["dx"] == pytest.approx(-1.5, abs=1e-4)
     assert "dx -1.50" in evaluate.localization(found)
