@@ -33,7 +33,7 @@ $(DETECT): $(READY) scripts/install_detectron2.py
 
 install-det: $(DETECT)  ## Detectron2, for `rfbench train-det`; the rest runs without
 
-demo: $(READY) $(DETECT)  ## receptive fields of ResNet-50, and a small classifier without and with the cure, a detector
+demo: $(READY) $(DETECT)  ## receptive fields of ResNet-50, and a small classifier without and with the fix, a detector
 	$(BIN)/rfbench visualize-rf resnet50 --output results/demo/rf --overwrite
 	$(BIN)/rfbench train-cls --output results/demo/cls-baseline --overwrite
 	$(BIN)/rfbench train-cls -o variant=1x1+3x3 --output results/demo/cls-1x1+3x3 --overwrite

@@ -1,4 +1,4 @@
-"""What a user may see when something goes wrong: the thing, where it stands, what to do."""
+"""Errors for the user: what is wrong, where, and what to do."""
 
 import difflib
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ class UsageError(RfbenchError):
 
 
 class FailedElsewhere(RfbenchError):
-    """Another process of the run has failed and says why; this one ends without a word."""
+    """Another process of the run has failed and prints the reason; this one ends silently."""
 
     def __init__(self, exit_code: int = RfbenchError.exit_code) -> None:
         super().__init__()
@@ -25,12 +25,12 @@ class FailedElsewhere(RfbenchError):
 
 
 def one_line(error: object, limit: int = 200) -> str:
-    """The text of `error` in one line of at most `limit` characters."""
+    """The text of `error` on one line of at most `limit` characters."""
     return " ".join(str(error).split())[:limit]
 
 
 def suggest(name: str, choices: Iterable[str], n: int = 3) -> str:
-    """The `n` choices nearest to `name`, as ' Did you mean: a, b?', or '' when none is near."""
+    """The `n` choices nearest to `name`, as ' Did you mean: a, b?', or '' if none is near."""
     near = difflib.get_close_matches(name, list(choices), n=n, cutoff=0.6)
     return f" Did you mean: {', '.join(near)}?" if near else ""
 

@@ -1,4 +1,4 @@
-"""Writing files: into a folder that was checked, aside and renamed, so that each is whole."""
+"""Writing files: to a checked folder, through a temporary file, so that each is complete."""
 
 import contextlib
 import os
@@ -10,9 +10,9 @@ from rfbench.errors import UsageError
 
 
 def check_folder(folder: Path, overwrite: bool) -> None:
-    """See that a run can write to its folder, before it starts; nothing is changed yet.
+    """Check that a run can write to its folder, without changing anything.
 
-    Raises UsageError where it holds something and `overwrite` is not set, or cannot be written.
+    Raises UsageError if it is not empty and `overwrite` is not set, or cannot be written.
     """
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file. Choose another folder with --output.")
@@ -20,9 +20,9 @@ def check_folder(folder: Path, overwrite: bool) -> None:
         raise UsageError(
             f"{folder} exists already. Choose another --output, or replace it with --overwrite."
         )
-    place = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    existing = next(p for p in (folder, *folder.absolute().parents) if p.exists())
     try:
-        with tempfile.TemporaryFile(dir=place):
+        with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:
         raise UsageError(
@@ -32,7 +32,7 @@ def check_folder(folder: Path, overwrite: bool) -> None:
 
 @contextlib.contextmanager
 def aside(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that becomes it when the block ends without an error."""
+    """A temporary path beside `path`, renamed to it if the block ends without an error."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp{path.suffix}")
     try:
         yield temporary
@@ -42,12 +42,12 @@ def aside(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file aside and rename it."""
+    """Write a text file through a temporary one."""
     with aside(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def default_folder(*parts: str) -> Path:
-    """results/<parts>, with what a path cannot hold replaced."""
+    """results/<parts>, with characters that paths cannot hold replaced."""
     name = "-".join("".join(c if c.isalnum() or c in "._+" else "-" for c in p) for p in parts)
     return Path("results") / name.strip("-.")

@@ -3,15 +3,14 @@
 python scripts/bench_cls.py --timm CHECKOUT --vision CHECKOUT [--only loaders --rounds 5]
 
 The checkouts are of pytorch-image-models and of pytorch/vision; without them rfbench is timed
-alone. Everything is done in turns and told as ratios: CPU seconds of one thread, or, on a GPU
-(--device cuda --workers 12), seconds on the clock. README and docs/measurements.md quote it.
+alone. All take turns, and results are ratios: of CPU seconds of one thread or, on a GPU (--device
+cuda --workers 12), of wall-clock seconds. Quoted in README and docs/measurements.md.
 """
 
 import argparse
 import functools
 import os
 import random
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -23,6 +22,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 import numpy as np
 import peers_cls as peers
 import torch
+from photos import write_tree
 from PIL import Image
 from torch import Tensor, nn
 from torchvision import transforms
@@ -33,45 +33,19 @@ from rfbench.config import load
 from rfbench.data import augment, decode
 from rfbench.data.loader import Batch
 from rfbench.models import backbones, variants
-from rfbench.runs import loop, processes, signals
+from rfbench.runs import processes, signals
+from rfbench.runs.state import Start
 from rfbench.schemas.cls import ClsConfig
 
 Calls = dict[str, Callable[[], object]]
 OURS, TIMM, VISION = "rfbench", "timm", "torchvision"
 
 
-# --- pictures ------------------------------------------------------------------------------------
-
-
-def photo(rng: np.random.Generator, height: int, width: int) -> Image.Image:
-    """A picture with the spectrum of a photo: noise whose amplitude falls as 1 / frequency."""
-    fy, fx = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None]
-    fall = 1 / np.maximum(np.hypot(fy, fx), 1 / max(height, width))
-    shape = (3, *fall.shape)
-    spectrum = (rng.normal(size=shape) + 1j * rng.normal(size=shape)) * fall
-    spectrum[1:] = 0.8 * spectrum[:1] + 0.2 * spectrum[1:]  # channels go together
-    values = np.fft.irfft2(spectrum, s=(height, width))
-    values = 128 + 50 * values / values.std()
-    return Image.fromarray(values.clip(0, 255).astype(np.uint8).transpose(1, 2, 0))
-
-
-def write_tree(root: Path, count: int) -> None:
-    """JPEGs of ImageNet's usual size, about 100 KB each, 100 different ones, in its layout."""
-    rng = np.random.default_rng(0)
-    for i in range(100):
-        photo(rng, 375, 500).save(root / f"{i}.jpg", quality=87)
-    for part, number in (("train", count), ("val", 10)):
-        for i in range(number):
-            folder = root / part / f"n0000000{i % 10}"
-            folder.mkdir(parents=True, exist_ok=True)
-            shutil.copy(root / f"{i % 100}.jpg", folder / f"{i}.JPEG")
-
-
 # --- timing --------------------------------------------------------------------------------------
 
 
 def seconds(call: Callable[[], object], device: torch.device) -> float:
-    """CPU seconds of this process and of its ended children, or seconds until the GPU has done."""
+    """CPU seconds of this process and its ended children, or seconds until the GPU is done."""
     if device.type == "cpu":
         begun = sum(os.times()[:4])
         call()
@@ -83,21 +57,21 @@ def seconds(call: Callable[[], object], device: torch.device) -> float:
     return time.perf_counter() - begun
 
 
-def report(title: str, calls: Calls, given: argparse.Namespace, pictures: int, base: str) -> None:
+def report(title: str, calls: Calls, given: argparse.Namespace, images: int, base: str) -> None:
     """Call everything in turns, once unmeasured; print medians, and ratios of speed to `base`."""
-    found: dict[str, list[float]] = {name: [] for name in calls}
+    times: dict[str, list[float]] = {name: [] for name in calls}
     for number in range(given.rounds + 1):
         for name, call in calls.items():
             measured = seconds(call, given.device)
             if number:
-                found[name].append(1000 * measured / pictures)
+                times[name].append(1000 * measured / images)
     print(f"\n{title}")
     unit = "CPU ms" if given.device.type == "cpu" else "ms"
-    for name, values in found.items():
-        ratios = [b / v for b, v in zip(found[base], values, strict=True)]
+    for name, values in times.items():
+        ratios = [b / v for b, v in zip(times[base], values, strict=True)]
         low, middle, high = np.quantile(ratios, [0, 0.5, 1])
         print(
-            f"  {name:12} {np.median(values):8.2f} {unit} a picture   {middle:.3f} times as fast "
+            f"  {name:12} {np.median(values):8.2f} {unit} an image   {middle:.3f} times as fast "
             f"as {base} ({low:.3f} to {high:.3f})"
         )
 
@@ -106,7 +80,7 @@ def report(title: str, calls: Calls, given: argparse.Namespace, pictures: int, b
 
 
 def prepared(root: Path, model: str, size: int, batch: int, given: argparse.Namespace) -> run.Run:
-    """A run of the recipe on the pictures of `root`, before its first update."""
+    """A run of the recipe on the images of `root`, before its first step."""
     overrides = [
         f"data.root={root}",
         f"model={model}",
@@ -122,19 +96,19 @@ def prepared(root: Path, model: str, size: int, batch: int, given: argparse.Name
     ]
     config = load(ClsConfig, None, overrides)
     group = processes.Processes(given.device)
-    made = setup.setup(config, loop.Start(root, group, signals.Signals(), None, None))
+    made = setup.setup(config, Start(root, group, signals.Signals(), None, None))
     made.bar.close()
     made.bar.disable = True
     return made
 
 
 def our_epoch(made: run.Run) -> None:
-    """One epoch of the engine, and none of the checkpoint and validation behind it."""
+    """One epoch of training, without checkpoint and validation."""
     train.train_epoch(made, made.step // made.per_epoch)
 
 
 class Given:
-    """The pictures of a run replaced by batches that are there already."""
+    """Replaces the images of a run by batches in memory."""
 
     def __init__(self, data: Any, batches: list[Batch]) -> None:
         self.set, self.on_device, self.batches = data.set, data.on_device, batches
@@ -145,7 +119,7 @@ class Given:
 
 
 def peer_network(made: run.Run) -> nn.Module:
-    """The same network, of other weights, for a peer."""
+    """The same network with other weights, for a peer."""
     classes = len(made.data.set.classes)
     return network.build(made.config, classes).module
 
@@ -154,7 +128,7 @@ def peer_network(made: run.Run) -> nn.Module:
 
 
 def loaders(root: Path, given: argparse.Namespace) -> None:
-    """Random resized crop to 224, flip, collated, normalised; the processes' start and end too."""
+    """Random resized crop to 224, flip, collation, normalization; with start and end of workers."""
     batch, workers = 50, max(1, given.workers)
     made = prepared(root, "torchvision:shufflenet_v2_x0_5", 224, batch, given)
     made.data.close()
@@ -162,8 +136,8 @@ def loaders(root: Path, given: argparse.Namespace) -> None:
     def ours(normalised: bool) -> None:
         data = Images(made.config, made.group)
         data.workers = workers
-        for found in data.train(0, made.per_epoch, made.split):
-            images = data.on_device(found)[0] if normalised else found.images
+        for loaded in data.train(0, made.per_epoch, made.split):
+            images = data.on_device(loaded)[0] if normalised else loaded.images
             images.to(given.device)
         data.close()
 
@@ -188,38 +162,38 @@ def loaders(root: Path, given: argparse.Namespace) -> None:
     title += " batches before they are normalised, which on a GPU the GPU does)"
     base = VISION if given.vision else OURS
     report(title, calls, given, made.per_epoch * batch, base)
-    print(f"  mean difference to PIL's validation pictures: {pixel_difference(root):.4f} of 255")
+    print(f"  mean difference to PIL's validation images: {pixel_difference(root):.4f} of 255")
 
 
 def pixel_difference(root: Path) -> float:
     """Mean absolute difference to torchvision's PIL path: resize to 256, centre crop of 224."""
     reference = transforms.Compose([transforms.Resize(256), transforms.CenterCrop(224)])
-    ours, found = augment.evaluation(224, 0.875), []
+    ours, differences = augment.evaluation(224, 0.875), []
     for path in sorted((root / "train").rglob("*.JPEG"))[:50]:
         pixels = np.asarray(reference(Image.open(path).convert("RGB"))).astype(np.int16)
         mine = ours(decode.decode(path.read_bytes(), str(path)), random.Random(0))
-        found.append(np.abs(mine.numpy().astype(np.int16) - pixels).mean())
-    return float(np.mean(found))
+        differences.append(np.abs(mine.numpy().astype(np.int16) - pixels).mean())
+    return float(np.mean(differences))
 
 
 def steps(root: Path, given: argparse.Namespace) -> None:
     """ResNet-50 on batches that are in memory: forward, backward, optimizer, meters."""
-    batch, updates = given.batch, 2
+    batch, count = given.batch, 2
     made = prepared(root, "torchvision:resnet50", 224, batch, given)
-    batches = list(made.data.train(0, updates, made.split))
+    batches = list(made.data.train(0, count, made.split))
     made.data.close()
     made.data = Given(made.data, batches)  # type: ignore[assignment]
-    made.per_epoch = updates
+    made.per_epoch = count
     calls: Calls = {OURS: functools.partial(our_epoch, made)}
-    theirs = [made.data.on_device(found) for found in batches]
+    theirs = [made.data.on_device(each) for each in batches]
     calls |= peer_epochs(made, given, lambda _: theirs)
     report(
-        f"ResNet-50, 224 px, batch {batch}: the training step", calls, given, updates * batch, OURS
+        f"ResNet-50, 224 px, batch {batch}: the training step", calls, given, count * batch, OURS
     )
 
 
 def end_to_end(root: Path, given: argparse.Namespace) -> None:
-    """JPEGs to updates with a small network, where the loader matters."""
+    """From JPEGs to steps of a small network, where the loader matters."""
     batch = 20
     made = prepared(root, "torchvision:shufflenet_v2_x0_5", 224, batch, given)
     loading: dict[str, Callable[[], Iterable]] = {
@@ -230,8 +204,8 @@ def end_to_end(root: Path, given: argparse.Namespace) -> None:
     }
     calls: Calls = {OURS: functools.partial(our_epoch, made)}
     calls |= peer_epochs(made, given, lambda name: loading[name]())
-    pictures = made.per_epoch * batch
-    report(f"ShuffleNet-V2 x0.5 on JPEGs, 224 px, batch {batch}", calls, given, pictures, OURS)
+    images = made.per_epoch * batch
+    report(f"ShuffleNet-V2 x0.5 on JPEGs, 224 px, batch {batch}", calls, given, images, OURS)
     made.data.close()
 
 
@@ -264,7 +238,7 @@ def costs(root: Path, given: argparse.Namespace) -> None:
     report(f"ResNet-50's variants, batch {given.batch}", calls, given, given.batch, "baseline")
     for variant, size in kept.items():
         megabytes, ratio = size / given.batch / 2**20, size / kept["baseline"]
-        print(f"  {variant:12} {megabytes:6.1f} MiB a picture kept for backward ({ratio:.3f})")
+        print(f"  {variant:12} {megabytes:6.1f} MiB an image kept for backward ({ratio:.3f})")
 
 
 def forward_backward(net: nn.Module, images: Tensor) -> None:
@@ -278,20 +252,20 @@ def forward_backward(net: nn.Module, images: Tensor) -> None:
 def saved_bytes(net: nn.Module, images: Tensor) -> int:
     """Memory that autograd keeps between forward and backward, without the parameters."""
     own = {p.untyped_storage().data_ptr() for p in net.parameters()}
-    found: dict[int, int] = {}
+    sizes: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in own:
-            found[storage.data_ptr()] = storage.nbytes()
+            sizes[storage.data_ptr()] = storage.nbytes()
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         net(images).sum().backward()
-    return sum(found.values())
+    return sum(sizes.values())
 
 
-# what --only may name
+# values of --only
 PARTS: dict[str, Callable[[Path, argparse.Namespace], None]] = {
     "loaders": loaders,
     "steps": steps,
@@ -301,15 +275,15 @@ PARTS: dict[str, Callable[[Path, argparse.Namespace], None]] = {
 
 
 def main() -> None:
-    """Print what was asked for."""
+    """Run the benchmarks that --only names."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--timm", type=Path, help="checkout of pytorch-image-models")
     parser.add_argument("--vision", type=Path, help="checkout of pytorch/vision")
     parser.add_argument("--only", choices=PARTS, nargs="+", default=list(PARTS))
     parser.add_argument("--pictures", type=int, default=1000, help="JPEGs to load")
     parser.add_argument("--rounds", type=int, default=7, help="measured rounds")
-    parser.add_argument("--batch", type=int, default=8, help="of ResNet-50's steps")
-    parser.add_argument("--workers", type=int, default=0, help="processes that load")
+    parser.add_argument("--batch", type=int, default=8, help="batch size of ResNet-50")
+    parser.add_argument("--workers", type=int, default=0, help="DataLoader workers")
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
     given = parser.parse_args()
     if given.device.type == "cpu":

@@ -2,8 +2,8 @@
 
 python scripts/bench_det.py [--detector NAME] [--device cpu] [--size 256] [--batch 2] [--rounds 15]
 
-All networks are made once and take turns on the same pictures; trust the ratios. On a GPU give the
-1x settings: --size 800 --batch 16 (each of eight GPUs has 2 of the 16).
+All networks are built once and take turns on the same images; compare the ratios. On a GPU use the
+1x settings: --size 800 --batch 16 (2 per GPU on eight).
 """
 
 import argparse
@@ -34,10 +34,10 @@ DETECTORS = {
 OWN = "Detectron2's own R-50"
 
 
-def pictures(size: int, batch: int, masks: bool) -> list[dict[str, Any]]:
-    """Noise with seven objects each, which is what a picture of COCO has on average."""
+def noise(size: int, batch: int, masks: bool) -> list[dict[str, Any]]:
+    """Noise images with seven objects each, the average of COCO."""
     rng = np.random.default_rng(0)
-    found = []
+    images = []
     height, width = size, size * 4 // 3 // 32 * 32
     for _ in range(batch):
         corners = rng.uniform(0, 0.7, (7, 2)) * (width, height)
@@ -49,12 +49,12 @@ def pictures(size: int, batch: int, masks: bool) -> list[dict[str, Any]]:
         if masks:
             objects.gt_masks = BitMasks(torch.ones(7, height, width, dtype=torch.bool))
         image = torch.tensor(rng.integers(0, 256, (3, height, width)), dtype=torch.uint8)
-        found.append({"image": image, "instances": objects})
-    return found
+        images.append({"image": image, "instances": objects})
+    return images
 
 
 def trainer(detector: str, variant: str, given: argparse.Namespace, data: Any) -> Any:
-    """Detectron2's trainer of one network, of its own or rfbench's backbone."""
+    """Detectron2's trainer of a network with its own backbone or rfbench's."""
     if variant == OWN:
         cfg = config.stock(detector)
         cfg.MODEL.DEVICE, cfg.MODEL.RESNETS.STRIDE_IN_1X1 = given.device, False
@@ -62,7 +62,7 @@ def trainer(detector: str, variant: str, given: argparse.Namespace, data: Any) -
         settings = DetConfig(detector=detector, variant=variant, weights=None)
         cfg = config.resolve(settings, 80, Path("."), given.device)
     cfg.defrost()
-    cfg.SOLVER.BASE_LR = 1e-6  # weights at random must stay finite
+    cfg.SOLVER.BASE_LR = 1e-6  # random weights must stay finite
     torch.manual_seed(0)
     model = build_model(cfg)
     kind = AMPTrainer if given.amp else SimpleTrainer
@@ -70,7 +70,7 @@ def trainer(detector: str, variant: str, given: argparse.Namespace, data: Any) -
 
 
 def step(one: Any, device: str) -> float:
-    """Seconds of one update; CPU seconds where there is no GPU."""
+    """Seconds of one step; CPU seconds without a GPU."""
     clock = time.perf_counter if device == "cuda" else time.process_time
     if device == "cuda":
         torch.cuda.synchronize()
@@ -83,7 +83,7 @@ def step(one: Any, device: str) -> float:
 
 
 def peak(one: Any) -> str:
-    """The memory of an update on a GPU."""
+    """The peak memory of a step on a GPU."""
     torch.cuda.reset_peak_memory_stats()
     step(one, "cuda")
     return f"  {torch.cuda.max_memory_allocated() / 2**30:5.2f} GiB"
@@ -91,19 +91,19 @@ def peak(one: Any) -> str:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--detector", choices=DETECTORS, default="retinanet")
     default = "cuda" if torch.cuda.is_available() else "cpu"
     parser.add_argument("--device", choices=["cpu", "cuda"], default=default)
     parser.add_argument("--size", type=int, default=256, help="shorter side in px")
-    parser.add_argument("--batch", type=int, default=2, help="pictures an update")
+    parser.add_argument("--batch", type=int, default=2, help="images per step")
     parser.add_argument("--rounds", type=int, default=15, help="measured rounds")
     parser.add_argument("--amp", action="store_true", help="fp16, on a GPU")
     parser.add_argument("--variants", nargs="*", default=list(PAPER), help="rfbench's")
     given = parser.parse_args()
     if given.device == "cpu":
         torch.set_num_threads(1)
-    data = pictures(given.size, given.batch, given.detector == "mask_rcnn")
+    data = noise(given.size, given.batch, given.detector == "mask_rcnn")
     names = [OWN, *given.variants]
     trainers = {name: trainer(DETECTORS[given.detector], name, given, data) for name in names}
     for one in trainers.values():
@@ -111,7 +111,7 @@ def main() -> None:
             step(one, given.device)
     seconds = {name: [] for name in names}
     for number in range(given.rounds):
-        # each begins a round as often as the others
+        # each starts a round equally often
         for name in names[number % len(names) :] + names[: number % len(names)]:
             seconds[name].append(step(trainers[name], given.device))
     where = torch.cuda.get_device_name() if given.device == "cuda" else "CPU, one thread"

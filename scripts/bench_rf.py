@@ -1,4 +1,4 @@
-"""Time one receptive-field map side by side: rfbench, its autograd engine, and what people use.
+"""Time one receptive-field map: rfbench, its autograd engine, and other tools side by side.
 
     python scripts/bench_rf.py                                    # some minutes
     python3 -m venv .peers && .peers/bin/pip install openerf==0.6.1
@@ -7,186 +7,51 @@
 Every measurement is a fresh process with one thread. It imports everything, builds the network with
 real (random) weights, and then measures CPU seconds and peak memory from the model object to the
 finished map of the central unit, rfbench's trace of the network included. The tools take
-turns, so that a drift of the machine meets all alike; a cell is the median of the turns.
+turns, so that drift of the machine affects all equally; a cell is the median of the turns.
 
 openerf runs in its own environment as its documentation says: `compute_erf` of a timm network with
-`forward_features` and timm's preprocessing, here of one picture that already has the right size.
+`forward_features` and timm's preprocessing, here of one image that already has the input size.
 "plain gradient" is the ten lines that many write themselves: |d unit / d input|, one random input.
-Both look at the weights, so their map is another one than the path counts of the first two.
+Both depend on the weights, so their maps differ from the path counts of the first two.
 """
 
-import importlib
 import json
 import os
 import platform
-import resource
 import shlex
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+import click
+from tqdm import tqdm
+
+from rfbench import files
+from rfbench.errors import RfbenchError, UsageError
+from rfbench.models import backbones
+
+TOOL = str(Path(__file__).with_name("bench_rf_tool.py"))
+TOOLS = ("rfbench", "autograd", "openerf", "plain")
 TIMM = ("resnet50", "vgg16", "mobilenetv2_100", "efficientnet_b0", "densenet121", "inception_v3")
 BIG, BIG_SIZE, BIG_FIELD = "timm:inception_resnet_v2", 3200, 3039
 PEERS = "python3 -m venv .peers && .peers/bin/pip install openerf==0.6.1"
 ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS")}
 ONE_THREAD["OMP_WAIT_POLICY"] = "PASSIVE"
 
-# -- in a child: no rfbench and no click at the top, a peer's environment has neither --------------
-
-# module -> map (H, W), and where it was taken: layer and unit
-Run = Callable[[Any], tuple[Any, dict[str, Any]]]
-
-
-def rfbench(size: int, layer: str, unit: tuple[int, int]) -> Run:
-    """Path counts on the spatial graph: of the last map's central unit, which it reports."""
-    from rfbench.rf.core.network import Network
-
-    def run(module: Any) -> tuple[Any, dict[str, Any]]:
-        target = Network(module).target((size, size))
-        counts = target.counts()
-        return counts.counts, {"layer": target.name, "unit": counts.unit}
-
-    return run
-
-
-def autograd(size: int, layer: str, unit: tuple[int, int]) -> Run:
-    """The same path counts by rfbench's autograd engine: the paper's own procedure."""
-    from rfbench.rf.autograd.path_counts import path_counts
-
-    return lambda module: (path_counts(module, (size, size), to=layer, unit=unit), {})
-
-
-def openerf(size: int, layer: str, unit: tuple[int, int]) -> Run:
-    """openerf.compute_erf on one picture of the right size."""
-    from PIL import Image
-
-    api = importlib.import_module("openerf")
-    folder = tempfile.TemporaryDirectory()  # lives as long as `run`
-    picture = Image.radial_gradient("L").resize((size, size)).convert("RGB")
-    picture.save(Path(folder.name) / "picture.jpg")
-
-    def run(module: Any) -> tuple[Any, dict[str, Any]]:
-        own = getattr(module, "pretrained_cfg", None) or {}  # timm's; crop_pct 1.0: no resizing
-        module.pretrained_cfg = {**own, "input_size": (3, size, size), "crop_pct": 1.0}
-        found = api.compute_erf(
-            module,
-            image_dir=folder.name,
-            max_images=1,
-            target_layer="forward_features" if hasattr(module, "forward_features") else layer,
-            device="cpu",
-            show_progress=False,
-        )
-        return found.erf_map, {"tool": f"openerf {api.__version__}"}
-
-    return run
-
-
-def plain(size: int, layer: str, unit: tuple[int, int]) -> Run:
-    """|gradient| of the unit's mean over channels, for one random input."""
-    import torch
-
-    def run(module: Any) -> tuple[Any, dict[str, Any]]:
-        module.requires_grad_(False)
-        x = torch.randn(1, 3, size, size, requires_grad=True)
-        got: list[torch.Tensor] = []
-        if hasattr(module, "forward_features"):
-            got.append(module.forward_features(x))
-        else:
-            module.get_submodule(layer).register_forward_hook(lambda _m, _a, out: got.append(out))
-            module(x)
-        (gradient,) = torch.autograd.grad(got[0][0, :, unit[0], unit[1]].mean(), x)
-        return gradient[0].abs().sum(0).numpy(), {}
-
-    return run
-
-
-TOOLS = {"rfbench": rfbench, "autograd": autograd, "openerf": openerf, "plain": plain}
-
-
-def build(model: str) -> Any:
-    """A network of timm or torchvision in evaluation mode, with random weights."""
-    library, _, name = model.partition(":")
-    if library == "timm":
-        return importlib.import_module("timm").create_model(name).eval()
-    slow = {"init_weights": False} if name in ("inception_v3", "googlenet") else {}
-    models = importlib.import_module("torchvision").models
-    return models.get_model(name, weights=None, **slow).eval()
-
-
-def memory(peak: bool = False) -> float:
-    """Resident MB, now or at their peak since `reset_peak`; without /proc: the peak so far."""
-    if not os.path.exists("/proc/self/status"):
-        unit = 2**20 if sys.platform == "darwin" else 2**10
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
-    field = "VmHWM:" if peak else "VmRSS:"
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) / 2**10 for line in lines if line.startswith(field))
-
-
-def reset_peak() -> None:
-    """Forget the peak that building the network left, where the system can."""
-    if os.path.exists("/proc/self/clear_refs"):
-        Path("/proc/self/clear_refs").write_text("5")
-
-
-def child(tool: str, model: str, size: str, layer: str = "", y: str = "0", x: str = "0") -> None:
-    """Measure once and print the result as a line of JSON."""
-    import numpy as np
-    import timm
-    import torch
-    import torchvision
-
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    run = TOOLS[tool](int(size), layer, (int(y), int(x)))
-    imported = memory()
-    module = build(model)
-    reset_peak()
-    built, start = memory(), time.process_time()
-    counts, where = run(module)
-    seconds, peak = time.process_time() - start, memory(peak=True)
-    sides = [np.flatnonzero(counts.any(axis)) for axis in (1, 0)]
-    result = {
-        "seconds": seconds,
-        "above_model": peak - built,
-        "above_imports": peak - imported,
-        "field": [int(np.ptp(at)) + 1 if len(at) else 0 for at in sides],
-        "centroid": [float(np.arange(n) @ counts.sum(1 - i)) for i, n in enumerate(counts.shape)],
-        "mass": float(counts.sum()),
-        "versions": ", ".join(f"{m.__name__} {m.__version__}" for m in (torch, torchvision, timm)),
-        **where,
-    }
-    print(json.dumps(result))
-
-
-if sys.argv[1:2] == ["--child"]:
-    child(*sys.argv[2:])
-    sys.exit()
-
-# -- in the parent ---------------------------------------------------------------------------------
-
-import click  # noqa: E402  (a peer's environment need not have these)
-from tqdm import tqdm  # noqa: E402
-
-from rfbench import files  # noqa: E402
-from rfbench.errors import RfbenchError, UsageError  # noqa: E402
-from rfbench.models import backbones  # noqa: E402
 
 Result = dict[str, Any]
 Case = tuple[str, int]  # model, size
 Row = dict[str, list[Result]]  # the measurements of one network at one size, by tool
-HEADS = ["network", "px", "rfbench", "autograd engine", "openerf, one picture", "plain gradient"]
+HEADS = ["network", "px", "rfbench", "autograd engine", "openerf, one image", "plain gradient"]
 
 
 def one(tool: str, model: str, size: int, python: str, where: Result, note: bool) -> Result:
-    """One measurement in a new process; {'failed': reason} where another tool gives up."""
-    place = [where["layer"], *map(str, where["unit"])] if where else []
-    command = [python, __file__, "--child", tool, model, str(size), *place]
+    """One measurement in a new process; {'failed': reason} if another tool fails."""
+    at = [where["layer"], *map(str, where["unit"])] if where else []
+    command = [python, TOOL, tool, model, str(size), *at]
     if note:
         shown = [*(f"{k}={v}" for k, v in ONE_THREAD.items()), shlex.join(command)]
         tqdm.write(" ".join(shown), sys.stderr)
@@ -215,7 +80,7 @@ def turns(model: str, size: int, pythons: dict[str, str], repeats: int, bar: tqd
 
 
 def agree(model: str, size: int, row: Row) -> None:
-    """A time counts only if both engines find the same field and centre of mass."""
+    """Raise RfbenchError unless both engines give the same field and centre of mass."""
     ours, theirs = row["rfbench"][-1], row.get("autograd", [{"failed": ""}])[-1]
     if "failed" in theirs:
         return
@@ -256,7 +121,7 @@ def table(rows: dict[Case, Row]) -> str:
 
 
 def sentence(ours: list[Result]) -> str:
-    """The one large map; RfbenchError where its field is not the known one."""
+    """The one large map; RfbenchError if its field is not the known one."""
     if any(m["field"] != [BIG_FIELD, BIG_FIELD] for m in ours):
         raise RfbenchError(f"{BIG}: a field of {ours[0]['field']} px instead of {BIG_FIELD}")
     above = [median(m[key] for m in ours) for key in ("above_model", "above_imports")]
@@ -268,7 +133,7 @@ def sentence(ours: list[Result]) -> str:
 
 def footer(rows: dict[Case, Row], repeats: int) -> str:
     """What the numbers are; machine and versions in words."""
-    measured = [m for row in rows.values() for found in row.values() for m in found]
+    measured = [m for row in rows.values() for results in row.values() for m in results]
     versions = {m[key] for key in ("versions", "tool") for m in measured if key in m}
     return (
         f"CPU seconds, median (min to max) of {repeats} fresh processes with one thread; peak "

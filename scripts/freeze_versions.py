@@ -11,7 +11,7 @@ from importlib.metadata import distributions
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
-# made here, or part of every environment
+# built here, or part of every environment
 OURS = {"rfbench", "detectron2", "pip", "setuptools", "wheel"}
 # torch names their versions itself; they depend on the platform
 OF_TORCH = ("nvidia-", "cuda-", "triton")
@@ -19,7 +19,7 @@ OLDEST_PYTHON = "3.10"
 
 
 def pins() -> dict[str, str]:
-    """Name -> constraint. What the oldest Python cannot have is pinned from this Python on."""
+    """Name -> constraint. Packages that the oldest Python cannot have are pinned from this one."""
     found = {}
     for package in distributions():
         name = re.sub(r"[-_.]+", "-", package.metadata["Name"]).lower()

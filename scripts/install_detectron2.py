@@ -42,9 +42,9 @@ _PACKAGE_PATH = """pkg_resources.resource_filename(
     )"""
 _FILE_PATH = 'os.path.join(os.path.dirname(os.path.abspath(__file__)), "configs", config_path)'
 
-# file -> (text, what it becomes, how often it stands there)
+# file -> (text, replacement, number of occurrences)
 CHANGES: dict[str, list[tuple[str, str, int]]] = {
-    # the compiled operators are not there
+    # there are no compiled operators
     "layers/deform_conv.py": [("from detectron2 import _C\n", _NO_OPERATORS, 1)],
     "layers/roi_align_rotated.py": [("from detectron2 import _C\n", _NO_OPERATORS, 1)],
     "layers/rotated_boxes.py": [("from detectron2 import _C\n", _NO_OPERATORS, 1)],
@@ -102,16 +102,16 @@ class __legacy__:
 
 
 class Failed(Exception):
-    """What to tell, in one line."""
+    """An error to print, in one line."""
 
 
 def works() -> str:
-    """Where the Detectron2 of this Python lies; '' where there is none that can be imported."""
+    """The folder of this Python's Detectron2; '' if none can be imported."""
     code = (
         "import detectron2, detectron2.modeling, detectron2.engine, detectron2.evaluation; "
         "print('\\n', detectron2.__version__, 'in', detectron2.__path__[0])"
     )
-    # not in a folder that may hold a detectron2 by chance
+    # not in a folder that may contain a detectron2 of its own
     found = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=tempfile.gettempdir()
     )
@@ -119,7 +119,7 @@ def works() -> str:
 
 
 def pip(*args: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess:
-    """Run pip; what it prints is kept."""
+    """Run pip and capture its output."""
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *args]
     return subprocess.run(
         command, capture_output=True, text=True, env={**os.environ, **(env or {})}
@@ -127,14 +127,14 @@ def pip(*args: str, env: dict[str, str] | None = None) -> subprocess.CompletedPr
 
 
 def why(result: subprocess.CompletedProcess) -> str:
-    """The last error that pip tells, in one line."""
+    """The last error that pip reports, in one line."""
     lines = [line.strip() for line in (result.stdout + result.stderr).splitlines() if line.strip()]
     errors = [line for line in lines if line.lower().startswith("error")] or lines or ["no word"]
     return errors[-1][:300]
 
 
 def fetch(folder: Path) -> Path:
-    """The archive, fetched by pip into `folder`, its hash compared before anything reads it."""
+    """The archive, downloaded by pip into `folder`; its hash is checked before it is read."""
     backend = folder / "backend" / "setuptools"
     backend.mkdir(parents=True)
     (backend / "__init__.py").touch()
@@ -161,7 +161,7 @@ def fetch(folder: Path) -> Path:
 
 
 def check_hash(sdist: Path) -> None:
-    """See that the archive is the one that was read and compared."""
+    """Check that the archive is the known one."""
     try:
         found = hashlib.sha256(sdist.read_bytes()).hexdigest()
     except OSError as error:
@@ -219,7 +219,7 @@ def write_wheel(files: dict[str, bytes], folder: Path) -> Path:
 
 
 def needs() -> list[str]:
-    """What Detectron2 needs beside torch: the extra `det`."""
+    """The requirements of Detectron2 besides torch: the extra `det`."""
     setup = configparser.ConfigParser()
     setup.read(SETUP)
     return setup["options.extras_require"]["det"].split()
@@ -233,8 +233,8 @@ def install(*what: str) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Install where nothing works; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    """Install Detectron2 unless a working one is there; returns the exit code."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--sdist", type=Path, help=f"archive of {SDIST}, instead of fetching it")
     parser.add_argument("--wheel-dir", type=Path, help="only write the wheel into this folder")
     given = parser.parse_args(arguments)

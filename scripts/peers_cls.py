@@ -103,7 +103,7 @@ def _defaults(script: ModuleType) -> Namespace:
 def timm_loader(
     folder: Path, size: int, batch: int, workers: int, device: torch.device
 ) -> Iterable:
-    """timm's loader with its prefetcher, random resized crop and flip only, as the recipe has."""
+    """timm's loader with its prefetcher, random resized crop and flip only, as in the recipe."""
     from timm.data import create_dataset, create_loader
 
     return create_loader(

@@ -18,5 +18,5 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture
 def overwrite(request: pytest.FixtureRequest) -> bool:
-    """Whether golden texts are to be written anew."""
+    """Whether golden texts are to be rewritten."""
     return bool(request.config.getoption("--overwrite"))

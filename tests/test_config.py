@@ -332,7 +332,7 @@ class Marked(TrainConfig):
 def test_a_field_without_a_mark_is_decisive() -> None:
     assert marked(Marked, RESUMED) == {"note", "opts.A.B"}
     assert marked(Marked, AVERAGED) == {"optim"}
-    with pytest.raises(UsageError, match="begun with added = 1; now it is 0"):
+    with pytest.raises(UsageError, match="started with added = 1; now it is 0"):
         refuse_changes(Path("x"), {**Marked(model="a").model_dump(), "added": 1}, Marked(model="a"))
 
 

@@ -13,18 +13,19 @@ PACKAGE = Path(__file__).parents[1] / "rfbench"
 # The longest name that fits counts.
 LEVELS = {
     "errors": 0,
-    **dict.fromkeys(["config", "files"], 1),
-    **dict.fromkeys(["models", "spatial_graph"], 2),
-    **dict.fromkeys(["data", "plotting", "rf.autograd", "rf.core", "runs"], 3),
-    "schemas": 4,
-    **dict.fromkeys(["classify", "detect", "grid", "report", "rf"], 5),
+    **dict.fromkeys(["config_errors", "yaml_text"], 1),
+    **dict.fromkeys(["config", "files"], 2),
+    **dict.fromkeys(["models", "spatial_graph"], 3),
+    **dict.fromkeys(["data", "plotting", "rf.autograd", "rf.core", "runs"], 4),
+    "schemas": 5,
+    **dict.fromkeys(["classify", "detect", "grid", "report", "rf"], 6),
     # a question does not import another; what they share stands in rf.core
     **{
-        f"rf.questions.{path.name}": 5
+        f"rf.questions.{path.name}": 6
         for path in sorted((PACKAGE / "rf/questions").iterdir())
         if (path / "__init__.py").exists()
     },
-    "cli": 6,
+    "cli": 7,
 }
 # a library -> the one package that may import it
 RESERVED = {"click": "cli", "detectron2": "detect"}

@@ -1,4 +1,4 @@
-"""What the documents show is what the commands print: `pytest --overwrite` pastes it anew."""
+"""What the documents show is what the commands print: `pytest --overwrite` pastes it again."""
 
 import importlib
 import importlib.util
@@ -161,7 +161,7 @@ def test_every_command_shown_exists(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         else:
             args.append("--dry-run")
         if "IMAGENET" in line:
-            args += ["-o", "batch_size=2"]  # two pictures to train on
+            args += ["-o", "batch_size=2"]  # two images to train on
         if args[0].startswith("train-"):  # the default folder may hold a run of one's own
             args += ["--output", str(tmp_path / "out")]
         if args[0] == "train-det" and not importlib.util.find_spec("detectron2"):

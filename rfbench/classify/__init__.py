@@ -1,1 +1,1 @@
-"""Training a classifier: schedule, checkpoints, and the engine that runs them."""
+"""Classification: network, training step, evaluation and record."""

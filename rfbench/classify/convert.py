@@ -1,8 +1,9 @@
-"""Giving a trained network another variant: what the change costs, and what repairs it.
+"""Changing the variant of a trained network: what it costs, and how much precise BN recovers.
 
-Top-1 with the weights' own variant, after the change, after precise BN (BatchNorm's statistics are
-estimated from the training images: Wu & Johnson, Rethinking "Batch" in BatchNorm, 2021, section 3);
-fine-tuning then follows as any training. In checkpoints, records and metrics.jsonl it is "cure".
+Top-1 is measured with the original variant, after the change and after precise BN (BatchNorm
+statistics re-estimated from training images: Wu & Johnson, Rethinking "Batch" in BatchNorm, 2021,
+section 3). Fine-tuning follows as an ordinary training. The key in checkpoints, records and
+metrics.jsonl is "cure".
 """
 
 import logging
@@ -26,25 +27,25 @@ IMAGES = 20_000
 
 
 def convert(run: Run) -> None:
-    """Evaluate `run` before and after the change, and estimate its BatchNorms' statistics.
+    """Evaluate `run` before and after the change, then apply precise BN and evaluate again.
 
-    The figures go to `run.conversion` and metrics.jsonl. Random numbers are left as they were.
+    The metrics go to `run.conversion` and metrics.jsonl. Random states are restored.
     """
     config, device = run.config, run.group.device
     state = random_state(device)
-    held = network.held_variant(config)
-    network.load_start(run.backbone, config)  # again: an earlier attempt may have been stopped
-    own = config.model_copy(update={"variant": held})
+    original = network.held_variant(config)
+    network.load_start(run.backbone, config)  # again: an earlier attempt may have been interrupted
+    own = config.model_copy(update={"variant": original})
     before = network.build(own, len(run.data.set.classes))
     before.module.load_state_dict(run.network.state_dict())
-    stages = {"before": _measure(run, to_device(before.module, own, device), f"as {held}")}
+    stages = {"before": _measure(run, to_device(before.module, own, device), f"as {original}")}
     stages["changed"] = _measure(run, run.network, f"as {run.backbone.variant}")
     precise_bn(run)
     stages["norms"] = _measure(run, run.network, "after precise BN")
-    run.conversion = {"from": held, **stages}
+    run.conversion = {"from": original, **stages}
     if run.log:
-        for name, found in stages.items():
-            run.log.write({"split": "cure", "stage": name, "step": 0, **found})
+        for name, metrics in stages.items():
+            run.log.write({"split": "cure", "stage": name, "step": 0, **metrics})
     set_random_state(state, device)
 
 
@@ -53,9 +54,9 @@ def _measure(run: Run, model: nn.Module, text: str) -> dict[str, Any]:
     images = (run.data.on_device(batch) for batch in batches)
     forward = network.scores_of(model, run.config)
     with torch.inference_mode():
-        found = evaluate(model, images, rounds, run.group, forward, lambda: loop.agree(run))
-    logger.info("%s: %s", text, shown(found))
-    return found
+        metrics = evaluate(model, images, rounds, run.group, forward, lambda: loop.agree(run))
+    logger.info("%s: %s", text, shown(metrics))
+    return metrics
 
 
 def precise_bn(run: Run) -> None:
@@ -66,11 +67,11 @@ def precise_bn(run: Run) -> None:
         norm.reset_running_stats()
         norm.momentum = None  # a plain mean instead of a decaying one
     run.network.train()
-    updates = min(run.per_epoch, -(-IMAGES // run.split.batch))
-    batches = run.data.train(0, updates, run.split)
+    steps = min(run.per_epoch, -(-IMAGES // run.split.batch))
+    batches = run.data.train(0, steps, run.split)
     forward = network.scores_of(run.network, run.config)
     with torch.no_grad():
-        for _ in range(updates):
+        for _ in range(steps):
             loop.agree(run)
             for _ in range(run.split.accumulation):
                 forward(run.data.on_device(next(batches))[0])
@@ -80,7 +81,7 @@ def precise_bn(run: Run) -> None:
 
 
 def average_buffers(model: nn.Module, group: Processes) -> None:
-    """Every process has seen other images: take the mean of their statistics."""
+    """Average the statistics over the processes, each of which has seen different images."""
     if group.world > 1:
         buffers: list[Tensor] = [b for b in model.buffers() if b.is_floating_point()]
         for buffer in buffers:

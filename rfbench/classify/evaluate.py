@@ -1,4 +1,4 @@
-"""Loss, top-1 and top-5 over a validation set; every image once, however many processes."""
+"""Loss, top-1 and top-5 over a validation set; each image is counted once on any process count."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -21,9 +21,9 @@ def evaluate(
 ) -> dict[str, float]:
     """{"loss", "top1", "top5"} (the latter two in percent) and "pictures", over all processes.
 
-    batches: this process's share, as (images, labels (N,)). rounds: the number of batches of the
-    process that has most. forward: images to scores (N, C). agree: called once a round, by all
-    processes alike.
+    batches: this process's share, as (images, labels (N,)). rounds: the largest number of
+    batches of any process. forward: images to scores (N, C). agree: called by all processes, once
+    a round.
     """
     was_training = model.training
     model.eval()
@@ -58,7 +58,7 @@ def _counts(scores: Tensor, labels: Tensor) -> Tensor:
 
 
 def share_buffers(model: nn.Module, group: Processes) -> None:
-    """Give every process the first one's running statistics, which a checkpoint holds."""
+    """Give every process the running statistics of the first, which the checkpoint stores."""
     if group.world > 1:
         for buffer in model.buffers():
             dist.broadcast(buffer, src=0)

@@ -43,10 +43,10 @@ def fit(
 
 
 def finish(run: Run) -> dict[str, Any]:
-    """The curves and the record, and a word on images that could not be read."""
+    """Write curves and record; warn of images that could not be read."""
     bad: dict[str, str] = {}
-    for found in run.group.gather(run.data.bad):
-        bad.update(found)
+    for unreadable in run.group.gather(run.data.bad):
+        bad.update(unreadable)
     if bad:
         some = "; ".join(f"{path}: {reason}" for path, reason in list(bad.items())[:3])
         logger.warning("%d images could not be read; result.json names all: %s", len(bad), some)
@@ -54,7 +54,7 @@ def finish(run: Run) -> dict[str, Any]:
 
 
 def write(run: Run, bad: dict[str, str]) -> dict[str, Any]:
-    """What the first process writes at the end."""
+    """Write the curves and the record; called by the first process."""
     title = f"{run.backbone.name} / {run.backbone.variant}, {run.data.set.name}"
     lines = progress.read_metrics(run.folder)
     curves.draw(lines, title, run.per_epoch, run.folder / CURVES)
@@ -62,7 +62,7 @@ def write(run: Run, bad: dict[str, str]) -> dict[str, Any]:
 
 
 def record(run: Run) -> dict[str, Any]:
-    """What `compare` reads beside what every training has."""
+    """The fields of the record that are specific to classification."""
     config, split = run.config, run.split
     return {
         "model": run.backbone.name,

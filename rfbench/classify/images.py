@@ -1,4 +1,4 @@
-"""The images of a run: which data set, and which of them this process sees when."""
+"""The images of a run: the data set, and the share that this process reads."""
 
 import math
 import os
@@ -17,10 +17,10 @@ from rfbench.schemas.cls import ClsConfig
 
 
 class Images:
-    """A data set, and its images as the configuration, or else custom, wants them."""
+    """A data set with its size and augmentation: as configured, else the data set's defaults."""
 
     def __init__(self, config: ClsConfig, group: Processes, eval_only: bool = False) -> None:
-        """Lists the files; reads none yet. Raises RfbenchError where they are not as expected."""
+        """List the files without reading them. Raises RfbenchError for an unexpected layout."""
         data = config.data
         self.set: Dataset = sources.load(data.name, data.root, eval_only, **data.all_options())
         self.config = config
@@ -35,7 +35,7 @@ class Images:
         self._normalize = augment.Normalize(self.set.mean, self.set.std, group.device)
 
     def train(self, first: int, last: int, split: Split) -> Iterator[Batch]:
-        """This process's passes of the updates `first` .. `last` - 1."""
+        """This process's micro-batches for the steps `first` .. `last` - 1."""
         n, group = len(self.set.train), self.group
         tasks = TrainTasks(n, split.batch, first, last, split.accumulation, group.rank, group.world)
         return self._loader(train=True).batches(tasks)
@@ -52,33 +52,33 @@ class Images:
         """Images (N, 3, H, W), normalised, and labels (N,)."""
         device = self.group.device
         images = self._normalize(batch.images.to(device, non_blocking=True))
-        # the loader's bytes are in channels_last order already
+        # the loader's batches are already in channels_last order
         if not self.config.channels_last:
             images = images.contiguous()
         return images, batch.labels.to(device, non_blocking=True)
 
     def described(self) -> str:
-        """'imagenet: 1281167 images to train on, 50000 to validate, 1000 classes, ...'."""
-        held = self.set
+        """'imagenet: 1281167 training images, 50000 validation images, 1000 classes, ...'."""
+        data = self.set
         return (
-            f"{held.name}: {len(held.train)} images to train on, {len(held.val)} to validate, "
-            f"{len(held.classes)} classes, seen at {self.image_size} px"
+            f"{data.name}: {len(data.train)} training images, {len(data.val)} validation images, "
+            f"{len(data.classes)} classes, at {self.image_size} px"
         )
 
     @property
     def bad(self) -> dict[str, str]:
         """Path and reason of every image that this process could not read."""
-        found = dict(self._bad)
+        bad = dict(self._bad)
         for loader in self._loaders.values():
-            found.update(loader.bad)
-        return found
+            bad.update(loader.bad)
+        return bad
 
     def restore_bad(self, bad: dict[str, str]) -> None:
         """Go on counting from an earlier part of the run."""
         self._bad = dict(bad)
 
     def close(self) -> None:
-        """End the loading processes."""
+        """End the DataLoader workers."""
         for loader in self._loaders.values():
             loader.close()
 
@@ -100,13 +100,12 @@ class Images:
         return self._loaders[train]
 
     def _workers(self) -> int:
-        """As configured, else a core's worth each for the processes of this machine."""
+        """As configured, else one per CPU core, shared by the processes of this machine."""
         if self.config.data.workers is not None:
             return self.config.data.workers
-        if self.group.device.type == "cpu":  # the cores train; images in memory cost little
+        if self.group.device.type == "cpu":  # its cores are busy with training
             return 0 if isinstance(self.set.train, ArraySplit) else 1
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        here = int(
-            os.environ.get("LOCAL_WORLD_SIZE", 1)
-        )  # torchrun's; srun binds each to its cores
+        # set by torchrun; srun binds each process to its own cores
+        here = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
         return max(1, min(32, (cores or 1) // max(1, here)))

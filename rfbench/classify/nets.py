@@ -1,4 +1,4 @@
-"""Small networks for small images, from timm's parts; addressed as anyone's own function."""
+"""Small networks for small images, built from timm's parts; named like any user's function."""
 
 from typing import Any
 
@@ -8,8 +8,8 @@ from torch import nn
 def resnet14(classes: int = 10) -> nn.Module:
     """A bottleneck ResNet-14 of width 8 for (3, 48, 48) digit scenes: 0.13 M parameters.
 
-    One block a stage, stride in the 3x3 as in torchvision's, total stride 16. The stem is a 5x5,
-    so that no variant changes it.
+    One block per stage, stride in the 3x3 as in torchvision's, total stride 16. No variant
+    changes the stem, a 5x5.
     """
     from timm.models.resnet import Bottleneck, ResNet
 

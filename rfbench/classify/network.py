@@ -1,4 +1,4 @@
-"""The network of a run: built, started, fitted to the number of classes, and its optimizer."""
+"""The network of a run: built, initialized, fitted to the number of classes; its optimizer."""
 
 import logging
 from collections.abc import Callable
@@ -20,13 +20,13 @@ NORMS = (
     nn.modules.instancenorm._InstanceNorm,
 )
 
-PRETRAINED = "pretrained"  # what `init.weights` says for the library's own
+PRETRAINED = "pretrained"  # the value of `init.weights` for the library's own
 
 
 def build(config: ClsConfig, classes: int, meta: bool = False) -> backbones.Backbone:
-    """The network at random weights from the configuration's seed, with `classes` outputs.
+    """The network with random weights from the configuration's seed, with `classes` outputs.
 
-    Raises UsageError where it is no classifier.
+    Raises UsageError if it is not a classifier.
     """
     torch.manual_seed(config.seed)
     variant: Any = config.variant
@@ -40,14 +40,14 @@ def build(config: ClsConfig, classes: int, meta: bool = False) -> backbones.Back
 
 
 def set_classes(model: nn.Module, classes: int, label: str) -> None:
-    """Give the classifier `classes` outputs; layers that have others are replaced."""
+    """Give the classifier `classes` outputs, replacing the output layers if needed."""
     linear = [
         (name, m)
         for name, m in model.named_modules()
         if isinstance(m, nn.Linear) or (isinstance(m, nn.Conv2d) and m.kernel_size == (1, 1))
     ]
     if not linear:
-        raise UsageError(f"{label} has no linear layer, so it is no classifier.")
+        raise UsageError(f"{label} has no linear layer, so it is not a classifier.")
     outputs = _outputs(linear[-1][1])
     if outputs == classes:
         return
@@ -75,7 +75,7 @@ def _like(layer: nn.Module, classes: int) -> nn.Module:
 
 
 def _set_gamma(model: nn.Module, zero: bool, label: str) -> None:
-    """Scales of the last normalisation in every residual branch: 0, or 1 as everywhere else."""
+    """Set the scale of the last normalization in every residual branch to 0 or 1."""
     if not zero:  # the libraries differ silently: timm starts them at 0, torchvision at 1
         for module in model.modules():
             if isinstance(module, NORMS) and module.weight is not None and not module.weight.any():
@@ -94,41 +94,41 @@ def _set_gamma(model: nn.Module, zero: bool, label: str) -> None:
             continue
         blocks += 1
     if not blocks:
-        raise UsageError(f"init.zero_gamma: no residual block that it knows in {label}.")
+        raise UsageError(f"init.zero_gamma: {label} has no residual block of a known kind.")
 
 
 def load(backbone: backbones.Backbone, path: str) -> None:
-    """Load the file `path` strictly, and only if it holds this network in this variant."""
+    """Load the file `path` strictly; it must hold this network in this variant."""
     # not by `backbones.build`, which has not fitted the network to the number of classes yet
     weight_files.load(backbone.module, path, backbone.name, backbone.variant)
 
 
-def said_variant(config: ClsConfig) -> str | None:
-    """The variant that `init.weights` say they are of; None: the file does not say."""
+def recorded_variant(config: ClsConfig) -> str | None:
+    """The variant recorded in `init.weights`; None: the file records none."""
     source = config.init.weights or ""
     return "baseline" if source == PRETRAINED else weight_files.variant_of(source)
 
 
 def held_variant(config: ClsConfig) -> str:
-    """The variant of `init.weights`. Raises where it is not the run's, but for `init.convert`."""
+    """The variant of `init.weights`. Raises if it is not the run's, unless `init.convert`."""
     variant: Any = config.variant if isinstance(config.variant, str) else dict(config.variant)
     name = variants.get(variant).name
-    # of a file that does not say: what the libraries' weights are, if it is to be converted
-    held = said_variant(config) or ("baseline" if config.init.convert else name)
+    # a file that records none: taken as baseline if it is to be converted, else as the run's
+    held = recorded_variant(config) or ("baseline" if config.init.convert else name)
     if held != name and not config.init.convert:
         raise UsageError(
             f"init.weights {config.init.weights} are of the variant {held}; this run is {name}. "
-            "They would load but mean something else: -o init.convert=true changes the network "
-            "knowingly."
+            "They would load but mean something else; -o init.convert=true changes the network "
+            "on purpose."
         )
     return held
 
 
 def warn_of_no_variant(config: ClsConfig) -> None:
-    """Warn where `init.weights` do not say which variant they are of."""
-    if said_variant(config) is None:
+    """Warn if `init.weights` do not record their variant."""
+    if recorded_variant(config) is None:
         logger.warning(
-            f"{config.init.weights} does not say which variant its weights are of: taken as "
+            f"{config.init.weights} does not record the variant of its weights: taken as "
             f"{held_variant(config)}."
         )
 
@@ -144,7 +144,7 @@ def load_start(backbone: backbones.Backbone, config: ClsConfig, device: str = "c
             return pretrained.check(backbone.name)
         state = pretrained.state_dict(backbone.name)
         own = backbone.module.state_dict()
-        # of a classifier of other classes all but its last layer is taken
+        # for other classes, everything but the last layer is loaded
         fit = {key: v for key, v in state.items() if key in own and v.shape == own[key].shape}
         backbone.module.load_state_dict(fit, strict=False)
     else:
@@ -152,7 +152,7 @@ def load_start(backbone: backbones.Backbone, config: ClsConfig, device: str = "c
 
 
 def precision(config: ClsConfig, device: torch.device) -> str:
-    """fp32 or bf16: the latter where the configuration wants it, on a GPU by default."""
+    """fp32 or bf16, as configured; auto is bf16 on a GPU and fp32 on a CPU."""
     if config.precision == "auto":
         return "bf16" if device.type == "cuda" else "fp32"
     return config.precision
@@ -166,19 +166,19 @@ def scores_of(model: nn.Module, config: ClsConfig) -> Callable[[Tensor], Tensor]
         with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
             output = model(images)
         if not isinstance(output, Tensor) or output.ndim != 2:
-            raise RfbenchError(f"{config.model} does not put out one score a class in training.")
+            raise RfbenchError(f"{config.model} does not return one score per class in training.")
         return output
 
     return forward
 
 
 def parameter_groups(model: nn.Module, optim: ClsOptim) -> list[dict[str, Any]]:
-    """All parameters, apart where biases and normalisations are not to decay."""
+    """All parameters; biases and normalizations in a group without weight decay, if configured."""
     decayed: list[Tensor] = []
     plain: list[Tensor] = []
     for parameter in model.parameters():
         if parameter.requires_grad:
-            # one dimension: biases and the scales and shifts of normalisations
+            # one dimension: biases, and scales and shifts of normalizations
             free = parameter.ndim <= 1 and not optim.norm_weight_decay
             (plain if free else decayed).append(parameter)
     groups: list[dict[str, Any]] = [{"params": decayed, "weight_decay": optim.weight_decay}]
@@ -202,5 +202,5 @@ OPTIMIZERS: dict[str, Callable[[list[dict[str, Any]], ClsOptim], torch.optim.Opt
 
 
 def optimizer(model: nn.Module, optim: ClsOptim) -> torch.optim.Optimizer:
-    """The optimizer of a model; its rate is set before every update."""
+    """The optimizer of a model; its learning rate is set before every step."""
     return OPTIMIZERS[optim.name](parameter_groups(model, optim), optim)

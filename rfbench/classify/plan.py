@@ -1,4 +1,4 @@
-"""What a run would be (--dry-run), and the evaluation of a checkpoint (--eval-only)."""
+"""The plan of a run (--dry-run), and the evaluation of a checkpoint (--eval-only)."""
 
 from pathlib import Path
 from typing import Any
@@ -11,17 +11,17 @@ from rfbench.classify.evaluate import evaluate, shown
 from rfbench.classify.images import Images
 from rfbench.classify.setup import set_up_device, to_device
 from rfbench.classify.split import split
-from rfbench.data.order import updates_per_epoch
+from rfbench.data.order import steps_per_epoch
 from rfbench.errors import counted
 from rfbench.runs import processes
 from rfbench.schemas.cls import ClsConfig
 
 
 def describe(config: ClsConfig, folder: Path, check_weights: bool = True) -> str:
-    """The resolved configuration, the changed layers, the data and the updates; writes nothing.
+    """The resolved configuration, the changed layers, the data and the steps; writes nothing.
 
-    Raises what a run would raise before its first update. check_weights: false where a run goes on,
-    which needs those that it began with no more.
+    Raises what a run would raise before its first step. check_weights: false for a run to be
+    continued, which no longer needs its initial weights.
     """
     with processes.started(config.device) as group:
         shares = group.alike(
@@ -32,7 +32,7 @@ def describe(config: ClsConfig, folder: Path, check_weights: bool = True) -> str
         if config.init.weights and check_weights:
             group.alike(lambda: network.load_start(backbone, config, device="meta"))
         train = len(data.set.train)
-        per_epoch = group.alike(lambda: updates_per_epoch(train, config.batch_size))
+        per_epoch = group.alike(lambda: steps_per_epoch(train, config.batch_size))
         first = data.set.train.read(0).shape
     lines = [
         yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False).rstrip(),
@@ -40,11 +40,11 @@ def describe(config: ClsConfig, folder: Path, check_weights: bool = True) -> str
         f"{backbone.name} / {backbone.variant}: {len(backbone.replaced)} changed",
         *(f"  {name}" for name in backbone.replaced),
         f"{data.described()}; the first is {first[1]}x{first[0]} px",
-        f"{per_epoch} updates an epoch, {per_epoch * config.schedule.epochs} in all; a batch of "
+        f"{per_epoch} steps per epoch, {per_epoch * config.schedule.epochs} in all; a batch of "
         f"{shares.batch} = {counted(shares.world, 'process', 'es')} x "
         f"{counted(shares.accumulation, 'pass', 'es')} x "
-        f"{shares.micro} images (what a BatchNorm sees)",
-        f"device {group.device}, {counted(data.workers, 'loading process', 'es')} each",
+        f"{shares.micro} images (per BatchNorm batch)",
+        f"device {group.device}, {counted(data.workers, 'DataLoader worker')} each",
         f"would write to {folder}",
     ]
     return "\n".join(lines)
@@ -63,7 +63,7 @@ def evaluate_checkpoint(config: ClsConfig, path: str) -> dict[str, Any]:
         images = (data.on_device(batch) for batch in batches)
         try:
             with torch.inference_mode():
-                found = evaluate(model, images, rounds, group, network.scores_of(model, config))
+                metrics = evaluate(model, images, rounds, group, network.scores_of(model, config))
         finally:
             data.close()
     return {
@@ -72,14 +72,14 @@ def evaluate_checkpoint(config: ClsConfig, path: str) -> dict[str, Any]:
         "weights": path,
         "dataset": data.set.name,
         "bad_pictures": data.bad,
-        **found,
+        **metrics,
     }
 
 
-def line(found: dict[str, Any]) -> str:
-    """What `evaluate_checkpoint` found, for people."""
-    bad = f", {len(found['bad_pictures'])} unreadable" if found["bad_pictures"] else ""
+def line(result: dict[str, Any]) -> str:
+    """The result of `evaluate_checkpoint` as a line of text."""
+    bad = f", {len(result['bad_pictures'])} unreadable" if result["bad_pictures"] else ""
     return (
-        f"{found['model']} / {found['variant']} on {found['dataset']}: {shown(found)} "
-        f"({found['pictures']} images{bad})"
+        f"{result['model']} / {result['variant']} on {result['dataset']}: {shown(result)} "
+        f"({result['pictures']} images{bad})"
     )

@@ -1,4 +1,4 @@
-"""What a classification consists of, and how it goes into a checkpoint and comes back."""
+"""The state of a classification run, saved to a checkpoint and restored from it."""
 
 import contextlib
 import logging
@@ -14,13 +14,14 @@ from rfbench.classify.split import Split
 from rfbench.errors import RfbenchError, one_line
 from rfbench.models.backbones import Backbone
 from rfbench.runs import checkpoint, loop
+from rfbench.runs.state import Loop
 from rfbench.schemas.cls import ClsConfig
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True)
-class Run(loop.Loop):
+class Run(Loop):
     """A run in one process. `epoch` counts evaluated epochs."""
 
     config: ClsConfig
@@ -32,25 +33,25 @@ class Run(loop.Loop):
     wrapped: nn.Module  # the network, or DDP around it
     epoch: int = 0
     conversion: dict[str, Any] = field(default_factory=dict)  # see `convert`
-    # this process's [sum of losses, top-1 correct, images] since the last line
+    # this process's [sum of losses, top-1 correct, images] since the last line of metrics
     window: list[float] = field(default_factory=lambda: [0.0] * 3)
-    # all processes' of this epoch, up to the last line
+    # the same over all processes and the epoch, up to the last line
     total: list[float] = field(default_factory=lambda: [0.0] * 3)
 
     @property
     def network(self) -> nn.Module:
-        """The network itself."""
+        """The network, not wrapped in DDP."""
         return self.backbone.module
 
     def synchronised(self, last: bool) -> contextlib.AbstractContextManager:
-        """Around a pass: gradients are summed over the processes only in the last of an update."""
+        """A context for one pass; only the last of a step sums gradients over the processes."""
         if isinstance(self.wrapped, DistributedDataParallel) and not last:
             return self.wrapped.no_sync()
         return contextlib.nullcontext()
 
 
 def weights(run: Run) -> dict[str, Any]:
-    """What `backbones.build` loads, and plain timm and torchvision by its `state_dict`."""
+    """The part that `backbones.build` loads; `state_dict` also loads into timm or torchvision."""
     return {
         "model": run.backbone.name,
         "variant": run.backbone.variant,
@@ -81,7 +82,7 @@ def save(run: Run) -> None:
 
 
 def restore(run: Run, content: dict[str, Any]) -> None:
-    """Continue from a checkpoint; warns where that cannot be bit-exact."""
+    """Continue from a checkpoint; warns if the result cannot be bit-equal."""
     world, accumulation = content["world_size"], content["accumulation"]
     if (world, accumulation) != (run.split.world, run.split.accumulation):
         logger.warning(
@@ -95,7 +96,7 @@ def restore(run: Run, content: dict[str, Any]) -> None:
         run.optimizer.load_state_dict(content["optimizer"])
     except (RuntimeError, ValueError) as error:
         raise RfbenchError(
-            f"{run.folder}: its checkpoint does not fit this network: {one_line(error)}"
+            f"{run.folder}: the checkpoint does not fit this network: {one_line(error)}"
         ) from error
     loop.restore(run, content)
     run.epoch, run.total = content["epoch"], content["total"]
@@ -104,7 +105,7 @@ def restore(run: Run, content: dict[str, Any]) -> None:
     if run.group.rank < len(ranks):
         checkpoint.set_random_state(ranks[run.group.rank]["rng"], run.group.device)
         run.data.restore_bad(ranks[run.group.rank]["bad"])
-    # of more or fewer processes the sums are kept by the first
+    # if the number of processes has changed, the first one keeps the sums
     windows = [rank["window"] for rank in ranks]
     if len(ranks) == run.group.world:
         run.window = windows[run.group.rank]

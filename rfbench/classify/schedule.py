@@ -1,4 +1,4 @@
-"""The learning rate as a pure function of the update: nothing to save, nothing to lose."""
+"""The learning rate as a pure function of the step, so that no state has to be saved."""
 
 import math
 from collections.abc import Callable
@@ -10,7 +10,7 @@ START, END = 25.0, 1e4
 
 
 def steps(t: int, per_epoch: int, lr: float, schedule: ClsSchedule) -> float:
-    """Linear from 0 over the warm-up, then `lr`, times gamma at every milestone.
+    """Linear from 0 over the warm-up, then `lr`, multiplied by gamma at every milestone.
 
     The paper, Classification: lr t / (5 n) in the first five epochs, drops at epochs 30, 60, 80.
     """
@@ -46,9 +46,9 @@ SCHEDULES: dict[str, Callable[[int, int, float, ClsSchedule], float]] = {
 }
 
 
-def rate(t: int, per_epoch: int, lr: float, schedule: ClsSchedule) -> float:
-    """The learning rate of update `t`, from 0.
+def lr_at(t: int, per_epoch: int, lr: float, schedule: ClsSchedule) -> float:
+    """The learning rate of step `t`, counted from 0.
 
-    per_epoch: updates an epoch. lr: the highest rate.
+    per_epoch: steps per epoch. lr: the peak learning rate.
     """
     return SCHEDULES[schedule.name](t, per_epoch, lr, schedule)

@@ -1,4 +1,4 @@
-"""Everything before the first update: images, network, optimizer, processes, checkpoint."""
+"""Everything before the first step: images, network, optimizer, processes, checkpoint."""
 
 import logging
 import os
@@ -12,18 +12,19 @@ from rfbench.classify import network
 from rfbench.classify.images import Images
 from rfbench.classify.run import Run, restore
 from rfbench.classify.split import split
-from rfbench.data.order import updates_per_epoch
+from rfbench.data.order import steps_per_epoch
 from rfbench.errors import RfbenchError, one_line
 from rfbench.runs import loop, records
 from rfbench.runs.checkpoint import random_state, set_random_state
 from rfbench.runs.processes import Processes
+from rfbench.runs.state import Start
 from rfbench.schemas.cls import ClsConfig
 
 logger = logging.getLogger(__name__)
 
 
-def setup(config: ClsConfig, start: loop.Start) -> Run:
-    """A run ready for its next update: the first, or that after the checkpoint of `start`."""
+def setup(config: ClsConfig, start: Start) -> Run:
+    """A run ready for its next step: the first, or the one after the checkpoint of `start`."""
     group, content = start.group, start.content
     set_up_device(config, group)
     data = group.alike(lambda: Images(config, group))
@@ -41,12 +42,12 @@ def setup(config: ClsConfig, start: loop.Start) -> Run:
         backbone=backbone,
         split=shares,
         optimizer=network.optimizer(model, config.optim),
-        per_epoch=group.alike(lambda: updates_per_epoch(len(data.set.train), config.batch_size)),
+        per_epoch=group.alike(lambda: steps_per_epoch(len(data.set.train), config.batch_size)),
         wrapped=model,
         parent=records.parent(config.init.weights),
     )
     run.wrapped = wrap(run)
-    # every process its own, from here on: dropout and the like
+    # from here on every process draws its own random numbers, as for dropout
     torch.manual_seed(1_000_003 * config.seed + group.rank)
     if content is not None:
         restore(run, content)
@@ -55,7 +56,7 @@ def setup(config: ClsConfig, start: loop.Start) -> Run:
 
 
 def set_up_device(config: ClsConfig, group: Processes) -> None:
-    """torch's switches: fast, or deterministic."""
+    """Set torch's global flags: fast or deterministic."""
     if config.threads:
         torch.set_num_threads(config.threads)
     if group.device.type == "cuda":
@@ -67,7 +68,7 @@ def set_up_device(config: ClsConfig, group: Processes) -> None:
 
 
 def to_device(model: nn.Module, config: ClsConfig, device: torch.device) -> nn.Module:
-    """Onto the device, in its memory format, compiled if wanted; the names of weights stay."""
+    """Move to the device and memory format, and compile if configured; keys of weights stay."""
     if config.channels_last:
         model = model.to(memory_format=torch.channels_last)
     model = model.to(device)
@@ -77,11 +78,11 @@ def to_device(model: nn.Module, config: ClsConfig, device: torch.device) -> nn.M
 
 
 def wrap(run: Run) -> nn.Module:
-    """The network, in DDP where there are several processes; passed through once, unchanged.
+    """The network, wrapped in DDP if there are several processes, after a discarded warm-up pass.
 
-    DDP sums gradients in buckets, and sets these up again after the first backward of each process,
-    which changes the order of summation: a resumed run would not end bit-equal. A backward with
-    discarded gradients before the first update has that behind it, in fresh and resumed runs alike.
+    DDP sums gradients in buckets and rebuilds these after the first backward pass of a process,
+    which changes the order of summation: a resumed run would not be bit-equal. A backward pass
+    before the first step gets this over with, in fresh and resumed runs alike.
     """
     model, device = run.network, run.group.device
     unused = run.group.alike(lambda: pass_once(run, model))
@@ -91,14 +92,14 @@ def wrap(run: Run) -> nn.Module:
     wrapped = DistributedDataParallel(
         model, devices, find_unused_parameters=bool(unused), gradient_as_bucket_view=False
     )
-    pass_once(run, wrapped, times=2)  # the buckets are set up at the second forward
+    pass_once(run, wrapped, times=2)  # the buckets are rebuilt at the second forward pass
     return wrapped
 
 
 def pass_once(run: Run, model: nn.Module, times: int = 1) -> list[str]:
-    """Forward and backward of grey images that leave no trace; returns parameters without use.
+    """Forward and backward pass of blank images, without effect; returns unused parameters.
 
-    Raises RfbenchError where the network does not take the images.
+    Raises RfbenchError if the network does not accept the images.
     """
     config, device = run.config, run.group.device
     state = random_state(device)
@@ -117,12 +118,12 @@ def pass_once(run: Run, model: nn.Module, times: int = 1) -> list[str]:
         raise RfbenchError(f"{config.model} does not train on {size} px images: {what}") from error
     unused = [name for name, p in run.network.named_parameters() if p.grad is None]
     run.network.zero_grad(set_to_none=True)
-    for buffer, held in buffers:
-        buffer.copy_(held)
+    for buffer, saved in buffers:
+        buffer.copy_(saved)
     set_random_state(state, device)
     return unused
 
 
 def zeros(scores: Tensor) -> Tensor:
-    """The first class for each of (N, C) scores."""
+    """Label 0 for each of (N, C) scores."""
     return torch.zeros(len(scores), dtype=torch.long, device=scores.device)

@@ -1,4 +1,4 @@
-"""How a batch is shared out: over processes, and over forward passes where it is too large."""
+"""How a batch is split over processes, and over several passes if it is too large for one."""
 
 import itertools
 from dataclasses import dataclass
@@ -8,9 +8,9 @@ from rfbench.errors import UsageError, counted
 
 @dataclass(frozen=True)
 class Split:
-    """Each of `world` processes makes `accumulation` passes of `micro` images an update.
+    """Each of `world` processes makes `accumulation` passes of `micro` images per step.
 
-    micro is also what every BatchNorm sees. Which images those are, `data.order` says.
+    micro is also the batch size of every BatchNorm. `data.order` says which images these are.
     """
 
     world: int
@@ -19,18 +19,18 @@ class Split:
 
     @property
     def batch(self) -> int:
-        """Images an update."""
+        """Images per step."""
         return self.world * self.accumulation * self.micro
 
 
 def split(batch: int, world: int, largest: int) -> Split:
     """Share `batch` over `world` processes, in passes of at most `largest` images.
 
-    Raises UsageError where it does not come out even, naming the nearest that does.
+    Raises UsageError if it does not split evenly, naming the nearest size that does.
     """
-    found = _even(batch, world, largest)
-    if found:
-        return found
+    even = _even(batch, world, largest)
+    if even:
+        return even
     sizes = (batch + sign * d for d in itertools.count(1) for sign in (-1, 1))
     nearest = next(b for b in sizes if b > 0 and _even(b, world, largest))
     advice = f"-o batch_size={nearest}"

@@ -1,4 +1,4 @@
-"""What `train-cls` prints of a record."""
+"""A classification record as the text that `train-cls` prints."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from rfbench.errors import counted
 
 
 def table(record: dict[str, Any]) -> str:
-    """The record's figures in a few lines."""
+    """The metrics of a record in a few lines."""
     last, best, batch = record["metrics"], record["best"], record["batch"]
     name = f"{record['model'].rpartition(':')[2]} / {record['variant']}"
     epochs = counted(record["epochs"], "epoch")
@@ -23,7 +23,7 @@ def table(record: dict[str, Any]) -> str:
 
 
 def _conversion(stages: dict[str, Any] | None, last: dict[str, Any]) -> list[str]:
-    """One line for each thing done to a network that was trained in another variant."""
+    """One line for each stage of changing the variant of a trained network."""
     if not stages:
         return []
     rows = {

@@ -1,7 +1,7 @@
-"""A training, as one page of steps: read `train`, `train_epoch` and `update` from top to end.
+"""The training loop on one page: `train`, `train_epoch` and `train_step`.
 
-Everything that decides a result is a function of the configuration and the update's number; what
-is not (weights, optimizer, random numbers, sums since the last line) is in the checkpoint.
+Whatever determines the result is a function of the configuration and the step number, or is in the
+checkpoint: weights, optimizer, random state, sums since the last line of metrics.
 """
 
 import functools
@@ -17,21 +17,21 @@ from rfbench.classify import convert
 from rfbench.classify.evaluate import evaluate, shown
 from rfbench.classify.network import scores_of
 from rfbench.classify.run import Run, save, weights
-from rfbench.classify.schedule import rate
+from rfbench.classify.schedule import lr_at
 from rfbench.data.loader import Batch
 from rfbench.errors import RfbenchError
-from rfbench.runs import loop
+from rfbench.runs import best, loop
 
 logger = logging.getLogger(__name__)
 
 
 def train(run: Run) -> None:
-    """Train from where `run` stands to the last epoch; every epoch is evaluated and saved."""
+    """Train from the current step of `run` to the last epoch; evaluate and save every epoch."""
     if run.config.init.convert and not run.conversion:
         convert.convert(run)
         save(run)
     epochs = run.config.schedule.epochs
-    while run.epoch < epochs and not loop.out_of_patience(run):
+    while run.epoch < epochs and not best.out_of_patience(run):
         train_epoch(run, run.epoch)
         metrics = validate(run)
         finish_epoch(run, metrics)
@@ -40,18 +40,18 @@ def train(run: Run) -> None:
 
 
 def train_epoch(run: Run, epoch: int) -> None:
-    """The updates of one epoch that are left."""
+    """The remaining steps of one epoch."""
     last = (epoch + 1) * run.per_epoch
     batches = run.data.train(run.step, last, run.split)
     run.network.train()
     while run.step < last:
-        # 1. the images of the update; one process's trouble is everyone's
+        # 1. the images of the step; an error is kept until all processes know of it
         passes = loop.fetch(run, batches, run.split.accumulation)
-        # 2. stop here if any process was asked to, or failed
+        # 2. stop here if any process was asked to, or has failed
         loop.agree(run)
         # 3. forward, backward, optimizer
-        sums = update(run, passes)
-        # 4. read the update before this one: the GPU is never waited for
+        sums = train_step(run, passes)
+        # 4. read the metrics of the previous step, so that nothing waits for the GPU
         loop.settle(run)
         run.pending = functools.partial(read, run, run.step, sums, [b.indices for b in passes])
         run.step += 1
@@ -70,14 +70,14 @@ def train_epoch(run: Run, epoch: int) -> None:
         loop.show(run, images * run.group.world, f"{text}lr {lr(run, run.step - 1):.2g}")
 
 
-def update(run: Run, passes: list[Batch]) -> Tensor:
-    """One update; returns [sum of losses, top-1 correct, images] of this process's passes."""
+def train_step(run: Run, passes: list[Batch]) -> Tensor:
+    """One optimizer update; returns [sum of losses, top-1 correct, images] of this process."""
     for group in run.optimizer.param_groups:
         group["lr"] = lr(run, run.step)
     forward, smoothing = scores_of(run.wrapped, run.config), run.config.optim.label_smoothing
     sums = torch.zeros(3, dtype=torch.float64, device=run.group.device)
     for number, batch in enumerate(passes, 1):
-        # gradients travel once an update, with the last pass
+        # gradients are exchanged once per step, in the last pass
         with run.synchronised(number == len(passes)):
             images, labels = run.data.on_device(batch)
             scores = forward(images)
@@ -92,26 +92,26 @@ def update(run: Run, passes: list[Batch]) -> Tensor:
 
 
 def lr(run: Run, step: int) -> float:
-    """The learning rate of an update."""
-    return rate(step, run.per_epoch, run.config.optim.lr, run.config.schedule)
+    """The learning rate of a step."""
+    return lr_at(step, run.per_epoch, run.config.optim.lr, run.config.schedule)
 
 
 def read(run: Run, step: int, sums: Tensor, indices: list[Tensor]) -> None:
-    """Add what update `step` measured to the sums; a loss that is not finite ends the run."""
-    found = sums.tolist()
-    if math.isfinite(found[0]):
-        run.window = [a + b for a, b in zip(run.window, found, strict=True)]
+    """Add the sums of step `step` to the window; a loss that is not finite ends the run."""
+    values = sums.tolist()
+    if math.isfinite(values[0]):
+        run.window = [a + b for a, b in zip(run.window, values, strict=True)]
         return
     names = [run.data.set.train.name(i) for i in torch.cat(indices).tolist()]
     files = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
     run.failure = RfbenchError(
-        f"the loss of update {step} is {found[0]}, learning rate {lr(run, step):.4g}. "
-        f"Lower optim.lr, or look at the images of this process's part: {files}"
+        f"the loss at step {step} is {values[0]}, learning rate {lr(run, step):.4g}. "
+        f"Lower optim.lr, or check the images of this process: {files}"
     )
 
 
 def log_window(run: Run) -> None:
-    """A line with the means since the line before."""
+    """Write a line of metrics: the means since the previous line."""
     window = run.group.sum(run.window)
     run.total = [a + b for a, b in zip(run.total, window, strict=True)]
     run.window = [0.0] * 3
@@ -129,16 +129,17 @@ def validate(run: Run) -> dict[str, Any]:
     """Loss, top-1 and top-5 on the validation images, each counted once."""
     batches, rounds = run.data.val(run.split.micro)
     images = (run.data.on_device(batch) for batch in batches)
-    # not through DDP, whose processes would have to have equal shares
+    # not through DDP, which needs equal numbers of batches
     forward = scores_of(run.network, run.config)
     with torch.inference_mode():
         return evaluate(run.network, images, rounds, run.group, forward, lambda: loop.agree(run))
 
 
 def finish_epoch(run: Run, metrics: dict[str, Any]) -> None:
-    """Take an epoch's validation beside what the training measured; keep the best weights."""
+    """Record the validation and training metrics of an epoch; keep the best weights."""
     loss, correct, images = run.total
     n, run.total = max(1, images), [0.0] * 3
-    found = {"epoch": run.epoch, **metrics, "train_loss": loss / n, "train_top1": 100 * correct / n}
+    training = {"train_loss": loss / n, "train_top1": 100 * correct / n}
+    metrics = {"epoch": run.epoch, **metrics, **training}
     run.epoch += 1
-    loop.evaluated(run, found, loop.judge(run, found), lambda: weights(run))
+    loop.evaluated(run, metrics, best.judge(run, metrics), lambda: weights(run))

@@ -1,7 +1,7 @@
-"""The `rfbench` command: its subcommands, and how a failure is told.
+"""The `rfbench` command: its subcommands, and how failures are reported.
 
-A subcommand is a short module of this package with a `command`. Such a module imports only click at
-its top and everything heavy inside the command, so that `rfbench --help` answers at once.
+A subcommand is a short module of this package with a `command`. It imports only click at the top
+and everything heavy inside the command, so that `rfbench --help` is fast.
 """
 
 import importlib
@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import click
 
 from rfbench import __version__
-from rfbench.errors import FailedElsewhere, RfbenchError, suggest
+from rfbench.errors import FailedElsewhere, RfbenchError, one_line, suggest
 
 # name of the command -> module of this package
 COMMANDS = {
@@ -28,7 +28,7 @@ COMMANDS = {
 
 
 class CommandGroup(click.Group):
-    """A click group that imports a subcommand when it is needed and never shows a traceback.
+    """A click group that imports a subcommand when needed and never shows a traceback.
 
     `modules` maps the name of a command to the module of `rfbench.cli` whose `command` it is.
     """
@@ -42,7 +42,7 @@ class CommandGroup(click.Group):
         return [*self.modules, *self.commands]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of that name, imported now; None when there is none."""
+        """The command of that name, imported now; None if there is none."""
         if cmd_name not in self.modules:
             return super().get_command(ctx, cmd_name)
         return importlib.import_module(f"rfbench.cli.{self.modules[cmd_name]}").command
@@ -50,7 +50,7 @@ class CommandGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click's, but an unknown name is answered with the nearest ones."""
+        """As in click, but the error for an unknown name suggests the nearest ones."""
         name = args[0]
         known = name.startswith("-") or self.get_command(ctx, name) is not None
         if not known and not ctx.resilient_parsing:  # resilient: a shell completes
@@ -58,33 +58,29 @@ class CommandGroup(click.Group):
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the subcommand; whatever it raises becomes one error and the exit code."""
+        """Run the subcommand; any exception becomes an error message and an exit code."""
         try:
             return super().invoke(ctx)
-        # click's own, and a reader such as `head` that went away: click ends quietly on both
+        # click's own, and a closed pipe as by `head`: click handles both
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
-        except FailedElsewhere as error:  # its cause is printed there
+        except FailedElsewhere as error:  # printed by the process that failed
             raise click.exceptions.Exit(error.exit_code) from None
         except RfbenchError as error:
             _fail(str(error), error.exit_code)
         except KeyboardInterrupt:
             click.echo("Interrupted.", err=True)
             raise click.exceptions.Exit(130) from None
-        except OSError as error:  # a full disk, a forbidden folder: not a bug
-            _fail(_one_line(error), 1)
+        except OSError as error:  # such as a full disk or missing permission: not a bug
+            _fail(one_line(error, 1000), 1)
         except Exception as error:
-            what = f"{type(error).__name__}: {_one_line(error)}".removesuffix(": ")
+            what = f"{type(error).__name__}: {one_line(error, 1000)}".removesuffix(": ")
             hint = "this is a bug; run with RFBENCH_TRACEBACK=1 for the traceback"
             _fail(f"internal error: {what} ({hint})", 1)
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
-
-
 def _fail(message: str, code: int) -> NoReturn:
-    """Print `message` (more lines: one problem each) and leave with `code`."""
+    """Print `message`, one problem a line, and exit with `code`."""
     if os.environ.get("RFBENCH_TRACEBACK") == "1":
         click.echo(traceback.format_exc(), err=True)
     for line in message.splitlines():

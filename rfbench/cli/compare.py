@@ -1,4 +1,4 @@
-"""`rfbench compare`: the runs below some folders, as the paper's tables, with what is noise."""
+"""`rfbench compare`: the runs below some folders as tables, with statistical tests."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path

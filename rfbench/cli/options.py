@@ -1,4 +1,4 @@
-"""Options that several commands share, as decorators; each gives the command a typed parameter."""
+"""Options that several commands share, as decorators; each adds a typed parameter."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -92,8 +92,8 @@ def unit_option(help: str = "Output unit (default: the central one).") -> Decora
 
 
 def train_options(network: str, output: str, override: str) -> Decorator:
-    """What all trainings take: `override`, `output`, `resume`, `overwrite`, `device`, `dry_run`,
-    `eval_only` and `as_json`. network: what it trains, for the help.
+    """The options of all trainings: `override`, `output`, `resume`, `overwrite`, `device`,
+    `dry_run`, `eval_only` and `as_json`. network: what is trained, for the help.
     """
     return together(
         override_option(override),
@@ -111,7 +111,7 @@ def train_options(network: str, output: str, override: str) -> Decorator:
 
 
 def check_resume(resume: bool, overwrite: bool) -> None:
-    """Raise UsageError where both are given."""
+    """Raise UsageError if both are given."""
     from rfbench.errors import UsageError
 
     if resume and overwrite:
@@ -121,7 +121,7 @@ def check_resume(resume: bool, overwrite: bool) -> None:
 def numbers(
     text: str | None, separator: str, option: str, form: str, least: int | None = None
 ) -> Any:
-    """'7,7' as [7, 7], '224' as 224; a `form` such as 'Y,X' asks for two, 'N or HxW' does not."""
+    """'7,7' as [7, 7], '224' as 224; a `form` such as 'Y,X' needs two, 'N or HxW' does not."""
     from rfbench.errors import UsageError
 
     if text is None:

@@ -1,4 +1,4 @@
-"""What the receptive-field commands share: their configuration, --list-layers and --dry-run."""
+"""Shared by the receptive-field commands: configuration, --list-layers and --dry-run."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -23,7 +23,7 @@ def load_config(
 ) -> "RfConfig":
     """The configuration in the YAML file, if MODEL is one, changed by the options.
 
-    given: keys of the configuration, `from_` for `from`; None and False leave a key as it is.
+    given: keys of the configuration, `from_` for `from`; None and False leave a key unchanged.
     """
     from rfbench.config import load
     from rfbench.errors import UsageError
@@ -31,7 +31,7 @@ def load_config(
 
     files = [name for name in model if name.endswith((".yaml", ".yml"))]
     if files and len(model) > 1:
-        raise UsageError(f"{files[0]}: a configuration stands alone; it names its models itself")
+        raise UsageError(f"{files[0]}: give a configuration alone; it names its models itself")
     values = {
         "model": None if files else model[0] if len(model) == 1 else list(model),
         "variants": list(variant) or None,
@@ -44,7 +44,7 @@ def load_config(
 
 
 def print_only(subjects: Iterator[Any], config: Any, list_layers: bool, dry_run: bool) -> bool:
-    """Print what --list-layers or --dry-run asks for. False: neither is given."""
+    """Print the output of --list-layers or --dry-run; False if neither is given."""
     if list_layers:
         print_layers(next(subjects))
     elif dry_run:

@@ -26,7 +26,7 @@ def command(
 
     CONFIG is a configuration of train-det, or one of Detectron2 with an FPN: a file, or a name of
     its model zoo. Anchors are at (u + OFFSET) S, RoIAlign reads at (u + 0.5) S; the path counts of
-    the backbone's feature map show where unit u really looks. Without --variant: the baseline and
+    the backbone's feature map show where unit u actually looks. Without --variant: the baseline and
     the variant that CONFIG sets, or the paper's four if it sets none. Needs Detectron2.
 
     Example: rfbench rf registration configs/det/mask_rcnn_R_50_FPN_1x.yaml --output results/reg
@@ -42,23 +42,23 @@ def command(
 
     if output:
         files.check_folder(output, overwrite)
-    found = {}
+    levels_of = {}
     detectors = levels.read(config, list(variant), list(override))
     for detector in tqdm(detectors, unit="variant", disable=None):
-        found[detector.variant] = registration.measure(
+        levels_of[detector.variant] = registration.measure(
             detector.module, detector.levels, detector.offset
         )
     first = detectors[0]
     if output:
         records.open_folder(output)
-        drawn = registration.figure(found, f"Registration of {first.title}", first.offset)
+        drawn = registration.figure(levels_of, f"Registration of {first.title}", first.offset)
         names = [path.name for path in save(drawn, output / "registration")]
-        content = {"config": config, "offset": first.offset, "variants": found, "files": names}
+        content = {"config": config, "offset": first.offset, "variants": levels_of, "files": names}
         records.write_record(output, "rf", content)
     if as_json:
-        return click.echo(json.dumps({"offset": first.offset, "variants": found}, indent=2))
+        return click.echo(json.dumps({"offset": first.offset, "variants": levels_of}, indent=2))
     click.echo(f"{first.title}: anchors at (u + {first.offset:g}) S")
-    click.echo("\n".join(table(found)))
+    click.echo("\n".join(table(levels_of)))
     if output:
         click.echo(f"wrote {', '.join(str(output / name) for name in names)}", err=True)
     return None

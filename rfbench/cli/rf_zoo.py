@@ -9,7 +9,7 @@ import click
 from rfbench.cli import training
 from rfbench.cli.options import json_option, output_option, overwrite_option
 
-FEW = 20  # models whose figures are printed
+FEW = 20  # up to this many models a table is printed
 
 
 @click.command()
@@ -18,9 +18,9 @@ FEW = 20  # models whose figures are printed
     multiple=True,
     type=click.Choice(["torchvision", "timm"]),
     default=["torchvision", "timm"],
-    help="Whose architectures (default: both).",
+    help="Library to measure (default: both).",
 )
-@click.option("--pattern", default="*", help="Names to measure, as a shell pattern.")
+@click.option("--pattern", default="*", help="Shell pattern of the names to measure.")
 @click.option("--jobs", type=click.IntRange(1), help="Processes (default: one per core).")
 @output_option("Folder (default: results/zoo).")
 @overwrite_option("Measure again what the folder holds.")

@@ -67,7 +67,7 @@ def command(
         folder = output or Path(f"{folder}-eval")
         result = plan.evaluate_checkpoint(settings, eval_only, folder)
         return training.show_result(result, plan.line(result), as_json, folder, result["files"])
-    begun = resume and folders.begun(folder)  # then only its own weights matter
+    begun = resume and folders.begun(folder)  # then its own weights are used
     classifier = classifier_of(settings, classifier_folder)
     if classifier:
         settings = classifier.used_by(settings)
@@ -90,7 +90,7 @@ def command(
 
 
 def train_classifier(classifier: "Classifier") -> None:
-    """Train a detector's classifier to its end; on a signal, leave with the exit code."""
+    """Train a detector's classifier; on a signal, exit with the exit code."""
     from rfbench.classify import fit
 
     log.info(f"training the classifier {classifier.path} first, into {classifier.folder}")
@@ -100,7 +100,7 @@ def train_classifier(classifier: "Classifier") -> None:
 
 
 def describe_classifier(classifier: "Classifier", train_first: bool) -> str:
-    """What --dry-run says of a detector's classifier; raises what its training would raise."""
+    """The lines of --dry-run on a detector's classifier; raises what its training would raise."""
     from rfbench.classify import plan
     from rfbench.runs import folder as folders
 

@@ -1,4 +1,4 @@
-"""What the training commands share."""
+"""Shared by the training commands."""
 
 import json
 import os
@@ -15,7 +15,7 @@ Config = TypeVar("Config", bound="BaseModel")
 
 
 def is_first() -> bool:
-    """Whether this process, of those that torchrun started, prints."""
+    """Whether this is the process that prints, if there are several."""
     return os.environ.get("RANK", "0") == "0"
 
 
@@ -49,7 +49,7 @@ def load_config(
 def check_folder(
     folder: Path, config: Any, resume: bool, overwrite: bool, format: str | None = None
 ) -> None:
-    """Raise what a run would raise that writes to `folder`; nothing is changed."""
+    """Raise what a run writing to `folder` would raise, without changing anything."""
     from rfbench.runs import folder as folders
 
     begun, kind = resume and folders.begun(folder), [format] if format else []
@@ -60,7 +60,7 @@ def check_folder(
 def show_result(
     result: dict[str, Any], text: str, as_json: bool, folder: Path, files: Sequence[str] = ()
 ) -> None:
-    """A record or an evaluation, as text or as JSON, and on stderr the files written."""
+    """Print a record or an evaluation as text or JSON, and on stderr the files written."""
     if not is_first():
         return
     click.echo(json.dumps(result, indent=2, default=list) if as_json else text)

@@ -1,7 +1,7 @@
 """Training crops and the centre crop of evaluation, as functions of (image, random numbers).
 
-An image's random numbers are a pure function of (seed, epoch, index): no state is carried, so
-neither the number of workers nor a restart changes a crop. Geometry follows torchvision (boxes of
+An image's random numbers are a pure function of (seed, epoch, index), so that neither the number of
+workers nor a restart changes a crop. Geometry follows torchvision (boxes of
 RandomResizedCrop, sizes of Resize and CenterCrop); pixels follow PIL's antialiased bilinear filter
 within one level of 255, and 0.1 in the mean (torch's uint8 kernel).
 """
@@ -18,28 +18,28 @@ from torch import Tensor
 
 
 class Transform(Protocol):
-    """What a loader does to each image."""
+    """A transform that a loader applies to each image."""
 
     @property
     def size(self) -> int:
-        """Height and width of what comes out, in px."""
+        """Height and width of the output, in px."""
 
     def __call__(self, image: Tensor, rng: random.Random) -> Tensor:
-        """(H, W, 3) uint8 to (size, size, 3) uint8; `image` itself is not written to."""
+        """(H, W, 3) uint8 to (size, size, 3) uint8; `image` is not modified."""
 
 
 def image_rng(seed: int, epoch: int, index: int) -> random.Random:
-    """Random numbers of one image in one epoch.
+    """The random numbers of one image in one epoch.
 
-    Only `.random()` may be drawn: Python guarantees its sequence for a seed of text (hashed with
-    SHA-512) in all versions and on all machines. 6 microseconds; seeding torch takes up to 172.
+    Use only `.random()`: Python guarantees its sequence for a text seed (hashed with SHA-512) in
+    all versions and on all machines. Takes 6 microseconds; seeding torch takes up to 172.
     """
     return random.Random(f"{seed}/{epoch}/{index}")
 
 
 @dataclass(frozen=True)
 class ResizedCrop:
-    """A random part of the image, resized, and mirrored half of the time (Inception's crop).
+    """A random part of the image, resized and, half of the time, mirrored (Inception's crop).
 
     scale: share of the image's area. ratio: width / height. As torchvision's RandomResizedCrop.
     """
@@ -63,7 +63,7 @@ class ResizedCrop:
             w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
             if 0 < w <= width and 0 < h <= height:
                 return _below(rng, height - h + 1), _below(rng, width - w + 1), h, w
-        # an image too long for its area and ratio: the middle, as near to `ratio` as it goes
+        # no such part in a very long image: its centre, as close to `ratio` as possible
         w, h = width, height
         if width / height < self.ratio[0]:
             h = round(width / self.ratio[0])
@@ -74,9 +74,9 @@ class ResizedCrop:
 
 @dataclass(frozen=True)
 class PadCrop:
-    """The image moved by up to `padding` px over black, and mirrored half of the time.
+    """The image shifted by up to `padding` px over black and, half of the time, mirrored.
 
-    The augmentation of CIFAR. An image of another size is first brought to `size`.
+    The usual augmentation for CIFAR. Images of another size are first resized to `size`.
     """
 
     size: int
@@ -94,7 +94,7 @@ class PadCrop:
 
 @dataclass(frozen=True)
 class CenterCrop:
-    """The shorter side resized to `shorter` px, then the middle of `size` px; nothing random.
+    """The shorter side resized to `shorter` px, then the centre of `size` px; nothing is random.
 
     Sizes and offsets are those of torchvision's Resize and CenterCrop.
     """
@@ -116,7 +116,7 @@ class CenterCrop:
         return image[top : top + self.size, left : left + self.size]
 
 
-# What `data.augment` may say -> (size, flip) -> what training does to an image.
+# value of `data.augment` -> function of (size, flip) -> transform of a training image
 AUGMENTATIONS: dict[str, Callable[[int, bool], Transform]] = {
     "resized_crop": ResizedCrop,
     "pad_crop": PadCrop,
@@ -125,24 +125,24 @@ AUGMENTATIONS: dict[str, Callable[[int, bool], Transform]] = {
 
 
 def evaluation(size: int, crop_ratio: float) -> CenterCrop:
-    """The centre crop that is `crop_ratio` of the resized shorter side: 0.875 makes 256 of 224."""
+    """The centre crop of `crop_ratio` times the shorter side: 0.875 resizes to 256 for 224."""
     return CenterCrop(size, int(size / crop_ratio))
 
 
 def resize(image: Tensor, height: int, width: int) -> Tensor:
     """(H, W, 3) uint8 to (height, width, 3) uint8: bilinear, antialiased."""
-    # rows are copied in one piece here; torch would do it a pixel at a time
+    # copies whole rows; torch would copy pixel by pixel
     pixels = image.contiguous()[None].permute(0, 3, 1, 2)
     resized = F.interpolate(pixels, (height, width), mode="bilinear", antialias=True)
     return resized[0].permute(1, 2, 0)
 
 
 class Normalize:
-    """Batches (N, H, W, 3) uint8 to a network's input (N, 3, H, W), where the batch already lies.
+    """Batches (N, H, W, 3) uint8 to a network's input (N, 3, H, W), on the device of the batch.
 
-    `mean` and `std` are shares of 255. Computed in float32, returned as `dtype`, in channels_last
-    memory order, as the bytes already are (`.contiguous()` gives the other). One for the whole
-    run: building it waits for the device.
+    `mean` and `std` are fractions of 255. Computed in float32, returned as `dtype`, in the
+    channels_last memory format of the bytes (`.contiguous()` gives the other). Create one per run:
+    its construction waits for the device.
     """
 
     def __init__(

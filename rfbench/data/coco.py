@@ -1,7 +1,7 @@
-"""A data set in COCO's format, looked over before a training that it would end hours later.
+"""Checks of a data set in COCO's format, before a training that it would abort hours later.
 
-The real COCO 2017 passes. It has images without annotations (1,021 in train), boxes that reach a
-little outside, two boxes without height (annotation 918 is one), run lengths where things crowd.
+The real COCO 2017 passes. It has images without annotations (1,021 in train), boxes that extend
+slightly outside, two boxes of height 0 (annotation 918 is one), and run lengths for crowds.
 """
 
 import contextlib
@@ -31,11 +31,11 @@ from rfbench.data.coco_json import (
 )
 from rfbench.errors import RfbenchError
 
-SAMPLE = 200  # images whose real size is read
-SLACK = 1.0  # px that a box may reach outside by
-TOLERATED = 1e-4  # the share of annotations that may have a poor box: Detectron2 drops or clips it
+SAMPLE = 200  # images whose actual size is read
+SLACK = 1.0  # px that a box may extend outside the image
+TOLERATED = 1e-4  # share of annotations with a bad box, which Detectron2 drops or clips
 EXIF_ORIENTATION = 0x0112
-# what training and evaluation read of each list
+# keys that training and evaluation read from each list
 KINDS: dict[str, dict[str, Kind]] = {
     "categories": {"id": WHOLE, "name": TEXT},
     "images": {"id": WHOLE, "file_name": TEXT, "width": SIDE, "height": SIDE},
@@ -48,21 +48,21 @@ KINDS: dict[str, dict[str, Kind]] = {
 
 @dataclass(frozen=True)
 class CocoSet:
-    """What a data set holds. `notes` is what a user should know, one line each."""
+    """The contents of a data set. `notes`: remarks for the user, one line each."""
 
     categories: dict[int, str]  # id -> name
     images: int
     objects: int  # annotations that are not crowds
     crowds: int
-    polygons: int  # objects whose mask is polygons
-    rle: int  # objects whose mask is run lengths: Detectron2 wants INPUT.MASK_FORMAT=bitmask
-    bare: int  # objects without a mask: they stop a training or an evaluation of masks
+    polygons: int  # objects with a mask of polygons
+    rle: int  # objects with a mask of run lengths; Detectron2 needs INPUT.MASK_FORMAT=bitmask
+    bare: int  # objects without a mask; training or evaluating masks fails on them
     notes: tuple[str, ...] = ()
 
 
 @contextlib.contextmanager
 def _no_collection() -> Iterator[None]:
-    """Without the search for cycles, which goes over millions of small lists again and again."""
+    """Pause the garbage collector, which would scan millions of small lists repeatedly."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -76,8 +76,8 @@ def _no_collection() -> Iterator[None]:
 def check(annotations: Path, folder: Path) -> CocoSet:
     """Check a JSON file in COCO's format and the folder with its images.
 
-    Raises RfbenchError with everything that is wrong, one line each with the number and the first
-    three. Looks into the headers of up to 200 images; the others are looked up by name.
+    Raises RfbenchError with everything that is wrong, a line each with the number and the first
+    three. Reads the headers of up to 200 images; of the others only the names are checked.
     """
     content = read(annotations, folder)
     findings = Findings(annotations)
@@ -102,14 +102,14 @@ def check(annotations: Path, folder: Path) -> CocoSet:
 
 
 def _check_ids(content: dict[str, Any], objects: list[dict[str, Any]], findings: Findings) -> None:
-    """That every id is there once, and that annotations are of images and categories there."""
+    """Check that ids are unique, and that annotations refer to known images and categories."""
     known = {}
     for name in ("categories", "images", "annotations"):
-        # also of entries that are wrong elsewhere: one fault need not be told twice
+        # includes entries with other faults, so that one fault is not reported twice
         ids = Counter(
             one["id"] for one in content[name] if type(one) is dict and WHOLE.fits(one.get("id"))
         )
-        findings.fault(f"ids that come again in '{name}'", [i for i in ids if ids[i] > 1])
+        findings.fault(f"duplicate ids in '{name}'", [i for i in ids if ids[i] > 1])
         known[name] = ids.keys()
     for key, name in (("image_id", "images"), ("category_id", "categories")):
         strange = [one for one in objects if one[key] not in known[name]]
@@ -119,25 +119,25 @@ def _check_ids(content: dict[str, Any], objects: list[dict[str, Any]], findings:
         idle = [i for i in known[name] if i not in used]
         findings.note(f"'{name}' without annotations, of {len(known[name])}", idle)
     ignored = [one["id"] for one in objects if one.get("ignore")]
-    findings.fault("annotations with 'ignore', which Detectron2 does not know", ignored)
-    if 0 in known["annotations"]:  # it takes the id for "no match"
+    findings.fault("annotations with 'ignore', which Detectron2 does not support", ignored)
+    if 0 in known["annotations"]:  # pycocotools reads 0 as "no match"
         findings.note(
             "annotations whose match pycocotools counts as a miss; number from 1", ["id 0"]
         )
     if all(one["iscrowd"] for one in objects):
-        findings.fault("annotations that are crowds, which is all", [one["id"] for one in objects])
+        findings.fault("no annotations but crowds", [one["id"] for one in objects])
 
 
 def _check_files(images: list[dict[str, Any]], root: Path, findings: Findings) -> None:
-    """That every image is there, and some of them of the size that the JSON file says."""
-    listed: dict[str, set[str]] = {}
+    """Check that every image exists, and that a sample has the size in the JSON file."""
+    listings: dict[str, set[str]] = {}
     absent: list[dict[str, Any]] = []
     present: list[dict[str, Any]] = []
     for one in images:
         folder, name = os.path.split(one["file_name"])
-        if folder not in listed:  # one listing is faster than 118,287 looks
-            listed[folder] = _names(root / folder)
-        (present if name in listed[folder] else absent).append(one)
+        if folder not in listings:  # one listing is faster than 118,287 checks
+            listings[folder] = _names(root / folder)
+        (present if name in listings[folder] else absent).append(one)
     findings.fault(f"images that are not in {root}", [one["file_name"] for one in absent])
     names = Counter(one["file_name"] for one in images)
     findings.note(
@@ -167,47 +167,47 @@ def _names(folder: Path) -> set[str]:
 
 
 def _size(path: Path) -> tuple[int, int]:
-    """(width, height) of an image as Detectron2 reads it: turned as EXIF says."""
+    """(width, height) of an image as Detectron2 reads it: rotated as EXIF says."""
     with Image.open(path) as image:
         width, height = image.size
-        turned = image.getexif().get(EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
-    return (height, width) if turned else (width, height)
+        rotated = image.getexif().get(EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
+    return (height, width) if rotated else (width, height)
 
 
 def _check_boxes(
     images: list[dict[str, Any]], objects: list[dict[str, Any]], findings: Findings
 ) -> None:
-    """That boxes have an area and lie within their images.
+    """Check that boxes have an area and lie within their images.
 
-    A few that do not are a note: of them Detectron2 clips some and drops the others.
+    A few that do not are only a note: Detectron2 clips or drops them.
     """
     sizes = {one["id"]: (one["width"], one["height"]) for one in images}
-    placed = [one for one in objects if one["image_id"] in sizes]
-    boxes = np.array([one["bbox"] for one in placed], dtype=np.float64).reshape(-1, 4)
+    known = [one for one in objects if one["image_id"] in sizes]
+    boxes = np.array([one["bbox"] for one in known], dtype=np.float64).reshape(-1, 4)
     corners = boxes[:, :2] + boxes[:, 2:]
-    limits = np.array([sizes[one["image_id"]] for one in placed]).reshape(-1, 2)
+    limits = np.array([sizes[one["image_id"]] for one in known]).reshape(-1, 2)
     outside = np.maximum(-boxes[:, :2], corners - limits).max(1, initial=0)
 
     def shown(which: Any) -> list[str]:
-        return [f"{placed[i]['bbox']} of annotation {placed[i]['id']}" for i in which.nonzero()[0]]
+        return [f"{known[i]['bbox']} of annotation {known[i]['id']}" for i in which.nonzero()[0]]
 
-    flat, negative = (boxes[:, 2:] == 0).any(1), (boxes[:, 2:] < 0).any(1)
+    empty, negative = (boxes[:, 2:] == 0).any(1), (boxes[:, 2:] < 0).any(1)
     far = (outside > SLACK) & ~negative
     findings.fault("boxes of negative width or height", shown(negative))
     for what, which in (
-        ("boxes without area", flat & ~negative),
-        (f"boxes [x, y, width, height] that reach more than {SLACK:g} px outside", far),
+        ("boxes without area", empty & ~negative),
+        (f"boxes [x, y, width, height] that extend more than {SLACK:g} px outside", far),
     ):
-        tell = findings.note if which.sum() <= TOLERATED * len(objects) else findings.fault
-        tell(what, shown(which))
+        report = findings.note if which.sum() <= TOLERATED * len(objects) else findings.fault
+        report(what, shown(which))
     near = (outside > 0) & (outside <= SLACK) & ~negative
-    findings.note(f"boxes that reach up to {SLACK:g} px outside", shown(near))
+    findings.note(f"boxes that extend up to {SLACK:g} px outside", shown(near))
 
 
 def _check_masks(
     images: list[dict[str, Any]], objects: list[dict[str, Any]], findings: Findings
 ) -> dict[str, int]:
-    """How many objects, crowds apart, have "polygons", "rle", or are "bare"."""
+    """Numbers of objects, without crowds, that have "polygons" or "rle" or are "bare"."""
     sizes = {one["id"]: [one["height"], one["width"]] for one in images}
     counts = {"polygons": 0, "rle": 0, "bare": 0}
     unfit, other, short = [], [], []
@@ -229,5 +229,5 @@ def _check_masks(
             unfit.append(one["id"])
     findings.fault("'segmentation' that is neither polygons nor run lengths", unfit)
     findings.fault("run lengths of another size than their image", other)
-    findings.note("polygons of less than three points, whose annotations are dropped", short)
+    findings.note("polygons of fewer than three points, whose annotations are dropped", short)
     return counts

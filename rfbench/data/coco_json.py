@@ -18,7 +18,7 @@ NUMBERS = {int, float}
 
 @dataclass(frozen=True)
 class Kind:
-    """What a value must be: in words, and as a test."""
+    """A kind of value: its name, and a test."""
 
     name: str
     fits: Callable[[Any], bool]
@@ -26,7 +26,7 @@ class Kind:
 
 @dataclass
 class Findings:
-    """Faults and notes, a line each: what, how many, the first three of them."""
+    """Faults and notes, a line each: what, how many, the first three."""
 
     where: Path
     faults: list[str] = field(default_factory=list)
@@ -44,7 +44,7 @@ class Findings:
 
 
 def read(annotations: Path, images: Path) -> dict[str, Any]:
-    """The JSON file's content, a dict with COCO's three lists, none of them empty."""
+    """The content of the JSON file, a dict with COCO's three lists, none of them empty."""
     absent = [f"no file {annotations}"] * (not annotations.is_file())
     absent += [f"no folder {images}"] * (not images.is_dir())
     if absent:
@@ -53,25 +53,25 @@ def read(annotations: Path, images: Path) -> dict[str, Any]:
         content = json.loads(annotations.read_bytes())
     except OSError as error:
         raise RfbenchError(f"{annotations}: cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:  # also of bytes that are no text
+    except (ValueError, RecursionError) as error:  # also for bytes that are not text
         raise RfbenchError(f"{annotations} is not JSON: {str(error)[:100]}") from None
     names = ("images", "annotations", "categories")
     lists = content if isinstance(content, dict) else {}
     wrong = [f"'{name}'" for name in names if not isinstance(lists.get(name), list)]
     if wrong:
-        raise RfbenchError(f"{annotations} is not of COCO's format: no list {', '.join(wrong)}.")
+        raise RfbenchError(f"{annotations} is not in COCO's format: no list {', '.join(wrong)}.")
     if empty := [f"'{name}'" for name in names if not lists[name]]:
-        raise RfbenchError(f"{annotations}: nothing in the list {', '.join(empty)}.")
+        raise RfbenchError(f"{annotations}: empty list {', '.join(empty)}.")
     return lists
 
 
 def entries(
     content: dict[str, Any], name: str, kinds: Mapping[str, Kind], findings: Findings
 ) -> list[dict[str, Any]]:
-    """The entries of a list whose values are all of their kinds; the others are faults."""
+    """The valid entries of a list, with values of the expected kinds; the others are faults."""
     everything: list[Any] = content[name]
     wrong = {i for i, one in enumerate(everything) if type(one) is not dict}
-    findings.fault(f"'{name}' that are no objects", [f"{name}[{i}]" for i in sorted(wrong)])
+    findings.fault(f"'{name}' that are not objects", [f"{name}[{i}]" for i in sorted(wrong)])
     objects = [(i, one) for i, one in enumerate(everything) if i not in wrong]
     for key, kind in kinds.items():
         lacking = [i for i, one in objects if key not in one]
@@ -84,12 +84,12 @@ def entries(
 
 
 def numbers(value: Any) -> bool:
-    """Whether it is a list of finite numbers."""
-    # COCO has 40 million: no call for each; a sum shows what is not finite
+    """Whether `value` is a list of finite numbers."""
+    # COCO has 40 million numbers: no call per number; a sum shows any that is not finite
     return type(value) is list and {*map(type, value)} <= NUMBERS and math.isfinite(sum(value))
 
 
-# type(), since to isinstance a bool is an int
+# type(), since isinstance(True, int)
 WHOLE = Kind("a whole number", lambda value: type(value) is int)
 SIDE = Kind("a whole number above 0", lambda value: type(value) is int and value > 0)
 FLAG = Kind("0 or 1", lambda value: type(value) is int and value in (0, 1))

@@ -1,4 +1,4 @@
-"""What a data set is: class names and two splits that can name and read each image."""
+"""A data set: class names, and two splits that can name and read each image."""
 
 import os
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rfbench.data import decode
 
-# mean and standard deviation of ImageNet's training images, as everyone uses them
+# the usual mean and standard deviation of ImageNet's training images
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -24,14 +24,14 @@ class Split(Protocol):
     def __len__(self) -> int: ...
 
     def name(self, i: int) -> str:
-        """Where image i lies, for messages: its path."""
+        """The path of image i, for messages."""
 
     def read(self, i: int) -> Tensor:
-        """Image i, (H, W, 3) uint8, not to be written to; raises `BadImage`."""
+        """Image i, (H, W, 3) uint8, read-only; raises `BadImage`."""
 
 
 class FileSplit:
-    """Images in files. Their 1.28 M names lie in one array: workers share it, and start fast."""
+    """Images in files. One array holds all names (1.28 M): workers share it, and start fast."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class FileSplit:
         return decode.read(self.name(i))
 
     def take(self, which: np.ndarray) -> "FileSplit":
-        """The split of the images `which` only."""
+        """A split of only the images `which`."""
         part = FileSplit(self._folders, self._folder_of[which], [], self.labels[which])
         part._files = self._files[which]
         return part
@@ -82,14 +82,14 @@ class ArraySplit:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set with what is customary for it; a configuration may say otherwise."""
+    """A data set with its usual settings, which a configuration may override."""
 
     name: str
     classes: list[str]
     train: Split  # empty when only the validation images were asked for
     val: Split
     image_size: int = 224
-    crop_ratio: float = 0.875  # the evaluated part of the resized image's shorter side
+    crop_ratio: float = 0.875  # of the evaluation: crop size over the resized shorter side
     augment: str = "resized_crop"  # a key of AUGMENTATIONS
     flip: bool = True
     mean: tuple[float, float, float] = IMAGENET_MEAN
@@ -97,6 +97,6 @@ class Dataset:
 
 
 def some(names: Sequence[str], n: int = 5) -> str:
-    """The first names of many, for a message of one line."""
+    """The first `n` names and the number of others, for a message."""
     rest = f" and {len(names) - n} more" if len(names) > n else ""
     return ", ".join(names[:n]) + rest

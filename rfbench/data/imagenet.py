@@ -1,8 +1,8 @@
-"""ImageNet (ILSVRC 2012) as it lies on people's disks.
+"""ImageNet (ILSVRC 2012) in its usual layouts.
 
-train/<wnid>/*.JPEG, and the 50,000 validation images either in val/<wnid>/ too, or flat in val/
-with a list of their classes: the development kit's or Kaggle's. A class's index is the rank of
-its WordNet id, as in every framework; the development kit numbers the classes in another way.
+train/<wnid>/*.JPEG, and the 50,000 validation images either in val/<wnid>/, or flat in val/ with a
+list of their classes, from the development kit or Kaggle. A class's index is the rank of its
+WordNet id, as in every framework; the development kit numbers classes differently.
 """
 
 import csv
@@ -46,7 +46,7 @@ def _is_flat(folder: str) -> bool:
 
 
 def _flat_split(root: str, classes: list[str], truth: dict[str, str], source: str) -> FileSplit:
-    """The split of val/*.JPEG; `truth` is image's stem -> wnid, read from `source`."""
+    """The split of val/*.JPEG; `truth` maps an image's stem to its wnid and comes from `source`."""
     folder = os.path.join(root, "val")
     files = list_files(folder)
     rank = {wnid: i for i, wnid in enumerate(classes)}
@@ -62,16 +62,16 @@ def _flat_split(root: str, classes: list[str], truth: dict[str, str], source: st
 
 
 def _ground_truth(data: str, roots: list[str]) -> tuple[dict[str, str], str]:
-    """(stem of a validation image -> wnid, the file this was read from)."""
-    places = [os.path.join(data, "val")]
+    """(stem of a validation image -> wnid, the file that says so)."""
+    folders = [os.path.join(data, "val")]
     for root in roots:
         kits = ("ILSVRC2012_devkit_t12/data", "devkit/data", "data")
-        places += [root, *(os.path.join(root, kit) for kit in kits)]
-    for place in places:
-        truth, meta = os.path.join(place, TRUTH), os.path.join(place, "meta.mat")
+        folders += [root, *(os.path.join(root, kit) for kit in kits)]
+    for folder in folders:
+        truth, meta = os.path.join(folder, TRUTH), os.path.join(folder, "meta.mat")
         if os.path.isfile(truth) and os.path.isfile(meta):
             return _devkit(truth, meta), truth
-        if os.path.isfile(kaggle := os.path.join(place, KAGGLE)):
+        if os.path.isfile(kaggle := os.path.join(folder, KAGGLE)):
             return _kaggle(kaggle), kaggle
     raise RfbenchError(
         f"{data}/val has no class folders, and the list of its classes is missing. Put the "
@@ -90,7 +90,7 @@ def _kaggle(path: str) -> dict[str, str]:
 
 
 def _devkit(truth: str, meta: str) -> dict[str, str]:
-    """Line k of `truth` is the devkit's number of image k's class; `meta` gives its wnid."""
+    """Line k of `truth` is the kit's number for image k's class; `meta` maps numbers to wnids."""
     from scipy.io import loadmat  # here: slow to import, and rarely needed
 
     try:
@@ -106,7 +106,7 @@ def _devkit(truth: str, meta: str) -> dict[str, str]:
         with open(truth, encoding="ascii") as file:
             numbers = [int(line) for line in file.read().split()]
         names = {f"ILSVRC2012_val_{k:08d}": wnids[number] for k, number in enumerate(numbers, 1)}
-    except Exception as error:  # scipy raises many kinds for damaged files
+    except Exception as error:  # scipy raises many kinds of errors on damaged files
         why = one_line(error)
         raise RfbenchError(f"{truth}, {meta}: not the development kit's files: {why}") from None
     return names

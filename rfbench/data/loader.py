@@ -1,8 +1,8 @@
 """Batches of a split, read and augmented by worker processes.
 
-A batch is a pure function of its task, so it has the same bytes whatever the number of workers,
-and nothing of a worker has to be saved. An image that cannot be read is named, counted, and in
-training replaced by the next of the epoch's order; too many of them stop the run.
+A batch is a pure function of its task: its bytes do not depend on the number of workers, and no
+state of a worker has to be saved. An unreadable image is recorded and, in training, replaced by the
+next of the epoch's order; too many of them stop the run.
 """
 
 import math
@@ -24,22 +24,22 @@ from rfbench.data.order import Task, replacements
 from rfbench.data.slots import Filled, Slots
 from rfbench.errors import RfbenchError
 
-NONE = Slots(0, ())  # of a loader that keeps no memory
+NONE = Slots(0, ())  # of a loader that reuses no memory
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Some images of a split, as they come off the loader (pinned where that was asked for)."""
+    """Some images of a split, in pinned memory if `pin_memory`."""
 
     images: Tensor  # (n, size, size, 3) uint8
     labels: Tensor  # (n,) int64
     indices: Tensor  # (n,) int64: which images of the split
-    bad: list[BadImage]  # what was met and could not be read
-    task: Task  # where they stand in the order
+    bad: list[BadImage]  # those that could not be read
+    task: Task  # their positions in the order
 
 
 class Loader:
-    """Reads batches; one for training and one for evaluation live as long as the run.
+    """Reads batches; a run has one for training and one for evaluation.
 
     bad: path -> reason of every image that could not be read so far; may be saved and restored.
     """
@@ -58,19 +58,19 @@ class Loader:
     ) -> None:
         """Training shuffles, by (seed, epoch), and replaces bad images; evaluation omits them.
 
-        workers: processes; 0 reads in this one. prefetch: batches that each keeps ready.
-        max_bad_share: of the split's images; one more bad image is an RfbenchError.
+        workers: number of processes; 0: read in this one. prefetch: batches that each keeps ready.
+        max_bad_share: share of the split's images above which RfbenchError is raised.
         """
         self.bad: dict[str, str] = {}
         self._split = split
         self._pin = pin_memory
-        # all of them bad is too many, whatever the share
+        # never all of them, whatever the share
         self._allowed = min(math.floor(max_bad_share * len(split) + 1e-9), len(split) - 1)
         self._share = max_bad_share
         self._tasks = _Tasks()
         self._reader = _Reader(split, transform, seed, train, tries=self._allowed + 1)
-        # one for each batch under way, one that has come and one that the caller still has; none
-        # for evaluation, between which they would lie idle
+        # one for each batch being read, one that is ready and one that the caller uses; none for
+        # evaluation, since they would be idle most of the time
         self._kept = workers * prefetch + 2 if train and workers else 0
         self._loader: DataLoader | None = DataLoader(
             self._reader,
@@ -83,15 +83,15 @@ class Loader:
             prefetch_factor=prefetch if workers else None,
             worker_init_fn=processes.prepare,
             multiprocessing_context=processes.context() if workers else None,
-            # one of its own: it would draw from the global generator, and so move the network's
+            # else it would draw from the global generator, and change the network's random numbers
             generator=torch.Generator(),
         )
 
     def batches(self, tasks: Sequence[Task]) -> Iterator[Batch]:
         """The batches of `tasks`, in order. Workers start with the first call, and stay.
 
-        Raises RfbenchError when too many images are bad or a worker has died. A new call ends
-        the batches of the call before.
+        Raises RfbenchError if too many images are bad or a worker has died. A new call ends the
+        batches of the previous one.
         """
         if self._loader is None:
             raise ValueError("this loader is closed")
@@ -104,18 +104,18 @@ class Loader:
                 images, indices, bad = next(results)
             images = images.lent() if isinstance(images, Filled) else images
             batch = self._batch(task, images, indices, bad)
-            del images  # a slot is free when nobody has its batch
+            del images  # a slot is free once its batch is gone
             yield batch
             del batch
 
     def close(self) -> None:
-        """End the workers; what they have ready is lost."""
+        """End the workers and drop the batches that they have ready."""
         if self._loader is not None:
             processes.stop(self._loader)
         self._loader = None
 
     def _keep(self, tasks: Sequence[Task]) -> None:
-        """Make the memory for the batches, before the workers start."""
+        """Allocate the memory for the batches, before the workers start."""
         if self._kept and not self._reader.slots.images and len(tasks):
             shape = self._reader.shape(tasks[0])
             self._reader.slots = self._tasks.slots = Slots(self._kept, shape)
@@ -139,14 +139,14 @@ class Loader:
 
 
 class _Tasks:
-    """A DataLoader's sampler whose content the next round may change; each task with its slot."""
+    """A sampler for the DataLoader that yields the current tasks, each with its slot."""
 
     def __init__(self) -> None:
         self.now: Sequence[Task] = ()
         self.slots = NONE
 
     def __iter__(self) -> Iterator[tuple[Task, int | None]]:
-        self.slots.begin()  # torch has waited for what was under way
+        self.slots.begin()  # torch has waited for the batches being read
         for task in self.now:
             yield task, self.slots.take(task.stop - task.start)
 
@@ -171,26 +171,26 @@ class _Reader(TorchDataset):
         images = processes.empty(self.shape(task)) if slot is None else self.slots.images[slot]
         used: list[int] = []
         bad: list[BadImage] = []
-        for place in range(task.start, task.stop):
-            index = self._read(task.epoch, place, images[len(used)], bad)
+        for position in range(task.start, task.stop):
+            index = self._read(task.epoch, position, images[len(used)], bad)
             if index is not None:
                 used.append(index)
             elif self.train:
-                break  # more bad images than are allowed: the main process will say so
+                break  # more bad images than allowed: the main process raises the error
         batch = images[: len(used)] if slot is None else Filled(self.slots.number, slot, len(used))
         return batch, np.array(used, dtype=np.int64), bad
 
     def shape(self, task: Task) -> tuple[int, int, int, int]:
-        """Of the images of a task."""
+        """The shape of the images of a task."""
         size = self.transform.size
         return task.stop - task.start, size, size, 3
 
-    def _read(self, epoch: int, place: int, out: Tensor, bad: list[BadImage]) -> int | None:
-        """Write the image of a place, or what replaces it, to `out`; its index, None if none."""
+    def _read(self, epoch: int, position: int, out: Tensor, bad: list[BadImage]) -> int | None:
+        """Write the image at a position, or its replacement, to `out`; its index, None if none."""
         n = len(self.split)
-        indices = replacements(n, self.seed, epoch, place) if self.train else iter([place])
-        # a replacement takes the random numbers of its place: it comes in another crop beside
-        # its own appearance in the epoch
+        indices = replacements(n, self.seed, epoch, position) if self.train else iter([position])
+        # a replacement takes the random numbers of the image that it replaces, so that its crop
+        # differs from that of its own turn in the epoch
         rng = None
         for index, _ in zip(indices, range(self.tries), strict=False):
             rng = rng or image_rng(self.seed, epoch, index)

@@ -1,7 +1,7 @@
-"""Which images make up a batch: pure functions of (seed, epoch) and of the update's number.
+"""Which images make up a batch: pure functions of (seed, epoch) and the step number.
 
-An epoch's order is a permutation; update after update takes the next `batch_size` places of it,
-and each rank its part of each micro-batch. Nothing is consumed, so a run may start anywhere.
+An epoch's order is a permutation; each step takes its next `batch_size` positions, and each rank
+its part of each micro-batch. There is no state, so a run may start at any step.
 """
 
 import functools
@@ -15,7 +15,7 @@ from rfbench.errors import RfbenchError
 
 
 class Task(NamedTuple):
-    """The places `start` .. `stop` - 1 of the order of `epoch`: one batch of one rank."""
+    """The positions `start` .. `stop` - 1 in the order of `epoch`: one batch of one rank."""
 
     epoch: int
     start: int
@@ -26,8 +26,8 @@ class Task(NamedTuple):
 def epoch_order(n: int, seed: int, epoch: int) -> np.ndarray:
     """A permutation of 0 .. n - 1, int64 (n,), read-only; 0.2 s for ImageNet's 1.28 M.
 
-    The ranks of n words of Philox 4x64 keyed with (seed, epoch): NumPy promises that stream for
-    all its versions, which it does not for its own `permutation`.
+    The ranks of n numbers of Philox 4x64 with the key (seed, epoch): NumPy guarantees this stream
+    in all versions, but not its own `permutation`.
     """
     words = np.random.Philox(key=np.array([seed, epoch], dtype=np.uint64)).random_raw(n)
     order = np.argsort(words, kind="stable")
@@ -35,17 +35,17 @@ def epoch_order(n: int, seed: int, epoch: int) -> np.ndarray:
     return order
 
 
-def replacements(n: int, seed: int, epoch: int, place: int) -> Iterator[int]:
-    """The image at `place` of the order, then what replaces it: the next ones, round the end."""
+def replacements(n: int, seed: int, epoch: int, position: int) -> Iterator[int]:
+    """The image at `position` in the order, then its replacements: the next ones, cyclically."""
     order = epoch_order(n, seed, epoch)
-    return (int(order[(place + step) % n]) for step in range(n))
+    return (int(order[(position + i) % n]) for i in range(n))
 
 
-def updates_per_epoch(n: int, batch_size: int) -> int:
-    """Full batches of `batch_size` among n images: the rest of an order is left out."""
+def steps_per_epoch(n: int, batch_size: int) -> int:
+    """The number of full batches of `batch_size` in n images; the rest of an order is dropped."""
     if n < batch_size:
         raise RfbenchError(
-            f"the training set has {n} images, less than one batch of {batch_size}; "
+            f"the training set has {n} images, fewer than one batch of {batch_size}; "
             "lower batch_size"
         )
     return n // batch_size
@@ -53,12 +53,12 @@ def updates_per_epoch(n: int, batch_size: int) -> int:
 
 @dataclass(frozen=True)
 class TrainTasks(Sequence[Task]):
-    """The micro-batches of one rank for the updates `first` .. `last` - 1, counted over epochs.
+    """The micro-batches of one rank for the steps `first` .. `last` - 1, counted over epochs.
 
-    Update t is batch t % u of epoch t // u, with u updates an epoch. Its `batch_size` places are
-    cut into `accumulation` micro-batches, and each of those into `world` ranks' parts, in order:
-    two processes see what one process with `accumulation=2` sees. Item i is micro-batch
-    i % accumulation of update first + i // accumulation.
+    Step t is batch t % s of epoch t // s, with s steps per epoch. Its `batch_size` positions are
+    split into `accumulation` micro-batches, and each of those into the parts of `world` ranks, in
+    order: two processes see the same as one process with `accumulation=2`. Item i is micro-batch
+    i % accumulation of step first + i // accumulation.
     """
 
     n: int
@@ -70,7 +70,7 @@ class TrainTasks(Sequence[Task]):
     world: int = 1
 
     def __post_init__(self) -> None:
-        updates_per_epoch(self.n, self.batch_size)
+        steps_per_epoch(self.n, self.batch_size)
         if self.batch_size % (self.accumulation * self.world):
             raise ValueError(
                 f"{self.batch_size} does not divide by {self.accumulation} x {self.world}"
@@ -90,8 +90,8 @@ class TrainTasks(Sequence[Task]):
             return [self[j] for j in range(*i.indices(len(self)))]
         if not 0 <= i < len(self):
             raise IndexError(i)
-        update, micro = divmod(i, self.accumulation)
-        epoch, batch = divmod(self.first + update, updates_per_epoch(self.n, self.batch_size))
+        step, micro = divmod(i, self.accumulation)
+        epoch, batch = divmod(self.first + step, steps_per_epoch(self.n, self.batch_size))
         part = self.batch_size // (self.accumulation * self.world)
         start = batch * self.batch_size + (micro * self.world + self.rank) * part
         return Task(epoch, start, start + part)
@@ -100,8 +100,8 @@ class TrainTasks(Sequence[Task]):
 def evaluation_tasks(n: int, batch_size: int, rank: int = 0, world: int = 1) -> list[Task]:
     """One rank's share of n images in their own order, in batches of at most `batch_size`.
 
-    The ranks' shares are disjoint, differ by at most one image and make up all n: nothing is
-    counted twice, so the counts of all ranks may be added up.
+    The ranks' shares are disjoint, differ in size by at most one image and cover all n, so that the
+    counts of all ranks add up.
     """
     first, last = n * rank // world, n * (rank + 1) // world
     starts = range(first, last, batch_size)

@@ -1,7 +1,7 @@
-"""Shared memory that the batches of a loader are written into, again and again.
+"""Shared memory for the batches of a loader, which is reused.
 
-New memory for every batch costs a thirteenth of all reading: the system clears each page of it, and
-two processes map it.
+Allocating it for every batch takes a thirteenth of the reading time: the system clears each page,
+and two processes map it.
 """
 
 import itertools
@@ -19,13 +19,13 @@ _kept: "weakref.WeakValueDictionary[int, Slots]" = weakref.WeakValueDictionary()
 
 
 class Slots:
-    """Room for batches; each slot is free, under way in a worker, or lent to whoever reads it.
+    """Memory for batches; each slot is free, being filled by a worker, or lent to a reader.
 
-    Made before the workers start, which write to the same memory.
+    Created before the workers start, so that they share it.
     """
 
     def __init__(self, count: int, shape: tuple[int, ...]) -> None:
-        """`count` uint8 tensors of `shape`; a RuntimeError where there is no room for them."""
+        """Allocate `count` uint8 tensors of `shape`; RuntimeError if there is no room."""
         self.number = next(_numbers)
         self.images = [workers.shared(shape) for _ in range(count)]
         self._free = deque(range(count))
@@ -33,25 +33,24 @@ class Slots:
         _kept[self.number] = self
 
     def begin(self) -> None:
-        """No worker writes any more: what was under way and never came is free again."""
+        """Free the slots of batches that never arrived; no worker may be writing."""
         self._free = deque(slot for slot in range(len(self.images)) if slot not in self._lent)
 
     def take(self, length: int) -> int | None:
-        """A slot for a batch of `length` images; None while there is none."""
+        """A slot for a batch of `length` images; None if none is free."""
         fits = self._free and length <= len(self.images[0])
         return self._free.popleft() if fits else None
 
     def lend(self, slot: int) -> Tensor:
-        """What is in the slot; it is free when the tensor and all views of it are gone."""
+        """The batch in the slot, which is free once the tensor and all views of it are gone."""
         self._lent.add(slot)
-        # a tensor's end says nothing of its views'; an array that tensors are made from lives
-        # as long as any of them
+        # views may outlive a tensor; an array lives as long as any tensor made from it
         array = self.images[slot].numpy()
         weakref.finalize(array, self._back, slot).atexit = False
         return torch.from_numpy(array)
 
     def copied(self, slot: int) -> None:
-        """What is in the slot will not be needed."""
+        """Free the slot, whose batch has been copied."""
         self._free.append(slot)
 
     def _back(self, slot: int) -> None:
@@ -68,11 +67,11 @@ class Filled:
     length: int
 
     def lent(self) -> Tensor:
-        """The images, where they are."""
+        """The images, without a copy."""
         return _kept[self.slots].lend(self.slot)[: self.length]
 
     def pin_memory(self) -> Tensor:
-        """A copy in pinned memory; torch's thread for that calls this."""
+        """A copy in pinned memory; called by torch's pinning thread."""
         slots = _kept[self.slots]
         pinned = slots.images[self.slot][: self.length].pin_memory()
         slots.copied(self.slot)

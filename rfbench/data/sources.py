@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from rfbench.errors import UsageError, suggest
 
-if TYPE_CHECKING:  # the schema reads the names; torch is imported where a set is opened
+if TYPE_CHECKING:  # schemas read only the names; opening a set imports torch
     from rfbench.data.dataset import Dataset
 
 
 @dataclass(frozen=True)
 class Source:
-    """A data set: its function, itself or as 'module:function', and what it reads, in short.
+    """A data set: its function, as an object or 'module:function', and a short note on its files.
 
-    The function takes `root` (a folder), `eval_only` and options of its own, by name; those are
-    what `data.options` of a configuration may hold.
+    The function takes `root` (a folder), `eval_only` and options of its own, by name; the latter
+    can be set as `data.options` of a configuration.
     """
 
     function: "str | Callable[..., Dataset]"
@@ -32,7 +32,7 @@ class Source:
         return getattr(importlib.import_module(module), name)
 
 
-# What `data.name` may say; schema, errors, `train-cls` and `rf effective --images` follow.
+# values of `data.name`, in schema, errors, `train-cls` and `rf effective --images`
 SOURCES: dict[str, Source] = {
     "imagenet": Source("rfbench.data.imagenet:imagenet", "also its flat validation folder"),
     "folder": Source("rfbench.data.folder:folder", "train/CLASS/ and val/CLASS/"),
@@ -43,7 +43,7 @@ SOURCES: dict[str, Source] = {
 
 
 def unknown(name: str) -> str | None:
-    """What is wrong with `name` as that of a data set; None: nothing."""
+    """The error message for an unknown data set `name`; None if it is known."""
     if name in SOURCES:
         return None
     known = suggest(name, SOURCES) or f" There are: {', '.join(SOURCES)}."
@@ -54,8 +54,8 @@ def load(name: str, root: str | None = None, eval_only: bool = False, **options:
     """The data set `name` in the folder `root` (None: datasets/NAME), its files listed.
 
     With `eval_only` the training split is empty, and its files need not exist. Options that are
-    None are left at the function's own default. Raises UsageError for an unknown name or option,
-    RfbenchError for files that are not there or do not fit together.
+    None keep the function's default. Raises UsageError for an unknown name or option, RfbenchError
+    for missing or inconsistent files.
     """
     if problem := unknown(name):
         raise UsageError(problem)

@@ -1,4 +1,4 @@
-"""The loader's worker processes: their start, their signals, how their end is reported."""
+"""The loader's worker processes: how they start, handle signals, and report their end."""
 
 import contextlib
 import ctypes
@@ -27,15 +27,15 @@ CAUSES = {
 
 
 def context() -> Any:
-    """How processes start: forked on Linux, so that they share the list of files."""
+    """The start method: fork on Linux, so that workers share the list of files."""
     return multiprocessing.get_context("fork" if sys.platform == "linux" else None)
 
 
 def prepare(worker: int) -> None:
-    """Called in a new worker: one thread, and no signals that are meant for the main process.
+    """Set up a new worker: one thread, and ignore signals that are meant for the main process.
 
     Ctrl-C reaches the whole foreground group, and Slurm's signals every process of a job; the main
-    process must be able to finish its update and save.
+    process must be able to finish its step and save.
     """
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -63,24 +63,24 @@ def _exit_on_parent_sigterm(parent: int) -> None:
 
 
 def empty(shape: tuple[int, ...]) -> Tensor:
-    """A uint8 tensor to fill; in a worker it lies in shared memory, and is not copied later."""
+    """An uninitialized uint8 tensor; in a worker in shared memory, to be sent without a copy."""
     if get_worker_info() is None:
         return torch.empty(shape, dtype=torch.uint8)
-    # here, not while the batch is sent: where there is no room, this raises, and that would hang
+    # allocated here, which raises if there is no room; while a batch is sent, it would hang
     return shared(shape)
 
 
 def shared(shape: tuple[int, ...]) -> Tensor:
-    """A uint8 tensor in memory that other processes see; a RuntimeError where there is no room."""
+    """A uint8 tensor in shared memory; RuntimeError if there is no room."""
     storage = torch.UntypedStorage._new_shared(math.prod(shape), device="cpu")
     return torch.empty(0, dtype=torch.uint8).set_(storage).view(shape)
 
 
 def start(loader: DataLoader) -> Iterator[Any]:
-    """`iter(loader)`, leaving the process's handler of SIGCHLD as it was.
+    """`iter(loader)`, without changing the process's handler of SIGCHLD.
 
-    torch's own raises wherever the main process happens to be when a worker dies, also while it
-    saves. Without it the death shows, within seconds, where the next batch is asked for.
+    torch's own handler raises at any point of the main process when a worker dies, even during a
+    save. Without it the error appears, within seconds, when the next batch is fetched.
     """
     in_main_thread = threading.current_thread() is threading.main_thread()
     before = signal.getsignal(signal.SIGCHLD)
@@ -89,10 +89,10 @@ def start(loader: DataLoader) -> Iterator[Any]:
             return iter(loader)
     except OSError as error:
         raise RfbenchError(
-            f"cannot start the loading processes: {error.strerror}; lower data.workers"
+            f"cannot start the DataLoader workers: {error.strerror}; lower data.workers"
         ) from None
     finally:
-        if in_main_thread:  # nobody may set handlers elsewhere, torch does not either
+        if in_main_thread:  # handlers can only be set in the main thread
             signal.signal(signal.SIGCHLD, signal.SIG_DFL if before is None else before)
 
 
@@ -113,8 +113,8 @@ def signals_blocked() -> Iterator[None]:
 def stop(loader: DataLoader) -> None:
     """End the processes of `loader` now.
 
-    torch does so when the last reference goes; a collected cycle (an exception's traceback holds
-    one) takes the queues apart first, and then each worker takes five seconds.
+    torch does so when the last reference is gone; but if a cycle is collected (an exception's
+    traceback holds one), the queues go first, and each worker then takes five seconds.
     """
     shut_down = getattr(getattr(loader, "_iterator", None), "_shutdown_workers", None)
     if shut_down is not None:
@@ -123,7 +123,7 @@ def stop(loader: DataLoader) -> None:
 
 @contextlib.contextmanager
 def reported(results: Any = None) -> Iterator[None]:
-    """Turn the end of a worker, and the lack of what workers need, into one line."""
+    """A context that turns a worker's death or lack of resources into an error of one line."""
     try:
         yield
     except (RuntimeError, OSError) as error:
@@ -132,7 +132,7 @@ def reported(results: Any = None) -> Iterator[None]:
             codes = [worker.exitcode for worker in getattr(results, "_workers", [])]
             why = next((CAUSES[code] for code in codes if code in CAUSES), None)
             why = why or f"exit code {next((code for code in codes if code), 'unknown')}"
-            raise RfbenchError(f"a loading process has ended: {why}.") from None
+            raise RfbenchError(f"a DataLoader worker has ended: {why}.") from None
         if "shared memory" in text or "/torch_" in text:
             raise RfbenchError(f"cannot load images: {CAUSES[-signal.SIGBUS]}.") from None
         if "open files" in text or "ancdata" in text:

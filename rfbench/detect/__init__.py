@@ -1,4 +1,4 @@
-"""Detection by Detectron2: `import rfbench.detect` registers the backbones. See `backbone`."""
+"""Detection with Detectron2: `import rfbench.detect` registers the backbones. See `backbone`."""
 
 import warnings
 
@@ -6,11 +6,11 @@ from rfbench.errors import RfbenchError
 
 try:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # of torch, about torch.jit.script
+        warnings.simplefilter("ignore", FutureWarning)  # torch's, about torch.jit.script
         import detectron2.modeling  # noqa: F401
 except ImportError as _error:
     raise RfbenchError(
-        f"Detectron2 is not there ({_error}). Install it with `make install-det` or "
+        f"Detectron2 is not installed ({_error}). Install it with `make install-det` or "
         "`python scripts/install_detectron2.py`."
     ) from None
 

@@ -1,4 +1,4 @@
-"""Backbones for Detectron2: any classifier's pyramid of features, as a variant, below an FPN.
+"""Backbones for Detectron2: the feature pyramid of any classifier, in any variant, under an FPN.
 
 After `import rfbench.detect` any Detectron2 configuration may say
 
@@ -6,8 +6,8 @@ After `import rfbench.detect` any Detectron2 configuration may say
     MODEL.RFBENCH.NAME: resnet50
     MODEL.RFBENCH.VARIANT: 1x1+3x3
 
-with INPUT.FORMAT RGB and the PIXEL_MEAN and PIXEL_STD that the network was trained with. It is
-changed before the FPN is put around it: the stride-2 convolutions of P6 and P7 stay as they are.
+with INPUT.FORMAT RGB and the PIXEL_MEAN and PIXEL_STD that the network was trained with. The
+variant is applied before the FPN is added, so the stride-2 convolutions of P6 and P7 stay plain.
 """
 
 import functools
@@ -31,7 +31,7 @@ NORMS = ("FrozenBN", "BN", "SyncBN")
 DEFAULTS.MODEL.RFBENCH = CfgNode()
 DEFAULTS.MODEL.RFBENCH.NAME = "resnet50"  # of torchvision, timm, or FILE.py:function
 DEFAULTS.MODEL.RFBENCH.VARIANT = "baseline"
-DEFAULTS.MODEL.RFBENCH.FEATURES = []  # paths of the maps; []: the last of every stride
+DEFAULTS.MODEL.RFBENCH.FEATURES = []  # paths of the feature maps; []: the last of every stride
 
 
 class FeatureBackbone(Backbone):
@@ -48,18 +48,17 @@ class FeatureBackbone(Backbone):
         """Take the features `out_features` of `network`.
 
         freeze_at: as Detectron2's MODEL.BACKBONE.FREEZE_AT, 1: the stem, 2: and the first stage,
-        and so on. norm: what becomes of BatchNorm, as MODEL.RESNETS.NORM. names: of the maps, see
-        `pyramid.find`.
-        Raises UsageError where there is no such feature or norm.
+        and so on. norm: replaces BatchNorm, as MODEL.RESNETS.NORM. names: of the maps, see
+        `pyramid.find`. Raises UsageError for an unknown feature or norm.
         """
         super().__init__()
         self.net = network.module.train()
         self.name, self.replaced = network.name, network.replaced
-        found = pyramid.find(network.module, network.name, names)
-        levels = {f"res{int(math.log2(stride))}": part for stride, part in found.levels.items()}
+        features = pyramid.find(network.module, network.name, names)
+        levels = {f"res{int(math.log2(stride))}": part for stride, part in features.levels.items()}
         if missing := [name for name in out_features if name not in levels]:
-            there = ", ".join(f"{name} ({part.path})" for name, part in levels.items())
-            raise UsageError(f"{network.name} has no feature {missing[0]}; it has: {there}.")
+            known = ", ".join(f"{name} ({part.path})" for name, part in levels.items())
+            raise UsageError(f"{network.name} has no feature {missing[0]}; it has: {known}.")
         self._out_features = list(out_features)
         self._out_feature_strides = {name: levels[name].stride for name in out_features}
         self._out_feature_channels = {name: levels[name].channels for name in out_features}
@@ -67,19 +66,19 @@ class FeatureBackbone(Backbone):
         for name in out_features:
             module = self.net.get_submodule(levels[name].path)
             module.register_forward_hook(functools.partial(_keep, self._maps, name))
-        last = found.chain.index(levels[out_features[-1]])
-        for part in found.chain[last + 1 :]:
+        last = features.chain.index(levels[out_features[-1]])
+        for part in features.chain[last + 1 :]:
             _set(self.net, part.path, nn.Identity())
-        frozen = found.chain[: found.stem if freeze_at else 0]
+        frozen = features.chain[: features.stem if freeze_at else 0]
         for name, part in levels.items():
             if int(name.removeprefix("res")) <= freeze_at:
-                frozen = found.chain[: found.chain.index(part) + 1]
+                frozen = features.chain[: features.chain.index(part) + 1]
         self._norms(norm, [part.path for part in frozen])
 
     def _norms(self, norm: str, frozen: list[str]) -> None:
         if norm not in NORMS:
             raise UsageError(
-                f"MODEL.RESNETS.NORM: a network as it is has {', '.join(NORMS)}, not '{norm}'."
+                f"MODEL.RESNETS.NORM: must be one of {', '.join(NORMS)}, not '{norm}'."
                 f"{suggest(norm, NORMS)}"
             )
         for path in frozen:
@@ -102,7 +101,7 @@ class FeatureBackbone(Backbone):
         self._maps.clear()
         self.net(x)
         maps = {name: self._maps[name] for name in self._out_features}
-        self._maps.clear()  # or they would be held until the next images
+        self._maps.clear()  # or they would stay in memory until the next images
         return maps
 
 
@@ -116,7 +115,7 @@ def _set(module: nn.Module, path: str, new: nn.Module) -> None:
 
 
 class FrozenNormAct(FrozenBatchNorm2d):
-    """Detectron2's frozen norm with what timm's BatchNormAct2d does behind it."""
+    """Detectron2's frozen norm, followed by dropout and activation as in timm's BatchNormAct2d."""
 
     def __init__(self, norm: Any) -> None:
         super().__init__(norm.num_features, norm.eps)
@@ -128,10 +127,10 @@ class FrozenNormAct(FrozenBatchNorm2d):
 
 
 def freeze_norms(module: nn.Module) -> nn.Module:
-    """`module` with every BatchNorm frozen: its statistics and parameters are constants.
+    """`module` with every BatchNorm frozen: statistics and parameters become constants.
 
-    Detectron2's own conversion drops the activation inside timm's BatchNormAct2d; timm's turns half
-    precision into single. This one has Detectron2's norms and keeps the activations.
+    Detectron2's own conversion drops the activation in timm's BatchNormAct2d; timm's own casts half
+    precision to single. This one uses Detectron2's norms and keeps the activations.
     """
     from timm.layers import BatchNormAct2d
 
@@ -149,7 +148,7 @@ def freeze_norms(module: nn.Module) -> nn.Module:
 
 @BACKBONE_REGISTRY.register()
 def build_rfbench_backbone(cfg: CfgNode, _input_shape: ShapeSpec) -> FeatureBackbone:
-    """The features alone, without an FPN."""
+    """The features, without an FPN."""
     node = cfg.MODEL.RFBENCH
     network = backbones.build(node.NAME, node.VARIANT)
     return FeatureBackbone(
@@ -163,13 +162,13 @@ def build_rfbench_backbone(cfg: CfgNode, _input_shape: ShapeSpec) -> FeatureBack
 
 @BACKBONE_REGISTRY.register()
 def build_rfbench_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
-    """An FPN with one more level by subsampling, as Mask R-CNN has."""
+    """An FPN with one more level by subsampling, as in Mask R-CNN."""
     return _fpn(cfg, build_rfbench_backbone(cfg, input_shape), LastLevelMaxPool())
 
 
 @BACKBONE_REGISTRY.register()
 def build_rfbench_retinanet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> FPN:
-    """An FPN with two more levels by stride-2 convolutions, as RetinaNet has."""
+    """An FPN with two more levels by stride-2 convolutions, as in RetinaNet."""
     bottom = build_rfbench_backbone(cfg, input_shape)
     channels = bottom.output_shape()[cfg.MODEL.FPN.IN_FEATURES[-1]].channels
     return _fpn(cfg, bottom, LastLevelP6P7(channels, cfg.MODEL.FPN.OUT_CHANNELS))
@@ -177,7 +176,7 @@ def build_rfbench_retinanet_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -
 
 def _fpn(cfg: CfgNode, bottom: FeatureBackbone, top: nn.Module) -> FPN:
     last = cfg.MODEL.FPN.IN_FEATURES[-1]
-    # the top is on the coarsest level, which is res5 and p5 wherever the total stride is 32
+    # the top block reads the coarsest level: res5 or p5 if the total stride is 32
     top.in_feature = last if isinstance(top, LastLevelP6P7) else last.replace("res", "p")
     return FPN(
         bottom_up=bottom,

@@ -1,6 +1,6 @@
-"""`weights: FILE.yaml`: the classifier that a detector starts from, trained first if need be.
+"""`weights: FILE.yaml`: the classifier that a detector starts from, trained first if necessary.
 
-Detection does not know classification: whoever does passes in its functions.
+Detection does not import classification; the caller passes in its functions.
 """
 
 import json
@@ -24,7 +24,7 @@ class Classifier:
     folder: Path
 
     def is_trained(self) -> bool:
-        """Whether the run has finished; UsageError where another configuration's has, there."""
+        """Whether the run has finished; UsageError if the folder holds another configuration's."""
         best = self.folder / checkpoint.BEST
         remedy = f"Use it as it is with -o weights={best}, or move {self.folder} away."
         return folders.finished(self.folder, self.config, remedy) is not None
@@ -37,7 +37,7 @@ class Classifier:
 def classifier_of(detector: DetConfig, folder_of: Callable[[ClsConfig], Path]) -> Classifier | None:
     """The classifier of the detector's `weights: FILE.yaml`, in the detector's variant and seed.
 
-    folder_of: where a classifier is trained. None for weights that are a checkpoint.
+    folder_of: the folder of a classifier's training. None for weights that are a checkpoint.
     """
     source = detector.weights or ""
     if not source.endswith((".yaml", ".yml")):

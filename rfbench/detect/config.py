@@ -37,7 +37,7 @@ OWN = {
     "SEED": "seed",
 }
 
-# the least that a run can do with
+# smallest values that a run can use
 LEAST = {
     "SOLVER.MAX_ITER": 1,
     "SOLVER.IMS_PER_BATCH": 1,
@@ -45,14 +45,14 @@ LEAST = {
     "DATALOADER.NUM_WORKERS": 0,
 }
 
-# of a value in Detectron2's configuration, what it has to be
+# type of a value in Detectron2's configuration -> what it must be, in words
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 KINDS |= {list: "a list", tuple: "a list"}
 
 
 def stock_folder() -> Path:
-    """Where Detectron2's own configurations lie: in the package, or beside it in a checkout."""
-    # not by detectron2.model_zoo, which imports what setuptools no longer has
+    """The folder of Detectron2's own configurations, in the package or beside it in a checkout."""
+    # not through detectron2.model_zoo, which imports a module that setuptools has dropped
     package = Path(detectron2.__path__[0])
     for folder in (package / "model_zoo" / "configs", package.parent / "configs"):
         if (folder / "Base-RetinaNet.yaml").exists():
@@ -63,7 +63,7 @@ def stock_folder() -> Path:
 def stock(name: str) -> CfgNode:
     """Detectron2's configuration `name`, such as COCO-Detection/retinanet_R_50_FPN_1x.yaml.
 
-    Raises UsageError for a name that it does not have. Only its own are read: they may hold Python.
+    Raises UsageError for an unknown name. No other files are read, since they may contain Python.
     """
     folder = stock_folder()
     names = [path.relative_to(folder).as_posix() for path in folder.glob("*/*.yaml")]
@@ -77,7 +77,7 @@ def stock(name: str) -> CfgNode:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Without fvcore's warning that the file holds Python: it is the package's own."""
+    """Suppress fvcore's warning that a file may contain Python: it is the package's own."""
     logger = logging.getLogger("fvcore.common.config")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -90,8 +90,8 @@ def quiet() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def telling(doing: str) -> Iterator[None]:
-    """Within: what Detectron2 and torch raise on a value of `opts` becomes a UsageError."""
+def as_usage_error(doing: str) -> Iterator[None]:
+    """A context in which what Detectron2 and torch raise on `opts` becomes a UsageError."""
     try:
         yield
     except (AssertionError, KeyError, ValueError, RuntimeError, TypeError) as error:
@@ -104,12 +104,13 @@ def resolve(
 ) -> CfgNode:
     """Detectron2's configuration of the run, frozen.
 
-    classes: how many the data set has. world: processes; with `reference_world_size`, Detectron2
-    scales batch, rate and periods to it. Raises UsageError with every wrong key of `opts`.
+    classes: their number in the data set. world: number of processes; with `reference_world_size`,
+    Detectron2 scales batch, learning rate and periods to it. Raises UsageError with every wrong
+    key of `opts`.
     """
     cfg = stock(config.detector)
     if "fpn" not in cfg.MODEL.BACKBONE.NAME:
-        raise UsageError(f"detector: {config.detector} has no FPN to put a backbone under.")
+        raise UsageError(f"detector: {config.detector} has no FPN for a backbone.")
     retina = cfg.MODEL.META_ARCHITECTURE == "RetinaNet"
     cfg.MODEL.BACKBONE.NAME = f"build_rfbench_{'retinanet_' * retina}fpn_backbone"
     cfg.MODEL.RFBENCH.NAME = config.model
@@ -117,7 +118,7 @@ def resolve(
     cfg.MODEL.RFBENCH.FEATURES = list(config.features)
     cfg.MODEL.WEIGHTS = ""  # the run's own, see `weights`
     cfg.MODEL.DEVICE = device
-    # the paper's normalisation, in the classifier's order of colours
+    # the paper's normalization, with channels in the classifier's order
     cfg.INPUT.FORMAT = "RGB"
     cfg.MODEL.PIXEL_MEAN = list(config.pixel_mean)
     cfg.MODEL.PIXEL_STD = list(config.pixel_std)
@@ -132,8 +133,8 @@ def resolve(
     if config.best_metric.startswith("segm") and not cfg.MODEL.MASK_ON:
         raise UsageError(f"best_metric: {config.detector} has no masks; use bbox/AP.")
     cfg = DefaultTrainer.auto_scale_workers(cfg, world)
-    _check_numbers(cfg)  # few iterations on many GPUs may be rounded to none
-    _check_place(cfg, world, device)
+    _check_numbers(cfg)  # scaling may round few iterations on many GPUs to 0
+    _check_device(cfg, world, device)
     cfg.freeze()
     return cfg
 
@@ -156,7 +157,7 @@ def set_opts(cfg: CfgNode, opts: dict[str, Any]) -> None:
             did = f" Did you mean: {near}?" if near else ""
             problems.append(f"opts: Detectron2 has no key '{key}'.{did}")
         else:
-            # a whole number is a rate too
+            # a whole number is a valid learning rate
             whole = isinstance(known[key], float) and type(value) is int
             try:
                 cfg.merge_from_list([key, float(value) if whole else value])
@@ -171,49 +172,49 @@ def set_opts(cfg: CfgNode, opts: dict[str, Any]) -> None:
 
 
 def meant(key: str, cfg: CfgNode) -> str:
-    """The key of Detectron2 that an unknown one may have meant; "" where none is near.
+    """The key of Detectron2 that an unknown one may have meant; "" if none is near.
 
-    The nearest in the same place, or else one of that name in another.
+    The nearest in the same section, else one of that name in another section.
     """
     last = {known.rpartition(".")[2]: known for known in reversed(list(flat(cfg)))}
     elsewhere = difflib.get_close_matches(key.rpartition(".")[2], last, n=1)
-    # an abbreviation is not near by difflib's measure, but nearer than what stands elsewhere
+    # difflib rates abbreviations as distant, but they are better guesses than other sections
     return (
-        _in_place(key, cfg, 0.6)
+        _in_section(key, cfg, 0.6)
         or (last[elsewhere[0]] if elsewhere else "")
-        or _in_place(key, cfg, 0.4)
+        or _in_section(key, cfg, 0.4)
     )
 
 
-def _in_place(key: str, cfg: CfgNode, cutoff: float) -> str:
+def _in_section(key: str, cfg: CfgNode, cutoff: float) -> str:
     """The nearest key, part by part from the left."""
     node: Any = cfg
-    found = ""
+    nearest = ""
     for part in key.split("."):
         names = list(node) if isinstance(node, CfgNode) else []
         theirs = [name for name in names if name != "RFBENCH"]  # this package's own section
         near = difflib.get_close_matches(part, theirs, n=1, cutoff=cutoff)
         if not near:
             return ""
-        found += f"{near[0]}."
+        nearest += f"{near[0]}."
         node = node[near[0]]
-    return found.removesuffix(".")
+    return nearest.removesuffix(".")
 
 
 def _leaves(opts: dict[str, Any], cfg: Any, key: str = "") -> dict[str, Any]:
     """{"SOLVER": {"GAMMA": 1}} as {"SOLVER.GAMMA": 1}; a value may be a mapping itself."""
-    found: dict[str, Any] = {}
+    dotted: dict[str, Any] = {}
     for name, value in opts.items():
         below = cfg.get(name) if isinstance(cfg, CfgNode) else None
         if isinstance(value, dict) and (isinstance(below, CfgNode) or below is None):
-            found |= _leaves(value, below, f"{key}{name}.")
+            dotted |= _leaves(value, below, f"{key}{name}.")
         else:
-            found[f"{key}{name}"] = value
-    return found
+            dotted[f"{key}{name}"] = value
+    return dotted
 
 
 def _check_numbers(cfg: CfgNode) -> None:
-    """Raise UsageError with every number that no run can be made of, which Detectron2 takes."""
+    """Raise UsageError with every number that Detectron2 accepts but no run can use."""
     known = flat(cfg)
     problems = [
         f"opts.{key}: must be at least {least} (it is {known[key]})"
@@ -232,8 +233,8 @@ def _check_numbers(cfg: CfgNode) -> None:
         raise UsageError("\n".join(problems))
 
 
-def _check_place(cfg: CfgNode, world: int, device: str) -> None:
-    """Raise UsageError for what Detectron2 would tell by an assertion in the middle of a run."""
+def _check_device(cfg: CfgNode, world: int, device: str) -> None:
+    """Raise UsageError for what would fail an assertion of Detectron2 during the run."""
     if cfg.SOLVER.IMS_PER_BATCH % world:
         raise UsageError(
             f"opts.SOLVER.IMS_PER_BATCH {cfg.SOLVER.IMS_PER_BATCH} does not divide by {world} "
@@ -254,12 +255,12 @@ def difference(cfg: CfgNode, base: CfgNode) -> dict[str, tuple[Any, Any]]:
 
 
 def _plain(value: Any) -> Any:
-    """Tuples as lists: Detectron2's files mix them."""
+    """Tuples as lists, since Detectron2's files mix them."""
     return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
 
 
 def scaling(cfg: CfgNode, config: DetConfig) -> dict[str, Any] | None:
-    """What Detectron2 scaled to the number of processes, for the record; None: nothing."""
+    """The keys that Detectron2 scaled to the number of processes, for the record; None: none."""
     before, now = config.reference_world_size, cfg.SOLVER.REFERENCE_WORLD_SIZE
     if before == now:
         return None

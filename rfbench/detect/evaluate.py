@@ -1,4 +1,4 @@
-"""COCO's figures of a detector, by Detectron2's evaluator, and where its boxes lie."""
+"""COCO metrics of a detector, by Detectron2's evaluator, and its localization errors."""
 
 import contextlib
 import importlib.util
@@ -28,7 +28,7 @@ from rfbench.schemas.det import DetConfig
 
 FOLDER = "inference"
 RESULTS = "coco_instances_results.json"  # Detectron2's name for predictions in COCO's format
-MOVED = 200  # images that are shown again, moved by 1 px
+MOVED = 200  # images that are evaluated again, shifted by 1 px
 SHOWN = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 
 
@@ -41,10 +41,11 @@ def evaluate(
     pause: Callable[[], object] = lambda: None,
     extras: bool = True,
 ) -> dict[str, Any]:
-    """AP, AP50, AP75, APs, APm, APl in percent, for boxes ("bbox") and masks ("segm"), in all.
+    """AP, AP50, AP75, APs, APm, APl in percent, for boxes ("bbox") and masks ("segm").
 
-    Predictions stay in `folder`/inference. extras: also what `located` adds. pause: called by all
-    processes between two images. NaN of Detectron2 (no such objects) is None.
+    Returned in all processes. Predictions stay in `folder`/inference. extras: add the metrics of
+    `located`. pause: called by all processes between two images. Detectron2's NaN (no such
+    objects) becomes None.
     """
     tasks = ("bbox", "segm") if cfg.MODEL.MASK_ON else ("bbox",)
     evaluator = evaluator_of(config.eval)(
@@ -53,25 +54,25 @@ def evaluate(
     predict(model, cfg, evaluator, group, pause)
     begun = time.process_time()
     with contextlib.redirect_stdout(io.StringIO()):  # what pycocotools prints
-        found = evaluator.evaluate() or {}
-    found = {task: _known(found.get(task, {})) for task in tasks}
+        raw = evaluator.evaluate() or {}
+    metrics = {task: _known(raw.get(task, {})) for task in tasks}
     if group.first:
-        # without any prediction Detectron2 reports none of its figures, or NaN
+        # without any prediction Detectron2 reports no metrics, or NaN
         if not json.loads((folder / FOLDER / RESULTS).read_text("utf-8")):
             truth = json.loads(Path(data_of(cfg).json_file).read_text("utf-8"))
-            found = {task: nothing_found(truth["annotations"]) for task in tasks}
-        found["seconds"] = {"coco": round(time.process_time() - begun, 2)}
+            metrics = {task: no_predictions(truth["annotations"]) for task in tasks}
+        metrics["seconds"] = {"coco": round(time.process_time() - begun, 2)}
         (folder / FOLDER / "instances_predictions.pth").unlink(missing_ok=True)
-    found = group.gather(found)[0]
-    return {**found, **located(model, cfg, group, folder)} if extras else found
+    metrics = group.gather(metrics)[0]
+    return {**metrics, **located(model, cfg, group, folder)} if extras else metrics
 
 
 def predict(
     model: nn.Module, cfg: CfgNode, evaluator: Any, group: Processes, pause: Callable[[], object]
 ) -> None:
-    """Show every image of the validation set to the model, and its answers to the evaluator."""
+    """Run the model on the validation set, and give its predictions to the evaluator."""
     loader = val_loader(cfg)
-    rounds = len(loader.dataset) // group.world  # what every process has at the least
+    rounds = len(loader.dataset) // group.world  # the least that any process has
     evaluator.reset()
     progress = bar(len(loader), 0, "evaluating", group.first)
     try:
@@ -86,7 +87,7 @@ def predict(
 
 
 def evaluator_of(name: str) -> type[COCOEvaluator]:
-    """Detectron2's evaluator, which computes by pycocotools, or one that uses faster-coco-eval."""
+    """Detectron2's evaluator, which uses pycocotools, or one that uses faster-coco-eval."""
     if name == "pycocotools":
         return COCOEvaluator
     if not importlib.util.find_spec("faster_coco_eval"):
@@ -98,17 +99,17 @@ def evaluator_of(name: str) -> type[COCOEvaluator]:
 
 
 class FasterEvaluator(COCOEvaluator):
-    """Detectron2's evaluator (0.6 and main) with faster-coco-eval in the place of pycocotools."""
+    """Detectron2's evaluator (0.6 and main) with faster-coco-eval instead of pycocotools."""
 
     def _eval_predictions(self, predictions: Any, img_ids: Any = None) -> None:
         from faster_coco_eval import COCOeval_faster
 
-        # its own, for all but the figures: the data set's category ids, and the file of predictions
+        # without metrics: only maps category ids and writes the file of predictions
         self._do_evaluation = False
         super()._eval_predictions(predictions, img_ids)
         instances = [one for image in predictions for one in image["instances"]]
         for task in sorted(self._tasks):
-            # beside a box, the area of a mask would be taken from that
+            # with a box present, the area of a mask would be taken from the box
             left_out = "bbox" if task == "segm" else ""
             rows = [{key: one[key] for key in one if key != left_out} for one in instances]
             evaluation = None
@@ -124,35 +125,35 @@ class FasterEvaluator(COCOEvaluator):
 
 
 def _known(values: dict[str, float]) -> dict[str, Any]:
-    """Figures that are numbers; the classes' own ("AP-cat") apart."""
+    """The metrics, NaN as None; those of single classes ("AP-cat") under "classes"."""
     plain = {name: None if value != value else float(value) for name, value in values.items()}
     classes = {name.removeprefix("AP-"): plain.pop(name) for name in list(plain) if "-" in name}
     return {**plain, "classes": classes} if classes else plain
 
 
 def data_of(cfg: CfgNode) -> Any:
-    """What Detectron2 knows of the validation set: json_file, image_root."""
+    """Detectron2's metadata of the validation set: json_file, image_root."""
     return MetadataCatalog.get(cfg.DATASETS.TEST[0])
 
 
-def nothing_found(truth: list[dict[str, Any]]) -> dict[str, float | None]:
-    """The figures without any prediction: 0, and None of sizes that no object is of."""
+def no_predictions(truth: list[dict[str, Any]]) -> dict[str, float | None]:
+    """The metrics without any prediction: 0, and None for sizes that no object has."""
     from pycocotools.cocoeval import Params
 
     areas = [one["area"] for one in truth if not one.get("iscrowd")]  # as pycocotools takes them
     parameters = Params("bbox")
-    there = {
+    present = {
         name: any(low <= area <= high for area in areas)
         for name, (low, high) in zip(parameters.areaRngLbl, parameters.areaRng, strict=True)
     }
     sizes = {"APs": "small", "APm": "medium", "APl": "large"}
-    return {name: 0.0 if there[sizes.get(name, "all")] else None for name in SHOWN}
+    return {name: 0.0 if present[sizes.get(name, "all")] else None for name in SHOWN}
 
 
 def located(model: nn.Module, cfg: CfgNode, group: Processes, folder: Path) -> dict[str, Any]:
-    """Where the boxes of the last evaluation lie: "registration" and "jitter", see `boxes`.
+    """Localization errors in the last evaluation: "registration" and "jitter", see `boxes`.
 
-    The latter, how they move when the image moves by 1 px, on the first `MOVED` images.
+    Jitter, how boxes move when the image is shifted by 1 px, is over the first `MOVED` images.
     """
     return group.gather(_located(model, cfg, folder) if group.first else None)[0]
 
@@ -175,8 +176,8 @@ def detect(model: nn.Module, cfg: CfgNode, image: np.ndarray) -> list[dict[str, 
     short = cfg.INPUT.MIN_SIZE_TEST
     resize = ResizeShortestEdge([short, short], cfg.INPUT.MAX_SIZE_TEST).get_transform(image)
     pixels = torch.as_tensor(resize.apply_image(image).transpose(2, 0, 1).copy())
-    (found,) = model([{"image": pixels, "height": height, "width": width}])
-    instances = found["instances"].to("cpu")
+    (output,) = model([{"image": pixels, "height": height, "width": width}])
+    instances = output["instances"].to("cpu")
     corners = instances.pred_boxes.tensor
     sized = torch.cat([corners[:, :2], corners[:, 2:] - corners[:, :2]], 1).tolist()
     columns = (sized, instances.pred_classes.tolist(), instances.scores.tolist())
@@ -186,25 +187,25 @@ def detect(model: nn.Module, cfg: CfgNode, image: np.ndarray) -> list[dict[str, 
     ]
 
 
-def shown(found: dict[str, Any]) -> str:
-    """The figures in one line."""
+def shown(metrics: dict[str, Any]) -> str:
+    """The metrics on one line."""
     texts = []
     for task, name in (("bbox", "box"), ("segm", "mask")):
-        if task in found:
-            known = [f"{key} {_figure(found[task].get(key))}" for key in SHOWN]
+        if task in metrics:
+            known = [f"{key} {_figure(metrics[task].get(key))}" for key in SHOWN]
             texts.append(f"{name} {', '.join(known)}")
     return "; ".join(texts)
 
 
-def placed(found: dict[str, Any]) -> str:
-    """Where the boxes lie, in one line."""
-    there, moved = found["registration"], found["jitter"]
-    if not there["pairs"]:
+def localization(metrics: dict[str, Any]) -> str:
+    """Localization errors on one line."""
+    errors, jitter = metrics["registration"], metrics["jitter"]
+    if not errors["pairs"]:
         return "no box is matched"
-    dx, dy = (f"{k} {there[k]:+.2f} +- {_figure(there[f'{k}_se'])}" for k in ("dx", "dy"))
+    dx, dy = (f"{k} {errors[k]:+.2f} +- {_figure(errors[f'{k}_se'])}" for k in ("dx", "dy"))
     return (
-        f"boxes' centres {dx}, {dy} px off, AP90 {_figure(there['AP90'])}; moved "
-        f"{_figure(moved['jitter'])} px with a picture moved by 1 px"
+        f"box centres off by {dx}, {dy} px, AP90 {_figure(errors['AP90'])}; "
+        f"jitter {_figure(jitter['jitter'])} px when the image is shifted by 1 px"
     )
 
 

@@ -44,31 +44,31 @@ def fit(
             return start.record, 0
         run = setup(config, start)
         memory = (
-            f"Of {run.cfg.SOLVER.IMS_PER_BATCH // start.group.world} images at once: lower "
+            f"Of {run.cfg.SOLVER.IMS_PER_BATCH // start.group.world} images per process: lower "
             "opts.SOLVER.IMS_PER_BATCH, with opts.SOLVER.BASE_LR."
         )
         return loop.to_the_end(run, train, save, finish, memory)
 
 
 def finish(run: Run) -> dict[str, Any]:
-    """The pictures of predictions, and the record; that comes also where drawing fails."""
+    """Draw predictions and write the record, which is written even if drawing fails."""
     return run.group.by_first(lambda: write(run))
 
 
 def write(run: Run) -> dict[str, Any]:
-    """What the first process writes at the end."""
+    """Write the drawings and the record; called by the first process."""
     names = ["config.yaml", progress.METRICS, checkpoint.LAST, checkpoint.BEST]
     names.append(f"{evaluate.FOLDER}/{evaluate.RESULTS}")
     if run.config.visualize:
         try:
             names += show.draw(run.cfg, run.folder, run.config.visualize)
-        except Exception as error:  # whatever it is, the figures of a long run are worth more
-            logger.warning("no pictures of predictions: %s", one_line(error))
+        except Exception as error:  # the results of a long run must not be lost
+            logger.warning("predictions could not be drawn: %s", one_line(error))
     return loop.write_record(run, "det", {**record(run), "files": names})
 
 
 def record(run: Run) -> dict[str, Any]:
-    """What `compare` reads beside what every training has."""
+    """The fields of the record that are specific to detection."""
     config, cfg, sets = run.config, run.cfg, run.sets
     parameters = list(run.model.parameters())
     bottom: Any = run.model.get_submodule("backbone.bottom_up")
@@ -98,14 +98,14 @@ def record(run: Run) -> dict[str, Any]:
 
 
 def peak(device: torch.device) -> int | None:
-    """The largest memory in bytes that this process held on the GPU; None on a CPU."""
+    """The peak memory of this process on the GPU, in bytes; None on a CPU."""
     return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
 
 
 def versions() -> dict[str, str]:
-    """Of the packages that decide a detection's figures."""
-    found = {}
+    """Versions of the packages that affect the metrics of a detection."""
+    installed = {}
     for name in ("detectron2", "pycocotools", "faster-coco-eval"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return found
+            installed[name] = importlib.metadata.version(name)
+    return installed

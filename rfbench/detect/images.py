@@ -1,4 +1,4 @@
-"""Predictions beside ground truth: an image twice, with boxes, masks, class names and scores."""
+"""Predictions beside ground truth: two copies of an image with boxes, masks, classes and scores."""
 
 import contextlib
 import io
@@ -40,7 +40,7 @@ def save(
     """Draw the first `count` images of a COCO set, a PNG each in `folder`/pictures.
 
     predictions: COCO's results, with "bbox" and perhaps "segmentation". Those that score less than
-    `min_score` are not drawn. masks: whether to draw the masks that are there, on both sides.
+    `min_score` are not drawn. masks: whether to draw masks, on both sides.
     Returns the files' names, relative to `folder`.
     """
     from pycocotools.coco import COCO
@@ -48,17 +48,17 @@ def save(
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO(str(annotations))
     colors = palette(sorted(truth.cats))
-    found: dict[int, list[dict[str, Any]]] = {}
+    by_image: dict[int, list[dict[str, Any]]] = {}
     for one in predictions:
         if one["score"] >= min_score and one["category_id"] in colors:
-            found.setdefault(one["image_id"], []).append(one)
+            by_image.setdefault(one["image_id"], []).append(one)
     (folder / FOLDER).mkdir(parents=True, exist_ok=True)
     names = []
     for number, image in enumerate(truth.dataset["images"][:count], start=1):
         objects = truth.loadAnns(truth.getAnnIds(imgIds=image["id"]))
         sides = {
             "ground truth": objects,
-            f"predictions (score of {min_score:g} or more)": found.get(image["id"], []),
+            f"predictions (score of {min_score:g} or more)": by_image.get(image["id"], []),
         }
         figure = draw(read(images / image["file_name"]), sides, truth, colors, masks)
         names.append(f"{FOLDER}/{number:03d}-{Path(image['file_name']).stem}.png")
@@ -68,7 +68,7 @@ def save(
 
 
 def read(path: Path) -> np.ndarray:
-    """An image (H, W, 3) uint8, turned as EXIF says."""
+    """An image (H, W, 3) uint8, rotated as EXIF says."""
     try:
         with Image.open(path) as opened:
             return np.asarray(ImageOps.exif_transpose(opened).convert("RGB"))
@@ -77,7 +77,7 @@ def read(path: Path) -> np.ndarray:
 
 
 def palette(categories: Sequence[int]) -> dict[int, Color]:
-    """A colour for every category: ten that differ well, or twenty, which come again."""
+    """A colour for every category: ten distinct ones, or twenty, which repeat."""
     colors = matplotlib.colormaps["tab10" if len(categories) <= 10 else "tab20"].colors  # type: ignore[attr-defined]
     return {one: colors[i % len(colors)] for i, one in enumerate(categories)}
 
@@ -89,9 +89,9 @@ def draw(
     colors: dict[int, Color],
     masks: bool = True,
 ) -> Figure:
-    """The image (H, W, 3) once for every title of `sides`, with the boxes that are told there.
+    """The image (H, W, 3) once for every title in `sides`, each with its boxes.
 
-    truth: pycocotools' COCO, which knows names and decodes masks.
+    truth: pycocotools' COCO, for category names and decoded masks.
     """
     height, width, _ = image.shape
     panel = (WIDTH - GAP * (len(sides) - 1)) / len(sides)
@@ -101,11 +101,11 @@ def draw(
     figure = Figure((across, tall + HEAD), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
     for i, (title, boxes) in enumerate(sides.items()):
-        place = (i * (panel + GAP) / across, 0, panel / across, tall / (tall + HEAD))
-        axes = figure.add_axes(place)
+        bounds = (i * (panel + GAP) / across, 0, panel / across, tall / (tall + HEAD))
+        axes = figure.add_axes(bounds)
         axes.set_axis_off()
         axes.set_title(title, fontsize=TITLE, pad=3)
-        # few pixels are shown as they are
+        # small images are shown pixel by pixel
         smooth = "antialiased" if panel * DPI < 3 * width else "nearest"
         # COCO's coordinates: a pixel spans i to i + 1
         axes.imshow(
@@ -117,18 +117,18 @@ def draw(
         taken: list[Bbox] = []
         for one in by_area(boxes):
             outline(axes, one, colors[one["category_id"]])
-        for one in by_area(boxes)[::-1]:  # the small ones have the least choice
+        for one in by_area(boxes)[::-1]:  # small boxes first: they have the fewest spots
             label(axes, one, caption(one, truth), colors[one["category_id"]], taken)
     return figure
 
 
 def by_area(boxes: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The large ones first, so that they do not hide the small."""
+    """Large boxes first, so that they do not hide small ones."""
     return sorted(boxes, key=lambda one: -one["bbox"][2] * one["bbox"][3])
 
 
 def caption(one: dict[str, Any], truth: Any) -> str:
-    """A class's name, with the score of a prediction."""
+    """The class name and, for a prediction, the score."""
     name = str(truth.cats[one["category_id"]]["name"])
     if "score" in one:
         return f"{name} {one['score']:.2f}"
@@ -138,17 +138,18 @@ def caption(one: dict[str, Any], truth: Any) -> str:
 def overlaid(
     image: np.ndarray, boxes: Sequence[dict[str, Any]], truth: Any, colors: dict[int, Color]
 ) -> np.ndarray:
-    """The image with masks laid over it in their classes' colours."""
-    found = image.astype(np.float32) / 255
+    """The image with masks overlaid in the colours of their classes."""
+    pixels = image.astype(np.float32) / 255
     for one in by_area(boxes):
         if one.get("segmentation"):
             mask = truth.annToMask(one).astype(bool)
-            found[mask] = (1 - ALPHA) * found[mask] + ALPHA * np.array(colors[one["category_id"]])
-    return found
+            color = np.array(colors[one["category_id"]])
+            pixels[mask] = (1 - ALPHA) * pixels[mask] + ALPHA * color
+    return pixels
 
 
 def outline(axes: Axes, one: dict[str, Any], color: Color) -> None:
-    """A box, of a crowd dashed, over a dark line that shows it on any ground."""
+    """A box, dashed for a crowd, over a dark line that is visible on any background."""
     x, y, w, h = one["bbox"]
     style: dict[str, Any] = {"fill": False, "linestyle": "--" if one.get("iscrowd") else "-"}
     for edge, line in (("black", 1.8), (color, 1.1)):
@@ -156,12 +157,12 @@ def outline(axes: Axes, one: dict[str, Any], color: Color) -> None:
 
 
 def label(axes: Axes, one: dict[str, Any], words: str, color: Color, taken: list[Bbox]) -> None:
-    """Write above a box, or below, or in it: where least is hidden of the labels at `taken`."""
+    """Write above, below or inside a box, where it hides the least of the labels at `taken`."""
     bright = 0.3 * color[0] + 0.59 * color[1] + 0.11 * color[2] > 0.55
     ground = {"boxstyle": "square,pad=0.12", "facecolor": color, "edgecolor": "none"}
     style: dict[str, Any] = {"color": "black" if bright else "white", "fontsize": LABEL}
     text = axes.text(0, 0, words, va="top", parse_math=False, bbox=ground, **style)
-    # where it is at (0, 0), with its ground, in px of the image
+    # its extent with background at (0, 0), in px of the image
     figure: Any = axes.figure
     text.update_bbox_position_size(figure.canvas.get_renderer())
     patch: Any = text.get_bbox_patch()
@@ -180,6 +181,6 @@ def label(axes: Axes, one: dict[str, Any], words: str, color: Color, taken: list
 
 
 def shared(a: Bbox, b: Bbox) -> float:
-    """The area that two boxes share."""
+    """The area of the intersection of two boxes."""
     both = Bbox.intersection(a, b)
     return 0.0 if both is None else abs(both.width * both.height)

@@ -1,4 +1,4 @@
-"""The levels of a detector's pyramid: what they are made of, and where it takes them to be."""
+"""The levels of a detector's pyramid: the layers they come from, and where anchors assume them."""
 
 import math
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from rfbench.config import load
 from rfbench.detect import config as configs
 from rfbench.detect import pyramid
 from rfbench.detect.backbone import FeatureBackbone
-from rfbench.errors import RfbenchError, UsageError, suggest
+from rfbench.errors import RfbenchError, UsageError, one_line, suggest
 from rfbench.models import variants
 from rfbench.rf.core.levels import Level
 from rfbench.schemas.det import DetConfig
@@ -36,15 +36,14 @@ def read(path: str, wanted: list[str], overrides: list[str]) -> list[Detector]:
     """The detector of a configuration in every variant.
 
     path: a configuration of train-det, or one of Detectron2, of its model zoo by name. wanted:
-    names of variants; none: the baseline and the one that the configuration sets, or the paper's
-    where it sets none; of another's backbone that has no variants, the backbone as it is. Raises
-    UsageError.
+    names of variants; []: the baseline and the configuration's own, or the paper's four if it sets
+    none; for a backbone without variants, the backbone as it is. Raises UsageError.
     """
-    path = _found(path)
+    path = _file(path)
     try:
         held = yaml.safe_load(Path(path).read_text("utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"{path}: {' '.join(str(error).split())[:200]}") from None
+        raise UsageError(f"{path}: {one_line(error)}") from None
     if isinstance(held, dict) and any(str(key).isupper() for key in held):
         return _of_detectron2(path, held, wanted, overrides)
     own = configs.variant_name(load(DetConfig, path, overrides))
@@ -57,8 +56,8 @@ def read(path: str, wanted: list[str], overrides: list[str]) -> list[Detector]:
     return detectors
 
 
-def _found(path: str) -> str:
-    """The file, or Detectron2's own of that name, as `detector` has it."""
+def _file(path: str) -> str:
+    """The file `path`, or Detectron2's own configuration of that name."""
     if Path(path).exists():
         return path
     folder = configs.stock_folder()
@@ -71,7 +70,7 @@ def _found(path: str) -> str:
 def _of_detectron2(
     path: str, held: dict[str, Any], wanted: list[str], overrides: list[str]
 ) -> list[Detector]:
-    """A configuration of Detectron2's own kind."""
+    """The detectors of a configuration in Detectron2's own format."""
     if overrides:
         raise UsageError(f"{path} is Detectron2's: -o is for configurations of train-det")
     cfg = get_cfg()
@@ -93,7 +92,7 @@ def _of_detectron2(
 
 
 def _merge(cfg: CfgNode, path: Path, held: dict[str, Any]) -> None:
-    """Merge a file and what it is based on; only Detectron2's own files may hold Python."""
+    """Merge a file and its _BASE_; only Detectron2's own files may contain Python."""
     if "_BASE_" in held:
         base = (path.parent / str(held.pop("_BASE_"))).resolve()
         if base.is_relative_to(configs.stock_folder().resolve()):
@@ -106,24 +105,22 @@ def _merge(cfg: CfgNode, path: Path, held: dict[str, Any]) -> None:
     try:
         cfg.merge_from_other_cfg(CfgNode(held))
     except (KeyError, ValueError, AssertionError) as error:
-        raise UsageError(f"{path}: {' '.join(str(error).split())[:200]}") from None
+        raise UsageError(f"{path}: {one_line(error)}") from None
 
 
 def _detector(cfg: CfgNode, title: str, variant: str) -> Detector:
-    """Build the pyramid, and say which level is what."""
+    """Build the pyramid and describe its levels."""
     try:
         fpn: Any = build_backbone(cfg, ShapeSpec(channels=3))
     except (AssertionError, KeyError, ValueError, RuntimeError) as error:
-        raise RfbenchError(
-            f"{title}: its backbone cannot be built: {' '.join(str(error).split())[:200]}"
-        ) from error
+        raise RfbenchError(f"{title}: its backbone cannot be built: {one_line(error)}") from error
     retina = cfg.MODEL.META_ARCHITECTURE == "RetinaNet"
     anchors = cfg.MODEL.RETINANET.IN_FEATURES if retina else cfg.MODEL.RPN.IN_FEATURES
     rois = [] if retina else cfg.MODEL.ROI_HEADS.IN_FEATURES
     features = _features(cfg, fpn.bottom_up)
     levels = []
     for name, shape in fpn.output_shape().items():
-        # the topmost have no lateral connection: they are made of the level below
+        # the topmost levels have no lateral connection: they come from the level below
         feature = features.get(f"res{int(math.log2(shape.stride))}", f"levels.{name}")
         on, read = name in anchors, name in rois
         levels.append(Level(name, shape.stride, feature, f"levels.{name}", on, read))
@@ -132,7 +129,7 @@ def _detector(cfg: CfgNode, title: str, variant: str) -> Detector:
 
 
 class _Named(nn.Module):
-    """A pyramid whose levels are layers with names, also those that it makes without a module."""
+    """A pyramid with a named layer for every level, also for those computed without a module."""
 
     def __init__(self, fpn: nn.Module) -> None:
         super().__init__()

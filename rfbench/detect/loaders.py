@@ -1,8 +1,8 @@
-"""A run's images through Detectron2's own catalog, mapper and order, from any iteration on.
+"""A run's images by Detectron2's own catalog, mapper and order, from any iteration.
 
-Detectron2 starts its order again when a run is resumed, and forgets the images that wait for
-others of their shape. Here the same order is cut into the same batches beforehand, as a pure
-function of the seed: a resumed run skips the batches that it has had, and repeats none.
+Detectron2 restarts its order when a run is resumed, and drops images that wait for others of their
+shape. Here the same order is cut into the same batches in advance, as a pure function of the seed:
+a resumed run skips the batches that it has had, and repeats none.
 """
 
 import itertools
@@ -24,12 +24,12 @@ from detectron2.data.build import trivial_batch_collator, worker_init_reset_seed
 from detectron2.data.datasets import register_coco_instances
 from detectron2.data.samplers import RepeatFactorTrainingSampler, TrainingSampler
 
-from rfbench.detect.config import telling
+from rfbench.detect.config import as_usage_error
 from rfbench.errors import RfbenchError, UsageError, one_line
 
 
 def register(name: str, annotations: str, images: str) -> None:
-    """Make a set in COCO's format known to Detectron2, in place of one of that name."""
+    """Register a set in COCO's format with Detectron2, replacing one of that name."""
     if name in DatasetCatalog.list():
         DatasetCatalog.remove(name)
         MetadataCatalog.remove(name)
@@ -37,10 +37,10 @@ def register(name: str, annotations: str, images: str) -> None:
 
 
 class Batches:
-    """Batches of one process, lists of indices without end, beginning with batch `start`.
+    """Endless batches of one process, lists of indices, starting with batch `start`.
 
-    order: indices, as a sampler of Detectron2 yields them. wide: of each index, whether the image
-    is wider than high; None: all alike. Batches are of one shape, as Detectron2 groups them.
+    order: indices from a sampler of Detectron2. wide: whether the image of each index is wider than
+    high; None: do not group. A batch is all wide or all high, as Detectron2 groups them.
     """
 
     def __init__(
@@ -65,19 +65,23 @@ class Reader:
     """Detectron2's mapper; an image that cannot be read is named in the error."""
 
     def __init__(self, cfg: CfgNode, train: bool) -> None:
-        with telling("prepare images"):
+        with as_usage_error("prepare images"):
             self.mapper = DatasetMapper(cfg, train)
 
     def __call__(self, entry: dict[str, Any]) -> dict[str, Any] | None:
         try:
             return self.mapper(entry)
-        except (OSError, ValueError, SyntaxError) as error:  # Pillow's, and sizes that differ
+        except (
+            OSError,
+            ValueError,
+            SyntaxError,
+        ) as error:  # from Pillow, or another size
             what = one_line(error)
             raise RfbenchError(f"{entry['file_name']} cannot be read: {what}") from None
 
 
 def train_loader(cfg: CfgNode, world: int, start: int) -> Any:
-    """This process's batches from iteration `start` on: lists of what the model takes."""
+    """This process's batches from iteration `start`: lists of inputs of the model."""
     entries = get_detection_dataset_dicts(
         cfg.DATASETS.TRAIN, filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
     )
@@ -93,18 +97,18 @@ def train_loader(cfg: CfgNode, world: int, start: int) -> Any:
     )
 
 
-def told(loader: Any) -> Iterator[Any]:
-    """The batches of a loader; an error of one of its processes in its own words alone."""
+def with_plain_errors(loader: Any) -> Iterator[Any]:
+    """The batches of a loader; an error in a worker is raised without the worker's traceback."""
     try:
         yield from loader
     except RfbenchError as error:
-        # of a loading process comes its whole traceback; the last line is the error's own
+        # the text is the worker's whole traceback; its last line is the error's own
         text = str(error).strip().splitlines()[-1].rpartition("RfbenchError: ")[2]
         raise RfbenchError(text) from None
 
 
 def _order(cfg: CfgNode, entries: list[dict[str, Any]]) -> Iterable[int]:
-    """Detectron2's sampler, with the run's seed: this process's share of an endless order."""
+    """Detectron2's sampler with the run's seed: this process's share of an endless order."""
     name = cfg.DATALOADER.SAMPLER_TRAIN
     if name == "TrainingSampler":
         return TrainingSampler(len(entries), seed=cfg.SEED)
@@ -114,7 +118,7 @@ def _order(cfg: CfgNode, entries: list[dict[str, Any]]) -> Iterable[int]:
         )
         return RepeatFactorTrainingSampler(factors, seed=cfg.SEED)
     raise UsageError(
-        f"opts.DATALOADER.SAMPLER_TRAIN: '{name}' is not known here. "
+        f"opts.DATALOADER.SAMPLER_TRAIN: '{name}' is not supported. "
         "There are: TrainingSampler, RepeatFactorTrainingSampler."
     )
 

@@ -1,4 +1,4 @@
-"""What a run would be (--dry-run), and the evaluation of a checkpoint (--eval-only)."""
+"""The plan of a run (--dry-run), and the evaluation of a checkpoint (--eval-only)."""
 
 import contextlib
 from pathlib import Path
@@ -20,21 +20,21 @@ from rfbench.schemas.det import DetConfig
 def describe(config: DetConfig, folder: Path, check_weights: bool = True) -> str:
     """The resolved configuration, what differs from stock, the changed layers and the data.
 
-    Raises what a run would raise before its first update. check_weights: false where they are yet
-    to be made; pretrained ones are not downloaded.
+    Raises what a run would raise before its first step. check_weights: false if they do not exist
+    yet; pretrained ones are not downloaded.
     """
     with processes.started(config.device) as group:
         device = group.device.type
         configs.resolve(config, 1, folder, device, group.world)
-        found = sets.prepare(config.data, group)
-        classes = len(found["train"].categories)
+        parts = sets.prepare(config.data, group)
+        classes = len(parts["train"].categories)
         cfg = configs.resolve(config, classes, folder, device, group.world)
-        sets.check_masks(cfg, found)
+        sets.check_masks(cfg, parts)
         model = detector(cfg)
         bottom: Any = model.get_submodule("backbone.bottom_up")
         if config.weights and check_weights:
             weights.check(model, config.weights, config.model, configs.variant_name(config))
-        # for what they raise
+        # only for the errors that they raise
         scheduler(cfg, optimizer(cfg, config.optimizer, model))
         Reader(cfg, train=True)
         changes = configs.difference(cfg, configs.stock(config.detector))
@@ -48,7 +48,7 @@ def describe(config: DetConfig, folder: Path, check_weights: bool = True) -> str
         *(f"  {name}" for name in bottom.replaced),
         *(
             f"{part}: {data.images} images, {data.objects} objects, {len(data.categories)} classes"
-            for part, data in found.items()
+            for part, data in parts.items()
         ),
         f"{solver.MAX_ITER} iterations of {solver.IMS_PER_BATCH} images on "
         f"{counted(group.world, 'process', 'es')}, learning rate {solver.BASE_LR:g}"
@@ -60,7 +60,7 @@ def describe(config: DetConfig, folder: Path, check_weights: bool = True) -> str
 
 
 def evaluate_checkpoint(config: DetConfig, path: str, folder: Path) -> dict[str, Any]:
-    """The figures of the detector in the file `path`, which must be the configuration's.
+    """The metrics of the detector in the file `path`, which must match the configuration.
 
     Predictions, and `visualize` images of them, stay in `folder`; "files" names them.
     """
@@ -69,11 +69,11 @@ def evaluate_checkpoint(config: DetConfig, path: str, folder: Path) -> dict[str,
         stack.enter_context(local_group(group))
         if config.threads:
             torch.set_num_threads(config.threads)
-        found = sets.prepare(config.data, group, eval_only=True)
-        classes = len(found["val"].categories)
+        parts = sets.prepare(config.data, group, eval_only=True)
+        classes = len(parts["val"].categories)
         device = group.device.type
         cfg = group.alike(lambda: configs.resolve(config, classes, folder, device, group.world))
-        group.alike(lambda: sets.check_masks(cfg, found))
+        group.alike(lambda: sets.check_masks(cfg, parts))
         model = group.alike(lambda: detector(cfg))
         content = group.alike(lambda: weight_files.read(path, "cpu"))
         group.alike(lambda: run.load_detector(model, config, content, path))
@@ -84,17 +84,17 @@ def evaluate_checkpoint(config: DetConfig, path: str, folder: Path) -> dict[str,
     return {
         **run.identity(config, model),
         "weights": path,
-        "pictures": found["val"].images,
+        "pictures": parts["val"].images,
         "eval": config.eval,
         "metrics": metrics,
         "files": files,
     }
 
 
-def line(found: dict[str, Any]) -> str:
-    """What `evaluate_checkpoint` found, for people."""
+def line(result: dict[str, Any]) -> str:
+    """The result of `evaluate_checkpoint` as text."""
     return (
-        f"{found['detector']} / {found['backbone']} / {found['variant']}: "
-        f"{evaluate.shown(found['metrics'])} ({found['pictures']} images, {found['eval']})\n"
-        f"{evaluate.placed(found['metrics'])}"
+        f"{result['detector']} / {result['backbone']} / {result['variant']}: "
+        f"{evaluate.shown(result['metrics'])} ({result['pictures']} images, {result['eval']})\n"
+        f"{evaluate.localization(result['metrics'])}"
     )

@@ -1,8 +1,8 @@
-"""Where a classifier has a pyramid of features: the last map at every stride, and what follows it.
+"""The feature pyramid of a classifier: the last map at every stride, and the layers around it.
 
-A network is followed as the chain of its parts, in the order in which they run: a part that halves
-its map more than once is opened. So any network of torchvision, timm or anyone's own will do, with
-its parameters' names as they are.
+A network is a chain of modules in the order in which they run; a module that halves its map more
+than once is replaced by its children. This works for any network of torchvision, timm or a user,
+without renaming its parameters.
 """
 
 from collections.abc import Sequence
@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from rfbench.errors import RfbenchError, UsageError, one_line, suggest
 from rfbench.models import variants
 
-SIDE = 256  # px of the image that shows the strides
+SIDE = 256  # px of the image by which strides are measured
 
 
 @dataclass(frozen=True)
 class Part:
-    """A module of the chain; `stride` and `channels` of the map that it puts out, 0: none."""
+    """A module of the chain; `stride` and `channels` of its output map, 0 if it has none."""
 
     path: str
     stride: int
@@ -29,9 +29,9 @@ class Part:
 
 @dataclass(frozen=True)
 class Pyramid:
-    """levels: the feature of every stride (2, 4, 8, ...). chain: all parts that run, in order.
+    """levels: the feature of every stride (2, 4, 8, ...). chain: all parts, in running order.
 
-    stem: how many of them come before the first that convolves at stride 4.
+    stem: number of parts before the first that convolves at stride 4.
     """
 
     levels: dict[int, Part]
@@ -40,12 +40,12 @@ class Pyramid:
 
 
 def find(model: nn.Module, label: str, names: Sequence[str] = ()) -> Pyramid:
-    """The pyramid of `model`, whose name in errors is `label`.
+    """The pyramid of `model`, called `label` in errors.
 
-    names: paths of the modules to take, from fine to coarse; empty: the last of every stride that
-    holds a convolution larger than 1x1, with the norms and activations behind it (what only widens
-    for the classifier is no feature). Nothing is computed: the model runs on the meta device.
-    Raises UsageError where there is no such pyramid or name, RfbenchError where it does not run.
+    names: paths of the modules to use, from fine to coarse; empty: at every stride the last one
+    with a convolution larger than 1x1, with the norms and activations after it (a 1x1 that only
+    widens for the classifier is not a feature). Nothing is computed: the model runs on the meta
+    device. Raises UsageError for an unknown name or no pyramid, RfbenchError if it does not run.
     """
     ran = _run(model, label)
     chain = _chain(model, "", 1, ran)
@@ -67,7 +67,7 @@ def find(model: nn.Module, label: str, names: Sequence[str] = ()) -> Pyramid:
             if before is not None:
                 levels[part.stride] = part
     if not levels:
-        raise UsageError(f"{label} has no maps of strides 2, 4, 8, ...: it makes no pyramid.")
+        raise UsageError(f"{label} has no maps of strides 2, 4, 8, ..., so it has no pyramid.")
     coarse = [
         i for i, part in enumerate(chain) if part.stride >= 4 and _kernels(modules[part.path])
     ]
@@ -75,16 +75,16 @@ def find(model: nn.Module, label: str, names: Sequence[str] = ()) -> Pyramid:
 
 
 def _run(model: nn.Module, label: str) -> dict[str, Part]:
-    """What every module puts out, in the order in which they begin."""
+    """The output of every module, in the order in which they start to run."""
     copy = variants.meta_copy(model)
-    found: dict[str, Part] = {}
+    ran: dict[str, Part] = {}
 
     def begins(path: str) -> Any:
-        return lambda *_: found.setdefault(path, Part(path, 0, 0)) and None
+        return lambda *_: ran.setdefault(path, Part(path, 0, 0)) and None
 
     def ends(path: str) -> Any:
         def note(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            found[path] = Part(path, *_map(output))
+            ran[path] = Part(path, *_map(output))
 
         return note
 
@@ -98,11 +98,11 @@ def _run(model: nn.Module, label: str) -> dict[str, Part]:
     except Exception as error:
         what = one_line(f"{type(error).__name__}: {error}")
         raise RfbenchError(f"{label} does not run on {SIDE} px images: {what}") from error
-    return found
+    return ran
 
 
 def _map(output: Any) -> tuple[int, int]:
-    """(stride, channels) of a map (1, C, SIDE / stride, SIDE / stride); zeros of all else."""
+    """(stride, channels) of a map (1, C, SIDE / stride, SIDE / stride); zeros for anything else."""
     if not isinstance(output, Tensor) or output.ndim != 4 or output.shape[2] != output.shape[3]:
         return 0, 0
     channels, side = output.shape[1:3]
@@ -110,7 +110,7 @@ def _map(output: Any) -> tuple[int, int]:
 
 
 def _chain(module: nn.Module, path: str, stride: int, ran: dict[str, Part]) -> list[Part]:
-    """The children of `module` that run, in order; those that halve more than once are opened."""
+    """The children of `module` in the order in which they run, down to at most one halving each."""
     own = {f"{path}.{name}".strip("."): child for name, child in module.named_children()}
     parts: list[Part] = []
     for name in (name for name in ran if name in own):
@@ -122,13 +122,13 @@ def _chain(module: nn.Module, path: str, stride: int, ran: dict[str, Part]) -> l
 
 
 def _through(chain: list[Part], levels: dict[int, Part], ran: dict[str, Part]) -> list[Part]:
-    """The chain with the parts opened that hold a level named by a user."""
+    """The chain, with parts that contain a level named by the user replaced by their children."""
     wanted = {part.path for part in levels.values()}
-    found: list[Part] = []
+    opened: list[Part] = []
     for part in chain:
         inside = [path for path in wanted if path.startswith(f"{part.path}.")]
         if not inside:
-            found.append(part)
+            opened.append(part)
             continue
         depth = part.path.count(".") + 1
         children = [
@@ -136,8 +136,8 @@ def _through(chain: list[Part], levels: dict[int, Part], ran: dict[str, Part]) -
             for path, other in ran.items()
             if path.startswith(f"{part.path}.") and path.count(".") == depth
         ]
-        found += _through(children, levels, ran)
-    return found
+        opened += _through(children, levels, ran)
+    return opened
 
 
 def _kernels(module: nn.Module) -> list[int]:

@@ -1,4 +1,4 @@
-"""What a detection consists of, and how it goes into a checkpoint and comes back."""
+"""The state of a detection run, saved to a checkpoint and restored from it."""
 
 import logging
 from collections.abc import Iterator
@@ -12,6 +12,7 @@ from rfbench.data.coco import CocoSet
 from rfbench.detect.config import variant_name
 from rfbench.errors import RfbenchError, one_line
 from rfbench.runs import loop
+from rfbench.runs.state import Loop
 from rfbench.schemas.det import DetConfig
 
 logger = logging.getLogger(__name__)
@@ -20,7 +21,7 @@ FORMAT = "rfbench-detection/1"
 
 
 @dataclass(kw_only=True)
-class Run(loop.Loop):
+class Run(Loop):
     """A run in one process. Detectron2 calls a step an iteration."""
 
     config: DetConfig
@@ -28,19 +29,19 @@ class Run(loop.Loop):
     sets: dict[str, CocoSet]  # "train", "val"
     model: nn.Module  # the detector itself, not DDP around it
     unit: str = "iteration"
-    batch: list[dict[str, Any]] = field(default_factory=list)  # the images of the next update
+    batch: list[dict[str, Any]] = field(default_factory=list)  # the images of the next step
     trainer: Any = None  # Detectron2's SimpleTrainer or AMPTrainer
     scheduler: Any = None
-    logged: int = 0  # the iteration of the last line
+    logged: int = 0  # the iteration of the last line of metrics
 
     def feed(self) -> Iterator[list[dict[str, Any]]]:
-        """What Detectron2's trainer takes its data from: the batch that has been agreed on."""
+        """The data iterator of Detectron2's trainer: the batch that all processes agreed on."""
         while True:
             yield self.batch
 
 
 def weights(run: Run) -> dict[str, Any]:
-    """What --eval-only loads; Detectron2 reads its "model" as MODEL.WEIGHTS."""
+    """The part that --eval-only loads; Detectron2 reads "model" as MODEL.WEIGHTS."""
     model = {"model": run.model.state_dict(), "iteration": run.step, "metrics": run.metrics}
     return {"format": FORMAT, **identity(run.config, run.model), **model}
 
@@ -58,7 +59,7 @@ def save(run: Run) -> None:
 
 
 def restore(run: Run, content: dict[str, Any]) -> None:
-    """Continue from a checkpoint; warns where images may repeat."""
+    """Continue from a checkpoint; warns if images may repeat."""
     if content["world_size"] != run.group.world:
         logger.warning(
             f"the run had {content['world_size']} processes and now has {run.group.world}: some "
@@ -71,16 +72,16 @@ def restore(run: Run, content: dict[str, Any]) -> None:
             run.trainer.grad_scaler.load_state_dict(content["scaler"])
     except (RuntimeError, ValueError) as error:
         raise RfbenchError(
-            f"{run.folder}: its checkpoint does not fit: {one_line(error)}"
+            f"{run.folder}: the checkpoint does not fit: {one_line(error)}"
         ) from error
     loop.restore(run, content)
     run.logged = run.step
-    if "evaluated" not in content:  # of an older version: the last evaluation is yet to be made
+    if "evaluated" not in content:  # from an older version: the last evaluation is still to be done
         run.evaluated = min(run.step, run.cfg.SOLVER.MAX_ITER - 1)
 
 
 def identity(config: DetConfig, model: nn.Module) -> dict[str, str]:
-    """What the weights of a detector are of; they would load into another variant too."""
+    """Identifies the weights of a detector, since they would load into another variant too."""
     return {
         "detector": config.detector,
         "backbone": str(model.get_submodule("backbone.bottom_up").name),
@@ -91,8 +92,8 @@ def identity(config: DetConfig, model: nn.Module) -> dict[str, str]:
 def load_detector(model: nn.Module, config: DetConfig, content: Any, source: str) -> None:
     """Load a detector's weights strictly.
 
-    content: what a checkpoint of this package, or a file of Detectron2 with its "model", holds.
-    Raises RfbenchError where it is of another detector, model or variant, or does not fit.
+    content: of a checkpoint of this package, or of a file of Detectron2 with a "model".
+    Raises RfbenchError if it is of another detector, model or variant, or does not fit.
     """
     state = content.get("model") if isinstance(content, dict) else None
     if not isinstance(state, dict):

@@ -1,4 +1,4 @@
-"""Where a run's images lie; they are checked before anything is trained."""
+"""The data sets of a run, checked before training starts."""
 
 import hashlib
 import json
@@ -25,10 +25,10 @@ PARTS = {
 
 
 def prepare(data: DetData, group: Processes, eval_only: bool = False) -> dict[str, coco.CocoSet]:
-    """Check the sets "train" and "val" and make them known to Detectron2.
+    """Check the sets "train" and "val" and register them with Detectron2.
 
-    Digit scenes are drawn by the first process. Raises RfbenchError where a file is missing or
-    wrong, and where the two sets have other categories; UsageError for files beside digit scenes.
+    Digit scenes are drawn by the first process. Raises RfbenchError if a file is missing or wrong,
+    or if the two sets differ in categories; UsageError for files given along with digit scenes.
     """
     refuse_files(data)
     root = Path(data.root or "datasets/coco")
@@ -36,27 +36,27 @@ def prepare(data: DetData, group: Processes, eval_only: bool = False) -> dict[st
         root = Path(data.root) if data.root else cached(data)
         scenes = data.scenes.model_dump()
         group.by_first(lambda: digits_coco.write(root, **scenes))
-    found = {}
+    checked = {}
     for part in ("val",) if eval_only else ("train", "val"):
-        annotations, images = places(data, part, root)
-        found[part] = group.by_first(lambda a=annotations, i=images: coco.check(a, i))  # type: ignore[misc]
+        annotations, images = paths(data, part, root)
+        checked[part] = group.by_first(lambda a=annotations, i=images: coco.check(a, i))  # type: ignore[misc]
         register(PARTS[part][0], str(annotations), str(images))
-        for text in found[part].notes:
+        for text in checked[part].notes:
             logger.info(text)
-    if empty := [part for part, one in found.items() if not one.objects]:
-        raise RfbenchError(f"{places(data, empty[0], root)[0]} has no objects.")
-    if not eval_only and found["train"].categories != found["val"].categories:
-        ours, theirs = (set(found[part].categories.items()) for part in ("train", "val"))
+    if empty := [part for part, one in checked.items() if not one.objects]:
+        raise RfbenchError(f"{paths(data, empty[0], root)[0]} has no objects.")
+    if not eval_only and checked["train"].categories != checked["val"].categories:
+        ours, theirs = (set(checked[part].categories.items()) for part in ("train", "val"))
         apart = ", ".join(f"{name} ({number})" for number, name in sorted(ours ^ theirs)[:3])
         raise RfbenchError(
-            "the sets to train on and to evaluate on have other categories: "
+            "the training and validation sets differ in categories: "
             f"{len(ours)} and {len(theirs)}, {len(ours ^ theirs)} in one only: {apart}."
         )
-    return found
+    return checked
 
 
 def refuse_files(data: DetData) -> None:
-    """Raise UsageError where the files of another set are given along with digit scenes."""
+    """Raise UsageError if files of another set are given along with digit scenes."""
     keys = [f"{part}_{what}" for part in PARTS for what in ("annotations", "images")]
     given = [f"data.{key}" for key in keys if getattr(data, key)]
     if data.name == "digits" and given:
@@ -65,15 +65,15 @@ def refuse_files(data: DetData) -> None:
         )
 
 
-def check_masks(cfg: CfgNode, found: dict[str, coco.CocoSet]) -> None:
-    """Raise where the detector puts out masks that the sets do not have, or not in its words."""
+def check_masks(cfg: CfgNode, parts: dict[str, coco.CocoSet]) -> None:
+    """Raise if the detector needs masks that the sets lack, or have in another encoding."""
     if not cfg.MODEL.MASK_ON:
         return
-    for part, data in found.items():
+    for part, data in parts.items():
         if data.bare:
             raise RfbenchError(
                 f"{data.bare} of {data.objects} objects in the {part} set have no mask, which "
-                "this detector needs. Give another set, or a detector of boxes alone."
+                "this detector needs. Give another set, or a detector of boxes only."
             )
         if data.rle and cfg.INPUT.MASK_FORMAT != "bitmask":
             raise UsageError(
@@ -82,7 +82,7 @@ def check_masks(cfg: CfgNode, found: dict[str, coco.CocoSet]) -> None:
             )
 
 
-def places(data: DetData, part: str, root: Path) -> tuple[Path, Path]:
+def paths(data: DetData, part: str, root: Path) -> tuple[Path, Path]:
     """The JSON file and the folder of images of "train" or "val"."""
     _, annotations, images = PARTS[part]
     given = data.model_dump()
@@ -93,7 +93,7 @@ def places(data: DetData, part: str, root: Path) -> tuple[Path, Path]:
 
 
 def cached(data: DetData) -> Path:
-    """A folder of the user's cache for scenes as `data` wants them."""
+    """The folder in the user's cache for scenes with the settings of `data`."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
     key = json.dumps(data.scenes.model_dump(), sort_keys=True).encode()
     return cache / "rfbench" / f"digits-coco-{hashlib.sha256(key).hexdigest()[:12]}"

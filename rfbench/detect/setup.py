@@ -1,4 +1,4 @@
-"""Everything before the first update: data sets, detector, optimizer, processes, checkpoint."""
+"""Everything before the first step: data sets, detector, optimizer, processes, checkpoint."""
 
 import contextlib
 import inspect
@@ -25,21 +25,22 @@ from rfbench.detect import sets, weights
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.runs import checkpoint, loop, records
 from rfbench.runs.processes import Processes
+from rfbench.runs.state import Start
 from rfbench.schemas.det import DetConfig
 
 
-def setup(config: DetConfig, start: loop.Start) -> runs.Run:
-    """A run ready for its next update: the first, or that after the checkpoint of `start`."""
+def setup(config: DetConfig, start: Start) -> runs.Run:
+    """A run ready for its next step: the first, or the one after the checkpoint of `start`."""
     group, content, folder = start.group, start.content, start.folder
     if config.threads:
         torch.set_num_threads(config.threads)
-    # what is wrong with the configuration is told before the data are looked over
+    # errors in the configuration come before the check of the data
     device = group.device.type
     group.alike(lambda: configs.resolve(config, 1, folder, device, group.world))
-    found = sets.prepare(config.data, group)
-    classes = len(found["train"].categories)
+    parts = sets.prepare(config.data, group)
+    classes = len(parts["train"].categories)
     cfg = group.alike(lambda: configs.resolve(config, classes, folder, device, group.world))
-    group.alike(lambda: sets.check_masks(cfg, found))
+    group.alike(lambda: sets.check_masks(cfg, parts))
     torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
     model = group.alike(lambda: detector(cfg))
     if content is not None:
@@ -48,41 +49,41 @@ def setup(config: DetConfig, start: loop.Start) -> runs.Run:
     elif config.weights:
         source, name = config.weights, cfg.MODEL.RFBENCH.NAME
         group.alike(lambda: weights.load(model, source, name, cfg.MODEL.RFBENCH.VARIANT))
-    run = runs.Run(config=config, start=start, cfg=cfg, sets=found, model=model)
+    run = runs.Run(config=config, start=start, cfg=cfg, sets=parts, model=model)
     run.parent = records.parent(config.weights)
     run.trainer = group.alike(lambda: trainer(run))
     run.scheduler = group.alike(lambda: scheduler(cfg, run.trainer.optimizer))
     if content is not None:
         runs.restore(run, content)
-    # every process its own, and another after a resumption: or augmentations would repeat
+    # differs by process and after a resumption, or augmentations would repeat
     seed_all(1_000_003 * config.seed + 7919 * run.step + group.rank)
     loop.begin(run, cfg.SOLVER.MAX_ITER, cfg.MODEL.RFBENCH.VARIANT)
     return run
 
 
 def seed_all(seed: int) -> None:
-    """Seed all that augmentations and the sampling of boxes draw from."""
+    """Seed the generators used by augmentations and by the sampling of boxes."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
 
 
-@configs.telling("build this detector")
+@configs.as_usage_error("build this detector")
 def detector(cfg: CfgNode) -> nn.Module:
-    """Detectron2's model at random weights from the seed."""
+    """Detectron2's model with random weights from the seed."""
     torch.manual_seed(cfg.SEED)
     return build_model(cfg)
 
 
-@configs.telling("set up the learning rate")
-def scheduler(cfg: CfgNode, update: torch.optim.Optimizer) -> Any:
-    """Detectron2's, of the rate over the iterations."""
-    return build_lr_scheduler(cfg, update)
+@configs.as_usage_error("set up the learning rate")
+def scheduler(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> Any:
+    """Detectron2's learning-rate schedule."""
+    return build_lr_scheduler(cfg, optimizer)
 
 
-@configs.telling("set up the optimizer")
+@configs.as_usage_error("set up the optimizer")
 def optimizer(cfg: CfgNode, name: str, model: nn.Module) -> torch.optim.Optimizer:
-    """Detectron2's SGD, or AdamW with its groups of parameters, rate, decay and clipping."""
+    """Detectron2's SGD, or AdamW with its parameter groups, learning rate, decay and clipping."""
     if name == "sgd":
         return build_optimizer(cfg, model)
     solver = cfg.SOLVER
@@ -98,29 +99,29 @@ def optimizer(cfg: CfgNode, name: str, model: nn.Module) -> torch.optim.Optimize
 
 
 def trainer(run: runs.Run) -> Any:
-    """Detectron2's trainer of one update, in the run's precision."""
+    """Detectron2's trainer, which makes one step at a time, in the run's precision."""
     cfg, precision = run.cfg, run.config.precision
     if precision == "bf16" and "precision" not in inspect.signature(AMPTrainer).parameters:
-        raise UsageError("precision: this Detectron2 knows fp16 only; bf16 needs a newer one.")
-    update = optimizer(cfg, run.config.optimizer, run.model)
+        raise UsageError("precision: this Detectron2 supports fp16 only; bf16 needs a newer one.")
+    algorithm = optimizer(cfg, run.config.optimizer, run.model)
     devices = {} if run.group.device.type == "cuda" else {"device_ids": None}
-    # a level of the FPN that no head reads has parameters without a gradient
+    # parameters of an FPN level that no head reads get no gradient
     heads = cfg.MODEL.RETINANET if cfg.MODEL.META_ARCHITECTURE == "RetinaNet" else cfg.MODEL.RPN
     unread = run.model.backbone.output_shape().keys() - set(heads.IN_FEATURES)  # type: ignore
     model = create_ddp_model(
         run.model, broadcast_buffers=False, find_unused_parameters=bool(unread), **devices
     )
     if precision == "fp32":
-        return SimpleTrainer(model, run.feed(), update)
+        return SimpleTrainer(model, run.feed(), algorithm)
     kind = {"precision": torch.bfloat16} if precision == "bf16" else {}
-    return AMPTrainer(model, run.feed(), update, **kind)
+    return AMPTrainer(model, run.feed(), algorithm, **kind)
 
 
 @contextlib.contextmanager
 def local_group(group: Processes) -> Iterator[None]:
     """Tell Detectron2 which processes share a machine, as its own launcher does.
 
-    Its warnings (of categories' numbers, steps past the end) are not shown: they break the bar.
+    Its warnings (of category numbers, steps past the end) are hidden: they would break the bar.
     """
     logging.getLogger("detectron2").setLevel(logging.ERROR)
     if group.world == 1:

@@ -1,4 +1,4 @@
-"""Predictions drawn beside ground truth, from what an evaluation left."""
+"""Predictions drawn beside ground truth, from the files of an evaluation."""
 
 import json
 from pathlib import Path
@@ -15,5 +15,5 @@ def draw(cfg: CfgNode, folder: Path, count: int) -> list[str]:
     data = evaluate.data_of(cfg)
     predictions = json.loads((folder / evaluate.FOLDER / evaluate.RESULTS).read_text("utf-8"))
     paths = (Path(data.json_file), Path(data.image_root))
-    # masks of the truth beside boxes alone would look like another image
+    # without predicted masks, ground-truth masks would make the sides hard to compare
     return images.save(*paths, predictions, folder, count, masks=cfg.MODEL.MASK_ON)

@@ -1,4 +1,4 @@
-"""What `train-det` prints of a record."""
+"""A detection record as the text that `train-det` prints."""
 
 from pathlib import Path
 from typing import Any
@@ -7,14 +7,14 @@ from rfbench.detect import evaluate
 
 
 def table(record: dict[str, Any]) -> str:
-    """The record's figures in a few lines."""
+    """The metrics of a record in a few lines."""
     name = f"{record['model'].rpartition(':')[2]} / {record['variant']}"
     head = f"{Path(record['detector']).stem}, {name} on {record['dataset']}, seed {record['seed']}"
     scaled = record["scaled"]
     lines = [
         head + (f", scaled from {scaled['from']} to {scaled['to']} GPUs" if scaled else ""),
         *(f"  {text}" for text in evaluate.shown(record["metrics"]).split("; ")),
-        f"  {evaluate.placed(record['metrics'])}",
+        f"  {evaluate.localization(record['metrics'])}",
         f"  {record['steps']} iterations of {record['batch']['global']} images in "
         f"{record['seconds']:.0f} s, {record['images_per_s'] or 0:.1f} images/s on "
         f"{record['device']}, evaluated by {record['eval']}",

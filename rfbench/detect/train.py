@@ -1,6 +1,6 @@
-"""A training, as one page of steps: read `train` and `train_to` from top to end.
+"""The training loop on one page: `train`, `train_to` and `train_step`.
 
-The update itself is Detectron2's own trainer's; around it stands what lets a run be stopped and
+The step itself is done by Detectron2's own trainer; the code around it lets a run be stopped or
 killed at any moment.
 """
 
@@ -10,20 +10,21 @@ from typing import Any
 from detectron2.utils.events import EventStorage
 
 from rfbench.detect import evaluate
-from rfbench.detect.loaders import told, train_loader
+from rfbench.detect.loaders import train_loader, with_plain_errors
 from rfbench.detect.run import Run, save, weights
 from rfbench.errors import RfbenchError, one_line
-from rfbench.runs import loop
+from rfbench.runs import best, loop
 
 logger = logging.getLogger(__name__)
 
 
 def train(run: Run) -> None:
-    """Train from where `run` stands to the last iteration; evaluate at every TEST.EVAL_PERIOD."""
+    """Train from the current step of `run` to the last; evaluate every TEST.EVAL_PERIOD steps."""
     end, period = run.cfg.SOLVER.MAX_ITER, run.cfg.TEST.EVAL_PERIOD
-    batches = told(run.group.alike(lambda: train_loader(run.cfg, run.group.world, run.step)))
+    loader = run.group.alike(lambda: train_loader(run.cfg, run.group.world, run.step))
+    batches = with_plain_errors(loader)
     with EventStorage(run.step) as storage:
-        while run.evaluated < end and not loop.out_of_patience(run):
+        while run.evaluated < end and not best.out_of_patience(run):
             stop = min((run.evaluated // period + 1) * period, end) if period else end
             train_to(run, stop, batches, storage)
             measure(run)
@@ -31,15 +32,15 @@ def train(run: Run) -> None:
 
 
 def train_to(run: Run, last: int, batches: Any, storage: Any) -> None:
-    """The iterations that are left until `last`."""
+    """The remaining iterations up to `last`."""
     while run.step < last:
-        # 1. the images; one process's trouble is everyone's
-        found = loop.fetch(run, batches)
-        # 2. stop here if any process was asked to, or failed
+        # 1. the images; an error is kept until all processes know of it
+        batch = loop.fetch(run, batches)
+        # 2. stop here if any process was asked to, or has failed
         loop.agree(run)
         # 3. forward, backward, optimizer: Detectron2's trainer
-        (run.batch,) = found
-        update(run, storage)
+        (run.batch,) = batch
+        train_step(run, storage)
         # 4. a line of metrics, the learning rate, a checkpoint
         line_due = run.step % run.config.log_every == 0 or run.step == run.steps
         save_due = run.step % run.cfg.SOLVER.CHECKPOINT_PERIOD == 0 or run.step == last
@@ -53,20 +54,20 @@ def train_to(run: Run, last: int, batches: Any, storage: Any) -> None:
         show(run, storage)
 
 
-def update(run: Run, storage: Any) -> None:
-    """One update. A loss that is not finite is noticed by the first process alone."""
+def train_step(run: Run, storage: Any) -> None:
+    """One optimizer update. Only the first process notices a loss that is not finite."""
     run.trainer.iter = storage.iter = run.step
     try:
         run.trainer.run_step()
     except FloatingPointError as error:
         run.failure = RfbenchError(
-            f"{one_line(error, 300)} Lower opts.SOLVER.BASE_LR, or look at the images."
+            f"{one_line(error, 300)} Lower opts.SOLVER.BASE_LR, or check the images."
         )
     run.step += 1
 
 
 def log_window(run: Run, storage: Any) -> None:
-    """A line with the means, since the line before, of what Detectron2 has noted."""
+    """Write a line of metrics: the means since the previous line of what Detectron2 recorded."""
     count, run.logged = run.step - run.logged, run.step
     means = {
         name.removeprefix("total_"): float(history.avg(count))
@@ -78,7 +79,7 @@ def log_window(run: Run, storage: Any) -> None:
 
 
 def show(run: Run, storage: Any) -> None:
-    """Move the bar on."""
+    """Advance the bar."""
     losses = storage.histories().get("total_loss")
     loss = losses.median(20) if losses else float("nan")
     lr = run.trainer.optimizer.param_groups[0]["lr"]
@@ -87,18 +88,18 @@ def show(run: Run, storage: Any) -> None:
 
 
 def measure(run: Run) -> None:
-    """Evaluate the detector as it is now; the last time also where its boxes lie."""
+    """Evaluate the detector; at the last evaluation also its localization errors."""
     what = (run.model, run.cfg, run.config, run.group, run.folder)
     metrics = evaluate.evaluate(*what, lambda: loop.agree(run), extras=False)
-    better = loop.judge(run, metrics)
-    if run.step == run.steps or loop.out_of_patience(run):
+    better = best.judge(run, metrics)
+    if run.step == run.steps or best.out_of_patience(run):
         metrics |= evaluate.located(run.model, run.cfg, run.group, run.folder)
     run.model.train()
-    flat = {
+    figures = {
         f"{task}/{name}": value
         for task, values in metrics.items()
         for name, value in values.items()
         if isinstance(value, float)
     }
-    loop.evaluated(run, metrics, better, lambda: weights(run), flat)
+    loop.evaluated(run, metrics, better, lambda: weights(run), figures)
     logger.info("iteration %d: %s", run.step, evaluate.shown(metrics))

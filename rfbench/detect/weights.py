@@ -1,7 +1,7 @@
-"""Weights of a classifier for a detector's backbone, compared key by key before they are taken.
+"""Weights of a classifier for a detector's backbone, compared key by key before loading.
 
-Detectron2's own loading skips what does not fit with a warning, and a frozen norm that is missing
-is reset without a word. Here whatever is missing or left over is an error.
+Detectron2's own loading skips mismatches with a warning, and silently resets a missing frozen norm.
+Here every missing or unexpected key is an error.
 """
 
 from pathlib import Path
@@ -25,11 +25,11 @@ def load(detector: nn.Module, source: str, model: str, variant: str) -> None:
     bottom = detector.get_submodule(PREFIX.rstrip("."))
     assert isinstance(bottom, FeatureBackbone)
     state = state_of(bottom, source, model, variant)
-    bottom.load_state_dict(state, strict=False)  # all but the counts of batches are there
+    bottom.load_state_dict(state, strict=False)  # only the counts of batches are missing
 
 
 def check(detector: nn.Module, source: str, model: str, variant: str) -> None:
-    """Raise what `load` would, and load nothing; pretrained weights are not downloaded for it."""
+    """Raise what `load` would, without loading or downloading anything."""
     bottom = detector.get_submodule(PREFIX.rstrip("."))
     assert isinstance(bottom, FeatureBackbone)
     if source == PRETRAINED:
@@ -39,7 +39,7 @@ def check(detector: nn.Module, source: str, model: str, variant: str) -> None:
 
 
 def refuse_pretrained(classifier: backbones.Backbone) -> None:
-    """Raise UsageError where no library has weights of this network in this variant."""
+    """Raise UsageError if no library has weights of this network in this variant."""
     pretrained.check(classifier.name)
     if classifier.variant != "baseline":
         raise UsageError(
@@ -50,7 +50,7 @@ def refuse_pretrained(classifier: backbones.Backbone) -> None:
 
 
 def save(source: str, target: Path, model: str, variant: str = "baseline") -> None:
-    """Write the weights `source` as a file for MODEL.WEIGHTS of one's own Detectron2 configuration.
+    """Write the weights `source` as a file for MODEL.WEIGHTS of any Detectron2 configuration.
 
     Raises as `state_of`.
     """
@@ -69,25 +69,25 @@ def state_of(
     """The parameters of `bottom`, which is `model` in `variant`, from a classifier's weights.
 
     source: a file, or "pretrained", the library's own, which are the baseline's. Raises UsageError
-    or RfbenchError where they are of another model or variant, where one is missing or of another
-    shape, or where one is left over that is not of the classifier's head. device: where they are
-    read to; meta: shapes alone.
+    or RfbenchError if they are of another model or variant, or if a parameter is missing, has
+    another shape, or is unexpected and not part of the classifier's head. device: to load them
+    to; meta: shapes only.
     """
     classifier = backbones.build(model, variant, meta=True)
     if source == PRETRAINED:
         refuse_pretrained(classifier)
-        found = pretrained.state_dict(classifier.name)
+        state = pretrained.state_dict(classifier.name)
     else:
-        found = weight_files.state_dict(source, classifier.name, classifier.variant, device)
-    if any(key.startswith("backbone.") for key in found):
+        state = weight_files.state_dict(source, classifier.name, classifier.variant, device)
+    if any(key.startswith("backbone.") for key in state):
         raise RfbenchError(
             f"weights: {source} holds a detector; a backbone takes a classifier's weights, such as "
-            "best.pth of train-cls. To go on with a detection: --resume; to evaluate it: "
+            "best.pth of train-cls. To continue a detection: --resume; to evaluate it: "
             "--eval-only."
         )
     own = {key.removeprefix("net."): value for key, value in bottom.state_dict().items()}
     head = classifier.module.state_dict().keys() - own.keys()
-    kept = {key: value for key, value in found.items() if key not in head}
+    kept = {key: value for key, value in state.items() if key not in head}
     if problem := weight_files.misfit(own, kept, ignored=(TRACKED,)):
         raise RfbenchError(f"weights: {source} does not fit {model}: {problem}")
-    return {f"net.{key}": found[key] for key in own if not key.endswith(TRACKED)}
+    return {f"net.{key}": state[key] for key in own if not key.endswith(TRACKED)}

@@ -1,4 +1,4 @@
-"""The grid that a file describes: a grid's own YAML, or the configuration of a single run."""
+"""A grid from its YAML file, or from the configuration of a single run."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,37 +28,37 @@ def read(
     seeds: int | None = None,
     output: str | None = None,
 ) -> GridConfig:
-    """The grid in the YAML file `path`, changed by what else is given.
+    """The grid in the YAML file `path`, changed by the other arguments.
 
     A configuration of train-cls or train-det becomes a grid of one task, named like the file, in
     results/grid-cls-NAME or results/grid-det-NAME; without `variants` it has the configuration's
-    own. `override` is for every run. Raises UsageError where the file is none of the three, or
-    fits two.
+    own. `override` is for every run. Raises UsageError if the file is none of the three, or fits
+    two.
     """
     path = file_of(path)
     kind = _kind(path, override)
     grid = load(GridConfig, path) if kind == "grid" else _single(kind, path, override)
     given: dict[str, Any] = {"variants": list(variants) or None, "seeds": seeds}
-    update = {key: value for key, value in given.items() if value is not None}
+    changes = {key: value for key, value in given.items() if value is not None}
     tasks = {
-        name: task.model_copy(update={**update, "override": [*task.override, *override]})
+        name: task.model_copy(update={**changes, "override": [*task.override, *override]})
         for name, task in grid.tasks.items()
     }
     return grid.model_copy(update={"tasks": tasks, "output": output or grid.output})
 
 
 def file_of(name: str) -> str:
-    """The file `name`, or the one that rfbench ships under this name, such as grids/digits.yaml."""
+    """The file `name`, or the one shipped with rfbench under it, such as grids/digits.yaml."""
     if Path(name).exists():
         return name
     try:
         return shipped(name.removeprefix("configs/"))
     except UsageError:
-        return name  # whoever reads it says that it is not there
+        return name  # reading it raises the error
 
 
 def _kind(path: str, override: Sequence[str]) -> str:
-    """ "grid", or the command whose configuration the file is."""
+    """ "grid", or the command that the configuration is for."""
     problems: dict[str, str] = {}
     schemas: dict[str, type[BaseModel]] = {"grid": GridConfig, **SCHEMA}
     for kind, schema in schemas.items():
@@ -71,9 +71,9 @@ def _kind(path: str, override: Sequence[str]) -> str:
         return fits[0]
     if fits:
         raise UsageError(
-            f"{path} fits {' and '.join(fits)} alike; write a grid whose task names the command"
+            f"{path} fits both {' and '.join(fits)}; write a grid whose task names the command"
         )
-    if len(set(problems.values())) == 1:  # no such file, no YAML
+    if len(set(problems.values())) == 1:  # no such file, or not YAML
         raise UsageError(problems["grid"])
     closest = min(problems, key=lambda kind: problems[kind].count(": unknown key "))
     raise UsageError(f"{path}: expected {EXPECTED}; read as {closest}:\n{problems[closest]}")

@@ -1,4 +1,4 @@
-"""The runs of a grid: their commands, which starts from which, and what of each is done."""
+"""The runs of a grid: their commands, their order and their states."""
 
 import enum
 import json
@@ -26,7 +26,7 @@ WEIGHTS = {"train-cls": "init.weights", "train-det": "weights"}
 
 
 class State(enum.Enum):
-    """What has become of a run."""
+    """The state of a run."""
 
     NEW = "not started"
     INTERRUPTED = "interrupted"
@@ -34,7 +34,7 @@ class State(enum.Enum):
     ELSEWHERE = "running in another process"
     FINISHED = "finished"
     FAILED = "failed"
-    SKIPPED = "skipped"  # the run that it starts from failed
+    SKIPPED = "skipped"  # its parent failed
 
 
 @dataclass(eq=False)
@@ -58,7 +58,7 @@ class Run:
 
     @property
     def log(self) -> Path:
-        """What the run prints."""
+        """The file with the output of the run."""
         return self.folder.with_name(self.folder.name + ".log")
 
     @property
@@ -68,15 +68,17 @@ class Run:
 
 
 def expand(grid: GridConfig) -> list[Run]:
-    """All runs of a grid, parents first; within a task seed by seed, so that all variants of a seed
+    """All runs of a grid, parents first; within a task seed by seed, so that the variants of a seed
     can be compared early.
 
-    Raises UsageError where a run's configuration is wrong or a parent is missing.
+    Raises UsageError if a run's configuration is wrong or a parent is missing.
     """
     runs: dict[tuple[str, str, int], Run] = {}
     for name, task in grid.tasks.items():
         if task.weights and task.weights not in {key[0] for key in runs}:
-            raise UsageError(f"{name}: weights names {task.weights!r}, which is no task before it")
+            raise UsageError(
+                f"{name}: weights names {task.weights!r}, which is not an earlier task"
+            )
         for seed in range(task.seeds):
             for variant in task.variants:
                 run = _run(grid, name, task, variant, seed, runs)
@@ -92,7 +94,7 @@ def _run(
     seed: int,
     runs: dict[tuple[str, str, int], Run],
 ) -> Run:
-    """One run; a classifier that only its configuration names is added to `runs` before it."""
+    """One run; a classifier that its configuration names is added to `runs` before it."""
     data = variant if isinstance(variant, str) else variant.model_dump()
     title = variants.get(data).name
     overrides = [
@@ -110,7 +112,7 @@ def _run(
         if parent is None:
             raise UsageError(f"{name}: {task.weights} has no {title} with seed {seed}")
     elif str(getattr(config, "weights", None)).endswith((".yaml", ".yml")):
-        # as train-det would train it, but once for all detectors that start from it
+        # as train-det would train it, but only once for all detectors that start from it
         parent, weights = _classifier(grid, config, data, runs), checkpoint.BEST
     if parent:
         overrides.append(f"{WEIGHTS[task.command]}={parent.folder / weights}")
@@ -128,7 +130,7 @@ def _classifier(
     """The run of the classifier that a detector's configuration names as `weights: FILE.yaml`."""
     name = "classifier-" + re.sub(r"\W+", "-", detector.weights.rpartition(".")[0]).strip("-")
     if name in grid.tasks:
-        raise UsageError(f"a task cannot be called {name!r}: classifiers of detectors go there")
+        raise UsageError(f"the name {name!r} is reserved for classifiers of detectors")
     task = GridTask(
         command="train-cls",
         config=detector.weights,
@@ -142,9 +144,9 @@ def _classifier(
 def choose(
     runs: list[Run], tasks: Sequence[str] = (), shard: tuple[int, int] | None = None
 ) -> list[Run]:
-    """The runs of these tasks, and those that they start from; of them one shard, (1, 4) to (4, 4).
+    """The runs of these tasks and their parents, or one shard of them, (1, 4) to (4, 4).
 
-    A run is in the shard of the run that it starts from, so no two shards train the same.
+    A run is in the same shard as its parent, so that no run is in two shards.
     """
     names = list(dict.fromkeys(run.task for run in runs))
     unknown = [name for name in tasks if name not in names]
@@ -163,7 +165,7 @@ def choose(
 
 
 def look(run: Run) -> State:
-    """What of a run is done, by its folder; UsageError if it is of another configuration."""
+    """The state of a run by its folder; UsageError if that is of another configuration."""
     remedy = f"Delete {run.folder}, or choose another --output."
     if folders.finished(run.folder, run.config, remedy):
         return State.FINISHED
@@ -173,7 +175,7 @@ def look(run: Run) -> State:
 
 
 def in_use(folder: Path) -> bool:
-    """Whether a process is writing to a run's folder now, such as one whose grid was killed."""
+    """Whether a process is writing to a run's folder, such as one left by a killed grid."""
     try:
         import fcntl
     except ImportError:  # Windows has none
@@ -189,7 +191,7 @@ def in_use(folder: Path) -> bool:
 
 
 def last_step(run: Run) -> int | None:
-    """The last step in a run's metrics.jsonl; None where there is none."""
+    """The last step in a run's metrics.jsonl; None if there is none."""
     try:
         return progress.read_metrics(run.folder)[-1]["step"]
     except (OSError, ValueError, LookupError):
@@ -197,13 +199,13 @@ def last_step(run: Run) -> int | None:
 
 
 def progress_of(run: Run) -> str:
-    """The state of a run, and how far it is."""
+    """The state of a run, with its last step."""
     step = last_step(run) if run.state in (State.INTERRUPTED, State.ELSEWHERE) else None
     return run.state.value + (f", step {step}" if step is not None else "")
 
 
 def described(run: Run) -> dict[str, Any]:
-    """A run as plain data."""
+    """A run as plain data, for JSON."""
     return {
         "task": run.task,
         "variant": run.variant,

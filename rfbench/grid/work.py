@@ -1,4 +1,4 @@
-"""Working through the runs of a grid: processes, a bar, and an end by success or signal."""
+"""Runs the runs of a grid: processes, a progress bar, and an end by success or signal."""
 
 import contextlib
 import logging
@@ -15,18 +15,18 @@ from rfbench.grid.plan import Run, State, in_use
 from rfbench.runs import records
 
 log = logging.getLogger(__name__)
-PAUSE = 0.2  # s between two looks at the processes
+PAUSE = 0.2  # seconds between two checks of the processes
 
 
 def work(runs: list[Run], jobs: int, fail_fast: bool = False) -> None:
-    """Run whatever can run, `jobs` at a time, and keep the runs' `state`.
+    """Start all runs, `jobs` at a time, parents first, and update their `state`.
 
-    A failure is logged and does not stop the others, unless `fail_fast`. Where a run stops because
-    a signal asked it to, or KeyboardInterrupt is raised here (ctrl-C, SIGTERM, SIGUSR1), all save
-    and stop, and KeyboardInterrupt is raised; a second one kills them.
+    A failure is logged and does not stop the others, unless `fail_fast`. If a signal stops a run,
+    or KeyboardInterrupt is raised here (ctrl-C, SIGTERM, SIGUSR1), all save and stop, and
+    KeyboardInterrupt is raised; a second one kills them.
     """
     for run in runs:
-        if run.state is State.ELSEWHERE:  # as far as is known; each step looks again, and says so
+        if run.state is State.ELSEWHERE:  # each step checks again
             run.state = State.INTERRUPTED
     done = sum(run.state is State.FINISHED for run in runs)
     running: list[Run] = []
@@ -44,9 +44,9 @@ def work(runs: list[Run], jobs: int, fail_fast: bool = False) -> None:
 
 
 def _step(runs: list[Run], running: list[Run], jobs: int, bar: tqdm) -> bool:
-    """Start what may start and settle what has ended. False: nothing is left to do."""
+    """Start runs that may start and settle those that have ended; False if nothing is left."""
     waiting = [run for run in runs if _may_start(run)]
-    # the run of a grid that was killed may go on: wait for it, then see what is left to do
+    # a killed grid may have left a run that continues: wait for it, then check again
     elsewhere = [run for run in waiting if in_use(run.folder)]
     for run in elsewhere:
         if run.state is not State.ELSEWHERE:
@@ -66,7 +66,7 @@ def _step(runs: list[Run], running: list[Run], jobs: int, bar: tqdm) -> bool:
 
 
 def _may_start(run: Run) -> bool:
-    """Whether a run waits for nothing; one whose parent failed never will start."""
+    """Whether a run is ready to start; one whose parent failed is skipped."""
     if run.parent and run.parent.state in (State.FAILED, State.SKIPPED):
         run.state = State.SKIPPED
     open_states = (State.NEW, State.INTERRUPTED, State.ELSEWHERE)
@@ -75,11 +75,11 @@ def _may_start(run: Run) -> bool:
 
 
 def start(run: Run) -> None:
-    """Start a run; what it prints is appended to its log."""
+    """Start a run; its output is appended to its log."""
     run.folder.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable if part == "python" else part for part in run.command]
     with open(run.log, "ab") as file:
-        # a session of its own: ctrl-C reaches it through us, once
+        # a session of its own, so that ctrl-C reaches it only through this process
         run.process = subprocess.Popen(
             command, stdout=file, stderr=file, stdin=subprocess.DEVNULL, start_new_session=True
         )
@@ -96,12 +96,12 @@ def settle(run: Run) -> bool:
     elif code == 0 and (run.folder / records.RECORD).exists():
         run.state = State.FINISHED
     else:
-        run.state = State.INTERRUPTED  # by a signal: it has saved
+        run.state = State.INTERRUPTED  # stopped by a signal; it has saved
     return True
 
 
 def stop(running: list[Run]) -> None:
-    """Let the running ones save and stop; ctrl-C meanwhile kills them."""
+    """Let the running ones save and stop; a ctrl-C during this kills them."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         for run in running:
             if run.process and run.process.poll() is None:

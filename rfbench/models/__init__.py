@@ -1,1 +1,1 @@
-"""Networks: built from a name, changed as a variant, loaded with weights."""
+"""Networks: built by name, changed to a variant, loaded with weights."""

@@ -1,6 +1,6 @@
-"""Names to networks: torchvision, timm or anyone's own, as a variant.
+"""Networks by name, from torchvision, timm or a user's file, in any variant.
 
-Nothing is ever downloaded: networks are built without pretrained weights, weights come from files.
+Nothing is downloaded: networks are built without pretrained weights, and weights come from files.
 """
 
 import functools
@@ -19,10 +19,10 @@ from rfbench.models.weight_files import load as load_weights
 
 @dataclass
 class Backbone:
-    """A network in evaluation mode, and what it is.
+    """A network in evaluation mode, with its name and variant.
 
-    name: canonical, such as 'torchvision:resnet50'. input_size: (H, W) in px that it is meant for.
-    variant: the variant's name. replaced: module paths of the convolutions that it changed.
+    name: canonical, such as 'torchvision:resnet50'. input_size: its usual (H, W) in px. variant:
+    the variant's name. replaced: module paths of the convolutions that the variant changed.
     """
 
     name: str
@@ -40,17 +40,17 @@ def build(
 ) -> Backbone:
     """Build the network `name` as `variant`.
 
-    name: of torchvision or timm ('timm:', 'torchvision:' say which), or 'FILE.py:function' or
-    'package.module:function' for a callable that returns a module. weights: a checkpoint of
-    rfbench, a state dict or a .safetensors file; it must fit strictly. meta: allocate nothing;
-    parameters are shapes on the meta device, only fixed kernels (BlurPool's) keep their values, and
-    weights are checked instead of loaded.
+    name: of torchvision or timm (the prefix 'timm:' or 'torchvision:' decides), or
+    'FILE.py:function' or 'package.module:function' for a callable that returns a module. weights: a
+    checkpoint of rfbench, a state dict or a .safetensors file; it must fit strictly. meta: allocate
+    nothing; parameters are on the meta device, only fixed kernels (BlurPool's) keep their values,
+    and weights are checked instead of loaded.
 
-    Raises UsageError for names, variants and files that do not exist, RfbenchError where own code,
-    a library or the weights fail.
+    Raises UsageError for unknown names, variants and files, RfbenchError if the user's code, a
+    library or loading the weights fails.
     """
     variant = variants.get(variant)
-    canonical, make, size = _find(name)
+    canonical, make, size = _resolve(name)
     module: Any = (build_on_meta(make) if meta else make()).eval()
     if size is None:
         size = tuple(module.default_cfg["input_size"][1:])  # timm's
@@ -65,7 +65,7 @@ def build(
 def names(library: str) -> list[str]:
     """All names of 'torchvision' (classifiers) or 'timm', sorted."""
     if library == "timm":
-        import timm  # a second to import: only where it is asked for
+        import timm  # slow to import
 
         return timm.list_models()
     if library == "torchvision":
@@ -75,8 +75,8 @@ def names(library: str) -> list[str]:
     raise UsageError(f"unknown library '{library}'.{suggest(library, LIBRARIES)}")
 
 
-def _find(name: str) -> tuple[str, Callable[[], nn.Module], Any]:
-    """The canonical name, a function that builds the network, (H, W) or None: ask the network."""
+def _resolve(name: str) -> tuple[str, Callable[[], nn.Module], Any]:
+    """(canonical name, function that builds the network, (H, W), or None if the network has it)."""
     library, colon, rest = name.rpartition(":")
     if colon and library not in LIBRARIES:
         return name, own.builder(library, rest), (224, 224)
@@ -99,8 +99,8 @@ def _find(name: str) -> tuple[str, Callable[[], nn.Module], Any]:
 def _torchvision(name: str) -> tuple[Callable[[], nn.Module], tuple[int, int]]:
     from torchvision import models
 
-    # these two draw from scipy's truncated normal for long, and announce to stop doing so
+    # these two are slow to initialize with scipy, and warn that this will change
     options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
-    # the smallest crop: larger ones belong to weights fine-tuned with interpolated positions
+    # the smallest crop: larger ones are of weights fine-tuned with interpolated positions
     side = min(w.transforms.keywords["crop_size"] for w in models.get_model_weights(name))
     return functools.partial(models.get_model, name, weights=None, **options), (side, side)

@@ -1,4 +1,4 @@
-"""Networks without memory: every parameter and buffer a shape on the meta device."""
+"""Networks without memory: every parameter and buffer is on the meta device."""
 
 import contextlib
 import copy
@@ -23,7 +23,7 @@ def meta_copy(module: Model) -> Model:
 
 
 class _EmptyOnMeta(TorchFunctionMode):
-    """torch.empty, which layers get their parameters from, allocates nothing; all else is real."""
+    """Only torch.empty, from which layers get their parameters, allocates nothing."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
@@ -33,9 +33,9 @@ class _EmptyOnMeta(TorchFunctionMode):
 
 
 def build_on_meta(make: Callable[[], nn.Module]) -> nn.Module:
-    """Build with every parameter and buffer on the meta device, but for fixed kernels."""
-    # RegNet computes its widths with tensors: all on meta fails; hybrid ViTs run themselves on
-    # zeros: only torch.empty on meta fails; what fails in both ways is built for real
+    """Build with every parameter and buffer on the meta device, except fixed kernels."""
+    # RegNet computes its widths with tensors, which fails with everything on meta; hybrid ViTs run
+    # on zeros, which fails with only torch.empty on meta; what fails in both ways is allocated
     for context in (_EmptyOnMeta(), torch.device("meta"), contextlib.nullcontext()):
         try:
             with context:
@@ -57,7 +57,7 @@ def build_on_meta(make: Callable[[], nn.Module]) -> nn.Module:
 
 
 def _is_kernel(buffer: Tensor) -> bool:
-    """Whether it can be the weight of a fixed 2-D convolution: (C_out, C_in, h, w)."""
+    """Whether a buffer may be the weight of a fixed 2-D convolution, (C_out, C_in, h, w)."""
     if buffer.ndim != 4 or not buffer.is_floating_point():
         return False
     outputs, inputs, *window = buffer.shape

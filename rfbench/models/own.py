@@ -1,4 +1,4 @@
-"""People's own networks: a function of a file or of a module, imported and called."""
+"""Users' networks: a function of a file or module, imported and called."""
 
 import functools
 import importlib
@@ -18,7 +18,7 @@ from rfbench.models.weight_files import LIBRARIES
 
 
 def guarded(source: str, call: Callable[[], Any]) -> Any:
-    """`call()`, which is not our code; whatever it raises becomes an RfbenchError of one line."""
+    """`call()`, which runs the user's code; any error becomes an RfbenchError of one line."""
     try:
         return call()
     except RfbenchError:
@@ -56,24 +56,24 @@ def _import_own(source: str) -> types.ModuleType:
         if not path.is_file():
             raise UsageError(f"no such file: {source}")
         return _import_file(path.resolve(), path.stat().st_mtime_ns)
-    if os.getcwd() not in sys.path:  # an installed command does not look there by itself
+    if os.getcwd() not in sys.path:  # not on the path of an installed command
         sys.path.insert(0, os.getcwd())
     try:
         return importlib.import_module(source)
     except ModuleNotFoundError as error:
         if not f"{source}.".startswith(f"{error.name}."):
-            raise  # the module is there, and imports one that is not
+            raise  # the module exists, but imports one that does not
         forms = f"FILE.py:function, package.module:function, {':NAME, '.join(LIBRARIES)}:NAME"
         raise UsageError(f"no module '{error.name}'. A model is NAME, {forms}.") from None
 
 
-@functools.cache  # as an import: once, and again only when the file has changed
+@functools.cache  # like an import: once, and again only if the file has changed
 def _import_file(path: Path, _changed: int) -> types.ModuleType:
     if str(path.parent) not in sys.path:
-        sys.path.insert(0, str(path.parent))  # so that it finds its neighbours
+        sys.path.insert(0, str(path.parent))  # for imports from the same folder
     taken = getattr(sys.modules.get(path.stem), "__file__", str(path)) != str(path)
     spec = importlib.util.spec_from_file_location(path.stem + "_" * taken, path)
-    assert spec and spec.loader  # a .py file has both
+    assert spec and spec.loader  # set for every .py file
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses and pickle look classes up there
     spec.loader.exec_module(module)

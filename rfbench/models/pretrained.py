@@ -1,4 +1,4 @@
-"""The libraries' own pretrained weights: the one thing that may be downloaded, when asked for."""
+"""The libraries' pretrained weights: the only thing that may be downloaded, on request."""
 
 from torch import Tensor
 
@@ -7,7 +7,7 @@ from rfbench.models.weight_files import LIBRARIES
 
 
 def check(name: str) -> None:
-    """Raise UsageError for one's own network, of which no library has weights; loads nothing."""
+    """Raise UsageError for a user's network, which has no pretrained weights; loads nothing."""
     if name.partition(":")[0] not in LIBRARIES:
         raise UsageError(
             f"{name} has no pretrained weights: only torchvision's and timm's networks have. "
@@ -16,10 +16,10 @@ def check(name: str) -> None:
 
 
 def state_dict(name: str) -> dict[str, Tensor]:
-    """The library's own weights: timm's, or the first that torchvision lists, as in papers.
+    """The library's weights: timm's, or the first that torchvision lists, as in papers.
 
-    name: canonical, such as 'torchvision:resnet50'. Raises UsageError for one's own network,
-    RfbenchError where they cannot be had.
+    name: canonical, such as 'torchvision:resnet50'. Raises UsageError for a user's network,
+    RfbenchError if they cannot be loaded.
     """
     check(name)
     library, _, model = name.partition(":")
@@ -35,5 +35,5 @@ def state_dict(name: str) -> dict[str, Tensor]:
     except (OSError, RuntimeError, ValueError, StopIteration) as error:
         why = one_line(error) or "it has none"
         raise RfbenchError(
-            f"the pretrained weights of {name} cannot be had: {why}. Give a file instead."
+            f"the pretrained weights of {name} cannot be loaded: {why}. Give a file instead."
         ) from error

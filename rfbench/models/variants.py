@@ -1,9 +1,8 @@
-"""The paper's change and its rivals: which stride-2 convolutions change, and into what.
+"""The paper's variants and alternatives: which stride-2 convolutions change, and how.
 
 A variant changes behaviour, never parameter names: a convolution keeps its path, weights and
-state-dict keys, and gets a class that samples first, with a pool of `pools.POOLS`. So any
-checkpoint loads strictly into any variant. `fix(model)` is all there is to do for one's own
-network.
+state-dict keys, and gets a class that first samples with a pool of `pools.POOLS`. Any checkpoint
+thus loads strictly into any variant. `fix(model)` changes any network.
 """
 
 import functools
@@ -28,7 +27,7 @@ class Pooled(nn.Module):
     """Mixed in before a convolution's class: samples with the pool `rf_pool`, then convolves."""
 
     rf_base: type[nn.Module]
-    if TYPE_CHECKING:  # TorchScript would read these annotations, and knows nothing so general
+    if TYPE_CHECKING:  # TorchScript would read these annotations, and does not support such types
         rf_pool: nn.Module
         rf_convolve: Callable[[Tensor], Tensor]
 
@@ -37,7 +36,7 @@ class Pooled(nn.Module):
         return self.rf_convolve(self.rf_pool(x))
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
-        # the class is made at run time: pickle and deepcopy remake it from the one it extends
+        # the class is created at run time: pickle and deepcopy recreate it from its base
         return (_blank, (self.rf_base,), *super().__reduce_ex__(max(2, protocol))[2:])
 
 
@@ -52,11 +51,11 @@ def _pooled(base: type[nn.Module]) -> type[Pooled]:
 
 
 def _methods(base: type[nn.Module]) -> dict[str, Any]:
-    """What `Pooled` needs of a convolution's class: its forward pass under another name."""
+    """The methods that `Pooled` needs: the convolution's forward pass under another name."""
     forward = base.forward
     if not inspect.isfunction(forward) or len(inspect.signature(forward).parameters) != 2:
         return {"forward": _forward_with_more}
-    # TorchScript knows neither super() nor *args, and a method by the name in its code only
+    # TorchScript supports neither super() nor *args, and reads a method's name from its code
     code, scope = forward.__code__, forward.__globals__
     convolve = types.FunctionType(
         code, scope, "rf_convolve", forward.__defaults__, forward.__closure__
@@ -66,7 +65,7 @@ def _methods(base: type[nn.Module]) -> dict[str, Any]:
 
 
 def _forward_with_more(self: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-    """Of convolutions that take more than a map: timm's CondConv2d, the weights of its experts."""
+    """For convolutions with more inputs than a map: the expert weights of timm's CondConv2d."""
     return self.rf_base.forward(self, self.rf_pool(x), *args, **kwargs)
 
 
@@ -81,7 +80,7 @@ def _swap(conv: Any, pool: str, level: int) -> None:
         vars(sample)["level"] = level
     x = torch.empty(1, conv.in_channels, *(8 for _ in conv.stride), device="meta")
     if sample(x).shape != x.shape:
-        # on the module, because timm's convolutions (Conv2dSame, StdConv2d, ...) read it themselves
+        # on the module, because timm's convolutions (Conv2dSame, StdConv2d, ...) read it from there
         conv.stride = tuple(1 for _ in conv.stride)
     conv.__class__ = _pooled(type(conv))
     conv.rf_pool = sample.train(conv.training)
@@ -100,7 +99,7 @@ def _make_pool(pool: str, channels: int, axes: int) -> nn.Module:
 
 @dataclass(frozen=True)
 class Variant:
-    """Stride-2 convolutions of `kernels` (k means k x k) sample as `POOLS[pool]` says."""
+    """Stride-2 convolutions of size `kernels` (k means k x k) sample with `POOLS[pool]`."""
 
     name: str
     kernels: tuple[int, ...]
@@ -129,7 +128,7 @@ VARIANTS: dict[str, Variant] = {v.name: v for v in (_variant(*listed) for listed
 def get(variant: str | Mapping[str, Any] | Variant) -> Variant:
     """The variant of a name ('1x1', 'blur:3x3'), of {kernels: [1, 3], pool: avg}, or itself.
 
-    Raises UsageError where a name, key, pool or size of kernel makes no variant.
+    Raises UsageError for an unknown name, key or pool, or an impossible kernel size.
     """
     if isinstance(variant, Variant):
         return _variant(variant.kernels, variant.pool)
@@ -140,7 +139,7 @@ def get(variant: str | Mapping[str, Any] | Variant) -> Variant:
         return _variant(variant.get("kernels"), variant.get("pool", "avg"))
     if variant in VARIANTS:
         return VARIANTS[variant]
-    # a variant that is not in the list, by the name that `_variant` gives it
+    # a variant that is not listed, by the name that `_variant` gives it
     pool, _, sizes = str(variant).rpartition(":")
     kernels = re.findall(r"(\d+)x\1", sizes)
     if not kernels or sizes != "+".join(f"{k}x{k}" for k in kernels):
@@ -163,18 +162,18 @@ def apply(
 ) -> list[str]:
     """Change `model` in place; returns the module paths of the changed convolutions.
 
-    Changed is every Conv2d (timm's CondConv2d too) with one of the variant's kernels and stride
-    (2, 2). label: the model's name in errors. size: (H, W) of an input that the model takes, in px;
-    only pools with a `level` run the model.
+    Changes every Conv2d (and timm's CondConv2d) of stride (2, 2) with one of the variant's kernels.
+    label: the model's name in errors. size: (H, W) in px of an input that the model accepts; only
+    pools with a `level` run the model.
 
-    Raises, and leaves the model as it was: UsageError where it has been changed before, where
-    nothing would change, or where a convolution could not keep its output size (VALID 3x3);
-    RfbenchError where levels are needed and the model does not run.
+    Raises, and leaves the model unchanged: UsageError if it has already been changed, if nothing
+    would change, or if a convolution could not keep its output size (VALID 3x3); RfbenchError if
+    levels are needed and the model does not run.
     """
     variant, label = get(variant), label or type(model).__name__
     if changed := [name for name, module in model.named_modules() if isinstance(module, Pooled)]:
         more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
-        raise UsageError(f"{label} has been changed already ({changed[0]}{more}). Build a new one.")
+        raise UsageError(f"{label} has already been changed ({changed[0]}{more}). Build a new one.")
     if not variant.kernels:
         return []
     convs = {name: m for name, m in model.named_modules() if _matches(m, variant.kernels)}
@@ -185,7 +184,7 @@ def apply(
     if unfit := [name for name, conv in convs.items() if not _keeps_size(conv, variant.pool)]:
         raise UsageError(
             f"variant '{variant.name}' cannot keep the output size of these convolutions in "
-            f"{label}, mostly for want of padding: {', '.join(unfit)}."
+            f"{label}, usually for lack of padding: {', '.join(unfit)}."
         )
     needs_levels = hasattr(_make_pool(variant.pool, 1, 2), "level")
     levels = _levels(model, list(convs), label, size) if needs_levels else {}
@@ -196,7 +195,7 @@ def apply(
 
 
 def _is_conditional(module: nn.Module) -> bool:
-    # timm's CondConv2d, a convolution but no Conv2d, known by name so that timm stays unimported
+    # timm's CondConv2d is not a Conv2d; checked by name to avoid importing timm
     return any(cls.__name__ == "CondConv2d" for cls in type(module).__mro__)
 
 
@@ -207,7 +206,7 @@ def _matches(module: Any, kernels: tuple[int, ...]) -> bool:
 
 
 def _keeps_size(conv: nn.Module, pool: str) -> bool:
-    """Whether changing `conv` keeps the size of its output, asked of copies of it, not of rules."""
+    """Whether changing `conv` keeps the size of its output, measured on copies."""
     before, after = meta_copy(conv), meta_copy(conv)
     _swap(after, pool, level=0)
     sizes = [(1, 1), (2, 2), (3, 5), (4, 7), (7, 4), (8, 8), (9, 9), (14, 15), (33, 32)]
@@ -228,7 +227,8 @@ def _output_shape(conv: Any, height: int, width: int) -> torch.Size | None:
 def _levels(model: nn.Module, names: list[str], label: str, size: tuple[int, int]) -> dict:
     """The level of each convolution that a forward pass reaches, by name.
 
-    By a pass on the meta device: what lies side by side (a block and its shortcut) reads one size.
+    Found by a pass on the meta device: parallel convolutions (a block and its shortcut) read maps
+    of one size.
     """
     skeleton = meta_copy(model)
     areas: dict[str, int] = {}
@@ -241,11 +241,11 @@ def _levels(model: nn.Module, names: list[str], label: str, size: tuple[int, int
         with torch.no_grad():
             skeleton(torch.empty(1, conv.in_channels, *size, dtype=conv.weight.dtype).to("meta"))
         if not areas:
-            raise RuntimeError("it reaches none of them")
+            raise RuntimeError("none of them is reached")
     except Exception as error:
         why = one_line(error)
         raise RfbenchError(
-            f"{label} is run on {size[0]}x{size[1]} px to see which convolutions lie side by side, "
+            f"{label} is run on {size[0]}x{size[1]} px to see which convolutions are parallel, "
             f"and that failed: {type(error).__name__}: {why}"
         ) from error
     finest_first = sorted(set(areas.values()), reverse=True)
@@ -255,7 +255,7 @@ def _levels(model: nn.Module, names: list[str], label: str, size: tuple[int, int
 def _refuse_fusing(model: nn.Module, convs: list[str], variant: str) -> None:
     """Shadow the methods that would merge a changed convolution (RepVGG, MobileOne, FastViT, ...).
 
-    They build a new convolution from `conv.stride`, and so would drop the sampling unnoticed.
+    They build a new convolution from `conv.stride`, which would silently drop the sampling.
     """
     for conv in convs:
         parts = conv.split(".")

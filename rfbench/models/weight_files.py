@@ -1,7 +1,7 @@
-"""Files of weights: read without running anything of them, compared with what they are for.
+"""Files of weights: read without executing anything in them, and compared with their network.
 
-A checkpoint of rfbench says which network in which variant it holds; other files (a state dict, a
-.safetensors file) are compared by their names and shapes alone.
+A checkpoint of rfbench records its network and variant; other files (a state dict, a .safetensors
+file) are compared by names and shapes only.
 """
 
 import os
@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from rfbench.errors import RfbenchError, UsageError
 
 FORMAT = "rfbench-checkpoint/1"
-LIBRARIES = ("torchvision", "timm")  # whose names may stand in a checkpoint
+LIBRARIES = ("torchvision", "timm")  # libraries of networks that a checkpoint may name
 
 
 def variant_of(path: str) -> str | None:
-    """The variant that a checkpoint of rfbench says it is of; None for any other weights."""
+    """The variant that a checkpoint of rfbench records; None for any other weights."""
     content = read(path, "meta")
     if isinstance(content, dict) and str(content.get("format")).startswith(FORMAT.rstrip("1")):
         return str(content.get("variant"))
@@ -27,19 +27,19 @@ def variant_of(path: str) -> str | None:
 
 
 def state_dict(path: str, model: str, variant: str, device: str = "cpu") -> dict[str, Tensor]:
-    """The parameters by name in the checkpoint `path`, which may not say that it is of others."""
+    """The parameters by name in the file `path`; RfbenchError if it records another network."""
     return _checked(read(path, device), path, model, variant)
 
 
 def load(module: nn.Module, path: str, model: str, variant: str, device: str = "cpu") -> None:
     """Load the checkpoint `path` strictly into `module`, which is `model` in `variant`.
 
-    Raises RfbenchError where the file says that it is of others, or keys or shapes differ.
+    Raises RfbenchError if the file records another network, or if keys or shapes differ.
     """
     state = state_dict(path, model, variant, device)
     try:
-        found = {key: value.to(device) for key, value in state.items()}
-        module.load_state_dict(found, assign=device == "meta")
+        tensors = {key: value.to(device) for key, value in state.items()}
+        module.load_state_dict(tensors, assign=device == "meta")
     except RuntimeError as error:
         raise RfbenchError(
             f"{path} does not fit {model}: {misfit(module.state_dict(), state)}."
@@ -47,7 +47,7 @@ def load(module: nn.Module, path: str, model: str, variant: str, device: str = "
 
 
 def read(path: str, device: str) -> Any:
-    """What a checkpoint file holds: tensors and plain types, nothing of it ever executed."""
+    """The content of a checkpoint file, tensors and plain types; nothing in it is executed."""
     if not os.path.exists(path):
         raise UsageError(f"no such file: {path}")
     if os.path.isdir(path):
@@ -60,7 +60,7 @@ def read(path: str, device: str) -> Any:
         return torch.load(path, map_location=device, weights_only=True)
     except OSError as error:
         raise RfbenchError(f"{path} cannot be read: {error.strerror or error}") from error
-    except Exception as error:  # of pickle, zipfile, safetensors, torch: whatever the bytes cause
+    except Exception as error:  # readers raise anything on damaged bytes
         raise RfbenchError(
             f"{path} is not a checkpoint of tensors and plain types (nothing in it was run). "
             f"Save a model's state_dict() instead of the model."
@@ -68,7 +68,7 @@ def read(path: str, device: str) -> Any:
 
 
 def _checked(content: Any, path: str, model: str, variant: str) -> dict[str, Tensor]:
-    """The parameters by name, after comparing what they are of, where the file says so."""
+    """The parameters by name, after a check of the network and variant, if recorded."""
     kind = content.get("format") if isinstance(content, dict) else None
     if isinstance(kind, str) and kind.startswith(FORMAT.rstrip("1")):
         if kind != FORMAT:
@@ -87,29 +87,29 @@ def _checked(content: Any, path: str, model: str, variant: str) -> dict[str, Ten
     tensors = isinstance(content, dict) and all(isinstance(v, Tensor) for v in content.values())
     if not tensors or not all(isinstance(key, str) for key in content):
         raise RfbenchError(f"{path} holds no state dict (names and tensors).")
-    while content and all(key.startswith("module.") for key in content):  # saved from within DDP
+    while content and all(key.startswith("module.") for key in content):  # saved from a DDP module
         content = {key.removeprefix("module."): value for key, value in content.items()}
     return content
 
 
 def _identity(model: str) -> tuple[str, str]:
-    """What must agree: a timm tag names weights, not a network; a file may have been moved."""
+    """The parts of a name that must agree: not a timm tag of weights, nor the folder of a file."""
     library, _, name = model.rpartition(":")
     return (library, name.partition(".")[0]) if library in LIBRARIES else (Path(library).name, name)
 
 
 def misfit(
-    own: Mapping[str, Tensor], found: Mapping[str, Tensor], ignored: tuple[str, ...] = ()
+    own: Mapping[str, Tensor], given: Mapping[str, Tensor], ignored: tuple[str, ...] = ()
 ) -> str:
-    """What is wrong with `found` as parameters of `own`: counts and the first names; "": nothing.
+    """How the parameters `given` differ from `own`: counts and first names; "" if they do not.
 
-    ignored: ends of names that need not agree.
+    ignored: ends of names to be ignored.
     """
-    own, found = ({k: v for k, v in s.items() if not k.endswith(ignored)} for s in (own, found))
-    shapes = {key: (_shape(found[key]), _shape(own[key])) for key in own if key in found}
+    own, given = ({k: v for k, v in s.items() if not k.endswith(ignored)} for s in (own, given))
+    shapes = {key: (_shape(given[key]), _shape(own[key])) for key in own if key in given}
     names = {
-        "missing": [key for key in own if key not in found],
-        "unexpected": [key for key in found if key not in own],
+        "missing": [key for key in own if key not in given],
+        "unexpected": [key for key in given if key not in own],
         "of another shape": [f"{k}: {a} for {b}" for k, (a, b) in shapes.items() if a != b],
     }
     return ", ".join(
@@ -120,4 +120,4 @@ def misfit(
 
 
 def _shape(value: object) -> list[int]:
-    return list(getattr(value, "shape", ()))  # a state dict may hold plain values
+    return list(getattr(value, "shape", ()))  # a state dict may also hold plain values

@@ -1,1 +1,1 @@
-"""How figures and pages look: layout, and one HTML template."""
+"""The look of figures and pages: palette, layout, and one HTML template."""

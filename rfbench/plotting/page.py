@@ -1,7 +1,7 @@
-"""A figure on whole dots, laid out from its top left corner; text that fits; files as a whole.
+"""A figure laid out from its top left corner on whole dots; wrapped text; complete files.
 
-Matplotlib's objects only, never pyplot: no state is shared, and the same data give the same bytes.
-Lengths are inches; the text of a two-column paper is 7 wide.
+Uses Matplotlib's objects, never pyplot: no shared state, and the same data give the same bytes.
+Lengths are in inches; the text of a two-column paper is 7 wide.
 """
 
 from collections.abc import Sequence
@@ -17,9 +17,9 @@ from matplotlib.textpath import TextToPath
 
 from rfbench.files import aside
 
-DPI = 200  # of the PNG; panels and pixels are whole numbers of its dots wherever possible
+DPI = 200  # of the PNG; panels and pixels are whole dots wherever possible
 LARGE, TEXT, SMALL = 8.5, 6.5, 6.0  # points
-SPARE = 1.04  # hinting makes letters of a PNG a little wider than their outlines
+SPARE = 1.04  # hinting makes letters in a PNG slightly wider than their outlines
 
 
 class Page:
@@ -31,7 +31,7 @@ class Page:
         self.width, self.height = self.figure.get_size_inches()
 
     def axes(self, x: float, y: float, width: float, height: float) -> Axes:
-        """Axes with the top left corner at (x, y), y downwards."""
+        """Axes with their top left corner at (x, y), y downwards."""
         x, y, width, height = (dots(v) for v in (x, y, width, height))
         low = (self.height - y - height) / self.height
         axes = self.figure.add_axes((x / self.width, low, width / self.width, height / self.height))
@@ -49,8 +49,8 @@ class Page:
     def legend(self, handles: Sequence[Any], y: float, columns: int) -> None:
         """A legend, centred at the height y."""
         at = (0.5, 1 - y / self.height)
-        place: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": at, "borderaxespad": 0}
-        self.figure.legend(handles=handles, ncols=columns, fontsize=TEXT, frameon=False, **place)
+        anchor: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": at, "borderaxespad": 0}
+        self.figure.legend(handles=handles, ncols=columns, fontsize=TEXT, frameon=False, **anchor)
 
 
 def dots(length: float) -> float:
@@ -70,7 +70,7 @@ def text_width(text: str, size: float) -> float:
 
 
 def wrap(text: str, width: float, size: float) -> list[str]:
-    """Lines no wider than `width`; a line break stays, a no-break space never breaks."""
+    """Lines no wider than `width`; line breaks are kept, no-break spaces never break."""
     lines: list[str] = []
     for paragraph in text.splitlines():
         lines.append("")
@@ -84,7 +84,7 @@ def wrap(text: str, width: float, size: float) -> list[str]:
 
 
 def save(figure: Figure, stem: Path) -> list[Path]:
-    """Write `stem`.png and `stem`.pdf; either is there as a whole or not at all.
+    """Write `stem`.png and `stem`.pdf; each is written completely or not at all.
 
     The same figure gives the same bytes.
     """

@@ -1,4 +1,4 @@
-"""One palette for every figure: colours and marks of series, colour maps, how places are marked."""
+"""One palette for every figure: colours and markers of series, colour maps, marked positions."""
 
 import itertools
 from collections.abc import Iterable
@@ -8,23 +8,23 @@ from matplotlib.patheffects import withStroke
 
 from rfbench.models.variants import VARIANTS
 
-# Okabe and Ito's colours, which all common kinds of colour blindness tell apart: the first series
-# is black, the second vermilion, ...; every figure takes them in this order
+# Okabe and Ito's colours, distinct under all common kinds of colour blindness; every figure uses
+# them in this order: the first series is black, the second vermilion, ...
 COLOURS = "#000000 #D55E00 #0072B2 #009E73 #CC79A7 #E69F00 #56B4E9 #999999".split()
 BLACK, VERMILION, BLUE, GREEN, PURPLE, ORANGE, SKY, GREY = COLOURS
-MARKS = "o s ^ D v P X *".split()  # of the same series, for print without colours
+MARKS = "o s ^ D v P X *".split()  # of the same series, for print in black and white
 
 MAPS, GREYS = "magma", "gray"  # colour maps: of path counts and fields, of their local contrast
 EMPTY = "#d5dde8"  # behind a map, where there is no source
-SHARE = 1e-3  # of a map's largest value: pixels that have less are not worth room in a figure
+SHARE = 1e-3  # of a map's largest value; pixels below this are cropped from figures
 
 MARK: dict[str, Any] = {
     "linestyle": "",
     "path_effects": [withStroke(linewidth=2.2, foreground="black")],
 }
-# where a unit stands in a grid centred on the source
+# position of a unit on a grid centred on the source
 UNIT: dict[str, Any] = MARK | {"marker": "+", "color": "white", "markersize": 4.5}
-# open, so that both are seen where they coincide
+# open, so that both are visible if they coincide
 CENTROID: dict[str, Any] = MARK | {
     "marker": "o",
     "color": SKY,
@@ -34,7 +34,7 @@ CENTROID: dict[str, Any] = MARK | {
 
 
 def colours(series: Iterable[str]) -> dict[str, str]:
-    """A colour for each series: a listed variant has the same in every figure, others the rest."""
+    """A colour for each series: listed variants have a fixed one, others get the remaining ones."""
     names = list(dict.fromkeys(series))
     listed = dict(zip(VARIANTS, COLOURS, strict=False))
     used = {listed[name] for name in names if name in listed}

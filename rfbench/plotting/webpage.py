@@ -1,6 +1,6 @@
-"""One self-contained HTML file: tables to sort and to search, images inside it; no network.
+"""One self-contained HTML file: tables to sort and search, embedded images; no network.
 
-It knows nothing of what it shows. Its HTML, CSS and JavaScript are the files in assets/.
+Independent of the content. Its HTML, CSS and JavaScript are the files in assets/.
 """
 
 import base64
@@ -32,8 +32,8 @@ def page(
 ) -> str:
     """The whole file.
 
-    parts: of HTML, in order. contents: titles by the id of their heading. style, script: CSS and
-    JavaScript beside the page's own; a script finds `data`, which JSON can hold, as `data`.
+    parts: HTML, in order. contents: titles by the id of their heading. style, script: additional
+    CSS and JavaScript; a script can read `data`, a JSON value, as `data`.
     """
     own = [asset("rfbench.plotting", name) for name in ("page.css", "page.js")]
     return ENVIRONMENT.get_template("page.html").render(
@@ -52,7 +52,7 @@ def asset(package: str, name: str) -> str:
 
 
 def fill(template: str, **values: Any) -> Markup:
-    """A part of HTML from a template of jinja2; values are escaped."""
+    """HTML from a jinja2 template; values are escaped."""
     return Markup(ENVIRONMENT.from_string(template).render(**values))
 
 
@@ -67,7 +67,7 @@ def heading(text: str, level: int, anchor: str = "") -> Markup:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[Cell]], numeric: Sequence[bool]) -> Markup:
-    """A table that a click on its head sorts. numeric: which columns hold numbers."""
+    """A table that is sorted by a click on its head. numeric: which columns hold numbers."""
     columns = list(zip(head, numeric, strict=True))
     cells = [[_classed(c, n) for c, n in zip(row, numeric, strict=True)] for row in rows]
     return _part("table", columns, cells)
@@ -80,17 +80,17 @@ def _classed(cell: Cell, number: bool) -> tuple[str, str]:
 
 
 def image(png: bytes, alt: str, caption: str = "", scale: float = 1.0) -> Markup:
-    """A PNG inside the page, shown at `scale` of its own size where there is room."""
+    """An embedded PNG, shown at `scale` of its size, or smaller on a narrow screen."""
     width = round(int.from_bytes(png[16:20], "big") * scale)  # of the header chunk, IHDR
     source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
     return _part("image", source, width, alt, caption)
 
 
 def notes(texts: Sequence[str]) -> Markup:
-    """A list of short remarks; nothing where there are none."""
+    """A list of short remarks; nothing if there are none."""
     return _part("notes", texts)
 
 
 def paragraph(text: str, name: str = "") -> Markup:
-    """A paragraph, of a class."""
+    """A paragraph of CSS class `name`."""
     return _part("paragraph", text, name)

@@ -1,4 +1,4 @@
-"""From runs to a comparison: grouped, averaged, tested, with the paper's rows beside ours."""
+"""From runs to a comparison: grouped, averaged, tested, with the paper's rows beside them."""
 
 import statistics
 from collections import Counter
@@ -10,9 +10,9 @@ from rfbench.errors import RfbenchError, UsageError, counted
 from rfbench.models import variants
 from rfbench.report import metrics, reference, sort, stats
 from rfbench.report.model import Block, Cell, Group, Network, Report, Row
-from rfbench.report.runs import Found, Run, Setting, disputed, settings
+from rfbench.report.runs import Results, Run, Setting, disputed, settings
 
-# of a model, names of variants and input size: what is known of each variant, and an image
+# (model, names of variants, input size) -> (what is known of each variant, an image)
 Look = Callable[
     [str, Sequence[str], tuple[int, int] | None], tuple[dict[str, Network], bytes | None]
 ]
@@ -20,7 +20,7 @@ Look = Callable[
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the user asks for; (): all kinds, the paper's metrics; None: baseline, paper's order."""
+    """The user's choices; (): all kinds, the paper's metrics; None: baseline, the paper's order."""
 
     kinds: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ()
@@ -29,15 +29,15 @@ class Wanted:
     reference: bool = False
 
 
-def build(found: Found, wanted: Wanted, look: Look, folders: Sequence[Path]) -> Report:
-    """Compare the runs. Raises RfbenchError where there are none, UsageError for what none has."""
-    runs = [run for run in found.runs if not wanted.kinds or run.record.kind in wanted.kinds]
+def build(results: Results, wanted: Wanted, look: Look, folders: Sequence[Path]) -> Report:
+    """Compare the runs. Raises RfbenchError if there are none, UsageError for what none has."""
+    runs = [run for run in results.runs if not wanted.kinds or run.record.kind in wanted.kinds]
     if not runs and not wanted.reference:
-        raise RfbenchError(_nothing(found, wanted, folders))
-    report = Report(_baseline(runs, wanted), [], list(found.problems))
+        raise RfbenchError(_nothing(results, wanted, folders))
+    report = Report(_baseline(runs, wanted), [], list(results.problems))
     tables = reference.tables(wanted.kinds, wanted.metrics) if wanted.reference else []
-    there = [key for run in runs for key in metrics.of(run)]
-    metrics.check([*there, *(key for table in tables for key in table.metrics)], wanted.metrics)
+    known = [key for run in runs for key in metrics.of(run)]
+    metrics.check([*known, *(key for table in tables for key in table.metrics)], wanted.metrics)
     by_group: dict[tuple[str, str, str, str], list[Run]] = {}
     for run in sorted(runs, key=lambda run: (run.group, run.record.seed, str(run.folder))):
         by_group.setdefault(run.group, []).append(run)
@@ -48,7 +48,7 @@ def build(found: Found, wanted: Wanted, look: Look, folders: Sequence[Path]) -> 
             report.groups.append(group)
         else:
             asked = ", ".join(wanted.metrics)
-            report.problems.append(f"{group.title}: left out; none of its runs has {asked}")
+            report.problems.append(f"{group.title}: skipped; none of its runs has {asked}")
     for table in tables:
         reference.add(report, table)
     report.groups.sort(key=lambda group: group.key)
@@ -63,23 +63,23 @@ def build(found: Found, wanted: Wanted, look: Look, folders: Sequence[Path]) -> 
 
 
 def _baseline(runs: Sequence[Run], wanted: Wanted) -> str:
-    """The variant that others are compared with."""
+    """The variant that the others are compared with."""
     if wanted.baseline is None:
         return variants.PAPER[0]
     name = variants.get(wanted.baseline).name
-    held = sorted({run.record.variant for run in runs}, key=sort.paper_order)
-    if runs and name not in held:
-        raise UsageError(f"--baseline: no run is of '{name}'. There are: {', '.join(held)}.")
+    known = sorted({run.record.variant for run in runs}, key=sort.paper_order)
+    if runs and name not in known:
+        raise UsageError(f"--baseline: no run is of '{name}'. There are: {', '.join(known)}.")
     return name
 
 
-def _nothing(found: Found, wanted: Wanted, folders: Sequence[Path]) -> str:
+def _nothing(results: Results, wanted: Wanted, folders: Sequence[Path]) -> str:
     what = f"no finished runs{' of ' + ' or '.join(wanted.kinds) if wanted.kinds else ''}"
-    beside = [f"{len(found.problems)} that cannot be used"] if found.problems else []
-    beside += [f"{found.maps} of receptive fields"] if found.maps else []
-    beside += [f"{len(found.runs)} of another kind"] if found.runs else []
+    others = [f"{len(results.problems)} that cannot be used"] if results.problems else []
+    others += [f"{results.maps} of receptive fields"] if results.maps else []
+    others += [f"{len(results.runs)} of another kind"] if results.runs else []
     where = ", ".join(map(str, folders))
-    return f"{what} in {where} and below ({', '.join(beside) or 'no result.json'})."
+    return f"{what} in {where} and below ({', '.join(others) or 'no result.json'})."
 
 
 def _block(setting: Setting, names: Sequence[str], baseline: str) -> Block:
@@ -108,9 +108,9 @@ def _block(setting: Setting, names: Sequence[str], baseline: str) -> Block:
 
 
 def _cell(row: Row, metric: str) -> Cell:
-    found = {run.record.seed: metrics.of(run).get(metric) for run in row.runs}
-    values = {seed: value for seed, value in found.items() if value is not None}
-    missing = len(found) - len(values)
+    by_seed = {run.record.seed: metrics.of(run).get(metric) for run in row.runs}
+    values = {seed: value for seed, value in by_seed.items() if value is not None}
+    missing = len(by_seed) - len(values)
     if not values:
         return Cell(float("nan"), missing=missing)
     numbers = list(values.values())
@@ -130,7 +130,7 @@ def _test(rows: Sequence[Row], base: Row | None, metric: str) -> None:
 
 
 def _step_time(row: Row, base: Row) -> float | None:
-    """Time of a step over the baseline's, on the device that most runs of both share."""
+    """Time of a step relative to the baseline's, on the device that most runs of both share."""
     speeds: list[dict[str, list[float]]] = []
     for each in (row, base):
         speeds.append({})
@@ -145,7 +145,7 @@ def _step_time(row: Row, base: Row) -> float | None:
 
 
 def _notes(block: Block, base: Row | None, baseline: str, names: Sequence[str]) -> list[str]:
-    """What a reader must know to trust the rows."""
+    """What a reader must know before trusting the rows."""
     notes = []
     if base is None:
         notes.append(f"no run of {baseline} in this setting: no differences, no tests")
@@ -178,7 +178,7 @@ def _notes(block: Block, base: Row | None, baseline: str, names: Sequence[str]) 
 
 
 def _look_at(group: Group, look: Look) -> None:
-    """Cost and receptive field of every variant of a group, whichever setting it is in."""
+    """Add cost and receptive field of every variant of a group, in all settings."""
     rows = [row for block in group.blocks for row in block.rows]
     names = sorted({row.variant for row in rows}, key=sort.paper_order)
     runs = [run for row in rows for run in row.runs]

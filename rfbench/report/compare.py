@@ -17,22 +17,22 @@ logger = logging.getLogger(__name__)
 def compare(results: Sequence[Path], wanted: Wanted, draw: networks.Draw | None = None) -> Report:
     """Compare the runs below the folders `results` ((): results/); logs what cannot be used.
 
-    draw: makes the images of receptive fields; None: there are none. Raises as `runs.find` and
+    draw: draws the images of receptive fields; None: no images. Raises as `runs.find` and
     `build`.
     """
     folders = list(results) or [DEFAULT]
-    # the paper's tables alone need no runs
+    # the paper's tables need no runs
     empty = not results and wanted.reference and not DEFAULT.exists()
-    found = runs.Found() if empty else runs.find(folders)
-    _tell(found.problems)
-    if found.maps:
-        logger.info("%s of receptive fields left out", counted(found.maps, "record"))
-    report = build(found, wanted, functools.partial(networks.look, draw=draw), folders)
-    _tell(report.problems[len(found.problems) :])
+    loaded = runs.Results() if empty else runs.find(folders)
+    _warn(loaded.problems)
+    if loaded.maps:
+        logger.info("skipped %s of receptive fields", counted(loaded.maps, "record"))
+    report = build(loaded, wanted, functools.partial(networks.look, draw=draw), folders)
+    _warn(report.problems[len(loaded.problems) :])
     return report
 
 
-def _tell(problems: Sequence[str]) -> None:
+def _warn(problems: Sequence[str]) -> None:
     for problem in problems:
         logger.warning("%s", one_line(problem, 1000))
 

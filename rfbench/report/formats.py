@@ -31,7 +31,7 @@ def table(report: Report) -> str:
 
 
 def wrap(text: str, first: str) -> list[str]:
-    """Lines of at most 100 characters; `first` stands before the first, as much room later."""
+    """Lines of at most 100 characters; `first` precedes the first, the others are indented."""
     return textwrap.wrap(
         text,
         100,
@@ -45,11 +45,11 @@ def wrap(text: str, first: str) -> list[str]:
 def _aligned(sheet: Sheet) -> list[str]:
     columns = list(zip(sheet.head, *sheet.texts, strict=True))
     widths = [max(map(len, column)) for column in columns]
-    right = sheet.numeric
+    numeric = sheet.numeric
     lines = []
     for cells in (sheet.head, *sheet.texts):
         padded = [
-            c.rjust(w) if r else c.ljust(w) for c, w, r in zip(cells, widths, right, strict=True)
+            c.rjust(w) if n else c.ljust(w) for c, w, n in zip(cells, widths, numeric, strict=True)
         ]
         lines.append("  ".join(padded).rstrip())
     return lines
@@ -86,7 +86,7 @@ def entries(report: Report, entry: Callable[[Group, Block, Row, str], Any]) -> l
 
 
 def table_csv(report: Report) -> str:
-    """A line for every metric of every row."""
+    """CSV with a line for every metric of every row."""
     sizes = kernel_sizes(row for group in report.groups for b in group.blocks for row in b.rows)
     rows = entries(report, functools.partial(_entry, sizes))
     out = io.StringIO()
@@ -127,7 +127,7 @@ def _entry(sizes: Sequence[int], group: Group, block: Block, row: Row, name: str
 
 
 def _shape(known: Network) -> dict[str, Any]:
-    """The receptive field: of a pair a column an axis."""
+    """The metrics of the receptive field; a pair makes one column per axis."""
     out: dict[str, Any] = {}
     for metric in used(Use.RANK):
         value = known.figures.get(metric.name)
@@ -143,7 +143,7 @@ def _finite(value: float) -> float | None:
 
 
 def as_json(report: Report) -> str:
-    """Everything, with each seed's figures and each run's folder."""
+    """JSON with everything, including each seed's metrics and each run's folder."""
     groups = [
         {
             "kind": group.kind,

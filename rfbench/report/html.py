@@ -27,7 +27,7 @@ def page(report: Report) -> str:
             parts += [webpage.image(group.image, name, scale=0.62)]
     parts += [webpage.heading("How to read this", 2), webpage.notes(legend(report))]
     if report.problems:
-        parts += [webpage.heading("Left out", 2), webpage.notes(report.problems)]
+        parts += [webpage.heading("Skipped", 2), webpage.notes(report.problems)]
     return webpage.page("rfbench compare", parts, anchors)
 
 

@@ -1,4 +1,4 @@
-"""Which figures are shown, what they are called, and whether more of one is better."""
+"""The metrics of runs: which are shown, their labels, and whether higher is better."""
 
 import math
 from collections.abc import Sequence
@@ -19,39 +19,39 @@ LESS = ("loss", "jitter", "error")
 
 
 def of(run: Run) -> dict[str, float | None]:
-    """The figures of a run by dotted name; None for one that is not a number."""
-    found: dict[str, float | None] = {}
+    """The metrics of a run by dotted name; None for one that is not a number."""
+    figures: dict[str, float | None] = {}
     for key, value in flat(run.record.metrics).items():
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if number or value is None:
-            found[key] = float(value) if number and math.isfinite(value) else None
-    return found
+            figures[key] = float(value) if number and math.isfinite(value) else None
+    return figures
 
 
 def select(runs: Sequence[Run], asked: Sequence[str]) -> list[str]:
-    """The metrics to show of a group of runs: those asked for, or those of the paper.
+    """The metrics to show for a group of runs: those asked for, or those of the paper.
 
-    A name may leave out its task: "AP" is of boxes and of masks.
+    A name may omit its task: "AP" means that of boxes and of masks.
     """
-    there = list(dict.fromkeys(key for run in runs for key in of(run)))
+    known = list(dict.fromkeys(key for run in runs for key in of(run)))
     kind = runs[0].record.kind
     if not asked:
-        masks = any(key.startswith("segm.") for key in there)
+        masks = any(key.startswith("segm.") for key in known)
         return [m for m in DEFAULT[kind] if masks or not m.startswith("segm.")]
-    return list(dict.fromkeys(key for name in asked for key in there if fits(name, key)))
+    return list(dict.fromkeys(key for name in asked for key in known if fits(name, key)))
 
 
-def check(there: Sequence[str], asked: Sequence[str]) -> None:
-    """Raise UsageError for a metric that is not among those there are, naming the nearest."""
+def check(known: Sequence[str], asked: Sequence[str]) -> None:
+    """Raise UsageError for a metric that is not among `known`, naming the nearest."""
     for name in asked:
-        if not any(fits(name, key) for key in there):
-            known = dict.fromkeys([*there, *(key.rpartition(".")[2] for key in there)])
-            near = suggest(name, known) or f" There are: {', '.join(dict.fromkeys(there))}."
+        if not any(fits(name, key) for key in known):
+            choices = dict.fromkeys([*known, *(key.rpartition(".")[2] for key in known)])
+            near = suggest(name, choices) or f" There are: {', '.join(dict.fromkeys(known))}."
             raise UsageError(f"no run has the metric '{name}'.{near}")
 
 
 def fits(name: str, key: str) -> bool:
-    """Whether a name means this metric: 'segm.AP', 'mask AP' or only 'AP'."""
+    """Whether a name means the metric `key`: 'segm.AP', 'mask AP' or only 'AP'."""
     return name in (key, label(key)) or key.endswith(f".{name}")
 
 
@@ -62,7 +62,7 @@ def label(metric: str) -> str:
 
 
 def direction(metric: str) -> Direction:
-    """1 where more is better, -1 where less is, 0 where neither is known."""
+    """1 if higher is better, -1 if lower is better, 0 if unknown."""
     name = metric.rpartition(".")[2]
     if metric.startswith(tuple(TASKS)) or name.startswith(MORE):
         return 1

@@ -1,4 +1,4 @@
-"""A comparison as data: groups of runs, settings, rows, cells. Every format is made from it."""
+"""A comparison as data: groups of runs, settings, rows, cells; the source of all formats."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +11,7 @@ from rfbench.report.stats import Effect
 
 @dataclass
 class Cell:
-    """A metric of a row. values: by seed, those that are numbers; missing: how many are not."""
+    """A metric of a row. values: by seed, if they are numbers; missing: how many are not."""
 
     mean: float
     values: dict[int, float] = field(default_factory=dict)
@@ -22,9 +22,9 @@ class Cell:
 
 @dataclass
 class Network:
-    """What is known of a variant of a model without training it; None: could not be found out.
+    """What is known of a variant of a model without training it; None: not measured.
 
-    figures: metrics of the receptive field by name (rf/core/metrics), px of the input. macs: of
+    figures: metrics of the receptive field by name (rf/core/metrics), px of the input. macs: for
     one image of `size` (H, W).
     """
 
@@ -35,7 +35,7 @@ class Network:
 
 @dataclass
 class Row:
-    """A variant, averaged over seeds; or a single run, where two claim to be the same one.
+    """A variant averaged over seeds, or a single run if two claim to be the same.
 
     source: "ours", "paper" or "not run". step_time: relative to the baseline's.
     """
@@ -51,21 +51,21 @@ class Row:
 
     @property
     def kernels(self) -> tuple[int, ...]:
-        """Which stride-2 convolutions the variant changes."""
+        """Kernel sizes of the stride-2 convolutions that the variant changes."""
         return variants.get(self.variant).kernels
 
     @property
     def label(self) -> str:
-        """The variant, and what tells the row from others of it."""
-        beside = f" ({self.source})" if self.source == paper.NAME else ""
+        """The variant, with whatever distinguishes the row from others of it."""
+        suffix = f" ({self.source})" if self.source == paper.NAME else ""
         if self.alone:
-            beside = f" ({self.runs[0].folder})"
-        return self.variant + beside
+            suffix = f" ({self.runs[0].folder})"
+        return self.variant + suffix
 
 
 @dataclass
 class Block:
-    """Rows of one setting. keys: what other settings of the group have otherwise."""
+    """Rows of one setting. keys: where it differs from other settings of the group."""
 
     keys: dict[str, str]
     rows: list[Row]
@@ -99,7 +99,7 @@ class Group:
 
 @dataclass
 class Report:
-    """A whole comparison. problems: what lies below the folders and could not be used."""
+    """A whole comparison. problems: what could not be used in the folders."""
 
     baseline: str
     groups: list[Group]

@@ -10,7 +10,7 @@ from rfbench.report.model import Network
 from rfbench.rf.core import metrics, network
 from rfbench.spatial_graph.graph import Size
 
-# of a model and names of its variants: a PNG of their receptive fields
+# (model, names of its variants) -> PNG of their receptive fields
 Draw = Callable[[str, Sequence[str]], bytes]
 logger = logging.getLogger(__name__)
 
@@ -20,26 +20,26 @@ def look(
 ) -> tuple[dict[str, Network], bytes | None]:
     """Cost and receptive field of variants of a model, and an image of the fields.
 
-    size: of the input (H, W) that costs are of; None: the network's own.
+    size: (H, W) of the input for the costs; None: the network's own.
     """
-    found = {name: _network(model, name, size) for name in names}
-    measured = [name for name, one in found.items() if one.figures]
-    return found, draw(model, measured) if draw and measured else None
+    networks = {name: _network(model, name, size) for name in names}
+    measured = [name for name, one in networks.items() if one.figures]
+    return networks, draw(model, measured) if draw and measured else None
 
 
 @functools.cache  # groups share models
 def _network(model: str, name: str, size: Size | None) -> Network:
-    """One variant; what cannot be found out is logged, and left at None."""
-    found = Network()
+    """One variant; what cannot be measured is logged, and stays None."""
+    measured = Network()
     try:
         backbone = backbones.build(model, name, meta=True)
-        held = network.Network(backbone.module, backbone.input_size)
-        found.size = size or backbone.input_size
-        found.macs = held.cost(found.size).macs
-        target = held.uncut(held.target(backbone.input_size))
-        measured = metrics.measure(target.counts(), target.geometry)
+        built = network.Network(backbone.module, backbone.input_size)
+        measured.size = size or backbone.input_size
+        measured.macs = built.cost(measured.size).macs
+        target = built.uncut(built.target(backbone.input_size))
+        figures = metrics.measure(target.counts(), target.geometry)
     except RfbenchError as error:
         logger.warning("%s / %s: not measured: %s", model, name, one_line(error, 1000))
-        return found
-    found.figures = measured
-    return found
+        return measured
+    measured.figures = figures
+    return measured

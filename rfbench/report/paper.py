@@ -1,4 +1,4 @@
-"""The published figures: Ge & Wu, tables 2 to 4. The paper gives no spread."""
+"""The published results: Ge & Wu, tables 2 to 4. The paper gives no spread."""
 
 from dataclasses import dataclass
 
@@ -10,9 +10,9 @@ AP = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 
 @dataclass(frozen=True)
 class Table:
-    """A table of the paper, and which runs are of its task.
+    """A table of the paper, and the group of runs that it belongs to.
 
-    group: kind, detector, model and data set. pictures: of the data set's validation. rows: figures
+    group: kind, detector, model and data set. pictures: number of validation images. rows: results
     by variant, in the order of `metrics`.
     """
 

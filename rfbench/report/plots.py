@@ -57,18 +57,18 @@ def _bar(axes: Axes, y: int, row: Row, base: Row, name: str, published: Row | No
 
 
 def curves(group: Group, block: Block) -> bytes | None:
-    """Training loss, and what was validated more than once: means over seeds with their range."""
+    """Training loss and repeatedly evaluated metrics: means over seeds with their range; a PNG."""
     rows = [row for row in block.rows if row.runs]
     series = {"training loss": [_curves(row.runs, "train", "loss") for row in rows]}
     for name in group.metrics:
         series[metrics.label(name)] = [_curves(row.runs, "val", name) for row in rows]
-    series = {n: found for n, found in series.items() if any(map(_is_long, found))}
+    series = {name: lines for name, lines in series.items() if any(map(_is_long, lines))}
     if not series:
         return None
     figure, panels = _panels(len(series), 2.3)
     colours = palette.colours(row.variant for row in rows)
-    for axes, (name, found) in zip(panels, series.items(), strict=True):
-        for row, lines in zip(rows, found, strict=True):
+    for axes, (name, by_row) in zip(panels, series.items(), strict=True):
+        for row, lines in zip(rows, by_row, strict=True):
             if lines:
                 _curve(axes, lines, colours[row.variant], row.label)
         axes.set_title(name, fontsize=9)
@@ -81,8 +81,8 @@ def curves(group: Group, block: Block) -> bytes | None:
 
 
 def _curves(runs: Sequence[Run], split: str, metric: str) -> list[Curve]:
-    """(updates, figures) of every run whose metrics.jsonl is there."""
-    found = []
+    """(steps, values) of every run that has a metrics.jsonl."""
+    curves = []
     for run in runs:
         try:
             lines = progress.read_metrics(run.folder)
@@ -91,8 +91,8 @@ def _curves(runs: Sequence[Run], split: str, metric: str) -> list[Curve]:
         key = metric.replace(".", "/") if "." in metric else metric
         values = [(x["step"], x[key]) for x in lines if x.get("split") == split and x.get(key)]
         if values:
-            found.append(([float(x) for x, _ in values], [float(y) for _, y in values]))
-    return found
+            curves.append(([float(x) for x, _ in values], [float(y) for _, y in values]))
+    return curves
 
 
 def _is_long(lines: Sequence[Curve]) -> bool:
@@ -100,7 +100,7 @@ def _is_long(lines: Sequence[Curve]) -> bool:
 
 
 def _curve(axes: Axes, lines: Sequence[Curve], colour: str, label: str) -> None:
-    at = lines[0][0]  # of one setting, so nearly always the same in all runs
+    at = lines[0][0]  # nearly always the same in all runs of a setting
     values = np.array([np.interp(at, x, y) for x, y in lines])
     mark = "o" if len(at) < 20 else ""
     axes.plot(at, values.mean(0), marker=mark, ms=2.5, lw=1.3, color=colour, label=label)

@@ -1,4 +1,4 @@
-"""The published rows beside ours, and how our recipe differs from the published one."""
+"""The published rows, and how a recipe differs from the published one."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from rfbench.report.sort import paper_order
 from rfbench.report.stats import Effect
 from rfbench.schemas import SCHEMAS
 
-# what says which task it is, and what changes speed and memory alone
+# keys that name the task, or affect only speed and memory
 NO_RECIPE = (
     *("model", "detector", "data.name", "threads", "compile", "channels_last", "deterministic"),
     *("max_batch_per_gpu", *WEIGHTS),
@@ -19,8 +19,8 @@ NO_RECIPE = (
 
 
 def tables(kinds: Sequence[str], asked: Sequence[str]) -> list[paper.Table]:
-    """The tables of these kinds of runs, with the metrics asked for alone; (): all."""
-    found = []
+    """The tables of these kinds of runs, with only the metrics asked for; (): all."""
+    selected = []
     for table in paper.TABLES:
         shown = [
             i
@@ -30,8 +30,8 @@ def tables(kinds: Sequence[str], asked: Sequence[str]) -> list[paper.Table]:
         if shown and (not kinds or table.group[0] in kinds):
             names = tuple(table.metrics[i] for i in shown)
             rows = {variant: tuple(row[i] for i in shown) for variant, row in table.rows.items()}
-            found.append(dataclasses.replace(table, metrics=names, rows=rows))
-    return found
+            selected.append(dataclasses.replace(table, metrics=names, rows=rows))
+    return selected
 
 
 def add(report: Report, table: paper.Table) -> None:
@@ -43,8 +43,8 @@ def add(report: Report, table: paper.Table) -> None:
     departures = [_departures(block, table) for block in group.blocks]
     nearest = min(range(len(departures)), key=lambda i: len(departures[i]))
     block = group.blocks[nearest]
-    there = {row.variant for row in block.rows}
-    block.rows += [Row(variant, "not run") for variant in table.rows if variant not in there]
+    present = {row.variant for row in block.rows}
+    block.rows += [Row(variant, "not run") for variant in table.rows if variant not in present]
     block.rows += _published(table, report.baseline)
     block.rows.sort(key=lambda row: (paper_order(row.variant), row.source == paper.NAME))
     block.notes.append(f"(paper): table {table.number} of Ge & Wu, which gives no spread")
@@ -72,8 +72,8 @@ def _departures(block: Block, table: paper.Table) -> list[str]:
         return []
     record = runs[0].record
     recipe = flat(SCHEMAS[record.kind]().model_dump(mode="json"))
-    found = decisive(record.kind, record.config)
-    apart = [k for k, v in found.items() if k not in NO_RECIPE and v != recipe.get(k)]
-    pictures = record.pictures.get("val")
-    other = [f"pictures.val={pictures}"] if pictures != table.pictures else []
-    return [*(f"{key}={text(found[key])}" for key in apart), *other]
+    values = decisive(record.kind, record.config)
+    apart = [k for k, v in values.items() if k not in NO_RECIPE and v != recipe.get(k)]
+    images = record.pictures.get("val")
+    other = [f"pictures.val={images}"] if images != table.pictures else []
+    return [*(f"{key}={text(values[key])}" for key in apart), *other]

@@ -1,7 +1,7 @@
-"""The runs below some folders, sorted into those that may be averaged.
+"""The runs below some folders, grouped into those that may be averaged.
 
-Of one setting are records whose resolved configurations differ in nothing but seed, variant, paths
-and device.
+Records are of one setting if their resolved configurations differ only in seed, variant, paths and
+device.
 """
 
 import json
@@ -19,7 +19,7 @@ from rfbench.runs import progress, records
 from rfbench.runs.records import TrainingRecord
 from rfbench.schemas import SCHEMAS
 
-# what the record says of a configuration's keys that are free because they only ask for it
+# fields of the record with the resolved values of keys that are marked as free
 RESOLVED = ("precision", "input", "pictures", "objects", "classes", "scaled")
 WEIGHTS = ("weights", "init.weights")
 STARTED = ("config.yaml", "last.pth", progress.METRICS)  # a run writes these before its record
@@ -34,7 +34,7 @@ class Run:
 
     @property
     def group(self) -> tuple[str, str, str, str]:
-        """Kind, detector, model and data set: what can be compared at all."""
+        """Kind, detector, model and data set; only runs with the same are compared."""
         r = self.record
         source, _, name = r.model.rpartition(":")
         model = r.model if source != "torchvision" else name
@@ -44,17 +44,17 @@ class Run:
 
 
 @dataclass
-class Found:
-    """What lies below the folders: runs, problems of others, number of receptive-field records."""
+class Results:
+    """Runs below some folders, problems of others, and the number of receptive-field records."""
 
     runs: list[Run] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     maps: int = 0
 
 
-def find(folders: Sequence[Path]) -> Found:
-    """Read every record below `folders`. Raises UsageError for one that is no folder."""
-    found = Found()
+def find(folders: Sequence[Path]) -> Results:
+    """Read every record below `folders`. Raises UsageError for one that is not a folder."""
+    results = Results()
     for folder, names in _walk(folders):
         if records.RECORD in names:
             try:
@@ -62,18 +62,18 @@ def find(folders: Sequence[Path]) -> Found:
                 if isinstance(record, TrainingRecord):
                     variants.get(record.variant)
             except RfbenchError as error:
-                here = "" if str(folder) in str(error) else f"{folder}: "
-                found.problems.append(f"{here}{error}")
+                prefix = "" if str(folder) in str(error) else f"{folder}: "
+                results.problems.append(f"{prefix}{error}")
                 continue
             if isinstance(record, TrainingRecord):
-                found.runs.append(Run(folder, record))
+                results.runs.append(Run(folder, record))
             else:
-                found.maps += 1
-        elif has := [name for name in STARTED if name in names]:
-            found.problems.append(
-                f"{folder} is unfinished: it has {has[0]} but no {records.RECORD}"
+                results.maps += 1
+        elif files := [name for name in STARTED if name in names]:
+            results.problems.append(
+                f"{folder} is unfinished: it has {files[0]} but no {records.RECORD}"
             )
-    return found
+    return results
 
 
 def _walk(tops: Sequence[Path]) -> Iterator[tuple[Path, list[str]]]:
@@ -95,7 +95,7 @@ def _walk(tops: Sequence[Path]) -> Iterator[tuple[Path, list[str]]]:
 
 @dataclass
 class Setting:
-    """Runs that differ in seed and variant only. keys: what other settings have otherwise."""
+    """Runs that differ only in seed and variant. keys: where other settings differ."""
 
     runs: list[Run]
     keys: dict[str, str]
@@ -103,42 +103,42 @@ class Setting:
 
 def settings(runs: Sequence[Run]) -> list[Setting]:
     """The runs of one group by setting, the largest first."""
-    flat = [_settings(run.record) for run in runs]
-    names = sorted({key for values in flat for key in values})
-    apart = [key for key in names if len({v.get(key, _absent(key)) for v in flat} - {None}) > 1]
+    by_run = [_settings(run.record) for run in runs]
+    names = sorted({key for values in by_run for key in values})
+    apart = [key for key in names if len({v.get(key, _absent(key)) for v in by_run} - {None}) > 1]
     by_values: dict[tuple[str, ...], list[Run]] = {}
-    for run, values in zip(runs, flat, strict=True):
+    for run, values in zip(runs, by_run, strict=True):
         by_values.setdefault(tuple(values.get(key, "") for key in apart), []).append(run)
     ordered = sorted(by_values.items(), key=lambda item: (-len(item[1]), item[0]))
-    found = []
-    for held, members in ordered:
-        keys = {key: value or _absent(key) for key, value in zip(apart, held, strict=True)}
-        found.append(Setting(members, {key: value for key, value in keys.items() if value}))
-    return found
+    groups = []
+    for values_of_key, members in ordered:
+        keys = {key: v or _absent(key) for key, v in zip(apart, values_of_key, strict=True)}
+        groups.append(Setting(members, {key: value for key, value in keys.items() if value}))
+    return groups
 
 
 def _absent(key: str) -> str | None:
-    """How a key that others have is shown; a run without a parent differs by its weights alone."""
+    """How a missing key is shown; not at all for "parent", which differs with the weights."""
     return None if key.startswith("parent") else "not set"
 
 
 def _settings(record: TrainingRecord) -> dict[str, str]:
     """What runs must have in common to be averaged, as text by dotted key."""
-    held = _decisive(record.model_dump())
+    values = _decisive(record.model_dump())
     source = _source(record.config)
     if source not in (None, "pretrained"):
         parent = record.parent.model_dump() if record.parent else records.parent(source)
         below = _decisive(parent) if parent else {}
-        held |= {"parent": "known" if parent else "unknown"}
-        held |= {f"parent.{key}": value for key, value in flat(below).items()}
-    return {key: text(value) for key, value in flat(held).items()}
+        values |= {"parent": "known" if parent else "unknown"}
+        values |= {f"parent.{key}": value for key, value in flat(below).items()}
+    return {key: text(value) for key, value in flat(values).items()}
 
 
 def _decisive(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a record, or what another keeps of it as its parent: all but what is free."""
+    """The values of a record, or of a parent in a record, that are not free."""
     kept = decisive(content["kind"], content["config"])
     for key in WEIGHTS:
-        # which of a run's checkpoints; the rest of the path differs from seed to seed
+        # only the name of the checkpoint; the rest of the path differs between seeds
         if kept.get(key) not in (None, "pretrained"):
             name = Path(str(kept[key])).name
             kept[key] = name if name in ("best.pth", "last.pth") else "a file"
@@ -155,9 +155,9 @@ def _source(config: Mapping[str, Any]) -> str | None:
 
 
 def decisive(kind: str, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a configuration, by dotted key: all but what the schema of its kind marks `AVERAGED`.
+    """The values of a configuration by dotted key, without those marked `AVERAGED`.
 
-    A key that is younger than the run is taken at its default.
+    Keys added since the run have their defaults.
     """
     free = marked(SCHEMAS[kind], AVERAGED)
     values = flat(SCHEMAS[kind]().model_dump(mode="json")) | flat(config)
@@ -165,11 +165,11 @@ def decisive(kind: str, config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def text(value: Any) -> str:
-    """A value as one types it behind -o key=."""
+    """A value as typed after -o key=."""
     return value if value and isinstance(value, str) else json.dumps(value)
 
 
 def disputed(runs: Sequence[Run]) -> set[Path]:
-    """Folders of the runs of a setting that claim to be the same run as another."""
+    """Folders of runs in a setting that have the same variant and seed as another."""
     claims = Counter((run.record.variant, run.record.seed) for run in runs)
     return {run.folder for run in runs if claims[run.record.variant, run.record.seed] > 1}

@@ -1,4 +1,4 @@
-"""A block of a comparison as tables of short texts: what a table, Markdown and a page show."""
+"""A block of a comparison as tables of short texts, for the terminal, Markdown and HTML."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -38,10 +38,10 @@ LEGEND = (
 
 @dataclass
 class Sheet:
-    """A table. name: what it holds; head: of the columns; rows: as many cells each.
+    """A table. head: titles of the columns; rows: as many cells each.
 
-    words: how many columns, from the left, hold words; all others hold numbers, but for the last
-    where that is the verdict.
+    words: number of columns, from the left, that hold words; all others hold numbers, except a
+    verdict in the last.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Sheet:
 
     @property
     def numeric(self) -> list[bool]:
-        """Which columns hold numbers: they are set to the right, and sorted by them."""
+        """Which columns hold numbers, to be right-aligned and sorted as numbers."""
         return [i >= self.words and name != VERDICT for i, name in enumerate(self.head)]
 
     @property
@@ -61,25 +61,25 @@ class Sheet:
 
 
 def kernel_sizes(rows: Iterable[Row]) -> list[int]:
-    """The kernels that get a column of ticks: the paper's, and any other that a row changes."""
+    """The kernel sizes that get a column of ticks: the paper's, and any others of the rows."""
     return sorted({1, 3}.union(*(row.kernels for row in rows)))
 
 
 def sheets(group: Group, block: Block) -> list[Sheet]:
-    """The figures, the tests behind them, and costs with receptive fields."""
+    """The metrics, their tests, and costs with receptive fields."""
     by_task: dict[str, list[str]] = {}
     for name in group.metrics:
         by_task.setdefault(name.rpartition(".")[0], []).append(name)
-    found = [_figures(block, names) for names in by_task.values()]
+    figures = [_figures(block, names) for names in by_task.values()]
     network = _network(group, block)
-    if len(group.metrics) <= WIDE and len(found) == 1:
-        found[0].head += network.head[1:]
-        for row, more in zip(found[0].rows, network.rows, strict=True):
+    if len(group.metrics) <= WIDE and len(figures) == 1:
+        figures[0].head += network.head[1:]
+        for row, more in zip(figures[0].rows, network.rows, strict=True):
             row += more[1:]
         network.rows = []
     shown = [r.source != paper.NAME for r in block.rows]
     network.rows = [cells for cells, own in zip(network.rows, shown, strict=False) if own]
-    return [sheet for sheet in (*found, _tests(group, block), network) if sheet.rows]
+    return [sheet for sheet in (*figures, _tests(group, block), network) if sheet.rows]
 
 
 def _figures(block: Block, names: Sequence[str]) -> Sheet:
@@ -185,13 +185,13 @@ def _si(value: int | None) -> str:
 
 
 def number(metric: str, value: float, sign: str = "") -> str:
-    """A figure: of percents two decimals, of others four digits."""
+    """A number: percentages with two decimals, others with four digits."""
     percent = metrics.direction(metric) == 1
     return f"{value:{sign}.2f}" if percent else f"{value:{sign}#.4g}"
 
 
 def settings_line(block: Block) -> str:
-    """What sets this setting apart from the others of its group."""
+    """The keys in which this setting differs from the others of its group."""
     return ", ".join(f"{key}={value}" for key, value in block.keys.items())
 
 

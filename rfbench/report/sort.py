@@ -22,7 +22,7 @@ COLUMNS: dict[str, Callable[[Row], Any]] = {
 
 
 def columns() -> dict[str, Callable[[Row], Any]]:
-    """All columns but those of the runs' metrics, with those of receptive fields."""
+    """All columns except the metrics of runs; includes those of receptive fields."""
     return COLUMNS | {metric.name: functools.partial(_badness, metric) for metric in used(Use.RANK)}
 
 
@@ -32,7 +32,7 @@ def _badness(metric: Metric, row: Row) -> float | None:
 
 
 def paper_order(variant: str) -> tuple[int, str]:
-    """The paper's order, then the controls, then one's own."""
+    """Sort key of variants: the paper's, then the controls, then the user's."""
     known = list(variants.VARIANTS)
     return known.index(variant) if variant in known else len(known), variant
 
@@ -45,18 +45,18 @@ def column_of(heading: str) -> str:
 
 def check(report: Report, column: str) -> None:
     """Raise UsageError for a metric that no group shows, naming the nearest column."""
-    held = dict.fromkeys(metric for group in report.groups for metric in group.metrics)
-    if column != "Δ" and not any(metrics.fits(column, metric) for metric in held):
-        known = [*columns(), *map(metrics.label, held)]
-        near = suggest(column, known) or f" There are: {', '.join(known)}."
+    known = dict.fromkeys(metric for group in report.groups for metric in group.metrics)
+    if column != "Δ" and not any(metrics.fits(column, metric) for metric in known):
+        names = [*columns(), *map(metrics.label, known)]
+        near = suggest(column, names) or f" There are: {', '.join(names)}."
         raise UsageError(f"--sort: there is no column '{column}'.{near}")
 
 
 def rows(report: Report, column: str) -> None:
-    """Sort all rows: the better or the less first, what is unknown last."""
+    """Sort all rows: better or smaller values first, unknown ones last."""
     for group in report.groups:
-        found = [m for m in group.metrics if column == "Δ" or metrics.fits(column, m)]
-        by = columns().get(column) or (_by(found[0]) if found else COLUMNS["variant"])
+        fitting = [m for m in group.metrics if column == "Δ" or metrics.fits(column, m)]
+        by = columns().get(column) or (_by(fitting[0]) if fitting else COLUMNS["variant"])
         for block in group.blocks:
             block.rows.sort(key=lambda row, by=by: _last(by(row)))  # type: ignore[misc]
 

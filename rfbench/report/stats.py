@@ -1,4 +1,4 @@
-"""What a few seeds can show: interval, paired test, minimum detectable effect."""
+"""Statistics for a few seeds: interval, paired test, minimum detectable effect."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ from typing import Literal
 from scipy import stats
 
 LEVEL, POWER = 0.95, 0.80
-Direction = Literal[-1, 0, 1]  # whether more is better, less is better, or neither
+Direction = Literal[-1, 0, 1]  # 1: higher is better, -1: lower is better, 0: unknown
 Values = Mapping[int, float]  # by seed
 
 
@@ -16,8 +16,8 @@ Values = Mapping[int, float]  # by seed
 class Effect:
     """A variant against the baseline of the same setting.
 
-    kind: "paired" over the seeds that both have, else "unpaired" (Welch), or "none". difference:
-    of the pairs, else of the means; low, high: its interval. p: uncorrected. corrected: by Holm.
+    kind: "paired" over common seeds, else "unpaired" (Welch), or "none". difference: mean over the
+    pairs, else of the means; low, high: its interval. p: uncorrected. corrected: by Holm.
     smallest: minimum detectable effect at `POWER`.
     """
 
@@ -42,7 +42,7 @@ def interval(values: Sequence[float]) -> tuple[float, float] | None:
 
 
 def compare(values: Values, baseline: Values) -> Effect:
-    """The test of a variant's figures against the baseline's, both by seed and not empty."""
+    """Test a variant's values against the baseline's, both by seed and not empty."""
     common = [seed for seed in values if seed in baseline]
     if len(common) > 1:
         ours, theirs = [values[s] for s in common], [baseline[s] for s in common]
@@ -72,12 +72,12 @@ def compare(values: Values, baseline: Values) -> Effect:
 
 
 def _constant(values: Sequence[float]) -> bool:
-    """Whether all are equal but for rounding; a test would call any such difference certain."""
+    """Whether all are equal up to rounding; a test would call any such difference certain."""
     return max(values) - min(values) <= 1e-9 * max(1.0, *map(abs, values))
 
 
 def judge(tests: Sequence[Effect], direction: Direction) -> None:
-    """Correct the p values of a table's variants by Holm, and say each in a word."""
+    """Correct the p values of a table's variants by Holm, and set the verdict of each."""
     tested = sorted((t for t in tests if t.p is not None), key=lambda t: t.p or 0.0)
     least = 0.0
     for rank, test in enumerate(tested):

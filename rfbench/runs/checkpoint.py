@@ -1,7 +1,7 @@
-"""A run's checkpoints: plain tensors and types, written aside and renamed.
+"""A run's checkpoints: tensors and plain types, written to a temporary file and renamed.
 
-`last.pth` is the newest, `last-1.pth` the one before. Each holds weights and what it takes to go
-on; a classifier's is what `weight_files` reads (format, model, variant, state_dict).
+`last.pth` is the newest, `last-1.pth` the one before. Each holds the weights and whatever is needed
+to continue; a classifier's can be read by `weight_files` (format, model, variant, state_dict).
 """
 
 import contextlib
@@ -23,16 +23,16 @@ from rfbench.models import weight_files
 
 logger = logging.getLogger(__name__)
 
-SAME = "--resume goes on with the same configuration. Choose another --output."
+SAME = "--resume needs the same configuration. Choose another --output."
 LAST = "last.pth"
 BEST = "best.pth"
 
 
 def save(path: Path, content: Mapping[str, Any], keep: int = 1) -> None:
-    """Write `content` as a checkpoint to `path`; what it held moves to `<stem>-1.pth`, and so on.
+    """Write `content` as a checkpoint to `path`; the one there moves to `<stem>-1.pth`, and so on.
 
-    keep: how many stay. A kill at any moment leaves a whole checkpoint; a disk that is full raises
-    RfbenchError and leaves all as they were.
+    keep: how many are kept. A kill at any moment leaves a complete checkpoint; a full disk raises
+    RfbenchError and leaves the earlier ones unchanged.
     """
     try:
         with files.aside(path) as temporary:
@@ -44,30 +44,30 @@ def save(path: Path, content: Mapping[str, Any], keep: int = 1) -> None:
                 with contextlib.suppress(FileNotFoundError):
                     os.replace(_aged(path, age - 1), _aged(path, age))
         _sync_folder(path.parent)
-    except (OSError, RuntimeError) as error:  # torch's writer tells a full disk as a RuntimeError
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
         cause = next((e for e in _causes(error) if isinstance(e, OSError)), None)
         why = (cause.strerror or str(cause)) if cause else one_line(error)
         raise RfbenchError(
-            f"cannot write {path}: {why}. The checkpoint before it is as it was; "
-            f"make room, then go on with --resume."
+            f"cannot write {path}: {why}. The previous checkpoint is unchanged; "
+            f"make room, then continue with --resume."
         ) from error
 
 
 def load_last(folder: Path, format: str = weight_files.FORMAT) -> dict[str, Any] | None:
-    """The newest whole checkpoint of `folder`, on the CPU; None where there is none.
+    """The newest undamaged checkpoint of `folder`, on the CPU; None if there is none.
 
-    Warns of every damaged one that is passed over. Raises RfbenchError where all are damaged.
+    Warns of every damaged one that is skipped. Raises RfbenchError if all are damaged.
     """
     path, damaged = folder / LAST, []
     ages = [age for age in range(100) if _aged(path, age).exists()]
     for age in ages:
         try:
             with zipfile.ZipFile(_aged(path, age)) as archive:
-                whole = archive.testzip() is None  # compares the sums, which torch.load does not
+                whole = archive.testzip() is None  # checksums, which torch.load ignores
             content = torch.load(_aged(path, age), map_location="cpu", weights_only=True)
             if whole and content.get("format") == format and "optimizer" in content:
                 return content
-        except Exception:  # of pickle, zipfile, torch: whatever the bytes cause
+        except Exception:  # pickle, zipfile and torch raise anything on damaged bytes
             pass
         damaged.append(str(_aged(path, age)))
         if age != ages[-1]:
@@ -82,15 +82,15 @@ def load_last(folder: Path, format: str = weight_files.FORMAT) -> dict[str, Any]
 def refuse_changes(
     folder: Path, saved: Mapping[str, Any], now: BaseModel, remedy: str = SAME
 ) -> None:
-    """Raise UsageError where `now` differs from the configuration that a run was begun with.
+    """Raise UsageError if `now` differs from the configuration that a run was started with.
 
-    Every such key is told; those that its schema marks as `RESUMED` may differ.
+    Names every such key; those that the schema marks as `RESUMED` may differ.
     """
     before, after = flat(saved), flat(now.model_dump(mode="json"))
     free = marked(type(now), RESUMED)
     keys = [key for key in {**before, **after} if not covers(free, key)]
     lines = [
-        f"{folder} was begun with {key} = {before.get(key)}; now it is {after.get(key)}"
+        f"{folder} was started with {key} = {before.get(key)}; now it is {after.get(key)}"
         for key in keys
         if before.get(key) != after.get(key)
     ]
@@ -100,7 +100,7 @@ def refuse_changes(
 
 
 def random_state(device: torch.device) -> dict[str, Any]:
-    """The states of the generators that a network may draw from: torch's and Python's."""
+    """The states of the random generators that a network may use: torch's and Python's."""
     cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
     return {"torch": torch.get_rng_state(), "cuda": cuda, "python": random.getstate()}
 
@@ -115,18 +115,18 @@ def set_random_state(state: dict[str, Any], device: torch.device) -> None:
 
 
 class Writer:
-    """Writes checkpoints, of the first process. This one has written when `write` returns.
+    """Writes checkpoints in the first process. This one has written when `write` returns.
 
-    One that writes beside the training must copy `content` before it returns from `write`: the
-    tensors are the network's own and change with the next step.
+    An asynchronous writer must copy `content` before `write` returns: the tensors are the network's
+    own and change with the next step.
     """
 
     def write(self, path: Path, content: Mapping[str, Any], keep: int = 1) -> None:
-        """Take the state of a run at a step's boundary; see `save`."""
+        """Write the state of a run between two steps; see `save`."""
         save(path, content, keep)
 
     def wait(self) -> None:
-        """Return when all is written; raise what went wrong."""
+        """Return when everything is written; raise the error if writing failed."""
 
 
 def _aged(path: Path, age: int) -> Path:
@@ -140,7 +140,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _sync_folder(folder: Path) -> None:
-    """See that the rename itself is on the disk, where the system can be asked to."""
+    """Flush the rename itself to the disk, on systems that support it."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

@@ -1,4 +1,4 @@
-"""A run's folder: whose it is, what lies in it from the beginning, what --resume finds there."""
+"""A run's folder: its lock, its contents from the start, and what --resume continues from."""
 
 import contextlib
 import json
@@ -33,7 +33,7 @@ def opened(
     made: Sequence[str] = (),
     format: str = weight_files.FORMAT,
 ) -> Iterator[tuple[Content | None, Content | None]]:
-    """A run's folder, as `held` by the first process of `group`, and what `look` finds there.
+    """A run's folder, `held` by the first process of `group`; yields the result of `look`.
 
     Raises as `held` and `look` do.
     """
@@ -46,15 +46,15 @@ def opened(
 def look(
     folder: Path, config: BaseModel, resume: bool, format: str = weight_files.FORMAT
 ) -> tuple[Content | None, Content | None]:
-    """(the record of a run that is finished, the checkpoint to go on from); None: there is none.
+    """(the record of a finished run, the checkpoint to continue from), None each if there is none.
 
-    Raises UsageError where --resume is given another configuration, and as `load_last` does.
+    Raises UsageError if --resume is given another configuration, and as `load_last` does.
     """
     if not resume:
         return None, None
     record = finished(folder, config)
     if record:
-        logger.info("%s is finished already.", folder)
+        logger.info("%s is already finished.", folder)
         return record, None
     content = checkpoint.load_last(folder, format)
     if content is None:
@@ -66,10 +66,10 @@ def look(
 
 @contextlib.contextmanager
 def held(folder: Path, resume: bool, overwrite: bool, made: Sequence[str] = ()) -> Iterator[None]:
-    """The folder of a run, for it alone, and emptied of an earlier run where that is wanted.
+    """Lock the folder of a run; with `overwrite`, delete the files of an earlier run.
 
-    made: patterns of what it leaves there beside its checkpoints, metrics.jsonl and its record.
-    Raises what `check` raises, and RfbenchError where another process holds the folder.
+    made: patterns of the files that this training writes beside checkpoints, metrics.jsonl and
+    record. Raises as `check`, and RfbenchError if another process holds the folder.
     """
     check(folder, resume, overwrite)
     folder.mkdir(parents=True, exist_ok=True)
@@ -82,28 +82,28 @@ def held(folder: Path, resume: bool, overwrite: bool, made: Sequence[str] = ()) 
 
 
 def check(folder: Path, resume: bool, overwrite: bool) -> None:
-    """See that a run may have its folder; nothing is changed.
+    """Check that a run may use its folder, without changing anything.
 
-    Raises UsageError where it holds a run that was not to be touched, or cannot be written.
+    Raises UsageError if it holds a run that is to be kept, or cannot be written.
     """
     if (folder / LAST).exists() and not (resume or overwrite):
         raise UsageError(
-            f"{folder} holds a run. Go on with it by --resume, replace it with --overwrite, "
+            f"{folder} holds a run. Continue it with --resume, replace it with --overwrite, "
             f"or choose another --output."
         )
-    # what a run leaves that failed before its first checkpoint is no run
+    # the files of a run that failed before its first checkpoint do not count as a run
     started = {".lock", "config.yaml", progress.METRICS}
     empty = not folder.is_dir() or all(path.name in started for path in folder.iterdir())
     files.check_folder(folder, overwrite or resume or empty)
 
 
 def begun(folder: Path) -> bool:
-    """Whether a run's folder holds something that --resume goes on with."""
+    """Whether a run's folder holds something that --resume can continue."""
     return any(folder.glob("last*.pth")) or (folder / records.RECORD).exists()
 
 
 def begin(folder: Path, config: BaseModel) -> None:
-    """What lies in a run's folder from its beginning: the configuration that reruns the job."""
+    """Write config.yaml, from which the run can be repeated, and remove an earlier record."""
     records.open_folder(folder)
     values = config.model_dump(mode="json")
     text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
@@ -111,7 +111,7 @@ def begin(folder: Path, config: BaseModel) -> None:
 
 
 def finished(folder: Path, config: BaseModel, remedy: str = SAME) -> Content | None:
-    """The record of a run that came to its end; UsageError if it is of another configuration."""
+    """The record of a finished run; None: unfinished. UsageError for another configuration."""
     if not (folder / records.RECORD).exists():
         return None
     record = records.read_training(folder / records.RECORD)
@@ -122,25 +122,25 @@ def finished(folder: Path, config: BaseModel, remedy: str = SAME) -> Content | N
 def refuse_changes(
     folder: Path, saved: Mapping[str, Any], config: BaseModel, remedy: str = SAME
 ) -> None:
-    """As `checkpoint.refuse_changes`; keys younger than `saved` are taken at their defaults."""
-    with contextlib.suppress(ValidationError):  # then the keys themselves are compared
+    """As `checkpoint.refuse_changes`; keys added since `saved` was written have their defaults."""
+    with contextlib.suppress(ValidationError):  # then the keys are compared as they are
         saved = type(config).model_validate_json(json.dumps(saved)).model_dump(mode="json")
     checkpoint.refuse_changes(folder, saved, config, remedy)
 
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold `folder` alone; RfbenchError where another process does. Removes what a kill left.
+    """Lock `folder`; RfbenchError if another process has. Removes temporary files of a killed run.
 
-    A folder in which nothing else was written goes with the lock.
+    A folder in which nothing else was written is removed with the lock.
     """
     path = folder / ".lock"
-    file = open(path, "ab")  # noqa: SIM115 (held as long as the block)
+    file = open(path, "ab")  # noqa: SIM115 (open as long as the block)
     try:
         _flock(file, folder)
         for name in (LAST, BEST):
-            for left in folder.glob(f".{name}.*.tmp.pth"):
-                left.unlink(missing_ok=True)
+            for leftover in folder.glob(f".{name}.*.tmp.pth"):
+                leftover.unlink(missing_ok=True)
         try:
             yield
         finally:
@@ -161,7 +161,7 @@ def _flock(file: BinaryIO, folder: Path) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise RfbenchError(
-            f"another run is writing to {folder}. Wait for its end, or choose another --output."
+            f"another run is writing to {folder}. Wait until it ends, or choose another --output."
         ) from None
     # a forked loader that outlives a killed run must not keep the folder locked
     os.register_at_fork(after_in_child=file.close)

@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 
 class Stderr(logging.Handler):
-    """Writes to whatever sys.stderr is at the time, and moves progress bars out of the way."""
+    """Writes to the current sys.stderr, above any progress bars."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one message."""
@@ -20,11 +20,11 @@ class Stderr(logging.Handler):
 
 
 def to_stderr(level: int = logging.INFO) -> None:
-    """Print the package's messages; of several processes (RANK) only the first one prints."""
+    """Print the package's messages; with several processes only the first (by RANK) prints."""
     logger = logging.getLogger("rfbench")
     logger.setLevel(level)
-    # without any handler logging itself would print warnings
+    # without a handler, logging would print warnings itself
     first = os.environ.get("RANK", "0") == "0"
-    mine: logging.Handler = Stderr() if first else logging.NullHandler()
+    own: logging.Handler = Stderr() if first else logging.NullHandler()
     others = [h for h in logger.handlers if not isinstance(h, Stderr | logging.NullHandler)]
-    logger.handlers = [*others, mine]
+    logger.handlers = [*others, own]

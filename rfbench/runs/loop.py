@@ -1,31 +1,29 @@
-"""What every training run does around its steps: agree, settle, log, save, keep the best, end.
+"""What every training does around its steps: agree, settle, log, save, keep the best, end.
 
-A training brings a network, a step and an evaluation. Its own loop reads from top to end:
+A training adds its network, step and evaluation. Its own loop reads from top to bottom:
 
     with loop.opened(config, folder, resume, overwrite) as start:
-        if start.record:                            # the run has finished before
+        if start.record:                            # the run is already finished
             return start.record, 0
         run = setup(config, start)                  # network, optimizer, data; `begin` at its end
         return loop.to_the_end(run, train, state, finish)
 
     def train(run):
-        while run.step < steps and not loop.out_of_patience(run):
+        while run.step < steps and not best.out_of_patience(run):
             batch = loop.fetch(run, batches)        # an error is kept until all know of it
             loop.agree(run)                         # stop here, all processes at one step
-            loss = update(run, batch)
-            loop.settle(run)                        # read the step before this one
+            loss = train_step(run, batch)
+            loop.settle(run)                        # read the metrics of the previous step
             run.pending = functools.partial(read, run, loss)
             run.step += 1
             ...                                     # log_steps, save, evaluated
 
-All that is shared of the state of a run is in `Loop` and goes into its checkpoint by `save`.
+The state that all trainings share is `state.Loop`; `save` writes it to the checkpoint.
 """
 
 import contextlib
 import logging
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -35,9 +33,9 @@ from rfbench.errors import RfbenchError, counted
 from rfbench.models import weight_files
 from rfbench.runs import checkpoint, processes, progress, records
 from rfbench.runs import folder as folders
-from rfbench.runs.processes import Processes
 from rfbench.runs.progress import Clock, Log
 from rfbench.runs.signals import Asked, Signals
+from rfbench.runs.state import Loop, Start
 
 logger = logging.getLogger(__name__)
 
@@ -49,52 +47,6 @@ class Stopped(Exception):
 
     def __init__(self, asked: int) -> None:
         self.exit_code = 130 if asked == Asked.INTERRUPT else 0
-
-
-@dataclass(frozen=True)
-class Start:
-    """What a run begins with. record: of one that has finished; content: of its checkpoint."""
-
-    folder: Path
-    group: Processes
-    signals: Signals
-    record: dict[str, Any] | None
-    content: dict[str, Any] | None
-
-
-@dataclass(kw_only=True)
-class Loop:
-    """The part of a run, in one process, that is the same for every training.
-
-    config: has seed, best_metric, patience and tensorboard. step: finished updates.
-    """
-
-    config: Any
-    start: Start
-    unit: str = "update"  # what messages call a step
-    step: int = 0
-    steps: int = 0  # of a run that is not stopped early
-    evaluated: int = 0  # the step of the last evaluation
-    metrics: dict[str, Any] = field(default_factory=dict)  # of the last evaluation
-    best: dict[str, Any] = field(default_factory=dict)  # the metrics of the best one
-    waited: int = 0  # evaluations since then
-    parent: dict[str, Any] | None = None  # the run whose weights it began with, if it is known
-    failure: Exception | None = None  # of this process, until all know of it
-    pending: Callable[[], None] | None = None  # reads what the last step measured
-    writer: checkpoint.Writer = field(default_factory=checkpoint.Writer)
-    clock: Clock = field(default_factory=Clock)
-    log: Log | None = None  # of the first process
-    bar: Any = None
-
-    @property
-    def folder(self) -> Path:
-        """Where the run writes."""
-        return self.start.folder
-
-    @property
-    def group(self) -> Processes:
-        """This process among those of the run."""
-        return self.start.group
 
 
 # --- the beginning -------------------------------------------------------------------------------
@@ -109,9 +61,9 @@ def opened(
     made: Sequence[str] = (),
     format: str = weight_files.FORMAT,
 ) -> Iterator[Start]:
-    """Join the processes of the run, note signals, and hold its folder.
+    """Join the processes of the run, watch for signals, and lock its folder.
 
-    made: patterns of the files that the training leaves there beside those of every training.
+    made: patterns of the files that this training writes beside those of every training.
     format: of its checkpoints. Raises as `processes.started` and `folder.opened` do.
     """
     with processes.started(config.device) as group, Signals() as signals:
@@ -121,7 +73,7 @@ def opened(
 
 
 def begin(run: Loop, steps: int, label: str) -> None:
-    """After set-up, with the step to go on from: config.yaml, metrics.jsonl, clock and bar."""
+    """Open config.yaml, metrics.jsonl, clock and progress bar; called at the end of set-up."""
     content, run.steps = run.start.content or {}, steps
     run.group.by_first(lambda: folders.begin(run.folder, run.config))
     if run.group.first:
@@ -131,7 +83,7 @@ def begin(run: Loop, steps: int, label: str) -> None:
 
 
 def restore(run: Loop, content: Mapping[str, Any]) -> None:
-    """Take the shared part of a checkpoint; what an older version did not save has defaults."""
+    """Restore the shared part of a checkpoint; keys that older versions lack have defaults."""
     run.step = content.get("step", content.get("iteration", 0))
     run.evaluated = content.get("evaluated", run.step)
     run.metrics, run.best = content.get("metrics", {}), content.get("best", {})
@@ -142,7 +94,7 @@ def restore(run: Loop, content: Mapping[str, Any]) -> None:
 
 
 def fetch(run: Loop, batches: Iterator[Item], count: int = 1) -> list[Item]:
-    """The next `count` batches; an error is kept until `agree` tells all processes of it."""
+    """The next `count` batches; an error is kept until `agree` raises it in all processes."""
     try:
         with run.clock.waiting():
             return [next(batches) for _ in range(count)]
@@ -152,7 +104,7 @@ def fetch(run: Loop, batches: Iterator[Item], count: int = 1) -> list[Item]:
 
 
 def agree(run: Loop) -> None:
-    """See, with all processes, whether to go on: raises Stopped, or the error of any of them."""
+    """Decide with all processes whether to continue: raises Stopped, or the error of any."""
     asked = run.group.largest(Asked.FAILED if run.failure else run.start.signals.asked)
     if asked != Asked.NOTHING:
         settle(run)
@@ -161,23 +113,23 @@ def agree(run: Loop) -> None:
 
 
 def settle(run: Loop) -> None:
-    """Read what the last step measured, once. A step later, so that the GPU is not waited for."""
+    """Read the metrics of the last step, once; a step later, so that nothing waits for the GPU."""
     pending, run.pending = run.pending, None
     if pending:
         pending()
 
 
 def settle_together(run: Loop) -> None:
-    """`settle`, before something is written: what is wrong in one process ends the run in all."""
+    """`settle` before something is written: an error in one process ends the run in all."""
     settle(run)
     run.group.fail_together(run.failure)
 
 
-# --- what is told --------------------------------------------------------------------------------
+# --- progress ------------------------------------------------------------------------------------
 
 
 def log_steps(run: Loop, images: float, figures: Mapping[str, Any]) -> None:
-    """A line of metrics.jsonl on the steps since the line before. images: of all processes."""
+    """Write a line of metrics.jsonl for the steps since the last one. images: of all processes."""
     seconds, wait = run.clock.lap()
     if run.log:
         times = {
@@ -189,7 +141,7 @@ def log_steps(run: Loop, images: float, figures: Mapping[str, Any]) -> None:
 
 
 def show(run: Loop, images: float, text: str) -> None:
-    """Move the bar on. images: of all processes since the last line of metrics.jsonl."""
+    """Advance the bar. images: of all processes since the last line of metrics.jsonl."""
     run.bar.update(run.step - run.bar.n)
     if not run.bar.disable:
         speed, wait = run.clock.speed(images)
@@ -200,31 +152,6 @@ def show(run: Loop, images: float, text: str) -> None:
 # --- evaluation ----------------------------------------------------------------------------------
 
 
-def judge(run: Loop, metrics: Mapping[str, Any]) -> bool:
-    """Whether an evaluation is the best so far by `config.best_metric`; counts those that are not.
-
-    metrics: by name, or in groups ("bbox/AP"). None is worse than any figure; of losses less is
-    better.
-    """
-    better = not run.best or _merit(run, metrics) > _merit(run, run.best)
-    run.waited = 0 if better else run.waited + 1
-    return better
-
-
-def _merit(run: Loop, metrics: Mapping[str, Any]) -> float:
-    value: Any = metrics
-    for name in run.config.best_metric.split("/"):
-        value = value[name]
-    if value is None:
-        return -math.inf
-    return -value if run.config.best_metric.endswith("loss") else value
-
-
-def out_of_patience(run: Loop) -> bool:
-    """Whether `config.patience` evaluations in a row were no better than the best."""
-    return run.config.patience is not None and run.waited >= run.config.patience
-
-
 def evaluated(
     run: Loop,
     metrics: dict[str, Any],
@@ -232,10 +159,10 @@ def evaluated(
     weights: Callable[[], Mapping[str, Any]],
     figures: Mapping[str, Any] | None = None,
 ) -> None:
-    """Take the metrics of this step: a line of metrics.jsonl, and best.pth where they are better.
+    """Record the metrics of this step in metrics.jsonl, and write best.pth if they are better.
 
-    weights: what best.pth holds. figures: what the line holds, if not `metrics`. To be followed by
-    `save`, which keeps that this step has been evaluated.
+    weights: the content of best.pth. figures: the content of the line, if not `metrics`. To be
+    followed by `save`, which stores that this step has been evaluated.
     """
     run.metrics, run.evaluated = metrics, run.step
     if run.log:
@@ -244,16 +171,16 @@ def evaluated(
     if better:
         run.best = metrics
         _write(run, checkpoint.BEST, weights(), 1)
-    run.clock.lap()  # the next line's speed is that of training alone
+    run.clock.lap()  # the next line measures the speed of training alone
 
 
-# --- what is kept --------------------------------------------------------------------------------
+# --- checkpoints ---------------------------------------------------------------------------------
 
 
 def save(run: Loop, state: Mapping[str, Any], keep: int) -> None:
-    """Write last.pth, all processes together. state: what this training adds to the shared part.
+    """Write last.pth, called by all processes. state: what this training adds to the shared part.
 
-    keep: how many of these checkpoints stay.
+    keep: how many of these checkpoints are kept.
     """
     shared = {
         "step": run.step,
@@ -286,10 +213,10 @@ def to_the_end(
     finish: Callable[[Run], dict[str, Any]],
     memory: str = "",
 ) -> tuple[dict[str, Any] | None, int]:
-    """Train; on a signal save. Returns (the record, or None; exit code: 0 or 130).
+    """Train; save on a signal. Returns (the record, or None; exit code: 0 or 130).
 
-    finish: evaluates and writes what belongs to the end, and returns the record; called by all
-    processes. memory: what to do where the GPU's memory is too small.
+    finish: writes the final files and returns the record; called by all processes. memory: advice
+    for when the GPU runs out of memory.
     """
     try:
         train(run)

@@ -1,6 +1,6 @@
-"""The processes of a run: one a GPU, started by torchrun or by srun, or a single one.
+"""The processes of a run: one per GPU, started by torchrun or srun, or a single one.
 
-All that they have to agree on goes over a group on the CPU, so that no GPU waits for it.
+They agree through a group on the CPU, so that no GPU waits.
 """
 
 import contextlib
@@ -22,12 +22,12 @@ DEVICES = ("auto", "cpu", "cuda")
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among those of the run."""
+    """This process, and how it communicates with the others of the run."""
 
     device: torch.device
     rank: int = 0
     world: int = 1
-    control: Any = None  # the group on the CPU; None: there is one process
+    control: Any = None  # the group on the CPU; None: a single process
 
     @property
     def first(self) -> bool:
@@ -35,7 +35,7 @@ class Processes:
         return self.rank == 0
 
     def sum(self, values: list[float]) -> list[float]:
-        """The sums of `values` over all processes, in every one."""
+        """The sums of `values` over all processes."""
         if self.control is None:
             return values
         tensor = torch.tensor(values, dtype=torch.float64)
@@ -43,7 +43,7 @@ class Processes:
         return tensor.tolist()
 
     def largest(self, value: int) -> int:
-        """The largest of all processes' `value`."""
+        """The largest `value` of all processes."""
         if self.control is None:
             return value
         tensor = torch.tensor(value)
@@ -57,15 +57,15 @@ class Processes:
 
     def gather(self, value: Any) -> list[Any]:
         """Every process's `value`, by rank, in every process."""
-        found = [value] * self.world
+        values = [value] * self.world
         if self.control is not None:
-            dist.all_gather_object(found, value, group=self.control)
-        return found
+            dist.all_gather_object(values, value, group=self.control)
+        return values
 
     def by_first(self, call: Callable[[], Result]) -> Result:
-        """`call()`, made by the first process alone; all get its result.
+        """The result of `call()`, made by the first process alone, in all processes.
 
-        Where it fails, the first process raises its error and the others FailedElsewhere.
+        If it fails, the first process raises its error and the others FailedElsewhere.
         """
         result, error = [None], None
         if self.first:
@@ -80,7 +80,7 @@ class Processes:
         return result[0]  # type: ignore[return-value]
 
     def alike(self, call: Callable[[], Result]) -> Result:
-        """`call()`, made by all; where some fail, the first of them raises its error.
+        """`call()` in every process; if some fail, the first of them raises its error.
 
         The others raise FailedElsewhere.
         """
@@ -102,13 +102,13 @@ class Processes:
 def started(device: str) -> Iterator[Processes]:
     """Join the processes that torchrun or srun started (RANK, WORLD_SIZE, MASTER_ADDR, ...)."""
     world, rank = _number("WORLD_SIZE", 1), _number("RANK", 0)
-    place = _device(device, _number("LOCAL_RANK", 0))
+    own = _device(device, _number("LOCAL_RANK", 0))
     if world == 1:
-        yield Processes(place)
+        yield Processes(own)
         return
     try:
         dist.init_process_group(
-            "nccl" if place.type == "cuda" else "gloo", timeout=timedelta(minutes=30)
+            "nccl" if own.type == "cuda" else "gloo", timeout=timedelta(minutes=30)
         )
     except (ValueError, RuntimeError) as error:
         why = one_line(error)
@@ -116,10 +116,10 @@ def started(device: str) -> Iterator[Processes]:
             f"process {rank} of {world} cannot join the others: {why}. Start the run with torchrun."
         ) from error
     try:
-        control = dist.new_group(backend="gloo") if place.type == "cuda" else dist.group.WORLD
-        yield Processes(place, rank, world, control)
+        control = dist.new_group(backend="gloo") if own.type == "cuda" else dist.group.WORLD
+        yield Processes(own, rank, world, control)
     except RuntimeError as error:
-        if "gloo" not in str(error):  # all that tells of a process that was killed
+        if "gloo" not in str(error):  # the only sign of a killed process
             raise
         raise RfbenchError(
             f"rank {rank} of {world} lost contact with another rank; check its log, and whether it "
@@ -140,12 +140,12 @@ def _device(name: str, local_rank: int) -> torch.device:
     if name not in DEVICES:
         near = suggest(name, DEVICES) or f" There are: {', '.join(DEVICES)}."
         raise UsageError(f"unknown device '{name}'.{near}")
-    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if name == "cpu" or (name == "auto" and not found):
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "cpu" or (name == "auto" and not gpus):
         return torch.device("cpu")
-    if local_rank >= found:
+    if local_rank >= gpus:
         raise RfbenchError(
-            f"process {local_rank} of this machine has no GPU: there are {found}. "
+            f"process {local_rank} of this machine has no GPU: there are {gpus}. "
             f"Start as many processes as GPUs, or use --device cpu."
         )
     torch.cuda.set_device(local_rank)

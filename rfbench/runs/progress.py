@@ -1,4 +1,4 @@
-"""What a run tells while it runs: metrics.jsonl, a bar on stderr, TensorBoard's files."""
+"""The progress of a run: metrics.jsonl, a bar on stderr, TensorBoard files."""
 
 import contextlib
 import json
@@ -15,25 +15,25 @@ from rfbench.errors import UsageError
 
 METRICS = "metrics.jsonl"
 
-# of the lines of metrics.jsonl: all else is the same in a run that was killed and resumed
+# keys of metrics.jsonl that depend on time; all others are equal in a resumed run
 TIME_FIELDS = ("seconds", "images_per_s", "wait")
 
 
 class Log:
-    """Appends lines to metrics.jsonl, and the same figures to TensorBoard's files if wanted."""
+    """Appends lines to metrics.jsonl and, if configured, to TensorBoard's files."""
 
     def __init__(self, folder: Path, lines: int, tensorboard: bool) -> None:
-        """Cut the file to its first `lines` lines: those that a resumed run keeps."""
+        """Cut the file to its first `lines` lines, which a resumed run keeps."""
         self.path = folder / METRICS
-        held = self.path.read_bytes().splitlines(keepends=True) if self.path.exists() else []
-        if len(held) > lines:
-            os.truncate(self.path, sum(map(len, held[:lines])))
+        existing = self.path.read_bytes().splitlines(keepends=True) if self.path.exists() else []
+        if len(existing) > lines:
+            os.truncate(self.path, sum(map(len, existing[:lines])))
         self.lines = lines
         self.file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 (closed by close)
         self.board = _board(folder) if tensorboard else None
 
     def write(self, line: dict[str, Any]) -> None:
-        """One line; on the disk's side of this process at once, so that a kill loses none."""
+        """Write and flush one line, so that a kill loses none."""
         self.file.write(json.dumps(line) + "\n")
         self.file.flush()
         self.lines += 1
@@ -69,25 +69,25 @@ class Clock:
     """Seconds of work and, of those, seconds spent waiting for data."""
 
     def __init__(self, before: float = 0.0) -> None:
-        """before: the seconds of the run's earlier parts."""
+        """before: seconds of the run before it was resumed."""
         self.before = before
         self.start = self.window = time.monotonic()
         self.waited = 0.0
 
     @property
     def seconds(self) -> float:
-        """Of the whole run."""
+        """Seconds of the whole run."""
         return self.before + time.monotonic() - self.start
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
-        """Around what waits for data."""
+        """A context in which time counts as waiting for data."""
         begun = time.monotonic()
         yield
         self.waited += time.monotonic() - begun
 
     def speed(self, images: float) -> tuple[float, float]:
-        """Of `images` since the last lap: images a second, share of the time spent waiting."""
+        """Images per second since the last lap, and the share of that time spent waiting."""
         seconds = max(time.monotonic() - self.window, 1e-9)
         return images / seconds, self.waited / seconds
 
@@ -100,14 +100,14 @@ class Clock:
 
 
 def bar(total: int, done: int, text: str, shown: bool) -> Any:
-    """A progress bar on stderr; one that is not shown where this is not the printing process."""
+    """A progress bar on stderr, hidden unless this is the printing process."""
     return tqdm(
         total=total,
         initial=done,
         desc=text,
         disable=not shown,
         file=sys.stderr,
-        unit="update",
+        unit="step",
         leave=False,
         mininterval=0.5 if sys.stderr.isatty() else 10.0,
         dynamic_ncols=True,

@@ -1,4 +1,4 @@
-"""Records: `result.json`, written last, so that its presence means that the run finished."""
+"""Records: `result.json`, written last, so that its presence means that the run has finished."""
 
 import contextlib
 import functools
@@ -20,10 +20,10 @@ RECORD = "result.json"
 
 
 class Record(BaseModel):
-    """What every record holds; a kind adds fields of its own.
+    """The fields of every record; each kind adds its own.
 
-    format: `FORMAT`. name: of the folder. command: as it was typed. versions: of the packages that
-    decide a result. git: of the code. Fields that are not declared are kept when they are read.
+    format: `FORMAT`. name: of the folder. command: as typed. versions: of the packages that affect
+    a result. git: state of the code. Undeclared fields are kept when a record is read.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=True, strict=True)
@@ -38,7 +38,7 @@ class Record(BaseModel):
 
 
 class Parent(BaseModel):
-    """What a record holds of the run whose checkpoint its own started from: nearly all."""
+    """What a record keeps of the run whose checkpoint its run started from: nearly everything."""
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True)
 
@@ -52,10 +52,10 @@ class Parent(BaseModel):
 class TrainingRecord(Record):
     """The record of any training.
 
-    metrics: figures by name, in groups such as "bbox", None where one does not exist. best: those
-    of best.pth. input: size and augmentation. pictures: how many images, by split. images_per_s:
-    the median. batch: images of a step ("global"), of one BatchNorm ("per_batchnorm"), and
-    processes. config: resolved, reruns the job.
+    metrics: by name, in groups such as "bbox"; None: undefined. best: those of best.pth. input:
+    size and augmentation. pictures: number of images by split. images_per_s: the median. batch:
+    images per step ("global") and per BatchNorm batch ("per_batchnorm"), and processes. config:
+    resolved; repeats the run.
     """
 
     kind: Literal["cls", "det"]
@@ -82,7 +82,7 @@ class TrainingRecord(Record):
 
 
 class ClsRecord(TrainingRecord):
-    """A classification. bad_pictures: why each could not be read, by path."""
+    """A classification. bad_pictures: the reason for each unreadable image, by path."""
 
     kind: Literal["cls"]
     epochs: int | None = None
@@ -91,7 +91,7 @@ class ClsRecord(TrainingRecord):
 
 
 class DetRecord(TrainingRecord):
-    """A detection. differs: Detectron2's keys that are not stock. memory: peak of a GPU, bytes."""
+    """A detection. differs: keys that are not stock. memory: peak of a GPU, in bytes."""
 
     kind: Literal["det"]
     trainable: int | None = None
@@ -128,7 +128,7 @@ class AuditRecord(Record):
     audits: list[dict[str, Any]]
 
 
-# how a record of each kind is written and read
+# kind -> the model by which a record is written and read
 KINDS: dict[str, type[Record]] = {
     "cls": ClsRecord,
     "det": DetRecord,
@@ -138,17 +138,17 @@ KINDS: dict[str, type[Record]] = {
 
 
 def open_folder(folder: Path) -> None:
-    """Make the folder of a run; an earlier run's record goes, since its files will change."""
+    """Create the folder of a run, without the record of an earlier one, whose files will change."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / RECORD).unlink(missing_ok=True)
-    git_state()  # of now: the code may change before the record is written
+    git_state()  # cached now: the code may change before the record is written
 
 
 def write_record(folder: Path, kind: str, content: dict[str, Any]) -> dict[str, Any]:
     """Write `result.json`: what ran, on which versions, and its results. Returns the record.
 
-    Raises, before anything is written, ValueError for what the kind's model does not allow or
-    does not declare: a mistake in the code that is seen now, not when the record is read.
+    Raises ValueError, before anything is written, for a field that the kind's model does not allow
+    or declare: a mistake in the code shows here, not when the record is read.
     """
     record = {
         "format": FORMAT,
@@ -179,11 +179,11 @@ def read_record(path: Path) -> Record:
         raise RfbenchError(f"{path} cannot be read: {error.strerror or error}") from None
     except ValueError as error:
         raise RfbenchError(f"{path} is damaged: {one_line(error)}") from None
-    found = str(content.get("format")) if isinstance(content, dict) else ""
-    if not found.startswith(FORMAT.rpartition("/")[0] + "/"):
+    form = str(content.get("format")) if isinstance(content, dict) else ""
+    if not form.startswith(FORMAT.rpartition("/")[0] + "/"):
         raise RfbenchError(f"{path} is not a record of rfbench")
-    if found != FORMAT:
-        raise RfbenchError(f"{path} is of format {found}; this version of rfbench reads {FORMAT}")
+    if form != FORMAT:
+        raise RfbenchError(f"{path} is of format {form}; this version of rfbench reads {FORMAT}")
     kind = content.get("kind")
     if not isinstance(kind, str) or kind not in KINDS:
         known = ", ".join(KINDS)
@@ -197,7 +197,7 @@ def read_record(path: Path) -> Record:
 
 
 def read_training(path: Path) -> TrainingRecord:
-    """The record of a training; RfbenchError as `read_record`, and for another kind."""
+    """The record of a training; RfbenchError as `read_record`, and for any other kind."""
     record = read_record(path)
     if not isinstance(record, TrainingRecord):
         raise RfbenchError(f"{path} is of kind {record.kind}, not of a training")
@@ -205,21 +205,21 @@ def read_training(path: Path) -> TrainingRecord:
 
 
 def parent(checkpoint: str | None) -> dict[str, Any] | None:
-    """What a record says of the run whose checkpoint it started from; None: it is not known."""
+    """What a record keeps of the run whose checkpoint it started from; None: unknown."""
     if not checkpoint or not Path(checkpoint).is_file():  # such as "pretrained"
         return None
     try:
-        found = read_training(Path(checkpoint).parent / RECORD)
+        record = read_training(Path(checkpoint).parent / RECORD)
     except RfbenchError:
         return None
     left_out = {"format", "command", "replaced", "parent"}
-    kept = found.model_dump(exclude=left_out, exclude_unset=True)
+    kept = record.model_dump(exclude=left_out, exclude_unset=True)
     return {"checkpoint": checkpoint, **kept}
 
 
 @functools.cache
 def git_state() -> dict[str, Any] | None:
-    """{"commit", "changed"} of the checkout that this package is in; None outside of one."""
+    """{"commit", "changed"} of the checkout that holds this package; None outside of one."""
     package = Path(__file__).parents[1]
 
     def git(*args: str) -> str:
@@ -227,7 +227,7 @@ def git_state() -> dict[str, Any] | None:
         return subprocess.run(call, capture_output=True, text=True, timeout=10, check=True).stdout
 
     try:
-        if not git("ls-files", "__init__.py"):  # installed below a folder that git knows otherwise
+        if not git("ls-files", "__init__.py"):  # installed inside another project's checkout
             return None
         changed = git("status", "--porcelain", "--", ".")
         return {"commit": git("rev-parse", "HEAD").strip(), "changed": bool(changed)}
@@ -236,10 +236,10 @@ def git_state() -> dict[str, Any] | None:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide a result."""
+    """Versions of Python and of the packages that affect a result."""
     packages = ("rfbench", "torch", "torchvision", "timm", "numpy")
-    found = {"python": platform.python_version()}
+    installed = {"python": platform.python_version()}
     for name in packages:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return found
+            installed[name] = importlib.metadata.version(name)
+    return installed

@@ -1,4 +1,4 @@
-"""Signals that ask a run to stop: noted when they come, obeyed between two steps."""
+"""Signals that ask a run to stop: noted when they arrive, acted on between two steps."""
 
 import contextlib
 import enum
@@ -9,12 +9,12 @@ from typing import Any
 
 
 class Asked(enum.IntEnum):
-    """What the processes of a run tell each other before a step; the largest one wins."""
+    """What the processes of a run agree on before a step; the largest value wins."""
 
     NOTHING = 0
     REQUEUE = 1  # save, exit code 0: a scheduler starts the run again
     INTERRUPT = 2  # save, exit code 130
-    FAILED = 3  # a process has an error, which all raise
+    FAILED = 3  # a process has an error: all of them stop
 
 
 ASKED = {signal.SIGTERM: Asked.REQUEUE, signal.SIGINT: Asked.INTERRUPT}
@@ -24,13 +24,13 @@ if hasattr(signal, "SIGUSR1"):
 
 @dataclass
 class Signals:
-    """Notes SIGTERM, SIGUSR1 and ctrl-C instead of dying of them; a second ctrl-C ends at once."""
+    """Notes SIGTERM, SIGUSR1 and ctrl-C; a second ctrl-C ends the run at once."""
 
     asked: Asked = Asked.NOTHING
     before: dict[int, Any] = field(default_factory=dict)
 
     def __enter__(self) -> "Signals":
-        with contextlib.suppress(ValueError):  # not the main thread: then there is nothing to note
+        with contextlib.suppress(ValueError):  # outside the main thread no signals arrive
             self.before = {number: signal.signal(number, self._note) for number in ASKED}
         return self
 

@@ -7,7 +7,7 @@ from rfbench.schemas.det import DetConfig
 from rfbench.schemas.grid import GridConfig
 from rfbench.schemas.rf import RfConfig
 
-# what `rfbench schema KIND` knows
+# KIND of `rfbench schema` -> schema
 SCHEMAS: dict[str, type[BaseModel]] = {
     "rf": RfConfig,
     "cls": ClsConfig,

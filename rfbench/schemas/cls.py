@@ -9,27 +9,27 @@ from rfbench.data import sources
 from rfbench.schemas.variant import VariantConfig
 
 
-def _name_of_a_data_set(name: str) -> str:
+def _known_data_set(name: str) -> str:
     if problem := sources.unknown(name):
         raise ValueError(problem)
     return name
 
 
 def _describe_the_data_sets(schema: dict[str, Any]) -> None:
-    """The registry as it is when the schema is asked for."""
+    """Fill in the data sets that are registered when the schema is generated."""
     schema["enum"] = list(sources.SOURCES)
     sets = [f"{name} ({source.reads})" for name, source in sources.SOURCES.items()]
     schema["description"] = f"The data set: {', '.join(sets)}."
 
 
-# the three options that are older than `data.options`
+# options that had keys of their own before `data.options` existed
 _OPTIONS = ("val_share", "train_scenes", "val_scenes")
 
 
 class ClsData(Section):
     """The images of a classification."""
 
-    name: Annotated[str, AfterValidator(_name_of_a_data_set)] = Field(
+    name: Annotated[str, AfterValidator(_known_data_set)] = Field(
         "imagenet", description="The data set.", json_schema_extra=_describe_the_data_sets
     )
     root: Annotated[str | None, RESUMED, AVERAGED] = Field(
@@ -80,7 +80,7 @@ class ClsData(Section):
         return self
 
     def all_options(self) -> dict[str, Any]:
-        """The options of the data set, those with keys of their own included."""
+        """The options of the data set, including those with keys of their own."""
         own = {key: getattr(self, key) for key in _OPTIONS}
         return {key: value for key, value in own.items() if value is not None} | self.options
 
@@ -111,7 +111,10 @@ class ClsSchedule(Section):
     )
     gamma: float = Field(0.1, gt=0, description="steps: factor of each drop.")
     rise: float = Field(
-        0.3, gt=0, lt=1, description="one_cycle: share of the steps in which the rate rises."
+        0.3,
+        gt=0,
+        lt=1,
+        description="one_cycle: share of the steps in which lr rises.",
     )
 
 

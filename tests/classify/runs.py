@@ -136,7 +136,7 @@ def lines(folder: Path) -> list[dict[str, Any]]:
 
 
 def steps(folder: Path) -> int:
-    """Updates that metrics.jsonl tells of."""
+    """Steps in metrics.jsonl."""
     return max((line["step"] for line in lines(folder)), default=0)
 
 
@@ -197,7 +197,7 @@ def kill_and_resume(
 ) -> list[tuple[int, int, bool]]:
     """Kill a run again and again, then let it end.
 
-    Returns of every kill: the update it was at, the newest checkpoint's, whether it was writing.
+    Returns for every kill the step it was at, the newest checkpoint's, whether it was writing.
     """
     rng = random.Random(seed)
     per_epoch = values["data"]["train_scenes"] // values["batch_size"]

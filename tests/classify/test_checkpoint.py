@@ -144,7 +144,7 @@ def test_changed_keys_are_named(tmp_path: Path) -> None:
     assert "seed = 0; now it is 1" in lines[1]
     free = ClsConfig(data=ClsData(workers=9, max_bad_share=0.5), max_batch_per_gpu=8)
     checkpoint.refuse_changes(tmp_path, before, free)
-    with pytest.raises(UsageError, match="begun with gone = 1; now it is None"):
+    with pytest.raises(UsageError, match="started with gone = 1; now it is None"):
         checkpoint.refuse_changes(tmp_path, {**before, "gone": 1}, free)
 
 

@@ -30,7 +30,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_change_is_told_stage_by_stage(trained: Path, tmp_path: Path) -> None:
+def test_every_stage_of_the_change_is_reported(trained: Path, tmp_path: Path) -> None:
     weights = trained / "last.pth"
     args = ("-o", "variant=1x1+3x3", "-o", f"init.weights={weights}", "-o", "init.convert=true")
     result = run("--output", tmp_path / "run", *args, "-o", "optim.lr=1e-4", "--json")
@@ -69,28 +69,28 @@ def test_without_convert_another_variant_is_refused(trained: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("model", "variant", "told"),
+    ("model", "variant", "message"),
     [
         ("resnet18", "1x1", "init.weights pretrained are of the variant baseline; this run is 1x1"),
         ("rfbench.classify.nets:resnet14", "baseline", "nets:resnet14 has no pretrained weights"),
     ],
 )
 def test_dry_runs_refuse_pretrained_weights_that_there_are_not(
-    model: str, variant: str, told: str, tmp_path: Path
+    model: str, variant: str, message: str, tmp_path: Path
 ) -> None:
     given = ("-o", f"model={model}", "-o", f"variant={variant}", "-o", "init.weights=pretrained")
     result = run("--dry-run", "--output", tmp_path / "run", *given)
-    assert result.exit_code == 2 and told in result.stderr
+    assert result.exit_code == 2 and message in result.stderr
 
 
-def test_weights_that_do_not_say_their_variant_are_told(trained: Path, tmp_path: Path) -> None:
+def test_weights_without_a_recorded_variant_are_warned_of(trained: Path, tmp_path: Path) -> None:
     state = torch.load(trained / "last.pth", weights_only=True)["state_dict"]
     torch.save(state, tmp_path / "plain.pth")
     weights = ("-o", f"init.weights={tmp_path / 'plain.pth'}")
     result = run("--output", tmp_path / "run", "-o", "variant=1x1", *weights)
     assert result.exit_code == 0, result.stderr
-    told = "plain.pth does not say which variant its weights are of: taken as 1x1."
-    assert result.stderr.count(told) == 1
+    message = "plain.pth does not record the variant of its weights: taken as 1x1."
+    assert result.stderr.count(message) == 1
 
 
 def test_pretrained_weights_are_the_librarys(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,5 +111,5 @@ def test_pretrained_weights_are_the_librarys(monkeypatch: pytest.MonkeyPatch) ->
         raise OSError("no network")
 
     monkeypatch.setattr(enum, "get_state_dict", offline)
-    with pytest.raises(RfbenchError, match="cannot be had: no network. Give a file"):
+    with pytest.raises(RfbenchError, match="cannot be loaded: no network. Give a file"):
         network.load_start(backbone, config)

@@ -39,7 +39,7 @@ def test_signals_are_noted_and_a_second_interrupt_ends_at_once() -> None:
     assert [signal.getsignal(number) for number in ASKED] == before
 
 
-def test_a_lost_process_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lost_process_is_reported_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "_number", lambda name, _: {"WORLD_SIZE": 2}.get(name, 0))
     for name in ("init_process_group", "destroy_process_group"):
         monkeypatch.setattr(processes.dist, name, lambda *_, **__: None)
@@ -55,7 +55,7 @@ def test_a_lost_process_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_two_processes_give_the_losses_of_one(tmp_path: Path) -> None:
-    # every pass is of 6 pictures, so that each BatchNorm sees the same; without dropout, whose
+    # every pass is of 6 images, so that each BatchNorm sees the same; without dropout, whose
     # random numbers are each process's own
     values = runs.config(
         model="rfbench.classify.nets:resnet14",
@@ -103,7 +103,7 @@ def count(folder: str, env: dict[str, str]) -> None:
         Path(folder, str(group.rank)).write_text(json.dumps(found))
 
 
-def test_evaluation_counts_every_picture_once(tmp_path: Path) -> None:
+def test_evaluation_counts_every_image_once(tmp_path: Path) -> None:
     found: list[dict[str, Any]] = []
     for world in (1, 3):
         folder = tmp_path / str(world)

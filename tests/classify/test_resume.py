@@ -24,7 +24,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_killed_and_resumed_with_other_workers(whole: Path, tmp_path: Path) -> None:
     landed = runs.kill_and_resume(runs.config(), tmp_path / "run", kills=4, in_writes=1)
-    print("killed at (update, checkpoint, writing):", landed)
+    print("killed at (step, checkpoint, writing):", landed)
     assert landed[0][2]
     runs.assert_equal(whole, tmp_path / "run")
 
@@ -34,7 +34,7 @@ def test_twenty_kills(whole: Path, tmp_path: Path) -> None:
     values = runs.config(checkpoint={"every": 2})
     landed = runs.kill_and_resume(values, tmp_path / "run", kills=20, in_writes=3, seed=1)
     for step, held, writing in landed:
-        print(f"killed at update {step}, checkpoint of {held}{', while writing' * writing}")
+        print(f"killed at step {step}, checkpoint of {held}{', while writing' * writing}")
     assert sum(held > 0 for _, held, _ in landed) >= 15
     assert sum(writing for *_, writing in landed) >= 2
     runs.assert_equal(whole, tmp_path / "run")
@@ -42,11 +42,11 @@ def test_twenty_kills(whole: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_three_processes(tmp_path: Path) -> None:
-    # two cannot show that DDP sets up its buckets anew: a sum of two has one order
+    # two cannot show that DDP rebuilds its buckets: a sum of two has one order
     values = runs.config(model="rfbench.classify.nets:resnet14", schedule={"epochs": 1})
     assert runs.finish(runs.start(values, tmp_path / "whole", world=3)) == [0] * 3
     landed = runs.kill_and_resume(values, tmp_path / "run", kills=3, in_writes=0, world=3)
-    print("killed at (update, checkpoint, writing):", landed)
+    print("killed at (step, checkpoint, writing):", landed)
     runs.assert_equal(tmp_path / "whole", tmp_path / "run")
 
 
@@ -66,13 +66,13 @@ def test_a_signal_saves_where_it_is(
     said = Path(f"{folder}.stderr0").read_text()
     held = checkpoint.load_last(folder)
     assert held is not None and held["step"] >= 7
-    assert f"stopped at update {held['step']} and saved" in said
+    assert f"stopped at step {held['step']} and saved" in said
     if number == signal.SIGTERM:
         assert runs.finish(runs.start(values, folder, resume=True)) == [0]
         runs.assert_equal(whole, folder)
 
 
-def test_two_processes_stop_at_one_update(tmp_path: Path) -> None:
+def test_two_processes_stop_at_the_same_step(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     started = runs.start(runs.config(), folder, world=2)
     while runs.steps(folder) < 3:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from rfbench.classify.schedule import SCHEDULES, rate
+from rfbench.classify.schedule import SCHEDULES, lr_at
 from rfbench.schemas.cls import ClsConfig, ClsSchedule
 
 N = 1_281_167 // 4096
@@ -11,10 +11,10 @@ N = 1_281_167 // 4096
 
 def paper(t: int) -> float:
     config = ClsConfig()
-    return rate(t, N, config.optim.lr, config.schedule)
+    return lr_at(t, N, config.optim.lr, config.schedule)
 
 
-def test_the_paper_has_312_updates_an_epoch() -> None:
+def test_the_paper_has_312_steps_per_epoch() -> None:
     assert N == 312
 
 
@@ -36,25 +36,25 @@ def test_the_paper_has_312_updates_an_epoch() -> None:
         (90 * N - 1, 0.0016),
     ],
 )
-def test_the_papers_rate_at_every_boundary(t: int, expected: float) -> None:
+def test_the_papers_lr_at_every_boundary(t: int, expected: float) -> None:
     assert paper(t) == pytest.approx(expected, rel=1e-12)
 
 
 def test_without_warm_up_it_starts_at_the_top() -> None:
-    assert rate(0, 10, 0.5, ClsSchedule(warmup_epochs=0)) == 0.5
+    assert lr_at(0, 10, 0.5, ClsSchedule(warmup_epochs=0)) == 0.5
 
 
 @pytest.mark.parametrize(("epochs", "per_epoch"), [(3, 375), (1, 2), (1, 1), (7, 13)])
 def test_one_cycle_is_torchs(epochs: int, per_epoch: int) -> None:
     schedule = ClsSchedule(name="one_cycle", epochs=epochs)
     total = epochs * per_epoch
-    rates = [rate(t, per_epoch, 0.004, schedule) for t in range(total)]
-    assert all(0 < r <= 0.004 for r in rates)
+    lrs = [lr_at(t, per_epoch, 0.004, schedule) for t in range(total)]
+    assert all(0 < r <= 0.004 for r in lrs)
     if total * 0.3 <= 1:  # torch divides by zero
         return
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
     torchs = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.004, total_steps=total)
-    for own in rates:
+    for own in lrs:
         assert own == pytest.approx(torchs.get_last_lr()[0], rel=1e-9)
         optimizer.step()
         if torchs.last_epoch < total - 1:

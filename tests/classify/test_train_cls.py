@@ -50,7 +50,7 @@ def imagenet(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def cifar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """CIFAR-10's files with few pictures; torchvision's sums of them are left out."""
+    """CIFAR-10's files with few images; torchvision's sums of them are left out."""
     import pickle
 
     from torchvision import datasets
@@ -118,13 +118,13 @@ def test_a_run_and_its_files(tmp_path: Path) -> None:
     assert record["steps"] == 3 and record["metrics"]["pictures"] == 40
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [line["split"] for line in lines] == ["train", "val"]
-    assert "digits: 96 images to train on, 40 to validate, 10 classes" in result.stderr
+    assert "digits: 96 training images, 40 validation images, 10 classes" in result.stderr
     assert f"{folder / 'result.json'}" in result.stderr
     # config.yaml runs the job again
     again = load(ClsConfig, str(folder / "config.yaml"))
     assert again.model_dump(mode="json") == record["config"]
     # a second run there is refused, --resume says that there is nothing to do
-    assert "holds a run. Go on with it by --resume" in run("--output", folder, *SMALL).stderr
+    assert "holds a run. Continue it with --resume" in run("--output", folder, *SMALL).stderr
     # a dry run looks at the configuration first
     assert "holds a run" in run("--output", folder, *SMALL, "--dry-run").stderr
     wrong = run("--output", folder, *SMALL, "--dry-run", "-o", "variant=1x2")
@@ -133,11 +133,11 @@ def test_a_run_and_its_files(tmp_path: Path) -> None:
     more = ["--dry-run", "--resume", "-o", "init.weights=gone.pth"]
     wrong = run("--output", folder, *SMALL, *more)
     assert wrong.exit_code == 2
-    assert "was begun with variant = 1x1+3x3; now it is baseline" in wrong.stderr
+    assert "was started with variant = 1x1+3x3; now it is baseline" in wrong.stderr
     assert run("--output", folder, *SMALL, *more, "-o", "variant=1x1+3x3").exit_code == 0
     resumed = run("--output", folder, *SMALL, "-o", "variant=1x1+3x3", "--resume", "--json")
     assert resumed.exit_code == 0 and json.loads(resumed.stdout) == record
-    assert "finished already" in resumed.stderr
+    assert "already finished" in resumed.stderr
     # the checkpoint evaluates to what the record says
     best = run(*SMALL, "-o", "variant=1x1+3x3", "--eval-only", folder / "last.pth", "--json")
     found = json.loads(best.stdout)
@@ -157,13 +157,13 @@ def test_it_stops_early_and_keeps_the_best(tmp_path: Path) -> None:
     assert record["metrics"]["epoch"] == record["best"]["epoch"] + 2
     held = torch.load(folder / "best.pth", weights_only=True)
     assert held["metrics"] == record["best"]
-    assert "stopped early at update" in result.stderr
+    assert "stopped early at step" in result.stderr
     again = run("--output", folder, *SMALL, *more, "-o", "patience=2", "--resume", "--json")
     assert json.loads(again.stdout) == record
 
 
 @pytest.mark.parametrize("rank", ["0", "1"])
-def test_what_another_process_tells_is_not_told_here(
+def test_an_error_of_another_process_is_not_printed_here(
     rank: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RANK", rank)
@@ -190,7 +190,7 @@ def test_imagenet_like(imagenet: Path, tmp_path: Path) -> None:
     try:
         result = run(path, "--output", tmp_path / "run", "--json")
         assert result.exit_code == 1
-        assert "1 of 48 pictures cannot be read" in result.stderr and bad.name in result.stderr
+        assert "1 of 48 images cannot be read" in result.stderr and bad.name in result.stderr
         more = ("-o", "data.max_bad_share=0.05", "--overwrite")
         result = run(path, "--output", tmp_path / "run", "--json", *more)
     finally:
@@ -222,7 +222,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
     result = run("--output", tmp_path / "run", *SMALL, "-o", "optim={name: sgd, lr: 1e30}")
     assert result.exit_code == 1
     assert re.search(
-        r"the loss of update \d is (nan|inf), learning rate .*digits/train/\d+", result.stderr
+        r"the loss at step \d is (nan|inf), learning rate .*digits/train/\d+", result.stderr
     )
 
 

@@ -12,7 +12,7 @@ from tests.report.records import RUNS, record, rf_record, write
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with two runs in results/, from which the commands run."""
     monkeypatch.chdir(tmp_path)
     for name in ("two-baseline-s0", "two-blur-s0"):
@@ -24,7 +24,7 @@ def run(*args: str) -> Result:
     return CliRunner().invoke(main, ["compare", *args])
 
 
-def test_a_table_with_costs_and_receptive_fields_computed_on_the_spot(place: Path) -> None:
+def test_a_table_with_costs_and_receptive_fields_computed_on_the_spot(folder: Path) -> None:
     result = run()
     assert result.exit_code == 0, result.stderr
     lines = [line.split() for line in result.stdout.splitlines()]
@@ -47,9 +47,9 @@ def test_a_table_with_costs_and_receptive_fields_computed_on_the_spot(place: Pat
     assert result.stderr == ""
 
 
-def test_macs_by_hand(place: Path) -> None:
+def test_macs_by_hand(folder: Path) -> None:
     """VGG-11's from its layers: 3x3 convolutions at 224 ... 14 px, three linear layers."""
-    write(place / "vgg" / "a", record(), model="torchvision:vgg11", input={"size": 224})
+    write(folder / "vgg" / "a", record(), model="torchvision:vgg11", input={"size": 224})
     rows = json.loads(run("vgg", "--format", "json").stdout)["groups"][0]["settings"][0]["rows"]
     areas = [224**2, 112**2, 56**2, 56**2, 28**2, 28**2, 14**2, 14**2]
     widths = [3, 64, 128, 256, 256, 512, 512, 512, 512]
@@ -58,33 +58,33 @@ def test_macs_by_hand(place: Path) -> None:
     assert rows[0]["macs"] == by_hand
 
 
-def test_notes_go_to_stderr_and_the_result_to_stdout(place: Path) -> None:
-    (place / "results" / "killed").mkdir()
-    (place / "results" / "killed" / "last.pth").write_text("")
+def test_notes_go_to_stderr_and_the_result_to_stdout(folder: Path) -> None:
+    (folder / "results" / "killed").mkdir()
+    (folder / "results" / "killed" / "last.pth").write_text("")
     for name in ("map", "audit"):
-        write(place / "results" / name, rf_record())
+        write(folder / "results" / name, rf_record())
     result = run("--format", "json")
     content = json.loads(result.stdout)
     assert result.stderr.splitlines() == [
         "results/killed is unfinished: it has last.pth but no result.json",
-        "2 records of receptive fields left out",
+        "skipped 2 records of receptive fields",
     ]
     assert content["problems"] == [
         "results/killed is unfinished: it has last.pth but no result.json"
     ]
 
 
-def test_a_file_as_a_whole_with_a_picture_of_the_receptive_fields(place: Path) -> None:
+def test_a_file_as_a_whole_with_an_image_of_the_receptive_fields(folder: Path) -> None:
     result = run("--format", "html", "--output", "report.html")
     assert (result.exit_code, result.stdout) == (0, "")
     assert result.stderr == "wrote report.html\n"
-    text = (place / "report.html").read_text()
+    text = (folder / "report.html").read_text()
     assert "<h3>Receptive fields</h3>" in text
     assert text.count("<img") == 3
 
 
-def test_a_network_that_cannot_be_built_leaves_its_row(place: Path) -> None:
-    write(place / "own" / "a", record(), model="gone.py:net")
+def test_a_network_that_cannot_be_built_leaves_its_row(folder: Path) -> None:
+    write(folder / "own" / "a", record(), model="gone.py:net")
     result = run("own")
     assert result.exit_code == 0
     assert "gone.py:net / baseline: not measured: no such file: gone.py" in result.stderr
@@ -100,7 +100,7 @@ def test_the_paper_alone_needs_no_runs(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize(
-    ("args", "code", "told"),
+    ("args", "code", "message"),
     [
         (["nowhere"], 2, "nowhere: no such folder."),
         (["results/two-blur-s0/result.json"], 2, "result.json: it is a file."),
@@ -115,10 +115,10 @@ def test_the_paper_alone_needs_no_runs(tmp_path: Path, monkeypatch: pytest.Monke
         (["--format", "xml"], 2, "'xml' is not one of"),
     ],
 )
-def test_bad_input_is_one_line(place: Path, args: list[str], code: int, told: str) -> None:
-    (place / "empty").mkdir()
+def test_bad_input_is_one_line(folder: Path, args: list[str], code: int, message: str) -> None:
+    (folder / "empty").mkdir()
     result = run(*args)
     assert (result.exit_code, result.stdout) == (code, "")
-    assert told in result.stderr
+    assert message in result.stderr
     assert "Traceback" not in result.stderr
     assert sum(line.startswith("Error: ") for line in result.stderr.splitlines()) == 1

@@ -75,7 +75,9 @@ def test_a_grid_and_what_is_left_alone(tmp_path: Path) -> None:
     code, _, err = run(grid)
     assert code == 2
     assert (
-        err.startswith("Error: ") and "was begun with optim.lr = " in err and "now it is 0.5" in err
+        err.startswith("Error: ")
+        and "was started with optim.lr = " in err
+        and "now it is 0.5" in err
     )
 
 
@@ -90,7 +92,7 @@ def test_what_fails_is_named_with_its_log(tmp_path: Path) -> None:
     assert (code, out) == (1, "1 of 3 runs finished\n")
     assert "Error: bad 1x1 s0 failed; see " in err
     assert "Error: heir 1x1 s0 skipped: the run that it starts from failed" in err
-    assert "the loss of update" in (tmp_path / "runs/bad/1x1-s0.log").read_text()
+    assert "the loss at step" in (tmp_path / "runs/bad/1x1-s0.log").read_text()
 
 
 def started(tmp_path: Path, *args: object) -> tuple[subprocess.Popen, Path, Path]:
@@ -158,7 +160,7 @@ def test_killed_without_its_runs_they_are_waited_for(tmp_path: Path) -> None:
     assert (code, out) == (0, "1 of 1 runs finished\n"), err
     assert "waiting for long baseline s0" in err
     is_whole(folder)
-    assert "is finished already" in folder.with_name("baseline-s0.log").read_text()
+    assert "is already finished" in folder.with_name("baseline-s0.log").read_text()
 
 
 def test_shards_divide_the_chains(tmp_path: Path) -> None:
@@ -282,7 +284,7 @@ def test_a_bad_grid_is_one_line_each(tmp_path: Path, change: dict, message: str)
 
 def test_weights_of_no_task_before(tmp_path: Path) -> None:
     grid = write(tmp_path, heir={"variants": ["1x1"], "weights": "first"})
-    assert "weights names 'first', which is no task before it" in run(grid)[2]
+    assert "weights names 'first', not an earlier task" in run(grid)[2]
     assert (
         "no task 'b'; there are: heir"
         in run(write(tmp_path, heir={"variants": ["1x1"]}), "--only", "b")[2]

@@ -57,15 +57,15 @@ def save(folder: Path, found: Any, pictures: bool = True) -> tuple[Path, Path]:
 def faults(folder: Path, change: Change, pictures: bool = True) -> list[str]:
     """The lines of the error after a change, without the path before each."""
     found = content()
-    places = save(folder, found, pictures)
+    paths = save(folder, found, pictures)
     change(found)
-    places[0].write_text(json.dumps(found))
+    paths[0].write_text(json.dumps(found))
     with pytest.raises(RfbenchError) as error:
-        coco.check(*places)
+        coco.check(*paths)
     assert error.value.exit_code == 1
     lines = str(error.value).splitlines()
-    assert all(line.startswith(f"{places[0]}: ") for line in lines)
-    return [line.removeprefix(f"{places[0]}: ").replace(str(folder), "ROOT") for line in lines]
+    assert all(line.startswith(f"{paths[0]}: ") for line in lines)
+    return [line.removeprefix(f"{paths[0]}: ").replace(str(folder), "ROOT") for line in lines]
 
 
 def test_a_good_set(tmp_path: Path) -> None:
@@ -96,16 +96,16 @@ def again(name: str) -> Change:
             first("annotations", category_id=1),
             "'category_id' that is not in 'categories': 1 (1 in annotation 100)",
         ),
-        (again("images"), "ids that come again in 'images': 1 (5)"),
-        (again("annotations"), "ids that come again in 'annotations': 1 (100)"),
-        (again("categories"), "ids that come again in 'categories': 1 (3)"),
+        (again("images"), "duplicate ids in 'images': 1 (5)"),
+        (again("annotations"), "duplicate ids in 'annotations': 1 (100)"),
+        (again("categories"), "duplicate ids in 'categories': 1 (3)"),
         (
             first("annotations", bbox=[70, 50, 20, 5]),
-            "boxes [x, y, width, height] that reach more than 1 px outside: "
+            "boxes [x, y, width, height] that extend more than 1 px outside: "
             "1 ([70, 50, 20, 5] of annotation 100)",
         ),
-        (first("annotations", bbox=[500, 50, 20, 5]), "boxes [x, y, width, height] that reach mo"),
-        (first("annotations", bbox=[-2, 5, 20, 5]), "boxes [x, y, width, height] that reach more"),
+        (first("annotations", bbox=[500, 50, 20, 5]), "boxes [x, y, width, height] that extend mo"),
+        (first("annotations", bbox=[-2, 5, 20, 5]), "boxes [x, y, width, height] that extend more"),
         (first("annotations", bbox=[7, 5, 0, 5]), "boxes without area: 1 ([7, 5, 0, 5] of annota"),
         (first("annotations", bbox=[9, 5, -3, 5]), "boxes of negative width or height: 1 ([9, 5,"),
         (
@@ -124,7 +124,7 @@ def again(name: str) -> Change:
         (first("annotations", id=True), "'id' that is not a whole number: 1 (true in annotations"),
         (first("annotations", image_id=[1]), "'image_id' that is not a whole number: 1 ([1] in "),
         (first("annotations", iscrowd=2), "'iscrowd' that is not 0 or 1: 1 (2 in annotations[0])"),
-        (first("annotations", ignore=1), "annotations with 'ignore', which Detectron2 does not k"),
+        (first("annotations", ignore=1), "annotations with 'ignore', which Detectron2 does not s"),
         (first("annotations", segmentation="x"), "'segmentation' that is neither polygons nor ru"),
         (first("annotations", segmentation=[1, 2]), "'segmentation' that is neither polygons nor"),
         (first("annotations", segmentation={"size": [60, 80]}), "'segmentation' that is neither "),
@@ -139,10 +139,10 @@ def again(name: str) -> Change:
             "1 (000000000000.jpg is 80x60, not 60x80)",
         ),
         (first("categories", name=None), "'name' that is not a text: 1 (null in categories[0])"),
-        (lambda f: f["annotations"].append(3), "'annotations' that are no objects: 1 (annotation"),
+        (lambda f: f["annotations"].append(3), "'annotations' that are not objects: 1 (annotation"),
         (
             lambda f: f.update(annotations=f["annotations"][-1:]),
-            "annotations that are crowds, which is all: 1 (99)",
+            "no annotations but crowds: 1 (99)",
         ),
         (
             lambda f: [one.update(file_name=f"x/{one['id']}.jpg") for one in f["images"]],
@@ -183,7 +183,7 @@ def test_files_and_folders_that_are_not_there(tmp_path: Path) -> None:
         (b"[" * 100_000, "is not JSON"),
         (b"[]", "no list 'images', 'annotations', 'categories'"),
         (b'{"images": {}, "annotations": []}', "no list 'images', 'categories'"),
-        (b'{"images": [], "annotations": [], "categories": [1]}', "nothing in the list 'images', "),
+        (b'{"images": [], "annotations": [], "categories": [1]}', "empty list 'images', "),
     ],
 )
 def test_json_that_is_not_coco(data: bytes, words: str, tmp_path: Path) -> None:
@@ -194,33 +194,33 @@ def test_json_that_is_not_coco(data: bytes, words: str, tmp_path: Path) -> None:
     assert str(path) in str(error.value) and "\n" not in str(error.value)
 
 
-def test_a_picture_that_is_none(tmp_path: Path) -> None:
-    places = save(tmp_path, content())
-    (places[1] / "000000000002.jpg").write_bytes(b"no picture")
-    (places[1] / "000000000003.jpg").write_bytes(b"")
+def test_a_file_that_is_not_an_image(tmp_path: Path) -> None:
+    paths = save(tmp_path, content())
+    (paths[1] / "000000000002.jpg").write_bytes(b"no picture")
+    (paths[1] / "000000000003.jpg").write_bytes(b"")
     with pytest.raises(RfbenchError, match=r"cannot be read, of 6 looked into: 2 \(000000000002"):
-        coco.check(*places)
+        coco.check(*paths)
 
 
-def test_a_picture_turned_by_exif_is_of_the_size_that_is_seen(tmp_path: Path) -> None:
-    places = save(tmp_path, content())
+def test_an_image_turned_by_exif_is_of_the_size_that_is_seen(tmp_path: Path) -> None:
+    paths = save(tmp_path, content())
     exif = Image.Exif()
     exif[0x0112] = 6
-    Image.new("RGB", (60, 80)).save(places[1] / "000000000002.jpg", exif=exif)
-    coco.check(*places)
+    Image.new("RGB", (60, 80)).save(paths[1] / "000000000002.jpg", exif=exif)
+    coco.check(*paths)
 
 
-def test_pictures_in_folders_of_their_own(tmp_path: Path) -> None:
+def test_images_in_folders_of_their_own(tmp_path: Path) -> None:
     found = content()
-    places = save(tmp_path, found)
+    paths = save(tmp_path, found)
     for name in ("a", "b"):
-        os.mkdir(places[1] / name)
+        os.mkdir(paths[1] / name)
     for i, one in enumerate(found["images"]):
         target = f"{'ab'[i % 2]}/{one['file_name']}"
-        os.rename(places[1] / one["file_name"], places[1] / target)
+        os.rename(paths[1] / one["file_name"], paths[1] / target)
         one["file_name"] = target
-    places[0].write_text(json.dumps(found))
-    assert coco.check(*places).images == 6
+    paths[0].write_text(json.dumps(found))
+    assert coco.check(*paths).images == 6
 
 
 def test_what_training_survives_is_a_note(tmp_path: Path) -> None:
@@ -235,21 +235,21 @@ def test_what_training_survives_is_a_note(tmp_path: Path) -> None:
     found["annotations"][4]["id"] = 0
     found["categories"].append({"id": 91, "name": "hair brush"})
     found["images"] += [{**found["images"][0], "id": 1}]
-    places = save(tmp_path, found, pictures=False)
+    paths = save(tmp_path, found, pictures=False)
     for one in found["images"][:-1]:
-        (places[1] / one["file_name"]).symlink_to("../one.jpg")
+        (paths[1] / one["file_name"]).symlink_to("../one.jpg")
     Image.new("RGB", (80, 60)).save(tmp_path / "one.jpg")
-    notes = [note.partition(": ")[2] for note in coco.check(*places).notes]
+    notes = [note.partition(": ")[2] for note in coco.check(*paths).notes]
     assert notes == [
         "'images' without annotations, of 2501: 1 (1)",
         "'categories' without annotations, of 3: 1 (91)",
         "annotations whose match pycocotools counts as a miss; number from 1: 1 (id 0)",
         "files that are named more than once: 1 (000000000000.jpg)",
         "boxes without area: 1 ([60, 5, 20, 0] of annotation 101)",
-        "boxes [x, y, width, height] that reach more than 1 px outside: "
+        "boxes [x, y, width, height] that extend more than 1 px outside: "
         "1 ([60, 5, 23, 4] of annotation 102)",
-        "boxes that reach up to 1 px outside: 1 ([60.2, 5, 20, 5] of annotation 100)",
-        "polygons of less than three points, whose annotations are dropped: 1 (103)",
+        "boxes that extend up to 1 px outside: 1 ([60.2, 5, 20, 5] of annotation 100)",
+        "polygons of fewer than three points, whose annotations are dropped: 1 (103)",
     ]
 
 

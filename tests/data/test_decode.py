@@ -13,16 +13,16 @@ from PIL import Image
 
 from rfbench.data.decode import BadImage, decode, read
 
-# 8 x 10 patches of 8 px: a picture whose JPEG is large enough to be cut anywhere
+# 8 x 10 patches of 8 px: an image whose JPEG is large enough to be cut anywhere
 PIXELS = np.kron(
     np.random.default_rng(0).integers(0, 256, (8, 10, 3)), np.ones((8, 8, 1), int)
 ).astype(np.uint8)
 PICTURE = Image.fromarray(PIXELS)
 
 
-def encoded(picture: Image.Image, kind: str, **options: object) -> bytes:
+def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
     file = io.BytesIO()
-    picture.save(file, kind, **options)
+    image.save(file, kind, **options)
     return file.getvalue()
 
 

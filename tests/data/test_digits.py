@@ -29,8 +29,8 @@ def test_scenes_never_change() -> None:
     digest = hashlib.sha256()
     for part in ("train", "val"):
         for size, objects in ((48, (1, 1)), (96, (1, 3))):
-            for picture, placed in draw(part, 3, 5, size=size, objects=objects):
-                digest.update(picture.tobytes())
+            for image, placed in draw(part, 3, 5, size=size, objects=objects):
+                digest.update(image.tobytes())
                 digest.update(repr([(p.label, p.box) for p in placed]).encode())
     assert (module.VERSION, digest.hexdigest()[:16]) == (1, "d3ad116dee6632f9")
 
@@ -42,7 +42,7 @@ def test_a_scene_does_not_depend_on_how_many_are_drawn() -> None:
 
 def test_seeds_and_parts_draw_other_scenes() -> None:
     scenes = [list(draw(part, seed, 2)) for part in ("train", "val") for seed in (0, 1)]
-    assert len({picture.tobytes() for pair in scenes for picture, _ in pair}) == 8
+    assert len({image.tobytes() for pair in scenes for image, _ in pair}) == 8
 
 
 def test_training_and_test_scenes_share_no_digit() -> None:
@@ -61,8 +61,8 @@ def test_digits_are_cut_to_their_ink() -> None:
 
 def test_scenes_with_several_digits() -> None:
     counts = set()
-    for picture, placed in drawn(count=40, size=96, objects=(1, 3)):
-        assert picture.shape == (96, 96, 3) and picture.dtype == np.uint8
+    for image, placed in drawn(count=40, size=96, objects=(1, 3)):
+        assert image.shape == (96, 96, 3) and image.dtype == np.uint8
         counts.add(len(placed))
         for one in placed:
             rows, columns = np.flatnonzero(one.mask.any(1)), np.flatnonzero(one.mask.any(0))
@@ -72,8 +72,8 @@ def test_scenes_with_several_digits() -> None:
 
 
 def test_a_digit_stands_out_from_the_noise_around_it() -> None:
-    for picture, (one,) in drawn(count=40, distractors=0):
-        inside, outside = picture[one.mask], picture[~one.mask]
+    for image, (one,) in drawn(count=40, distractors=0):
+        inside, outside = image[one.mask], image[~one.mask]
         assert inside.mean() > outside.mean() + 2 * outside.mean(1).std()
 
 
@@ -87,8 +87,8 @@ def test_the_data_set() -> None:
     found = digits(train_scenes=20, val_scenes=10)
     assert found.classes == list("0123456789")
     assert (len(found.train), len(found.val)) == (20, 10)
-    picture, placed = next(draw("train", 0, 1))
-    assert np.array_equal(found.train.read(0).numpy(), picture)
+    image, placed = next(draw("train", 0, 1))
+    assert np.array_equal(found.train.read(0).numpy(), image)
     assert found.train.labels[0] == placed[0].label
     assert found.val.name(3) == "digits/val/3"
     assert len(digits(val_scenes=10, eval_only=True).train) == 0
@@ -119,7 +119,7 @@ def test_other_scenes_have_another_file(cache: Path, monkeypatch: pytest.MonkeyP
     assert len(list(cache.iterdir())) == 2 + 1 + 2 + 2
 
 
-def test_a_damaged_cache_is_drawn_anew(cache: Path) -> None:
+def test_a_damaged_cache_is_drawn_again(cache: Path) -> None:
     whole = digits(train_scenes=5, val_scenes=5)
     for file in cache.iterdir():
         data = bytearray(file.read_bytes())
@@ -130,7 +130,7 @@ def test_a_damaged_cache_is_drawn_anew(cache: Path) -> None:
     assert all(np.array_equal(whole.val.read(i), again.val.read(i)) for i in range(5))
 
 
-def test_without_a_place_to_cache_it_goes_on(
+def test_without_a_cache_folder_it_still_works(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("in the way")

@@ -69,7 +69,7 @@ def test_the_files_are_the_scenes(root: Path) -> None:
     ):
         read_back = decode.read(str(root / "val2017" / image["file_name"])).numpy()
         assert read_back.shape == (96, 96, 3)
-        # JPEG: the noise is coarser, the picture the same
+        # JPEG: the noise is coarser, the image the same
         assert np.abs(read_back.astype(int) - picture).mean() < 4
 
 
@@ -143,10 +143,10 @@ def test_an_incomplete_set_or_one_of_other_settings_is_replaced(
 def test_what_is_not_its_own_is_never_replaced(tmp_path: Path) -> None:
     (tmp_path / "set/annotations").mkdir(parents=True)
     (tmp_path / "set/annotations/instances_train2017.json").write_text('{"info": {}}')
-    with pytest.raises(RfbenchError, match=r"holds something else.*data\.root"):
+    with pytest.raises(RfbenchError, match=r"holds something other.*data\.root"):
         write(tmp_path / "set", **SMALL)
     (tmp_path / "file").write_text("")
-    with pytest.raises(RfbenchError, match="holds something else"):
+    with pytest.raises(RfbenchError, match="holds something other"):
         write(tmp_path / "file", **SMALL)
     assert sorted(os.listdir(tmp_path)) == ["file", "set"]
 
@@ -191,6 +191,6 @@ def test_scenes_that_cannot_be_drawn(options: dict[str, Any], words: str, tmp_pa
     assert not os.listdir(tmp_path)
 
 
-def test_mnists_digits_are_of_the_size_that_is_reckoned_with() -> None:
+def test_mnists_digits_have_the_assumed_size() -> None:
     for part in PARTS:
         assert max(max(one.ink.shape) for one in load_digits(part)) == digits_coco.MNIST

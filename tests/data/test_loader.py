@@ -1,4 +1,4 @@
-"""Batches: the same bytes with any number of workers, bad pictures replaced, workers that end."""
+"""Batches: the same bytes with any number of workers, bad images replaced, workers that end."""
 
 import os
 import signal
@@ -50,7 +50,7 @@ def split(folder: Path) -> FileSplit:
 
 @pytest.fixture
 def broken(folder: Path, tmp_path: Path) -> FileSplit:
-    """The same pictures of which four cannot be read; see BROKEN."""
+    """The same images of which four cannot be read; see BROKEN."""
     for path in folder.glob("*/*"):
         (tmp_path / path.parent.name).mkdir(exist_ok=True)
         (tmp_path / path.parent.name / path.name).write_bytes(path.read_bytes())
@@ -94,7 +94,7 @@ def same(a: Batch, b: Batch) -> bool:
 @pytest.mark.parametrize("processes", [1, 3])
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")
 def test_the_same_bytes_with_any_number_of_workers(broken: FileSplit, processes: int) -> None:
-    tasks = TrainTasks(N, 20, 0, 8, accumulation=2)  # two epochs and two updates of a third
+    tasks = TrainTasks(N, 20, 0, 8, accumulation=2)  # two epochs and two steps of a third
     here = collect(broken, tasks, max_bad_share=0.1)
     there = collect(broken, tasks, max_bad_share=0.1, workers=processes)
     assert len(here) == len(there) == 16
@@ -133,7 +133,7 @@ def test_ranks_see_the_parts_of_what_one_process_sees(split: FileSplit) -> None:
         assert torch.equal(whole.images, torch.cat([part.images for part in parts]))
 
 
-def test_a_bad_picture_is_replaced_by_the_next_of_the_order(broken: FileSplit) -> None:
+def test_a_bad_image_is_replaced_by_the_next_of_the_order(broken: FileSplit) -> None:
     (batch,) = collect(broken, [Task(0, 0, N)], max_bad_share=0.1)
     wanted = _ORDER.copy()
     wanted[20] = wanted[21] = wanted[22]
@@ -149,7 +149,7 @@ def test_a_bad_picture_is_replaced_by_the_next_of_the_order(broken: FileSplit) -
     assert not torch.equal(batch.images[3], batch.images[4])
 
 
-def test_evaluation_leaves_bad_pictures_out(broken: FileSplit) -> None:
+def test_evaluation_leaves_bad_images_out(broken: FileSplit) -> None:
     batches = collect(broken, evaluation_tasks(N, 16), PLAIN, train=False, max_bad_share=0.1)
     found = torch.cat([batch.indices for batch in batches])
     assert found.tolist() == sorted(set(range(N)) - set(BROKEN))
@@ -161,7 +161,7 @@ def test_evaluation_leaves_bad_pictures_out(broken: FileSplit) -> None:
 
 
 @pytest.mark.parametrize("world", [1, 3])
-def test_shards_of_1001_pictures_make_up_all(world: int) -> None:
+def test_shards_of_1001_images_make_up_all(world: int) -> None:
     images = np.zeros((1001, 4, 4, 3), np.uint8)
     images[:, 0, 0, 0], images[:, 0, 0, 1] = np.arange(1001) % 256, np.arange(1001) // 256
     split = ArraySplit(images, np.arange(1001) % 7, "x")
@@ -177,7 +177,7 @@ def test_shards_of_1001_pictures_make_up_all(world: int) -> None:
 
 @pytest.mark.parametrize("processes", [0, 1])
 @pytest.mark.parametrize("train", [True, False])
-def test_too_many_bad_pictures_stop_the_run(broken: FileSplit, train: bool, processes: int) -> None:
+def test_too_many_bad_images_stop_the_run(broken: FileSplit, train: bool, processes: int) -> None:
     options: Any = {"train": train, "workers": processes}
     tasks = [Task(0, 0, N)]
     collect(broken, tasks, max_bad_share=4 / N, **options)
@@ -189,7 +189,7 @@ def test_too_many_bad_pictures_stop_the_run(broken: FileSplit, train: bool, proc
     assert "\n" not in text
 
 
-def test_one_bad_picture_is_counted_once(broken: FileSplit) -> None:
+def test_one_bad_image_is_counted_once(broken: FileSplit) -> None:
     loader = Loader(broken, CROP, train=True, max_bad_share=4 / N)
     tasks = TrainTasks(N, 20, 0, 12)  # four epochs
     met = [bad for batch in loader.batches(tasks) for bad in batch.bad]
@@ -197,14 +197,14 @@ def test_one_bad_picture_is_counted_once(broken: FileSplit) -> None:
     assert set(loader.bad) == {broken.name(i) for i in BROKEN}
 
 
-def test_the_list_of_bad_pictures_can_be_restored(broken: FileSplit) -> None:
+def test_the_list_of_bad_images_can_be_restored(broken: FileSplit) -> None:
     loader = Loader(broken, CROP, train=True, max_bad_share=4 / N)
     loader.bad.update({"another.JPEG": "known from before"})
     with pytest.raises(RfbenchError, match=r"another\.JPEG: known from before"):
         list(loader.batches([Task(0, 0, N)]))
 
 
-def test_a_folder_that_has_gone_stops_the_run_at_once() -> None:
+def test_a_deleted_folder_stops_the_run_at_once() -> None:
     files = [f"{i}.JPEG" for i in range(50_000)]
     gone = FileSplit(["/nowhere"], [0] * 50_000, files, [0] * 50_000)
     with pytest.raises(RfbenchError, match=r"51 of 50000.*No such file.*and 31 more") as caught:
@@ -223,7 +223,7 @@ def test_loading_leaves_the_networks_random_numbers_alone(split: FileSplit) -> N
 
 
 class Slow:
-    """A split whose pictures take a while, and whose names tell the process that read them."""
+    """A split whose images take a while, and whose names tell the process that read them."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -237,9 +237,9 @@ class Slow:
 
     def read(self, i: int) -> torch.Tensor:
         time.sleep(self.seconds)
-        picture = torch.zeros(24, 24, 3, dtype=torch.uint8)
-        picture[0, 0, 0] = torch.get_num_threads()
-        return picture
+        image = torch.zeros(24, 24, 3, dtype=torch.uint8)
+        image[0, 0, 0] = torch.get_num_threads()
+        return image
 
 
 def test_workers_stay_and_a_round_may_be_broken_off(split: FileSplit) -> None:
@@ -328,7 +328,7 @@ def running() -> Iterator[tuple[Iterator[Batch], list[int]]]:
     loader.close()
 
 
-def test_workers_do_not_hear_what_is_meant_for_the_main_process(
+def test_workers_ignore_signals_for_the_main_process(
     running: tuple[Iterator[Batch], list[int]],
 ) -> None:
     batches, pids = running

@@ -1,4 +1,4 @@
-"""Orders, updates and shares: pure functions that lose no picture and count none twice."""
+"""Orders, steps and shares: pure functions that lose no image and count none twice."""
 
 import hashlib
 
@@ -11,13 +11,13 @@ from rfbench.data.order import (
     epoch_order,
     evaluation_tasks,
     replacements,
-    updates_per_epoch,
+    steps_per_epoch,
 )
 from rfbench.errors import RfbenchError
 
 
-def places(tasks: object) -> list[int]:
-    return [place for task in tasks for place in range(task.start, task.stop)]  # type: ignore[attr-defined]
+def positions(tasks: object) -> list[int]:
+    return [position for task in tasks for position in range(task.start, task.stop)]  # type: ignore[attr-defined]
 
 
 def test_orders_are_permutations_that_differ() -> None:
@@ -52,22 +52,22 @@ def test_replacements_follow_the_order_round_its_end() -> None:
     assert list(replacements(10, 3, 4, 8)) == [*order[8:], *order[:8]]
 
 
-def test_updates_drop_the_rest_of_an_epoch() -> None:
-    assert updates_per_epoch(1_281_167, 4096) == 312  # the paper's n
-    with pytest.raises(RfbenchError, match="10 images, less than one batch of 16"):
-        updates_per_epoch(10, 16)
+def test_steps_drop_the_rest_of_an_epoch() -> None:
+    assert steps_per_epoch(1_281_167, 4096) == 312  # the paper's n
+    with pytest.raises(RfbenchError, match="10 images, fewer than one batch of 16"):
+        steps_per_epoch(10, 16)
 
 
 @pytest.mark.parametrize(("world", "accumulation"), [(1, 1), (2, 1), (1, 4), (3, 2), (4, 3)])
-def test_an_update_is_the_same_pictures_however_it_is_split(world: int, accumulation: int) -> None:
+def test_a_step_is_the_same_images_however_it_is_split(world: int, accumulation: int) -> None:
     n, batch = 100, 24
-    for update in range(9):
+    for step in range(9):
         found = []
         for rank in range(world):
-            tasks = TrainTasks(n, batch, update, update + 1, accumulation, rank, world)
+            tasks = TrainTasks(n, batch, step, step + 1, accumulation, rank, world)
             assert len(tasks) == len(list(tasks)) == accumulation
-            found += places(tasks)
-        epoch, number = divmod(update, 4)
+            found += positions(tasks)
+        epoch, number = divmod(step, 4)
         assert sorted(found) == list(range(number * batch, (number + 1) * batch))
         assert {task.epoch for task in tasks} == {epoch}
 
@@ -93,9 +93,9 @@ def test_a_split_that_is_not_even_is_a_bug() -> None:
 
 @pytest.mark.parametrize("world", [1, 2, 3, 7])
 @pytest.mark.parametrize("n", [1001, 5, 1, 0])
-def test_evaluation_counts_every_picture_once(n: int, world: int) -> None:
+def test_evaluation_counts_every_image_once(n: int, world: int) -> None:
     shares = [evaluation_tasks(n, 32, rank, world) for rank in range(world)]
-    assert sorted(place for share in shares for place in places(share)) == list(range(n))
-    sizes = [len(places(share)) for share in shares]
+    assert sorted(position for share in shares for position in positions(share)) == list(range(n))
+    sizes = [len(positions(share)) for share in shares]
     assert max(sizes) - min(sizes) <= 1
     assert all(0 < task.stop - task.start <= 32 for share in shares for task in share)

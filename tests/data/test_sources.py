@@ -20,7 +20,7 @@ WNIDS = ["n01440764", "n01443537", "n02084071"]
 
 
 def write(path: Path, value: int = 0, kind: str = "JPEG") -> None:
-    """A picture of one colour at `path`."""
+    """An image of one colour at `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (12, 9), (value, value, value)).save(path, kind)
 
@@ -31,7 +31,7 @@ def names(split: Split) -> list[str]:
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """ImageNet with three classes, three training pictures and one for validation in each."""
+    """ImageNet with three classes, three training images and one for validation in each."""
     for c, wnid in enumerate(WNIDS):
         for i in range(3):
             write(tmp_path / "train" / wnid / f"{wnid}_{i}.JPEG", 10 * c + i)
@@ -41,7 +41,7 @@ def tree(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def flat(tree: Path) -> Path:
-    """The same with a flat validation folder; pictures 1, 2, 3 are of classes 0, 1, 2."""
+    """The same with a flat validation folder; images 1, 2, 3 are of classes 0, 1, 2."""
     for path in list((tree / "val").glob("*/*.JPEG")):
         path.rename(tree / "val" / path.name)
         path.parent.rmdir()
@@ -74,15 +74,15 @@ def test_imagenet(tree: Path) -> None:
     assert found.train.labels.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
     assert found.val.labels.tolist() == [0, 1, 2]
     assert found.train.labels.dtype == np.int64
-    picture = found.train.read(4)
-    assert picture.shape == (9, 12, 3) and picture.dtype == torch.uint8
-    assert (picture == 11).all()
+    image = found.train.read(4)
+    assert image.shape == (9, 12, 3) and image.dtype == torch.uint8
+    assert (image == 11).all()
     assert found.train.name(4) == str(tree / "train" / WNIDS[1] / f"{WNIDS[1]}_1.JPEG")
 
 
-@pytest.mark.parametrize("place", [".", "val", "ILSVRC2012_devkit_t12/data"])
-def test_flat_validation_with_the_development_kit(flat: Path, place: str) -> None:
-    write_devkit(flat / place, [KIT.index(wnid) + 1 for wnid in WNIDS])
+@pytest.mark.parametrize("kit", [".", "val", "ILSVRC2012_devkit_t12/data"])
+def test_flat_validation_with_the_development_kit(flat: Path, kit: str) -> None:
+    write_devkit(flat / kit, [KIT.index(wnid) + 1 for wnid in WNIDS])
     found = load("imagenet", str(flat))
     assert found.classes == WNIDS
     assert found.val.labels.tolist() == [0, 1, 2]
@@ -197,7 +197,7 @@ def test_folder_that_is_divided(tmp_path: Path) -> None:
         load("folder", str(tmp_path), val_share=1.5)
     for part in ("train", "val"):
         write(tmp_path / part / "a" / "1.jpg")
-    with pytest.raises(UsageError, match="is divided already, into train/ and val/"):
+    with pytest.raises(UsageError, match="is already split into train/ and val/"):
         load("folder", str(tmp_path), val_share=0.1)
     with pytest.raises(RfbenchError, match="no folder of classes at"):
         load("folder", str(tmp_path / "a"), val_share=0.5)
@@ -233,7 +233,7 @@ def test_unknown_names_and_options(tree: Path) -> None:
 
 
 def write_cifar(root: Path, kind: type[datasets.CIFAR10], classes: int) -> dict[str, str]:
-    """Files of CIFAR's form with few pictures: MD5s by name."""
+    """Files of CIFAR's form with few images: MD5s by name."""
     folder = root / kind.base_folder
     folder.mkdir(parents=True)
     key = "labels" if classes == 10 else "fine_labels"
@@ -279,9 +279,9 @@ def test_cifar(
     assert len(found.classes) == classes
     assert len(found.train) == 6 * len(kind.train_list)
     assert found.val.labels.tolist() == [0, 1, 2, 3, 4, 5]
-    picture = found.train.read(0)
-    assert picture.shape == (32, 32, 3) and picture.is_contiguous()
-    assert (picture[..., 0] == 200).all() and (picture[..., 1] != 200).all()
+    image = found.train.read(0)
+    assert image.shape == (32, 32, 3) and image.is_contiguous()
+    assert (image[..., 0] == 200).all() and (image[..., 1] != 200).all()
     assert (found.image_size, found.augment, found.flip) == (32, "pad_crop", True)
     assert len(load(name, str(tmp_path), eval_only=True).train) == 0
 

@@ -70,7 +70,7 @@ def fit(values: dict[str, Any], folder: Path, resume: bool = False) -> dict[str,
 
 
 def job(values: dict[str, Any], folder: str, resume: bool, env: Any) -> None:
-    """A run in a process of its own; notes the pictures that it trains on in order."""
+    """A run in a process of its own; notes the images that it trains on in order."""
     os.environ.update(env)
     torch.set_num_threads(1)
     sys.stderr = open(f"{folder}.stderr{env.get('RANK', '')}", "a", buffering=1)  # noqa: SIM115
@@ -100,5 +100,5 @@ def start(values: dict[str, Any], folder: Path, resume: bool = False, world: int
 
 
 def seen(folder: Path, rank: int = 0) -> list[int]:
-    """The pictures read for training so far, in order, over all parts of a run."""
+    """The images read for training so far, in order, over all parts of a run."""
     return [int(line) for line in Path(f"{folder}.seen{rank}").read_text().split()]

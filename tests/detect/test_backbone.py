@@ -117,7 +117,7 @@ def test_other_backbones(name: str, channels: list[int]) -> None:
 
 @pytest.mark.parametrize("variant", ["baseline", "1x1+3x3"])
 def test_odd_sizes(variant: str) -> None:
-    """Pictures of any size: padded to 32 by Detectron2; and maps of odd sizes below it."""
+    """Images of any size: padded to 32 by Detectron2; and maps of odd sizes below it."""
     model = build_model(cfg_of(NAME="resnet18", VARIANT=variant.replace("1x1+", ""))).eval()
     pictures = [{"image": torch.rand(3, 97, 131)}, {"image": torch.rand(3, 63, 75)}]
     with torch.no_grad():

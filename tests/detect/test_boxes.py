@@ -17,12 +17,12 @@ def box(x: float, y: float, w: float = 20, h: float = 10, **other: Any) -> Box:
     return {"image_id": 1, "category_id": 1, "bbox": [x, y, w, h], "score": 0.9, **other}
 
 
-def truth(pictures: int = 12, seed: int = 0) -> list[Box]:
-    """Boxes of two categories, two a picture, apart."""
+def truth(images: int = 12, seed: int = 0) -> list[Box]:
+    """Boxes of two categories, two an image, apart."""
     rng = np.random.default_rng(seed)
     return [
         box(*rng.uniform(5, 20, 2), *rng.uniform(15, 40, 2), image_id=i, category_id=c)
-        for i in range(pictures)
+        for i in range(images)
         for c in (3, 90)
     ]
 
@@ -65,7 +65,7 @@ def test_nothing_detected_and_nothing_there() -> None:
 def test_ap90_falls_with_every_miss() -> None:
     good = truth()
     assert registration(good, good[::2])["AP90"] == 50  # all of one category, none of the other
-    # a better scored detection of nothing, in every picture, halves the precision
+    # a better scored detection of nothing, in every image, halves the precision
     wrong = [{**one, "bbox": [60, 60, 5, 5], "score": 0.95} for one in good]
     assert registration(good, good + wrong)["AP90"] == pytest.approx(50, abs=0.1)
 
@@ -76,7 +76,7 @@ def test_ap90_counts_what_overlaps_by_ninety_percent() -> None:
     assert registration(one, [box(0, 0, 89, 100)])["AP90"] == 0
 
 
-def test_pictures_without_objects_count_in_ap90() -> None:
+def test_images_without_objects_count_in_ap90() -> None:
     empty = [{**one, "image_id": 100 + i, "score": 0.99} for i, one in enumerate(truth())]
     found = registration(truth(), truth() + empty)
     assert found["pairs"] == 24
@@ -105,7 +105,7 @@ def test_an_iou_of_a_half_is_the_least() -> None:
     assert pairs([box(0, 0, 10, 10)], [box(0, 0, 10, 4.9)]) == []
 
 
-def test_other_categories_and_pictures_do_not_match() -> None:
+def test_other_categories_and_images_do_not_match() -> None:
     assert pairs([box(10, 10)], [box(10, 10, category_id=2)]) == []
     assert pairs([box(10, 10)], [box(10, 10, image_id=2)]) == []
 
@@ -117,7 +117,7 @@ def test_crowds_match_nothing() -> None:
     assert found["AP90"] == pytest.approx(100) and found["pairs"] == 1
 
 
-def test_the_standard_error_is_the_usual_one_with_one_box_a_picture() -> None:
+def test_the_standard_error_is_the_usual_one_with_one_box_an_image() -> None:
     rng = np.random.default_rng(0)
     values = rng.normal(1, 3, (50, 1))
     found = means(("a",), values, range(50))
@@ -125,7 +125,7 @@ def test_the_standard_error_is_the_usual_one_with_one_box_a_picture() -> None:
     assert found["a_se"] == pytest.approx(values.std(ddof=1) / math.sqrt(50))
 
 
-def test_boxes_of_one_picture_are_no_independent_witnesses() -> None:
+def test_boxes_of_one_image_are_not_independent() -> None:
     values = np.random.default_rng(0).normal(0, 1, (20, 1))
     once = means(("a",), values, range(20))
     copied = means(("a",), np.repeat(values, 5, 0), np.repeat(np.arange(20), 5))
@@ -133,10 +133,10 @@ def test_boxes_of_one_picture_are_no_independent_witnesses() -> None:
     assert means(("a",), values, ["one"] * 20)["a_se"] is None
 
 
-# --- jitter: a picture with bright squares; the "detectors" find them by looking ------------------
+# --- jitter: an image with bright squares; the "detectors" find them by looking ------------------
 
 
-def picture(*corners: tuple[int, int], size: int = 12) -> np.ndarray:
+def scene(*corners: tuple[int, int], size: int = 12) -> np.ndarray:
     """(80, 100, 3), black, with a square of a brightness of its own at every (x, y)."""
     found = np.zeros((80, 100, 3), np.uint8)
     for number, (x, y) in enumerate(corners, start=1):
@@ -166,7 +166,7 @@ def on_grid(view: np.ndarray) -> list[Box]:
 
 
 def test_a_perfect_detector_does_not_jitter() -> None:
-    found = jitter(look, [picture((20, 30), (60, 50)), picture((33, 21))])
+    found = jitter(look, [scene((20, 30), (60, 50)), scene((33, 21))])
     assert found == {
         **{"pairs": 3, "jitter": 0, "jitter_se": 0},
         **{"dx": 0, "dx_se": 0, "dy": 0, "dy_se": 0},
@@ -174,17 +174,17 @@ def test_a_perfect_detector_does_not_jitter() -> None:
 
 
 def test_a_shifted_detector_does_not_jitter_either() -> None:
-    found = jitter(lambda view: shifted(look(view), 3, -2), [picture((20, 30)), picture((40, 9))])
+    found = jitter(lambda view: shifted(look(view), 3, -2), [scene((20, 30)), scene((40, 9))])
     assert found["pairs"] == 2 and found["jitter"] == 0
 
 
 def test_a_detector_on_a_grid_of_4_px_jitters_as_it_must() -> None:
-    # of four places three stay while the picture moves (1 px too little), one jumps by 4
+    # of four places three stay while the image moves (1 px too little), one jumps by 4
     for y, expected in (
         (20, [math.hypot(1, 1)] * 3 + [math.hypot(3, 1)]),  # y stays
         (23, [math.hypot(1, 3)] * 3 + [math.hypot(3, 3)]),  # y jumps, from 20 to 24
     ):
-        found = jitter(on_grid, [picture((x, y), size=30) for x in (20, 21, 22, 23)])
+        found = jitter(on_grid, [scene((x, y), size=30) for x in (20, 21, 22, 23)])
         assert found["pairs"] == 4
         assert found["jitter"] == pytest.approx(np.mean(expected))
         assert found["dx"] == pytest.approx(np.mean([-1, -1, -1, 3]))
@@ -194,7 +194,7 @@ def test_a_detector_on_a_grid_of_4_px_jitters_as_it_must() -> None:
 
 def test_over_a_whole_grid_the_signed_jitter_is_none() -> None:
     places = [(x, y) for x in range(20, 24) for y in range(30, 34)]
-    found = jitter(on_grid, [picture(place, size=30) for place in places])
+    found = jitter(on_grid, [scene(corner, size=30) for corner in places])
     assert found["pairs"] == 16
     assert found["dx"] == pytest.approx(0) and found["dy"] == pytest.approx(0)
     by_hand = (9 * math.sqrt(2) + 6 * math.sqrt(10) + math.sqrt(18)) / 16
@@ -203,10 +203,10 @@ def test_over_a_whole_grid_the_signed_jitter_is_none() -> None:
 
 def test_boxes_at_the_edge_are_left_out() -> None:
     # 2 px inside on every side, also when moved; one less is too near
-    assert jitter(look, [picture((2, 2))])["pairs"] == 1
-    assert jitter(look, [picture((1, 2))])["pairs"] == 0
-    assert jitter(look, [picture((85, 65))])["pairs"] == 1
-    assert jitter(look, [picture((85, 66))])["pairs"] == 0
+    assert jitter(look, [scene((2, 2))])["pairs"] == 1
+    assert jitter(look, [scene((1, 2))])["pairs"] == 0
+    assert jitter(look, [scene((85, 65))])["pairs"] == 1
+    assert jitter(look, [scene((85, 66))])["pairs"] == 0
 
 
 def test_the_first_row_and_column_come_twice() -> None:
@@ -224,6 +224,6 @@ def test_unsure_boxes_are_left_out() -> None:
     def unsure(view: np.ndarray) -> list[Box]:
         return [{**one, "score": 0.2} for one in look(view)]
 
-    assert jitter(unsure, [picture((20, 30))])["pairs"] == 0
-    assert jitter(unsure, [picture((20, 30))], min_score=0.2)["pairs"] == 1
+    assert jitter(unsure, [scene((20, 30))])["pairs"] == 0
+    assert jitter(unsure, [scene((20, 30))], min_score=0.2)["pairs"] == 1
     assert jitter(unsure, [])["jitter"] is None

@@ -87,7 +87,7 @@ def test_overrides_of_detectron2s_keys() -> None:
     assert cfg.MODEL.ANCHOR_GENERATOR.OFFSET == 0.5
 
 
-def test_all_wrong_keys_are_told_at_once() -> None:
+def test_all_wrong_keys_are_reported_at_once() -> None:
     given = ["SOLVER.MAXITER=3", "SOLVER.STEPS=abc", "SEED=1", "MODEL.RFBENCH.NAME=x"]
     with pytest.raises(UsageError) as caught:
         resolved("retinanet_R_50_FPN_1x", *(f"opts.{text}" for text in given))
@@ -116,7 +116,7 @@ def test_the_key_that_was_meant(key: str, near: str) -> None:
     assert config.meant(key, config.stock("COCO-Detection/retinanet_R_50_FPN_1x.yaml")) == near
 
 
-def test_numbers_that_no_run_is_made_of() -> None:
+def test_numbers_that_no_run_can_use() -> None:
     given = ["MAX_ITER=-3", "IMS_PER_BATCH=0", "CHECKPOINT_PERIOD=0", "BASE_LR=0"]
     with pytest.raises(UsageError) as caught:
         resolved("retinanet_R_50_FPN_1x", *(f"opts.SOLVER.{text}" for text in given))
@@ -135,7 +135,7 @@ def test_numbers_that_no_run_is_made_of() -> None:
         ("opts.SOLVER.BASE_LR=-0.1", "opts.SOLVER.BASE_LR: must be above 0 (it is -0.1)"),
         ("reference_world_size=3", "16 does not divide by the 3 GPUs of reference_world_size"),
         ("detector=COCO-Detection/retinanet_R_50_FPN_2x.yaml", "Did you mean: COCO-Detection/ret"),
-        ("detector=COCO-Detection/faster_rcnn_R_50_C4_1x.yaml", "has no FPN to put a backbone"),
+        ("detector=COCO-Detection/faster_rcnn_R_50_C4_1x.yaml", "has no FPN for a backbone"),
         ("opts.SOLVER.IMS_PER_BATCH=5", "5 does not divide by 2 processes"),
         ("precision=fp16", "fp16 and bf16 need a GPU"),
         ("variant=2x2+", "unknown variant '2x2+'"),

@@ -27,7 +27,7 @@ SETTINGS = DetConfig.model_validate_json(
 
 
 class Knowing(nn.Module):
-    """Answers a picture of the set with its objects, moved by `shift` px, and of random scores."""
+    """Answers an image of the set with its objects, moved by `shift` px, and of random scores."""
 
     def __init__(self, name: str, shift: float = 0.0, noise: float = 0.0, misses: float = 0.0):
         super().__init__()
@@ -76,21 +76,21 @@ def figures(cfg: CfgNode, folder: Path, tool: str = "pycocotools", **errors: flo
     return evaluate.evaluate(model, cfg, settings, GROUP, folder)
 
 
-def test_who_knows_all_gets_all(cfg: CfgNode, tmp_path: Path) -> None:
+def test_a_perfect_detector_gets_full_marks(cfg: CfgNode, tmp_path: Path) -> None:
     """Also the classes' numbers of the set, which have gaps, come back."""
     found = figures(cfg, tmp_path)
     assert found["bbox"]["AP"] == pytest.approx(100) and found["segm"]["AP"] == pytest.approx(100)
     assert found["registration"]["dx"] == found["registration"]["dy"] == 0
-    assert found["jitter"]["pairs"] == 0  # pictures that are not of the set: no answer
+    assert found["jitter"]["pairs"] == 0  # images that are not of the set: no answer
     assert set(found["bbox"]["classes"]) == {str(n) for n in range(10)}
     assert found["bbox"]["APl"] is None  # there is no large one
     assert (tmp_path / "inference" / "coco_instances_results.json").exists()
 
 
-def test_a_shift_is_told_with_its_sign(cfg: CfgNode, tmp_path: Path) -> None:
+def test_a_shift_is_reported_with_its_sign(cfg: CfgNode, tmp_path: Path) -> None:
     found = figures(cfg, tmp_path, shift=-1.5)
     assert found["registration"]["dx"] == pytest.approx(-1.5, abs=1e-4)
-    assert "dx -1.50" in evaluate.placed(found)
+    assert "dx -1.50" in evaluate.localization(found)
 
 
 @pytest.mark.parametrize("noise", [1.0, 3.0])
@@ -134,12 +134,12 @@ def test_nothing_detected(cfg: CfgNode, tmp_path: Path) -> None:
         wanted = {name: None if name in absent else 0.0 for name in evaluate.SHOWN}
         assert found[task] == wanted
     assert evaluate.shown(found).startswith("box AP 0.00, AP50 0.00")
-    assert evaluate.placed(found) == "no box is matched"
+    assert evaluate.localization(found) == "no box is matched"
 
 
 def test_sizes_are_cocos() -> None:
     """Both ends of a range count, as in pycocotools; a crowd is no object."""
     objects = [{"area": 32.0**2, "iscrowd": 0}, {"area": 1e6, "iscrowd": 1}]
-    found = evaluate.nothing_found(objects)
+    found = evaluate.no_predictions(objects)
     assert (found["AP"], found["APs"], found["APm"], found["APl"]) == (0.0, 0.0, 0.0, None)
-    assert set(evaluate.nothing_found(objects[1:]).values()) == {None}
+    assert set(evaluate.no_predictions(objects[1:]).values()) == {None}

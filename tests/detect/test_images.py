@@ -1,4 +1,4 @@
-"""Predictions beside ground truth: complete, within the picture, the same every time."""
+"""Predictions beside ground truth: complete, within the image, the same every time."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.transforms import Bbox
 
 from rfbench.data import digits_coco
-from rfbench.detect import images as pictures
+from rfbench.detect import images as drawing
 from rfbench.errors import RfbenchError
 
 
@@ -25,31 +25,31 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def places(root: Path) -> tuple[Path, Path]:
+def paths(root: Path) -> tuple[Path, Path]:
     return root / "annotations/instances_val2017.json", root / "val2017"
 
 
 def predictions(root: Path) -> list[dict[str, Any]]:
-    found = json.loads(places(root)[0].read_text())["annotations"]
+    found = json.loads(paths(root)[0].read_text())["annotations"]
     return [{**one, "score": (0.9, 0.1)[i % 2]} for i, one in enumerate(found)]
 
 
-def test_a_file_a_picture(root: Path, tmp_path: Path) -> None:
-    names = pictures.save(*places(root), predictions(root), tmp_path, 3)
+def test_one_file_per_image(root: Path, tmp_path: Path) -> None:
+    names = drawing.save(*paths(root), predictions(root), tmp_path, 3)
     assert names == [f"pictures/{i:03d}-{2 * i:012d}.png" for i in (1, 2, 3)]
     assert sorted(path.name for path in (tmp_path / "pictures").iterdir()) == [
         Path(name).name for name in names
     ]
     for name in names:
-        with Image.open(tmp_path / name) as picture:
-            assert picture.width == 1400  # 7 inches
-    pictures.save(*places(root), predictions(root), tmp_path / "again", 3)
+        with Image.open(tmp_path / name) as image:
+            assert image.width == 1400  # 7 inches
+    drawing.save(*paths(root), predictions(root), tmp_path / "again", 3)
     for name in names:
         assert (tmp_path / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
 
 
-def test_no_more_pictures_than_there_are(root: Path, tmp_path: Path) -> None:
-    assert len(pictures.save(*places(root), [], tmp_path, 99)) == 5
+def test_no_more_images_than_there_are(root: Path, tmp_path: Path) -> None:
+    assert len(drawing.save(*paths(root), [], tmp_path, 99)) == 5
 
 
 def tool(count: int = 1) -> Any:
@@ -67,9 +67,9 @@ def tool(count: int = 1) -> Any:
 
 def drawn(boxes: list[dict[str, Any]], count: int = 1, size: tuple[int, int] = (48, 64)) -> Any:
     truth = tool(count)
-    picture = np.full((*size, 3), 90, np.uint8)
+    image = np.full((*size, 3), 90, np.uint8)
     sides = {"ground truth": [], "predictions": boxes}
-    return pictures.draw(picture, sides, truth, pictures.palette(sorted(truth.cats))).axes[1]
+    return drawing.draw(image, sides, truth, drawing.palette(sorted(truth.cats))).axes[1]
 
 
 def box(x: float, y: float, w: float, h: float, **other: Any) -> dict[str, Any]:
@@ -98,14 +98,14 @@ def test_masks_take_their_classs_colour() -> None:
     found = drawn([box(0, 0, 10, 48, segmentation=mask)]).images[0].get_array()
     ground = 90 / 255
     assert np.allclose(found[:, 10:], ground)
-    color = np.array(pictures.palette([1])[1])
-    assert np.allclose(found[:, :10], ground + pictures.ALPHA * (color - ground), atol=1e-6)
+    color = np.array(drawing.palette([1])[1])
+    assert np.allclose(found[:, :10], ground + drawing.ALPHA * (color - ground), atol=1e-6)
 
 
 def test_masks_are_drawn_where_a_detector_has_them(root: Path, tmp_path: Path) -> None:
-    """Of boxes alone both sides show the picture as it is, but for boxes and their labels."""
+    """Of boxes alone both sides show the image as it is, but for boxes and their labels."""
     for masks in (True, False):
-        (name,) = pictures.save(*places(root), [], tmp_path, 1, masks=masks)
+        (name,) = drawing.save(*paths(root), [], tmp_path, 1, masks=masks)
         with Image.open(tmp_path / name) as drawn:
             side = np.asarray(drawn.convert("RGB"))[50:, :690].astype(int)
             other = np.asarray(drawn.convert("RGB"))[50:, 710:1400].astype(int)
@@ -119,7 +119,7 @@ def extents(axes: Any) -> list[Bbox]:
 
 
 @pytest.mark.parametrize("at", [(0, 0), (58, 0), (0, 43), (58, 43), (-3, 20), (20, 46)])
-def test_labels_stay_within_the_picture(at: tuple[int, int]) -> None:
+def test_labels_stay_within_the_image(at: tuple[int, int]) -> None:
     axes = drawn([box(*at, 6, 5)])
     (extent,) = extents(axes)
     within = axes.get_window_extent()
@@ -127,25 +127,25 @@ def test_labels_stay_within_the_picture(at: tuple[int, int]) -> None:
     assert extent.y0 >= within.y0 - 0.5 and extent.y1 <= within.y1 + 0.5
 
 
-def test_labels_of_boxes_in_one_place_do_not_hide_each_other() -> None:
+def test_labels_of_coinciding_boxes_do_not_hide_each_other() -> None:
     axes = drawn([box(20, 20, 16, 12, category_id=i + 1) for i in range(4)], count=4)
     found = extents(axes)
     for i, one in enumerate(found):
         for other in found[:i]:
-            assert pictures.shared(one, other) < 1
+            assert drawing.shared(one, other) < 1
 
 
-def test_tall_pictures_keep_within_a_page() -> None:
+def test_tall_images_keep_within_a_page() -> None:
     width, height = drawn([], size=(300, 50)).figure.get_size_inches()
-    assert height <= pictures.TALLEST + pictures.HEAD + 1e-9 and width < 2
+    assert height <= drawing.TALLEST + drawing.HEAD + 1e-9 and width < 2
 
 
 def test_categories_have_colours_of_their_own() -> None:
-    assert len(set(pictures.palette(range(10)).values())) == 10
-    assert len(pictures.palette(range(80))) == 80
+    assert len(set(drawing.palette(range(10)).values())) == 10
+    assert len(drawing.palette(range(80))) == 80
 
 
-def test_a_picture_that_cannot_be_read(tmp_path: Path) -> None:
+def test_an_image_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "x.jpg").write_bytes(b"no picture")
     with pytest.raises(RfbenchError, match=r"x\.jpg: cannot be read"):
-        pictures.read(tmp_path / "x.jpg")
+        drawing.read(tmp_path / "x.jpg")

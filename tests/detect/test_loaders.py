@@ -1,4 +1,4 @@
-"""The order of pictures: Detectron2's own, from any iteration on."""
+"""The order of images: Detectron2's own, from any iteration on."""
 
 import itertools
 import random
@@ -33,7 +33,7 @@ def test_batches_are_detectron2s(grouped: bool) -> None:
 
 
 @pytest.mark.parametrize("wide", [None, [i % 3 == 0 for i in range(50)]])
-def test_a_resumed_order_goes_on(wide: Any) -> None:
+def test_a_resumed_order_continues(wide: Any) -> None:
     whole = taken(0, 60, wide=wide)
     for stops in ([7], [0, 1, 30], [11, 12, 13, 40]):
         parts = []
@@ -42,6 +42,6 @@ def test_a_resumed_order_goes_on(wide: Any) -> None:
         assert parts == whole
 
 
-def test_every_picture_once_an_epoch() -> None:
-    seen = Counter(itertools.chain(*taken(0, 25, n=50)))  # 100 pictures: two epochs
+def test_every_image_once_an_epoch() -> None:
+    seen = Counter(itertools.chain(*taken(0, 25, n=50)))  # 100 images: two epochs
     assert set(seen.values()) == {2}

@@ -60,10 +60,10 @@ def test_what_a_run_leaves(whole: Path) -> None:
     assert sorted(p.name for p in whole.glob("*.pth")) == ["best.pth", "last-1.pth", "last.pth"]
 
 
-def test_every_picture_once_an_epoch(whole: Path) -> None:
-    pictures = runs.seen(whole)
-    assert len(pictures) == 14 * 4
-    assert len(set(pictures[:30])) == 30 and len(set(pictures[30:])) == 26
+def test_every_image_once_an_epoch(whole: Path) -> None:
+    images = runs.seen(whole)
+    assert len(images) == 14 * 4
+    assert len(set(images[:30])) == 30 and len(set(images[30:])) == 26
 
 
 def test_killed_twice_and_resumed(whole: Path, tmp_path: Path) -> None:
@@ -82,12 +82,12 @@ def test_killed_twice_and_resumed(whole: Path, tmp_path: Path) -> None:
 
 
 def keep_only(folder: Path, whole: Path) -> None:
-    """Forget the pictures after the newest checkpoint; those before must be the whole run's."""
+    """Forget the images after the newest checkpoint; those before must be the whole run's."""
     held = checkpoint.load_last(folder, format=FORMAT)
     assert held and held["iteration"] > 0
     kept = runs.seen(folder)[: 4 * held["iteration"]]
     assert kept == runs.seen(whole)[: len(kept)]
-    Path(f"{folder}.seen0").write_text("".join(f"{picture}\n" for picture in kept))
+    Path(f"{folder}.seen0").write_text("".join(f"{image}\n" for image in kept))
 
 
 def test_a_signal_saves_where_it_is(whole: Path, tmp_path: Path) -> None:
@@ -180,8 +180,8 @@ def test_a_finished_run_is_finished(whole: Path) -> None:
     assert runs.fit(runs.config(), whole, resume=True)["steps"] == 14
 
 
-def test_a_picture_that_cannot_be_read(whole: Path, tmp_path: Path) -> None:
-    """It was there when the set was checked, and is no picture."""
+def test_an_image_that_cannot_be_read(whole: Path, tmp_path: Path) -> None:
+    """It was there when the set was checked, and is not an image."""
     import shutil
 
     drawn = sets.cached(runs.parsed(runs.config()).data)
@@ -203,7 +203,7 @@ def test_a_loss_that_is_not_finite(tmp_path: Path) -> None:
         runs.fit(values, tmp_path / "run")
 
 
-def test_sets_that_do_not_do(whole: Path, tmp_path: Path) -> None:
+def test_sets_that_are_refused(whole: Path, tmp_path: Path) -> None:
     drawn = sets.cached(runs.parsed(runs.config()).data)
     missing = runs.config(data={"name": "coco", "root": str(tmp_path)})
     with pytest.raises(RfbenchError, match="COCO's layout is annotations/instances_"):
@@ -249,7 +249,7 @@ def test_the_command(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     for name in drawn:
         assert Image.open(folder / name).size[0] > 64
     again = CliRunner().invoke(main, ["train-det", "small.yaml"])
-    assert again.exit_code == 2 and "holds a run. Go on with it by --resume" in again.stderr
+    assert again.exit_code == 2 and "holds a run. Continue it with --resume" in again.stderr
     dry = CliRunner().invoke(main, ["train-det", "small.yaml", "--dry-run"])
     assert dry.exit_code == 2 and "holds a run" in dry.stderr
     dry = CliRunner().invoke(main, ["train-det", "small.yaml", "--dry-run", "-o", "variant=3x3"])
@@ -339,7 +339,7 @@ def test_the_classifier_is_trained_first(tmp_path: Path, monkeypatch: pytest.Mon
     for more in ([], ["--dry-run"]):
         other = CliRunner().invoke(main, ["train-det", "det.yaml", "--overwrite", *more])
         assert other.exit_code == 2
-        assert "was begun with optim.lr = 0.01; now it is 0.02" in other.stderr
+        assert "was started with optim.lr = 0.01; now it is 0.02" in other.stderr
         assert f"-o weights={classifier / 'best.pth'}, or move {classifier} away." in other.stderr
 
 
@@ -350,7 +350,7 @@ def test_without_detectron2(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "detectron2.modeling", None)  # type: ignore[arg-type]
     result = CliRunner().invoke(main, ["train-det", "--dry-run"])
     assert result.exit_code == 1
-    assert result.stderr.splitlines()[-1].startswith("Error: Detectron2 is not there")
+    assert result.stderr.splitlines()[-1].startswith("Error: Detectron2 is not installed")
     assert "python scripts/install_detectron2.py" in result.stderr.splitlines()[-1]
 
 
@@ -384,7 +384,7 @@ class New:
 
 
 def test_bf16_needs_a_trainer_that_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UsageError, match="knows fp16 only; bf16 needs a newer one"):
+    with pytest.raises(UsageError, match="supports fp16 only; bf16 needs a newer one"):
         trainer_of("bf16", Old, monkeypatch)
     assert trainer_of("fp16", Old, monkeypatch).precision == torch.float16
     assert trainer_of("fp16", New, monkeypatch).precision == torch.float16
@@ -398,7 +398,7 @@ def test_the_best_is_kept_and_patience_ends_a_run(
     figures, seen = {2: 10.0, 4: 30.0, 6: 20.0, 8: None, 10: 40.0}, []
     real, agree = evaluate.evaluate, loop.agree
 
-    def told(*args: Any, **kwargs: Any) -> dict[str, Any]:
+    def reported(*args: Any, **kwargs: Any) -> dict[str, Any]:
         found = real(*args, **kwargs)
         found["bbox"]["AP"] = figures[len(seen) * 2 + 2]
         seen.append(found)
@@ -409,7 +409,7 @@ def test_the_best_is_kept_and_patience_ends_a_run(
             run.start.signals.asked = signals.Asked.REQUEUE
         agree(run)
 
-    monkeypatch.setattr(evaluate, "evaluate", told)
+    monkeypatch.setattr(evaluate, "evaluate", reported)
     monkeypatch.setattr(loop, "agree", stop)
     values, folder = runs.config(patience=2), tmp_path / "run"
     values["opts"]["TEST"] = {"EVAL_PERIOD": 2}

@@ -143,7 +143,7 @@ def test_one_unfit_convolution_leaves_the_fit_ones_alone() -> None:
 @pytest.mark.parametrize("variant", ["baseline", "3x3", "1x1+3x3"])
 def test_a_changed_model_is_not_changed_again(variant: str) -> None:
     model = variants.fix(small(), "3x3")
-    with pytest.raises(UsageError, match=r"ResNet has been changed already \(layer2.0.conv2 and 2"):
+    with pytest.raises(UsageError, match=r"ResNet has already been changed \(layer2.0.conv2 and 2"):
         variants.apply(model, variant)
 
 
@@ -325,7 +325,7 @@ def test_alternating_needs_a_model_that_runs() -> None:
     with pytest.raises(RfbenchError, match=r"ModuleList is run on 64x48 px .* NotImplementedError"):
         variants.apply(model, "alt:3x3", size=(64, 48))
     assert type(model[0]) is nn.Conv2d
-    with pytest.raises(RfbenchError, match="reaches none"):
+    with pytest.raises(RfbenchError, match="none of them is reached"):
         variants.apply(Wrapped(nn.Identity()), "alt:3x3")
 
 

@@ -28,9 +28,9 @@ def look(model: str, names: Sequence[str], size: Any) -> tuple[dict[str, Network
     }, None
 
 
-def report_of(*places: Path, **wanted: Any) -> Report:
+def report_of(*folders: Path, **wanted: Any) -> Report:
     """The comparison of the runs below some folders."""
-    return build(find(places), Wanted(**wanted), look, places)
+    return build(find(folders), Wanted(**wanted), look, folders)
 
 
 def record(name: str = "two-baseline-s0") -> dict[str, Any]:
@@ -49,10 +49,10 @@ def write(folder: Path, content: dict[str, Any], **changes: Any) -> Path:
     content = copy.deepcopy(content)
     for key, value in changes.items():
         *parts, last = key.split("__")
-        place = content
+        node = content
         for part in parts:
-            place = place[part]
-        place[last] = value
+            node = node[part]
+        node[last] = value
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "result.json").write_text(json.dumps(content))
     return folder

@@ -151,7 +151,7 @@ def test_a_group_without_the_metric_is_left_out_aloud(tmp_path: Path) -> None:
     report = report_of(tmp_path, metrics=("top1",))
     assert [group.kind for group in report.groups] == ["cls"]
     assert report.problems == [
-        "mask_rcnn_R_50_FPN_1x: resnet50 on coco: left out; none of its runs has top1"
+        "mask_rcnn_R_50_FPN_1x: resnet50 on coco: skipped; none of its runs has top1"
     ]
 
 

@@ -1,4 +1,4 @@
-"""What `compare` prints of records of real runs: `pytest --overwrite` writes the texts anew."""
+"""What `compare` prints of records of real runs: `pytest --overwrite` rewrites the texts."""
 
 import csv
 import io
@@ -31,8 +31,8 @@ WANTED: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", WANTED)
 def test_golden(form: str, name: str, monkeypatch: pytest.MonkeyPatch, overwrite: bool) -> None:
     monkeypatch.chdir(RUNS.parent)
-    place = DETECTORS if name == "detectors" else RUNS
-    report = report_of(place.relative_to(RUNS.parent), **WANTED[name])
+    folder = DETECTORS if name == "detectors" else RUNS
+    report = report_of(folder.relative_to(RUNS.parent), **WANTED[name])
     text = rounded(formats.FORMATS[form](report)) + "\n"
     path = GOLDEN / f"{name}.{form}.txt"
     if overwrite:

@@ -15,7 +15,7 @@ from tests.report.records import RUNS, record, report_of, seeds, write
 
 
 def png(width: int = 8) -> bytes:
-    """A grey picture of that width."""
+    """A grey image of that width."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         body = kind + data

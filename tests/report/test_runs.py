@@ -27,10 +27,10 @@ def changed(name: str = "two-baseline-s0", **changes: Any) -> dict[str, Any]:
     content = record(name)
     for key, value in changes.items():
         *parts, last = key.split("__")
-        place = content
+        path = content
         for part in parts:
-            place = place[part]
-        place[last] = value
+            path = path[part]
+        path[last] = value
     return content
 
 
@@ -55,7 +55,7 @@ WITHOUT = json.dumps({k: v for k, v in record().items() if k != "metrics"})
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "told"),
+    ("name", "text", "message"),
     [
         ("metrics.jsonl", "", "is unfinished: it has metrics.jsonl but no result.json"),
         ("last.pth", "", "is unfinished: it has last.pth but no result.json"),
@@ -78,8 +78,8 @@ WITHOUT = json.dumps({k: v for k, v in record().items() if k != "metrics"})
         ("result.json", json.dumps({**record(), "variant": "5x"}), "unknown variant '5x'"),
     ],
 )
-def test_what_is_no_finished_run_is_told_in_one_line(
-    tmp_path: Path, name: str, text: str, told: str
+def test_what_is_not_a_finished_run_is_reported_in_one_line(
+    tmp_path: Path, name: str, text: str, message: str
 ) -> None:
     root = copied(tmp_path)
     (root / "x").mkdir()
@@ -87,7 +87,7 @@ def test_what_is_no_finished_run_is_told_in_one_line(
     found = find([root])
     assert len(found.runs) == 13
     (problem,) = found.problems
-    assert told in problem
+    assert message in problem
     assert str(root / "x") in problem
     assert "\n" not in problem
 
@@ -193,14 +193,14 @@ def test_records_that_claim_the_same_run() -> None:
 @pytest.mark.parametrize("value", [None, "x", [], {}, -1, {"a": {"b": None}}])
 def test_a_wrong_field_is_a_damaged_record_never_a_traceback(tmp_path: Path, value: Any) -> None:
     whole = record("tuned-baseline-s0")
-    places = [(key,) for key in whole] + [("parent", key) for key in whole["parent"]]
-    for place in places:
+    paths = [(key,) for key in whole] + [("parent", key) for key in whole["parent"]]
+    for path in paths:
         content = copy.deepcopy(whole)
-        inner = content if len(place) == 1 else content["parent"]
-        inner[place[-1]] = value
+        inner = content if len(path) == 1 else content["parent"]
+        inner[path[-1]] = value
         write(tmp_path / "x", content)
         write(tmp_path / "y", whole)
         report = report_of(tmp_path, reference=True)
         assert formats.table(report)
         shown = [run for g in report.groups for b in g.blocks for r in b.rows for run in r.runs]
-        assert len(shown) + len(report.problems) == 2, place
+        assert len(shown) + len(report.problems) == 2, path

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from rfbench.errors import RfbenchError, UsageError
-from rfbench.runs import checkpoint, logs, loop, progress, records
+from rfbench.runs import best, checkpoint, logs, loop, progress, records
+from rfbench.runs.state import Loop
 from tests.classify.runs import finish, start_all
 from tests.runs import tiny
 
@@ -103,7 +104,7 @@ def test_stopped_and_resumed_it_is_bit_equal(
     assert held and 10 <= held["step"] < 40
     if code >= 0:
         said = Path(f"{folder}.stderr0").read_text()
-        assert f"stopped at update {held['step']} and saved" in said
+        assert f"stopped at step {held['step']} and saved" in said
     assert finish(start_all(tiny.job, (VALUES, str(folder), True), world)) == [0] * world
     assert_equal(whole, folder)
 
@@ -130,7 +131,7 @@ def test_patience(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stops_at: int
     assert record["best"] == {"loss": 2.0} and record["metrics"] == {"loss": 2.0}
     held = torch.load(folder / "last.pth", weights_only=True)
     assert (held["waited"], held["evaluated"]) == (2, 40)
-    # the weights of update 20, the first of two equals
+    # the weights of step 20, the first of two equals
     tiny.fit(tiny.Config(steps=20), tmp_path / "short")
     best, last = (
         torch.load(path, weights_only=True)["state_dict"]["weight"]
@@ -152,8 +153,8 @@ def test_patience(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stops_at: int
 )
 def test_what_is_better(metric: str, before: Any, now: Any, better: bool) -> None:
     start: Any = None
-    run = loop.Loop(config=tiny.Config(best_metric=metric), start=start, best=before, waited=1)
-    assert loop.judge(run, now) is better
+    run = Loop(config=tiny.Config(best_metric=metric), start=start, best=before, waited=1)
+    assert best.judge(run, now) is better
     assert run.waited == (0 if better else 2)
 
 

@@ -89,17 +89,17 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"steps": "many"}, "steps\n"),
         ({"replaced": None}, "replaced\n"),
         ({"metrisc": {}}, "ClsRecord does not declare metrisc"),
     ],
 )
-def test_a_mistake_in_the_code_is_seen_when_the_record_is_written(
-    tmp_path: Path, change: dict[str, Any], told: str
+def test_an_undeclared_field_is_refused_when_the_record_is_written(
+    tmp_path: Path, change: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         records.write_record(tmp_path, "cls", {**record(), **change})
     assert not (tmp_path / records.RECORD).exists()
     with pytest.raises(KeyError):

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from rfbench.config import Section
 from rfbench.errors import RfbenchError
-from rfbench.runs import logs, loop
+from rfbench.runs import best, logs, loop
+from rfbench.runs.state import Loop, Start
 
 BATCH, PERIOD = 8, 10
 
@@ -32,7 +33,7 @@ class Config(Section):
 
 
 @dataclass(kw_only=True)
-class Run(loop.Loop):
+class Run(Loop):
     """The network and its optimizer."""
 
     network: nn.Linear
@@ -48,7 +49,7 @@ def fit(config: Config, folder: Path, resume: bool = False, overwrite: bool = Fa
         return loop.to_the_end(setup(config, start), train, save, finish)
 
 
-def setup(config: Config, start: loop.Start) -> Run:
+def setup(config: Config, start: Start) -> Run:
     torch.manual_seed(config.seed)
     network = nn.Linear(3, 1)
     optimizer = torch.optim.SGD(network.parameters(), config.lr, momentum=0.9)
@@ -65,11 +66,11 @@ def setup(config: Config, start: loop.Start) -> Run:
 def train(run: Run) -> None:
     """The loop, from top to end."""
     batches = (data(step) for step in range(run.step, run.config.steps))
-    while run.evaluated < run.config.steps and not loop.out_of_patience(run):
+    while run.evaluated < run.config.steps and not best.out_of_patience(run):
         while run.step < run.evaluated + PERIOD:
-            found = loop.fetch(run, batches)
+            batch = loop.fetch(run, batches)
             loop.agree(run)
-            loss = update(run, *found[0])
+            loss = train_step(run, *batch[0])
             loop.settle(run)
             run.pending = functools.partial(read, run, loss)
             run.step += 1
@@ -79,7 +80,7 @@ def train(run: Run) -> None:
         loop.log_steps(run, BATCH * PERIOD, {"loss": run.window / PERIOD})
         run.window = 0.0
         metrics = evaluate(run)
-        loop.evaluated(run, metrics, loop.judge(run, metrics), lambda: weights(run))
+        loop.evaluated(run, metrics, best.judge(run, metrics), lambda: weights(run))
         save(run)
 
 
@@ -90,7 +91,7 @@ def data(step: int) -> tuple[Tensor, Tensor]:
     return x, x.sum(1, keepdim=True) + 1
 
 
-def update(run: Run, x: Tensor, y: Tensor) -> Tensor:
+def train_step(run: Run, x: Tensor, y: Tensor) -> Tensor:
     loss = (run.network(x) - y).square().mean()
     run.optimizer.zero_grad()
     loss.backward()

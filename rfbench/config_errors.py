@@ -1,0 +1,98 @@
+"""What is wrong with a configuration, in words: pydantic's errors as one line a key."""
+
+import difflib
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+# A dotted key as a tuple, and the file (or "-o") that set it.
+Key = tuple[str | int, ...]
+Origins = dict[Key, str]
+
+
+def explain(
+    error: ValidationError, schema: type[BaseModel], values: Any, origins: Origins
+) -> list[str]:
+    """One line for each wrong value: where it was set, its key, what is wrong."""
+    by_key: dict[Key, list[Any]] = {}
+    for detail in error.errors(include_url=False):
+        by_key.setdefault(_key(detail, values), []).append(detail)
+    lines = []
+    for key, details in by_key.items():
+        # a union complains twice about one value: "not text", and what is wrong inside a mapping
+        if any(other != key and other[: len(key)] == key for other in by_key):
+            continue
+        origin = next(origins[key[:n]] for n in range(len(key), -1, -1) if key[:n] in origins)
+        dotted = re.sub(r"\.(\d+)", r"[\1]", ".".join(map(str, key)))
+        if details[0]["type"] == "extra_forbidden":
+            what = f"unknown key {dotted!r}{_nearest(key, schema)}"
+        elif details[0]["type"] == "missing" and key[-1] == details[0]["loc"][-1]:
+            what = f"missing key {dotted!r}"
+        else:
+            what = f"{dotted!r}: {_wrong(details)}" if key else _wrong(details)
+        lines.append(f"{origin}: {what}")
+    return lines
+
+
+def _key(detail: Any, node: Any) -> Key:
+    """The key of an error in `node`: pydantic's, without its names for the members of a union."""
+    key: Key = ()
+    for part in detail["loc"]:
+        inside = range(len(node)) if isinstance(node, list) else node
+        if isinstance(node, dict | list) and part in inside:
+            node, key = node[part], (*key, part)
+        elif detail["type"] == "missing" and part == detail["loc"][-1] and isinstance(node, dict):
+            key = (*key, part)
+    return key
+
+
+def _wrong(details: list[Any]) -> str:
+    """Pydantic's message for one value; for a union, what its members expect."""
+    # an error in a value of the expected type is more helpful than the other types
+    kinds = ("_type", "literal_error")
+    relevant = [detail for detail in details if not detail["type"].endswith(kinds)] or details
+    texts = [
+        d["msg"] if d["type"] != "missing" else "Input should have more items" for d in relevant
+    ]
+    wanted = [re.sub("^[A-Z][a-z]+ should |^Value error, ", "", text) for text in texts]
+    text = " or ".join(dict.fromkeys(wanted)).replace(" or be ", " or ")
+    text = text.replace("an object", "a mapping").replace("a valid array", "a list")
+    must = "must " if text.startswith(("be ", "have ")) else ""
+    return f"{must}{text} (it is {shown(relevant[0]['input'])})"
+
+
+def _nearest(key: Key, schema: type[BaseModel]) -> str:
+    """A hint for an unknown key: the nearest key in the same section, else anywhere."""
+    *parent, name = (part for part in key if isinstance(part, str))
+    described = schema.model_json_schema()
+    keys = _keys(described, described.get("$defs", {}))
+    beside = [known for known in keys if list(known[:-1]) == parent]
+    if "." in name and tuple(name.split(".")) in keys:
+        return "; only -o takes dotted keys, a file has nested mappings"
+    for group in (beside, keys):
+        names = {known[-1]: known for known in reversed(group)}
+        if near := difflib.get_close_matches(name, names, n=1):
+            return f"; did you mean {'.'.join(names[near[0]])!r}?"
+    return f"; there is: {', '.join(known[-1] for known in beside)}"
+
+
+def _keys(node: Mapping[str, Any], defs: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """All keys of a JSON schema, through references, unions and lists; outer ones first."""
+    if "$ref" in node:
+        node = defs[node["$ref"].rpartition("/")[2]]
+    properties = node.get("properties", {})
+    keys: list[tuple[str, ...]] = [(name,) for name in properties]
+    for name, below in properties.items():
+        keys += [(name, *key) for key in _keys(below, defs)]
+    for below in (*node.get("anyOf", ()), node.get("items")):
+        keys += _keys(below, defs) if below else []
+    return keys
+
+
+def shown(value: Any) -> str:
+    """A value as JSON, cut to 60 characters."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,32 @@
+"""The best evaluation of a run so far, and early stopping."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from rfbench.runs.state import Loop
+
+
+def judge(run: Loop, metrics: Mapping[str, Any]) -> bool:
+    """Whether an evaluation is the best so far by `config.best_metric`; counts those that are not.
+
+    metrics: by name, or in groups ("bbox/AP"). None is worse than any number; a lower loss is
+    better.
+    """
+    better = not run.best or _merit(run, metrics) > _merit(run, run.best)
+    run.waited = 0 if better else run.waited + 1
+    return better
+
+
+def _merit(run: Loop, metrics: Mapping[str, Any]) -> float:
+    value: Any = metrics
+    for name in run.config.best_metric.split("/"):
+        value = value[name]
+    if value is None:
+        return -math.inf
+    return -value if run.config.best_metric.endswith("loss") else value
+
+
+def out_of_patience(run: Loop) -> bool:
+    """Whether the last `config.patience` evaluations were no better than the best."""
+    return run.config.patience is not None and run.waited >= run.config.patience

@@ -1,0 +1,31 @@
+"""Artificial photos in ImageNet's layout, for bench_cls."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+
+def photo(rng: np.random.Generator, height: int, width: int) -> Image.Image:
+    """An image with the spectrum of a photo: noise whose amplitude falls as 1 / frequency."""
+    fy, fx = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None]
+    fall = 1 / np.maximum(np.hypot(fy, fx), 1 / max(height, width))
+    shape = (3, *fall.shape)
+    spectrum = (rng.normal(size=shape) + 1j * rng.normal(size=shape)) * fall
+    spectrum[1:] = 0.8 * spectrum[:1] + 0.2 * spectrum[1:]  # channels are correlated
+    values = np.fft.irfft2(spectrum, s=(height, width))
+    values = 128 + 50 * values / values.std()
+    return Image.fromarray(values.clip(0, 255).astype(np.uint8).transpose(1, 2, 0))
+
+
+def write_tree(root: Path, count: int) -> None:
+    """JPEGs of ImageNet's usual size and layout, about 100 KB each, 100 different ones."""
+    rng = np.random.default_rng(0)
+    for i in range(100):
+        photo(rng, 375, 500).save(root / f"{i}.jpg", quality=87)
+    for part, number in (("train", count), ("val", 10)):
+        for i in range(number):
+            folder = root / part / f"n0000000{i % 10}"
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copy(root / f"{i % 100}.jpg", folder / f"{i}.JPEG")
