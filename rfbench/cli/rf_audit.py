@@ -30,7 +30,7 @@ log = logging.getLogger("rfbench")
     help="Also report the shift at the input sizes from A to B, and the nearest without any.",
 )
 @click.option(
-    "--fail-on", metavar="LIMITS", help="Exit with 1 if one is exceeded: 'shift>1,gridding>0.05'."
+    "--fail-on", metavar="LIMITS", help="Exit with 1 if one is exceeded: 'shift>1,read<0.9'."
 )
 @output_options("Write one figure per network and a record to this folder.")
 @override_option()
@@ -52,15 +52,16 @@ def command(
     override: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Check the receptive field of each MODEL: shift, gridding, misaligned branches, coverage.
+    """Check the receptive field of each MODEL: shift, gridding, holes, misaligned branches.
 
     MODEL is a torchvision or timm name, FILE.py:function, package.module:function or a YAML file.
     Every finding is traced to layers: what remains after fixing only this layer. Then come the
     fixes: the paper's variants and one with all kernel sizes of MODEL, with what remains and what
     they cost. With --sizes also the nearest input size at which MODEL has no shift.
 
-    --fail-on compares shift (px), gridding, misaligned, reached and seen (shares of the input)
-    by >, >=, < or <=. Exit codes: 1 for a finding or a network that cannot be audited, 2 for bad
+    --fail-on compares shift (px), gridding, read (share of the field's box: less than 1 means
+    holes), misaligned, reached and seen (shares of the input) by >, >=, < or <=. All but the last
+    two are of an input so large that the border cuts nothing off. Exit codes: 1 for a finding or a network that cannot be audited, 2 for bad
     usage; the other networks are audited in any case.
 
     Example: rfbench rf audit resnet50 mypkg.models:build --fail-on 'shift>1,misaligned>0'

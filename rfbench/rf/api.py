@@ -67,7 +67,8 @@ def path_counts(
     """The path-count map (H, W) of a unit, and its figures: shift, gridding, size, ... in px.
 
     layer: the last map when None; unit: (y, x), the central one when None. Counts are scaled by a
-    power of two where they would overflow. Where units have no stride in common (a resized map),
+    power of two where they would overflow. Where 'cut' is true, the shift has what the border adds
+    as well; `audit` tells both apart. Where units have no stride in common (a resized map),
     figures that need one are None and 'why_none' says so. Raises UsageError for an unknown layer
     or unit, RfbenchError for attention.
     """

@@ -207,3 +207,32 @@ def test_a_failed_run_leaves_the_earlier_result(place: Path) -> None:
     before = (place / "out/result.json").read_text()
     assert run("own.py:down", "--to", "9", "--output", "out", "--overwrite").exit_code == 2
     assert (place / "out/result.json").read_text() == before
+
+
+def test_what_the_border_adds_to_a_shift_is_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code = "from torch import nn\ndef net():\n    return nn.Sequential(nn.Conv2d(3, 3, 8, 8), "
+    Path("own.py").write_text(code + "nn.Conv2d(3, 3, 7, 1, 3), nn.Conv2d(3, 3, 5, 1, 2))\n")
+    args = ["own.py:net", "--size", "64", "--variant", "baseline"]
+    shown = CliRunner().invoke(main, ["visualize-rf", *args, "--output", "out"])
+    whole, cut = (line.split("  ") for line in shown.stdout.splitlines()[1:3])
+    (panel,) = json.loads(Path("out/result.json").read_text())["panels"]
+    own = panel["at_own_size"]
+    # symmetric: whatever shift there is, the border made
+    assert panel["metrics"]["shift"] == pytest.approx([0, 0], abs=1e-9)
+    assert own["cut"] and own["shift"][0] > 0.5
+    assert own["shift_by_border"] == pytest.approx(own["shift"])
+    assert "shift_by_border" not in panel["metrics"]
+    text = f"{own['shift'][0]:+.2f}"
+    assert any(f"{text}, {text} (border {text}, {text})" in cell for cell in cut)
+    assert not any("border" in cell for cell in whole)
+    one = CliRunner().invoke(main, ["visualize-rf", *args, "--unit", "0,0", "--output", "one"])
+    (panel,) = json.loads(Path("one/result.json").read_text())["panels"]
+    assert panel["metrics"]["shift_by_border"] == pytest.approx(panel["metrics"]["shift"])
+    assert "(border" in one.stdout
+    # and an audit judges what the network does
+    audit = ["rf", "audit", "own.py:net", "--size", "64", "--fail-on", "shift>0.1"]
+    judged = CliRunner().invoke(main, audit)
+    assert judged.exit_code == 0 and f"which adds {text}, {text})" in judged.stdout

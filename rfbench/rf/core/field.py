@@ -71,6 +71,16 @@ class Phased:
         sizes = [last - first + 1 for first, last in self.phases]
         return min(sizes), max(sizes)
 
+    @property
+    def size(self) -> int:
+        """The largest r."""
+        return self.sizes[1]
+
+    @property
+    def padding(self) -> None:
+        """Units that take turns have none in common."""
+        return None
+
     def center(self, unit: int) -> float:
         """c of a unit, in source positions."""
         first, last = region(self, unit)

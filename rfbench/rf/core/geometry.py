@@ -1,10 +1,12 @@
 """Where units stand over their source, by theory: what metrics need besides the path counts."""
 
 from dataclasses import dataclass
+from math import lcm
 
 from rfbench.errors import RfbenchError
-from rfbench.rf.core.field import Field
+from rfbench.rf.core.field import Along, Field, Phased, Region, region
 from rfbench.rf.core.theory import Disagreement, Theory
+from rfbench.spatial_graph.axis import Window
 from rfbench.spatial_graph.graph import Size, SpatialGraph
 from rfbench.spatial_graph.layout import Value
 
@@ -17,62 +19,124 @@ class NotUniform(RfbenchError):
 class Geometry:
     """Where units of a target stand over a source: all that metrics need besides the counts.
 
-    field: theoretical field of unit 0 along (y, x); None where windows are not uniform. periods:
-    effective strides > 1 on the way, ascending, along (y, x). source: size of the source map.
+    field: theoretical field along (y, x), of units that are alike or take turns; None where they
+    have nothing in common. periods: effective strides > 1 that all paths pass, and distances of
+    dilated kernels' taps, ascending, along (y, x). source: size of the source map. step: source
+    positions along (y, x) by which an input may grow so that all layers stay as they are.
     """
 
-    field: tuple[Field | None, Field | None]
+    field: tuple[Along | None, Along | None]
     periods: tuple[list[int], list[int]]
     source: Size
     disagreements: list[Disagreement]
+    step: Size = (1, 1)
 
     @property
-    def uniform(self) -> tuple[Field, Field]:
+    def fields(self) -> tuple[Along, Along]:
         """The fields along (y, x). Raises NotUniform where there is none."""
         y, x = self.field
         if y is None or x is None:
             raise NotUniform(
-                "this map has no effective stride: it is resized or not uniform. "
+                "this map has no effective stride: it is resized irregularly or not uniform. "
                 "Choose an earlier layer with --to, or another --size."
             )
+        return y, x
+
+    @property
+    def uniform(self) -> tuple[Field, Field]:
+        """The same where all units are alike. Raises NotUniform elsewhere."""
+        y, x = self.fields
+        if isinstance(y, Field) and isinstance(x, Field):
+            return y, x
+        raise NotUniform("units of this map take turns: it is resized. Choose an earlier layer.")
+
+    @property
+    def phases(self) -> Size:
+        """How many units take turns along (y, x); 1 where all are alike or nothing is known."""
+        y, x = (len(f.phases) if f is not None else 1 for f in self.field)
+        return y, x
+
+    def box(self, unit: tuple[int, int]) -> tuple[Region, Region]:
+        """The field of a unit within the source: first and last row, first and last column."""
+        y, x = (
+            (max(0, first), min(n - 1, last))
+            for (first, last), n in zip(self._regions(unit), self.source, strict=True)
+        )
         return y, x
 
     def is_cut(self, unit: tuple[int, int]) -> bool:
         """Whether the border of the source cuts the field of a unit."""
         return any(
-            f.first + u * f.stride < 0 or f.last + u * f.stride > n - 1
-            for f, u, n in zip(self.uniform, unit, self.source, strict=True)
+            first < 0 or last > n - 1
+            for (first, last), n in zip(self._regions(unit), self.source, strict=True)
         )
+
+    def _regions(self, unit: tuple[int, int]) -> list[Region]:
+        return [region(f, u) for f, u in zip(self.fields, unit, strict=True)]
 
 
 def geometry(graph: SpatialGraph, value: Value, theory: Theory, source: Size) -> Geometry:
     """The geometry of a tensor over a source map of this size."""
-    behind = graph.ancestors(set(graph.share(value)))
-    y, x = (f if isinstance(f, Field) else None for f in theory.of(graph, value))
+    ends = set(graph.share(value))
+    behind = graph.ancestors(ends)
+    fields = theory.of(graph, value)
     periods: tuple[list[int], list[int]] = ([], [])
-    for axis, last in enumerate((y, x)):
-        strides = {
-            f.stride
+    steps = []
+    for axis, last in enumerate(fields):
+        by_node = {
+            i: f.stride
             for i in behind
             if (both := theory.fields[i]) and isinstance(f := both[axis], Field)
         }
+        strides = set(by_node.values())
+        steps.append(lcm(last.step if last else 1, *strides))
         if last is not None:
-            periods[axis].extend(sorted(s for s in strides if 1 < s <= last.stride))
-    return Geometry((y, x), periods, source, theory.behind(graph, value))
+            shared = {
+                s
+                for s in strides - {1}
+                if s <= last.stride
+                or _all_pass(graph, ends, {i for i in by_node if not by_node[i] % s})
+            }
+            periods[axis].extend(sorted(shared | _dilations(graph, behind, theory, axis)))
+    return Geometry(fields, periods, source, theory.behind(graph, value), (steps[0], steps[1]))
+
+
+def _all_pass(graph: SpatialGraph, ends: set[int], gates: set[int]) -> bool:
+    """Whether every way from the source to a tensor leads through one of some nodes."""
+    open_, seen = [i for i in ends if i not in gates], set()
+    while open_:
+        i = open_.pop()
+        if i not in seen:
+            seen.add(i)
+            if not graph.nodes[i].sources:
+                return False
+            open_ += [s for s in graph.nodes[i].sources if s not in gates]
+    return True
+
+
+def _dilations(graph: SpatialGraph, behind: set[int], theory: Theory, axis: int) -> set[int]:
+    """The distances > 1 between the taps of dilated kernels, in source positions."""
+    out = set()
+    for node in (graph.nodes[i] for i in behind):
+        window = node.axes[axis]
+        if isinstance(window, Window) and window.kernel > 1 and window.dilation > 1:
+            fields = (both[axis] for s in node.sources if (both := theory.fields[s]) is not None)
+            out |= {f.stride * window.dilation for f in fields if isinstance(f, Field)}
+    return out
 
 
 def uncut_size(size: Size, geometry: Geometry, units: Size) -> Size:
     """An input size at which the central unit's field is whole, with room for an uneven one.
 
-    It is larger than `size`, the graph's own, by multiples of the stride: what is left over at the
-    border when windows do not fit (VALID padding: 299 pixels of Inception) stays as it is.
+    So are those of the units that take turns with it. It is larger than `size`, the graph's own, by
+    multiples of the strides: what is left over at the border when windows do not fit (VALID
+    padding: 299 pixels of Inception) stays as it is.
     """
     larger = []
-    for axis in (0, 1):
-        field = geometry.uniform[axis]
+    for axis, field in enumerate(geometry.fields):
         scale = size[axis] / geometry.source[axis]
         spare = abs(field.center((units[axis] - 1) // 2) - (geometry.source[axis] - 1) / 2)
-        need = (field.size + 2 * spare + 2 * field.stride) * scale
-        step = round(field.stride * scale)
+        need = (field.size + 2 * spare + 2 * field.step) * scale
+        step = round((geometry.step[axis] if isinstance(field, Phased) else field.step) * scale)
         larger.append(size[axis] + max(0, -(-(round(need) - size[axis]) // step)) * step)
     return larger[0], larger[1]

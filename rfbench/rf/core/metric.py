@@ -1,5 +1,6 @@
 """What a metric of receptive fields is: its value, how it is written, and what is better."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum, IntEnum
@@ -21,9 +22,10 @@ class Use(IntEnum):
 
 
 class Best(Enum):
-    """Which value is the best: 0, from either side, or the least."""
+    """Which value is the best: 0, from either side; 1, of a share; or the least."""
 
     ZERO = "zero"
+    ONE = "one"
     LESS = "less"
 
 
@@ -64,21 +66,28 @@ class Metric:
         return self.join.join(dict.fromkeys(cells) if merge else cells)
 
     def _number(self, value: float) -> str:
+        if self.best is Best.ONE:  # what is less than all must not read as all
+            value = math.floor(value * 10**self._places + 1e-6) / 10**self._places
         rounded = round(value, self._places) + 0.0 if self._places else value  # no -0.00
         return format(rounded, self.form)
 
     @property
     def _places(self) -> int:
         """Decimals that are shown."""
-        return int(self.form.strip("+.f") or 0)
+        percent = 2 if self.form.endswith("%") else 0
+        return int(self.form.strip("+.fg%") or 0) + percent
 
     def scalar(self, value: Any) -> float:
         """One number: of a pair the one along the larger axis, with its sign."""
         return max(value, key=abs) if _is_pair(value) else value
 
-    def badness(self, value: Any) -> float:
-        """One number of which less is better, for limits and ranks."""
+    def judged(self, value: Any) -> float:
+        """One number as limits name it: of what is best at 0, the distance from it."""
         return abs(self.scalar(value)) if self.best is Best.ZERO else self.scalar(value)
+
+    def badness(self, value: Any) -> float:
+        """One number of which less is better, for ranks."""
+        return 1 - value if self.best is Best.ONE else self.judged(value)
 
     def rank(self, value: Any) -> float:
         """`badness` as precise as it is shown: what differs by less is alike."""
@@ -87,6 +96,12 @@ class Metric:
     def is_zero(self, value: Any) -> bool:
         """Whether it is shown as 0."""
         return abs(self.scalar(value)) < 0.5 * 10.0**-self._places
+
+    def is_fault(self, value: Any) -> bool:
+        """Whether it has a best value and is shown as another."""
+        if self.best is Best.ONE:
+            return value < 1
+        return self.best is Best.ZERO and not self.is_zero(value)
 
     def caption(self, record: Record, brief: bool) -> list[str]:
         """Its parts of a caption."""

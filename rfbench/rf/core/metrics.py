@@ -1,4 +1,4 @@
-"""The metrics of a receptive field: where it is and whether it grids.
+"""The metrics of a receptive field: where it is, whether it grids and whether it has holes.
 
 To add one, write a function of a map of path counts and its geometry, and give it an entry in
 METRICS. It then appears in every record, caption and table, in `rf audit` and its --fail-on, in
@@ -6,7 +6,8 @@ the zoo and in `compare`.
 """
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -33,38 +34,88 @@ def shift(counts: PathMap, geometry: Geometry) -> Pair:
     """Centroid minus the unit's position in a grid centred on the source, (y, x) in source pixels.
 
     That position is (u - (n - 1) / 2) S + (H - 1) / 2; 0 for a network without the paper's fault.
+    Where units take turns, S is their mean distance, and the shift that of one period on the mean.
     """
-    return _from(counts, geometry, lambda u, n, s, h: (u - (n - 1) / 2) * s + (h - 1) / 2)
-
-
-def registration(counts: PathMap, geometry: Geometry) -> Pair:
-    """Centroid minus (u + 0.5) S - 0.5, where a detector's half-pixel grid puts the unit."""
-    return _from(counts, geometry, lambda u, n, s, h: (u + 0.5) * s - 0.5)
-
-
-def _from(
-    counts: PathMap, geometry: Geometry, nominal: Callable[[int, int, int, int], float]
-) -> Pair:
-    middle = centroid(counts)
-    y, x = (
-        middle[a] - nominal(counts.unit[a], counts.units[a], field.stride, geometry.source[a])
-        for a, field in enumerate(geometry.uniform)
-    )
+    y, x = (float(a.mean()) for a in _offsets(counts, geometry, _centred))
     return y, x
 
 
+def shift_range(counts: PathMap, geometry: Geometry) -> list[Pair] | None:
+    """The least and the largest shift of units that take turns, along (y, x); None without."""
+    return _range(counts, _offsets(counts, geometry, _centred))
+
+
+def unit_shift(counts: PathMap, geometry: Geometry) -> Pair:
+    """The shift of the map's own unit."""
+    return shift(replace(counts, period=None), geometry)
+
+
+def registration(counts: PathMap, geometry: Geometry) -> Pair | None:
+    """Centroid minus (u + 0.5) S - 0.5, where a detector's half-pixel grid puts the unit.
+
+    Where units take turns, on the mean; None if these do not cover the source's area.
+    """
+    if not _registers(counts, geometry):
+        return None
+    y, x = (float(a.mean()) for a in _offsets(counts, geometry, _half_pixel))
+    return y, x
+
+
+def registration_range(counts: PathMap, geometry: Geometry) -> list[Pair] | None:
+    """The least and the largest registration of units that take turns, along (y, x)."""
+    if not _registers(counts, geometry):
+        return None
+    return _range(counts, _offsets(counts, geometry, _half_pixel))
+
+
+def _registers(counts: PathMap, geometry: Geometry) -> bool:
+    sides = zip(geometry.fields, counts.units, geometry.source, strict=True)
+    return geometry.phases == (1, 1) or all(f.stride * n == side for f, n, side in sides)
+
+
+Nominal = Callable[[np.ndarray, int, float, int], np.ndarray]
+
+
+def _centred(u: np.ndarray, n: int, s: float, h: int) -> np.ndarray:
+    return (u - (n - 1) / 2) * s + (h - 1) / 2
+
+
+def _half_pixel(u: np.ndarray, n: int, s: float, h: int) -> np.ndarray:
+    return (u + 0.5) * s - 0.5
+
+
+def _offsets(counts: PathMap, geometry: Geometry, nominal: Nominal) -> list[np.ndarray]:
+    """Centroids minus nominal positions along y and x, of the units (p_y, p_x) of a period."""
+    first, middles = counts.unit, np.reshape(centroid(counts), (2, 1, 1))
+    if counts.period is not None:
+        first, middles = counts.period.first, counts.period.centroids
+    out = []
+    for a, field in enumerate(geometry.fields):
+        units = first[a] + np.indices(middles.shape[1:])[a]
+        place = nominal(units, counts.units[a], float(field.stride), geometry.source[a])
+        out.append(middles[a] - place)
+    return out
+
+
+def _range(counts: PathMap, offsets: list[np.ndarray]) -> list[Pair] | None:
+    return None if counts.period is None else [(float(a.min()), float(a.max())) for a in offsets]
+
+
 def gridding(counts: PathMap, geometry: Geometry) -> float:
-    """`gridding_by_period` at the effective stride; 0 for an even map."""
-    return [0.0, *gridding_by_period(counts, geometry).values()][-1]
+    """The largest of `gridding_by_period`; 0 for an even map.
+
+    A multiple of a period never has less than it: behind strides alone it is that of S.
+    """
+    return max([0.0, *gridding_by_period(counts, geometry).values()])
 
 
 def gridding_by_period(counts: PathMap, geometry: Geometry) -> dict[str, float]:
     """Coefficient of variation of the counts' sums over pixel phases, for every period.
 
-    A period is the effective stride after one of the network's reductions; the last is S, the one
-    that is called the gridding. 0 for an even map.
+    A period is the effective stride behind one of the network's reductions, or the distance of a
+    dilated kernel's taps: both sample the layers before them at that distance. 0 for an even map.
     """
-    geometry.uniform  # noqa: B018  where there is no stride there is no last period
+    geometry.fields  # noqa: B018  where there is no stride there is no period
     pairs = _pairs(*geometry.periods)
     return {f"{y}" if y == x else f"{y}x{x}": _phase_cv(counts, y, x) for y, x in pairs}
 
@@ -83,6 +134,16 @@ def _phase_cv(counts: PathMap, y: int, x: int) -> float:
     padded /= padded.max()  # counts may be so large that their squares overflow
     sums = padded.reshape(height // y, y, width // x, x).sum((0, 2))
     return float(sums.std() / sums.mean())
+
+
+def read(counts: PathMap, geometry: Geometry) -> float:
+    """Share of the theoretical box of the unit, within the source, that a path leads from.
+
+    Less than 1: the field has holes. Dilated kernels whose rates share a factor leave some (Wang
+    et al., WACV 2018; Yu et al., CVPR 2017), and strides larger than the kernels around them.
+    """
+    (top, bottom), (left, right) = geometry.box(counts.unit)
+    return float((counts.counts[top : bottom + 1, left : right + 1] != 0).mean())
 
 
 def support(counts: PathMap) -> dict[str, int]:
@@ -106,14 +167,36 @@ def misaligned_layers(geometry: Geometry) -> list[str]:
 
 
 def _shift_words(record: Record, brief: bool) -> list[str]:
-    y, x = (f"{round(s, 2) + 0.0:.2f}".replace("-", "−") for s in record["shift"])
-    return [f"shift {y} px" if y == x else f"shift (y, x) {y}, {x} px"]
+    border = record.get("shift_by_border")
+    more = f" ({_offset(border)[0]} by the border)" if border else ""
+    text, both = _offset(record["shift"])
+    words = [f"shift {'' if both else '(y, x) '}{text} px{more}"]
+    if (ranges := record.get("shift_range")) and not brief:
+        ends = ["{} to {}".format(*_offset(r)[0].split(", ") * 2) for r in ranges]
+        p = " × ".join(str(n) for n in dict.fromkeys(record["phases"]))
+        words.append(f"mean of {p} phases: {', '.join(dict.fromkeys(ends))}")
+    return words
+
+
+def _offset(pair: Pair) -> tuple[str, bool]:
+    """A pair in words, and whether it is the same along both axes."""
+    each = [f"{round(s, 2) + 0.0:.2f}".replace("-", "−") for s in pair]
+    return ", ".join(dict.fromkeys(each)), each[0] == each[1]
 
 
 def _gridding_words(record: Record, brief: bool) -> list[str]:
     grid = record["gridding_by_period"]
     periods = [*grid][:1] if brief else [*grid][:1] + [*grid][-1:]
     return [f"CV({p}) {_cv(grid[p])}" for p in dict.fromkeys(periods)]
+
+
+def _whole(stride: Fraction | int) -> int | float:
+    return int(stride) if stride == int(stride) else float(stride)
+
+
+def _read_words(record: Record, brief: bool) -> list[str]:
+    share = record["read"]
+    return [f"reads {READ.text(share)} of its box"] if share < 1 else []
 
 
 def _cv(value: float) -> str:
@@ -135,6 +218,15 @@ def _bypass_words(record: Record, brief: bool) -> list[str]:
     return [] if brief or not share else [f"{share:.1%} of paths bypass the source"]
 
 
+READ = Metric(
+    "read",
+    read,
+    "share of the field's box that a path leads from; less than 1: holes",
+    form=".1%",
+    words=_read_words,
+    best=Best.ONE,
+)
+
 # -- the list --------------------------------------------------------------------------------------
 
 METRICS = [
@@ -151,13 +243,14 @@ METRICS = [
     Metric(
         "gridding",
         gridding,
-        "coefficient of variation over the pixel phases of the stride",
+        "coefficient of variation over pixel phases, the largest of strides and dilations",
         words=_gridding_words,
         best=Best.ZERO,
     ),
+    READ,
     Metric(
         "size",
-        lambda _, geometry: [f.size for f in geometry.uniform],
+        lambda _, geometry: [f.size for f in geometry.fields],
         "theoretical field along y and x, px",
         use=Use.TABLE,
         form="",
@@ -166,10 +259,10 @@ METRICS = [
     ),
     Metric(
         "stride",
-        lambda _, geometry: [f.stride for f in geometry.uniform],
+        lambda _, geometry: [_whole(f.stride) for f in geometry.fields],
         "effective stride",
         use=Use.TABLE,
-        form="",
+        form="g",
         join="x",
         words=lambda record, brief: [],
     ),
@@ -196,9 +289,13 @@ BESIDES: dict[str, Callable[[PathMap, Geometry], Any]] = {
     "registration": registration,
     "gridding_by_period": gridding_by_period,
     "centroid": lambda counts, _: centroid(counts),
-    "padding": lambda _, geometry: [f.padding for f in geometry.uniform],
+    "phases": lambda _, geometry: geometry.phases,
+    "shift_range": shift_range,
+    "registration_range": registration_range,
+    "unit_shift": unit_shift,
+    "padding": lambda _, geometry: [f.padding for f in geometry.fields],
     "center": lambda counts, geometry: [
-        f.center(u) for f, u in zip(geometry.uniform, counts.unit, strict=True)
+        f.center(u) for f, u in zip(geometry.fields, counts.unit, strict=True)
     ],
     "support": lambda counts, _: support(counts),
     "cut": lambda counts, geometry: geometry.is_cut(counts.unit),

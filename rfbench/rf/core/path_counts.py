@@ -7,6 +7,7 @@ Python integers and fractions.
 
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,6 +15,9 @@ from rfbench.rf.core import memory
 from rfbench.spatial_graph.axis import Axis
 from rfbench.spatial_graph.graph import Node, Size, SpatialGraph
 from rfbench.spatial_graph.layout import Value
+
+if TYPE_CHECKING:
+    from rfbench.rf.core.forward import Period
 
 LARGE = 2.0**900  # rescale above this, far from float64's end and from its beginning
 SMALL = 2.0**-900  # what rescaling would lose is kept at this: no pixel falls out of the support
@@ -46,7 +50,8 @@ class PathMap:
 
     counts: (H, W), float64 or Python numbers; the number of paths is counts * 2^exponent. unit:
     (y, x) in a target map of `units` (h, w). bypass: share of all paths from the input to the unit
-    that do not pass the source; 0 when the source is the input.
+    that do not pass the source; 0 when the source is the input. period: the units that take turns
+    with it; None where all look alike.
     """
 
     counts: np.ndarray
@@ -55,6 +60,7 @@ class PathMap:
     units: Size
     convention: Convention
     bypass: float = 0.0
+    period: "Period | None" = None
 
 
 @dataclass
@@ -146,16 +152,26 @@ def paths_to_all(graph: SpatialGraph, target: Value, source: Value | None = None
 def _start(
     graph: SpatialGraph, target: Value, unit: tuple[int, int], convention: Convention, exact: bool
 ) -> dict[int, _Patch]:
-    channels = target.labels.size
     one = np.array([[1]], dtype=object if exact else np.float64)
-    weigh = channels if convention.channels == "single" else 1
     return {
-        node: _Patch(one, *unit).scaled(Fraction(count, weigh))
-        for node, count in graph.share(target).items()
+        node: _Patch(one, *unit).scaled(weight)
+        for node, weight in shares(graph, target, convention).items()
     }
 
 
-def _weights(node: Node, convention: Convention) -> list[Fraction]:
+def shares(graph: SpatialGraph, target: Value, convention: Convention) -> dict[int, Fraction]:
+    """What each class of channels of a tensor weighs in the counts of a unit."""
+    weigh = target.labels.size if convention.channels == "single" else 1
+    return {node: Fraction(count, weigh) for node, count in graph.share(target).items()}
+
+
+def is_skipped(node: Node, convention: Convention) -> bool:
+    """Whether paths through a node are left out."""
+    return node.kind == "context" and convention.gates == "ignore"
+
+
+def channel_weights(node: Node, convention: Convention) -> list[Fraction]:
+    """What each source of a node weighs."""
     if node.channels and (convention.channels == "single" or node.kind != "conv"):
         return [Fraction(n, node.channels) for n in node.counts]
     return [Fraction(n) for n in node.counts]
@@ -180,12 +196,12 @@ def _adjoint(
             continue
         node = graph.nodes[i]
         sources = [s for s in node.sources if s in useful]
-        if not sources or (node.kind == "context" and convention.gates == "ignore"):
+        if not sources or is_skipped(node, convention):
             continue
         back = _through(node.axes, patch, graph.nodes[node.sources[0]].size, convention)
         if not back.array.size:
             continue
-        for s, weight in zip(node.sources, _weights(node, convention), strict=True):
+        for s, weight in zip(node.sources, channel_weights(node, convention), strict=True):
             if s in useful:
                 part = back.scaled(weight)
                 waiting[s] = waiting[s].plus(part) if s in waiting else part

@@ -1,6 +1,6 @@
 """What a question is about: a layer of a graph, seen from a source; what follows is made once."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -9,6 +9,7 @@ from rfbench.errors import RfbenchError, UsageError
 from rfbench.rf.core import geometry as geometries
 from rfbench.rf.core import path_counts as counting
 from rfbench.rf.core import theory as arithmetic
+from rfbench.rf.core.forward import AllUnits, Period, all_units
 from rfbench.rf.core.geometry import Geometry
 from rfbench.rf.core.path_counts import DEFAULT, Convention, PathMap
 from rfbench.rf.core.theory import Disagreement, Fields, Theory
@@ -30,6 +31,7 @@ class Target:
     layer: str | None = None
     source: str | None = None
     _counts: dict[tuple, PathMap] = field(default_factory=dict, init=False, repr=False)
+    _every: dict[Convention, AllUnits] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -137,8 +139,17 @@ class Target:
                 raise UsageError(
                     f"no path leads from '{self.source or 'the input'}' to '{self.name}'"
                 )
-            self._counts[key] = counts
+            self._counts[key] = replace(counts, period=self.period(key[0], convention))
         return self._counts[key]
+
+    def period(self, unit: Unit | None = None, convention: Convention = DEFAULT) -> Period | None:
+        """The units around a unit that take turns; None where all units look alike."""
+        phases = self.geometry.phases
+        if phases == (1, 1):
+            return None
+        if convention not in self._every:
+            self._every[convention] = all_units(self.graph, self.value, self.origin, convention)
+        return self._every[convention].period(self.unit(unit), phases)
 
     @cached_property
     def reached(self) -> np.ndarray:

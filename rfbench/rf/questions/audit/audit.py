@@ -1,4 +1,4 @@
-"""A lint for backbones: shift, gridding, misaligned branches, coverage; their causes and fixes.
+"""A lint for backbones: shift, gridding, holes, misaligned branches, coverage; their causes and fixes.
 
 Figures are of the central unit on an input that cuts nothing off and leaves the same remainders by
 the strides as the size given: what stride-2 windows do to the centre depends on nothing else.
@@ -18,7 +18,7 @@ from rfbench.errors import RfbenchError, UsageError
 from rfbench.models import variants
 from rfbench.rf.core import metrics
 from rfbench.rf.core.geometry import uncut_size
-from rfbench.rf.core.metric import Best, Use
+from rfbench.rf.core.metric import Use
 from rfbench.rf.core.network import Network
 from rfbench.rf.core.path_counts import DEFAULT
 from rfbench.rf.core.subjects import Subject, models, short, subjects
@@ -59,6 +59,7 @@ def audit(config: RfConfig, subject: Subject, sizes: Iterable[int] = (), bar: Ba
     own.counts()  # refuses what is not local
     target, causes, clean = _roomy(subject.network, own)
     figures = _figures(target)
+    rows = _causes(target, own, causes, figures)
     record: Record = {
         "model": subject.backbone.name,
         "variant": subject.backbone.variant,
@@ -69,10 +70,11 @@ def audit(config: RfConfig, subject: Subject, sizes: Iterable[int] = (), bar: Ba
         "measured_at": target.graph.size,
         "convention": asdict(DEFAULT),
         **figures,
-        "at_own_size": {"shift": metrics.shift(own.counts(), own.geometry), "cut": own.is_cut},
+        "at_own_size": _at_own_size(own, figures["shift"]),
         "coverage": _coverage(own),
         "misaligned_layers": list(dict.fromkeys(metrics.misaligned_layers(target.geometry))),
-        "steps": _causes(target, own, causes, figures),
+        "hole_layers": [row["layer"] for row in rows if row["read"] > figures["read"]],
+        "steps": rows,
         "together": _levels(target, causes),
         "all": _figures(clean),
         "cost": _cost(subject.network, subject.size),
@@ -111,6 +113,13 @@ def _figures(target: Target) -> Record:
     return {**row, "gridding_by_period": metrics.gridding_by_period(counts, geometry)}
 
 
+def _at_own_size(own: Target, whole: Sequence[float]) -> Record:
+    """The shift at the own size, and how much of it the border adds to that of a whole field."""
+    shift = metrics.shift(own.counts(), own.geometry)
+    border = [a - b for a, b in zip(shift, whole, strict=True)] if own.is_cut else None
+    return {"shift": shift, "cut": own.is_cut, "shift_by_border": border}
+
+
 def _coverage(own: Target) -> Record:
     """Shares of the source's pixels at the own size.
 
@@ -136,9 +145,8 @@ def _causes(target: Target, own: Target, causes: list[Step], now: Record) -> lis
 
 
 def faultless(record: Record) -> bool:
-    """Whether the field is centred, even and of branches that agree, as far as anyone can tell."""
-    ideal = (m for m in metrics.used(Use.AUDIT) if m.best is Best.ZERO)
-    return all(m.is_zero(record[m.name]) for m in ideal)
+    """Whether the field is centred, even, without holes and of branches that agree."""
+    return not any(m.is_fault(record[m.name]) for m in metrics.used(Use.AUDIT))
 
 
 def effect(rest: Record, now: Record) -> float:
@@ -236,7 +244,7 @@ def by_size(network: Network, own: Target, sizes: Sequence[int], bar: Bar = iter
     Only the remainder by the effective stride counts, so one input of each remainder is measured.
     shift: (side, y, x), None where the network refuses the size.
     """
-    period = math.lcm(*(f.stride for f in own.geometry.uniform))
+    period = math.lcm(*own.geometry.step)
     known: dict[int, list[float] | None] = {}
     for side in bar([*{s % period: s for s in reversed(sizes)}.values()][::-1]):
         try:

@@ -1,8 +1,10 @@
-"""Fix one layer of a spatial graph: sample evenly and centred, leave everything else as it is.
+"""Fix one layer of a spatial graph: sample evenly, centred and without holes.
+
+Everything else is left as it is.
 
 What the paper does to a stride-2 convolution, done to any window: average s x s pixels, then apply
-the same window at stride 1, centred on the input. Both together are one window again, so that
-nothing is traced again. Where whole pixels do not allow a centre (odd sizes, even kernels), two
+the same window at stride 1, centred on the input. Before a kernel of dilation d, average d x d
+pixels: its taps then meet. Both together are one window again, so that nothing is traced again. Where whole pixels do not allow a centre (odd sizes, even kernels), two
 neighbouring windows are averaged. An audit asks what remains of a fault after fixing only one
 layer.
 """
@@ -139,6 +141,9 @@ def _centred(window: Window, n: int, m: int) -> Window:
     Returns taps, kernel and padding before of the window itself where it does so already.
     """
     weights, s = _weights(window), window.stride
+    if window.kernel > 1 and window.dilation > 1:
+        taps = weights[:: window.dilation]
+        weights = [w for w in taps for _ in range(window.dilation)]  # averages of d, and the window
     if not _is_even(weights, s):
         weights = [
             w for w in weights for _ in range(s)
@@ -147,7 +152,7 @@ def _centred(window: Window, n: int, m: int) -> Window:
     if need % 2:
         weights = [a + b for a, b in pairwise([Fraction(0), *weights, Fraction(0)])]
     before = -(-need // 2)
-    if len(weights) == window.extent and before == window.before:
+    if weights == _weights(window) and before == window.before:
         return window
     taps = None if set(weights) == {1} else tuple(weights)
     return Window(len(weights), s, before, before, taps=taps)
@@ -170,4 +175,6 @@ def _what(node: Node) -> str:
     kernel = "x".join(str(a.kernel) for a in node.axes if isinstance(a, Window))
     strides = dict.fromkeys(str(a.stride) for a in node.axes if isinstance(a, Window))
     name = node.op.removeprefix("aten.").split(".")[0].strip("_").removesuffix("_with_indices")
-    return f"{name} {kernel} stride {'x'.join(strides)}"
+    rates = dict.fromkeys(a.dilation for a in node.axes if isinstance(a, Window) and a.kernel > 1)
+    dilation = f" dilation {'x'.join(map(str, rates))}" if max(rates, default=1) > 1 else ""
+    return f"{name} {kernel} stride {'x'.join(strides)}{dilation}"

@@ -16,7 +16,7 @@ COMPARE = {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator
 def judged() -> dict[str, Callable[[dict[str, Any]], float]]:
     """What can be judged, by name: one number of a record of `audit`."""
     every: dict[str, Callable[[dict[str, Any]], float]] = {
-        m.name: lambda record, m=m: m.badness(record[m.name])  # type: ignore[misc]
+        m.name: lambda record, m=m: m.judged(record[m.name])  # type: ignore[misc]
         for m in metrics.used(Use.AUDIT)
     }
     every["reached"] = lambda record: record["coverage"]["reached"]

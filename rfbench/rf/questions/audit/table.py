@@ -42,7 +42,9 @@ def _value(metric: Metric, record: Record) -> str:
 
 def _cut(metric: Metric, record: Record) -> str:
     own, at = record["at_own_size"], _by(record["input_size"])
-    return f"   (at {at} px, cut by the border: {metric.text(own['shift'])})" if own["cut"] else ""
+    if not own["cut"]:
+        return ""
+    return f"   (the border cuts it at {at} px, which adds {metric.text(own['shift_by_border'])})"
 
 
 def _periods(metric: Metric, record: Record) -> str:
@@ -56,7 +58,16 @@ def _layers(_: Metric, record: Record) -> str:
     return f"   ({where})" if where else ""
 
 
-_BESIDE = {"shift": _cut, "gridding": _periods, "misaligned": _layers}
+def _holes(_: Metric, record: Record) -> str:
+    if record["read"] == 1:
+        return ""
+    names = list(dict.fromkeys(record["hole_layers"]))
+    more = f" and {len(names) - MOST} more" if len(names) > MOST else ""
+    by = f"by {', '.join(names[:MOST])}{more}" if names else "by no single layer"
+    return f" of its box   (holes, {by})"
+
+
+_BESIDE = {"shift": _cut, "gridding": _periods, "read": _holes, "misaligned": _layers}
 
 
 def _cells(row: Record) -> list[str]:
@@ -88,13 +99,18 @@ def _fixes(record: Record) -> list[str]:
     if "cures" not in record:
         return []
     if faultless(record) and all("refused" in row for row in record["cures"]):
-        return ["  nothing to fix: centred, without a grid, all branches aligned"]
+        return ["  nothing to fix: centred, without grid or holes, all branches aligned"]
     rows: list[tuple[str, ...]] = [("variant", "layers", *_head(), "MACs", "activations")]
     for row in (r for r in record["cures"] if "refused" not in r):
         more = (f"{row[f'{key}_more']:+.1%}" if f"{key}_more" in row else "-" for key in COSTS)
         rows.append((row["variant"], str(len(row["layers"])), *_cells(row), *more))
     lines = columns(rows, "  ") if len(rows) > 1 else []
     lines += [f"  {_one_line(row['refused'])}" for row in record["cures"] if "refused" in row]
+    if record["read"] < 1 and any("dilation" in row["what"] for row in record["steps"]):
+        lines.append(
+            "  holes: dilations without a common factor, such as 1, 2, 5 (HDC), or undilated layers "
+            "behind them (DRN) leave none"
+        )
     if record["best"]:
         lines.append(f'  best: rfbench.fix(model, "{record["best"]}")')
     return lines

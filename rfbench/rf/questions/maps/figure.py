@@ -49,8 +49,14 @@ class Panel:
     @property
     def origin(self) -> tuple[float, float]:
         """(y, x) of the unit in a grid centred on the source: the origin of the panel's axes."""
-        (y, x), (dy, dx) = self.metrics["centroid"], self.metrics["shift"]
+        (y, x), (dy, dx) = self.metrics["centroid"], self.offset
         return y - dy, x - dx
+
+    @property
+    def offset(self) -> tuple[float, float]:
+        """(y, x) of the centroid: the shift of this unit; of those that take turns, others differ."""
+        y, x = self.metrics.get("unit_shift", self.metrics["shift"])
+        return y, x
 
     @property
     def counts(self) -> np.ndarray:
@@ -106,7 +112,7 @@ def _shared(panels: Sequence[Panel], side: float, scale: Scale) -> _Shared:
     whole = [n for n in range(1, round(side * DPI) // 2 + 1) if round(side * DPI) % n == 0]
     need = 2 * max(_reach(panel) for panel in panels)
     width = next((n for n in whole if need <= n <= 1.1 * need + 1), None)
-    shift = max(abs(s) for panel in panels for s in panel.metrics["shift"])
+    shift = max(abs(s) for panel in panels for s in panel.offset)
     # few enough pixels to be told apart in print, enough for the way from place to centroid
     wanted = 2 * max(14, shift + 5)
     zoom = min((n for n in whole if n % 2 == 0), key=lambda n: abs(n - wanted))
@@ -143,7 +149,7 @@ def over_mean(panel: Panel, width: float) -> np.ndarray:
     the map's own slopes, by more than a weak grid weighs: so what it left over is averaged again,
     twice, and added ("twicing", Tukey 1977).
     """
-    strides = panel.metrics["stride"]
+    strides = [max(1, round(s)) for s in panel.metrics["stride"]]
     inner, outer = _window(panel, width), _window(panel, width + 4 * max(strides))
     rest = counts = panel.counts[outer]
     for _ in range(3):
@@ -233,7 +239,7 @@ def _draw_middle(axes: Axes, panel: Panel, shared: _Shared) -> None:
 
 def _mark(axes: Axes, panel: Panel, arrow: bool) -> None:
     """The unit's place and the centroid; an arrow from one to the other where they are apart."""
-    dy, dx = panel.metrics["shift"]
+    dy, dx = panel.offset
     if arrow and math.hypot(dy, dx) > 0.12 * abs(np.diff(axes.get_xlim())[0]):
         style: Style = {"arrowstyle": "-|>", "color": CENTROID["color"], "linewidth": 1.1}
         style |= {"path_effects": MARK["path_effects"], "mutation_scale": 6}

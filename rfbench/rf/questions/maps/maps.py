@@ -1,8 +1,9 @@
 """The whole of `rfbench visualize-rf`: networks and variants in, maps, figures, files out."""
 
+import contextlib
 import functools
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import yaml
 from tqdm import tqdm
 
 from rfbench import files
-from rfbench.errors import UsageError
+from rfbench.errors import RfbenchError, UsageError
 from rfbench.rf.autograd import path_counts as autograd
 from rfbench.rf.core import memory
 from rfbench.rf.core.metrics import measure, shift
@@ -54,11 +55,24 @@ def draw(config: RfConfig, chosen: list[Subject]) -> Iterator[Drawn]:
     for subject, target, at_own in zip(chosen, targets, own, strict=True):
         size = sizes[subject.backbone.name]
         if size == subject.size:
+            if at_own[1]["cut"]:
+                with contextlib.suppress(RfbenchError):  # a network may insist on its own size
+                    uncut = subject.network.uncut(target)
+                    counts = uncut.counts(None, convention_of(config))
+                    _blame_border(at_own[1], shift(counts, uncut.geometry))
             yield Drawn(subject, *at_own, None)
             continue
         if size != target.graph.size:
             target = subject.target(config.to, config.from_, size)
-        yield Drawn(subject, *_measured(config, subject, target), at_own)
+        whole = _measured(config, subject, target)
+        _blame_border(at_own[1], whole[1]["shift"])
+        yield Drawn(subject, *whole, at_own)
+
+
+def _blame_border(figures: dict[str, Any], whole: Sequence[float]) -> None:
+    """Say how much of a cut map's shift the border adds to that of a whole one."""
+    if figures["cut"]:
+        figures["shift_by_border"] = [a - b for a, b in zip(figures["shift"], whole, strict=True)]
 
 
 def convention_of(config: RfConfig) -> Convention:
@@ -92,7 +106,7 @@ def _second_opinion(config: RfConfig, subject: Subject, target: Target, ours: Pa
         pool=config.pool,
         gates=config.gates,
     )
-    return PathMap(counts, 0, ours.unit, ours.units, ours.convention, ours.bypass)
+    return replace(ours, counts=counts, exponent=0)
 
 
 def shift_by_layer(config: RfConfig, subject: Subject) -> list[tuple[str, float]]:

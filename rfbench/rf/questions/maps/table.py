@@ -4,7 +4,7 @@ from typing import Any
 
 from rfbench.plotting.columns import columns
 from rfbench.rf.core import metrics
-from rfbench.rf.core.metric import Use
+from rfbench.rf.core.metric import Metric, Use
 
 
 def table(record: dict[str, Any]) -> str:
@@ -17,6 +17,12 @@ def table(record: dict[str, Any]) -> str:
     for panel in record["panels"]:
         for row in filter(None, (panel["metrics"], panel["at_own_size"])):
             size = "x".join(map(str, row["input_size"])) + (" (cut)" if row["cut"] else "")
-            cells = (m.text(row[m.name]) for m in shown)
+            cells = (_cell(m, row) for m in shown)
             lines.append((panel["model"], panel["variant"], size, *cells))
     return "\n".join(columns(lines))
+
+
+def _cell(metric: Metric, row: dict[str, Any]) -> str:
+    """A figure, and how much of it is no fault of the network."""
+    border = row.get(f"{metric.name}_by_border")
+    return metric.text(row[metric.name]) + (f" (border {metric.text(border)})" if border else "")

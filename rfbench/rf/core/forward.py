@@ -1,0 +1,115 @@
+"""All units of a map at once: how many paths reach each, and where these come from on the average.
+
+A forward pass of three maps over the spatial graph: of ones, which gives the number of paths, and
+of the positions y and x, which gives the centre of mass. Where units take turns (behind resizing)
+the units of one period differ; `Period` has them.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from rfbench.rf.core.path_counts import Convention, channel_weights, is_skipped, shares
+from rfbench.spatial_graph.axis import Axis
+from rfbench.spatial_graph.graph import Size, SpatialGraph
+from rfbench.spatial_graph.layout import Value
+
+
+@dataclass(frozen=True, eq=False)
+class Period:
+    """The units of one period of a map: (p_y, p_x) of them, from the unit `first` (y, x) on.
+
+    centroids: (2, p_y, p_x), in source positions; NaN where no path leads. totals: (p_y, p_x), the
+    number of paths from all positions, up to a common factor; an interpolation's taps weigh what
+    they do there.
+    """
+
+    first: tuple[int, int]
+    centroids: np.ndarray
+    totals: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class AllUnits:
+    """centroids: (2, h, w), totals: (h, w), as in `Period`, of every unit of a map."""
+
+    centroids: np.ndarray
+    totals: np.ndarray
+
+    def period(self, unit: tuple[int, int], phases: Size) -> Period:
+        """The units of one period around a unit, or all along an axis that has fewer."""
+        first = [
+            min(max(0, u - p // 2), max(0, n - p))
+            for u, p, n in zip(unit, phases, self.totals.shape, strict=True)
+        ]
+        rows, columns = (slice(f, f + p) for f, p in zip(first, phases, strict=True))
+        return Period(
+            (first[0], first[1]), self.centroids[:, rows, columns], self.totals[rows, columns]
+        )
+
+
+def all_units(
+    graph: SpatialGraph, target: Value, source: Value | None, convention: Convention
+) -> AllUnits:
+    """Paths to every unit of a tensor, from the input or from the map of a layer."""
+    moments = _forward(graph, target, source, convention)
+    with np.errstate(invalid="ignore"):
+        centroids = moments[1:] / moments[0]
+    weighed = Convention(convention.channels, "mean", convention.gates)
+    totals = moments if convention == weighed else _forward(graph, target, source, weighed)
+    return AllUnits(centroids, totals[0])
+
+
+Scaled = tuple[np.ndarray, int]  # an array, and the power of two that it is to be multiplied by
+
+
+def _forward(
+    graph: SpatialGraph, target: Value, source: Value | None, convention: Convention
+) -> np.ndarray:
+    """(3, h, w): sums of 1, y and x over the paths to every unit, up to a common factor."""
+    start = set(graph.share(source)) if source is not None else {0}
+    ends = shares(graph, target, convention)
+    last = {s: i for i, node in enumerate(graph.nodes) for s in node.sources}  # who reads it last
+    behind = graph.ancestors(set(ends))
+    known: dict[int, Scaled] = {}
+    for i in sorted(behind):
+        node = graph.nodes[i]
+        if i in start:
+            y, x = np.indices(node.size, float)
+            known[i] = np.stack([np.ones(node.size), y, x]), 0
+        elif not is_skipped(node, convention):
+            weights = zip(node.sources, channel_weights(node, convention), strict=True)
+            terms = [(known[s], float(w)) for s, w in weights if s in known]
+            if terms:
+                known[i] = _mapped(node.axes, _sum(terms), convention.pool == "mean")
+        for s in node.sources:
+            if last[s] == i and s not in ends:
+                known.pop(s, None)
+    return _sum([(known[i], float(w)) for i, w in ends.items() if i in known])[0]
+
+
+def _sum(terms: list[tuple[Scaled, float]]) -> Scaled:
+    top = max(exponent for (_, exponent), _ in terms)
+    total = sum(np.ldexp(array, exponent - top) * weight for (array, exponent), weight in terms)
+    return np.asarray(total), top
+
+
+def _mapped(axes: tuple[Axis, Axis], value: Scaled, mean: bool) -> Scaled:
+    array, exponent = value
+    _, h, w = array.shape
+    rows, columns = _table(axes[0], h, mean), _table(axes[1], w, mean)
+    array = np.stack([(columns @ (rows @ a).T).T for a in array])
+    power = int(np.frexp(array.max())[1]) if array.size else 0
+    return np.ldexp(array, -power), exponent + power
+
+
+@cache
+def _table(axis: Axis, n: int, mean: bool) -> csr_array:
+    """The map as a matrix (outputs, inputs): the adjoint of every output."""
+    m = axis.out_size(n)
+    back, at = axis.adjoint((np.eye(m), 0), 0, n, mean)
+    out = np.zeros((n, m))
+    out[at : at + len(back)] = back
+    return csr_array(out.T)

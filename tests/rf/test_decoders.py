@@ -1,0 +1,146 @@
+"""Maps whose units take turns: decoders. Fields and shifts by gradients of the real modules."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rfbench.rf.core.metrics import measure
+from rfbench.rf.core.network import Network
+from rfbench.rf.core.target import Target
+from rfbench.spatial_graph.reader import spatial_graph
+
+
+class Up(nn.Module):
+    """Down by 2, and up again by what is given."""
+
+    def __init__(self, up: nn.Module) -> None:
+        super().__init__()
+        self.down = nn.Conv2d(1, 1, 3, 2, 1)
+        self.mid = nn.Conv2d(1, 1, 3, 1, 1)
+        self.up = up
+        self.out = nn.Conv2d(1, 1, 3, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.up(self.mid(self.down(x))))
+
+
+class Skips(nn.Module):
+    """A U-Net of valid convolutions, as the original: the encoder's maps are cropped."""
+
+    def __init__(self, depth: int, width: int = 1) -> None:
+        super().__init__()
+        inside = [1, *[width] * depth]
+        self.down = nn.ModuleList(self._two(i, width) for i in inside)
+        self.up = nn.ModuleList(nn.ConvTranspose2d(width, width, 2, 2) for _ in range(depth))
+        self.join = nn.ModuleList(self._two(2 * width, width) for _ in range(depth))
+
+    def _two(self, inside: int, width: int) -> nn.Sequential:
+        return nn.Sequential(nn.Conv2d(inside, width, 3), nn.Conv2d(width, width, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        kept: list[Tensor] = []
+        for down in self.down:
+            x = down(F.avg_pool2d(x, 2) if kept else x)
+            kept.append(x)
+        for up, join, skip in zip(self.up, self.join, kept[-2::-1], strict=True):
+            x = up(x)
+            m = (skip.shape[-1] - x.shape[-1]) // 2
+            x = join(torch.cat([skip[..., m:-m, m:-m], x], 1))
+        return x
+
+
+def ones(module: nn.Module) -> nn.Module:
+    """A copy in which every weight is 1: its gradients are path counts."""
+    module = module.double()
+    for p in module.parameters():
+        p.data = torch.ones_like(p) if p.dim() > 1 else torch.zeros_like(p)
+    return module
+
+
+def gradient(module: nn.Module, side: int, unit: tuple[int, int]) -> np.ndarray:
+    x = torch.zeros(1, 1, side, side, dtype=torch.float64, requires_grad=True)
+    module(x)[0, 0, unit[0], unit[1]].backward()
+    assert x.grad is not None
+    return x.grad[0, 0].numpy()
+
+
+def target(module: nn.Module, side: int) -> Target:
+    return Target(spatial_graph(module, (side, side), 1))
+
+
+UPS = [
+    nn.ConvTranspose2d(1, 1, 2, 2),
+    nn.ConvTranspose2d(1, 1, 3, 2, 1, 1),
+    nn.ConvTranspose2d(1, 1, 4, 2, 1),
+    nn.ConvTranspose2d(1, 1, 5, 3, 1),
+    nn.Upsample(scale_factor=2),
+    nn.Upsample(scale_factor=2, mode="bilinear"),
+    nn.Upsample(scale_factor=4, mode="bilinear"),
+]
+
+
+@pytest.mark.parametrize("up", UPS, ids=str)
+def test_every_phase_by_gradients(up: nn.Module) -> None:
+    module, side = ones(Up(up)), 48
+    seen = target(module, side)
+    n, _ = seen.units
+    field, _ = seen.geometry.fields
+    (found,) = [measure(seen.counts((n // 2, n // 2)), seen.geometry)]
+    p = found["phases"][0]
+    assert p == len(field.phases) and seen.period() is not None
+    middles = []
+    for u in range(n // 2 - p // 2, n // 2 - p // 2 + p):
+        unit = (u, u)
+        ours = measure(seen.counts(unit), seen.geometry)
+        grad = gradient(module, side, unit)
+        rows = np.nonzero(grad.any(1))[0]
+        assert seen.geometry.box(unit)[0] == (rows[0], rows[-1])
+        if not isinstance(up, nn.Upsample) or up.mode != "bilinear":  # taps count one each there
+            at = grad.sum(1) @ np.arange(side) / grad.sum()
+            assert ours["centroid"][0] == pytest.approx(at)
+        middles.append(ours["unit_shift"][0])
+        # whichever unit of the period is asked, the mean and range are the same
+        assert ours["shift"] == pytest.approx(found["shift"])
+        assert ours["shift_range"][0] == pytest.approx(found["shift_range"][0])
+    assert found["shift"][0] == pytest.approx(np.mean(middles))
+    assert found["shift_range"][0] == pytest.approx((min(middles), max(middles)))
+    assert found["stride"] == [float(field.stride)] * 2
+
+
+def test_two_phases_of_a_transposed_convolution() -> None:
+    seen = target(Up(nn.ConvTranspose2d(1, 1, 2, 2)), 64)
+    assert seen.geometry.box((30, 31)) == ((25, 33), (27, 35))
+    found = measure(seen.counts(), seen.geometry)
+    assert found["size"] == [9, 9] and found["stride"] == [1, 1] and found["phases"] == (2, 2)
+    assert found["shift"] == pytest.approx([-0.5, -0.5]) == found["registration"]
+    assert found["shift_range"][0] == pytest.approx((-0.7, -0.3), abs=0.05)
+    # all paths pass a 3x3 of stride 2: one pixel in two is read twice
+    assert found["gridding"] == pytest.approx(0.4843, abs=5e-5)
+
+
+def test_the_original_u_net_lies_on_its_own_grid() -> None:
+    seen = target(Skips(4), 572)
+    assert seen.units == (388, 388)
+    found = measure(seen.counts(), seen.geometry)
+    assert found["phases"] == (16, 16) and found["stride"] == [1, 1]
+    assert np.abs(found["shift"]).max() < 0.1
+    assert found["registration"] is None  # 388 units do not cover 572 px
+    assert not found["cut"]
+
+
+def test_a_border_is_found_and_left(tmp_path: object) -> None:
+    network = Network(nn.Sequential(Up(nn.ConvTranspose2d(1, 1, 2, 2)), nn.Conv2d(1, 1, 31, 1, 15)))
+    small = network.target((20, 20))
+    assert small.is_cut
+    large = network.uncut(small)
+    assert not large.is_cut and large.graph.size[0] % 2 == 0
+    assert large.period() is not None
+
+
+def test_maps_that_are_resized_irregularly_say_so() -> None:
+    seen = target(nn.Upsample(size=(77, 77), mode="bilinear", align_corners=True), 31)
+    if None in seen.fields:
+        with pytest.raises(Exception, match="no effective stride"):
+            measure(seen.counts(), seen.geometry)
