@@ -142,12 +142,11 @@ def _centred(window: Window, n: int, m: int) -> Window:
     """
     weights, s = _weights(window), window.stride
     if window.kernel > 1 and window.dilation > 1:
-        taps = weights[:: window.dilation]
-        weights = [w for w in taps for _ in range(window.dilation)]  # averages of d, and the window
+        # averages of d, and the window at dilation 1
+        weights = [w for w in weights[:: window.dilation] for _ in range(window.dilation)]
     if not _is_even(weights, s):
-        weights = [
-            w for w in weights for _ in range(s)
-        ]  # averages of s, and the window at stride 1
+        # averages of s, and the window at stride 1
+        weights = [w for w in weights for _ in range(s)]
     need = (m - 1) * s + len(weights) - n  # what the padding before and after must add up to
     if need % 2:
         weights = [a + b for a, b in pairwise([Fraction(0), *weights, Fraction(0)])]
