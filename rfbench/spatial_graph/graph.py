@@ -239,9 +239,13 @@ class SpatialGraph:
 
     def status(self) -> Witness:
         """The reach of the network: of its last map, or of its output where that looks farther."""
+        if self.failure is not None:
+            return Witness(Reach.UNSUPPORTED, "the network", "", str(self.failure))
+        if self.must_choose:
+            return Witness(Reach.UNSUPPORTED, "the network", "", "it has several outputs")
         if isinstance(self.output, Opaque):
             return self.output.witness
-        return self.witness(self.layers.get(self.target, self.output))
+        return self.witness(self.named().get(self.target, self.output))
 
 
 def _meets(node: Node, nodes: list[Node]) -> bool:

@@ -48,12 +48,14 @@ def _shape(graph: SpatialGraph) -> tuple:
 def _none_fits(module: nn.Module, size: Size, errors: dict[int, RfbenchError]) -> RfbenchError:
     """Which inputs were tried, and what the network said of them."""
     first = next(iter(errors.values()))
-    said = dict.fromkeys(one_line(e).partition(": ")[2] for e in errors.values())
-    if len(errors) == 1 or len(said) == 1:
+    said = {c: one_line(e, 400).partition(" x ")[2] for c, e in errors.items()}
+    if len(errors) == 1 or "not measured yet" in str(first) or isinstance(first, UsageError):
         return first
-    tried = "; ".join(f"{c} x {size[0]}x{size[1]}: {one_line(e, 150)}" for c, e in errors.items())
-    kind = UsageError if any(isinstance(e, UsageError) for e in errors.values()) else RfbenchError
-    return kind(
-        f"no input that was tried fits {type(module).__name__}: {tried}. Say which with "
-        "--in-channels or --input (in Python: in_channels=, inputs=)"
+    size_text = f"{size[0]}x{size[1]}"
+    tried = "; ".join(f"{c} x {text}" for c, text in said.items())
+    if len({text.removeprefix(size_text) for text in said.values()}) == 1:
+        tried = f"{', '.join(map(str, said))} x {next(iter(said.values()))}"
+    return RfbenchError(
+        f"{type(module).__name__} fails on every input that was tried, {tried}. Say what it takes "
+        "with --in-channels or --input (in Python: in_channels=, inputs=)"
     )

@@ -32,7 +32,7 @@ class Watch(TorchFunctionMode):
         name = _name(func)
         outer, self.inside = self.inside, True
         try:
-            if name[-2:] in ("1d", "3d"):
+            if name in ("conv1d", "conv3d", "conv_transpose1d", "conv_transpose3d"):
                 _check_axes(name, args)
             if func is nn.functional.pad and "circular" in (*args, *kwargs.values()):
                 return _pad_circular(*(*args, *kwargs.values())[:2])

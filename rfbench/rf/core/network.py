@@ -82,7 +82,8 @@ class Network:
     def _build(self, size: Size) -> SpatialGraph:
         graph = read(self._trace(size))
         first = next(iter(self.graphs.values()), graph)
-        graph.target = first.target if first.target in graph.named() else graph.target
+        if list(graph.named()) == list(first.named()):  # not where a loop ran longer
+            graph.target = first.target
         self.graphs[size] = graph
         return graph
 
