@@ -86,6 +86,21 @@ layer_options = together(from_option, end_options())
 `dry_run: bool`"""
 
 
+input_options = together(
+    click.option(
+        "--in-channels", metavar="C", type=int, help="Input channels (default: as MODEL takes)."
+    ),
+    click.option(
+        "--input",
+        "inputs",
+        metavar="CxHxW",
+        multiple=True,
+        help="Shape of the input; repeat for a network of several.",
+    ),
+)
+"""`in_channels: int | None` and `inputs: tuple[str, ...]`"""
+
+
 def unit_option(help: str = "Output unit (default: the central one).") -> Decorator:
     """`unit: str | None`"""
     return click.option("--unit", metavar="Y,X", help=help)
@@ -127,8 +142,9 @@ def numbers(
     if text is None:
         return None
     parts = text.lower().split(separator)
-    fewest = 1 if form.startswith("N") else 2
-    if not all(p.strip().lstrip("-").isdigit() for p in parts) or not fewest <= len(parts) <= 2:
+    most = 3 if form == "CxHxW" else 2
+    fewest = 1 if form.startswith("N") else most
+    if not all(p.strip().lstrip("-").isdigit() for p in parts) or not fewest <= len(parts) <= most:
         raise UsageError(f"{option} {text}: expected {form}")
     values = [int(p) for p in parts]
     if least is not None and min(values) < least:

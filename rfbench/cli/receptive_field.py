@@ -19,6 +19,7 @@ def load_config(
     variant: Sequence[str] = (),
     unit: str | None = None,
     size: str | None = None,
+    inputs: Sequence[str] = (),
     **given: Any,
 ) -> "RfConfig":
     """The configuration in the YAML file, if MODEL is one, changed by the options.
@@ -37,6 +38,7 @@ def load_config(
         "variants": list(variant) or None,
         "unit": numbers(unit, ",", "--unit", "Y,X", least=0),
         "size": numbers(size, "x", "--size", "N or HxW", least=1),
+        "inputs": [numbers(i, "x", "--input", "CxHxW", least=1) for i in inputs] or None,
         **{key.rstrip("_"): value or None for key, value in given.items()},
     }
     overrides = [f"{key}={json.dumps(v)}" for key, v in values.items() if v is not None]

@@ -9,6 +9,7 @@ import click
 
 from rfbench.cli import receptive_field
 from rfbench.cli.options import (
+    input_options,
     json_option,
     layer_options,
     numbers,
@@ -24,6 +25,7 @@ log = logging.getLogger("rfbench")
 @click.argument("model", nargs=-1, required=True)
 @variant_option
 @layer_options
+@input_options
 @click.option(
     "--sizes",
     metavar="A:B",
@@ -43,6 +45,8 @@ def command(
     from_: str | None,
     to: str | None,
     size: str | None,
+    in_channels: int | None,
+    inputs: tuple[str, ...],
     list_layers: bool,
     dry_run: bool,
     sizes: str | None,
@@ -75,7 +79,14 @@ def command(
     from rfbench.rf.questions.audit.table import text
 
     config = receptive_field.load_config(
-        model, override, variant=variant, from_=from_, to=to, size=size
+        model,
+        override,
+        variant=variant,
+        from_=from_,
+        to=to,
+        size=size,
+        in_channels=in_channels,
+        inputs=inputs,
     )
     if config.variants is None:
         config = config.model_copy(update={"variants": ["baseline"]})

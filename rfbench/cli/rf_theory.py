@@ -6,6 +6,7 @@ import click
 
 from rfbench.cli import receptive_field
 from rfbench.cli.options import (
+    input_options,
     json_option,
     layer_options,
     numbers,
@@ -19,6 +20,7 @@ from rfbench.cli.options import (
 @click.argument("model")
 @variant_option
 @layer_options
+@input_options
 @unit_option("Unit whose center and region are printed (default: the central one).")
 @click.option(
     "--pixel",
@@ -34,6 +36,8 @@ def command(
     from_: str | None,
     to: str | None,
     size: str | None,
+    in_channels: int | None,
+    inputs: tuple[str, ...],
     list_layers: bool,
     dry_run: bool,
     unit: str | None,
@@ -57,7 +61,15 @@ def command(
     from rfbench.rf.questions.theory.table import text
 
     config = receptive_field.load_config(
-        [model], override, variant=variant, from_=from_, to=to, size=size, unit=unit
+        [model],
+        override,
+        variant=variant,
+        from_=from_,
+        to=to,
+        size=size,
+        in_channels=in_channels,
+        inputs=inputs,
+        unit=unit,
     )
     if config.variants is None:
         config = config.model_copy(update={"variants": ["baseline"]})
@@ -67,8 +79,10 @@ def command(
         return
     records = []
     for subject in found:
-        records.append(report(config, subject, per_layer, tuple(at) if at else None))
-        if not as_json:
-            click.echo("\n" * (len(records) > 1) + text(records[-1]))
+        for end, start in subjects.ends(subject, config.to, config.from_):
+            one = config.model_copy(update={"to": end, "from_": start})
+            records.append(report(one, subject, per_layer, tuple(at) if at else None))
+            if not as_json:
+                click.echo("\n" * (len(records) > 1) + text(records[-1]))
     if as_json:
         click.echo(json.dumps(records, indent=2))

@@ -7,6 +7,7 @@ import click
 
 from rfbench.cli import receptive_field
 from rfbench.cli.options import (
+    input_options,
     json_option,
     layer_options,
     output_options,
@@ -21,6 +22,7 @@ from rfbench.cli.options import (
 @variant_option
 @click.option("--weights", metavar="PATH", help="Checkpoint to load; it must fit.")
 @layer_options
+@input_options
 @unit_option("Output unit, at --size (default: the central one).")
 @click.option("--scale", type=click.Choice(["linear", "sqrt"]), help="Brightness of the map.")
 @click.option(
@@ -53,6 +55,8 @@ def command(
     from_: str | None,
     to: str | None,
     size: str | None,
+    in_channels: int | None,
+    inputs: tuple[str, ...],
     list_layers: bool,
     dry_run: bool,
     unit: str | None,
@@ -86,6 +90,8 @@ def command(
         from_=from_,
         to=to,
         size=size,
+        in_channels=in_channels,
+        inputs=inputs,
         unit=unit,
         scale=scale,
         channels=channels,

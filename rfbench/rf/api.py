@@ -24,13 +24,14 @@ from rfbench.models import backbones, variants
 from rfbench.rf.core.metrics import measure_known
 from rfbench.rf.core.network import Network
 from rfbench.rf.core.subjects import Subject
-from rfbench.rf.core.target import Target
+from rfbench.rf.core.target import Target, not_local
 from rfbench.rf.questions.audit.audit import audit as audit_subject
 from rfbench.rf.questions.effective import extent
 from rfbench.rf.questions.effective.gradients import Gradients, gradients
 from rfbench.rf.questions.theory import report as theory_report
 from rfbench.schemas.rf import RfConfig
-from rfbench.spatial_graph.graph import Size, SpatialGraph
+from rfbench.spatial_graph.graph import Reach, Size, SpatialGraph
+from rfbench.spatial_graph.trace import Shape
 
 Model = str | nn.Module
 SIZE = (224, 224)  # px of a module's input where none is given
@@ -38,41 +39,76 @@ SIZE = (224, 224)  # px of a module's input where none is given
 __all__ = ["audit", "effective", "path_counts", "record", "theory"]
 
 
-def record(model: Model, size: int | Size | None = None, variant: str = "baseline") -> SpatialGraph:
+def record(
+    model: Model,
+    size: int | Size | None = None,
+    variant: str = "baseline",
+    in_channels: int | None = None,
+    inputs: Sequence[Tensor] | None = None,
+) -> SpatialGraph:
     """The spatial graph of a network for an input of `size` px (a network's own when None).
 
-    Raises UsageError for unknown names, variants and sizes that do not fit, RfbenchError where the
-    network cannot be traced. A module is left as it is.
+    in_channels: of the input; None: as the network says, else as it takes (3, 1 or those of its
+    first convolution). inputs: examples, (1, C, H, W) each, in place of both; only their shapes are
+    used.
+
+    A network that fails on the way is recorded up to there: `failure` says why, and its earlier
+    layers can be asked for by name. Raises UsageError for unknown names, variants and inputs that
+    do not fit, RfbenchError where nothing can be traced. A module is left as it is.
     """
-    subject = _subject(model, size, variant)
-    return subject.network.graph(subject.size)
+    shapes = None if inputs is None else [_shape(x) for x in inputs]
+    if shapes and (size is not None or in_channels is not None):
+        raise UsageError("inputs= says size and channels: leave out size= and in_channels=")
+    subject = _subject(model, shapes[0][1:] if shapes else size, variant)
+    network = Network(subject.network.module, subject.network.native, in_channels, shapes)
+    return network.whole(subject.size)
 
 
-def theory(graph: SpatialGraph, layer: str | None = None) -> dict[str, Any]:
+def _shape(example: Tensor) -> Shape:
+    """(C, H, W) of an example input."""
+    if example.dim() != 4:
+        raise UsageError(
+            f"an input is (1, C, H, W); this one is {tuple(example.shape)}. Networks of 1-D and "
+            "3-D inputs are not measured yet"
+        )
+    return example.shape[1], example.shape[2], example.shape[3]
+
+
+def theory(
+    graph: SpatialGraph, layer: str | None = None, source: str | None = None
+) -> dict[str, Any]:
     """Size, effective stride, padding and centre of a layer's fields (Araujo et al., 2019).
 
-    Of the last map when `layer` is None. 'y' and 'x' hold {size, stride, padding, center}, with
+    layer: the last map when None. source: a layer, or 'input.1' of several inputs; the only input
+    when None. 'y' and 'x' hold {size, stride, padding, center}, with
     the centre of unit 0, in px, or None where units have no field in common; 'misaligned' the
-    layers where branches disagree.
+    layers where branches disagree. Raises RfbenchError where a unit looks farther than windows and
+    pooling do: attention and other mixing.
     """
-    target = Target(graph, layer)
+    target = Target(graph, layer, source)
+    if target.witness.reach > Reach.CONTEXT:
+        raise not_local(target.witness, "receptive-field arithmetic needs")
     apart = sorted({d.layer for d in target.disagreements})
     axes = {a: theory_report.figures(f) for a, f in zip("yx", target.fields, strict=True)}
     return {**axes, "misaligned": apart}
 
 
 def path_counts(
-    graph: SpatialGraph, layer: str | None = None, unit: tuple[int, int] | None = None
+    graph: SpatialGraph,
+    layer: str | None = None,
+    unit: tuple[int, int] | None = None,
+    source: str | None = None,
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """The path-count map (H, W) of a unit, and its figures: shift, gridding, size, ... in px.
 
-    layer: the last map when None; unit: (y, x), the central one when None. Counts are scaled by a
-    power of two where they would overflow. Where 'cut' is true, the shift has what the border adds
-    as well; `audit` tells both apart. Where units have no stride in common (a resized map),
+    layer: the last map when None; unit: (y, x), the central one when None; source: as for `theory`.
+    Counts are scaled by a power of two where they would overflow. Where 'cut' is true, the shift
+    has what the border adds as well; `audit` tells both apart. Where units have no stride in common
+    (a resized map),
     figures that need one are None and 'why_none' says so. Raises UsageError for an unknown layer
     or unit, RfbenchError for attention.
     """
-    target = Target(graph, layer)
+    target = Target(graph, layer, source)
     counts = target.counts(unit)
     return counts.counts, measure_known(counts, target.geometry)
 
@@ -98,7 +134,11 @@ def effective(
             parameter.requires_grad_(want)
     field = None
     with contextlib.suppress(RfbenchError):  # attention: no field of its own
-        field = Target(record(module, seen.magnitude.shape), seen.layer).geometry.uniform
+        shape = (batches[0].shape[1], *seen.magnitude.shape)
+        graph = record(module, inputs=[batches[0].new_empty((1, *shape), device="meta")])
+        target = Target(graph, seen.layer)
+        if target.witness.reach <= Reach.CONTEXT:
+            field = target.geometry.uniform
     return seen, extent.measure(seen, extent.position(seen, field))
 
 

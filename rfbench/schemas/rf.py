@@ -31,6 +31,14 @@ class RfConfig(Section):
         "figures; the first "
         "is for an input large enough to cut nothing off. null: the network's own.",
     )
+    in_channels: PositiveInt | None = Field(
+        None, description="Channels of the input; null: as the network says, or takes."
+    )
+    inputs: list[tuple[PositiveInt, PositiveInt, PositiveInt]] | None = Field(
+        None,
+        description="Several inputs as [[channels, height, width], ...], in place of size and "
+        "in_channels; null: one.",
+    )
     scale: Literal["linear", "sqrt"] = Field("sqrt", description="Brightness of the main panel.")
     channels: Literal["single", "real"] = Field(
         "single",

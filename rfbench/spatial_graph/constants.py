@@ -26,7 +26,7 @@ class Constants:
         return self._known[ref.id]
 
     def _evaluate(self, ref: Ref) -> Tensor | None:
-        if ref.id == self.trace.input:
+        if ref.id in self.trace.inputs:
             return None
         if ref.id in self.trace.fixed:
             fixed = self.trace.fixed[ref.id]

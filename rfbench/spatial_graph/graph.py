@@ -89,8 +89,11 @@ class SpatialGraph:
     """A traced network as nodes in topological order.
 
     layers: module path -> the tensor it returned (a Value, or Opaque), in order of execution; only
-    those that depend on the input. output: what the network returned. target: the layer of the last
-    map, '' when there is none.
+    those that depend on the input. outputs: what the network returned, by name: 'output', or
+    'output.aux', 'output.0'; output: the one that is taken where none is named. target: the layer
+    of the last map, '' when there is none. inputs: of several, by name: 'input.0', 'input.1'.
+    failure: why the trace ended early. sized: the step after which the network's code knew sizes;
+    None: it never did. program: the operations by name.
     """
 
     size: Size
@@ -98,6 +101,12 @@ class SpatialGraph:
     layers: dict[str, Value | Opaque] = field(default_factory=dict)
     output: Value | Opaque | None = None
     target: str = ""
+    outputs: dict[str, Value | Opaque] = field(default_factory=dict)
+    inputs: dict[str, Value] = field(default_factory=dict)
+    must_choose: bool = False  # several outputs, and no telling which is meant
+    failure: RfbenchError | None = None
+    sized: int | None = None
+    program: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         # in a notebook, all nodes would be hundreds of lines
@@ -105,13 +114,19 @@ class SpatialGraph:
         return f"SpatialGraph of {self.size[0]}x{self.size[1]} px: {len(self.nodes)} nodes{to}"
 
     def is_rigid(self, value: Value) -> bool:
-        """Whether any step towards a tensor belongs to this input size only."""
-        return any(self.nodes[i].rigid for i in self.ancestors(set(self.share(value))))
+        """Whether a tensor may be made in another way at another input size.
 
-    def resized(self, size: Size, value: Value) -> "SpatialGraph":
+        Because a step towards it belongs to this size, or the network's code knew sizes.
+        """
+        behind = [self.nodes[i] for i in self.ancestors(set(self.share(value)))]
+        last = max((n.step for n in behind), default=0)
+        return any(n.rigid for n in behind) or (self.sized is not None and last > self.sized)
+
+    def resized(self, size: Size, value: Value) -> "SpatialGraph | None":
         """The part of the graph behind a tensor that is not rigid, on another input size (H, W).
 
-        Raises UsageError where nothing is left of the map.
+        None where maps meet at that size whose sizes differ: the network has to be asked. Raises
+        UsageError where nothing is left of the map.
         """
         behind = self.ancestors(set(self.share(value)))
         nodes: list[Node] = []
@@ -121,6 +136,8 @@ class SpatialGraph:
                 continue
             new = size
             if node.sources:
+                if not _meets(node, nodes):
+                    return None
                 y, x = (self._fit(a, nodes, k) for k, a in enumerate(node.axes))
                 old = nodes[node.sources[0]].size
                 new = (y.out_size(old[0]), x.out_size(old[1]))
@@ -128,12 +145,18 @@ class SpatialGraph:
             if min(new) < 1:
                 raise too_small(size, node.layer)
             nodes.append(replace(node, size=new))
-        layers: dict[str, Value | Opaque] = {
-            name: v
-            for name, v in self.layers.items()
-            if isinstance(v, Value) and behind.issuperset(self.share(v))
-        }
-        return replace(self, size=size, nodes=nodes, layers=layers)
+        if len({nodes[i].size for i in self.share(value)}) > 1:
+            return None
+
+        def kept(held: dict[str, Value | Opaque]) -> dict[str, Value | Opaque]:
+            return {
+                name: v
+                for name, v in held.items()
+                if isinstance(v, Value) and behind.issuperset(self.share(v))
+            }
+
+        layers, outputs = kept(self.layers), kept(self.outputs)
+        return replace(self, size=size, nodes=nodes, layers=layers, outputs=outputs)
 
     @staticmethod
     def _fit(axis: Axis, nodes: list[Node], i: int) -> Axis:
@@ -141,7 +164,11 @@ class SpatialGraph:
 
     def maps(self) -> dict[str, Size]:
         """Layers whose output is a map of positions, with its size (h, w)."""
-        return {name: self.map_size(v) for name, v in self.layers.items() if is_map(v)}
+        return {name: self.map_size(v) for name, v in self.named().items() if is_map(v)}
+
+    def named(self) -> dict[str, "Value | Opaque"]:
+        """All that --to takes: layers, and outputs where there are several."""
+        return self.layers | (self.outputs if len(self.outputs) > 1 else {})
 
     def map_size(self, value: Value | Opaque | None) -> Size:
         """(h, w) of a tensor's map."""
@@ -151,17 +178,38 @@ class SpatialGraph:
 
     def layer(self, name: str) -> Value:
         """The map of a layer. Raises UsageError for an unknown one or one without positions."""
-        if name not in self.layers:
-            near = suggest(name, self.layers)
+        named = self.inputs | self.outputs | self.layers
+        if name not in named:
+            near = suggest(name, named)
+            if self.failure is not None:
+                raise type(self.failure)(
+                    f"layer '{name}' is not there:{near} {self.failure}.{self._last()}"
+                )
             raise UsageError(f"unknown layer '{name}'.{near} --list-layers shows all.")
-        value = self.layers[name]
+        value = named[name]
         if isinstance(value, Opaque):
-            raise RfbenchError(f"layer '{name}' has no map of positions: {value.witness}")
+            raise RfbenchError(
+                f"layer '{name}' has no map of positions: {value.witness}.{self._last()}"
+            )
         if len(value.dims) < 3 and not value.spatial:
             raise UsageError(
-                f"layer '{name}' has no positions; --list-layers shows those with some"
+                f"layer '{name}' has no positions.{self._last()} "
+                "--list-layers shows those with some."
             )
         return value
+
+    def check_end(self) -> None:
+        """Raise where the network's last map is asked for, and there is no telling which it is."""
+        if self.failure is not None:
+            raise type(self.failure)(f"{self.failure}.{self._last()} Choose it with --to.")
+        if self.must_choose:
+            some = ", ".join(n for n in self.outputs if is_map(self.outputs[n])) or "none is a map"
+            raise UsageError(f"the network has several outputs: choose one with --to ({some})")
+
+    def _last(self) -> str:
+        """The last map, as a sentence."""
+        last = next(reversed([n for n, v in self.layers.items() if is_map(v)]), None)
+        return f" The last layer with a map is '{last}'." if last else ""
 
     def share(self, value: Value) -> dict[int, int]:
         """Number of channels behind every node of a tensor."""
@@ -191,9 +239,24 @@ class SpatialGraph:
 
     def status(self) -> Witness:
         """The reach of the network: of its last map, or of its output where that looks farther."""
+        if self.failure is not None:
+            return Witness(Reach.UNSUPPORTED, "the network", "", str(self.failure))
+        if self.must_choose:
+            return Witness(Reach.UNSUPPORTED, "the network", "", "it has several outputs")
         if isinstance(self.output, Opaque):
             return self.output.witness
-        return self.witness(self.layers.get(self.target, self.output))
+        return self.witness(self.named().get(self.target, self.output))
+
+
+def _meets(node: Node, nodes: list[Node]) -> bool:
+    """Whether the sources of a step have one size, and one position where one is expanded."""
+    sizes = {nodes[i].size for i in node.sources}
+    single = all(
+        n == 1
+        for a, n in zip(node.axes, nodes[node.sources[0]].size, strict=True)
+        if isinstance(a, Expand)
+    )
+    return len(sizes) == 1 and single
 
 
 def is_map(value: Value | Opaque | None) -> bool:

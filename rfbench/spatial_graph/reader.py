@@ -1,6 +1,7 @@
 """Read a trace, operation by operation, into a spatial graph."""
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
@@ -12,19 +13,28 @@ from rfbench.spatial_graph.graph import Opaque, Reach, SpatialGraph, Witness, is
 from rfbench.spatial_graph.layout import Scrambled, Value
 from rfbench.spatial_graph.ops import lookup
 from rfbench.spatial_graph.ops.registry import Constant
-from rfbench.spatial_graph.trace import Op, Ref, Trace, trace_module
+from rfbench.spatial_graph.trace import Op, Ref, Shape, Trace, trace_module
 
 
 def spatial_graph(
-    module: nn.Module, size: tuple[int, int], channels: int | None = None
+    module: nn.Module,
+    size: tuple[int, int],
+    channels: int | None = None,
+    inputs: Sequence[Shape] | None = None,
 ) -> SpatialGraph:
-    """Trace a module on an input of `size` (H, W) and reduce it to its spatial graph."""
-    return read(trace_module(module, size, channels))
+    """Trace a module on an input of `size` (H, W) and reduce it to its spatial graph.
+
+    channels, inputs: as for `trace_module`. Raises what made the network fail.
+    """
+    graph = read(trace_module(module, size, channels, inputs))
+    if graph.failure is not None:
+        raise graph.failure
+    return graph
 
 
 def unsupported_ops(trace: Trace) -> Counter[str]:
     """How often a trace calls each operation that has no handler and depends on the input."""
-    seen, unknown = {trace.input}, Counter[str]()
+    seen, unknown = set(trace.inputs), Counter[str]()
     for op in trace.ops:
         if any(r.id in seen for r in _refs((op.args, op.kwargs))):
             seen.update(r.id for r in _refs(op.out))
@@ -45,20 +55,32 @@ class Reader:
         self.trace = trace
         self.builder = Builder(trace.size)
         self.constants = Constants(trace)
-        first = self.builder.start(trace.shapes[trace.input])
-        self.values: dict[int, Value | Opaque] = {trace.input: first}
-        self.named = set(trace.layers.values())
+        starts = [self.builder.start(trace.shapes[i]) for i in trace.inputs]
+        if len(starts) > 1:
+            self.builder.graph.inputs = {f"input.{k}": v for k, v in enumerate(starts)}
+        self.values: dict[int, Value | Opaque] = dict(zip(trace.inputs, starts, strict=True))
+        self.named = {*trace.layers.values(), *trace.outputs.values()}
 
     def run(self) -> SpatialGraph:
         """The whole graph."""
         trace, graph = self.trace, self.builder.graph
-        for op in trace.ops:
+        for i, op in enumerate(trace.ops):
             refs = _refs((op.args, op.kwargs))
+            if i == trace.sized:
+                graph.sized = self.builder.step
             if inputs := [self.values[r.id] for r in refs if r.id in self.values]:
                 self._read(op, inputs)
         graph.layers = {k: self.values[i] for k, i in trace.layers.items() if i in self.values}
-        graph.output = self.values.get(trace.output) if trace.output is not None else None
-        graph.target = last_map(graph)
+        graph.failure, graph.program = trace.failure, tuple(op.name for op in trace.ops)
+        graph.outputs = {k: self.values[i] for k, i in trace.outputs.items() if i in self.values}
+        chosen = main_output(trace)
+        graph.output = graph.outputs.get(chosen) if chosen else None
+        several = len(trace.outputs) > 1
+        graph.must_choose = several and not chosen
+        if several and chosen and is_map(graph.output):
+            graph.target = chosen
+        elif chosen:
+            graph.target = last_map(graph)
         return graph
 
     def _read(self, op: Op, inputs: list[Value | Opaque]) -> None:
@@ -137,6 +159,17 @@ class Reader:
             self.values[ref.id] = value
 
 
+def main_output(trace: Trace) -> str | None:
+    """The output that a network is asked for where none is named; None: there is no telling.
+
+    The only one; 'out' or 'logits'; of timm's feature maps the last.
+    """
+    names = list(trace.outputs)
+    if len(names) == 1 or (names and trace.feature_maps):
+        return names[-1]
+    return next((n for n in ("output.out", "output.logits") if n in names), None)
+
+
 _UNEXPECTED = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
@@ -172,7 +205,8 @@ def last_map(graph: SpatialGraph) -> str:
     behind = graph.ancestors(set(graph.share(graph.output)))
     ahead: set[int] = set()  # nodes that the input reaches past adaptive pooling
     for i, node in enumerate(graph.nodes):
-        if node.kind != "adaptive" and (i == 0 or not ahead.isdisjoint(node.sources)):
+        start = node.kind == "input"
+        if node.kind != "adaptive" and (start or not ahead.isdisjoint(node.sources)):
             ahead.add(i)
     whole = set(graph.share(graph.output)) if is_map(graph.output) else set()
     last, newest = "", -1

@@ -6,18 +6,19 @@ views into plain ones, so the trace is a pure data flow.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.spatial_graph.skeleton import skeleton
+from rfbench.spatial_graph.structure import named_tensors
+from rfbench.spatial_graph.watch import Watch
 
 
 @dataclass(frozen=True)
@@ -52,22 +53,38 @@ class Op:
 class Trace:
     """A forward pass as a list of operations.
 
+    inputs, outputs: numbers of tensors; outputs by name: 'output', or 'output.aux', 'output.0'.
     shapes: the shape of every tensor by number. layers: module path -> number of its output, in
-    order of execution; '#2' marks a second call of the same module. fixed: by number, the values of
-    registered buffers (BlurPool's kernel) and of tensors that the forward pass makes. recurrent:
-    names of LSTM, GRU and RNN layers. size: (H, W) of the input. forward: all operations, timm's
-    classifiers included; None where these refused the size.
+    order of execution; '#2' marks a second call of the same module, '.0' or '.aux' one of several
+    outputs. fixed: by number, the values of registered buffers (BlurPool's kernel) and of tensors
+    that the forward pass makes. recurrent: names of LSTM, GRU and RNN layers. size: (H, W) of the
+    first input. forward: all operations, timm's classifiers included; None where one refused the
+    size. failure: why the pass ended before its output. sized: the number of operations before the
+    network's code first learnt a size; None: it never did. feature_maps: whether the outputs are
+    the maps of a backbone, from first to last (timm's features_only).
     """
 
     size: tuple[int, int]
-    input: int = 0
-    output: int | None = None
+    inputs: list[int] = field(default_factory=list)
+    outputs: dict[str, int] = field(default_factory=dict)
     ops: list[Op] = field(default_factory=list)
     forward: list[Op] | None = None
     shapes: dict[int, tuple[int, ...]] = field(default_factory=dict)
     layers: dict[str, int] = field(default_factory=dict)
     fixed: dict[int, Tensor] = field(default_factory=dict)
     recurrent: set[str] = field(default_factory=set)
+    failure: RfbenchError | None = None
+    sized: int | None = None
+    feature_maps: bool = False
+
+
+@dataclass(frozen=True)
+class _Trunk:
+    """Where timm's `forward_features` ended: operations, layers and outputs so far."""
+
+    ops: int
+    layers: int
+    outputs: dict[str, int]
 
 
 class _Tracer(TorchDispatchMode):
@@ -77,11 +94,26 @@ class _Tracer(TorchDispatchMode):
         super().__init__()
         self.trace = trace
         self.stack: list[str] = []
-        self.head: list[Op] = []  # behind the output
         self.calls: Counter[str] = Counter()  # of modules so far
+        self.trunk: _Trunk | None = None
+        self.watch = Watch(self.sized)
         self._sharing: dict[int, list[int]] = defaultdict(list)  # numbers by their memory
         self._ids: dict[int, int] = {}
         self.alive: list[Tensor] = []  # an id() is only unique while its tensor lives
+
+    def sized(self) -> None:
+        """The network's code may have learnt a size."""
+        if self.trace.sized is None:
+            self.trace.sized = len(self.trace.ops)
+
+    def named(self, value: Any, name: str) -> dict[str, int]:
+        """The numbers of the tensors that a module returned, by name."""
+        outer, self.watch.inside = self.watch.inside, True
+        try:
+            with torch._C.DisableTorchFunction():
+                return {k: self.number(_inner(t)) for k, t in named_tensors(value, name).items()}
+        finally:
+            self.watch.inside = outer
 
     def number(self, tensor: Tensor) -> int:
         if id(tensor) not in self._ids:
@@ -99,12 +131,18 @@ class _Tracer(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
-        out = _run(func, args, kwargs or {})
+        if not self.watch.inside:  # scripted code, whose control flow nobody sees
+            self.sized()
+        with torch._C.DisableTorchFunction():
+            return self._record(func, args, kwargs or {})
+
+    def _record(self, func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+        out = _run(func, args, kwargs)
         layer = self.stack[-1] if self.stack else ""
-        op = Op(func, self._refs(args), self._refs(kwargs or {}), self._refs(out), layer)
+        op = Op(func, self._refs(args), self._refs(kwargs), self._refs(out), layer)
         if func._schema.is_mutable and torch.Tag.inplace_view not in func.tags:
-            op.written = self._written(func, args, kwargs or {})
-        (self.trace.ops if self.trace.output is None else self.head).append(op)
+            op.written = self._written(func, args, kwargs)
+        self.trace.ops.append(op)
         return out
 
     def _written(self, func: Any, args: tuple, kwargs: dict[str, Any]) -> tuple[int, ...]:
@@ -140,7 +178,7 @@ def trunk(module: nn.Module) -> Callable[[Tensor], Any]:
 def input_channels(module: nn.Module) -> int:
     """Channels of the input: as timm's networks say, else those of the first convolution, else 3.
 
-    The first convolution may stand behind a space-to-depth, so that it is not always right.
+    The first convolution may stand behind a space-to-depth: `inputs.choose_channels` tries.
     """
     if isinstance(config := getattr(module, "default_cfg", None), dict):
         return config["input_size"][0]
@@ -148,77 +186,89 @@ def input_channels(module: nn.Module) -> int:
     return next((c.in_channels for c in convs), 3)
 
 
-def trace_module(module: nn.Module, size: tuple[int, int], channels: int | None = None) -> Trace:
+Shape = tuple[int, int, int]  # (C, H, W) of an input, without the batch
+
+
+def trace_module(
+    module: nn.Module,
+    size: tuple[int, int],
+    channels: int | None = None,
+    inputs: Sequence[Shape] | None = None,
+) -> Trace:
     """Trace one forward pass of `module` on an input of 1 x channels x H x W.
 
-    size: (H, W) in pixels. channels: of the input; as `input_channels` says when None.
+    size: (H, W) in pixels. channels: of the input; as `input_channels` says when None. inputs: the
+    shapes of several inputs, in place of both.
 
-    Raises UsageError where the input does not fit the network, RfbenchError where the network
-    itself fails.
+    A pass that fails behind a layer is traced as far as it went; `Trace.failure` says why. Raises
+    UsageError where the input does not fit the network, RfbenchError where it fails at once.
     """
     copied, buffers = skeleton(module)
-    trace = Trace(size)
+    shapes = list(inputs or [(channels or input_channels(module), *size)])
+    trace = Trace(shapes[0][1:], feature_maps=hasattr(module, "feature_info"))
     tracer = _Tracer(trace)
     _watch(copied, tracer)
     trace.recurrent = {n for n, m in copied.named_modules() if isinstance(m, nn.RNNBase)}
-    shape = (1, channels or input_channels(module), *size)
     dtype = next((p.dtype for p in copied.parameters() if p.is_floating_point()), torch.float32)
 
     try:
-        with torch.no_grad(), tracer, _CircularPadding():
-            x = torch.empty(shape, dtype=dtype, device="meta")
-            torch.func.functionalize(_forward(copied, tracer))(x)
-    except RfbenchError:
-        raise
+        with torch.no_grad(), tracer:
+            images = [torch.empty((1, *shape), dtype=dtype, device="meta") for shape in shapes]
+            with tracer.watch:
+                torch.func.functionalize(_forward(copied, tracer))(*images)
+        trace.forward = trace.ops
     except Exception as error:
-        if trace.output is None:  # else the classifier insists on another size than the map
-            raise _explain(module, shape, tracer, error) from error
+        if tracer.trunk is None:  # else the classifier insists on another size than the map
+            trace.failure = _explain(module, shapes, tracer, error)
+            if not trace.layers:
+                raise trace.failure from error
+    if tracer.trunk is not None and _is_classifier(trace, tracer.trunk):
+        _cut(trace, tracer.trunk)
     alive = tracer.alive
     trace.fixed |= {i: buffers[id(t)] for i, t in enumerate(alive) if id(t) in buffers}
     return trace
 
 
-def _forward(module: nn.Module, tracer: _Tracer) -> Callable[[Tensor], None]:
-    """A forward pass that notes where the input and the features are."""
+def _forward(module: nn.Module, tracer: _Tracer) -> Callable[..., None]:
+    """A forward pass that notes its inputs, its outputs, and where timm's features end."""
     trace, run = tracer.trace, trunk(module)
 
     def features(x: Tensor, *args: Any, **kwargs: Any) -> Any:
+        own = list(tracer.named(x, "").values()) == trace.inputs  # the image itself, not a stem's
         out = run(x, *args, **kwargs)
-        tensors = [t for t in tree_leaves(out) if isinstance(t, Tensor)]
-        trace.output = tracer.number(_inner(tensors[0])) if tensors else None
+        if own and tracer.trunk is None:
+            held = tracer.named(out, "output")
+            tracer.trunk = _Trunk(len(trace.ops), len(trace.layers), held)
         return out
 
-    def forward(x: Tensor) -> None:
-        trace.input = tracer.number(_inner(x))
-        if run is module:
-            features(x)
-        else:
+    def forward(*images: Tensor) -> None:
+        trace.inputs = list(tracer.named(images, "").values())
+        trace.sized = None  # so far, only torch's own code ran
+        if run is not module and not isinstance(module, torch.jit.ScriptModule):
             vars(module)["forward_features"] = features  # also where it is a submodule
-            module(x)
-        trace.forward = trace.ops + tracer.head
-        if trace.output is None:  # the features are not a part of it
-            trace.ops = []
-            trace.layers.clear()
-            tracer.calls.clear()
-            features(x)
+        trace.outputs = tracer.named(module(*images), "output")
 
     return forward
 
 
-class _CircularPadding(TorchFunctionMode):
-    """Circular padding as a choice of positions: torch's own writes to views out of our sight."""
+def _is_classifier(trace: Trace, end: _Trunk) -> bool:
+    """Whether what follows timm's features makes vectors of them, or failed to."""
+    if not trace.outputs:
+        return True
+    seen = set(end.outputs.values())
+    for op in trace.ops[end.ops :]:
+        leaves = tree_leaves((op.args, op.kwargs))
+        if any(isinstance(leaf, Ref) and leaf.id in seen for leaf in leaves):
+            seen |= {leaf.id for leaf in tree_leaves(op.out) if isinstance(leaf, Ref)}
+    vectors = all(len(trace.shapes[i]) <= 2 for i in trace.outputs.values())
+    return vectors and not seen.isdisjoint(trace.outputs.values())
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if func is not nn.functional.pad or "circular" not in (*args, *kwargs.values()):
-            return func(*args, **kwargs)
-        x, amounts = (*args, *kwargs.values())[:2]
-        for i in range(0, len(amounts), 2):
-            n, (before, after) = x.shape[-1 - i // 2], amounts[i : i + 2]
-            x = x.index_select(-1 - i // 2, torch.arange(-before, n + after, device="cpu") % n)
-        return x
+
+def _cut(trace: Trace, end: _Trunk) -> None:
+    """Leave out what follows timm's features."""
+    trace.ops = trace.ops[: end.ops]
+    trace.layers = dict(list(trace.layers.items())[: end.layers])
+    trace.outputs = end.outputs
 
 
 def _inner(tensor: Tensor) -> Tensor:
@@ -242,13 +292,17 @@ def _watch(module: nn.Module, tracer: _Tracer) -> None:
         def hook(_module: nn.Module, _args: Any, out: Any) -> None:
             tracer.stack.pop()
             tracer.calls[name] += 1
-            if isinstance(out, Tensor) and tracer.trace.output is None:
-                n = tracer.calls[name]
-                label = name if n == 1 else f"{name}#{n}"
-                tracer.trace.layers[label] = tracer.number(_inner(out))
+            n = tracer.calls[name]
+            label = name if n == 1 else f"{name}#{n}"
+            for own, number in tracer.named(out, label).items():
+                # the first output of `enc` is `enc.0`, unless that is a module of its own
+                taken = own != label and own in modules
+                key = f"{label}.output{own.removeprefix(label)}" if taken else own
+                tracer.trace.layers[key] = number
 
         return hook
 
+    modules = dict(module.named_modules())
     for name, child in module.named_modules():
         if name and not isinstance(child, torch.jit.ScriptModule):  # which takes no hooks
             child.register_forward_pre_hook(enter(name), prepend=True)
@@ -256,16 +310,16 @@ def _watch(module: nn.Module, tracer: _Tracer) -> None:
 
 
 def _explain(
-    module: nn.Module, shape: tuple[int, ...], tracer: _Tracer, error: Exception
+    module: nn.Module, shapes: Sequence[Shape], tracer: _Tracer, error: Exception
 ) -> RfbenchError:
     """One line for an error inside the network: what, where, what to do."""
     where = f" in layer {tracer.stack[-1]}" if tracer.stack else ""
     reason = str(error).strip().split("\n")[0] or type(error).__name__
-    size = f"{shape[2]}x{shape[3]}"
-    what = f"{type(module).__name__} fails on an input of {shape[1]} x {size}{where}: {reason}"
+    given = " and ".join(f"{c} x {h}x{w}" for c, h, w in shapes)
+    what = f"{type(module).__name__} fails on an input of {given}{where}: {reason}"
     if any(word in reason.lower() for word in _SIZE_WORDS):
         return UsageError(f"{what}. Choose another --size.")
-    if "meta" in reason:
+    if "meta" in reason or "data-dependent" in reason:
         what += ". Its control flow depends on values; a trace has shapes only"
     return RfbenchError(what)
 

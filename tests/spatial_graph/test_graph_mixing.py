@@ -329,6 +329,7 @@ class Pyramid(nn.Module):
         return self.fpn({"p2": c2, "p3": c3, "p4": self.c4(c3)})
 
 
-def test_feature_pyramid() -> None:
-    verdict = examine(Pyramid(), (33, 38))
+@pytest.mark.parametrize("level", ["p2", "p3", "p4"])
+def test_feature_pyramid(level: str) -> None:
+    verdict = examine(Net(lambda n, x: n.p(x)[level], p=Pyramid()), (33, 38))
     assert verdict.reach == Reach.LOCAL and not verdict.wrong, verdict.wrong

@@ -73,20 +73,6 @@ def test_a_module_is_left_as_it_was() -> None:
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in module.modules())
 
 
-OUTPUTS = {
-    "dict": lambda n, x: {"first": n.a(x), "second": x},
-    "tuple": lambda n, x: (n.a(x), n.b(n.a(x))),
-    "nested": lambda n, x: [[(n.a(x),)], {"z": n.b(n.a(x))}],
-}
-
-
-@pytest.mark.parametrize("name", OUTPUTS)
-def test_the_first_of_several_outputs(name: str) -> None:
-    verdict = examine(Net(OUTPUTS[name], **A))
-    assert verdict.reach == Reach.LOCAL and not verdict.wrong
-    assert verdict.graph.target == "a" and set(verdict.graph.maps()) == set(verdict.graph.layers)
-
-
 def test_layers_by_name_and_number_of_the_call() -> None:
     graph = spatial_graph(
         nn.Sequential(*[conv(3, 3)] * 2, nn.Sequential(conv(3, 4, 3, 2))), (16, 20)

@@ -1,23 +1,28 @@
 """A network and its spatial graphs, traced as rarely as possible.
 
-One trace serves every layer and unit, and every input size as well unless a step on the way
-belongs to one size (TF-same padding, resizing, windows of attention).
+One trace serves every layer and unit. It serves other input sizes as well where the network's code
+never learnt a size and no step on the way belongs to one (TF-same padding, resizing, windows of
+attention): then the operations are the same. Otherwise the network is traced at each size.
 """
 
 import contextlib
+import logging
 from dataclasses import dataclass, field
 from math import prod
 
 from torch import nn
 
-from rfbench.errors import RfbenchError
+from rfbench.errors import RfbenchError, UsageError
 from rfbench.rf.core.cost import Cost, cost
 from rfbench.rf.core.geometry import uncut_size
 from rfbench.rf.core.target import Target
 from rfbench.spatial_graph.graph import Size, SpatialGraph
+from rfbench.spatial_graph.inputs import trace_as_fits
 from rfbench.spatial_graph.layout import Value
 from rfbench.spatial_graph.reader import read
-from rfbench.spatial_graph.trace import Trace, input_channels, trace_module
+from rfbench.spatial_graph.trace import Shape, Trace, input_channels, trace_module
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -25,39 +30,84 @@ class Network:
     """A module in evaluation mode.
 
     native: the input size (H, W) that it is meant for; its last map there is the last map at any
-    size. channels: of the input; None: as the network or its first convolution says.
+    size. channels: of the input; None: as the network says or takes. inputs: (C, H, W) of each of
+    several inputs, in place of both.
     """
 
     module: nn.Module
     native: Size = (224, 224)
     channels: int | None = None
+    inputs: list[Shape] | None = None
     graphs: dict[Size, SpatialGraph] = field(default_factory=dict)
     traces: dict[Size, Trace] = field(default_factory=dict)
+    noted: bool = False  # that it fails
 
     def graph(self, size: Size, layer: str | None = None) -> SpatialGraph:
-        """The spatial graph up to a layer (the last map when None) on an input of (H, W)."""
+        """The spatial graph up to a layer (the last map when None) on an input of (H, W).
+
+        Raises what made the network fail ahead of its last map, or ahead of the layer.
+        """
+        graph = self._graph(size, layer)
+        if layer is None:
+            graph.check_end()
+        elif graph.failure is not None:
+            graph.layer(layer)
+            if not self.noted:
+                log.warning(f"what lies behind is not measured: {graph.failure}")
+            self.noted = True
+        return graph
+
+    def whole(self, size: Size) -> SpatialGraph:
+        """All that could be traced on an input of (H, W): every layer, every output."""
+        if not self.graphs and size != self.native:
+            self._graph(size, None)
+        return self.graphs[size] if size in self.graphs else self._build(size)
+
+    def _graph(self, size: Size, layer: str | None) -> SpatialGraph:
         if not self.graphs and size != self.native:
             with contextlib.suppress(RfbenchError):  # own networks may run at `size` only
                 self._build(self.native)
         if size in self.graphs:
             return self.graphs[size]
         for known in self.graphs.values():
-            value = known.layers.get(layer if layer is not None else known.target)
+            value = known.named().get(layer if layer is not None else known.target)
+            if known.failure is not None and layer is None:
+                continue
             if isinstance(value, Value) and not known.is_rigid(value):
-                return known.resized(size, value)
+                other = known.resized(size, value)
+                if other is not None:
+                    return other
         return self._build(size)
 
     def _build(self, size: Size) -> SpatialGraph:
         graph = read(self._trace(size))
         first = next(iter(self.graphs.values()), graph)
-        graph.target = first.target if first.target in graph.layers else graph.target
+        if list(graph.named()) == list(first.named()):  # not where a loop ran longer
+            graph.target = first.target
         self.graphs[size] = graph
         return graph
 
     def _trace(self, size: Size) -> Trace:
         if size not in self.traces:
-            self.traces[size] = trace_module(self.module, size, self.channels)
+            if self.inputs is None and self.channels is None:
+                trace = trace_as_fits(self.module, size)
+                self.channels = trace.shapes[trace.inputs[0]][1]
+            else:
+                trace = trace_module(self.module, size, self.channels, self._shapes(size))
+            self.traces[size] = trace
         return self.traces[size]
+
+    def _shapes(self, size: Size) -> list[Shape] | None:
+        """The shapes of several inputs where the first is (H, W): the others in proportion."""
+        if self.inputs is None:
+            return None
+        (_, *own), shapes = self.inputs[0], []
+        for channels, *other in self.inputs:
+            y, x = (n * to / at for n, to, at in zip(other, size, own, strict=True))
+            if y % 1 or x % 1:
+                raise UsageError(f"the inputs do not keep their proportions at {size[0]}x{size[1]}")
+            shapes.append((channels, int(y), int(x)))
+        return shapes
 
     def cost(self, size: Size) -> Cost:
         """What an image of (H, W) costs, classifier included; RfbenchError where it has none."""
@@ -89,5 +139,8 @@ class Network:
             if not target.is_cut:
                 break
             size = uncut_size(target.graph.size, target.geometry, target.units)
-            target = self.target(size, target.layer, target.source)
+            larger = self.target(size, target.layer, target.source)
+            if target.graph.sized is not None and larger.graph.program != target.graph.program:
+                break  # another network at that size
+            target = larger
         return target

@@ -7,10 +7,11 @@ from typing import Any, Protocol
 
 from rfbench.errors import UsageError
 from rfbench.models import backbones, variants, weight_files
+from rfbench.rf.core import theory as arithmetic
 from rfbench.rf.core.network import Network
 from rfbench.rf.core.target import Target
-from rfbench.spatial_graph.graph import Size
-from rfbench.spatial_graph.reader import spatial_graph
+from rfbench.spatial_graph.graph import Size, is_map
+from rfbench.spatial_graph.trace import Shape
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +34,14 @@ class Wanted(Protocol):
     @property
     def size(self) -> int | Size | None:
         """N or (H, W), px; None: the network's own."""
+
+    @property
+    def in_channels(self) -> int | None:
+        """Channels of the input; None: as the network takes."""
+
+    @property
+    def inputs(self) -> list[Shape] | None:
+        """(C, H, W) of each of several inputs; None: one, of `size`."""
 
 
 @dataclass
@@ -78,8 +87,11 @@ def subjects(config: Wanted) -> Iterator[Subject]:
             seen.append(backbone.replaced)
             alone = len(models(config)) == 1
             title = variant.name if alone else f"{short(model)}\n{variant.name}"
-            network = Network(backbone.module, backbone.input_size)
-            yield Subject(title, backbone, network, _size(config, backbone))
+            size = _size(config, backbone)
+            # shapes that are given are the network's own: it may take no others
+            native = size if config.inputs else backbone.input_size
+            network = Network(backbone.module, native, config.in_channels, config.inputs)
+            yield Subject(title, backbone, network, size)
         if idle:
             log.info(f"{model}: left out {', '.join(idle)} (nothing to change, or nothing new)")
 
@@ -99,6 +111,10 @@ def short(model: str) -> str:
 
 
 def _size(config: Wanted, backbone: backbones.Backbone) -> Size:
+    if config.inputs:
+        if config.size is not None or config.in_channels is not None:
+            raise UsageError("--input says size and channels: leave out --size and --in-channels")
+        return config.inputs[0][1:]
     if config.size is None:
         return backbone.input_size
     return (config.size, config.size) if isinstance(config.size, int) else config.size
@@ -106,10 +122,27 @@ def _size(config: Wanted, backbone: backbones.Backbone) -> Size:
 
 def list_layers(subject: Subject) -> list[tuple[str, Size, Any]]:
     """Layers that --from and --to take: name, map size and effective stride at the own size."""
-    graph = spatial_graph(subject.backbone.module, subject.size)
-    theory = Target(graph).theory
+    graph = subject.network.whole(subject.size)
+    theory = arithmetic.theory(graph, (graph.inputs and next(iter(graph.inputs.values()))) or None)
     rows = []
     for name, size in graph.maps().items():
         y, x = theory.of(graph, graph.layer(name))
         rows.append((name, size, (y.stride, x.stride) if y and x else None))
     return rows
+
+
+def ends(subject: Subject, layer: str | None, source: str | None) -> list[tuple[Any, Any]]:
+    """(layer, source) of every figure asked for: where none is named, each output and each input.
+
+    Outputs without positions are left out, and the log says so.
+    """
+    if layer is not None and source is not None:
+        return [(layer, source)]
+    graph = subject.network.whole(subject.size)
+    layers: list[str | None] = [layer]
+    if layer is None and len(graph.outputs) > 1 and graph.failure is None:
+        layers = [name for name in graph.outputs if is_map(graph.outputs[name])] or [None]
+        if missing := [name for name in graph.outputs if name not in layers]:
+            log.info(f"without positions: {', '.join(missing)}")
+    sources = [source] if source is not None or not graph.inputs else [*graph.inputs]
+    return [(to, start) for to in layers for start in sources]

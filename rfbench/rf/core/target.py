@@ -43,6 +43,7 @@ class Target:
         """The tensor. Raises UsageError for an unknown layer, RfbenchError without positions."""
         if self.layer is not None:
             return self.graph.layer(self.layer)
+        self.graph.check_end()
         if self.graph.target:
             return self.graph.layer(self.graph.target)
         if isinstance(self.graph.output, Value):
@@ -51,7 +52,10 @@ class Target:
 
     @cached_property
     def origin(self) -> Value | None:
-        """The tensor of the source; None: the input."""
+        """The tensor of the source; None: the only input."""
+        if self.source is None and self.graph.inputs:
+            some = ", ".join(self.graph.inputs)
+            raise UsageError(f"the network has several inputs: choose one with --from ({some})")
         return None if self.source is None else self.graph.layer(self.source)
 
     @cached_property
