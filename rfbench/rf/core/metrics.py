@@ -195,7 +195,7 @@ def _whole(stride: Fraction | int) -> int | float:
 
 
 def _read_words(record: Record, brief: bool) -> list[str]:
-    share = record["read"]
+    share = record.get("read", 1)  # records of before have none
     return [f"reads {READ.text(share)} of its box"] if share < 1 else []
 
 
@@ -205,7 +205,8 @@ def _cv(value: float) -> str:
 
 def _size_words(record: Record, brief: bool) -> list[str]:
     size = " × ".join(str(n) for n in dict.fromkeys(record["size"]))
-    return [] if brief else [f"r {size} px"]
+    least = " × ".join(str(n) for n in dict.fromkeys(record.get("least_size", record["size"])))
+    return [] if brief else [f"r {size} px" if least == size else f"r {least} to {size} px"]
 
 
 def _misaligned_words(record: Record, brief: bool) -> list[str]:
@@ -251,7 +252,7 @@ METRICS = [
     Metric(
         "size",
         lambda _, geometry: [f.size for f in geometry.fields],
-        "theoretical field along y and x, px",
+        "theoretical field along y and x, px; the largest where units take turns",
         use=Use.TABLE,
         form="",
         join="x",
@@ -290,6 +291,9 @@ BESIDES: dict[str, Callable[[PathMap, Geometry], Any]] = {
     "gridding_by_period": gridding_by_period,
     "centroid": lambda counts, _: centroid(counts),
     "phases": lambda _, geometry: geometry.phases,
+    "least_size": lambda _, geometry: [
+        min(last - first + 1 for first, last in f.phases) for f in geometry.fields
+    ],
     "shift_range": shift_range,
     "registration_range": registration_range,
     "unit_shift": unit_shift,

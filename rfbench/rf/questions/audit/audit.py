@@ -1,4 +1,4 @@
-"""A lint for backbones: shift, gridding, holes, misaligned branches, coverage; their causes and fixes.
+"""A lint for backbones: shift, gridding, holes, misaligned branches, coverage; causes and fixes.
 
 Figures are of the central unit on an input that cuts nothing off and leaves the same remainders by
 the strides as the size given: what stride-2 windows do to the centre depends on nothing else.

@@ -4,9 +4,9 @@ Everything else is left as it is.
 
 What the paper does to a stride-2 convolution, done to any window: average s x s pixels, then apply
 the same window at stride 1, centred on the input. Before a kernel of dilation d, average d x d
-pixels: its taps then meet. Both together are one window again, so that nothing is traced again. Where whole pixels do not allow a centre (odd sizes, even kernels), two
-neighbouring windows are averaged. An audit asks what remains of a fault after fixing only one
-layer.
+pixels: its taps then meet. Both together are one window again, so that nothing is traced again.
+Where whole pixels do not allow a centre (odd sizes, even kernels), two neighbouring windows are
+averaged. An audit asks what remains of a fault after fixing only one layer.
 """
 
 from collections import defaultdict
@@ -142,8 +142,8 @@ def _centred(window: Window, n: int, m: int) -> Window:
     """
     weights, s = _weights(window), window.stride
     if window.kernel > 1 and window.dilation > 1:
-        taps = weights[:: window.dilation]
-        weights = [w for w in taps for _ in range(window.dilation)]  # averages of d, and the window
+        own = weights[:: window.dilation]
+        weights = [w for w in own for _ in range(window.dilation)]  # averages of d, and the window
     if not _is_even(weights, s):
         weights = [
             w for w in weights for _ in range(s)

@@ -108,8 +108,8 @@ def _fixes(record: Record) -> list[str]:
     lines += [f"  {_one_line(row['refused'])}" for row in record["cures"] if "refused" in row]
     if record["read"] < 1 and any("dilation" in row["what"] for row in record["steps"]):
         lines.append(
-            "  holes: dilations without a common factor, such as 1, 2, 5 (HDC), or undilated layers "
-            "behind them (DRN) leave none"
+            "  holes: dilations without a common factor, such as 1, 2, 5 (HDC), or undilated "
+            "layers behind them (DRN) leave none"
         )
     if record["best"]:
         lines.append(f'  best: rfbench.fix(model, "{record["best"]}")')
