@@ -146,6 +146,17 @@ def read(counts: PathMap, geometry: Geometry) -> float:
     return float((counts.counts[top : bottom + 1, left : right + 1] != 0).mean())
 
 
+def checkerboard(counts: PathMap, geometry: Geometry) -> float:
+    """Coefficient of variation of the paths from all pixels over units that take turns.
+
+    Transposed convolutions whose stride does not divide the kernel reach some positions of their
+    output by more taps than others (Odena et al., Distill 2016). 0 where later layers even it out.
+    """
+    if counts.period is None:
+        return 0.0
+    return float(counts.period.totals.std() / counts.period.totals.mean())
+
+
 def support(counts: PathMap) -> dict[str, int]:
     """The bounding box of the pixels that any path reaches, both ends included."""
     reached = counts.counts != 0
@@ -207,6 +218,11 @@ def _size_words(record: Record, brief: bool) -> list[str]:
     size = " × ".join(str(n) for n in dict.fromkeys(record["size"]))
     least = " × ".join(str(n) for n in dict.fromkeys(record.get("least_size", record["size"])))
     return [] if brief else [f"r {size} px" if least == size else f"r {least} to {size} px"]
+
+
+def _checkerboard_words(record: Record, brief: bool) -> list[str]:
+    value = record.get("checkerboard", 0)  # records of before have none
+    return [] if brief or value < 5e-5 else [f"checkerboard {value:.4f}"]
 
 
 def _misaligned_words(record: Record, brief: bool) -> list[str]:
@@ -274,6 +290,14 @@ METRICS = [
         use=Use.AUDIT,
         form="",
         words=_misaligned_words,
+        best=Best.ZERO,
+    ),
+    Metric(
+        "checkerboard",
+        checkerboard,
+        "coefficient of variation of the paths from all pixels over units that take turns",
+        use=Use.CAPTION,
+        words=_checkerboard_words,
         best=Best.ZERO,
     ),
     Metric(

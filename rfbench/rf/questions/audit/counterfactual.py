@@ -15,6 +15,8 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
 
+import numpy as np
+
 from rfbench.rf.core.target import Target
 from rfbench.spatial_graph.axis import SAME, Axis, Index, Window
 from rfbench.spatial_graph.graph import Node, SpatialGraph
@@ -68,6 +70,25 @@ def fixed(target: Target, done: Sequence[Step]) -> Target:
             y, x = axes or (SAME, SAME)
             nodes[i] = replace(nodes[i], y=y, x=x, size=size)
     return Target(replace(target.graph, nodes=nodes), target.layer, target.source)
+
+
+def uneven_layers(target: Target) -> list[str]:
+    """The transposed convolutions that reach some positions of their output by more taps."""
+    names = []
+    for i in sorted(target.ancestors):
+        node = target.graph.nodes[i]
+        if node.kind == "conv" and any(_is_uneven(axis) for axis in node.axes):
+            names.append(node.layer)
+    return list(dict.fromkeys(names))
+
+
+def _is_uneven(axis: Axis) -> bool:
+    """Whether inner outputs of a map have different numbers of taps."""
+    if not isinstance(axis, Index) or axis.inner is not None or axis.weights is not None:
+        return False
+    low = np.where(axis.at >= 0, axis.at, axis.at.max() + 1).min(1)
+    inner = (low > 0) & (axis.at.max(1) < axis.at.max())
+    return len(set((axis.at[inner] >= 0).sum(1).tolist())) > 1
 
 
 def _moves(node: Node) -> bool:
