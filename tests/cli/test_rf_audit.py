@@ -47,13 +47,14 @@ def test_text_of_one_s_own_network(place: Path) -> None:
         "own.py:down / baseline to 1 at 64x64 px: local",
         "  shift y, x  -0.50, -0.50 px",
         "  gridding    0.1576",
+        "  read        100.0%",
         "  misaligned  0",
         "  coverage    100.0% of the input; the central unit's box 0.6%",
-        "  after fixing only this layer    shift y, x    gridding  misaligned",
-        "    1 (convolution 3x3 stride 2)  +0.00, +0.00  0.0000    0",
-        "    all of them                   +0.00, +0.00  0.0000    0",
-        "  variant  layers  shift y, x    gridding  misaligned  MACs   activations",
-        "  3x3      1       +0.00, +0.00  0.0000    0           +0.0%  +20.0%",
+        "  after fixing only this layer    shift y, x    gridding  read    misaligned",
+        "    1 (convolution 3x3 stride 2)  +0.00, +0.00  0.0000    100.0%  0",
+        "    all of them                   +0.00, +0.00  0.0000    100.0%  0",
+        "  variant  layers  shift y, x    gridding  read    misaligned  MACs   activations",
+        "  3x3      1       +0.00, +0.00  0.0000    100.0%  0           +0.0%  +20.0%",
         "  variant '1x1' replaces no convolution in down (no stride-2 1x1 convolution).",
         '  best: rfbench.fix(model, "3x3")',
         "  free of shift as it is: 63x63 px, the closest size from 60 to 70 px",
@@ -63,8 +64,8 @@ def test_text_of_one_s_own_network(place: Path) -> None:
 def test_nothing_to_fix(place: Path) -> None:
     result = run("own.py:even", "--size", "64")
     assert result.exit_code == 0, result.output
-    assert result.stdout.splitlines()[5:] == [
-        "  nothing to fix: centred, without a grid, all branches aligned"
+    assert result.stdout.splitlines()[6:] == [
+        "  nothing to fix: centred, without grid or holes, all branches aligned"
     ]
 
 

@@ -71,21 +71,21 @@ def test_the_zoo_has_columns_of_it() -> None:
     assert 1 < row["entropy"] < 2 * np.log2(row["size"][0])
     assert row["cured_entropy"] != row["entropy"]
     cells = table.table([row]).splitlines()
-    assert cells[0].split()[:5] == ["model", "status", "shift", "gridding", "entropy"]
-    assert cells[1].split()[4] == f"{row['entropy']:.2f}"
+    assert cells[0].split()[:6] == ["model", "status", "shift", "gridding", "read", "entropy"]
+    assert cells[1].split()[5] == f"{row['entropy']:.2f}"
     (line,) = csv.DictReader(page.table([row]).splitlines())
     assert line["entropy"] == str(row["entropy"]) and line["cured_entropy"]
     whole = page.page([row], {})
-    shown = f">{cells[1].split()[4]}<"
+    shown = f">{cells[1].split()[5]}<"
     for text in (">entropy<", ">fixed entropy<", "entropy: of the paths", shown):
         assert text in whole
     old = {key: value for key, value in row.items() if "entropy" not in key}  # rows.jsonl of before
-    assert page.page([old], {}) and table.table([old]).splitlines()[1].split()[4] == "-"
+    assert page.page([old], {}) and table.table([old]).splitlines()[1].split()[5] == "-"
 
 
 def test_compare_has_it() -> None:
     head = next(t for t in run("compare", str(RUNS)).splitlines() if "gridding" in t)
-    assert head.rstrip().endswith("gridding  entropy (bit)")
+    assert head.rstrip().endswith("gridding  read    entropy (bit)")
     rows = list(csv.DictReader(run("compare", str(RUNS), "--format", "csv").splitlines()))
     held = [float(row["entropy"]) for row in rows if row["entropy"]]
     assert held and min(held) > 1

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from rfbench.rf.core.metrics import measure
 from rfbench.rf.core.network import Network
 from rfbench.rf.core.target import Target
+from rfbench.rf.questions.audit.counterfactual import uneven_layers
 from rfbench.spatial_graph.reader import spatial_graph
 
 
@@ -144,3 +145,33 @@ def test_maps_that_are_resized_irregularly_say_so() -> None:
     if None in seen.fields:
         with pytest.raises(Exception, match="no effective stride"):
             measure(seen.counts(), seen.geometry)
+
+
+def up(*layers: nn.Module) -> Target:
+    return target(nn.Sequential(nn.Conv2d(1, 1, 3, 2, 1), *layers), 48)
+
+
+@pytest.mark.parametrize(
+    ("layers", "value"),
+    [
+        ([nn.ConvTranspose2d(1, 1, 3, 2, 1, 1)], 0.4843),
+        ([nn.ConvTranspose2d(1, 1, 4, 2, 1)], 0),
+        ([nn.ConvTranspose2d(1, 1, 3, 2, 1, 1), nn.Conv2d(1, 1, 2)], 0),
+        ([nn.Upsample(scale_factor=2), nn.Conv2d(1, 1, 3, 1, 1)], 0),
+        ([nn.Upsample(scale_factor=3, mode="bilinear"), nn.Conv2d(1, 1, 5, 1, 2)], 0),
+    ],
+    ids=str,
+)
+def test_checkerboards_of_transposed_convolutions(layers: list[nn.Module], value: float) -> None:
+    seen = up(*layers)
+    found = measure(seen.counts(), seen.geometry)["checkerboard"]
+    assert found == pytest.approx(value, abs=5e-5)
+    # a constant image through weights of ones, away from the border
+    module = ones(nn.Sequential(nn.Conv2d(1, 1, 3, 2, 1), *layers))
+    out = module(torch.ones(1, 1, 48, 48, dtype=torch.float64))[0, 0, 12:24, 12:24].detach().numpy()
+    assert found == pytest.approx(out.std() / out.mean(), abs=1e-9)
+
+
+def test_an_audit_names_who_makes_a_checkerboard() -> None:
+    uneven, even = nn.ConvTranspose2d(1, 1, 3, 2, 1, 1), nn.ConvTranspose2d(1, 1, 4, 2, 1)
+    assert uneven_layers(up(uneven, even)) == ["1"]

@@ -58,7 +58,7 @@ def test_rows_of_known_networks() -> None:
 
 def test_few_models_are_printed(folder: Path) -> None:
     head, *lines = (folder / "shown.txt").read_text().splitlines()
-    assert head.split("  ")[0] == "model" and head.endswith("gridding  fixed shift")
+    assert head.split("  ")[0] == "model" and head.endswith("gridding  read    fixed shift")
     found = [line.split() for line in lines[: lines.index("")]]
     rows = json.loads((folder / "zoo.json").read_text())
     assert [cells[0] for cells in found] == [row["model"] for row in rows]

@@ -146,6 +146,17 @@ def read(counts: PathMap, geometry: Geometry) -> float:
     return float((counts.counts[top : bottom + 1, left : right + 1] != 0).mean())
 
 
+def checkerboard(counts: PathMap, geometry: Geometry) -> float:
+    """Coefficient of variation of the paths from all pixels over units that take turns.
+
+    Transposed convolutions whose stride does not divide the kernel reach some positions of their
+    output by more taps than others (Odena et al., Distill 2016). 0 where later layers even it out.
+    """
+    if counts.period is None:
+        return 0.0
+    return float(counts.period.totals.std() / counts.period.totals.mean())
+
+
 def support(counts: PathMap) -> dict[str, int]:
     """The bounding box of the pixels that any path reaches, both ends included."""
     reached = counts.counts != 0
@@ -195,7 +206,7 @@ def _whole(stride: Fraction | int) -> int | float:
 
 
 def _read_words(record: Record, brief: bool) -> list[str]:
-    share = record["read"]
+    share = record.get("read", 1)  # records of before have none
     return [f"reads {READ.text(share)} of its box"] if share < 1 else []
 
 
@@ -205,7 +216,13 @@ def _cv(value: float) -> str:
 
 def _size_words(record: Record, brief: bool) -> list[str]:
     size = " × ".join(str(n) for n in dict.fromkeys(record["size"]))
-    return [] if brief else [f"r {size} px"]
+    least = " × ".join(str(n) for n in dict.fromkeys(record.get("least_size", record["size"])))
+    return [] if brief else [f"r {size} px" if least == size else f"r {least} to {size} px"]
+
+
+def _checkerboard_words(record: Record, brief: bool) -> list[str]:
+    value = record.get("checkerboard", 0)  # records of before have none
+    return [] if brief or value < 5e-5 else [f"checkerboard {value:.4f}"]
 
 
 def _misaligned_words(record: Record, brief: bool) -> list[str]:
@@ -251,7 +268,7 @@ METRICS = [
     Metric(
         "size",
         lambda _, geometry: [f.size for f in geometry.fields],
-        "theoretical field along y and x, px",
+        "theoretical field along y and x, px; the largest where units take turns",
         use=Use.TABLE,
         form="",
         join="x",
@@ -276,6 +293,14 @@ METRICS = [
         best=Best.ZERO,
     ),
     Metric(
+        "checkerboard",
+        checkerboard,
+        "coefficient of variation of the paths from all pixels over units that take turns",
+        use=Use.CAPTION,
+        words=_checkerboard_words,
+        best=Best.ZERO,
+    ),
+    Metric(
         "bypass",
         lambda counts, _: counts.bypass,
         "share of the paths from the input that do not pass the source",
@@ -290,6 +315,9 @@ BESIDES: dict[str, Callable[[PathMap, Geometry], Any]] = {
     "gridding_by_period": gridding_by_period,
     "centroid": lambda counts, _: centroid(counts),
     "phases": lambda _, geometry: geometry.phases,
+    "least_size": lambda _, geometry: [
+        min(last - first + 1 for first, last in f.phases) for f in geometry.fields
+    ],
     "shift_range": shift_range,
     "registration_range": registration_range,
     "unit_shift": unit_shift,

@@ -1,4 +1,4 @@
-"""A lint for backbones: shift, gridding, holes, misaligned branches, coverage; their causes and fixes.
+"""A lint for backbones: shift, gridding, holes, misaligned branches, coverage; causes and fixes.
 
 Figures are of the central unit on an input that cuts nothing off and leaves the same remainders by
 the strides as the size given: what stride-2 windows do to the centre depends on nothing else.
@@ -23,7 +23,7 @@ from rfbench.rf.core.network import Network
 from rfbench.rf.core.path_counts import DEFAULT
 from rfbench.rf.core.subjects import Subject, models, short, subjects
 from rfbench.rf.core.target import Target
-from rfbench.rf.questions.audit.counterfactual import Step, fixed, steps
+from rfbench.rf.questions.audit.counterfactual import Step, fixed, steps, uneven_layers
 from rfbench.schemas.rf import RfConfig
 from rfbench.spatial_graph.graph import Size
 
@@ -73,6 +73,7 @@ def audit(config: RfConfig, subject: Subject, sizes: Iterable[int] = (), bar: Ba
         "at_own_size": _at_own_size(own, figures["shift"]),
         "coverage": _coverage(own),
         "misaligned_layers": list(dict.fromkeys(metrics.misaligned_layers(target.geometry))),
+        "checkerboard_layers": uneven_layers(target) if figures["checkerboard"] > 1e-6 else [],
         "hole_layers": [row["layer"] for row in rows if row["read"] > figures["read"]],
         "steps": rows,
         "together": _levels(target, causes),
@@ -110,6 +111,7 @@ def _figures(target: Target) -> Record:
     counts, geometry = target.counts(), target.geometry
     row = {m.name: m.of(counts, geometry) for m in metrics.used(Use.AUDIT)}
     row["shift"] = [round(s, 9) + 0.0 for s in row["shift"]]
+    row["checkerboard"] = metrics.checkerboard(counts, geometry)
     return {**row, "gridding_by_period": metrics.gridding_by_period(counts, geometry)}
 
 
@@ -146,7 +148,8 @@ def _causes(target: Target, own: Target, causes: list[Step], now: Record) -> lis
 
 def faultless(record: Record) -> bool:
     """Whether the field is centred, even, without holes and of branches that agree."""
-    return not any(m.is_fault(record[m.name]) for m in metrics.used(Use.AUDIT))
+    judged = any(m.is_fault(record[m.name]) for m in metrics.used(Use.AUDIT))
+    return not judged and record["checkerboard"] < 1e-6
 
 
 def effect(rest: Record, now: Record) -> float:

@@ -4,9 +4,9 @@ Everything else is left as it is.
 
 What the paper does to a stride-2 convolution, done to any window: average s x s pixels, then apply
 the same window at stride 1, centred on the input. Before a kernel of dilation d, average d x d
-pixels: its taps then meet. Both together are one window again, so that nothing is traced again. Where whole pixels do not allow a centre (odd sizes, even kernels), two
-neighbouring windows are averaged. An audit asks what remains of a fault after fixing only one
-layer.
+pixels: its taps then meet. Both together are one window again, so that nothing is traced again.
+Where whole pixels do not allow a centre (odd sizes, even kernels), two neighbouring windows are
+averaged. An audit asks what remains of a fault after fixing only one layer.
 """
 
 from collections import defaultdict
@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
+
+import numpy as np
 
 from rfbench.rf.core.target import Target
 from rfbench.spatial_graph.axis import SAME, Axis, Index, Window
@@ -68,6 +70,25 @@ def fixed(target: Target, done: Sequence[Step]) -> Target:
             y, x = axes or (SAME, SAME)
             nodes[i] = replace(nodes[i], y=y, x=x, size=size)
     return Target(replace(target.graph, nodes=nodes), target.layer, target.source)
+
+
+def uneven_layers(target: Target) -> list[str]:
+    """The transposed convolutions that reach some positions of their output by more taps."""
+    names = []
+    for i in sorted(target.ancestors):
+        node = target.graph.nodes[i]
+        if node.kind == "conv" and any(_is_uneven(axis) for axis in node.axes):
+            names.append(node.layer)
+    return list(dict.fromkeys(names))
+
+
+def _is_uneven(axis: Axis) -> bool:
+    """Whether inner outputs of a map have different numbers of taps."""
+    if not isinstance(axis, Index) or axis.inner is not None or axis.weights is not None:
+        return False
+    low = np.where(axis.at >= 0, axis.at, axis.at.max() + 1).min(1)
+    inner = (low > 0) & (axis.at.max(1) < axis.at.max())
+    return len(set((axis.at[inner] >= 0).sum(1).tolist())) > 1
 
 
 def _moves(node: Node) -> bool:

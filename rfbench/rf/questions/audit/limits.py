@@ -19,6 +19,7 @@ def judged() -> dict[str, Callable[[dict[str, Any]], float]]:
         m.name: lambda record, m=m: m.judged(record[m.name])  # type: ignore[misc]
         for m in metrics.used(Use.AUDIT)
     }
+    every["checkerboard"] = lambda record: record["checkerboard"]
     every["reached"] = lambda record: record["coverage"]["reached"]
     every["seen"] = lambda record: record["coverage"]["seen"]
     return every

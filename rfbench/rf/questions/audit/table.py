@@ -21,6 +21,9 @@ def text(record: Record) -> str:
     start = "" if record["from"] == "input" else f" from {record['from']}"
     rows = [(m.column, _value(m, record)) for m in metrics.used(Use.AUDIT)]
     share = f"{cover['reached']:.1%} of the input; the central unit's box {cover['seen']:.1%}"
+    if record["checkerboard"] > 1e-6:
+        names = ", ".join(record["checkerboard_layers"])
+        rows.append(("checkerboard", f"{record['checkerboard']:.4f}   (by {names})"))
     name = f"{record['model']} / {record['variant']}{start} to {record['to']}"
     lines = [f"{name} at {at} px: {record['status']}"]
     lines += columns([*rows, ("coverage", share)], "  ")
@@ -108,8 +111,13 @@ def _fixes(record: Record) -> list[str]:
     lines += [f"  {_one_line(row['refused'])}" for row in record["cures"] if "refused" in row]
     if record["read"] < 1 and any("dilation" in row["what"] for row in record["steps"]):
         lines.append(
-            "  holes: dilations without a common factor, such as 1, 2, 5 (HDC), or undilated layers "
-            "behind them (DRN) leave none"
+            "  holes: dilations without a common factor, such as 1, 2, 5 (HDC), or undilated "
+            "layers behind them (DRN) leave none"
+        )
+    if record["checkerboard"] > 1e-6:
+        lines.append(
+            "  checkerboard: kernels that the stride divides, or resizing before a convolution "
+            "(Odena et al., 2016) have none"
         )
     if record["best"]:
         lines.append(f'  best: rfbench.fix(model, "{record["best"]}")')

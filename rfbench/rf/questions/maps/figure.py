@@ -54,7 +54,7 @@ class Panel:
 
     @property
     def offset(self) -> tuple[float, float]:
-        """(y, x) of the centroid: the shift of this unit; of those that take turns, others differ."""
+        """(y, x) of the centroid: the shift of this unit alone, where units take turns."""
         y, x = self.metrics.get("unit_shift", self.metrics["shift"])
         return y, x
 
