@@ -79,15 +79,21 @@ class _Tracer(TorchDispatchMode):
         self.stack: list[str] = []
         self.head: list[Op] = []  # behind the output
         self.calls: Counter[str] = Counter()  # of modules so far
+        self.weights: set[int] = set()  # the memory of those that are not on meta: scripted layers
         self._sharing: dict[int, list[int]] = defaultdict(list)  # numbers by their memory
         self._ids: dict[int, int] = {}
         self.alive: list[Tensor] = []  # an id() is only unique while its tensor lives
+
+    def restart(self) -> None:
+        """Forget the operations and layers so far."""
+        for held in (self.trace.ops, self.trace.layers, self.head, self.calls, self.stack):
+            held.clear()
 
     def number(self, tensor: Tensor) -> int:
         if id(tensor) not in self._ids:
             self._ids[id(tensor)] = len(self.alive)
             self.trace.shapes[len(self.alive)] = tuple(tensor.shape)
-            if not tensor.is_meta:
+            if not tensor.is_meta and _memory(tensor) not in self.weights:
                 self.trace.fixed[len(self.alive)] = tensor
             self._sharing[_memory(tensor)].append(len(self.alive))
             self.alive.append(tensor)
@@ -159,6 +165,7 @@ def trace_module(module: nn.Module, size: tuple[int, int], channels: int | None 
     copied, buffers = skeleton(module)
     trace = Trace(size)
     tracer = _Tracer(trace)
+    tracer.weights = {_memory(p) for p in copied.parameters() if not p.is_meta}
     _watch(copied, tracer)
     trace.recurrent = {n for n, m in copied.named_modules() if isinstance(m, nn.RNNBase)}
     shape = (1, channels or input_channels(module), *size)
@@ -167,7 +174,7 @@ def trace_module(module: nn.Module, size: tuple[int, int], channels: int | None 
     try:
         with torch.no_grad(), tracer, _CircularPadding():
             x = torch.empty(shape, dtype=dtype, device="meta")
-            torch.func.functionalize(_forward(copied, tracer))(x)
+            _functional(_forward(copied, tracer), tracer)(x)
     except RfbenchError:
         raise
     except Exception as error:
@@ -203,6 +210,25 @@ def _forward(module: nn.Module, tracer: _Tracer) -> Callable[[Tensor], None]:
             features(x)
 
     return forward
+
+
+def _functional(forward: Callable[..., None], tracer: _Tracer) -> Callable[..., None]:
+    """A pass under functionalisation; without it where that is refused.
+
+    It does not take an autograd.Function without setup_context. Without it, whatever a write to a
+    view reaches is opaque (Op.written).
+    """
+
+    def run(*images: Tensor) -> None:
+        try:
+            torch.func.functionalize(forward)(*images)
+        except RuntimeError as error:
+            if "setup_context" not in str(error) and "custom_function_call" not in str(error):
+                raise
+            tracer.restart()
+            forward(*images)
+
+    return run
 
 
 class _CircularPadding(TorchFunctionMode):

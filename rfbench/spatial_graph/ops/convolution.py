@@ -21,7 +21,7 @@ from rfbench.spatial_graph.layout import (
     view,
 )
 from rfbench.spatial_graph.ops.join import positions_to_channels
-from rfbench.spatial_graph.ops.registry import Constant, register_op
+from rfbench.spatial_graph.ops.registry import Constant, each_axis, register_op
 from rfbench.spatial_graph.ops.slide import along, unfurl
 
 
@@ -42,7 +42,7 @@ class Convolution:
     kernel: Tensor | None = None
 
 
-@register_op("aten::convolution")
+@register_op("aten::convolution", "aten::_convolution")
 def convolution(
     b: Builder,
     x: Value | Constant,
@@ -54,12 +54,14 @@ def convolution(
     transposed: bool,
     _output_padding: object,
     groups: int,
+    *_backend: bool,
 ) -> Value:
     if isinstance(x, Constant):
         raise Scrambled("the weights, but not the map, depend on the input")
     fixed = weight.values if isinstance(weight, Constant) else None
-    shapes = weight.shape, b.out_shape
-    conv = Convolution(*shapes, stride, padding, dilation, groups, transposed, fixed)
+    shapes, axes = (weight.shape, b.out_shape), len(weight.shape) - 2
+    slides = [each_axis(v, axes) for v in (stride, padding, dilation)]
+    conv = Convolution(*shapes, *slides, groups, transposed, fixed)
     out = convolve(b, x, conv)
     return gated(b, out, weight) if isinstance(weight, Value) else out
 

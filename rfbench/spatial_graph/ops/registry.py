@@ -17,7 +17,7 @@ the operation that it does not cover; a result with another shape than the trace
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -79,6 +79,12 @@ def _checked(name: str) -> str:
 
 def _where(handler: Handler) -> str:
     return f"{handler.__module__}.{handler.__qualname__}"
+
+
+def each_axis(v: int | Sequence[int], axes: int = 2) -> list[int]:
+    """An argument by axis (y, x), where one number, or a list of one, stands for all of them."""
+    values = [v] if isinstance(v, int) else list(v)
+    return values * axes if len(values) == 1 else values
 
 
 def dependent(x: Any) -> Value | None:
