@@ -30,7 +30,7 @@ def _refuse_unreadable(module: nn.Module) -> None:
     """Layers without shapes: lazy ones before their first pass, quantised ones at all times."""
     for name, part in module.named_modules():
         where = f"{type(module).__name__} has a layer {name or 'itself'} that is"
-        if isinstance(part, LazyModuleMixin) and part.has_uninitialized_params():
+        if isinstance(part, LazyModuleMixin) and part.has_uninitialized_params():  # type: ignore[misc]
             raise RfbenchError(f"{where} lazy and has no weights yet. Run the network once.")
         if ".quantized" in type(part).__module__:
             raise RfbenchError(

@@ -215,20 +215,23 @@ def _forward(module: nn.Module, tracer: _Tracer) -> Callable[[Tensor], None]:
 def _functional(forward: Callable[..., None], tracer: _Tracer) -> Callable[..., None]:
     """A pass under functionalisation; without it where that is refused.
 
-    It does not take an autograd.Function without setup_context. Without it, whatever a write to a
-    view reaches is opaque (Op.written).
+    It does not take an autograd.Function without setup_context, nor a write to a weight. Without
+    it, whatever a write to a view reaches is opaque (Op.written).
     """
 
     def run(*images: Tensor) -> None:
         try:
             torch.func.functionalize(forward)(*images)
         except RuntimeError as error:
-            if "setup_context" not in str(error) and "custom_function_call" not in str(error):
+            if not any(word in str(error) for word in _REFUSED):
                 raise
             tracer.restart()
             forward(*images)
 
     return run
+
+
+_REFUSED = ("setup_context", "custom_function_call", "mutating a non-functional tensor")
 
 
 class _CircularPadding(TorchFunctionMode):

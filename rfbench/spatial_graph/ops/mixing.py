@@ -61,9 +61,13 @@ def mixing_reach(b: Builder, x: Value, dim: int) -> Reach:
 
 @register_op("aten::_softmax", "aten::_safe_softmax", "aten::_log_softmax")
 def softmax(b: Builder, x: Value, dim: int, *_: object) -> Value:
-    """Every entry depends on all others of the dimension."""
+    """Every entry depends on all others of the dimension.
+
+    Over channels of one history (branches, classes) it is an activation.
+    """
     dim = dim_of(x, dim)
-    if not {f.axis for f in x.dims[dim]} & {"c", "h", "w"}:
+    alike = (x.labels == x.labels.take([0], axis=dim)).all()
+    if alike and not {f.axis for f in x.dims[dim]} & {"h", "w"}:
         return b.same(x)
     both = [x, b.contract(x, [dim], "pool")]
     return copies(b.combine(both, "product", partial=mixing_reach(b, x, dim)), x.shape)

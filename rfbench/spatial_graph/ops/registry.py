@@ -39,16 +39,26 @@ OPS: dict[str, Handler] = {}  # "aten::convolution" -> its handler
 class Constant:
     """A tensor that does not depend on the input.
 
-    evaluate: computes its values, where they follow from buffers alone.
+    evaluate: computes its values, where they follow from buffers alone. find_zeros: where it is not
+    zero, whatever the weights are.
     """
 
     shape: Shape
     evaluate: Callable[[], Tensor | None]
+    find_zeros: Callable[[], Tensor | None] = lambda: None
 
     @property
     def values(self) -> Tensor | None:
         """The values; None where weights take part."""
         return self.evaluate()
+
+    @property
+    def nonzero(self) -> Tensor | None:
+        """Where masks of ones and zeros leave it, as bool; None: everywhere."""
+        values = self.values
+        if values is None:
+            return self.find_zeros()
+        return values != 0 if bool((values == 0).any()) else None
 
 
 def register_op(*names: str) -> Callable[[F], F]:
