@@ -3,6 +3,7 @@
 Nothing is downloaded: networks are built without pretrained weights, and weights come from files.
 """
 
+import contextlib
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -51,7 +52,9 @@ def build(
     """
     variant = variants.get(variant)
     canonical, make, size = _resolve(name)
-    module: Any = (build_on_meta(make) if meta else make()).eval()
+    module: Any = build_on_meta(make) if meta else make()
+    with contextlib.suppress(NotImplementedError):  # an exported program has no modes
+        module.eval()
     if size is None:
         size = tuple(module.default_cfg["input_size"][1:])  # timm's
     bare = canonical.removeprefix("torchvision:").removeprefix("timm:")

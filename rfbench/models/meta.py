@@ -57,8 +57,8 @@ def build_on_meta(make: Callable[[], nn.Module]) -> nn.Module:
 
 
 def _is_kernel(buffer: Tensor) -> bool:
-    """Whether a buffer may be the weight of a fixed 2-D convolution, (C_out, C_in, h, w)."""
-    if buffer.ndim != 4 or not buffer.is_floating_point():
+    """Whether it can be the weight of a fixed 2-D convolution, or its mask: (C_out, C_in, h, w)."""
+    if buffer.ndim != 4:
         return False
     outputs, inputs, *window = buffer.shape
     return max(window) > 1 and (outputs > 1 or inputs == 1)  # (1, C, H, W) is an image or a table

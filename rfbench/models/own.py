@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from rfbench.errors import RfbenchError, UsageError, one_line, suggest
@@ -42,6 +43,8 @@ def builder(source: str, attribute: str) -> Callable[[], nn.Module]:
 
     def build() -> nn.Module:
         network = guarded(source, make)
+        if isinstance(network, torch.export.ExportedProgram):
+            network = network.module()
         if not isinstance(network, nn.Module):
             kind = type(network).__name__
             raise UsageError(f"{source}:{attribute}() returns {kind}, not a torch.nn.Module.")

@@ -179,7 +179,7 @@ def apply(
     convs = {name: m for name, m in model.named_modules() if _matches(m, variant.kernels)}
     if not convs:
         sizes = " or ".join(f"{k}x{k}" for k in variant.kernels)
-        why = f"no stride-2 {sizes} convolution"
+        why = _frozen_program(model) or f"no stride-2 {sizes} convolution"
         raise UsageError(f"variant '{variant.name}' replaces no convolution in {label} ({why}).")
     if unfit := [name for name, conv in convs.items() if not _keeps_size(conv, variant.pool)]:
         raise UsageError(
@@ -192,6 +192,16 @@ def apply(
         _swap(conv, variant.pool, levels.get(name, -1))
     _refuse_fusing(model, list(convs), variant.name)
     return list(convs)
+
+
+def _frozen_program(model: nn.Module) -> str:
+    """Why a program made of a network cannot be changed; '' for a network of Python layers."""
+    if any(isinstance(m, torch.jit.ScriptModule) for m in model.modules()):
+        return "it is scripted or traced; change the network before torch.jit.script or trace"
+    layers = any(isinstance(m, nn.modules.conv._ConvNd) for m in model.modules())
+    if isinstance(model, torch.fx.GraphModule) and not layers:
+        return "it is an exported program; change the network before torch.export"
+    return ""
 
 
 def _is_conditional(module: nn.Module) -> bool:

@@ -11,12 +11,12 @@ nothing is written. docs/python.md has examples.
 """
 
 import contextlib
-import copy
 from collections.abc import Iterable, Sequence
 from operator import index
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from rfbench.errors import RfbenchError, UsageError
@@ -31,9 +31,10 @@ from rfbench.rf.questions.effective.gradients import Gradients, gradients
 from rfbench.rf.questions.theory import report as theory_report
 from rfbench.schemas.rf import RfConfig
 from rfbench.spatial_graph.graph import Reach, Size, SpatialGraph
+from rfbench.spatial_graph.skeleton import without_weights
 from rfbench.spatial_graph.trace import Shape
 
-Model = str | nn.Module
+Model = str | nn.Module | torch.export.ExportedProgram
 SIZE = (224, 224)  # px of a module's input where none is given
 
 __all__ = ["audit", "effective", "path_counts", "record", "theory"]
@@ -123,7 +124,7 @@ def effective(
 
     model: with the weights that it has. images: (N, C, H, W), normalised, or batches of them.
     """
-    module = backbones.build(model).module if isinstance(model, str) else model
+    module = _module(model)
     batches = [images] if isinstance(images, Tensor) else list(images)
     training, wanted = module.training, [p.requires_grad for p in module.parameters()]
     try:
@@ -156,13 +157,20 @@ def audit(
     return audit_subject(RfConfig(model=subject.backbone.name), subject, sizes)
 
 
+def _module(model: Model) -> nn.Module:
+    """A network with the weights that it has."""
+    if isinstance(model, str):
+        return backbones.build(model).module
+    return model.module() if isinstance(model, torch.export.ExportedProgram) else model
+
+
 def _subject(model: Model, size: int | Size | None, variant: str) -> Subject:
-    """A network in a variant; a module is copied."""
+    """A network in a variant; of a module, all is copied but the weights."""
     if isinstance(model, str):
         held = backbones.build(model, variant, meta=True)
     else:
-        changed = variants.get(variant)
-        copied, own = copy.deepcopy(model).eval(), _pair(SIZE if size is None else size)
+        changed, model = variants.get(variant), _module(model)
+        copied, own = without_weights(model), _pair(SIZE if size is None else size)
         label = type(model).__name__
         # one that was changed already may be looked at as it is
         replaced = variants.apply(copied, changed, label, own) if changed.kernels else []

@@ -116,12 +116,14 @@ class Index:
 
     Resizing, flipping, rolling, reflecting, transposed convolution, uneven adaptive pooling.
     weights: used under pool=mean (interpolation, averages); counts are ones. inner: the window
-    that the map is everywhere but at the border (reflecting), which theory goes by.
+    that the map is everywhere but at the border (reflecting), which theory goes by. period: of a
+    resizing, (p, q): output o + p reads what o reads, moved by q inputs.
     """
 
     at: np.ndarray
     weights: np.ndarray | None = None
     inner: Window | None = None
+    period: tuple[int, int] | None = None
 
     def out_size(self, n: int) -> int:
         """Outputs; fixed, an Index belongs to one input size."""

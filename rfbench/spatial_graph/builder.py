@@ -5,8 +5,9 @@ are in ops/slide.py. The handlers in ops/ say which operation does which.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from itertools import product
 from math import prod
 from typing import Any
@@ -91,6 +92,18 @@ class Builder:
             call = self.rigid, self.op, self.layer, self.step
             summed = tuple(counts), size, *axes, tuple(counts.values()), total
             self._made[key] = self._add(Node(kind, *summed, reach, *call))
+        return self._made[key]
+
+    def weighted(self, counts: Mapping[int, int | Fraction], channels: int) -> int:
+        """The node of a sum over `channels` channels in which each source takes part so often."""
+        if not counts:
+            return CONSTANT
+        key = ("weighted", tuple(sorted(counts.items())), channels)
+        if key not in self._made:
+            size = self.graph.nodes[min(counts)].size
+            call = self.rigid, self.op, self.layer, self.step
+            summed = tuple(counts), size, SAME, SAME, tuple(counts.values()), channels
+            self._made[key] = self._add(Node("conv", *summed, Reach.LOCAL, *call))
         return self._made[key]
 
     def begin(self, func: Any, layer: str, out_shape: tuple[int, ...]) -> None:

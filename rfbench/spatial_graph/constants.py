@@ -1,12 +1,25 @@
-"""Values of tensors that the forward pass computes from buffers alone: tables, fixed kernels."""
+"""Values of tensors that the forward pass computes from buffers alone: tables, fixed kernels.
+
+And the zeros that it puts into weights, whatever these are: masks of ones and zeros.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from rfbench.spatial_graph.trace import Ref, Trace
+from rfbench.spatial_graph.layout import Scrambled
+from rfbench.spatial_graph.trace import Op, Ref, Trace
 
 FACTORIES = {"arange", "eye", "full", "linspace", "ones", "scalar_tensor", "zeros"}
+
+ZEROING = {
+    "constant_pad_nd", "copy", "diag_embed", "eye", "index_put", "masked_fill", "new_zeros",
+    "scatter", "select_scatter", "slice_scatter", "tril", "triu", "where", "zeros", "zeros_like",
+}  # fmt: skip
 
 
 class Constants:
@@ -15,7 +28,10 @@ class Constants:
     def __init__(self, trace: Trace) -> None:
         self.trace = trace
         self._known: dict[int, Tensor | None] = {}
-        self._written = {i for op in trace.ops for i in op.written}
+        self._written: dict[int, list[Op]] = defaultdict(list)
+        for op in trace.ops:
+            for i in op.written:
+                self._written[i].append(op)
         leaves = ((leaf, op) for op in trace.ops for leaf in tree_leaves(op.out))
         self._makers = {leaf.id: op for leaf, op in leaves if isinstance(leaf, Ref)}
 
@@ -30,19 +46,93 @@ class Constants:
             return None
         if ref.id in self.trace.fixed:
             fixed = self.trace.fixed[ref.id]
-            return None if fixed.is_meta else fixed
+            return None if fixed.is_meta or ref.id in self._written else fixed
         op = self._makers.get(ref.id)
-        if op is None or not isinstance(op.out, Ref) or ref.id in self._written:
+        if op is None or ref.id in self._written:
             return None
-        inputs = [leaf for leaf in tree_leaves((op.args, op.kwargs)) if isinstance(leaf, Ref)]
-        if ref in inputs:  # the operation hands its argument on
+        return _run(op, ref, self.values)
+
+    # -- zeros ------------------------------------------------------------------------------------
+
+    def nonzero(self, ref: Ref) -> Tensor | None:
+        """Where a tensor made of weights is not zero, as bool; None: everywhere.
+
+        By running what makes it on two draws of weights. Raises Scrambled where that fails or
+        where the zeros depend on the weights.
+        """
+        if not self._has_zeros(ref, set()):
             return None
-        known = {r.id: self.values(r) for r in inputs}
-        made = op.name.split(".")[1] in FACTORIES
-        if any(t is None for t in known.values()) or not (known or made):
+        found = []
+        for draw in (lambda form: torch.rand(form) + 0.5, torch.randn):
+            torch_state = torch.random.get_rng_state()
+            try:
+                torch.manual_seed(0)
+                value = self._drawn(ref, draw, {})
+            except Exception as error:
+                raise Scrambled(f"the zeros of its weights are not known: {error}") from error
+            finally:
+                torch.random.set_rng_state(torch_state)
+            if value is None:
+                raise Scrambled("the zeros of its weights are not known")
+            found.append(value != 0)
+        if not torch.equal(*found):
+            raise Scrambled("which of its weights are zero depends on the weights")
+        return None if found[0].all() else found[0]
+
+    def _has_zeros(self, ref: Ref, seen: set[int]) -> bool:
+        """Whether anything behind a tensor may have put zeros into it."""
+        if ref.id in seen:
+            return False
+        seen.add(ref.id)
+        if ref.id in self._written:
+            return True
+        fixed = self.trace.fixed.get(ref.id)
+        if fixed is not None:
+            return not fixed.is_meta and fixed.numel() > 1 and bool((fixed == 0).any())
+        op = self._makers.get(ref.id)
+        if op is None:
+            return False
+        return op.name.split(".")[1] in ZEROING or any(self._has_zeros(r, seen) for r in _refs(op))
+
+    def _drawn(self, ref: Ref, draw: Callable, known: dict[int, Tensor | None]) -> Tensor | None:
+        """A tensor's values for drawn weights."""
+        if ref.id not in known:
+            value = self.trace.fixed.get(ref.id)
+            if value is None or value.is_meta:
+                op = self._makers.get(ref.id)
+                run = _run(op, ref, lambda r: self._drawn(r, draw, known)) if op else None
+                value = run if op else draw(self.trace.shapes[ref.id])
+            for op in self._written.get(ref.id, ()):
+                value = self._written_to(op, value, lambda r: self._drawn(r, draw, known))
+            known[ref.id] = value
+        return known[ref.id]
+
+    def _written_to(
+        self, op: Op, value: Tensor | None, values: Callable[[Ref], Tensor | None]
+    ) -> Tensor | None:
+        """A tensor after a write to the whole of it; None where it is to a part."""
+        target, *others = op.args
+        if value is None or self.trace.shapes[target.id] != tuple(value.shape):
             return None
-        args, kwargs = tree_map_only(Ref, lambda r: known[r.id], (op.args, op.kwargs))
-        if made or "device" in kwargs:
-            kwargs |= {"device": torch.device("cpu")}
-        out = op.func(*args, **kwargs)
-        return out if isinstance(out, Tensor) and not out.is_meta else None
+        args, kwargs = tree_map_only(Ref, values, (tuple(others), op.kwargs))
+        return op.func(value.clone(), *args, **kwargs)
+
+
+def _refs(op: Op) -> list[Ref]:
+    return [leaf for leaf in tree_leaves((op.args, op.kwargs)) if isinstance(leaf, Ref)]
+
+
+def _run(op: Op, ref: Ref, values: Callable[[Ref], Tensor | None]) -> Tensor | None:
+    """The result of an operation, on the CPU; None where an argument is not known."""
+    inputs = _refs(op)
+    if not isinstance(op.out, Ref) or ref in inputs:  # the operation hands its argument on
+        return None
+    known = {r.id: values(r) for r in inputs}
+    made = op.name.split(".")[1] in FACTORIES
+    if any(t is None for t in known.values()) or not (known or made):
+        return None
+    args, kwargs = tree_map_only(Ref, lambda r: known[r.id], (op.args, op.kwargs))
+    if made or "device" in kwargs:
+        kwargs |= {"device": torch.device("cpu")}
+    out: Any = op.func(*args, **kwargs)
+    return out if isinstance(out, Tensor) and not out.is_meta else None

@@ -7,6 +7,7 @@ over the list of nodes.
 
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
+from fractions import Fraction
 
 import numpy as np
 
@@ -59,7 +60,7 @@ class Node:
     size: Size
     y: Axis = SAME
     x: Axis = SAME
-    counts: tuple[int, ...] = ()
+    counts: tuple[int | Fraction, ...] = ()
     channels: int = 0
     reach: Reach = Reach.LOCAL
     rigid: bool = False

@@ -124,7 +124,9 @@ class Reader:
         """What a handler gets for a tensor."""
         if ref.id in self.values:
             return self.values[ref.id]
-        return Constant(self.trace.shapes[ref.id], lambda: self.constants.values(ref))
+        known = self.constants
+        values, zeros = lambda: known.values(ref), lambda: known.nonzero(ref)
+        return Constant(self.trace.shapes[ref.id], values, zeros)
 
     def _passed_on(self, op: Op, worst: Opaque, inputs: int) -> Opaque:
         """The result where an argument is opaque: that argument, or what attention makes of it.

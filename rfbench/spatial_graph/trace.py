@@ -97,6 +97,7 @@ class _Tracer(TorchDispatchMode):
         self.calls: Counter[str] = Counter()  # of modules so far
         self.trunk: _Trunk | None = None
         self.watch = Watch(self.sized)
+        self.weights: set[int] = set()  # the memory of those that are not on meta: scripted layers
         self._sharing: dict[int, list[int]] = defaultdict(list)  # numbers by their memory
         self._ids: dict[int, int] = {}
         self.alive: list[Tensor] = []  # an id() is only unique while its tensor lives
@@ -115,11 +116,18 @@ class _Tracer(TorchDispatchMode):
         finally:
             self.watch.inside = outer
 
+    def restart(self) -> None:
+        """Forget the operations and layers so far."""
+        held = (self.trace.ops, self.trace.layers, self.trace.outputs, self.calls, self.stack)
+        for kept in held:
+            kept.clear()
+        self.trunk, self.trace.sized = None, None
+
     def number(self, tensor: Tensor) -> int:
         if id(tensor) not in self._ids:
             self._ids[id(tensor)] = len(self.alive)
             self.trace.shapes[len(self.alive)] = tuple(tensor.shape)
-            if not tensor.is_meta:
+            if not tensor.is_meta and _memory(tensor) not in self.weights:
                 self.trace.fixed[len(self.alive)] = tensor
             self._sharing[_memory(tensor)].append(len(self.alive))
             self.alive.append(tensor)
@@ -207,6 +215,7 @@ def trace_module(
     shapes = list(inputs or [(channels or input_channels(module), *size)])
     trace = Trace(shapes[0][1:], feature_maps=hasattr(module, "feature_info"))
     tracer = _Tracer(trace)
+    tracer.weights = {_memory(p) for p in copied.parameters() if not p.is_meta}
     _watch(copied, tracer)
     trace.recurrent = {n for n, m in copied.named_modules() if isinstance(m, nn.RNNBase)}
     dtype = next((p.dtype for p in copied.parameters() if p.is_floating_point()), torch.float32)
@@ -215,7 +224,7 @@ def trace_module(
         with torch.no_grad(), tracer:
             images = [torch.empty((1, *shape), dtype=dtype, device="meta") for shape in shapes]
             with tracer.watch:
-                torch.func.functionalize(_forward(copied, tracer))(*images)
+                _functional(_forward(copied, tracer), tracer)(*images)
         trace.forward = trace.ops
     except Exception as error:
         if tracer.trunk is None:  # else the classifier insists on another size than the map
@@ -249,6 +258,28 @@ def _forward(module: nn.Module, tracer: _Tracer) -> Callable[..., None]:
         trace.outputs = tracer.named(module(*images), "output")
 
     return forward
+
+
+def _functional(forward: Callable[..., None], tracer: _Tracer) -> Callable[..., None]:
+    """A pass under functionalisation; without it where that is refused.
+
+    It does not take an autograd.Function without setup_context, nor a write to a weight. Without
+    it, whatever a write to a view reaches is opaque (Op.written).
+    """
+
+    def run(*images: Tensor) -> None:
+        try:
+            torch.func.functionalize(forward)(*images)
+        except RuntimeError as error:
+            if not any(word in str(error) for word in _REFUSED):
+                raise
+            tracer.restart()
+            forward(*images)
+
+    return run
+
+
+_REFUSED = ("setup_context", "custom_function_call", "mutating a non-functional tensor")
 
 
 def _is_classifier(trace: Trace, end: _Trunk) -> bool:

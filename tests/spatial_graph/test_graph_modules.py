@@ -177,5 +177,5 @@ def test_modules_off_the_beaten_track(make: Callable[[], nn.Module]) -> None:
 
 
 def test_weights_that_are_not_there_yet() -> None:
-    with pytest.raises(RfbenchError, match="cannot be copied: Attempted to use an uninitialized"):
+    with pytest.raises(RfbenchError, match="layer 0 that is lazy and has no weights yet. Run the"):
         spatial_graph(nn.Sequential(nn.LazyConv2d(4, 3)), (9, 12))

@@ -50,6 +50,7 @@ def _of_product(trace: Trace, op: Op) -> int:
 
 _MACS = {
     "convolution": _of_convolution,
+    "_convolution": _of_convolution,  # in traces of torch.jit
     "addmm": _of_product,
     "mm": _of_product,
     "bmm": _of_product,

@@ -143,7 +143,7 @@ def apply(field: Along, step: Axis, n: int) -> Along | None:
     elif isinstance(step, Full):
         taps = Phased(((0, n - 1),), n)
     else:
-        taps = None if isinstance(step, Expand) else pattern(step.at, n)
+        taps = None if isinstance(step, Expand) else pattern(step.at, n, step.period)
     return None if taps is None else _behind(field, taps)
 
 
@@ -167,24 +167,34 @@ def _outer(first: int, last: int, p: int) -> list[int]:
     )
 
 
-def pattern(at: np.ndarray, n: int) -> Phased | None:
+def pattern(at: np.ndarray, n: int, period: tuple[int, int] | None = None) -> Phased | None:
     """The taps of the inner outputs of an Index, where these repeat; None where they do not.
 
-    at: (outputs, taps), -1 for none. What touches a border of the n inputs may be less than whole
+    at: (outputs, taps), -1 for none. period: where it is known, see Index; of one that is as long
+    as the outputs, all of these are looked at. Else what touches a border of the n inputs may be less than whole
     and is not looked at. Three whole periods are asked for, since rounding may repeat by chance;
     two where the stride is that of inputs to outputs.
     """
     low = np.where(at >= 0, at, n).min(1)
     high = at.max(1)
     inner = np.flatnonzero((low > 0) & (high < n - 1) & (high >= 0))
+    if period is not None and period[0] > len(inner) - 2:
+        return _whole(low, high, *period)
     if len(inner) < 2 or inner[-1] - inner[0] + 1 != len(inner):
         return None
     low, high, a = low[inner], high[inner], int(inner[0])
-    for p in range(1, len(inner) // 2 + 1):
+    for p in range(1, len(inner) // 2 + 1) if period is None else (period[0],):
         q = int(low[p] - low[0])
-        if len(inner) < 3 * p and q * len(at) != n * p:
+        if period is None and len(inner) < 3 * p and q * len(at) != n * p:
             continue
         if q > 0 and all((v[p:] - v[:-p] == q).all() for v in (low, high)):
             shifted = Phased(tuple(zip(low[:p].tolist(), high[:p].tolist(), strict=True)), q)
             return Phased(tuple(region(shifted, u - a) for u in range(p)), q)
     return None
+
+
+def _whole(low: np.ndarray, high: np.ndarray, p: int, q: int) -> Phased | None:
+    """A period of p outputs, none of which is left out; None where there are not so many."""
+    if p > len(low) or any((v[p:] - v[: len(v) - p] != q).any() for v in (low, high)):
+        return None
+    return Phased(tuple(zip(low[:p].tolist(), high[:p].tolist(), strict=True)), q)

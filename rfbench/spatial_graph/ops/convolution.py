@@ -1,7 +1,7 @@
 """Convolutions: of maps, across channels, transposed, with fixed kernels, with dynamic weights."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
@@ -21,7 +21,8 @@ from rfbench.spatial_graph.layout import (
     view,
 )
 from rfbench.spatial_graph.ops.join import positions_to_channels
-from rfbench.spatial_graph.ops.registry import Constant, register_op
+from rfbench.spatial_graph.ops.masked import cut, masked
+from rfbench.spatial_graph.ops.registry import Constant, each_axis, register_op
 from rfbench.spatial_graph.ops.slide import along, unfurl
 
 
@@ -42,7 +43,7 @@ class Convolution:
     kernel: Tensor | None = None
 
 
-@register_op("aten::convolution")
+@register_op("aten::convolution", "aten::_convolution")
 def convolution(
     b: Builder,
     x: Value | Constant,
@@ -54,12 +55,16 @@ def convolution(
     transposed: bool,
     _output_padding: object,
     groups: int,
+    *_backend: bool,
 ) -> Value:
     if isinstance(x, Constant):
         raise Scrambled("the weights, but not the map, depend on the input")
     fixed = weight.values if isinstance(weight, Constant) else None
-    shapes = weight.shape, b.out_shape
-    conv = Convolution(*shapes, stride, padding, dilation, groups, transposed, fixed)
+    s, p, d = (each_axis(v, len(weight.shape) - 2) for v in (stride, padding, dilation))
+    conv = Convolution(weight.shape, b.out_shape, s, p, d, groups, transposed, fixed)
+    nonzero = weight.nonzero if isinstance(weight, Constant) else None
+    if nonzero is not None and _fixed_taps(fixed, groups) is None:
+        return _masked(b, x, conv, nonzero)
     out = convolve(b, x, conv)
     return gated(b, out, weight) if isinstance(weight, Value) else out
 
@@ -81,6 +86,17 @@ def convolve(b: Builder, x: Value, conv: Convolution) -> Value:
     return Value((*dims[:channel], tidy([Factor("c", width)]), *dims[channel + 1 :]), labels)
 
 
+def _masked(b: Builder, x: Value, conv: Convolution, nonzero: Tensor) -> Value:
+    """A convolution with a kernel of which some weights are always zero."""
+    if conv.transposed:  # (C_in, C_out / groups, k, k)
+        nonzero = torch.cat([part.transpose(0, 1) for part in nonzero.chunk(conv.groups)])
+    x = solid(x, len(x.dims) - len(conv.weight) + 1)
+    first = len(x.dims) - len(conv.weight) + 2
+    windows: dict[int, Axis] = {first + i: Window() for i in range(len(conv.weight) - 2)}
+    windows |= _windows(b, x, replace(conv, kernel=None))
+    return masked(b, x, windows, nonzero.numpy(), conv.groups)
+
+
 def _windows(b: Builder, x: Value, conv: Convolution) -> dict[int, Axis]:
     """The window along every dimension behind the channels."""
     k, s, p, d = conv.weight[2:], conv.stride, conv.padding, conv.dilation
@@ -89,10 +105,21 @@ def _windows(b: Builder, x: Value, conv: Convolution) -> dict[int, Axis]:
     if conv.transposed:
         return transposed_windows(b, x, k, s, p, d, conv.out[-len(k) :])
     return {
-        first + i: Window(k[i], s[i], p[i], p[i], d[i], taps=taps[i])
+        first + i: _trimmed(Window(k[i], s[i], p[i], p[i], d[i], taps=taps[i]))
         for i in range(len(k))
         if not k[i] == s[i] == 1 or p[i] or taps[i]
     }
+
+
+def _trimmed(window: Window) -> Window:
+    """Without the taps at both ends that weigh nothing."""
+    if not window.taps:
+        return window
+    known = [i for i, weight in enumerate(window.taps) if weight]
+    some = slice(known[0], known[-1] + 1)
+    axis = cut(window, some)
+    assert isinstance(axis, Window)
+    return replace(axis, taps=window.taps[some])
 
 
 def transposed_windows(
@@ -171,13 +198,11 @@ def _fixed_taps(weight: Tensor | None, groups: int) -> tuple[tuple[Fraction, ...
     if weight is None:
         return None
     alike = weight.dim() == 4 and weight.shape[:2] == (groups, 1) and (weight == weight[:1]).all()
-    if alike and (weight >= 0).all():
+    if alike and (weight >= 0).all() and bool(weight.any()):
         kernel = weight[0, 0].double()
         y, x, whole = kernel.sum(1), kernel.sum(0), kernel.sum()
         if torch.allclose(torch.outer(y, x) / whole, kernel, rtol=1e-6):
             return _fractions(y), _fractions(x / whole)
-    if (weight == 0).any():
-        raise Scrambled("a fixed kernel with zeros")
     return None
 
 

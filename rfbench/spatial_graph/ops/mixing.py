@@ -14,7 +14,7 @@ Matrix = Value | Constant
 
 
 @register_op("aten::addmm")
-def addmm(b: Builder, bias: Matrix, x: Matrix, y: Matrix, **_: object) -> Value:
+def addmm(b: Builder, bias: Matrix, x: Matrix, y: Matrix, **_: object) -> Value | Opaque:
     if isinstance(bias, Value):
         raise Scrambled("a bias depends on the input")
     return matmul(b, x, y)
@@ -31,15 +31,14 @@ def product(b: Builder, x: Matrix, y: Matrix) -> Value | Opaque:
         return b.opaque(Reach.GLOBAL)
 
 
-def matmul(b: Builder, x: Matrix, y: Matrix) -> Value:
+def matmul(b: Builder, x: Matrix, y: Matrix) -> Value | Opaque:
     """x (..., M, K) times y (..., K, N); one of them may be constant."""
     if isinstance(x, Constant):
         assert isinstance(y, Value)
-        first = len(y.dims) - 2
-        return widen(b.contract(y, [first]), first, x.shape[-2])
+        return linear(b, y, len(y.dims) - 2, x, x.shape[-2])
     last = len(x.dims) - 1
     if isinstance(y, Constant):
-        return widen(b.contract(x, [last]), last, y.shape[-1])
+        return linear(b, x, last, y, y.shape[-1])
     shape = (*x.shape[:-1], y.shape[-1])
     partial = mixing_reach(b, y, last - 1)
     x, y = b.contract(x, [last], "pool"), b.contract(y, [last - 1], "pool")
@@ -48,6 +47,18 @@ def matmul(b: Builder, x: Matrix, y: Matrix) -> Value:
         partial = mixing_reach(b, y, last)
         y = widen(b.contract(y, [last], "pool"), last, shape[-1])
     return copies(b.combine([x, y], "product", Reach.GLOBAL, partial), shape)
+
+
+def linear(b: Builder, x: Value, dim: int, weight: Constant, out: int) -> Value | Opaque:
+    """`out` weighted sums over a dimension: new channels, or new positions of one axis."""
+    held = {f.axis for f in x.dims[dim]}
+    if held & {"h", "w"} and weight.nonzero is not None:
+        raise Scrambled("a matrix with zeros mixes positions")
+    for axis, other, name in (("h", "w", "y"), ("w", "h", "x")):
+        whole = len(x.factors(axis)) == len(x.dims[dim])
+        if out > 1 and held == {axis} and whole and x.factors(other):
+            return b.opaque(Reach.GLOBAL, f"global along {name}: it mixes all positions there")
+    return widen(b.contract(x, [dim]), dim, out)
 
 
 def mixing_reach(b: Builder, x: Value, dim: int) -> Reach:
@@ -61,9 +72,13 @@ def mixing_reach(b: Builder, x: Value, dim: int) -> Reach:
 
 @register_op("aten::_softmax", "aten::_safe_softmax", "aten::_log_softmax")
 def softmax(b: Builder, x: Value, dim: int, *_: object) -> Value:
-    """Every entry depends on all others of the dimension."""
+    """Every entry depends on all others of the dimension.
+
+    Over channels of one history (branches, classes) it is an activation.
+    """
     dim = dim_of(x, dim)
-    if not {f.axis for f in x.dims[dim]} & {"c", "h", "w"}:
+    alike = (x.labels == x.labels.take([0], axis=dim)).all()
+    if alike and not {f.axis for f in x.dims[dim]} & {"h", "w"}:
         return b.same(x)
     both = [x, b.contract(x, [dim], "pool")]
     return copies(b.combine(both, "product", partial=mixing_reach(b, x, dim)), x.shape)

@@ -9,14 +9,8 @@ import numpy as np
 from rfbench.spatial_graph.axis import Axis, Full, Index, Window
 from rfbench.spatial_graph.builder import Builder
 from rfbench.spatial_graph.layout import Value
-from rfbench.spatial_graph.ops.registry import register_op
+from rfbench.spatial_graph.ops.registry import each_axis, register_op
 from rfbench.spatial_graph.ops.slide import slide
-
-
-def pair(v: Any) -> list[int]:
-    """(y, x) of an argument that may be one number for both."""
-    values = [v] if isinstance(v, int) else list(v)
-    return values * 2 if len(values) == 1 else values
 
 
 @register_op("aten::max_pool2d_with_indices")
@@ -59,8 +53,8 @@ def _pool(
     divisor: int | None = None,
 ) -> Value:
     """A window over the last two dimensions. divisor: in place of the window's size."""
-    k, p, d = pair(kernel), pair(padding), pair(dilation)
-    s = pair(stride) if stride else k
+    k, p, d = each_axis(kernel), each_axis(padding), each_axis(dilation)
+    s = each_axis(stride) if stride else k
     first = len(x.dims) - 2
     b.rigid = list(x.shape[first:]) == k  # the size of the map may be where the kernel's is from
     taps = None

@@ -17,7 +17,7 @@ the operation that it does not cover; a result with another shape than the trace
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -39,16 +39,26 @@ OPS: dict[str, Handler] = {}  # "aten::convolution" -> its handler
 class Constant:
     """A tensor that does not depend on the input.
 
-    evaluate: computes its values, where they follow from buffers alone.
+    evaluate: computes its values, where they follow from buffers alone. find_zeros: where it is not
+    zero, whatever the weights are.
     """
 
     shape: Shape
     evaluate: Callable[[], Tensor | None]
+    find_zeros: Callable[[], Tensor | None] = lambda: None
 
     @property
     def values(self) -> Tensor | None:
         """The values; None where weights take part."""
         return self.evaluate()
+
+    @property
+    def nonzero(self) -> Tensor | None:
+        """Where masks of ones and zeros leave it, as bool; None: everywhere."""
+        values = self.values
+        if values is None:
+            return self.find_zeros()
+        return values != 0 if bool((values == 0).any()) else None
 
 
 def register_op(*names: str) -> Callable[[F], F]:
@@ -79,6 +89,12 @@ def _checked(name: str) -> str:
 
 def _where(handler: Handler) -> str:
     return f"{handler.__module__}.{handler.__qualname__}"
+
+
+def each_axis(v: int | Sequence[int], axes: int = 2) -> list[int]:
+    """An argument by axis (y, x), where one number, or a list of one, stands for all of them."""
+    values = [v] if isinstance(v, int) else list(v)
+    return values * axes if len(values) == 1 else values
 
 
 def dependent(x: Any) -> Value | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -22,10 +23,11 @@ def by_example(
     x: Value,
     run: Callable[[Tensor, int], Tensor],
     inner: Sequence[Window | None] = (None, None),
+    periods: Sequence[tuple[int, int] | None] = (None, None),
 ) -> Value:
     """A map along each of the last two axes as torch itself computes it: `run` on one-hot columns.
 
-    run: takes (1, n, n, 2) and the axis, returns (1, n, m, 2). inner: see axis.Index.
+    run: takes (1, n, n, 2) and the axis, returns (1, n, m, 2). inner, periods: see axis.Index.
     """
     b.rigid = True
     axes: dict[int, Axis] = {}
@@ -41,7 +43,9 @@ def by_example(
         at = np.where(weights != 0, at, -1)
         whole = (weights == 1).all()
         made = from_matrix(at, n, None if whole else weights)
-        axes[dim] = replace(made, inner=inner[i]) if isinstance(made, Index) else made
+        if isinstance(made, Index):
+            made = replace(made, inner=inner[i], period=periods[i])
+        axes[dim] = made
     return slide(b, x, axes, "structure")
 
 
@@ -60,7 +64,24 @@ def interpolate(b: Builder, x: Value, _: object, *more: Any) -> Value:
         return copies(b.same(x), (*x.shape[:-2], *size))
     align = [m for m in more if isinstance(m, bool)]
     scales = [m for m in more if isinstance(m, float) or m is None] or [None, None]
-    return by_example(b, x, lambda t, i: b.func(t, [size[i], 2], *align, scales[i], None))
+    sizes = zip(x.shape[-2:], size, scales, strict=True)
+    periods = [_period(n, m, scale, any(align)) for n, m, scale in sizes]
+    run = lambda t, i: b.func(t, [size[i], 2], *align, scales[i], None)  # noqa: E731
+    return by_example(b, x, run, periods=periods)
+
+
+def _period(n: int, m: int, scale: float | None, align: bool) -> tuple[int, int]:
+    """After how many of m outputs a resizing of n inputs repeats, and by how many inputs it moves.
+
+    scale: the factor that torch uses in place of m / n.
+    """
+    if align:
+        step = Fraction(n - 1, m - 1) if m > 1 else Fraction(1)
+    elif scale:
+        step = 1 / Fraction(scale).limit_denominator(10**4)
+    else:
+        step = Fraction(n, m)
+    return step.denominator, step.numerator
 
 
 @register_op("aten::pixel_unshuffle")
