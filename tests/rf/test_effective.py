@@ -24,7 +24,7 @@ from rfbench.rf.questions.effective.extent import (
     measure,
     nominal,
 )
-from rfbench.rf.questions.effective.gradients import Gradients, gradients, layout_of
+from rfbench.rf.questions.effective.gradients import Gradients, gradients
 from rfbench.spatial_graph.reader import spatial_graph
 
 
@@ -83,23 +83,6 @@ def test_units_of_tokens_and_of_channels_last(kind: str) -> None:
     assert [*heard.min(0), *heard.max(0)] == [16, 8, 19, 11]
 
 
-@pytest.mark.parametrize(
-    ("shape", "expected"),
-    [
-        ((1, 64, 7, 7), ("nchw", (7, 7), 0)),
-        ((1, 7, 7, 64), ("nhwc", (7, 7), 0)),
-        ((1, 197, 64), ("tokens", (14, 14), 1)),
-        ((1, 198, 64), ("tokens", (14, 14), 2)),
-        ((1, 196, 64), ("tokens", (14, 14), 0)),
-        ((1, 64, 1, 1), None),
-        ((1, 1000), None),
-    ],
-)
-def test_layouts(shape: tuple[int, ...], expected: tuple | None) -> None:
-    layout = layout_of(torch.empty(shape), (224, 224))
-    assert (layout and (layout.kind, layout.units, layout.prefix)) == expected
-
-
 def test_a_layer_norm_at_the_end_is_heard() -> None:
     # the sum over its channels is constant
     net = Patches("nhwc")
@@ -123,7 +106,7 @@ def test_what_cannot_be_measured_says_why() -> None:
         gradients([nn.ModuleDict({"layer1": nn.Conv2d(3, 4, 3)})], images, "lyer1")
     with pytest.raises(UsageError, match="no unit 14,0 in 0: its map is 14x14"):
         gradients([dead], images, "0", (14, 0))
-    with pytest.raises(UsageError, match="the network has no layer with a map"):
+    with pytest.raises(UsageError, match="no known map of units"):
         gradients([nn.Sequential(nn.Flatten(), nn.Linear(768, 2))], images)
     with pytest.raises(UsageError, match="fails on an input of 3x16x16"):
         gradients([nn.Sequential(nn.Conv2d(4, 4, 3))], images)
