@@ -94,7 +94,7 @@ def command(
         pictures=pictures,
         draws=draws,
         seed=seed,
-        layers=to,
+        layers=tuple(dict.fromkeys(to)),
         of=of,
         convention=convention,
         axes=axes,

@@ -23,17 +23,18 @@ class Expected:
 
 
 def expected(graph: SpatialGraph, layer: str, unit: tuple[int, int], counts: bool) -> Expected:
-    """Of a unit of a layer ('': the output); of attention, which sees all, neither field nor paths.
+    """Of a unit of a layer, or 'output'; neither field nor paths of attention, which sees all.
 
     counts: whether path counts are wanted.
     """
-    value = graph.layers.get(layer) if layer else graph.output
+    named = getattr(graph, "named", lambda: graph.layers)()
+    value = graph.output if layer in ("", "output") else named.get(layer)
     witness = graph.witness(value)
     if value is None or witness.reach == Reach.UNSUPPORTED:
         return Expected()
     if witness.reach > Reach.CONTEXT:
         return Expected(reach=str(witness.reach))
-    target, field, paths = Target(graph, layer or None), None, None
+    target, field, paths = Target(graph, None if value is graph.output else layer), None, None
     with contextlib.suppress(RfbenchError):  # a resized map has no field in common
         field = target.geometry.uniform
     if counts:

@@ -203,7 +203,8 @@ def _words(metrics: dict[str, Any], side: float) -> list[str]:
         whole = f"{y}" if y == x else f"{y}x{x}"
         lines[0] += f", {metrics['ratio']:.0%} of theory's {whole}"
     elif reach := metrics.get("reach"):
-        lines[0] += f"; it sees the whole image ({reach})" if reach == "global" else f" ({reach})"
+        words = {"global": "; it sees the whole image", "windowed": "; it mixes within windows"}
+        lines[0] += words.get(reach, "")
     lines.append(f"shift (y, x) {dy:+.1f}, {dx:+.1f} px".replace("-", "\u2212"))
     if bell := metrics["gaussian"]:
         sy, sx = bell["sigma"]

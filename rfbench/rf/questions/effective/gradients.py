@@ -169,7 +169,7 @@ def _each(
     """
     images = images.detach().clone().requires_grad_()
     with torch.enable_grad():
-        output = output_of(module, images, place.name)
+        output = output_of(module, images, place.name, place.features)
         if len(images) > 1 and not place.layout.takes(output):
             for i in range(len(images)):
                 yield from _each(module, images[i : i + 1], place, unit, definition)

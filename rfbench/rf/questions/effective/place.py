@@ -6,23 +6,28 @@ from math import prod
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from rfbench.errors import RfbenchError, UsageError, suggest
+from rfbench.errors import RfbenchError, UsageError
 from rfbench.rf.questions.effective.layout import FORMS, Layout, of_axes, of_tokens, of_value
-from rfbench.rf.questions.effective.outputs import output_of
+from rfbench.rf.questions.effective.outputs import output_of, split_name
 from rfbench.rf.questions.effective.tokens import tokens
 from rfbench.spatial_graph.graph import SpatialGraph, Witness
 from rfbench.spatial_graph.layout import Value
 from rfbench.spatial_graph.reader import Reader
-from rfbench.spatial_graph.trace import trace_module
+from rfbench.spatial_graph.trace import Trace, trace_module
 
 
 @dataclass(frozen=True)
 class Place:
-    """A layer's map. name: as in the trace, '' for the network's output. note: what was chosen."""
+    """A layer's map.
+
+    name: as in the trace, '' for the network's output. note: what was chosen. features: whether the
+    output is timm's features, ahead of its classifier.
+    """
 
     name: str
     layout: Layout
     note: str = ""
+    features: bool = False
 
     @property
     def label(self) -> str:
@@ -39,8 +44,10 @@ class Places:
         trace = trace_module(module, size, image.shape[1])
         self.reader = Reader(trace)
         self.graph: SpatialGraph = self.reader.run()
-        self.numbers = dict(trace.layers)
-        self.output = trace.output
+        self.outputs = _outputs(trace)
+        self.numbers = {**self.outputs, **trace.layers}
+        # what timm's classifiers do is no part of what is traced
+        self.features = trace.forward is None or len(trace.forward) > len(trace.ops)
         self.tokens = tokens(self.reader)
 
     def layout(self, number: int | None) -> Layout | None:
@@ -70,19 +77,23 @@ class Places:
     def default(self) -> Place:
         """The last map as theory names it; behind attention that of the tokens at the end."""
         graph = self.graph
+        getattr(graph, "check_end", lambda: None)()  # raises where there is no telling
         if graph.target:
             return self.named(graph.target)
-        laid = self.layout(self.output)
+        if len(self.outputs) > 1:
+            names = ", ".join(self.outputs)
+            raise UsageError(f"the network has several outputs: choose one with --to, {names}")
+        number = next(iter(self.outputs.values()), None)
+        laid = self.layout(number)
         if laid is not None and prod(laid.units) > 1:
-            names = [n for n, number in self.numbers.items() if number == self.output]
-            return Place(names[-1] if names else "", laid)
+            return self._outermost("output")
         last = self.last()
-        shape = () if self.output is None else self.reader.trace.shapes[self.output]
+        shape = () if number is None else self.reader.trace.shapes[number]
         if last is not None and len(shape) == 2:  # logits, as behind any classifier's last map
             what = f"the network returns {_by(shape)}, no map: this is its last, {last}"
             return self._outermost(last, what)
         raise UsageError(
-            f"the network's output has no known map of units ({self._why(self.output)}). "
+            f"the network's output has no known map of units ({self._why(number)}). "
             + (f"Its last map is that of {last}: --to {last}" if last else "No layer has one")
         )
 
@@ -90,10 +101,9 @@ class Places:
         """A layer that the user names, or refused with the reason."""
         laid = self.layout(self.numbers.get(name))
         if laid is not None:
-            return Place(name, laid)
+            return Place(name, laid, features=self.features and name in self.outputs)
         number, last = self.numbers.get(name), self.last(before=name)
         if number is None:
-            _exists(self.module, name)
             what = _returned(output_of(self.module, self.image, name))
             raise UsageError(f"layer '{name}' returns {what}: choose a layer inside of it")
         shape = self.reader.trace.shapes[number]
@@ -109,19 +119,19 @@ class Places:
             f"axes with --axes: {FORMS}"
         )
 
-    def _outermost(self, name: str, note: str) -> Place:
-        """Of the layers that return the same map the outermost."""
+    def _outermost(self, name: str, note: str = "") -> Place:
+        """Of the layers that return the same map the outermost; an output's own name is last."""
         number = self.numbers[name]
         names = [n for n, other in self.numbers.items() if other == number]
         laid = self.layout(number)
         assert laid is not None
-        return Place(names[-1], laid, note)
+        return Place(names[-1], laid, note, self.features and names[-1] in self.outputs)
 
     def _why(self, number: int | None) -> str:
         witness: Witness = self.graph.witness(
             None if number is None else self.reader.values.get(number)
         )
-        return str(witness) if witness.op else "it has no positions"
+        return str(witness) if witness.op else "the trace has no rows and columns in it"
 
 
 def locate(
@@ -133,7 +143,7 @@ def locate(
     not tell. Raises UsageError where there is no such layer, or no map in it.
     """
     if layer is not None:
-        _exists(module, layer)
+        split_name(module, layer)  # refused here where there is none
     if axes is not None and layer is None:
         raise UsageError("--axes says the axes of one layer: name it with --to")
     try:
@@ -157,10 +167,12 @@ def locate(
     return Place(layer, said)
 
 
-def _exists(module: nn.Module, layer: str) -> None:
-    names = [name for name, _ in module.named_modules() if name]
-    if layer.partition("#")[0] not in names:
-        raise UsageError(f"no layer '{layer}'.{suggest(layer, names)} --list-layers shows all.")
+def _outputs(trace: Trace) -> dict[str, int]:
+    """The numbers of the network's outputs, by name."""
+    if (named := getattr(trace, "outputs", None)) is not None:
+        return dict(named)
+    number = getattr(trace, "output", None)
+    return {} if number is None else {"output": number}
 
 
 def _tensor(output: object, layer: str) -> tuple[int, ...]:
