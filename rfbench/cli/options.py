@@ -71,10 +71,14 @@ from_option = click.option(
 """`from_: str | None`"""
 
 
-def end_options(end: str = "End at this layer") -> Decorator:
-    """`to: str | None`, `size: str | None`, `list_layers: bool` and `dry_run: bool`"""
+def end_options(end: str = "End at this layer", several: bool = False) -> Decorator:
+    """`to: str | None`, `size: str | None`, `list_layers: bool` and `dry_run: bool`
+
+    several: `to: tuple[str, ...]`.
+    """
+    last = f"{end} (default: the last feature map)" + ("; repeat for more." if several else ".")
     return together(
-        click.option("--to", metavar="LAYER", help=f"{end} (default: the last feature map)."),
+        click.option("--to", metavar="LAYER", multiple=several, help=last),
         click.option("--size", metavar="N|HxW", help="Input size in px (default: the network's)."),
         click.option("--list-layers", is_flag=True, help="Print the layers to choose, then exit."),
         dry_run_option(),

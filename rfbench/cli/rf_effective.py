@@ -35,7 +35,19 @@ from rfbench.cli.options import (
     "--draws", type=click.IntRange(1), default=1, help="Draws of random weights (default: 1)."
 )
 @click.option("--seed", type=click.IntRange(0), default=0, help="Of weights and noise.")
-@end_options("The unit's layer")
+@click.option(
+    "--of",
+    metavar="WHAT",
+    help="What of the unit: abs (sum over channels of |output|, default), sum, relu or a channel.",
+)
+@click.option(
+    "--convention",
+    type=click.Choice(["rfbench", "replknet"]),
+    default="rfbench",
+    help="replknet: unit, gradient and areas as that paper's script has them.",
+)
+@click.option("--axes", help="Axes of the layer's output if unknown: NCHW, NHWC, NLC:1+14x14.")
+@end_options("The unit's layer", several=True)
 @unit_option("The unit (default: the central one).")
 @output_options("Folder (default: results/rf-effective-...).")
 @override_option()
@@ -48,7 +60,10 @@ def command(
     pictures: int,
     draws: int,
     seed: int,
-    to: str | None,
+    of: str | None,
+    convention: str,
+    axes: str | None,
+    to: tuple[str, ...],
     size: str | None,
     list_layers: bool,
     dry_run: bool,
@@ -61,9 +76,10 @@ def command(
     """Draw the effective receptive field of MODEL (Luo et al., 2016) beside its path counts.
 
     MODEL is a torchvision or timm name (attention too), FILE.py:function, package.module:function
-    or a YAML file. The field is the mean |gradient| of a unit over images and draws of weights.
-    Writes effective.png, effective.pdf, effective.npz and result.json; prints a table. Without
-    --variant: the network as it is.
+    or a YAML file. The field is the mean |gradient| of a unit over images and draws of weights: of
+    the sum over its channels of |output|, unless --of says otherwise. Writes effective.png,
+    effective.pdf, effective.npz and result.json; prints a table. Without --variant: the network as
+    it is.
 
     Example: rfbench rf effective resnet50 --weights run/best.pth --images photos/ --pictures 50
     """
@@ -72,10 +88,27 @@ def command(
     from rfbench.rf.questions.effective import effective as effective_run
     from rfbench.rf.questions.effective.table import table
 
-    sample = effective_run.Sample(weights, images=images, pictures=pictures, draws=draws, seed=seed)
+    sample = effective_run.Sample(
+        weights,
+        images=images,
+        pictures=pictures,
+        draws=draws,
+        seed=seed,
+        layers=tuple(dict.fromkeys(to)),
+        of=of,
+        convention=convention,
+        axes=axes,
+    )
+    _ = sample.definition  # refused here, before anything is built
     own = None if weights in ("random", "pretrained") else weights
     config = receptive_field.load_config(
-        model, override, variant=variant, weights=own, to=to, size=size, unit=unit
+        model,
+        override,
+        variant=variant,
+        weights=own,
+        to=to[0] if to else None,
+        size=size,
+        unit=unit,
     )
     if config.variants is None and not own:
         config = config.model_copy(update={"variants": ["baseline"]})

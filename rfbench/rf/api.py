@@ -27,7 +27,8 @@ from rfbench.rf.core.subjects import Subject
 from rfbench.rf.core.target import Target, not_local
 from rfbench.rf.questions.audit.audit import audit as audit_subject
 from rfbench.rf.questions.effective import extent
-from rfbench.rf.questions.effective.gradients import Gradients, gradients
+from rfbench.rf.questions.effective.expected import Expected, expected
+from rfbench.rf.questions.effective.gradients import Gradients, convention_of, gradients
 from rfbench.rf.questions.theory import report as theory_report
 from rfbench.schemas.rf import RfConfig
 from rfbench.spatial_graph.graph import Reach, Size, SpatialGraph
@@ -119,28 +120,36 @@ def effective(
     images: Tensor | Iterable[Tensor],
     layer: str | None = None,
     unit: tuple[int, int] | None = None,
+    *,
+    of: str | int | None = None,
+    axes: str | None = None,
+    convention: str = "rfbench",
 ) -> tuple[Gradients, dict[str, Any]]:
     """The mean |gradient| of a unit over images (Luo et al., 2016), and its figures in px.
 
     model: with the weights that it has. images: (N, C, H, W), normalised, or batches of them.
+    layer: the last map when None. of: what of the unit is differentiated: 'abs', the sum over
+    channels of |output| (default); 'sum'; 'relu'; the number of a channel. axes: of the layer's
+    output, such as 'NHWC' or 'NLC:1+14x14', where the trace does not tell. convention: 'rfbench',
+    or 'replknet' for the figures of that paper's script. 'theoretical' is None for attention.
     """
+    definition, logarithm = convention_of(convention, of)
     module = _module(model)
     batches = [images] if isinstance(images, Tensor) else list(images)
     training, wanted = module.training, [p.requires_grad for p in module.parameters()]
     try:
-        seen = gradients([module.eval()], batches, layer, unit)
+        seen = gradients([module.eval()], batches, layer, unit, definition, axes)
     finally:
         module.train(training)
         for parameter, want in zip(module.parameters(), wanted, strict=True):
             parameter.requires_grad_(want)
-    field = None
-    with contextlib.suppress(RfbenchError):  # attention: no field of its own
+    theory = Expected()
+    with contextlib.suppress(RfbenchError):  # not to be traced: only with axes
         shape = (batches[0].shape[1], *seen.magnitude.shape)
         graph = record(module, inputs=[batches[0].new_empty((1, *shape), device="meta")])
-        target = Target(graph, seen.layer)
-        if target.witness.reach <= Reach.CONTEXT:
-            field = target.geometry.uniform
-    return seen, extent.measure(seen, extent.position(seen, field))
+        theory = expected(graph, seen.layer, seen.unit, counts=False)
+    figures = extent.measure(seen, extent.position(seen, theory.field), logarithm)
+    return seen, figures | {"reach": theory.reach}
 
 
 def audit(

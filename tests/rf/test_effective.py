@@ -24,7 +24,7 @@ from rfbench.rf.questions.effective.extent import (
     measure,
     nominal,
 )
-from rfbench.rf.questions.effective.gradients import Gradients, gradients, layout_of
+from rfbench.rf.questions.effective.gradients import Gradients, gradients
 from rfbench.spatial_graph.reader import spatial_graph
 
 
@@ -83,23 +83,6 @@ def test_units_of_tokens_and_of_channels_last(kind: str) -> None:
     assert [*heard.min(0), *heard.max(0)] == [16, 8, 19, 11]
 
 
-@pytest.mark.parametrize(
-    ("shape", "expected"),
-    [
-        ((1, 64, 7, 7), ("nchw", (7, 7), 0)),
-        ((1, 7, 7, 64), ("nhwc", (7, 7), 0)),
-        ((1, 197, 64), ("tokens", (14, 14), 1)),
-        ((1, 198, 64), ("tokens", (14, 14), 2)),
-        ((1, 196, 64), ("tokens", (14, 14), 0)),
-        ((1, 64, 1, 1), None),
-        ((1, 1000), None),
-    ],
-)
-def test_layouts(shape: tuple[int, ...], expected: tuple | None) -> None:
-    layout = layout_of(torch.empty(shape), (224, 224))
-    assert (layout and (layout.kind, layout.units, layout.prefix)) == expected
-
-
 def test_a_layer_norm_at_the_end_is_heard() -> None:
     # the sum over its channels is constant
     net = Patches("nhwc")
@@ -123,7 +106,7 @@ def test_what_cannot_be_measured_says_why() -> None:
         gradients([nn.ModuleDict({"layer1": nn.Conv2d(3, 4, 3)})], images, "lyer1")
     with pytest.raises(UsageError, match="no unit 14,0 in 0: its map is 14x14"):
         gradients([dead], images, "0", (14, 0))
-    with pytest.raises(UsageError, match="the network has no layer with a map"):
+    with pytest.raises(UsageError, match="returns 1x768, no map of units"):
         gradients([nn.Sequential(nn.Flatten(), nn.Linear(768, 2))], images)
     with pytest.raises(UsageError, match="fails on an input of 3x16x16"):
         gradients([nn.Sequential(nn.Conv2d(4, 4, 3))], images)
@@ -179,7 +162,8 @@ def test_panels_show_the_part_with_the_field() -> None:
     place = nominal(found.unit, found.units, field.shape)
     metrics = measure(found, Position(place, (107, 97), (15, 15)))
     drawn = effective.figure([effective.Panel("", counts, field, metrics)], "one", "caption")
-    above, below = drawn.axes
+    above, below, bar = drawn.axes
+    assert bar.get_ylabel() == "share of the largest value"
     for axes in (above, below):
         (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
         assert [left + place[1], right + place[1]] == pytest.approx([88.5, 105.5])
@@ -187,7 +171,7 @@ def test_panels_show_the_part_with_the_field() -> None:
     assert below.get_xlabel() == "offset, px"
     # nothing to draw above for attention, whose field is the whole input
     whole = effective.Panel("", None, np.ones((224, 224)), metrics)
-    (axes,) = effective.figure([whole], "one", "caption").axes
+    axes, _ = effective.figure([whole], "one", "caption").axes
     assert abs(np.diff(axes.get_xlim())) == 224
 
 
@@ -231,6 +215,28 @@ def test_the_command(tmp_path: Path) -> None:
     np.testing.assert_array_equal(other[other.files[0]], arrays[arrays.files[0]])
 
 
+def test_several_layers_are_panels(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    args = ("resnet18", "--size", 96, "--pictures", 1, "--output", out)
+    code, shown, said = run(*args, "--to", "layer1", "--to", "layer2", "--of", "7")
+    assert code == 0, said
+    fields = json.loads((out / "result.json").read_text())["fields"]
+    assert [f["layer"] for f in fields] == ["layer1", "layer2"]
+    assert shown.splitlines()[-1] == "the mean |gradient| of channel 7"
+    assert [f["definition"] for f in fields] == ["|gradient| of channel 7"] * 2
+    assert len(np.load(out / "effective.npz").files) == 4
+
+
+def test_the_convention_of_replknet(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    args = ("resnet18", "--size", 128, "--pictures", 1, "--output", out, "--to", "layer2")
+    code, shown, said = run(*args, "--convention", "replknet")
+    assert code == 0, said
+    (field,) = json.loads((out / "result.json").read_text())["fields"]
+    assert field["unit"] == [8, 8] and list(field["areas"]) == ["20%", "30%", "50%", "99%"]
+    assert "positive part of the gradient of the sum over channels of the positive outputs" in shown
+
+
 def test_attention_and_pictures_of_a_folder(tmp_path: Path) -> None:
     (tmp_path / "photos/deep").mkdir(parents=True)
     rng = np.random.default_rng(0)
@@ -245,7 +251,7 @@ def test_attention_and_pictures_of_a_folder(tmp_path: Path) -> None:
     assert "left out: " in said and "broken.jpg" in said
     record = json.loads((tmp_path / "out/result.json").read_text())
     assert record["fields"][0]["samples"] == 2
-    assert record["fields"][0]["theoretical"] is None and "  -  " in shown
+    assert record["fields"][0]["theoretical"] is None and "  global  " in shown
 
 
 def test_zero_initialised_branches_are_warned_of(tmp_path: Path) -> None:
@@ -261,6 +267,8 @@ def test_zero_initialised_branches_are_warned_of(tmp_path: Path) -> None:
         (("resnet18", "--images", "nowhere"), 1, "no folder nowhere. --images takes a folder"),
         (("resnet18", "--to", "layer9"), 2, "no layer 'layer9'. Did you mean: layer"),
         (("resnet18", "--to", "nope"), 2, "no layer 'nope'. --list-layers shows all."),
+        (("resnet18", "--of", "mean"), 2, "--of mean: expected abs, sum, relu or the number of"),
+        (("resnet18", "--axes", "NCHW"), 2, "--axes says the axes of one layer: name it with --to"),
         (("resnet18", "--unit=-1,0"), 2, "Error: --unit -1,0: must be 0 or more"),
         (("resnet18", "--size", "0"), 2, "Error: --size 0: must be 1 or more"),
         (

@@ -1,5 +1,6 @@
 """`rf effective`: the field of every model and variant asked for, beside its path counts."""
 
+import contextlib
 import logging
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -15,11 +16,16 @@ from rfbench import files
 from rfbench.errors import RfbenchError, UsageError, counted
 from rfbench.models import backbones, pretrained
 from rfbench.rf.core import memory
-from rfbench.rf.core.field import Field
 from rfbench.rf.core.path_counts import PathMap
 from rfbench.rf.core.subjects import Subject, short, subjects
 from rfbench.rf.questions.effective import extent, images
-from rfbench.rf.questions.effective.gradients import Gradients, gradients
+from rfbench.rf.questions.effective.expected import Expected, expected
+from rfbench.rf.questions.effective.gradients import (
+    Definition,
+    Gradients,
+    convention_of,
+    gradients,
+)
 from rfbench.runs import records
 from rfbench.schemas.rf import RfConfig
 
@@ -28,23 +34,42 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Sample:
-    """What is averaged over. weights: random, pretrained or a file; images: as `batches` has it."""
+    """What is averaged over, and what of the unit is looked at.
+
+    weights: random, pretrained or a file; images: as `batches` has it. layers: one panel each,
+    empty for the last map. of, convention: as `convention_of` has them. axes: of the layer's output
+    where the trace does not tell.
+    """
 
     weights: str = "random"
     images: str = "noise"
     pictures: int = 16
     draws: int = 1
     seed: int = 0
+    layers: tuple[str, ...] = ()
+    of: str | None = None
+    convention: str = "rfbench"
+    axes: str | None = None
+
+    @property
+    def definition(self) -> Definition:
+        """What is differentiated."""
+        return convention_of(self.convention, self.of)[0]
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A field with its figures; counts is None where there are no path counts (attention)."""
+    """A field with its figures; counts is None where there are no path counts (attention).
+
+    title: of its panel. key: of its arrays.
+    """
 
     subject: Subject
     gradients: Gradients
     metrics: dict[str, Any]
     counts: PathMap | None
+    title: str = ""
+    key: str = ""
 
 
 def run(config: RfConfig, sample: Sample, folder: Path) -> dict[str, Any]:
@@ -59,13 +84,11 @@ def run(config: RfConfig, sample: Sample, folder: Path) -> dict[str, Any]:
         dict.fromkeys(short(m.subject.backbone.name) for m in measured)
     )
     records.open_folder(folder)
-    panels = [
-        effective.panel_of(m.subject.title, m.gradients, m.counts, m.metrics) for m in measured
-    ]
+    panels = [effective.panel_of(m.title, m.gradients, m.counts, m.metrics) for m in measured]
     figure = effective.figure(panels, f"Effective field of {title}", caption(sample, measured))
     written = page.save(figure, folder / "effective")
     with files.aside(folder / "effective.npz") as temporary:
-        arrays = {f"{m.subject.backbone.name} {m.subject.backbone.variant}": m for m in measured}
+        arrays = {m.key: m for m in measured}
         kept: dict[str, Any] = {f"{k} magnitude": m.gradients.magnitude for k, m in arrays.items()}
         kept |= {f"{k} signed": m.gradients.signed for k, m in arrays.items()}
         np.savez_compressed(temporary, **kept)
@@ -75,12 +98,18 @@ def run(config: RfConfig, sample: Sample, folder: Path) -> dict[str, Any]:
     ]
     names = [path.name for path in written]
     resolved = {**config.model_dump(by_alias=True, mode="json"), **asdict(sample)}
-    content = {"config": resolved, "fields": fields, "files": [*names, "effective.npz"]}
+    resolved["layers"] = list(sample.layers)
+    content = {
+        "config": resolved,
+        "fields": fields,
+        "files": [*names, "effective.npz"],
+    }
     return records.write_record(folder, "rf", content)
 
 
 def measure(config: RfConfig, sample: Sample) -> Iterator[Measured]:
-    """The fields of all subjects, one at a time."""
+    """The fields of all subjects and layers, one at a time."""
+    definition, logarithm = convention_of(sample.convention, sample.of)
     for subject in subjects(config):
         size, held = subject.size, subject.backbone
         at_once = min(sample.pictures, images.BATCH)
@@ -90,33 +119,38 @@ def measure(config: RfConfig, sample: Sample) -> Iterator[Measured]:
             "Choose a smaller --size, or fewer --pictures.",
         )
         batches = images.batches(sample.images, held.module, size, sample.pictures, sample.seed)
-        layer, counts, field = _counted(config, subject)
-        nets = tqdm(
-            (_network(held, sample, i) for i in range(sample.draws)),
-            total=sample.draws,
-            desc=subject.title.replace("\n", " "),
-            unit="draw",
-            disable=None,
-        )
-        gradient = gradients(nets, batches, layer, config.unit)
-        figures = extent.measure(gradient, extent.position(gradient, field))
-        yield Measured(subject, gradient, figures, counts)
+        for layer in sample.layers or [config.to]:
+            nets = tqdm(
+                (_network(held, sample, i) for i in range(sample.draws)),
+                total=sample.draws,
+                desc=subject.title.replace("\n", " "),
+                unit="draw",
+                disable=None,
+            )
+            wanted = layer or _last(subject)
+            seen = gradients(nets, batches, wanted, config.unit, definition, sample.axes)
+            theory = _expected(subject, seen)
+            figures = extent.measure(seen, extent.position(seen, theory.field), logarithm)
+            figures |= {"reach": theory.reach, "definition": str(definition)}
+            title, key = subject.title, f"{held.name} {held.variant}"
+            if len(sample.layers) > 1:
+                title, key = f"{title}\n{layer}", f"{key} {layer}"
+            yield Measured(subject, seen, figures, theory.counts, title, key)
 
 
-def _counted(
-    config: RfConfig, subject: Subject
-) -> tuple[str | None, PathMap | None, tuple[Field, Field] | None]:
-    """The layer, its path counts at the subject's size and its theoretical field, if it has any."""
-    try:
-        target = subject.target(config.to, None)
-        return target.name or None, target.counts(config.unit), target.geometry.uniform
-    except UsageError:
-        if config.to is None:
-            raise
-    except RfbenchError:
-        pass
-    # attention: the layer is found by running the network
-    return config.to, None, None
+def _last(subject: Subject) -> str | None:
+    """The last map at any size is that at the network's own; None: as the trace at `size` says."""
+    with contextlib.suppress(RfbenchError):
+        return subject.network.graph(subject.size).target or None
+    return None
+
+
+def _expected(subject: Subject, seen: Gradients) -> Expected:
+    """What theory says of the unit; nothing where the network cannot be traced (with --axes)."""
+    with contextlib.suppress(RfbenchError):
+        graph = subject.network.graph(subject.size, seen.layer or None)
+        return expected(graph, seen.layer, seen.unit, counts=True)
+    return Expected()
 
 
 def _network(held: backbones.Backbone, sample: Sample, draw: int) -> nn.Module:
@@ -160,13 +194,22 @@ def caption(sample: Sample, measured: list[Measured]) -> str:
     source += {"noise": " of noise", "digits": " of digit scenes"}.get(sample.images, "")
     some = any(one.counts is not None for one in measured)
     above = "Above: path counts at the same size. " if some else ""
-    units = {(*one.metrics["unit"], one.metrics["layer"]) for one in measured}
-    y, x, layer = units.pop()
-    unit = "The central unit of the last map" if units else f"Unit ({y}, {x}) of {layer}"
+    units = {tuple(one.metrics["unit"]) for one in measured}
+    layers = {one.metrics["layer"] for one in measured}
+    what = f"Unit ({m['unit'][0]}, {m['unit'][1]})" if len(units) == 1 else "The unit"
+    unit = f"{what} of {layers.pop() or 'the output'}" if len(layers) == 1 else "One unit a panel"
     return (
-        f"{unit}; mean |gradient| over {source}, {weights}; input "
+        f"{unit}; mean {sample.definition}, over {source}, {weights}; input "
         f"{'x'.join(map(str, m['input_size']))} px, the part that holds the field; offsets from "
-        f"the unit's place. {above}Square root of the value is brightness. Size: of a square as "
-        "large as all pixels above 4.55 % of the centre's value (Luo et al., 2016); ellipse: two "
-        "sigma of the Gaussian."
+        f"the unit's place. {above}Size: of a square as large as all pixels above 4.55 % of the "
+        "centre's value (Luo et al., 2016); ellipse: two sigma of the Gaussian. "
+        + AREAS[sample.convention]
     )
+
+
+AREAS = {
+    "rfbench": "Shares: the smallest square around the unit that holds 20, 50 and 99 % of the sum.",
+    "replknet": (
+        "Shares: of log10(x + 1), squares around the image's centre, as RepLKNet's script has them."
+    ),
+}

@@ -49,13 +49,14 @@ def position(seen: Gradients, field: tuple[Field, Field] | None) -> Position:
     return Position(middle, (y.center(seen.unit[0]), x.center(seen.unit[1])), (y.size, x.size))
 
 
-def measure(seen: Gradients, position: Position) -> dict[str, Any]:
+def measure(seen: Gradients, position: Position, logarithm: bool = False) -> dict[str, Any]:
     """All figures of a field, ready for JSON: lengths in px, pairs as (y, x).
 
     size: square root of the number of pixels above 1 - 0.9545 of the centre's value (Luo et al.),
     the centre being that of the theoretical field; size_by_maximum: above that share of the
     largest. ratio: size over the theoretical size. areas: for each share of the sum the side of the
-    smallest square around the unit's position that holds it, and that square's share of the image.
+    smallest square around the unit's position that holds it, and that square's share of the image
+    (logarithm: RepLKNet's, see `log_areas`).
     """
     field = seen.magnitude
     middle = centroid(field)
@@ -71,7 +72,7 @@ def measure(seen: Gradients, position: Position) -> dict[str, Any]:
         "shift": [middle[0] - position.nominal[0], middle[1] - position.nominal[1]],
         "centroid": list(middle),
         "gaussian": gaussian(field),
-        "areas": areas(field, position.nominal),
+        "areas": log_areas(field) if logarithm else areas(field, position.nominal),
         "positive": float((seen.signed > 0).mean()),
         "layer": seen.layer,
         "unit": list(seen.unit),
@@ -93,17 +94,40 @@ def extent(field: np.ndarray, reference: float) -> float:
     return math.sqrt(int((field > THRESHOLD * reference).sum()))
 
 
+def log_areas(field: np.ndarray) -> dict[str, dict[str, float] | None]:
+    """Side and share of the squares around the image's centre as RepLKNet's script has them.
+
+    It takes log10(x + 1) of the field first, which depends on the field's scale and widens it, and
+    more than the share in question, of squares from 3 px up to the image's height; None: there is
+    no such square.
+    """
+    values, (h, w) = np.log10(field + 1), field.shape
+    held = _held(values, h // 2, w // 2)
+    squares: dict[str, dict[str, float] | None] = {}
+    for share in (0.2, 0.3, 0.5, 0.99):
+        i = max(1, int(np.argmax(held > share)))
+        side = 2 * i + 1
+        enough = i < h // 2 and bool((held > share).any())
+        squares[f"{share:.0%}"] = {"side": side, "share": side**2 / (h * w)} if enough else None
+    return squares
+
+
+def _held(field: np.ndarray, y: int, x: int) -> np.ndarray:
+    """The share of the sum in the squares of side 2 i + 1 around a pixel."""
+    # sums of all squares at once: of every pixel the distance to the centre decides
+    distance = np.maximum(
+        np.abs(np.arange(field.shape[0]) - y)[:, None], np.abs(np.arange(field.shape[1]) - x)
+    )
+    return np.cumsum(np.bincount(distance.ravel(), field.ravel())) / field.sum()
+
+
 def areas(field: np.ndarray, center: tuple[float, float]) -> dict[str, dict[str, float]]:
     """Side and share of the image of the smallest squares that hold 20, 50 and 99 % of the sum.
 
     Around the pixel at the unit's position; RepLKNet's script has the image's own.
     """
     y, x = (round(c) for c in center)
-    # sums of all squares at once: of every pixel the distance to the centre decides
-    distance = np.maximum(
-        np.abs(np.arange(field.shape[0]) - y)[:, None], np.abs(np.arange(field.shape[1]) - x)
-    )
-    held = np.cumsum(np.bincount(distance.ravel(), field.ravel())) / field.sum()
+    held = _held(field, y, x)
     squares = {}
     for share in SHARES:
         side = 2 * int(np.searchsorted(held, share - 1e-12)) + 1

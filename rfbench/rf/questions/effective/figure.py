@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -18,8 +19,10 @@ from rfbench.rf.core.path_counts import PathMap
 from rfbench.rf.questions.effective.gradients import Gradients
 
 LEFT, GAP = 0.62, 0.12
+BAR, RIGHT = 0.08, 0.5  # of the colour bar: width, and room for it with its words
 SIDES = {1: 2.4, 2: 1.8}  # of a panel, by columns; of more columns 1.6
 SQUARE, OVAL = SKY, GREEN
+BRIGHTNESS = PowerNorm(0.5, 0, 1)  # the square root shows a field's skirts
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ def figure(panels: Sequence[Panel], title: str, caption: str) -> Figure:
     side = SIDES.get(columns, 1.6)
     window = _window(panels)
     wide, tall = (side * length / max(window.lengths) for length in window.lengths)
-    width = LEFT + columns * (side + GAP) + 0.08
+    width = LEFT + columns * (side + GAP) + RIGHT
     head, foot = wrap(title, 0.9 * (width - 0.16), LARGE), wrap(caption, width - 0.16, SMALL)
     paths = any(p.counts is not None for p in panels)
     words = [_words(p.metrics, side) for p in panels]
@@ -62,7 +65,7 @@ def figure(panels: Sequence[Panel], title: str, caption: str) -> Figure:
     blocks = -(-len(panels) // columns)
     top = 0.1 + len(head) * line(LARGE)
     keys = _handles()
-    down = 1 if columns > 2 else 2
+    down = 1 if columns > 3 else 2 if columns > 1 else 3
     below = top + blocks * block + 0.08 + down * 0.15
     page = Page(width, below + len(foot) * line(SMALL) + 0.06)
     page.lines(0.08, 0.06, head, LARGE, weight="bold")
@@ -70,7 +73,8 @@ def figure(panels: Sequence[Panel], title: str, caption: str) -> Figure:
         x, y = LEFT + (i % columns) * (side + GAP), top + (i // columns) * block
         cell = _Cell(x, y, wide, tall, first=i % columns == 0)
         _column(page, cell, window, panel, paths, words[i])
-    page.legend(keys, below - 0.04 - down * 0.15, len(keys) // down)
+    _bar(page, LEFT + columns * (side + GAP), top + 0.16, tall)
+    page.legend(keys, below - 0.04 - down * 0.15, -(-len(keys) // down))
     page.lines(0.08, below, foot, SMALL)
     return page.figure
 
@@ -146,6 +150,16 @@ def _column(
     page.lines(x, y + tall + 0.32, words, TEXT)
 
 
+def _bar(page: Page, x: float, y: float, height: float) -> None:
+    """The colour bar of all panels."""
+    axes = page.axes(x, y, BAR, height)
+    bar = page.figure.colorbar(ScalarMappable(BRIGHTNESS, MAPS), cax=axes)
+    bar.set_ticks([0, 0.01, 0.1, 0.25, 0.5, 1], labels=["0", ".01", ".1", ".25", ".5", "1"])
+    bar.set_label("share of the largest value", size=TEXT, labelpad=2)
+    bar.outline.set_linewidth(0.5)
+    axes.tick_params(labelsize=SMALL, length=2, width=0.5, pad=1.5)
+
+
 def _label(axes: Axes, text: str) -> None:
     """The row's name at its first column; the others share its ticks."""
     axes.set_ylabel(text and f"{text}\noffset, px", fontsize=TEXT, labelpad=1)
@@ -154,13 +168,12 @@ def _label(axes: Axes, text: str) -> None:
 
 def _draw(axes: Axes, panel: Panel, values: np.ndarray, window: _Window) -> None:
     """The window of a map, with the unit's place at 0, 0."""
-    shown = np.ma.masked_equal(values, 0)
     axes.set_facecolor(EMPTY)
     (y, x), (h, w) = panel.origin, values.shape
     extent = (-0.5 - x, w - 0.5 - x, h - 0.5 - y, -0.5 - y)
     # picking the nearest pixel for each dot would show a grid of its own
-    style: dict[str, Any] = {"norm": PowerNorm(0.5, 0, 1), "interpolation": "antialiased"}
-    axes.imshow(shown, cmap=MAPS, extent=extent, aspect="auto", **style)
+    style: dict[str, Any] = {"norm": BRIGHTNESS, "interpolation": "antialiased"}
+    axes.imshow(values, cmap=MAPS, extent=extent, aspect="auto", **style)
     axes.plot([0], [0], **UNIT)
     axes.set(xlim=(window.left, window.right), ylim=(window.bottom, window.top))
     axes.set_autoscale_on(False)
@@ -183,23 +196,30 @@ def _outlines(axes: Axes, panel: Panel) -> None:
 def _words(metrics: dict[str, Any], side: float) -> list[str]:
     """The figures below a column."""
     dy, dx = metrics["shift"]
+    where = "unit {},{} of {}x{}".format(*metrics["unit"], *metrics["units"])
     lines = [f"size {metrics['size']:.1f} px"]
     if metrics["ratio"] is not None:
         y, x = metrics["theoretical"]
         whole = f"{y}" if y == x else f"{y}x{x}"
-        lines[0] += f", {metrics['ratio']:.0%} of r = {whole}"
+        lines[0] += f", {metrics['ratio']:.0%} of theory's {whole}"
+    elif reach := metrics.get("reach"):
+        words = {"global": "; it sees the whole image", "windowed": "; it mixes within windows"}
+        lines[0] += words.get(reach, "")
     lines.append(f"shift (y, x) {dy:+.1f}, {dx:+.1f} px".replace("-", "\u2212"))
     if bell := metrics["gaussian"]:
         sy, sx = bell["sigma"]
         lines.append(f"sigma {sy:.1f}, {sx:.1f} px, R\u00b2 {bell['r2']:.2f}")
-    parts = [f"{name} in {area['share']:.1%}" for name, area in metrics["areas"].items()]
-    return [*lines, *wrap(", ".join(parts), side, TEXT)]
+    shares = ", ".join(name.rstrip("%") for name in metrics["areas"])
+    held = (f"{area['share'] * 100:.1f}" if area else "-" for area in metrics["areas"].values())
+    lines.append(f"{shares} % of the sum in squares of {', '.join(held)} % of the image")
+    return [part for words in [where, *lines] for part in wrap(words, side, TEXT)]
 
 
-def _handles() -> list[Line2D]:
+def _handles() -> list[Line2D | Rectangle]:
     return [
         Line2D([], [], label="place of the unit", **UNIT),
         Line2D([], [], label="centre of mass", **CENTROID),
         Line2D([], [], color=SQUARE, linewidth=0.8, label="size (Luo et al.)"),
         Line2D([], [], color=OVAL, linewidth=0.9, label="Gaussian, 2 sigma"),
+        Rectangle((0, 0), 1, 1, facecolor=EMPTY, label="outside the image"),
     ]

@@ -2,31 +2,33 @@
 
 Luo, Li, Urtasun and Zemel (2016): a gradient of 1 at one unit of a map, 0 elsewhere, sent back to
 the input; its size says how much each pixel matters. Any layer whose output has units in rows and
-columns: (N, C, H, W), (N, H, W, C) as Swin has, or (N, tokens, C) as ViT has.
+columns: (N, C, H, W), (N, H, W, C) as Swin has, or (N, tokens, C) as ViT has, as the trace says.
 """
 
-import math
+import logging
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rfbench.errors import RfbenchError, UsageError, suggest
+from rfbench.errors import RfbenchError, UsageError
+from rfbench.rf.questions.effective.layout import Layout
+from rfbench.rf.questions.effective.outputs import output_of
+from rfbench.rf.questions.effective.place import Place, locate
 from rfbench.spatial_graph.graph import Size
-from rfbench.spatial_graph.trace import trunk
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Gradients:
     """What one unit sees.
 
-    magnitude: (H, W) float64, the mean over images of |gradient|, summed over input channels.
-    signed: the same without the absolute value. units: of the layer's map. samples: images, all
-    draws of weights together.
+    magnitude: (H, W) float64, the mean over images of |gradient|, summed over input channels (of
+    its positive part, where the definition says so). signed: the gradient itself. layer: '' for
+    the network's output. units: of the layer's map. samples: images, all draws of weights together.
     """
 
     magnitude: np.ndarray
@@ -38,25 +40,68 @@ class Gradients:
 
 
 @dataclass(frozen=True)
-class Layout:
-    """Where units stand in an output. kind: 'nchw', 'nhwc' or 'tokens', `prefix` of them global."""
+class Definition:
+    """What is differentiated, and what of the gradient is summed.
 
-    kind: str
-    units: Size
-    prefix: int = 0
+    of: 'abs', the sum over channels of |output|; 'sum', of the output; 'relu', of its positive
+    part; or the number of one channel. positive: only gradients above 0 count (RepLKNet's script).
+    middle: the central unit is n // 2 (RepLKNet's), not (n - 1) // 2.
+    """
 
-    def signal(self, output: Tensor, unit: tuple[int, int]) -> Tensor:
-        """The sum over images and channels of |output| at one unit.
+    of: str | int = "abs"
+    positive: bool = False
+    middle: bool = False
 
-        Behind a ReLU, and for one channel, that is a gradient of 1 there. The plain sum over the
-        channels is constant behind a LayerNorm: its gradient is rounding errors.
+    def center(self, units: Size) -> tuple[int, int]:
+        """The central unit of a map."""
+        y, x = (n // 2 if self.middle else (n - 1) // 2 for n in units)
+        return y, x
+
+    def signal(self, layout: Layout, output: Tensor, unit: tuple[int, int]) -> Tensor:
+        """The number whose gradient is taken: summed over images and channels.
+
+        Behind a ReLU, 'abs', 'sum' and 'relu' are the same. The plain sum is constant behind a
+        LayerNorm: its gradient is rounding errors.
         """
-        y, x = unit
-        if self.kind == "nchw":
-            return output[:, :, y, x].abs().sum()
-        if self.kind == "nhwc":
-            return output[:, y, x].abs().sum()
-        return output[:, self.prefix + y * self.units[1] + x].abs().sum()
+        channels = layout.unit(output, unit)
+        if isinstance(self.of, int):
+            if len(layout.channels) > 1:
+                raise UsageError("this layer's channels stand in several dimensions: take --of sum")
+            if self.of >= channels.shape[1]:
+                raise UsageError(
+                    f"there is no channel {self.of}: the layer has 0 to {channels.shape[1] - 1}"
+                )
+            return channels[:, self.of].sum()
+        return {"abs": channels.abs(), "sum": channels, "relu": channels.relu()}[self.of].sum()
+
+    def __str__(self) -> str:
+        """In words, for captions and tables."""
+        whole = {"abs": "|output|", "sum": "the output", "relu": "the positive outputs"}
+        of = f"of channel {self.of}" if isinstance(self.of, int) else ""
+        of = of or f"of the sum over channels of {whole[str(self.of)]}"
+        return f"{'positive part of the gradient' if self.positive else '|gradient|'} {of}"
+
+
+OURS = Definition()
+REPLKNET = Definition("relu", positive=True, middle=True)
+CONVENTIONS = {"rfbench": OURS, "replknet": REPLKNET}
+OF = ("abs", "sum", "relu")
+
+
+def convention_of(name: str, of: str | int | None = None) -> tuple[Definition, bool]:
+    """A convention's definition, and whether it takes logarithms before areas; `of` replaces its.
+
+    Raises UsageError for names that are not known.
+    """
+    if name not in CONVENTIONS:
+        raise UsageError(f"unknown convention '{name}'. There are: {', '.join(CONVENTIONS)}")
+    definition = CONVENTIONS[name]
+    if of is not None:
+        number = int(of) if str(of).isdecimal() else None
+        if number is None and of not in OF:
+            raise UsageError(f"--of {of}: expected {', '.join(OF)} or the number of a channel")
+        definition = replace(definition, of=of if number is None else number)
+    return definition, name == "replknet"
 
 
 def gradients(
@@ -64,147 +109,87 @@ def gradients(
     batches: Iterable[Tensor],
     layer: str | None = None,
     unit: tuple[int, int] | None = None,
+    definition: Definition = OURS,
+    axes: str | None = None,
 ) -> Gradients:
     """Average the gradient of `unit` of `layer` over all modules (draws of weights) and batches.
 
     batches: (N, C, H, W) each, normalised as the network wants them; iterated once for each module.
-    layer: as in `named_modules`; the last map when None. unit: the central one when None.
+    layer: as in `named_modules`; the last map when None. unit: the central one when None. axes: of
+    the layer's output, such as NHWC, where the trace does not tell.
 
-    Raises UsageError for a layer or unit that is not there, RfbenchError where the gradient is not
-    finite, or zero for every image.
+    Raises UsageError for a layer or unit that is not there or has no known map, RfbenchError where
+    the gradient is not finite, or zero for every image.
     """
     held = list(batches)
     sums: list[Tensor] = []
-    layout, count = None, 0
+    place, count = None, 0
     for module in modules:
         for parameter in module.parameters():
             parameter.requires_grad_(False)
         for images in held:
-            if layout is None:
-                layer, layout = locate(module, images[:1], layer)
-                unit = _checked(unit, layout, layer)
-            gradient = _one(module, images, layer, layout, unit)
-            parts = [gradient.abs().sum((0, 1)), gradient.sum((0, 1))]
-            sums = [a + b for a, b in zip(sums, parts, strict=True)] if sums else parts
+            if place is None:
+                place = locate(module, images[:1], layer, axes)
+                if place.note:
+                    log.warning(place.note)
+                unit = _checked(unit, place, definition)
+            assert unit is not None
+            for gradient in _each(module, images, place, unit, definition):
+                kept = gradient.relu() if definition.positive else gradient.abs()
+                parts = [kept.sum((0, 1)), gradient.sum((0, 1))]
+                sums = [a + b for a, b in zip(sums, parts, strict=True)] if sums else parts
             count += len(images)
-    if layout is None or layer is None or unit is None:
+    if place is None or unit is None:
         raise UsageError("the effective field needs at least one network and one image")
     magnitude, signed = (part.numpy() / count for part in sums)
+    _check(magnitude, f"the gradient of unit {unit[0]},{unit[1]} of {place.label}")
+    return Gradients(magnitude, signed, place.name, unit, place.layout.units, count)
+
+
+def _check(magnitude: np.ndarray, what: str) -> None:
+    """Raise where there is nothing to see."""
     if not np.isfinite(magnitude).all():
         raise RfbenchError(
-            f"the gradient of unit {unit[0]},{unit[1]} of {layer} is not finite: its activations "
-            "overflow. Use trained weights, or an earlier layer."
+            f"{what} is not finite: its activations overflow. Use trained weights, or an earlier "
+            "layer."
         )
     if not magnitude.any():
         raise RfbenchError(
-            f"the gradient of unit {unit[0]},{unit[1]} of {layer} is zero for every image (dead "
-            "ReLUs, or a layer that does not see the input). Use trained weights, other images, "
-            "more draws, or the layer before the activation."
+            f"{what} is zero for every image (dead ReLUs, or a layer that does not see the input). "
+            "Use trained weights, other images, more draws, or the layer before the activation."
         )
-    return Gradients(magnitude, signed, layer, unit, layout.units, count)
 
 
-def _one(
-    module: nn.Module, images: Tensor, layer: str | None, layout: Layout | None, unit: Any
-) -> Tensor:
-    """The gradient for a batch, (N, C, H, W) float64."""
-    assert layer is not None and layout is not None
-    images = images.detach().clone().requires_grad_()
-    with torch.enable_grad(), _outputs(module, layer) as outputs:
-        _run(module, images)
-        signal = layout.signal(outputs[-1][1], unit)
-        (gradient,) = torch.autograd.grad(signal, images, allow_unused=True)
-    return torch.zeros_like(images).double() if gradient is None else gradient.double()
+def _each(
+    module: nn.Module, images: Tensor, place: Place, unit: tuple[int, int], definition: Definition
+) -> Iterator[Tensor]:
+    """The gradients of a batch, (N, C, H, W) float64.
 
-
-def locate(module: nn.Module, images: Tensor, layer: str | None) -> tuple[str, Layout]:
-    """The layer and where its units stand; when None the last whose output has several units.
-
-    Of modules that return the same map the outermost. Raises UsageError where there is none.
+    One image at a time where the output does not have the images in its first dimension for sure.
     """
-    if layer is not None and layer not in dict(module.named_modules()):
-        names = [name for name, _ in module.named_modules() if name]
-        raise UsageError(f"no layer '{layer}'.{suggest(layer, names)} --list-layers shows all.")
-    with torch.no_grad(), _outputs(module, layer) as outputs:
-        _run(module, images)
-    size: Size = (images.shape[2], images.shape[3])
-    laid = [(name, layout_of(output, size)) for name, output in outputs]
-    fit = [(name, layout) for name, layout in laid if layout is not None]
-    if layer is not None and not outputs:
-        raise UsageError(f"layer '{layer}' is not reached in a forward pass")
-    if not fit or (layer is not None and laid[-1][1] is None):
-        what = f"layer '{layer}' returns" if layer is not None else "the network has no layer with"
-        shape = f" {tuple(outputs[-1][1].shape)}, no" if layer is not None else " a"
-        raise UsageError(f"{what}{shape} map of several units in rows and columns")
-    name, layout = fit[-1] if layer is None else laid[-1]
-    assert layout is not None
-    return name, layout
+    images = images.detach().clone().requires_grad_()
+    with torch.enable_grad():
+        output = output_of(module, images, place.name, place.features)
+        if len(images) > 1 and not place.layout.takes(output):
+            for i in range(len(images)):
+                yield from _each(module, images[i : i + 1], place, unit, definition)
+            return
+        shape, traced = tuple(output.shape), place.layout.shape
+        if shape != traced and not place.layout.takes(output):
+            raise RfbenchError(
+                f"{place.label} returns {shape}, {traced} in the trace: its shape depends on the "
+                "values of the image"
+            )
+        signal = definition.signal(place.layout, output, unit)
+        (gradient,) = torch.autograd.grad(signal, images, allow_unused=True)
+    yield torch.zeros_like(images).double() if gradient is None else gradient.double()
 
 
-def layout_of(output: Tensor, size: Size) -> Layout | None:
-    """Where the units of an output stand for an input of `size`; None: there are none."""
-    ratio = size[0] / size[1]
-
-    def alike(h: int, w: int) -> bool:
-        # a map has the input's proportions, but for what rounding at each of its levels takes
-        return h * w > 1 and h <= size[0] and w <= size[1] and abs(h - w * ratio) <= 2
-
-    if output.ndim == 4:
-        _, a, b, c = output.shape
-        # the channels are the axis that does not go with the image; if both fit, the first
-        if alike(b, c):
-            return Layout("nchw", (b, c))
-        return Layout("nhwc", (a, b)) if alike(a, b) else None
-    if output.ndim == 3:
-        for prefix in range(9):  # class, distillation and register tokens
-            units = output.shape[1] - prefix
-            h = round(math.sqrt(max(units, 0) * ratio))
-            if h > 1 and units % h == 0 and alike(h, units // h):
-                return Layout("tokens", (h, units // h), prefix)
-    return None
-
-
-def _checked(unit: tuple[int, int] | None, layout: Layout, layer: str | None) -> tuple[int, int]:
-    h, w = layout.units
+def _checked(unit: tuple[int, int] | None, place: Place, definition: Definition) -> tuple[int, int]:
+    h, w = place.layout.units
     if unit is None:
-        return (h - 1) // 2, (w - 1) // 2
+        return definition.center((h, w))
     if not (0 <= unit[0] < h and 0 <= unit[1] < w):
-        raise UsageError(f"there is no unit {unit[0]},{unit[1]} in {layer}: its map is {h}x{w}")
+        what = f"its map is {h}x{w}"
+        raise UsageError(f"there is no unit {unit[0]},{unit[1]} in {place.label}: {what}")
     return unit
-
-
-def _run(module: nn.Module, images: Tensor) -> None:
-    try:
-        trunk(module)(images)
-    except (RuntimeError, ValueError, AssertionError, IndexError) as error:
-        what = " ".join(str(error).split())[:200]
-        shape = "x".join(str(n) for n in images.shape[1:])
-        raise UsageError(f"the network fails on an input of {shape}: {what}") from error
-
-
-@contextmanager
-def _outputs(module: nn.Module, layer: str | None) -> Iterator[list[tuple[str, Tensor]]]:
-    """What the layer (None: every layer) returned, in order of return, by name."""
-    seen: list[tuple[str, Tensor]] = []
-
-    def keep(name: str) -> Any:
-        def hook(_: nn.Module, __: Any, output: Any) -> None:
-            tensors = output.values() if isinstance(output, dict) else output
-            first = output if isinstance(output, Tensor) else next(iter(tensors or ()), None)
-            if isinstance(first, Tensor):
-                seen.append((name, first))
-
-        return hook
-
-    hooks = [
-        child.register_forward_hook(keep(name))
-        for name, child in module.named_modules()
-        if name
-        and (layer is None or name == layer)
-        and not isinstance(child, torch.jit.ScriptModule)
-    ]
-    try:
-        yield seen
-    finally:
-        for hook in hooks:
-            hook.remove()
