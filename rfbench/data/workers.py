@@ -128,7 +128,8 @@ def reported(results: Any = None) -> Iterator[None]:
         yield
     except (RuntimeError, OSError) as error:
         text = str(error)
-        if text.startswith("DataLoader worker (pid"):
+        # a worker that dies while it sends a batch resets the connection
+        if text.startswith("DataLoader worker (pid") or isinstance(error, ConnectionError):
             codes = [worker.exitcode for worker in getattr(results, "_workers", [])]
             why = next((CAUSES[code] for code in codes if code in CAUSES), None)
             why = why or f"exit code {next((code for code in codes if code), 'unknown')}"

@@ -212,7 +212,7 @@ def test_sets_that_are_refused(whole: Path, tmp_path: Path) -> None:
     content["categories"].append({"id": 99, "name": "ten"})
     (tmp_path / "other.json").write_text(json.dumps(content))
     other = {"name": "coco", "root": str(drawn), "val_annotations": str(tmp_path / "other.json")}
-    with pytest.raises(RfbenchError, match="other categories: 10 and 11"):
+    with pytest.raises(RfbenchError, match="differ in categories: 10 and 11"):
         runs.fit(runs.config(data=other), tmp_path / "run")
     for one in content["annotations"]:
         one["segmentation"] = []
