@@ -60,10 +60,10 @@ def command(
     they cost. With --sizes also the nearest input size at which MODEL has no shift.
 
     --fail-on compares shift (px), gridding, read (share of the field's box; less than 1 means
-    holes), misaligned, checkerboard, reached and seen (shares of the input) by >, >=, < or <=. All but reached
-    and seen are judged on an input so large that the border cuts nothing off. Exit codes: 1 for a
-    finding or a network that cannot be audited, 2 for bad usage; the other networks are audited in
-    any case.
+    holes), misaligned, checkerboard, reached and seen (shares of the input) by >, >=, < or <=. All
+    but reached and seen are judged on an input so large that the border cuts nothing off. Exit
+    codes: 1 for a finding or a network that cannot be audited, 2 for bad usage; the other networks
+    are audited in any case.
 
     Example: rfbench rf audit resnet50 mypkg.models:build --fail-on 'shift>1,misaligned>0'
     """
