@@ -358,7 +358,7 @@ def test_conditions() -> None:
         ("", "expected e.g. shift>1"),
         ("shift>1,", "expected e.g. shift>1"),
         ("shitf>1", "nothing called 'shitf'. Did you mean: shift?"),
-        ("zzz>1", "There are: shift, gridding, read, misaligned, reached, seen."),
+        ("zzz>1", "There are: shift, gridding, read, misaligned, checkerboard, reached, seen."),
     ],
 )
 def test_bad_conditions(text: str, message: str) -> None:

@@ -146,14 +146,17 @@ def read(counts: PathMap, geometry: Geometry) -> float:
     return float((counts.counts[top : bottom + 1, left : right + 1] != 0).mean())
 
 
-def checkerboard(counts: PathMap, geometry: Geometry) -> float:
+def checkerboard(counts: PathMap, geometry: Geometry) -> float | None:
     """Coefficient of variation of the paths from all pixels over units that take turns.
 
     Transposed convolutions whose stride does not divide the kernel reach some positions of their
-    output by more taps than others (Odena et al., Distill 2016). 0 where later layers even it out.
+    output by more taps than others (Odena et al., Distill 2016). 0 where later layers even it out;
+    None where the border cuts the field, which makes some of its own.
     """
     if counts.period is None:
         return 0.0
+    if geometry.is_cut(counts.unit):
+        return None
     return float(counts.period.totals.std() / counts.period.totals.mean())
 
 
@@ -221,7 +224,7 @@ def _size_words(record: Record, brief: bool) -> list[str]:
 
 
 def _checkerboard_words(record: Record, brief: bool) -> list[str]:
-    value = record.get("checkerboard", 0)  # records of before have none
+    value = record.get("checkerboard") or 0  # records of before have none
     return [] if brief or value < 5e-5 else [f"checkerboard {value:.4f}"]
 
 

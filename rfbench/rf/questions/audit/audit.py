@@ -111,7 +111,7 @@ def _figures(target: Target) -> Record:
     counts, geometry = target.counts(), target.geometry
     row = {m.name: m.of(counts, geometry) for m in metrics.used(Use.AUDIT)}
     row["shift"] = [round(s, 9) + 0.0 for s in row["shift"]]
-    row["checkerboard"] = metrics.checkerboard(counts, geometry)
+    row["checkerboard"] = metrics.checkerboard(counts, geometry) or 0.0
     return {**row, "gridding_by_period": metrics.gridding_by_period(counts, geometry)}
 
 
