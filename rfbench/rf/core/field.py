@@ -173,8 +173,7 @@ def pattern(at: np.ndarray, n: int, period: tuple[int, int] | None = None) -> Ph
     at: (outputs, taps), -1 for none. period: where it is known, see Index; of one that is as long
     as the outputs, all of these are looked at. Else what touches a border of the n inputs may be
     less than whole and is not looked at. Three whole periods are asked for, since rounding may
-    repeat by chance;
-    two where the stride is that of inputs to outputs.
+    repeat by chance; two where the stride is that of inputs to outputs.
     """
     low = np.where(at >= 0, at, n).min(1)
     high = at.max(1)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from rfbench.spatial_graph.axis import Axis, Index, Window
 from rfbench.spatial_graph.builder import Builder
+from rfbench.spatial_graph.graph import Opaque, Reach
 from rfbench.spatial_graph.layout import (
     CONSTANT,
     Factor,
@@ -209,3 +210,8 @@ def _fixed_taps(weight: Tensor | None, groups: int) -> tuple[tuple[Fraction, ...
 def _fractions(values: torch.Tensor) -> tuple[Fraction, ...]:
     """Weights of a fixed kernel as the simple fractions that they stand for."""
     return tuple(Fraction(float(v)).limit_denominator(10**6) for v in values)
+
+
+@register_op("torchvision::deform_conv2d")
+def deformable(b: Builder, *_: object) -> Opaque:
+    return b.opaque(Reach.UNSUPPORTED, "its offsets depend on the values of the image")
