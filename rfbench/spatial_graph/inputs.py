@@ -47,7 +47,8 @@ def _shape(graph: SpatialGraph) -> tuple:
 
 def _none_fits(module: nn.Module, size: Size, errors: dict[int, RfbenchError]) -> RfbenchError:
     """Which inputs were tried, and what the network said of them."""
-    first = next(iter(errors.values()))
+    # a size that is too small is said of the channels that fit
+    first = min(errors.values(), key=lambda e: not isinstance(e, UsageError))
     said = {c: one_line(e, 400).partition(" x ")[2] for c, e in errors.items()}
     if len(errors) == 1 or "not measured yet" in str(first) or isinstance(first, UsageError):
         return first

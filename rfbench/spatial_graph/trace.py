@@ -352,6 +352,8 @@ def _explain(
         return UsageError(f"{what}. Choose another --size.")
     if "meta" in reason or "data-dependent" in reason:
         what += ". Its control flow depends on values; a trace has shapes only"
+    if "required positional argument" in reason:
+        what += ". Give the shape of each input with --input (in Python: inputs=)"
     return RfbenchError(what)
 
 

@@ -1,5 +1,7 @@
 """One trace serves every unit, layer and, where nothing depends on it, every input size."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -10,20 +12,23 @@ from rfbench.models import backbones
 from rfbench.rf.core import network
 from rfbench.rf.core.network import Network
 from rfbench.rf.core.target import Target
+from rfbench.spatial_graph import inputs
 from rfbench.spatial_graph.reader import spatial_graph
-from rfbench.spatial_graph.trace import trace_module
+from rfbench.spatial_graph.trace import Trace, trace_module
 
 
 @pytest.fixture
 def traces(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
-    """The sizes that were traced."""
+    """The sizes that were traced; not the tries of channels that do not fit."""
     sizes: list[tuple[int, int]] = []
 
-    def counted(module: nn.Module, size: tuple[int, int], channels: int | None = None):
+    def counted(module: nn.Module, size: tuple[int, int], *more: Any) -> Trace:
+        made = trace_module(module, size, *more)
         sizes.append(size)
-        return trace_module(module, size, channels)
+        return made
 
-    monkeypatch.setattr(network, "trace_module", counted)
+    for place in (network, inputs):
+        monkeypatch.setattr(place, "trace_module", counted)
     return sizes
 
 

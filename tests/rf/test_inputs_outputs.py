@@ -1,0 +1,107 @@
+"""Inputs, outputs and failures as users meet them: the commands and rfbench.rf."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from torch import Tensor, nn
+
+from rfbench import rf
+from rfbench.cli import main
+from rfbench.errors import RfbenchError, UsageError
+
+NETS = """
+import torch
+from torch import nn
+
+class Levels(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 4, 3, 2, 1), nn.Conv2d(4, 4, 5, 2, 2)
+    def forward(self, x):
+        a = self.a(x)
+        return {"fine": a, "coarse": self.b(a), "score": a.mean((1, 2, 3))}
+
+class Values(Levels):
+    def forward(self, x):
+        return self.b(self.a(x)).sum().item()
+
+class Pair(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.c = nn.Conv2d(5, 4, 3, 2, 1)
+    def forward(self, x, y):
+        return self.c(torch.cat([x, y], 1))
+"""
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own.py").write_text(NETS)
+    monkeypatch.chdir(tmp_path)
+
+
+def theory(*args: str) -> Result:
+    return CliRunner().invoke(main, ["rf", "theory", *args])
+
+
+def test_theory_prints_every_output() -> None:
+    records = json.loads(theory("own.py:Levels", "--size", "64", "--json").stdout)
+    assert [(r["to"], r["y"]["size"]) for r in records] == [
+        ("output.fine", 3),
+        ("output.coarse", 11),
+    ]
+    listed = theory("own.py:Levels", "--list-layers").stdout
+    assert "output.fine" in listed and "output.coarse" in listed
+    done = CliRunner().invoke(main, ["rf", "audit", "own.py:Levels", "--size", "64"])
+    assert done.exit_code and "output.fine, output.coarse" in done.stderr
+
+
+def test_a_failure_names_the_last_map() -> None:
+    refused = theory("own.py:Values", "--size", "64")
+    assert refused.exit_code == 1
+    assert "item()" in refused.stderr and "'b'. Choose it with --to" in refused.stderr
+    told = theory("own.py:Values", "--size", "64", "--to", "b")
+    assert told.exit_code == 0 and told.stderr.count("not measured") == 1
+    assert "11" in told.stdout
+    assert "a" in theory("own.py:Values", "--list-layers").stdout
+
+
+def test_several_inputs() -> None:
+    given = ("--input", "3x64x64", "--input", "2x64x64")
+    records = json.loads(theory("own.py:Pair", *given, "--json").stdout)
+    assert [(r["from"], r["y"]["size"]) for r in records] == [("input.0", 3), ("input.1", 3)]
+    one = json.loads(theory("own.py:Pair", *given, "--from", "input.1", "--json").stdout)
+    assert [r["from"] for r in one] == ["input.1"]
+    assert "--input" in theory("own.py:Pair").stderr
+    assert "leave out --size" in theory("own.py:Pair", *given, "--size", "64").stderr
+
+
+class Attention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Conv2d(3, 4, 3, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.a(x)
+        t = x.flatten(2)
+        return (t @ (t.transpose(1, 2) @ t).softmax(-1)).view(x.shape) + x
+
+
+def test_python_refuses_attention_as_the_command_does() -> None:
+    with pytest.raises(RfbenchError, match="arithmetic needs a convolutional"):
+        rf.theory(rf.record(Attention(), size=32))
+
+
+def test_examples_of_inputs() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1))
+    graph = rf.record(net, inputs=(torch.zeros(2, 3, 40, 50),))
+    assert graph.size == (40, 50) and rf.theory(graph)["y"]["size"] == 3
+    with pytest.raises(UsageError, match="leave out size="):
+        rf.record(net, size=3, inputs=(torch.zeros(2, 3, 40, 50),))
+    with pytest.raises(UsageError, match="3-D inputs are not measured"):
+        rf.record(net, inputs=(torch.zeros(1, 3, 40, 50, 50),))
+    with pytest.raises(RfbenchError, match="5 x 32x32"):
+        rf.record(net, size=32, in_channels=5)
