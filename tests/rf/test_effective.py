@@ -218,12 +218,13 @@ def test_the_command(tmp_path: Path) -> None:
 def test_several_layers_are_panels(tmp_path: Path) -> None:
     out = tmp_path / "out"
     args = ("resnet18", "--size", 96, "--pictures", 1, "--output", out)
-    code, shown, said = run(*args, "--to", "layer1", "--to", "layer2", "--of", "7")
+    code, shown, said = run(*args, "--to", "layer1", "--to", "layer2", "--of", "sum")
     assert code == 0, said
     fields = json.loads((out / "result.json").read_text())["fields"]
+    definition = "|gradient| of the sum over channels of the output"
     assert [f["layer"] for f in fields] == ["layer1", "layer2"]
-    assert shown.splitlines()[-1] == "the mean |gradient| of channel 7"
-    assert [f["definition"] for f in fields] == ["|gradient| of channel 7"] * 2
+    assert shown.splitlines()[-1] == f"the mean {definition}"
+    assert [f["definition"] for f in fields] == [definition] * 2
     assert len(np.load(out / "effective.npz").files) == 4
 
 
@@ -268,7 +269,7 @@ def test_zero_initialised_branches_are_warned_of(tmp_path: Path) -> None:
         (("resnet18", "--to", "layer9"), 2, "no layer 'layer9'. Did you mean: layer"),
         (("resnet18", "--to", "nope"), 2, "no layer 'nope'. --list-layers shows all."),
         (("resnet18", "--of", "mean"), 2, "--of mean: expected abs, sum, relu or the number of"),
-        (("resnet18", "--axes", "NCHW"), 2, "--axes says the axes of one layer: name it with --to"),
+        (("resnet18", "--axes", "NHWC"), 2, "--axes NHWC: the trace says otherwise, 7x7 units in"),
         (("resnet18", "--unit=-1,0"), 2, "Error: --unit -1,0: must be 0 or more"),
         (("resnet18", "--size", "0"), 2, "Error: --size 0: must be 1 or more"),
         (

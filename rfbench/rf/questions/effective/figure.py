@@ -177,7 +177,7 @@ def _draw(axes: Axes, panel: Panel, values: np.ndarray, window: _Window) -> None
     axes.plot([0], [0], **UNIT)
     axes.set(xlim=(window.left, window.right), ylim=(window.bottom, window.top))
     axes.set_autoscale_on(False)
-    axes.locator_params(nbins=4)
+    axes.locator_params(nbins=4, integer=True)
 
 
 def _outlines(axes: Axes, panel: Panel) -> None:
@@ -211,7 +211,7 @@ def _words(metrics: dict[str, Any], side: float) -> list[str]:
         lines.append(f"sigma {sy:.1f}, {sx:.1f} px, R\u00b2 {bell['r2']:.2f}")
     shares = ", ".join(name.rstrip("%") for name in metrics["areas"])
     held = (f"{area['share'] * 100:.1f}" if area else "-" for area in metrics["areas"].values())
-    lines.append(f"{shares} % of the sum in squares of {', '.join(held)} % of the image")
+    lines.append(f"{shares} % of the sum in squares of {', '.join(held)}\u00a0% of the image")
     return [part for words in [where, *lines] for part in wrap(words, side, TEXT)]
 
 

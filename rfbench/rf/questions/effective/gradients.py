@@ -181,6 +181,9 @@ def _each(
                 "values of the image"
             )
         signal = definition.signal(place.layout, output, unit)
+        if not signal.isfinite():  # the sign of NaN, and with it the gradient, would be 0
+            yield torch.full_like(images, torch.nan, dtype=torch.float64)
+            return
         (gradient,) = torch.autograd.grad(signal, images, allow_unused=True)
     yield torch.zeros_like(images).double() if gradient is None else gradient.double()
 

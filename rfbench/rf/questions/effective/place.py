@@ -152,6 +152,7 @@ def locate(
         raise
     except RfbenchError as error:
         if layer is None or axes is None:
+            output_of(module, image, layer or "")  # one that fails on images too says so itself
             raise RfbenchError(
                 f"{error}. Name a layer with --to, and its axes with --axes"
             ) from None

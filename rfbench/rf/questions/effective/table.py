@@ -20,7 +20,7 @@ def table(record: dict[str, Any]) -> str:
                 field["layer"] or "(output)",
                 "{},{} of {}x{}".format(*field["unit"], *field["units"]),
                 f"{field['size']:.1f}",
-                (field.get("reach", "") or "-") if ratio is None else f"{ratio:.0%}",
+                _reach(field) if ratio is None else f"{ratio:.0%}",
                 f"{field['shift'][0]:+.1f}, {field['shift'][1]:+.1f}",
                 f"{bell['sigma'][0]:.1f}, {bell['sigma'][1]:.1f}" if bell else "-",
                 f"{bell['r2']:.2f}" if bell else "-",
@@ -28,3 +28,8 @@ def table(record: dict[str, Any]) -> str:
             )
         )
     return "\n".join([*columns(lines), f"the mean {record['fields'][0]['definition']}"])
+
+
+def _reach(field: dict[str, Any]) -> str:
+    """Why there is no theoretical size: attention; '-' where units have none in common."""
+    return str(field["reach"]) if field["reach"] in ("global", "windowed") else "-"
