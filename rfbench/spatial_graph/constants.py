@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from rfbench.spatial_graph.layout import Scrambled
-from rfbench.spatial_graph.trace import Op, Ref, Trace
+from rfbench.spatial_graph.tracer import Op, Ref, Trace
 
 FACTORIES = {"arange", "eye", "full", "linspace", "ones", "scalar_tensor", "zeros"}
 

@@ -5,7 +5,8 @@ from torch import nn
 from rfbench.errors import RfbenchError, UsageError, one_line
 from rfbench.spatial_graph.graph import SpatialGraph
 from rfbench.spatial_graph.reader import read
-from rfbench.spatial_graph.trace import Trace, input_channels, trace_module
+from rfbench.spatial_graph.trace import input_channels, trace_module
+from rfbench.spatial_graph.tracer import Trace
 
 Size = tuple[int, int]
 

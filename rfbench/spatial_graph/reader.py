@@ -13,7 +13,8 @@ from rfbench.spatial_graph.graph import Opaque, Reach, SpatialGraph, Witness, is
 from rfbench.spatial_graph.layout import Scrambled, Value
 from rfbench.spatial_graph.ops import lookup
 from rfbench.spatial_graph.ops.registry import Constant
-from rfbench.spatial_graph.trace import Op, Ref, Shape, Trace, trace_module
+from rfbench.spatial_graph.trace import Shape, trace_module
+from rfbench.spatial_graph.tracer import Op, Ref, Trace
 
 
 def spatial_graph(

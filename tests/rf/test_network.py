@@ -14,7 +14,8 @@ from rfbench.rf.core.network import Network
 from rfbench.rf.core.target import Target
 from rfbench.spatial_graph import inputs
 from rfbench.spatial_graph.reader import spatial_graph
-from rfbench.spatial_graph.trace import Trace, trace_module
+from rfbench.spatial_graph.trace import trace_module
+from rfbench.spatial_graph.tracer import Trace
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from math import prod
 from torch.utils._pytree import tree_leaves
 
 from rfbench.errors import RfbenchError
-from rfbench.spatial_graph.trace import Op, Ref, Trace
+from rfbench.spatial_graph.tracer import Op, Ref, Trace
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,7 @@ def expected(graph: SpatialGraph, layer: str, unit: tuple[int, int], counts: boo
 
     counts: whether path counts are wanted.
     """
-    named = getattr(graph, "named", lambda: graph.layers)()
-    value = graph.output if layer in ("", "output") else named.get(layer)
+    value = graph.output if layer in ("", "output") else graph.named().get(layer)
     witness = graph.witness(value)
     if value is None or witness.reach == Reach.UNSUPPORTED:
         return Expected()

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rfbench.errors import RfbenchError, UsageError, suggest
+from rfbench.errors import RfbenchError, UsageError, one_line, suggest
 from rfbench.spatial_graph.trace import trunk
 
 
@@ -49,7 +49,7 @@ def output_of(module: nn.Module, images: Tensor, name: str, features: bool = Fal
     except (RuntimeError, ValueError, AssertionError, IndexError, TypeError) as error:
         if isinstance(error, RfbenchError):
             raise
-        what = " ".join(str(error).split())[:200]
+        what = one_line(error)
         shape = "x".join(str(n) for n in images.shape[1:])
         raise UsageError(f"the network fails on an input of {shape}: {what}") from error
     finally:

@@ -13,7 +13,7 @@ from rfbench.rf.questions.effective.tokens import tokens
 from rfbench.spatial_graph.graph import SpatialGraph, Witness
 from rfbench.spatial_graph.layout import Value
 from rfbench.spatial_graph.reader import Reader
-from rfbench.spatial_graph.trace import Trace, trace_module
+from rfbench.spatial_graph.trace import trace_module
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Places:
         trace = trace_module(module, size, image.shape[1])
         self.reader = Reader(trace)
         self.graph: SpatialGraph = self.reader.run()
-        self.outputs = _outputs(trace)
+        self.outputs = trace.outputs
         self.numbers = {**self.outputs, **trace.layers}
         # what timm's classifiers do is no part of what is traced
         self.features = trace.forward is None or len(trace.forward) > len(trace.ops)
@@ -77,7 +77,7 @@ class Places:
     def default(self) -> Place:
         """The last map as theory names it; behind attention that of the tokens at the end."""
         graph = self.graph
-        getattr(graph, "check_end", lambda: None)()  # raises where there is no telling
+        graph.check_end()  # raises where there is no telling
         if graph.target:
             return self.named(graph.target)
         if len(self.outputs) > 1:
@@ -166,14 +166,6 @@ def locate(
         h, w = traced.units
         raise UsageError(f"--axes {axes}: the trace says otherwise, {h}x{w} units in {layer}")
     return Place(layer, said)
-
-
-def _outputs(trace: Trace) -> dict[str, int]:
-    """The numbers of the network's outputs, by name."""
-    if (named := getattr(trace, "outputs", None)) is not None:
-        return dict(named)
-    number = getattr(trace, "output", None)
-    return {} if number is None else {"output": number}
 
 
 def _tensor(output: object, layer: str) -> tuple[int, ...]:

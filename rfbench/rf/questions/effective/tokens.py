@@ -11,7 +11,7 @@ import torch
 from rfbench.spatial_graph.graph import Size
 from rfbench.spatial_graph.layout import Factor, Value
 from rfbench.spatial_graph.reader import Reader
-from rfbench.spatial_graph.trace import Op, Ref
+from rfbench.spatial_graph.tracer import Op, Ref
 
 
 class Tokens(NamedTuple):

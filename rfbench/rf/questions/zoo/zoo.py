@@ -21,7 +21,7 @@ from PIL import Image
 
 from rfbench import files
 from rfbench.data.workers import end_with_parent
-from rfbench.errors import RfbenchError, UsageError, suggest
+from rfbench.errors import RfbenchError, UsageError, one_line, suggest
 from rfbench.models import backbones, variants
 from rfbench.plotting.palette import MAPS, SHARE
 from rfbench.rf.core.metric import Metric, Use
@@ -103,7 +103,7 @@ def row(name: str) -> tuple[Row, bytes | None]:
         else:
             out["witness"] = str(witness)
     except RfbenchError as error:
-        out["witness"] = " ".join(str(error).split())
+        out["witness"] = one_line(error, 1000)
     if network is not None:
         with contextlib.suppress(RfbenchError):  # told already
             out["macs"] = network.cost(network.native).macs
