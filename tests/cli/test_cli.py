@@ -118,7 +118,9 @@ def test_an_option_is_of_one_kind_in_every_command() -> None:
     for path, command in commands():
         for option in command.params:
             if isinstance(option, click.Option):
-                kind = (option.name, type(option.type), option.multiple, option.is_flag)
+                # several layers are panels of one figure in rf effective alone
+                several = option.multiple and (path[-1], option.name) != ("effective", "to")
+                kind = (option.name, type(option.type), several, option.is_flag)
                 kinds.setdefault(option.opts[-1], set()).add(kind)
         if command.callback:
             parameters = inspect.signature(command.callback).parameters.values()

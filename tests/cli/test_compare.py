@@ -41,9 +41,10 @@ def test_a_table_with_costs_and_receptive_fields_computed_on_the_spot(folder: Pa
         "×1.00",
         "-7.50",
         "0.3046",
+        "100.0%",
     ] in lines
     (blur,) = [line for line in lines if line[:2] == ["blur:1x1+3x3", "✓"]]
-    assert blur[-2:] == ["-7.50", "0.2857"]
+    assert blur[-3:] == ["-7.50", "0.2857", "100.0%"]
     assert result.stderr == ""
 
 

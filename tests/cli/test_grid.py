@@ -229,7 +229,7 @@ def test_two_detectors_share_a_classifier(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "args", "message"),
     [
-        ("model: resnet50\n", [], "fits train-cls and train-det alike"),
+        ("model: resnet50\n", [], "fits both train-cls and train-det"),
         ("modle: resnet50\noptim: {lr: 1}\n", [], "expected a grid (see `rfbench schema grid`)"),
         ("modle: resnet50\noptim: {lr: 1}\n", [], "unknown key 'modle'; did you mean 'model'?"),
         ("optim: {lr: 1}\n", ["-o", "seed=3"], "override sets seed or variant"),
@@ -284,7 +284,7 @@ def test_a_bad_grid_is_one_line_each(tmp_path: Path, change: dict, message: str)
 
 def test_weights_of_no_task_before(tmp_path: Path) -> None:
     grid = write(tmp_path, heir={"variants": ["1x1"], "weights": "first"})
-    assert "weights names 'first', not an earlier task" in run(grid)[2]
+    assert "weights names 'first', which is not an earlier task" in run(grid)[2]
     assert (
         "no task 'b'; there are: heir"
         in run(write(tmp_path, heir={"variants": ["1x1"]}), "--only", "b")[2]

@@ -63,7 +63,7 @@ def test_a_graph_is_shown_in_one_line() -> None:
 
 
 class UNet(nn.Module):
-    """Half the resolution and back: its output has no uniform stride."""
+    """Half the resolution and back: its units take turns."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -74,20 +74,36 @@ class UNet(nn.Module):
         return skip + F.interpolate(self.b(skip), scale_factor=2.0, mode="bilinear")
 
 
-def test_a_map_without_a_stride_has_counts_all_the_same() -> None:
-    graph = rf.record(UNet(), 32)
-    counts, figures = rf.path_counts(graph, unit=(16, 16))
+class Rolled(nn.Module):
+    """Its units have no stride in common: those at the border read the other side."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Conv2d(3, 4, 3, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.a(x).roll(3, -1)
+
+
+def test_a_decoder_has_all_figures() -> None:
+    counts, figures = rf.path_counts(rf.record(UNet(), 32), unit=(16, 16))
     y, x = (round(v) for v in figures["centroid"])
     assert counts.shape == (32, 32) and counts[y, x] > 0 and (counts > 0).sum() > 9
-    unknown = {name for name, value in figures.items() if value is None}
-    assert unknown == {
-        "shift", "gridding", "size", "stride", "registration", "gridding_by_period", "padding",
-        "center", "cut",
-    }  # fmt: skip
+    assert None not in figures.values() and figures["phases"] == (2, 2)
+
+
+def test_a_map_without_a_stride_has_counts_all_the_same() -> None:
+    counts, figures = rf.path_counts(rf.record(Rolled(), 32), unit=(16, 16))
+    assert (counts > 0).sum() == 9 and counts[16, 13] > 0
+    assert {"shift", "gridding", "size", "stride", "registration", "cut"} <= {
+        name for name, value in figures.items() if value is None
+    }
     assert "no effective stride" in figures["why_none"]
-    assert figures["support"]["top"] < 16 < figures["support"]["bottom"]
+    assert figures["support"]["left"] == 12 and figures["support"]["right"] == 14
     _, whole = rf.path_counts(rf.record("resnet18", 64))
-    assert "why_none" not in whole and None not in whole.values()
+    ranges = {"shift_range", "registration_range"}  # of units that take turns
+    assert "why_none" not in whole
+    assert {name for name, value in whole.items() if value is None} == ranges
 
 
 def test_the_functions_are_listed() -> None:
