@@ -30,6 +30,17 @@ def up():
 def uneven():
     return Up(size=(19, 19))
 
+class Rolled(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, 1, 1)
+
+    def forward(self, x):
+        return self.conv(x).roll(3, -1)
+
+def rolled():
+    return Rolled()
+
 class Gate(nn.Module):
     def __init__(self):
         super().__init__()
@@ -164,11 +175,18 @@ def test_resized_axes(place: Path) -> None:
     assert (found["y"]["size"], found["y"]["stride"], found["y"]["padding"]) == (5, 1, None)
     assert "Resized on the way" in run("own.py:up", "--size", "64").stdout
     uneven = record("own.py:uneven", "--size", "33", "--unit", "9,9")
-    assert uneven["y"]["size"] is None
-    assert uneven["irregular"]["op"] == "aten.upsample_bilinear2d.default"
-    assert uneven["irregular"]["region"]["y"] == [15, 17]
-    text = run("own.py:uneven", "--size", "33", "--unit", "9,9").stdout
-    assert "Unit 9,9 sees y 15 to 17, x 15 to 17 (by its paths, border included)." in text
+    # 17 to 19: at unit 9, and there alone, one tap has no weight
+    assert (uneven["y"]["size"], uneven["y"]["stride"]) == ([3, 5], 34 / 19)
+    assert uneven["y"]["region"] == [15, 17] and "irregular" not in uneven
+
+
+def test_axes_without_a_stride(place: Path) -> None:
+    rolled = record("own.py:rolled", "--size", "33", "--unit", "9,9")
+    assert (rolled["y"]["size"], rolled["x"]["size"]) == (3, None)
+    assert rolled["irregular"]["op"] == "aten.roll.default"
+    assert rolled["irregular"]["region"] == {"y": [8, 10], "x": [5, 7]}
+    text = run("own.py:rolled", "--size", "33", "--unit", "9,9").stdout
+    assert "Unit 9,9 sees y 8 to 10, x 5 to 7 (by its paths, border included)." in text
 
 
 BAD = [
@@ -181,7 +199,7 @@ BAD = [
     (["resnet18", "--pixel", "1"], 2, "--pixel 1: expected Y,X"),
     (["resnet18", "--pixel", "0,224"], 2, "pixel 0,224 is outside the source: it is 224x224"),
     (["resnet18", "--pixel", "-1,0"], 2, "pixel -1,0 is outside the source"),
-    (["own.py:uneven", "--pixel", "0,0"], 1, "no common field here: ask for one with --unit"),
+    (["own.py:rolled", "--pixel", "0,0"], 1, "no common field here: ask for one with --unit"),
     (["resnet18", "--size", "0"], 2, ": must be 1 or more"),
     (["resnet18", "--size", "-5"], 2, ": must be 1 or more"),
     (["resnet18", "--size", "big"], 2, "--size big: expected N or HxW"),

@@ -200,10 +200,13 @@ def test_what_follows_the_layer_is_not_run() -> None:
         def forward(self, x: Tensor) -> float:
             return float(self.body(x).sum())
 
-    with pytest.raises(RfbenchError, match="Name a layer with --to, and its axes with --axes"):
+    with pytest.raises(
+        RfbenchError, match="The last layer with a map is 'body'. Choose it with --to"
+    ):
         gradients([Fussy()], [torch.randn(1, 3, 8, 8)])
-    found = gradients([Fussy()], [torch.randn(1, 3, 8, 8)], "body", axes="NCHW")
-    assert found.units == (4, 4)
+    for axes in (None, "NCHW"):
+        found = gradients([Fussy()], [torch.randn(1, 3, 8, 8)], "body", axes=axes)
+        assert found.units == (4, 4)
 
 
 def test_what_is_differentiated() -> None:
