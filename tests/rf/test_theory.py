@@ -275,15 +275,34 @@ def test_resized_branches_are_compared_by_their_mean_centre() -> None:
         assert all(sorted(map(origin, d.fields)) == [Fraction(-1, 2), 0] for d in found)
 
 
+RESIZES = {
+    "down": lambda n, x: F.interpolate(n.a(x), size=(10, 10)),
+    "up": lambda n, x: F.interpolate(F.avg_pool2d(n.a(x), 1, 1), size=(23, 23), mode="bilinear"),
+}
+
+
+@pytest.mark.parametrize("run", RESIZES.values(), ids=RESIZES)
+def test_irregular_resizing_has_the_field_of_every_unit(run: Callable) -> None:
+    net = Net(run, a=nn.Conv2d(3, 4, 3, 1, 1)).double()
+    nn.init.constant_(net.a.weight, 1.0)  # type: ignore[arg-type, union-attr]
+    found = Target(spatial_graph(net, (17, 17))).geometry.field[0]
+    assert isinstance(found, Phased)
+    for i, (first, last) in enumerate(found.phases):
+        image = torch.zeros(1, 3, 17, 17, dtype=torch.float64, requires_grad=True)
+        out = net(image)
+        assert out.shape[-2] == len(found.phases)
+        out[0, 0, i].sum().backward()
+        rows = image.grad[0].abs().sum((0, 2)).nonzero().flatten()  # type: ignore[index]
+        assert [max(first, 0), min(last, 16)] == [rows[0], rows[-1]]
+
+
 @pytest.mark.parametrize(
     "run",
     [
-        lambda n, x: F.interpolate(n.a(x), size=(10, 10)),
-        lambda n, x: F.interpolate(F.avg_pool2d(n.a(x), 1, 1), size=(23, 23), mode="bilinear"),
         lambda n, x: torch.roll(n.a(x), 5, -1).roll(5, -2),
         lambda n, x: n.a(x).flip(-1, -2),
     ],
-    ids=["down", "up", "rolled", "flipped"],
+    ids=["rolled", "flipped"],
 )
 def test_units_with_nothing_in_common_have_no_field(run: Callable) -> None:
     graph = spatial_graph(Net(run, a=nn.Conv2d(3, 4, 3, 1, 1)), (17, 17))
