@@ -18,7 +18,7 @@ FORMATS = ("table", "markdown", "csv", "json", "html")
     "--kind", type=click.Choice(["cls", "det"]), multiple=True, help="Only runs of this kind."
 )
 @click.option("--metric", metavar="NAME", multiple=True, help="A metric to show; repeat for more.")
-@click.option("--baseline", metavar="VARIANT", help="Compare with it (default: baseline).")
+@click.option("--baseline", metavar="VARIANT", help="Variant to compare with (default: baseline).")
 @click.option("--sort", metavar="COLUMN", help="Sort by this column, best or smallest first.")
 @click.option("--reference", type=click.Choice(["paper"]), help="Add the published figures.")
 def command(

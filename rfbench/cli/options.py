@@ -80,7 +80,9 @@ def end_options(end: str = "End at this layer", several: bool = False) -> Decora
     return together(
         click.option("--to", metavar="LAYER", multiple=several, help=last),
         click.option("--size", metavar="N|HxW", help="Input size in px (default: the network's)."),
-        click.option("--list-layers", is_flag=True, help="Print the layers to choose, then exit."),
+        click.option(
+            "--list-layers", is_flag=True, help="Print the names of the layers, then exit."
+        ),
         dry_run_option(),
     )
 
@@ -92,14 +94,14 @@ layer_options = together(from_option, end_options())
 
 input_options = together(
     click.option(
-        "--in-channels", metavar="C", type=int, help="Input channels (default: as MODEL takes)."
+        "--in-channels", metavar="C", type=int, help="Input channels (default: what MODEL expects)."
     ),
     click.option(
         "--input",
         "inputs",
         metavar="CxHxW",
         multiple=True,
-        help="Shape of the input; repeat for a network of several.",
+        help="Shape of the input; repeat for several inputs.",
     ),
 )
 """`in_channels: int | None` and `inputs: tuple[str, ...]`"""

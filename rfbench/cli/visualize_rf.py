@@ -28,7 +28,7 @@ from rfbench.cli.options import (
 @click.option(
     "--channels",
     type=click.Choice(["single", "real"]),
-    help="Count with one channel per layer, or with the real channel counts.",
+    help="Count one channel per layer, or all channels.",
 )
 @click.option(
     "--pool",
@@ -72,11 +72,12 @@ def command(
     override: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Draw the receptive field of MODEL: where it is, and whether it grids.
+    """Draw the receptive field of MODEL: its position, and whether it shows gridding.
 
     MODEL is a torchvision or timm name, FILE.py:function, package.module:function or a YAML file;
     several names are drawn side by side. Writes maps.png, maps.pdf, maps.npz, config.yaml and
-    result.json; prints a table. Without --variant: those of the paper's four that change MODEL.
+    result.json; prints a table. Without --variant: baseline and those of the paper's other three
+    that change MODEL.
     """
     from rfbench.rf.core import subjects
     from rfbench.rf.questions.maps import maps as visualize
