@@ -72,7 +72,7 @@ def test_names_do_not_break_markdown(tmp_path: Path) -> None:
     tables = [line for line in lines if line.startswith("|")]
     assert any("a\\|b" in line for line in tables)
     widths = {len(re.findall(r"(?<!\\)\|", line)) for line in tables}
-    assert widths == {14, 12}  # of the figures and of the tests
+    assert widths == {15, 12}  # of the figures and of the tests
 
 
 def test_a_variant_of_other_kernels_gets_a_column_for_them(tmp_path: Path) -> None:
