@@ -203,7 +203,7 @@ def test_quantised_layers_are_refused_by_name() -> None:
 
 def test_deformable_convolutions_are_refused_by_name() -> None:
     layers = {"offset": conv(4, 18), "deform": torchvision.ops.DeformConv2d(4, 4, 3, padding=1)}
-    net = Net(lambda n, x: n.deform(y := n.a(x), n.offset(y)), **A, **layers)
+    net = Net(lambda n, x: n.deform(y := n.a(x), n.offset(y)), a=conv(3, 4), **layers)
     graph = spatial_graph(net, (9, 12))
     assert "its offsets depend on the values" in str(graph.witness(graph.output))
     assert (rf.path_counts(graph, "offset")[0] > 0).sum() == 25
