@@ -4,6 +4,8 @@ VENV ?= .venv
 # versions that the tests pass on; `make test CONSTRAINTS=` takes the newest that pip finds
 CONSTRAINTS ?= constraints.txt
 BIN := $(VENV)/bin
+# two processes, each file in one of them
+PYTEST := $(BIN)/python -m pytest -q -n 2 --dist loadfile
 # named after the constraints: with others, everything is installed again
 INSTALLED := $(VENV)/.installed-$(or $(notdir $(CONSTRAINTS)),newest)
 READY := $(INSTALLED)
@@ -42,7 +44,7 @@ demo: $(READY) $(DETECT)  ## receptive fields of ResNet-50, and a small classifi
 	@echo "Figures:" results/demo/*/*.png results/demo/det/pictures/*.png
 
 test: $(READY) $(DETECT)  ## the tests
-	$(BIN)/python -m pytest -q
+	$(PYTEST)
 
 test-oldest:  ## the tests on the oldest versions that setup.cfg allows, in .venv-oldest
 	$(MAKE) test VENV=.venv-oldest CONSTRAINTS=constraints-oldest.txt
@@ -54,7 +56,7 @@ check: $(READY) $(DETECT)  ## format, lint, types, tests: what CI runs
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy rfbench
-	$(BIN)/python -m pytest -q
+	$(PYTEST)
 
 constraints:  ## renew constraints.txt: the newest that pip finds, if `check` passes on them in .venv-newest
 	rm -rf .venv-newest
