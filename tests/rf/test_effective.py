@@ -15,6 +15,7 @@ from rfbench.cli import main
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.rf.core.target import Target
 from rfbench.rf.questions.effective import figure as effective
+from rfbench.rf.questions.effective import images
 from rfbench.rf.questions.effective.effective import Measured, Sample, caption
 from rfbench.rf.questions.effective.extent import (
     Position,
@@ -297,3 +298,11 @@ def test_a_folder_without_a_picture(tmp_path: Path) -> None:
     code, _, said = run("resnet18", "--images", tmp_path / "photos", "--output", tmp_path / "out")
     assert code == 1
     assert "photos has no image that can be read (0 files)" in said
+
+
+def test_the_first_registered_convolution_need_not_take_the_image() -> None:
+    net = nn.Sequential()
+    net.head, net.stem = nn.Conv2d(8, 2, 1), nn.Conv2d(3, 8, 3, 2, 1)
+    net.forward = lambda x: net.head(net.stem(x))  # type: ignore[method-assign]
+    (batch,) = images.batches("noise", net, (16, 16), 2, seed=0)
+    assert batch.shape == (2, 3, 16, 16)

@@ -12,6 +12,7 @@ from rfbench.data.dataset import IMAGENET_MEAN, IMAGENET_STD
 from rfbench.data.folder import EXTENSIONS
 from rfbench.errors import RfbenchError
 from rfbench.spatial_graph.graph import Size
+from rfbench.spatial_graph.inputs import trace_as_fits
 from rfbench.spatial_graph.trace import input_channels
 
 BATCH = 8
@@ -27,7 +28,7 @@ def batches(source: str, module: nn.Module, size: Size, count: int, seed: int) -
     (below it too, by name) are resized, cropped and normalised as at a validation.
     Raises RfbenchError where the folder has none that can be read.
     """
-    channels = input_channels(module)
+    channels = _channels(module, size)
     if source == "noise":
         generator = torch.Generator().manual_seed(seed)
         chosen = [torch.randn(channels, *size, generator=generator) for _ in range(count)]
@@ -40,6 +41,15 @@ def batches(source: str, module: nn.Module, size: Size, count: int, seed: int) -
         if channels != 3:
             chosen = [image.mean(0, keepdim=True).expand(channels, *size) for image in chosen]
     return [torch.stack(chosen[i : i + BATCH]) for i in range(0, len(chosen), BATCH)]
+
+
+def _channels(module: nn.Module, size: Size) -> int:
+    """Channels of the input, as the trace finds them."""
+    try:
+        trace = trace_as_fits(module, size)
+    except RfbenchError:  # not to be traced; the network itself says whether these fit
+        return input_channels(module)
+    return trace.shapes[trace.inputs[0]][1]
 
 
 def _statistics(source: str, module: nn.Module) -> tuple[Sequence[float], Sequence[float]]:
