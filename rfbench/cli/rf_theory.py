@@ -74,11 +74,11 @@ def command(
     if config.variants is None:
         config = config.model_copy(update={"variants": ["baseline"]})
     at = numbers(pixel, ",", "--pixel", "Y,X")
-    found = subjects.subjects(config)
-    if receptive_field.print_only(found, config, list_layers, dry_run):
+    networks = subjects.subjects(config)
+    if receptive_field.print_only(networks, config, list_layers, dry_run):
         return
     records = []
-    for subject in found:
+    for subject in networks:
         for end, start in subjects.ends(subject, config.to, config.from_):
             one = config.model_copy(update={"to": end, "from_": start})
             records.append(report(one, subject, per_layer, tuple(at) if at else None))

@@ -103,10 +103,10 @@ def command(
         by_layer=by_layer,
     )
     visualize.check(config)
-    found = subjects.subjects(config)
-    if receptive_field.print_only(found, config, list_layers, dry_run):
+    networks = subjects.subjects(config)
+    if receptive_field.print_only(networks, config, list_layers, dry_run):
         return
     folder = visualize.choose_folder(config, output, overwrite)
-    record = visualize.run(config, list(found), folder)
+    record = visualize.run(config, list(networks), folder)
     click.echo(json.dumps(record, indent=2, default=list) if as_json else table(record))
     click.echo(f"wrote {', '.join(str(folder / name) for name in record['files'])}", err=True)

@@ -62,7 +62,7 @@ class Constants:
         """
         if not self._has_zeros(ref, set()):
             return None
-        found = []
+        masks = []
         for draw in (lambda form: torch.rand(form) + 0.5, torch.randn):
             torch_state = torch.random.get_rng_state()
             try:
@@ -74,10 +74,10 @@ class Constants:
                 torch.random.set_rng_state(torch_state)
             if value is None:
                 raise Scrambled("the zeros of its weights are not known")
-            found.append(value != 0)
-        if not torch.equal(*found):
+            masks.append(value != 0)
+        if not torch.equal(*masks):
             raise Scrambled("which of its weights are zero depends on the weights")
-        return None if found[0].all() else found[0]
+        return None if masks[0].all() else masks[0]
 
     def _has_zeros(self, ref: Ref, seen: set[int]) -> bool:
         """Whether anything behind a tensor may have put zeros into it."""

@@ -32,9 +32,9 @@ def tokens(reader: Reader) -> dict[int, Tokens]:
     for op in reader.trace.ops:
         out = op.out if isinstance(op.out, Ref) else next(iter(op.out or ()), None)
         if isinstance(out, Ref) and not isinstance(reader.values.get(out.id), Value):
-            found = _joined(reader, op, known) or _kept(reader, op, out, known)
-            if found:
-                known[out.id] = found
+            held = _joined(reader, op, known) or _kept(reader, op, out, known)
+            if held:
+                known[out.id] = held
     return known
 
 
