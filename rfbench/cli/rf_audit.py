@@ -63,11 +63,11 @@ def command(
     fixes: the paper's variants and one with all kernel sizes of MODEL, with what remains and what
     they cost. With --sizes also the nearest input size at which MODEL has no shift.
 
-    --fail-on compares shift (px), gridding, read (share of the field's box; less than 1 means
-    holes), misaligned, checkerboard, reached and seen (shares of the input) by >, >=, < or <=. All
-    but reached and seen are judged on an input so large that the border cuts nothing off. Exit
-    codes: 1 for a finding or a network that cannot be audited, 2 for bad usage; the other networks
-    are audited in any case.
+    --fail-on compares a metric of the table by >, >=, < or <=: shift (px), gridding, misaligned
+    and so on; an unknown name lists them all. All but the shares of the input that are reached and
+    seen are judged on an input so large that the border cuts nothing off. Exit codes: 1 for a
+    finding or a network that cannot be audited, 2 for bad usage; the other networks are audited in
+    any case.
 
     Example: rfbench rf audit resnet50 mypkg.models:build --fail-on 'shift>1,misaligned>0'
     """

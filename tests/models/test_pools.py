@@ -64,7 +64,10 @@ def test_equal_to_the_bit(name: str, size: tuple[int, int], dtype: torch.dtype) 
 def test_every_number_of_axes(name: str, axes: int) -> None:
     """What varies along one axis only is pooled as by the pool of one axis."""
     line = torch.randn(2, 3, 7, dtype=torch.double)
-    pool, single = POOLS[name](3, axes), POOLS[name](3, 1)
+    try:
+        pool, single = POOLS[name](3, axes), POOLS[name](3, 1)
+    except ValueError as error:  # a pool may have fewer axes, and says so
+        pytest.skip(str(error))
     if name == "alt":
         pool.level = single.level = 0
     expected = single(line)
