@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -286,18 +286,23 @@ def look(name: str) -> dict[str, str]:
 # -- all of them -----------------------------------------------------------------------------------
 
 
-def _in_own_process(name: str) -> dict[str, str]:
-    """One network in a process of its own, so that a crash costs one row."""
-    command = [sys.executable, __file__, "--one", name]
-    with tempfile.TemporaryFile("w+") as errors:
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=errors, timeout=1800)
-        errors.seek(0)
-        said = errors.read().strip().splitlines()
-    lines = [line for line in done.stdout.decode().splitlines() if line.startswith('{"network"')]
-    if done.returncode or not lines:
-        last = said[-1] if said else f"exit code {done.returncode}"
-        return {"network": name, "verdict": "crashed", "answer": f"crashed: {last[:160]}"}
-    return json.loads(lines[-1])
+def _in_processes(names: list[str]) -> Iterator[dict[str, str]]:
+    """Networks in a process of their own; one that kills it costs its row, and the rest go on."""
+    while names:
+        command = [sys.executable, __file__, "--rows", *names]
+        with tempfile.TemporaryFile("w+") as errors:
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
+            for line in process.stdout or ():
+                if line.startswith('{"network"'):
+                    yield json.loads(line)
+                    names = names[1:]
+            process.wait()
+            errors.seek(0)
+            said = errors.read().strip().splitlines()[-1:]
+        if names:
+            why = said[0] if said else f"exit code {process.returncode}"
+            yield {"network": names[0], "verdict": "crashed", "answer": f"crashed: {why[:160]}"}
+            names = names[1:]
 
 
 def summary(rows: list[dict[str, str]]) -> str:
@@ -323,24 +328,24 @@ def page(rows: list[dict[str, str]]) -> str:
 
 @click.command()
 @click.argument("names", nargs=-1)
-@click.option("--one", hidden=True)
-@click.option("--jobs", default=1, help="Processes at a time.")
+@click.option("--rows", is_flag=True, hidden=True)
 @click.option("--markdown", type=click.Path(path_type=Path), help="Write the table here.")
-def main(names: tuple[str, ...], one: str, jobs: int, markdown: Path | None) -> None:
+def main(names: tuple[str, ...], rows: bool, markdown: Path | None) -> None:
     """Look at all networks, or at those whose name contains one of NAMES."""
-    if one:
+    if rows:
         torch.set_num_threads(1)
-        click.echo(json.dumps(look(one)))
+        for name in names:
+            click.echo(json.dumps(look(name)))
         return
     chosen = [n for n in libraries.NETWORKS if not names or any(part in n for part in names)]
-    with ThreadPoolExecutor(jobs) as pool:
-        rows = list(tqdm(pool.map(_in_own_process, chosen), total=len(chosen), unit="network"))
-    for row in rows:
-        click.echo(f"{row['network']:50} {row['answer']}")
-    click.echo(summary(rows))
+    seen = []
+    for row in tqdm(_in_processes(chosen), total=len(chosen), unit="network"):
+        tqdm.write(f"{row['network']:50} {row['answer']}", file=sys.stdout)
+        seen.append(row)
+    click.echo(summary(seen))
     if markdown:
-        markdown.write_text(page(rows))
-    sys.exit(any(row["verdict"] in ("wrong", "crashed") for row in rows))
+        markdown.write_text(page(seen))
+    sys.exit(any(row["verdict"] in ("wrong", "crashed") for row in seen))
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ class Network:
     """
 
     build: Callable[[], nn.Module]
-    shape: tuple[int, ...] = (3, 224, 224)
+    shape: tuple[int, ...] = (3, 160, 160)
     to: str = ""
     inputs: int = 1
 
@@ -192,16 +192,16 @@ NETWORKS: dict[str, Network] = {
     "smp Unet scse": Network(_smp("Unet", decoder_attention_type="scse"), to="decoder"),
     "smp FPN densenet121": Network(_smp("FPN", "densenet121")),
     # ultralytics, from its own YAML files
-    "ultralytics yolov8n": Network(_yolo("yolov8n.yaml"), (3, 320, 320), to="model.15"),
-    "ultralytics yolov8n P5": Network(_yolo("yolov8n.yaml"), (3, 320, 320), to="model.21"),
-    "ultralytics yolov8n-seg": Network(_yolo("yolov8n-seg.yaml"), (3, 320, 320), to="model.18"),
-    "ultralytics yolov8n-pose": Network(_yolo("yolov8n-pose.yaml"), (3, 320, 320), to="model.21"),
-    "ultralytics yolov5nu": Network(_yolo("yolov5n.yaml"), (3, 320, 320), to="model.17"),
-    "ultralytics yolov9t": Network(_yolo("yolov9t.yaml"), (3, 320, 320), to="model.15"),
-    "ultralytics yolov10n": Network(_yolo("yolov10n.yaml"), (3, 320, 320), to="model.16"),
-    "ultralytics yolo11n": Network(_yolo("yolo11n.yaml"), (3, 320, 320), to="model.16"),
-    "ultralytics yolo11n P5 backbone": Network(_yolo("yolo11n.yaml"), (3, 320, 320), to="model.8"),
-    "ultralytics rtdetr-l": Network(_yolo("rtdetr-l.yaml"), (3, 320, 320), to="model.9"),
+    "ultralytics yolov8n": Network(_yolo("yolov8n.yaml"), (3, 192, 192), to="model.15"),
+    "ultralytics yolov8n P5": Network(_yolo("yolov8n.yaml"), (3, 192, 192), to="model.21"),
+    "ultralytics yolov8n-seg": Network(_yolo("yolov8n-seg.yaml"), (3, 192, 192), to="model.18"),
+    "ultralytics yolov8n-pose": Network(_yolo("yolov8n-pose.yaml"), (3, 192, 192), to="model.21"),
+    "ultralytics yolov5nu": Network(_yolo("yolov5n.yaml"), (3, 192, 192), to="model.17"),
+    "ultralytics yolov9t": Network(_yolo("yolov9t.yaml"), (3, 192, 192), to="model.15"),
+    "ultralytics yolov10n": Network(_yolo("yolov10n.yaml"), (3, 192, 192), to="model.16"),
+    "ultralytics yolo11n": Network(_yolo("yolo11n.yaml"), (3, 192, 192), to="model.16"),
+    "ultralytics yolo11n P5 backbone": Network(_yolo("yolo11n.yaml"), (3, 192, 192), to="model.8"),
+    "ultralytics rtdetr-l": Network(_yolo("rtdetr-l.yaml"), (3, 192, 192), to="model.9"),
     # transformers
     "transformers ResNet": Network(
         _hf("ResNetModel", "ResNetConfig"), to="output.last_hidden_state"
@@ -273,17 +273,17 @@ NETWORKS: dict[str, Network] = {
     **{
         f"pytorchcv {name}": Network(_cv(name), shape, to)
         for name, shape, to in (
-            ("resnet18", (3, 224, 224), "features.stage4"),
-            ("mobilenet_w1", (3, 224, 224), "features.stage5"),
-            ("shufflenetv2_w1", (3, 224, 224), "features.stage3"),
-            ("senet16", (3, 224, 224), "features.stage4"),
-            ("dla34", (3, 224, 224), "features.stage4"),
+            ("resnet18", (3, 160, 160), "features.stage4"),
+            ("mobilenet_w1", (3, 160, 160), "features.stage5"),
+            ("shufflenetv2_w1", (3, 160, 160), "features.stage3"),
+            ("senet16", (3, 160, 160), "features.stage4"),
+            ("dla34", (3, 160, 160), "features.stage4"),
             ("bisenet_resnet18_celebamaskhq", (3, 640, 480), "output.0"),
-            ("pspnet_resnetd50b_voc", (3, 480, 480), "output.0"),
-            ("deeplabv3_resnetd50b_voc", (3, 480, 480), "output.0"),
+            ("pspnet_resnetd50b_voc", (3, 240, 240), "output.0"),
+            ("deeplabv3_resnetd50b_voc", (3, 240, 240), "output.0"),
             ("simplepose_resnet18_coco", (3, 256, 192), "decoder"),
             ("alphapose_fastseresnet101b_coco", (3, 256, 192), "decoder"),
-            ("lwopenpose2d_mobilenet_cmupan_coco", (3, 368, 368), ""),
+            ("lwopenpose2d_mobilenet_cmupan_coco", (3, 184, 184), ""),
             ("centernet_resnet18_voc", (3, 256, 256), "decoder"),
         )
     },
@@ -330,7 +330,7 @@ NETWORKS: dict[str, Network] = {
         _call(
             "effdet:create_model", "tf_efficientdet_d0", pretrained=False, pretrained_backbone=False
         ),
-        (3, 512, 512),
+        (3, 256, 256),
         to="class_net.0",
     ),
     # torchaudio: one axis
