@@ -335,7 +335,12 @@ def main(names: tuple[str, ...], rows: bool, markdown: Path | None) -> None:
     if rows:
         torch.set_num_threads(1)
         for name in names:
-            click.echo(json.dumps(look(name)))
+            try:
+                row = look(name)
+            except Exception as error:
+                why = f"crashed: {type(error).__name__}: {one_line(error, 160)}"
+                row = {"network": name, "verdict": "crashed", "answer": why}
+            click.echo(json.dumps(row))
         return
     chosen = [n for n in libraries.NETWORKS if not names or any(part in n for part in names)]
     seen = []
