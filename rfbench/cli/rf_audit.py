@@ -12,7 +12,6 @@ from rfbench.cli.options import (
     input_options,
     json_option,
     layer_options,
-    numbers,
     output_options,
     override_option,
     variant_option,
@@ -29,7 +28,8 @@ log = logging.getLogger("rfbench")
 @click.option(
     "--sizes",
     metavar="A:B",
-    help="Also report the shift at the input sizes from A to B, and the nearest without any.",
+    help="Also report the shift on square inputs of A to B px, or A:BxC:D, and the nearest "
+    "without any.",
 )
 @click.option(
     "--fail-on", metavar="LIMITS", help="Exit with 1 if one is exceeded: 'shift>1,read<0.9'."
@@ -61,7 +61,8 @@ def command(
     MODEL is a torchvision or timm name, FILE.py:function, package.module:function or a YAML file.
     Every finding is traced to layers: what remains after fixing only this layer. Then come the
     fixes: the paper's variants and one with all kernel sizes of MODEL, with what remains and what
-    they cost. With --sizes also the nearest input size at which MODEL has no shift.
+    they cost. With --sizes also the nearest input size at which MODEL has no shift; every size is
+    judged by itself, and where MODEL refuses it, that is said.
 
     --fail-on compares a metric of the table by >, >=, < or <=: shift (px), gridding, misaligned
     and so on; an unknown name lists them all. All but the shares of the input that are reached and
@@ -125,11 +126,25 @@ def command(
         ctx.exit(code)
 
 
-def _range(text: str | None) -> range:
-    """'192:320' as the sizes from the one to the other, both included."""
+def _range(text: str | None) -> list[tuple[int, int]]:
+    """'192:320' as the square sizes from the one to the other, both included.
+
+    '480:544x960:1088' as all heights with all widths.
+    """
+    from itertools import product
+
     from rfbench.errors import UsageError
 
-    ends = numbers(text, ":", "--sizes", "A:B") or (1, 0)
-    if text is not None and not 0 < ends[0] <= ends[1] <= 10_000:
-        raise UsageError(f"--sizes {text}: expected A:B with 0 < A <= B <= 10000")
-    return range(ends[0], ends[1] + 1)
+    if text is None:
+        return []
+    sides = []
+    for part in text.lower().split("x"):
+        ends = [int(n) if n.strip().isdigit() else 0 for n in part.split(":")]
+        if len(ends) != 2 or not 0 < ends[0] <= ends[1] <= 10_000:
+            raise UsageError(f"--sizes {text}: expected A:B with 0 < A <= B <= 10000")
+        sides.append(range(ends[0], ends[1] + 1))
+    if len(sides) == 1:
+        return [(n, n) for n in sides[0]]
+    if len(sides) > 2 or len(sides[0]) * len(sides[1]) > 10_000:
+        raise UsageError(f"--sizes {text}: expected A:B, or A:BxC:D of at most 10000 sizes")
+    return list(product(sides[0], sides[1]))

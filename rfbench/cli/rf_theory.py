@@ -17,7 +17,7 @@ from rfbench.cli.options import (
 
 
 @click.command()
-@click.argument("model")
+@click.argument("model", required=False)
 @variant_option
 @layer_options
 @input_options
@@ -27,11 +27,16 @@ from rfbench.cli.options import (
     metavar="Y,X",
     help="List the units whose receptive field contains this pixel of the input, or of --from.",
 )
+@click.option(
+    "--layers",
+    metavar="LAYERS",
+    help="Layers in place of MODEL, such as 7s2p3,3s2p1,3d2p2: both recursions, step by step.",
+)
 @click.option("--per-layer", is_flag=True, help="Add a table of all layers in between.")
 @override_option()
 @json_option("Print the records as JSON, with every layer's name.")
 def command(
-    model: str,
+    model: str | None,
     variant: tuple[str, ...],
     from_: str | None,
     to: str | None,
@@ -42,6 +47,7 @@ def command(
     dry_run: bool,
     unit: str | None,
     pixel: str | None,
+    layers: str | None,
     per_layer: bool,
     override: tuple[str, ...],
     as_json: bool,
@@ -54,8 +60,18 @@ def command(
     stride or center; and what depends on the input size. Networks with gates are measured with and
     without their global context.
 
+    --layers needs no MODEL. A layer is its kernel and, where they are not 1, 0 and 1, stride s,
+    padding p and dilation d; t marks a transposed convolution, o its output padding. With --size
+    come the sizes of the maps.
+
     Example: rfbench rf theory resnet50 --variant 3x3 --unit 0,0
+
+    Example: rfbench rf theory --layers 7s2p3,3s2p1,3d2p2 --size 224
     """
+    if layers is not None:
+        return _of_layers(layers, numbers(size, "x", "--size", "N or HxW", least=1), as_json)
+    if model is None:
+        raise click.UsageError("Missing argument 'MODEL', or --layers.")
     from rfbench.rf.core import subjects
     from rfbench.rf.questions.theory.report import report
     from rfbench.rf.questions.theory.table import text
@@ -86,3 +102,23 @@ def command(
                 click.echo("\n" * (len(records) > 1) + text(records[-1]))
     if as_json:
         click.echo(json.dumps(records, indent=2))
+    return None
+
+
+def _of_layers(layers: str, size: int | list[int] | None, as_json: bool) -> None:
+    """Print both recursions over a list of layers."""
+    from rfbench.errors import UsageError
+    from rfbench.rf.questions.theory.layers import parse, report
+    from rfbench.rf.questions.theory.layers_table import text
+
+    with_layers = ("layers", "size", "as_json")
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        if name not in with_layers and context.params.get(name):
+            told = parameter.opts[-1] if parameter.param_type_name == "option" else "MODEL"
+            raise UsageError(f"--layers is a network of its own: {told} does not go with it")
+    sizes = [] if size is None else [size] if isinstance(size, int) else size
+    parsed = parse(layers)
+    record = report(parsed, sizes)
+    click.echo(json.dumps(record, indent=2) if as_json else text(parsed, record))

@@ -58,12 +58,8 @@ def record(
     layers can be asked for by name. Raises UsageError for unknown names, variants and inputs that
     do not fit, RfbenchError where nothing can be traced. A module is left as it is.
     """
-    shapes = None if inputs is None else [_shape(x) for x in inputs]
-    if shapes and (size is not None or in_channels is not None):
-        raise UsageError("inputs= says size and channels: leave out size= and in_channels=")
-    subject = _subject(model, shapes[0][1:] if shapes else size, variant)
-    network = Network(subject.network.module, subject.network.native, in_channels, shapes)
-    return network.whole(subject.size)
+    subject = _with_inputs(model, size, variant, in_channels, inputs)
+    return subject.network.whole(subject.size)
 
 
 def _shape(example: Tensor) -> Shape:
@@ -156,14 +152,39 @@ def audit(
     model: Model,
     size: int | Size | None = None,
     variant: str = "baseline",
-    sizes: Sequence[int] = (),
+    sizes: Sequence[int | Size] = (),
+    in_channels: int | None = None,
+    inputs: Sequence[Tensor] | None = None,
+    layer: str | None = None,
+    source: str | None = None,
 ) -> dict[str, Any]:
     """What `rfbench rf audit` tells: faults, the layers that cause them, fixes and their costs.
 
-    Raises RfbenchError for a network that is not convolutional.
+    sizes: N, for N x N px, or (H, W), at which the shift is told as well. in_channels, inputs: as
+    for `record`; layer, source: as for `theory`. Raises RfbenchError for a network that is not
+    convolutional.
     """
-    subject = _subject(model, size, variant)
-    return audit_subject(RfConfig(model=subject.backbone.name), subject, sizes)
+    subject = _with_inputs(model, size, variant, in_channels, inputs)
+    held = {"model": subject.backbone.name, "to": layer, "from": source}
+    config = RfConfig.model_validate(held)
+    return audit_subject(config, subject, [_pair(s) for s in sizes])
+
+
+def _with_inputs(
+    model: Model,
+    size: int | Size | None,
+    variant: str,
+    in_channels: int | None,
+    inputs: Sequence[Tensor] | None,
+) -> Subject:
+    """A network in a variant, with the inputs that are said."""
+    shapes = None if inputs is None else [_shape(x) for x in inputs]
+    if shapes and (size is not None or in_channels is not None):
+        raise UsageError("inputs= says size and channels: leave out size= and in_channels=")
+    subject = _subject(model, shapes[0][1:] if shapes else size, variant)
+    native = subject.size if shapes else subject.network.native
+    subject.network = Network(subject.network.module, native, in_channels, shapes)
+    return subject
 
 
 def _module(model: Model) -> nn.Module:

@@ -57,7 +57,7 @@ def test_text_of_one_s_own_network(place: Path) -> None:
         "  3x3      1       +0.00, +0.00  0.0000    100.0%  0           +0.0%  +20.0%",
         "  variant '1x1' replaces no convolution in down (no stride-2 1x1 convolution).",
         '  best: rfbench.fix(model, "3x3")',
-        "  free of shift as it is: 63x63 px, the closest size from 60 to 70 px",
+        "  free of shift as it is: 63x63 px, the closest size from 60x60 to 70x70 px",
     ]
 
 
@@ -102,11 +102,34 @@ def test_json_has_everything(place: Path) -> None:
     (record,) = json.loads(run(*args).stdout)
     assert record["broken"] == ["shift 0.5 > 0.4"]
     assert record["sizes"] == {
-        "shift": [[64, -0.5, -0.5], [65, 0, 0]],
-        "symmetric": 65,
-        "period": 2,
+        "rows": [
+            {"size": [64, 64], "shift": [-0.5, -0.5]},
+            {"size": [65, 65], "shift": [0, 0]},
+        ],
+        "symmetric": [65, 65],
     }
     assert record["cures"][0]["refused"].startswith("variant '1x1' replaces no convolution")
+
+
+def test_heights_and_widths(place: Path) -> None:
+    text = run("own.py:down", "--size", "64x128", "--sizes", "63:64x127:130").stdout
+    assert text.endswith(
+        "free of shift as it is: 63x127 px, the closest size from 63x127 to 64x130 px\n"
+    )
+
+
+def test_sizes_that_the_network_refuses(place: Path) -> None:
+    (place / "own.py").write_text(
+        OWN + "\ndef head():\n"
+        "    return nn.Sequential(nn.Conv2d(3, 2, 3, 2, 1), nn.Flatten(), nn.Linear(2048, 5))\n"
+    )
+    result = run("own.py:head", "--size", "64", "--to", "0", "--sizes", "63:66")
+    assert "free of shift as it is: 63x63 px" in result.stdout  # this layer runs at any size
+    lines = run("own.py:head", "--size", "64", "--sizes", "63:66").stdout.splitlines()
+    # 63 px leave as many units as 64 do
+    near = "  free of shift as it is: 63x63 px, the closest size from 63x63 to 66x66 px"
+    assert lines[-2] == near
+    assert lines[-1].startswith("  not judged: 2 sizes, 65x65 the first: the network refuses it: ")
 
 
 def test_a_variant_is_audited_without_further_fixes(place: Path) -> None:
@@ -143,6 +166,8 @@ BAD = [
     (["resnet18", "--sizes", "a:b"], 2, "--sizes a:b: expected A:B"),
     (["resnet18", "--sizes", "9:3"], 2, "--sizes 9:3: expected A:B with 0 < A <= B"),
     (["resnet18", "--sizes", "0:3"], 2, "--sizes 0:3: expected A:B with 0 < A <= B"),
+    (["resnet18", "--sizes", "4:5x9"], 2, "--sizes 4:5x9: expected A:B"),
+    (["resnet18", "--sizes", "1:2x1:2x1:2"], 2, "expected A:B, or A:BxC:D"),
     (["resnet18", "--fail-on", "shift"], 2, "--fail-on 'shift': expected e.g. shift>1"),
     (["resnet18", "--output", "own.py"], 2, "own.py is a file"),
     (["own.py:broken"], 1, "own.py, line 15: ValueError: no such thing"),

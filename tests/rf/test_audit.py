@@ -1,6 +1,8 @@
 """Audits: the figures, their causes and fixes, and the sizes; counterfactuals against variants."""
 
+import itertools
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -19,7 +21,8 @@ from rfbench.rf.core import metrics
 from rfbench.rf.core.network import Network
 from rfbench.rf.core.subjects import Subject, subjects
 from rfbench.rf.core.target import Target
-from rfbench.rf.questions.audit.audit import audit, by_size
+from rfbench.rf.questions.audit.audit import audit
+from rfbench.rf.questions.audit.by_size import by_size
 from rfbench.rf.questions.audit.counterfactual import fixed, steps
 from rfbench.rf.questions.audit.figure import audit_figure
 from rfbench.rf.questions.audit.limits import parse
@@ -311,24 +314,163 @@ def test_a_classifier_of_one_size_has_no_cost_at_another() -> None:
 
 def test_shift_by_size_is_what_each_size_measures() -> None:
     _, subject = settings("resnet18")
-    found = by_size(subject.network, subject.target(None, None), range(208, 242))
-    assert (found["symmetric"], found["period"]) == (225, 32)
-    rows = {side: (y, x) for side, y, x in found["shift"]}
-    assert rows[224] == pytest.approx((-15.5, -15.5)) and rows[225] == pytest.approx((0, 0))
-    for side in (209, 230, 241):
-        target = subject.target(None, None, (side + 640, side + 640))
+    sizes = [(n, n) for n in range(208, 242)] + [(224, 225), (193, 224)]
+    found = by_size(subject.network, subject.target(None, None), None, sizes)
+    assert found["symmetric"] == (225, 225)
+    rows = {row["size"]: row["shift"] for row in found["rows"]}
+    assert rows[224, 224] == pytest.approx((-15.5, -15.5)) and rows[225, 225] == [0, 0]
+    assert rows[224, 225] == pytest.approx((-15.5, 0))
+    for size in [(209, 209), (230, 230), (241, 241), (193, 224)]:
+        target = subject.target(None, None, (size[0] + 640, size[1] + 640))
         assert not target.is_cut
         measured = metrics.shift(target.counts(), target.geometry)
-        assert rows[side] == pytest.approx(measured, abs=1e-9)
+        assert rows[size] == pytest.approx(measured, abs=1e-9)
 
 
-def test_sizes_that_a_network_refuses_are_left_out() -> None:
-    _, subject = settings("timm:hrnet_w18_small")
-    found = by_size(subject.network, subject.target(None, None), range(222, 227))
-    assert [row[1] is not None for row in found["shift"]] == [True, True, True, False, False]
-    with pytest.raises(RfbenchError):
-        spatial_graph(subject.network.module, (225, 225))
-    assert found["symmetric"] is None
+class Padding(nn.Module):
+    """Pads to a multiple of 8, at the right and at the bottom, if the height is no multiple."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 4, 3, 2, 1), nn.Conv2d(4, 4, 3, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[2] % 8:
+            x = F.pad(x, (0, -x.shape[3] % 8, 0, -x.shape[2] % 8))
+        return self.b(self.a(x))
+
+
+def two_ways(n: Net, x: Tensor) -> Tensor:
+    """Halves in two ways that agree at even sizes only."""
+    return n.b(n.a(x) + F.max_pool2d(x, 2))
+
+
+@dataclass
+class Sized:
+    """A network for sizes around 48 px: the strides of its map, and how many units take turns.
+
+    head: modules behind the map. more: px that make the field whole, of a network that knows none.
+    """
+
+    make: Callable[[], nn.Module]
+    strides: tuple[int, int]
+    turns: int = 1
+    head: int = 0
+    more: int = 0
+
+
+SIZED = {
+    "same": Sized(
+        lambda: nn.Sequential(
+            timm.layers.create_conv2d(3, 4, 3, stride=2, padding="same"),
+            timm.layers.create_conv2d(4, 4, 5, stride=3, padding="same"),
+        ),
+        (6, 6),
+    ),
+    "padding": Sized(Padding, (4, 4)),
+    "meeting": Sized(
+        lambda: Net(two_ways, a=nn.Conv2d(3, 3, 3, 2, 1), b=nn.Conv2d(3, 4, 3, 2, 1)), (4, 4)
+    ),
+    "head": Sized(
+        lambda: nn.Sequential(
+            nn.Conv2d(3, 4, 3, 2, 1), nn.AvgPool2d(4, 4), nn.Flatten(), nn.Linear(144, 5)
+        ),
+        (8, 8),
+        head=2,
+    ),
+    "strides": Sized(
+        lambda: nn.Sequential(
+            nn.Conv2d(3, 4, 3, (2, 1), 1), nn.Conv2d(4, 4, (3, 5), (2, 3), (1, 0))
+        ),
+        (4, 3),
+    ),
+    "resizing": Sized(
+        lambda: nn.Sequential(
+            nn.Conv2d(3, 4, 3, 2, 1), nn.Upsample(scale_factor=2), nn.Conv2d(4, 4, 3, 1, 1)
+        ),
+        (1, 1),
+        turns=2,
+    ),
+    "deep": Sized(
+        lambda: nn.Sequential(
+            *(nn.Conv2d(3, 3, 5, padding=2, padding_mode="reflect") for _ in range(15)),
+            nn.Conv2d(3, 3, 3, 2),
+        ),
+        (2, 2),
+        more=64,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SIZED)
+def test_every_size_is_judged_as_the_network_is_at_it(name: str) -> None:
+    """Against the module itself, run at each size: what it refuses, and where its units look."""
+    case = SIZED[name]
+    module = case.make()
+    _, subject = own(module, 48)
+    sizes = [*itertools.product(range(46, 52), (48, 51))]
+    found = by_size(subject.network, subject.target(None, None), None, sizes)
+    for size, row in zip(sizes, found["rows"], strict=True):
+        assert row["size"] == size
+        try:
+            module(torch.zeros(1, 3, *size))
+        except RuntimeError:
+            assert row["shift"] is None and "the network refuses it" in row["refused"], row
+        else:
+            assert row["shift"] == pytest.approx(shift_by_gradients(case, size), abs=1e-9), row
+    clean = [row["size"] for row in found["rows"] if row["shift"] and not any(row["shift"])]
+    assert found["symmetric"] in (clean or [None])
+
+
+def shift_by_gradients(case: Sized, size: tuple[int, int]) -> list[float]:
+    """The shift of the central unit, or the mean over those that take turns: equal weights."""
+    net: nn.Module = case.make().double()
+    for p in net.parameters():
+        nn.init.constant_(p, 1 / (p.shape[1] if p.dim() > 1 else 1))
+    if case.head:
+        net = net[: -case.head]  # type: ignore[index]
+    x = torch.zeros(1, 3, *(n + case.more for n in size), dtype=torch.float64, requires_grad=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(F, "max_pool2d", lambda x, k: F.avg_pool2d(x, k, divisor_override=1))
+        y = net(x)
+    out = []
+    for axis, stride in enumerate(case.strides):
+        units, side, offsets = y.shape[2 + axis], x.shape[2 + axis], []
+        for turn in range(case.turns):
+            at = [(n - 1) // 2 for n in y.shape[2:]]
+            at[axis] += turn
+            g = torch.autograd.grad(y[0, :, at[0], at[1]].sum(), x, retain_graph=True)[0]
+            seen = g.sum((0, 1, 3 - axis))
+            middle = float(seen @ torch.arange(side, dtype=seen.dtype) / seen.sum())
+            offsets.append(middle - (at[axis] - (units - 1) / 2) * stride - (side - 1) / 2)
+        out.append(sum(offsets) / len(offsets))
+    return out
+
+
+def test_a_size_is_not_judged_where_another_network_would_be() -> None:
+    """One that halves the more often the larger its input is: a cut field is not continued."""
+
+    class Halving(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.blocks = nn.ModuleList(nn.Conv2d(3, 3, 9, padding=4) for _ in range(8))
+            self.down = nn.Conv2d(3, 3, 3, 2, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            for block in self.blocks:
+                x = block(x)
+            for _ in range(max(x.shape) // 40):
+                x = self.down(x)
+            return x
+
+    _, subject = own(Halving(), 48)
+    target = subject.target("blocks.0", None)
+    found = by_size(subject.network, target, "blocks.0", [(48, 48)])
+    assert found["symmetric"] == (48, 48)
+    found = by_size(subject.network, subject.target(None, None), None, [(48, 48), (88, 88)])
+    rows = found["rows"]
+    assert rows[0]["shift"] == [-0.5, -0.5]  # once down, in windows that have no end
+    assert rows[1]["shift"] == [-1.5, -1.5]  # twice
 
 
 # -- conditions ------------------------------------------------------------------------------------

@@ -7,11 +7,10 @@ the strides as the size given: what stride-2 windows do to the centre depends on
 import contextlib
 import copy
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
 from torch import nn
 
 from rfbench.errors import RfbenchError, UsageError
@@ -23,17 +22,16 @@ from rfbench.rf.core.network import Network
 from rfbench.rf.core.path_counts import DEFAULT
 from rfbench.rf.core.subjects import Subject, models, short, subjects
 from rfbench.rf.core.target import Target
+from rfbench.rf.questions.audit.by_size import Bar, by_size
 from rfbench.rf.questions.audit.counterfactual import Step, fixed, steps, uneven_layers
 from rfbench.schemas.rf import RfConfig
 from rfbench.spatial_graph.graph import Size
 
 Record = dict[str, Any]
-Bar = Callable[[Sequence[int]], Iterable[int]]
-SYMMETRIC = 0.005  # px; what a smaller shift is worth nobody can tell
 
 
 def audits(
-    config: RfConfig, sizes: Iterable[int] = (), bar: Bar = iter
+    config: RfConfig, sizes: Iterable[Size] = (), bar: Bar = iter
 ) -> Iterator[tuple[str, Record | RfbenchError]]:
     """(model, record) of every network and variant; in place of a record the error that it raised.
 
@@ -49,10 +47,12 @@ def audits(
                 yield model, error
 
 
-def audit(config: RfConfig, subject: Subject, sizes: Iterable[int] = (), bar: Bar = iter) -> Record:
+def audit(
+    config: RfConfig, subject: Subject, sizes: Iterable[Size] = (), bar: Bar = iter
+) -> Record:
     """Everything about one network in one variant, ready for JSON; distances in source pixels.
 
-    sizes: sides of square inputs for the shift against the size. bar: shows progress over those.
+    sizes: of inputs, for the shift against the size. bar: shows progress over those.
     Raises RfbenchError for a network that is not local.
     """
     own = subject.target(config.to, config.from_)
@@ -84,7 +84,7 @@ def audit(config: RfConfig, subject: Subject, sizes: Iterable[int] = (), bar: Ba
         record["cures"] = _fixes(subject, own, record["cost"])
         record["best"] = _best(record)
     if chosen := list(sizes):
-        record["sizes"] = by_size(subject.network, own, chosen, bar)
+        record["sizes"] = by_size(subject.network, own, config.to, chosen, bar)
     return record
 
 
@@ -203,7 +203,7 @@ def _fixes(subject: Subject, own: Target, now: Record | None) -> list[Record]:
             continue
         if any(row.get("layers") == replaced for row in rows):
             continue  # the same change by another name
-        network = Network(module, held.input_size)
+        network = _like(subject.network, module)
         target = network.uncut(network.target(subject.size, own.layer, own.source))
         row: Record = {"variant": name, "layers": replaced, **_figures(target)}
         then = _cost(network, subject.size)
@@ -212,6 +212,12 @@ def _fixes(subject: Subject, own: Target, now: Record | None) -> list[Record]:
             row |= {f"{key}_more": then[key] / now[key] - 1 for key in now}
         rows.append(row)
     return rows
+
+
+def _like(network: Network, module: nn.Module) -> Network:
+    """A module that takes what another network takes."""
+    channels = None if network.inputs else network.channels
+    return Network(module, network.native, channels, network.inputs)
 
 
 def _of_all_kernels(module: nn.Module) -> list[str]:
@@ -239,26 +245,3 @@ def _best(record: Record) -> str | None:
     fit = [row for row in record["cures"] if "refused" not in row and not breaks(row)]
     best = min(fit, key=left, default=None)
     return best["variant"] if best is not None and left(best) < left(record) else None
-
-
-def by_size(network: Network, own: Target, sizes: Sequence[int], bar: Bar = iter) -> Record:
-    """The shift on square inputs of these sides, and the symmetric one nearest to the own size.
-
-    Only the remainder by the effective stride counts, so one input of each remainder is measured.
-    shift: (side, y, x), None where the network refuses the size.
-    """
-    period = math.lcm(*own.geometry.step)
-    known: dict[int, list[float] | None] = {}
-    for side in bar([*{s % period: s for s in reversed(sizes)}.values()][::-1]):
-        try:
-            target = network.uncut(network.target((side, side), own.layer, own.source))
-            known[side % period] = _figures(target)["shift"]
-        except RfbenchError:
-            known[side % period] = None
-    rows = [(side, *(known[side % period] or (None, None))) for side in sizes]
-    told = [row for row in rows if row[1] is not None]
-    shifts = np.array([row[1:] for row in told], float).reshape(-1, 2)
-    distance = np.array([abs(row[0] - max(own.graph.size)) for row in told])
-    clean = np.abs(shifts).max(1, initial=0) < SYMMETRIC
-    nearest = told[int(np.where(clean, distance, np.inf).argmin())][0] if clean.any() else None
-    return {"shift": rows, "symmetric": nearest, "period": period}

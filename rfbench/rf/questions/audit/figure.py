@@ -15,7 +15,8 @@ from rfbench.plotting.page import LARGE, SMALL, TEXT, Page, line, text_width, wr
 from rfbench.plotting.palette import BLACK, BLUE, SKY, VERMILION
 from rfbench.rf.core.path_counts import DEFAULT
 from rfbench.rf.core.subjects import short
-from rfbench.rf.questions.audit.audit import SYMMETRIC, effect, size_of
+from rfbench.rf.questions.audit.audit import effect, size_of
+from rfbench.rf.questions.audit.by_size import SYMMETRIC
 from rfbench.runs import records
 
 WIDTH, ROW, SIDE = 7.0, 0.145, 1.5  # inches: the page, a bar, the height of the curve
@@ -104,22 +105,25 @@ def _bars(axes: Axes, rows: Rows, values: Sequence[float], label: str) -> None:
 
 
 def _curve(axes: Axes, record: dict[str, Any]) -> None:
-    """The shift against the side of a square input."""
-    by_size = record["sizes"]
-    told = [row for row in by_size["shift"] if row[1] is not None]
-    sides = [row[0] for row in told]
-    alike = all(abs(y - x) < SYMMETRIC for _, y, x in told)
+    """The shift against the side of the input, that along which sizes differ."""
+    found = record["sizes"]
+    told = [row for row in found["rows"] if row["shift"] is not None]
+    first, last = found["rows"][0]["size"], found["rows"][-1]["size"]
+    along = next((k for k, ends in enumerate(zip(first, last, strict=True)) if len({*ends}) > 1), 0)
+    alike = all(max(row["shift"]) - min(row["shift"]) < SYMMETRIC for row in told)
     axes.axhline(0, color="#888888", linewidth=0.6)
-    for k, name, colour, mark in ((1, "y", LAYER, "o"), (2, "x", VARIANT, "^")):
-        if k == 1 or not alike:
+    marks = (("y", LAYER, "o"), ("x", VARIANT, "^"))
+    for k, (name, colour, mark) in enumerate(marks):
+        if k == 0 or not alike:
+            sides = [row["size"][along if alike else k] for row in told]
             label = "along y and x" if alike else f"along {name}"
             style: dict[str, Any] = {"marker": mark, "markersize": 2, "linestyle": ""}
-            axes.plot(sides, [row[k] for row in told], color=colour, label=label, **style)
-    axes.axvline(max(record["input_size"]), color=AS_IS, linewidth=0.6, linestyle=":")
-    if by_size["symmetric"] is not None:
+            axes.plot(sides, [row["shift"][k] for row in told], color=colour, label=label, **style)
+    axes.axvline(record["input_size"][along], color=AS_IS, linewidth=0.6, linestyle=":")
+    if (near := found["symmetric"]) is not None:
         ring: dict[str, Any] = {"marker": "o", "markersize": 6, "fillstyle": "none"}
-        text = f"{by_size['symmetric']} px: symmetric"
-        axes.plot([by_size["symmetric"]], [0], color=VARIANT, linestyle="", label=text, **ring)
+        text = f"{'x'.join(map(str, near))} px: symmetric"
+        axes.plot([near[along]], [0], color=VARIANT, linestyle="", label=text, **ring)
     axes.set_xlabel("side of the input, px (dotted: the size given)", fontsize=TEXT, labelpad=1)
     axes.set_ylabel("shift, px", fontsize=TEXT)
     axes.margins(x=0.02, y=0.12)

@@ -7,6 +7,7 @@ from typing import Any
 from rfbench.plotting.columns import columns
 from rfbench.rf.core import metrics
 from rfbench.rf.core.metric import Metric, Use
+from rfbench.rf.questions.audit import by_size
 from rfbench.rf.questions.audit.audit import effect, faultless
 
 MOST = 12  # steps in the text; --json has all
@@ -30,7 +31,8 @@ def text(record: Record) -> str:
     lines += columns(_causes(record), "  ") if record["steps"] else []
     if (hidden := len(record["steps"]) - MOST) > 0:
         lines.append(f"    and {hidden} more that do less (--json)")
-    return "\n".join([*lines, *_fixes(record), *_sizes(record)])
+    sizes = by_size.lines(record["sizes"]) if "sizes" in record else []
+    return "\n".join([*lines, *_fixes(record), *sizes])
 
 
 def _by(size: Any) -> str:
@@ -127,13 +129,3 @@ def _fixes(record: Record) -> list[str]:
 def _one_line(text: str) -> str:
     """A sentence on one line: some name every layer."""
     return shorten(text, 120, placeholder=" ... (--json)")
-
-
-def _sizes(record: Record) -> list[str]:
-    if "sizes" not in record:
-        return []
-    side, rows = record["sizes"]["symmetric"], record["sizes"]["shift"]
-    ends = f"{rows[0][0]} to {rows[-1][0]} px"
-    if side is None:
-        return [f"  no size from {ends} is symmetric"]
-    return [f"  free of shift as it is: {side}x{side} px, the closest size from {ends}"]
