@@ -218,7 +218,10 @@ COMMANDS = [
         ["visualize-rf", "resnet18", "--variant", "firts:1x1", "--dry-run"],
         "unknown pool 'firts'. Did you mean: first",
     ),
-    (["train-cls", "-o", "variant={kernels: [3], pool: zzz}", "--dry-run"], "max, alt, first."),
+    (
+        ["train-cls", "-o", "variant={kernels: [3], pool: zzz}", "--dry-run"],
+        "alt, blur_after, first.",
+    ),
 ]
 
 

@@ -198,7 +198,7 @@ def _fixes(subject: Subject, own: Target, now: Record | None) -> list[Record]:
         try:
             module = copy.deepcopy(held.module)
             replaced = variants.apply(module, name, short(held.name), held.input_size)
-        except UsageError as error:
+        except RfbenchError as error:
             rows.append({"variant": name, "refused": str(error)})
             continue
         if any(row.get("layers") == replaced for row in rows):
@@ -221,14 +221,18 @@ def _like(network: Network, module: nn.Module) -> Network:
 
 
 def _of_all_kernels(module: nn.Module) -> list[str]:
-    """The variant that changes every kernel size that can change in a network; none where none."""
+    """The variants of every kernel size that can change in a network, and with its max pools."""
     kernels = [getattr(part, "kernel_size", None) for part in module.modules()]
     fit = []
     for k in sorted({size[0] for size in kernels if isinstance(size, tuple)}):
         with contextlib.suppress(UsageError):  # no stride-2 convolution, or one without padding
             variants.apply(variants.meta_copy(module), {"kernels": [k]})
             fit.append(k)
-    return [variants.get({"kernels": fit}).name] if fit else []
+    pools = any(
+        isinstance(m, variants.MAX_POOLS) and variants.is_uneven(m) for m in module.modules()
+    )
+    kinds = [False] * bool(fit) + [True] * pools
+    return [variants.get({"kernels": fit, "maxpool": kind}).name for kind in kinds]
 
 
 def _best(record: Record) -> str | None:

@@ -1,0 +1,216 @@
+"""Changing a network: `fix`, and `apply`, which says what it has changed."""
+
+import functools
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn, TypeVar
+
+import torch
+from torch import nn
+
+from rfbench.errors import RfbenchError, UsageError
+from rfbench.models.meta import meta_copy
+from rfbench.models.variants import behind
+from rfbench.models.variants.choose import (
+    called_as_functions,
+    chosen,
+    is_conditional,
+    may_call_functions,
+)
+from rfbench.models.variants.name import Variant, get
+from rfbench.models.variants.recorded import Recording, record
+from rfbench.models.variants.sampled import (
+    MAX_POOLS,
+    SAMPLED,
+    axes_of,
+    each,
+    is_after,
+    make_pool,
+    stride_of,
+    swap,
+)
+
+Model = TypeVar("Model", bound=nn.Module)
+log = logging.getLogger(__name__)
+
+
+def fix(
+    model: Model,
+    variant: str | Mapping[str, Any] | Variant = "1x1+3x3",
+    *,
+    layers: str | list[str] | tuple[str, ...] | None = None,
+    groups: str | None = None,
+    size: Sequence[int] | None = None,
+) -> Model:
+    """Change the strided convolutions of any network in place, and return it.
+
+    variant: a name such as '1x1+3x3', 'blur:3x3' or '1x1+3x3+7x7+maxpool', a mapping or a Variant.
+    layers: a glob over module paths, or several: only what they select changes; a path selects what
+    is below it. groups: 'dense' or 'depthwise' convolutions only. size: of an input that the model
+    accepts, px along each axis; only alt, blur_after and maxpool run it.
+
+    Raises as `apply`, and leaves the model unchanged.
+    """
+    apply(model, get(variant, layers, groups), size=size)
+    return model
+
+
+def apply(
+    model: nn.Module,
+    variant: str | Mapping[str, Any] | Variant,
+    label: str | None = None,
+    size: Sequence[int] | None = None,
+) -> list[str]:
+    """Change `model` in place; returns the module paths of the changed layers.
+
+    Changes every Conv1d, Conv2d and Conv3d (and timm's CondConv2d) that strides, with one of the
+    variant's kernels in every direction, among those that its `layers` and `groups` choose. label:
+    the model's name in errors. size: px along each axis of an input that the model accepts.
+
+    Raises, and leaves the model unchanged: UsageError if it has already been changed, if nothing
+    would change, if a layer could not keep its output size (VALID 3x3), or is of a kind that cannot
+    be changed; RfbenchError if the model has to be run and does not run.
+    """
+    variant, label = get(variant), label or type(model).__name__
+    if changed := [name for name, module in model.named_modules() if isinstance(module, SAMPLED)]:
+        more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+        raise UsageError(f"{label} has already been changed ({changed[0]}{more}). Build a new one.")
+    if not variant.changes:
+        return []
+    layers = chosen(model, variant, label)
+    _check(layers, variant, label)
+    seen = _recording(model, variant, label, size)
+    if seen is not None:
+        _refuse_functions(called_as_functions(model, variant, seen), variant, label)
+        for name in [n for n, m in layers.items() if isinstance(m, MAX_POOLS) and not seen.of(n)]:
+            del layers[name]  # how many channels it would read is not known
+    if seen is not None and is_after(variant.pool):
+        touched = behind.change(model, layers, variant, seen, label, size)
+    else:
+        levels = {} if seen is None else _levels(seen, list(layers))
+        if hasattr(make_pool(variant.pool, 1), "level") and not levels:
+            raise RfbenchError(
+                f"{label} is run to see which of them are parallel, and none of them is reached"
+            )
+        for name, layer in layers.items():
+            channels = _channels(seen, name) if isinstance(layer, MAX_POOLS) else 1
+            swap(layer, variant.pool, levels.get(name, -1), channels)
+        touched = list(layers)
+    _refuse_fusing(model, [*dict.fromkeys([*layers, *touched])], variant.name)
+    return list(layers)
+
+
+def _check(layers: dict[str, Any], variant: Variant, label: str) -> None:
+    """Refuse, by name, the layers that could not keep their output size or their stride."""
+    for name, layer in layers.items():
+        try:
+            make_pool(variant.pool, 1, stride_of(layer))
+        except UsageError as error:
+            if "stride" not in str(error):
+                raise
+            raise UsageError(
+                f"variant '{variant.name}' cannot change {name} in {label}: {error}."
+            ) from None
+    if unfit := [name for name, layer in layers.items() if not _keeps_size(layer, variant.pool)]:
+        kinds = "layers" if variant.maxpool else "convolutions"
+        raise UsageError(
+            f"variant '{variant.name}' cannot keep the output size of these {kinds} in "
+            f"{label}, usually for lack of padding: {', '.join(unfit)}."
+        )
+
+
+def _recording(
+    model: nn.Module, variant: Variant, label: str, size: Sequence[int] | None
+) -> Recording | None:
+    """A pass of the network, where the change depends on one."""
+    pool = make_pool(variant.pool, 1)
+    if hasattr(pool, "level"):
+        return record(model, label, "which convolutions are parallel", size)
+    if getattr(pool, "after", False):
+        return record(model, label, "where activations follow", size)
+    if variant.maxpool:
+        return record(model, label, "what max pools read", size)
+    if may_call_functions(model, variant):
+        try:
+            return record(model, label, "what it convolves in functions", size)
+        except RfbenchError as error:
+            log.warning("%s. Those are not changed.", error)
+    return None
+
+
+def _channels(seen: Recording | None, name: str) -> int:
+    given = None if seen is None else seen.calls[seen.of(name)[-1]].given
+    return 1 if given is None else given.shape[1]
+
+
+def _refuse_functions(found: list[str], variant: Variant, label: str) -> None:
+    if found:
+        raise UsageError(
+            f"variant '{variant.name}' cannot change what {label} calls as functions "
+            f"({'; '.join(found[:3])}). Use the layers nn.Conv2d and nn.MaxPool2d there, or choose "
+            "others with layers=."
+        )
+
+
+def _keeps_size(layer: nn.Module, pool: str) -> bool:
+    """Whether changing `layer` keeps the size of its output, measured on copies."""
+    before, after = meta_copy(layer), meta_copy(layer)
+    swap(after, pool, level=0)
+    axes, stride = axes_of(layer), max(stride_of(layer))
+    first = max(each(layer.kernel_size, axes)) + stride
+    sides = [1, 2, 3, 4, 5, 7, 8, 9, 14, 15, 32, 33, *range(first, first + 2 * stride)]
+    sizes = [[sides[i - 3 * axis] for axis in range(axes)] for i in range(len(sides))]
+    shapes = [(shape, size) for size in sizes if (shape := _output_shape(before, size))]
+    return bool(shapes) and all(_output_shape(after, size) == shape for shape, size in shapes)
+
+
+def _output_shape(layer: Any, size: list[int]) -> torch.Size | None:
+    if isinstance(layer, MAX_POOLS):
+        x = torch.empty(1, 1, *size, device="meta")
+        routing = []
+    else:
+        empty = functools.partial(torch.empty, dtype=layer.weight.dtype, device="meta")
+        x = empty(1, layer.in_channels, *size)
+        routing = [empty(1, layer.num_experts)] if is_conditional(layer) else []
+    try:
+        with torch.no_grad():
+            return layer(x, *routing).shape
+    except (RuntimeError, TypeError, ValueError):  # such as a VALID 3x3 on 2 px
+        return None
+
+
+def _levels(seen: Recording, names: list[str]) -> dict[str, int]:
+    """The level of each layer that a forward pass reaches, by name.
+
+    Parallel layers (a block and its shortcut) read maps of one size.
+    """
+    areas = {
+        name: given[0, 0].numel()
+        for name in names
+        for number in seen.of(name)
+        if (given := seen.calls[number].given) is not None
+    }
+    finest_first = sorted(set(areas.values()), reverse=True)
+    return {name: finest_first.index(area) for name, area in areas.items()}
+
+
+def _refuse_fusing(model: nn.Module, layers: list[str], variant: str) -> None:
+    """Shadow the methods that would merge a changed convolution (RepVGG, MobileOne, FastViT, ...).
+
+    They build a new convolution from `conv.stride`, which would silently drop the sampling.
+    """
+    for layer in layers:
+        parts = layer.split(".")
+        for owner in (".".join(parts[:n]) for n in range(len(parts))):
+            module = model.get_submodule(owner)
+            for method in ("fuse", "reparameterize", "switch_to_deploy"):
+                if callable(getattr(type(module), method, None)):
+                    called = f"{owner}.{method}".lstrip(".")
+                    setattr(module, method, functools.partial(_refuse, called, layer, variant))
+
+
+def _refuse(method: str, layer: str, variant: str, *_args: Any, **_kwargs: Any) -> NoReturn:
+    raise RfbenchError(
+        f"{method}() would drop the sampling that variant '{variant}' put into {layer}. "
+        f"Re-parametrise the unchanged model, or use the changed one as it is."
+    )
