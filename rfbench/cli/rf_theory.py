@@ -1,10 +1,8 @@
 """`rfbench rf theory`: size, stride, padding and center of receptive fields, by arithmetic."""
 
-import json
-
 import click
 
-from rfbench.cli import receptive_field
+from rfbench.cli import out, receptive_field
 from rfbench.cli.options import (
     input_options,
     json_option,
@@ -83,6 +81,6 @@ def command(
             one = config.model_copy(update={"to": end, "from_": start})
             records.append(report(one, subject, per_layer, tuple(at) if at else None))
             if not as_json:
-                click.echo("\n" * (len(records) > 1) + text(records[-1]))
+                out.show("\n" * (len(records) > 1) + text(records[-1]))
     if as_json:
-        click.echo(json.dumps(records, indent=2))
+        out.show_json(records)
