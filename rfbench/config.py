@@ -87,7 +87,7 @@ def load(schema: type[Schema], path: str | None, overrides: Sequence[str] = ()) 
     except ValidationError as error:
         problems += explain(error, schema, values, {**origins, (): path or "-o"})
     if problems:
-        raise UsageError("\n".join(problems))
+        raise UsageError(*problems)
     return config
 
 

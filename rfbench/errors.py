@@ -1,17 +1,28 @@
 """Errors for the user: what is wrong, where, and what to do."""
 
 import difflib
+import itertools
+import unicodedata
 from collections.abc import Iterable
+
+LONGEST = 200  # characters of a name that nearest ones are searched for
+MOST = 5_000  # names that are searched
 
 
 class RfbenchError(Exception):
-    """The run failed: data, weights, device or the model itself. One line, exit code 1."""
+    """The run failed: data, weights, device or the model itself. Exit code 1.
+
+    Each argument is a problem of its own, printed as one line.
+    """
 
     exit_code = 1
 
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.args))
+
 
 class UsageError(RfbenchError):
-    """Bad usage or configuration. Printed as one line, exit code 2."""
+    """Bad usage or configuration. Printed as one line a problem, exit code 2."""
 
     exit_code = 2
 
@@ -29,10 +40,39 @@ def one_line(error: object, limit: int = 200) -> str:
     return " ".join(str(error).split())[:limit]
 
 
+def printable(text: str, lines: bool = False) -> str:
+    """The text with control characters as escapes, so that names from outside stay names.
+
+    They can neither steer a terminal nor, as line breaks, forge a line. lines: keep line breaks.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if (lines and c == "\n") or not _controls(c) else _escaped(c) for c in text)
+
+
+def _controls(character: str) -> bool:
+    return not character.isprintable() and (
+        # controls, formats (of direction), halves of pairs (bytes of a file's name), separators
+        unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp")
+    )
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
+
+
 def suggest(name: str, choices: Iterable[str], n: int = 3) -> str:
     """The `n` choices nearest to `name`, as ' Did you mean: a, b?', or '' if none is near."""
-    near = difflib.get_close_matches(name, list(choices), n=n, cutoff=0.6)
+    near = nearest(name, choices, n)
     return f" Did you mean: {', '.join(near)}?" if near else ""
+
+
+def nearest(name: str, choices: Iterable[str], n: int = 1) -> list[str]:
+    """The `n` choices nearest to `name`, the nearest first; [] for a name too long to be meant."""
+    if len(name) > LONGEST:
+        return []
+    among = [text for text in itertools.islice(choices, MOST) if len(text) <= LONGEST]
+    return difflib.get_close_matches(name, among, n=n, cutoff=0.6)
 
 
 def counted(n: int, noun: str, plural: str = "s") -> str:

@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from rfbench import files
-from rfbench.classify import curves
+from rfbench.classify import curves, network
 from rfbench.classify.network import precision
 from rfbench.classify.run import Run, save
 from rfbench.classify.setup import setup
 from rfbench.classify.train import train
 from rfbench.models import variants
+from rfbench.models.backbones import Backbone
+from rfbench.rf.core import recorded
 from rfbench.runs import checkpoint, loop, progress
 from rfbench.schemas.cls import ClsConfig
 
@@ -61,6 +63,11 @@ def write(run: Run, bad: dict[str, str]) -> dict[str, Any]:
     return loop.write_record(run, "cls", {**record(run), "bad_pictures": bad})
 
 
+def built(run: Run) -> Backbone:
+    """The network again, without memory, to be measured."""
+    return network.build(run.config, len(run.data.set.classes), meta=True)
+
+
 def record(run: Run) -> dict[str, Any]:
     """The fields of the record that are specific to classification."""
     config, split = run.config, run.split
@@ -69,6 +76,7 @@ def record(run: Run) -> dict[str, Any]:
         "variant": run.backbone.variant,
         "replaced": run.backbone.replaced,
         "parameters": sum(p.numel() for p in run.network.parameters()),
+        "network": recorded.for_record(lambda: built(run), (run.data.image_size,) * 2),
         "dataset": run.data.set.name,
         "input": {
             "size": run.data.image_size,

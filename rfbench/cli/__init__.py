@@ -7,13 +7,14 @@ and everything heavy inside the command, so that `rfbench --help` is fast.
 import importlib
 import os
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 import click
 
 from rfbench import __version__
-from rfbench.errors import FailedElsewhere, RfbenchError, one_line, suggest
+from rfbench.cli import out
+from rfbench.errors import FailedElsewhere, RfbenchError, one_line, printable, suggest
 
 # name of the command -> module of this package
 COMMANDS = {
@@ -45,7 +46,12 @@ class CommandGroup(click.Group):
         """The command of that name, imported now; None if there is none."""
         if cmd_name not in self.modules:
             return super().get_command(ctx, cmd_name)
-        return importlib.import_module(f"rfbench.cli.{self.modules[cmd_name]}").command
+        command: click.Command = importlib.import_module(
+            f"rfbench.cli.{self.modules[cmd_name]}"
+        ).command
+        if command.callback is not None and not hasattr(command.callback, "__wrapped__"):
+            command.callback = out.apart(command.callback)
+        return command
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -67,24 +73,24 @@ class CommandGroup(click.Group):
         except FailedElsewhere as error:  # printed by the process that failed
             raise click.exceptions.Exit(error.exit_code) from None
         except RfbenchError as error:
-            _fail(str(error), error.exit_code)
+            _fail(error.args, error.exit_code)
         except KeyboardInterrupt:
             click.echo("Interrupted.", err=True)
             raise click.exceptions.Exit(130) from None
         except OSError as error:  # such as a full disk or missing permission: not a bug
-            _fail(one_line(error, 1000), 1)
+            _fail([one_line(error, 1000)], 1)
         except Exception as error:
             what = f"{type(error).__name__}: {one_line(error, 1000)}".removesuffix(": ")
             hint = "this is a bug; run with RFBENCH_TRACEBACK=1 for the traceback"
-            _fail(f"internal error: {what} ({hint})", 1)
+            _fail([f"internal error: {what} ({hint})"], 1)
 
 
-def _fail(message: str, code: int) -> NoReturn:
-    """Print `message`, one problem a line, and exit with `code`."""
+def _fail(problems: Sequence[object], code: int) -> NoReturn:
+    """Print the problems, a line each, and exit with `code`."""
     if os.environ.get("RFBENCH_TRACEBACK") == "1":
         click.echo(traceback.format_exc(), err=True)
-    for line in message.splitlines():
-        click.echo(f"Error: {line}", err=True)
+    for problem in problems:
+        click.echo(f"Error: {printable(str(problem))}", err=True)
     raise click.exceptions.Exit(code) from None
 
 

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import click
 
+from rfbench.cli import out
+
 FORMATS = ("table", "markdown", "csv", "json", "html")
 
 
@@ -20,6 +22,12 @@ FORMATS = ("table", "markdown", "csv", "json", "html")
 @click.option("--metric", metavar="NAME", multiple=True, help="A metric to show; repeat for more.")
 @click.option("--baseline", metavar="VARIANT", help="Variant to compare with (default: baseline).")
 @click.option("--sort", metavar="COLUMN", help="Sort by this column, best or smallest first.")
+@click.option(
+    "--look",
+    is_flag=True,
+    help="Import networks of one's own that old records name, to measure and draw them: it runs "
+    "their code.",
+)
 @click.option("--reference", type=click.Choice(["paper"]), help="Add the published figures.")
 def command(
     results: tuple[Path, ...],
@@ -29,12 +37,15 @@ def command(
     metric: tuple[str, ...],
     baseline: str | None,
     sort: str | None,
+    look: bool,
     reference: str | None,
 ) -> None:
     """Compare the runs in the folders RESULTS and below (default: results/).
 
     Runs whose configurations differ only in seed, paths and device are averaged. Differences from
-    the baseline are tested over the seeds.
+    the baseline are tested over the seeds. Nothing that a record names is imported: receptive
+    fields and costs are those that each run has written into its record; of old records without
+    them, networks of torchvision and timm are measured.
     """
     from rfbench.errors import UsageError
     from rfbench.files import write_text
@@ -54,9 +65,9 @@ def command(
         from rfbench.rf.questions.maps.png import png
 
         draw = png
-    text = compare.render(compare.compare(results, wanted, draw), form)
+    text = compare.render(compare.compare(results, wanted, draw, look), form)
     if output:
         write_text(output, text + "\n")
-        click.echo(f"wrote {output}", err=True)
+        out.note(f"wrote {output}")
     else:
-        click.echo(text)
+        out.show(text)

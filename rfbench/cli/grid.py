@@ -1,12 +1,11 @@
 """`rfbench grid`: many variants, seeds and tasks as ordinary runs."""
 
-import json
 import shlex
 from pathlib import Path
 
 import click
 
-from rfbench.cli import training
+from rfbench.cli import out, training
 from rfbench.cli.options import (
     dry_run_option,
     json_option,
@@ -75,14 +74,14 @@ def command(
         if not dry_run:
             work(runs, jobs, fail_fast)
     except KeyboardInterrupt:
-        click.echo("Interrupted; the runs have saved. The same command continues them.", err=True)
+        out.note("Interrupted; the runs have saved. The same command continues them.")
         raise click.exceptions.Exit(130) from None
     finally:
         if as_json:
-            click.echo(json.dumps([plan.described(run) for run in runs], indent=2))
+            out.show_json([plan.described(run) for run in runs])
     if dry_run and not as_json:
         for run in runs:
-            click.echo(f"{shlex.join(run.command)}  # {plan.progress_of(run)}")
+            out.show(f"{shlex.join(run.command)}  # {plan.progress_of(run)}")
     if not dry_run:
         summarise(runs, as_json)
 
@@ -106,13 +105,11 @@ def summarise(runs: list, as_json: bool) -> None:
 
     bad = [run for run in runs if run.state is not State.FINISHED]
     if not as_json:
-        click.echo(f"{len(runs) - len(bad)} of {len(runs)} runs finished")
+        out.show(f"{len(runs) - len(bad)} of {len(runs)} runs finished")
     why = {
         State.FAILED: "failed; see {log}",
         State.SKIPPED: "skipped: the run that it starts from failed",
     }
     if bad:
         lines = [why.get(run.state, run.state.value).format(log=run.log) for run in bad]
-        raise RfbenchError(
-            "\n".join(f"{run.name} {line}" for run, line in zip(bad, lines, strict=True))
-        )
+        raise RfbenchError(*(f"{run.name} {line}" for run, line in zip(bad, lines, strict=True)))

@@ -4,8 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-import click
-
+from rfbench.cli import out
 from rfbench.cli.options import numbers
 
 if TYPE_CHECKING:
@@ -62,16 +61,16 @@ def print_layers(subject: Any) -> None:
     width = max((len(name) for name, *_ in rows), default=0)
     for name, (h, w), stride in rows:
         step = "" if stride is None else f"  stride {stride[0]}"
-        click.echo(f"{name:{width}}  {h}x{w}{step}")
+        out.show(f"{name:{width}}  {h}x{w}{step}")
 
 
 def print_plan(config: Any, subjects: Iterator[Any]) -> None:
     """The configuration, and the layers that each variant changes."""
     import yaml
 
-    click.echo(yaml.safe_dump(config.model_dump(by_alias=True, mode="json"), sort_keys=False))
+    out.show(yaml.safe_dump(config.model_dump(by_alias=True, mode="json"), sort_keys=False))
     for subject in subjects:
         names = subject.backbone.replaced
-        click.echo(f"{subject.backbone.name} / {subject.backbone.variant}: {len(names)} changed")
+        out.show(f"{subject.backbone.name} / {subject.backbone.variant}: {len(names)} changed")
         for name in names:
-            click.echo(f"  {name}")
+            out.show(f"  {name}")

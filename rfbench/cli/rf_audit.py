@@ -1,13 +1,12 @@
 """`rfbench rf audit`: a lint for backbones."""
 
 import functools
-import json
 import logging
 from pathlib import Path
 
 import click
 
-from rfbench.cli import receptive_field
+from rfbench.cli import out, receptive_field
 from rfbench.cli.options import (
     input_options,
     json_option,
@@ -109,19 +108,19 @@ def command(
             continue
         results.append(record)
         if not as_json:
-            click.echo("\n" * (len(results) > 1) + text(record))
+            out.show("\n" * (len(results) > 1) + text(record))
     for record in results:
         record["broken"] = [why for limit in limits if (why := limit.broken(record))]
         for why in record["broken"]:
             log.warning(f"{record['model']} / {record['variant']}: {why}")
             code = max(code, 1)
     if as_json:
-        click.echo(json.dumps(results, indent=2))
+        out.show_json(results)
     if output is not None and results:
         from rfbench.rf.questions.audit.figure import write
 
         files = write(results, output)
-        click.echo(f"wrote {', '.join(str(output / name) for name in files)}", err=True)
+        out.note(f"wrote {', '.join(str(output / name) for name in files)}")
     if code:
         ctx.exit(code)
 

@@ -1,11 +1,10 @@
 """`rfbench rf effective`: the effective receptive field, by a unit's gradient over images."""
 
-import json
 from pathlib import Path
 
 import click
 
-from rfbench.cli import receptive_field
+from rfbench.cli import out, receptive_field
 from rfbench.cli.options import (
     end_options,
     json_option,
@@ -118,5 +117,5 @@ def command(
     folder = output or files.default_folder("rf-effective", *names)
     files.check_folder(folder, overwrite)
     record = effective_run.run(config, sample, folder)
-    click.echo(json.dumps(record, indent=2, default=list) if as_json else table(record))
-    click.echo(f"wrote {', '.join(str(folder / name) for name in record['files'])}", err=True)
+    out.show_json(record) if as_json else out.show(table(record))
+    out.note(f"wrote {', '.join(str(folder / name) for name in record['files'])}")

@@ -1,10 +1,10 @@
 """`rfbench rf registration`: where a detector expects its features to be, and where they are."""
 
-import json
 from pathlib import Path
 
 import click
 
+from rfbench.cli import out
 from rfbench.cli.options import json_option, output_options, override_option, variant_option
 
 
@@ -56,9 +56,9 @@ def command(
         content = {"config": config, "offset": first.offset, "variants": levels_of, "files": names}
         records.write_record(output, "rf", content)
     if as_json:
-        return click.echo(json.dumps({"offset": first.offset, "variants": levels_of}, indent=2))
-    click.echo(f"{first.title}: anchors at (u + {first.offset:g}) S")
-    click.echo("\n".join(table(levels_of)))
+        return out.show_json({"offset": first.offset, "variants": levels_of})
+    out.show(f"{first.title}: anchors at (u + {first.offset:g}) S")
+    out.show("\n".join(table(levels_of)))
     if output:
-        click.echo(f"wrote {', '.join(str(output / name) for name in names)}", err=True)
+        out.note(f"wrote {', '.join(str(output / name) for name in names)}")
     return None

@@ -1,10 +1,8 @@
 """`rfbench rf theory`: size, stride, padding and center of receptive fields, by arithmetic."""
 
-import json
-
 import click
 
-from rfbench.cli import receptive_field
+from rfbench.cli import out, receptive_field
 from rfbench.cli.options import (
     input_options,
     json_option,
@@ -99,9 +97,9 @@ def command(
             one = config.model_copy(update={"to": end, "from_": start})
             records.append(report(one, subject, per_layer, tuple(at) if at else None))
             if not as_json:
-                click.echo("\n" * (len(records) > 1) + text(records[-1]))
+                out.show("\n" * (len(records) > 1) + text(records[-1]))
     if as_json:
-        click.echo(json.dumps(records, indent=2))
+        out.show_json(records)
     return None
 
 
@@ -121,4 +119,4 @@ def _of_layers(layers: str, size: int | list[int] | None, as_json: bool) -> None
     sizes = [] if size is None else [size] if isinstance(size, int) else size
     parsed = parse(layers)
     record = report(parsed, sizes)
-    click.echo(json.dumps(record, indent=2) if as_json else text(parsed, record))
+    out.show_json(record) if as_json else out.show(text(parsed, record))

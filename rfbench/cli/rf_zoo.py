@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from rfbench.cli import training
+from rfbench.cli import out, training
 from rfbench.cli.options import json_option, output_option, overwrite_option
 
 FEW = 20  # up to this many models a table is printed
@@ -68,9 +68,9 @@ def command(
     if markdown:
         zoo_page.save_summary(rows, markdown)
     if as_json:
-        return click.echo(json.dumps(rows, indent=1))
+        return out.show_json(rows, 1)
     if len(rows) <= FEW:
-        click.echo(table(rows) + "\n")
+        out.show(table(rows) + "\n")
     for status, count in zoo.summary(rows).items():
-        click.echo(f"{count:5}  {status}")
-    return click.echo(f"wrote {output}/index.html, zoo.csv, zoo.json", err=True)
+        out.show(f"{count:5}  {status}")
+    return out.note(f"wrote {output}/index.html, zoo.csv, zoo.json")

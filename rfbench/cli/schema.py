@@ -1,8 +1,8 @@
 """`rfbench schema`: what a configuration file can contain, for editors."""
 
-import json
-
 import click
+
+from rfbench.cli import out
 
 
 @click.command()
@@ -21,4 +21,4 @@ def command(kind: str) -> None:
     if kind not in SCHEMAS:
         hint = suggest(kind, SCHEMAS) or f" Known: {', '.join(SCHEMAS)}."
         raise UsageError(f"unknown kind of configuration {kind!r}.{hint}")
-    click.echo(json.dumps(schema_json(SCHEMAS[kind]), indent=2))
+    out.show_json(schema_json(SCHEMAS[kind]))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from rfbench.cli import training
+from rfbench.cli import out, training
 from rfbench.cli.options import check_resume, train_options
 
 DEMO = """No configuration given: training the embedded demo, configs/cls/digits.yaml, on scenes of
@@ -45,14 +45,14 @@ def command(
     log = logging.getLogger("rfbench")
     check_resume(resume, overwrite)
     if config is None and training.is_first() and not eval_only:
-        log.info(DEMO)
+        log.info("%s", " ".join(DEMO.split()))
     settings = training.load_config(ClsConfig, config, "cls/digits.yaml", override, device)
     folder = output or fit.folder_of(settings)
     if dry_run:
         begun = resume and folders.begun(folder)
         text = plan.describe(settings, folder, check_weights=not begun)
         training.check_folder(folder, settings, resume, overwrite)
-        return click.echo(text) if training.is_first() else None
+        return out.show(text) if training.is_first() else None
     if eval_only:
         result = plan.evaluate_checkpoint(settings, eval_only)
         return training.show_result(result, plan.line(result), as_json, folder)

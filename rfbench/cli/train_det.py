@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from rfbench.cli import training
+from rfbench.cli import out, training
 from rfbench.cli.options import check_resume, train_options
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def command(
 
     check_resume(resume, overwrite)
     if config is None and training.is_first():
-        log.info(DEMO)
+        log.info("%s", " ".join(DEMO.split()))
     if visualize is not None:
         override = (*override, f"visualize={visualize}")
     settings = training.load_config(DetConfig, config, "det/digits.yaml", override, device)
@@ -77,7 +77,7 @@ def command(
         if classifier and not begun:
             text += f"\n{describe_classifier(classifier, bool(train_first))}"
         training.check_folder(folder, settings, resume, overwrite, FORMAT)
-        return click.echo(text) if training.is_first() else None
+        return out.show(text) if training.is_first() else None
     if train_first:
         train_classifier(train_first)
     record, code = fit.fit(settings, folder, resume, overwrite)

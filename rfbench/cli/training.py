@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import click
+from rfbench.cli import out
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -63,6 +63,6 @@ def show_result(
     """Print a record or an evaluation as text or JSON, and on stderr the files written."""
     if not is_first():
         return
-    click.echo(json.dumps(result, indent=2, default=list) if as_json else text)
+    out.show_json(result) if as_json else out.show(text)
     if files:
-        click.echo(f"wrote {', '.join(str(folder / name) for name in files)}", err=True)
+        out.note(f"wrote {', '.join(str(folder / name) for name in files)}")

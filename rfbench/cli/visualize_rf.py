@@ -1,11 +1,10 @@
 """`rfbench visualize-rf`: the maps of a network's receptive field, one panel per variant."""
 
-import json
 from pathlib import Path
 
 import click
 
-from rfbench.cli import receptive_field
+from rfbench.cli import out, receptive_field
 from rfbench.cli.options import (
     input_options,
     json_option,
@@ -108,5 +107,5 @@ def command(
         return
     folder = visualize.choose_folder(config, output, overwrite)
     record = visualize.run(config, list(networks), folder)
-    click.echo(json.dumps(record, indent=2, default=list) if as_json else table(record))
-    click.echo(f"wrote {', '.join(str(folder / name) for name in record['files'])}", err=True)
+    out.show_json(record) if as_json else out.show(table(record))
+    out.note(f"wrote {', '.join(str(folder / name) for name in record['files'])}")

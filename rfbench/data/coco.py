@@ -89,7 +89,7 @@ def check(annotations: Path, folder: Path) -> CocoSet:
     _check_boxes(images, objects, findings)
     masks = _check_masks(images, objects, findings)
     if findings.faults:
-        raise RfbenchError("\n".join(findings.faults))
+        raise RfbenchError(*findings.faults)
     crowds = sum(one["iscrowd"] for one in objects)
     return CocoSet(
         {one["id"]: one["name"] for one in categories},

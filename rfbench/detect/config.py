@@ -168,7 +168,7 @@ def set_opts(cfg: CfgNode, opts: dict[str, Any]) -> None:
                     what = f"must be {kind} (it is {json.dumps(value)})"
                 problems.append(f"opts.{key}: {what}")
     if problems:
-        raise UsageError("\n".join(problems))
+        raise UsageError(*problems)
 
 
 def meant(key: str, cfg: CfgNode) -> str:
@@ -230,7 +230,7 @@ def _check_numbers(cfg: CfgNode) -> None:
             "GPUs of reference_world_size"
         )
     if problems:
-        raise UsageError("\n".join(problems))
+        raise UsageError(*problems)
 
 
 def _check_device(cfg: CfgNode, world: int, device: str) -> None:

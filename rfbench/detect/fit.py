@@ -15,6 +15,8 @@ from rfbench.detect.run import FORMAT, Run, save
 from rfbench.detect.setup import local_group, setup
 from rfbench.detect.train import train
 from rfbench.errors import one_line
+from rfbench.models import backbones
+from rfbench.rf.core import recorded
 from rfbench.runs import checkpoint, loop, progress, records
 from rfbench.schemas.det import DetConfig
 
@@ -78,6 +80,9 @@ def record(run: Run) -> dict[str, Any]:
         "variant": configs.variant_name(config),
         "replaced": bottom.replaced,
         "parameters": sum(p.numel() for p in parameters),
+        "network": recorded.for_record(
+            lambda: backbones.build(config.model, configs.variant_name(config), meta=True)
+        ),
         "trainable": sum(p.numel() for p in parameters if p.requires_grad),
         "dataset": config.data.name,
         "classes": len(sets["val"].categories),

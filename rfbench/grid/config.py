@@ -59,13 +59,13 @@ def file_of(name: str) -> str:
 
 def _kind(path: str, override: Sequence[str]) -> str:
     """ "grid", or the command that the configuration is for."""
-    problems: dict[str, str] = {}
+    problems: dict[str, tuple[str, ...]] = {}
     schemas: dict[str, type[BaseModel]] = {"grid": GridConfig, **SCHEMA}
     for kind, schema in schemas.items():
         try:
             load(schema, path, () if kind == "grid" else override)
         except UsageError as error:
-            problems[kind] = str(error)
+            problems[kind] = error.args
     fits = [kind for kind in schemas if kind not in problems]
     if len(fits) == 1:
         return fits[0]
@@ -74,9 +74,10 @@ def _kind(path: str, override: Sequence[str]) -> str:
             f"{path} fits both {' and '.join(fits)}; write a grid whose task names the command"
         )
     if len(set(problems.values())) == 1:  # no such file, or not YAML
-        raise UsageError(problems["grid"])
-    closest = min(problems, key=lambda kind: problems[kind].count(": unknown key "))
-    raise UsageError(f"{path}: expected {EXPECTED}; read as {closest}:\n{problems[closest]}")
+        raise UsageError(*problems["grid"])
+    unknown = {k: sum(": unknown key " in line for line in v) for k, v in problems.items()}
+    closest = min(unknown, key=lambda kind: unknown[kind])
+    raise UsageError(f"{path}: expected {EXPECTED}; read as {closest}:", *problems[closest])
 
 
 def _single(command: str, path: str, override: Sequence[str]) -> GridConfig:

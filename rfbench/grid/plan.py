@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from rfbench.config import load
-from rfbench.errors import UsageError
+from rfbench.errors import RfbenchError, UsageError
 from rfbench.grid.config import SCHEMA, file_of
 from rfbench.models import variants
 from rfbench.runs import checkpoint, progress
@@ -194,7 +194,7 @@ def last_step(run: Run) -> int | None:
     """The last step in a run's metrics.jsonl; None if there is none."""
     try:
         return progress.read_metrics(run.folder)[-1]["step"]
-    except (OSError, ValueError, LookupError):
+    except (OSError, RfbenchError, LookupError):
         return None
 
 

@@ -1,21 +1,20 @@
 """From runs to a comparison: grouped, averaged, tested, with the paper's rows beside them."""
 
+import math
 import statistics
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rfbench.errors import RfbenchError, UsageError, counted
+from rfbench.errors import RfbenchError, UsageError, counted, printable
 from rfbench.models import variants
-from rfbench.report import metrics, reference, sort, stats
+from rfbench.report import metrics, networks, reference, sort, stats
 from rfbench.report.model import Block, Cell, Group, Network, Report, Row
 from rfbench.report.runs import Results, Run, Setting, disputed, settings
 
-# (model, names of variants, input size) -> (what is known of each variant, an image)
-Look = Callable[
-    [str, Sequence[str], tuple[int, int] | None], tuple[dict[str, Network], bytes | None]
-]
+# (model, names of variants, input size) -> what is known of each variant
+Look = Callable[[str, Sequence[str], tuple[int, int] | None], dict[str, Network]]
 
 
 @dataclass(frozen=True)
@@ -103,7 +102,7 @@ def _block(setting: Setting, names: Sequence[str], baseline: str) -> Block:
             row.step_time = _step_time(row, base)
     for name in names:
         _test(rows, base, name)
-    block.notes = _notes(block, base, baseline, names)
+    block.notes = [printable(note) for note in _notes(block, base, baseline, names)]
     return block
 
 
@@ -134,9 +133,11 @@ def _step_time(row: Row, base: Row) -> float | None:
     speeds: list[dict[str, list[float]]] = []
     for each in (row, base):
         speeds.append({})
-        for record in (run.record for run in each.runs if run.record.images_per_s):
-            device = f"{record.device} x {record.batch.get('world_size', 1)}"
-            speeds[-1].setdefault(device, []).append(record.images_per_s or 0.0)
+        for record in (run.record for run in each.runs):
+            speed = record.images_per_s or 0.0
+            if 0 < speed < math.inf:
+                device = f"{record.device} x {record.batch.get('world_size', 1)}"
+                speeds[-1].setdefault(device, []).append(speed)
     ours, theirs = speeds
     if not (common := set(ours) & set(theirs)):
         return None
@@ -178,12 +179,24 @@ def _notes(block: Block, base: Row | None, baseline: str, names: Sequence[str]) 
 
 
 def _look_at(group: Group, look: Look) -> None:
-    """Add cost and receptive field of every variant of a group, in all settings."""
+    """Add cost and receptive field of every variant of a group, in all settings.
+
+    From the records of a row's runs; `look` is asked for what they do not tell.
+    """
     rows = [row for block in group.blocks for row in block.rows]
-    names = sorted({row.variant for row in rows}, key=sort.paper_order)
     runs = [run for row in rows for run in row.runs]
     side = runs[0].record.input.get("size") if runs else None
-    model = runs[0].record.model if runs else group.model
-    networks, group.image = look(model, names, (side, side) if isinstance(side, int) else None)
-    for row in rows:
-        row.network = networks.get(row.variant, Network())
+    group.name = runs[0].record.model if runs else group.model
+    told = [_told(row) for row in rows]
+    unknown = {row.variant for row, known in zip(rows, told, strict=True) if known is None}
+    names = sorted(unknown, key=sort.paper_order)
+    size = (side, side) if isinstance(side, int) else None
+    measured = look(group.name, names, size) if names else {}
+    for row, known in zip(rows, told, strict=True):
+        row.network = known or measured.get(row.variant, Network())
+
+
+def _told(row: Row) -> Network | None:
+    """What the first record of a row that tells of its network says."""
+    known = (networks.from_record(run.record.network) for run in row.runs)
+    return next((network for network in known if network), None)

@@ -5,20 +5,25 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from rfbench.errors import counted, one_line
-from rfbench.report import formats, networks, runs
+from rfbench.errors import RfbenchError, counted, one_line
+from rfbench.report import formats, networks, runs, sort
 from rfbench.report.build import Wanted, build
-from rfbench.report.model import Report
+from rfbench.report.model import Group, Report
 
 DEFAULT = Path("results")
 logger = logging.getLogger(__name__)
 
 
-def compare(results: Sequence[Path], wanted: Wanted, draw: networks.Draw | None = None) -> Report:
+def compare(
+    results: Sequence[Path],
+    wanted: Wanted,
+    draw: networks.Draw | None = None,
+    own: bool = False,
+) -> Report:
     """Compare the runs below the folders `results` ((): results/); logs what cannot be used.
 
-    draw: draws the images of receptive fields; None: no images. Raises as `runs.find` and
-    `build`.
+    draw: draws the images of receptive fields; None: no images. own: import networks that the
+    records name, to measure and draw them. Raises as `runs.find` and `build`.
     """
     folders = list(results) or [DEFAULT]
     # the paper's tables need no runs
@@ -27,9 +32,22 @@ def compare(results: Sequence[Path], wanted: Wanted, draw: networks.Draw | None 
     _warn(loaded.problems)
     if loaded.maps:
         logger.info("skipped %s of receptive fields", counted(loaded.maps, "record"))
-    report = build(loaded, wanted, functools.partial(networks.look, draw=draw), folders)
+    report = build(loaded, wanted, functools.partial(networks.look, own=own), folders)
     _warn(report.problems[len(loaded.problems) :])
+    for group in report.groups if draw else []:
+        _draw(group, draw, own)  # type: ignore[arg-type]
     return report
+
+
+def _draw(group: Group, draw: networks.Draw, own: bool) -> None:
+    """Add the image of a group's receptive fields, if its network may be built."""
+    rows = [row for block in group.blocks for row in block.rows if row.network.figures]
+    names = sorted({row.variant for row in rows}, key=sort.paper_order)
+    if names and networks.may_look(group.name, own):
+        try:
+            group.image = draw(group.name, names)
+        except RfbenchError as error:
+            logger.warning("%s: not drawn: %s", group.name, one_line(error, 1000))
 
 
 def _warn(problems: Sequence[str]) -> None:

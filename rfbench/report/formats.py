@@ -4,12 +4,14 @@ import csv
 import dataclasses
 import functools
 import io
-import json
 import math
 import textwrap
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
+from rfbench import json_text
+from rfbench.errors import printable
 from rfbench.report import metrics
 from rfbench.report.model import Block, Group, Network, Report, Row
 from rfbench.report.sheets import Sheet, kernel_sizes, legend, settings_line, sheets
@@ -60,18 +62,23 @@ def markdown(report: Report) -> str:
     parts: list[str] = []
     for group in report.groups:
         for block in group.blocks:
-            parts.append(f"### {group.title}")
+            parts.append(f"### {_plain(group.title)}")
             if block.keys:
-                parts.append(f"`{settings_line(block)}`")
+                parts.append("`{}`".format(settings_line(block).replace("`", "'")))
             for sheet in sheets(group, block):
                 rule = ["---"] * len(sheet.head)
                 rows = [sheet.head, rule, *sheet.texts]
-                cells = [[c.replace("|", "\\|") for c in row] for row in rows]
+                cells = [[_plain(c).replace("|", "\\|") for c in row] for row in rows]
                 parts.append("\n".join(f"| {' | '.join(row)} |" for row in cells))
             if block.notes:
-                parts.append("\n".join(f"- {note}" for note in block.notes))
+                parts.append("\n".join(f"- {_plain(note)}" for note in block.notes))
     parts.append("\n".join(f"- {text}" for text in legend(report)))
     return "\n\n".join(parts)
+
+
+def _plain(text: str) -> str:
+    """Text from outside for Markdown: no HTML, links or images."""
+    return text.replace("<", "&lt;").replace("](", "]\\(")
 
 
 def entries(report: Report, entry: Callable[[Group, Block, Row, str], Any]) -> list[Any]:
@@ -92,8 +99,16 @@ def table_csv(report: Report) -> str:
     out = io.StringIO()
     writer = csv.DictWriter(out, list(rows[0]) if rows else [], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
     return out.getvalue().rstrip("\n")
+
+
+def _cell(value: Any) -> Any:
+    """A cell that a spreadsheet shows and does not compute: text is no formula."""
+    if not isinstance(value, str | Path):
+        return value
+    text = printable(str(value))
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
 
 
 def _entry(sizes: Sequence[int], group: Group, block: Block, row: Row, name: str) -> dict[str, Any]:
@@ -159,7 +174,7 @@ def as_json(report: Report) -> str:
         for group in report.groups
     ]
     content = {"baseline": report.baseline, "groups": groups, "problems": report.problems}
-    return json.dumps(content, indent=2)
+    return json_text.dumps(content, 2)
 
 
 def _row(row: Row) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from rfbench.errors import printable
 from rfbench.models import variants
 from rfbench.report import paper
 from rfbench.report.runs import Run
@@ -83,6 +84,7 @@ class Group:
     metrics: list[str]
     blocks: list[Block]
     image: bytes | None = None
+    name: str = ""  # the model as the records name it
 
     @property
     def key(self) -> tuple[str, str, str, str]:
@@ -94,7 +96,8 @@ class Group:
         """'RetinaNet ..., resnet50 on coco'."""
         what = self.detector or {"cls": "Classification"}.get(self.kind, "Detection")
         source, _, name = self.model.rpartition(":")
-        return f"{what}: {name if source != 'timm' else self.model} on {self.dataset}"
+        text = f"{what}: {name if source != 'timm' else self.model} on {self.dataset}"
+        return printable(text)
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """The plots of a block: differences with intervals and seeds, and the curves of the runs."""
 
 import io
-import json
+import logging
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,11 +10,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from rfbench.errors import RfbenchError, one_line
 from rfbench.plotting import palette
 from rfbench.report import metrics, paper
 from rfbench.report.model import Block, Group, Row
 from rfbench.report.runs import Run
 from rfbench.runs import progress
+
+logger = logging.getLogger(__name__)
 
 DPI = 160
 ACROSS = 3  # panels side by side
@@ -71,7 +74,7 @@ def curves(group: Group, block: Block) -> bytes | None:
         for row, lines in zip(rows, by_row, strict=True):
             if lines:
                 _curve(axes, lines, colours[row.variant], row.label)
-        axes.set_title(name, fontsize=9)
+        axes.set_title(name, fontsize=9, parse_math=False)
         axes.set_xlabel("step", fontsize=8)
         axes.grid(alpha=0.25)
     handles, labels = panels[0].get_legend_handles_labels()
@@ -86,10 +89,17 @@ def _curves(runs: Sequence[Run], split: str, metric: str) -> list[Curve]:
     for run in runs:
         try:
             lines = progress.read_metrics(run.folder)
-        except (OSError, json.JSONDecodeError):
+        except FileNotFoundError:
+            continue
+        except (OSError, RfbenchError) as error:
+            logger.warning("its curves are left out: %s", one_line(error, 300))
             continue
         key = metric.replace(".", "/") if "." in metric else metric
-        values = [(x["step"], x[key]) for x in lines if x.get("split") == split and x.get(key)]
+        values = [
+            (x["step"], x[key])
+            for x in lines
+            if x["split"] == split and isinstance(x.get(key), int | float) and x[key]
+        ]
         if values:
             curves.append(([float(x) for x, _ in values], [float(y) for _, y in values]))
     return curves

@@ -118,8 +118,8 @@ def settings(runs: Sequence[Run]) -> list[Setting]:
 
 
 def _absent(key: str) -> str | None:
-    """How a missing key is shown; not at all for "parent", which differs with the weights."""
-    return None if key.startswith("parent") else "not set"
+    """How a missing key is shown; not at all for what differs with weights, or is not known."""
+    return None if key.startswith("parent") or key == "code" else "not set"
 
 
 def _settings(record: TrainingRecord) -> dict[str, str]:
@@ -143,6 +143,8 @@ def _decisive(content: Mapping[str, Any]) -> dict[str, Any]:
             name = Path(str(kept[key])).name
             kept[key] = name if name in ("best.pth", "last.pth") else "a file"
     kept |= {key: content[key] for key in RESOLVED if content.get(key) is not None}
+    if code := (content.get("network") or {}).get("code"):  # of one's own network
+        kept["code"] = code
     if "per_batchnorm" in content.get("batch", {}):
         kept["batch.per_batchnorm"] = content["batch"]["per_batchnorm"]
     return kept

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rfbench.errors import printable
 from rfbench.plotting import webpage
 from rfbench.report import metrics, paper
 from rfbench.report.model import Block, Cell, Group, Report, Row
@@ -79,7 +80,15 @@ def sheets(group: Group, block: Block) -> list[Sheet]:
         network.rows = []
     shown = [r.source != paper.NAME for r in block.rows]
     network.rows = [cells for cells, own in zip(network.rows, shown, strict=False) if own]
-    return [sheet for sheet in (*figures, _tests(group, block), network) if sheet.rows]
+    every = [sheet for sheet in (*figures, _tests(group, block), network) if sheet.rows]
+    for sheet in every:
+        sheet.head = [printable(title) for title in sheet.head]
+        sheet.rows = [[_printable(cell) for cell in row] for row in sheet.rows]
+    return every
+
+
+def _printable(cell: webpage.Cell) -> webpage.Cell:
+    return printable(cell) if isinstance(cell, str) else (printable(cell[0]), cell[1])
 
 
 def _figures(block: Block, names: Sequence[str]) -> Sheet:
@@ -192,7 +201,7 @@ def number(metric: str, value: float, sign: str = "") -> str:
 
 def settings_line(block: Block) -> str:
     """The keys in which this setting differs from the others of its group."""
-    return ", ".join(f"{key}={value}" for key, value in block.keys.items())
+    return printable(", ".join(f"{key}={value}" for key, value in block.keys.items()))
 
 
 def legend(report: Report) -> list[str]:

@@ -96,7 +96,7 @@ def refuse_changes(
     ]
     if lines:
         lines.append(remedy)
-        raise UsageError("\n".join(lines))
+        raise UsageError(*lines)
 
 
 def random_state(device: torch.device) -> dict[str, Any]:

@@ -6,12 +6,12 @@ import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from rfbench import files
+from rfbench import files, manifest
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.models import weight_files
 from rfbench.runs import checkpoint, progress, records
@@ -66,18 +66,23 @@ def look(
 
 @contextlib.contextmanager
 def held(folder: Path, resume: bool, overwrite: bool, made: Sequence[str] = ()) -> Iterator[None]:
-    """Lock the folder of a run; with `overwrite`, delete the files of an earlier run.
+    """Lock the folder of a run; remove the files of an earlier run, unless it is continued.
 
     made: patterns of the files that this training writes beside checkpoints, metrics.jsonl and
-    record. Raises as `check`, and RfbenchError if another process holds the folder.
+    record, for folders of older versions, which have no manifest. Raises as `check`, and
+    RfbenchError if another process holds the folder.
     """
     check(folder, resume, overwrite)
-    folder.mkdir(parents=True, exist_ok=True)
+    with files.naming(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
-        if overwrite and not resume:
+        continued = resume and begun(folder)
+        older = continued and manifest.read(folder) is None
+        files.open_folder(folder, keep=continued)
+        if older:  # the run of an older version, which wrote no manifest
             for pattern in ("last*.pth", BEST, progress.METRICS, records.RECORD, *made):
                 for path in folder.glob(pattern):
-                    path.unlink()
+                    files.claim(path, made=True)
         yield
 
 
@@ -91,10 +96,25 @@ def check(folder: Path, resume: bool, overwrite: bool) -> None:
             f"{folder} holds a run. Continue it with --resume, replace it with --overwrite, "
             f"or choose another --output."
         )
+    if not folder.is_dir() or not manifest.others(folder):
+        return files.check_folder(folder, overwrite)
+    if resume and begun(folder):
+        _refuse_links(folder)
+        return files.check_writable(folder)
+    held = manifest.read(folder)
     # the files of a run that failed before its first checkpoint do not count as a run
-    started = {".lock", "config.yaml", progress.METRICS}
-    empty = not folder.is_dir() or all(path.name in started for path in folder.iterdir())
-    files.check_folder(folder, overwrite or resume or empty)
+    started = held is not None and not begun(folder) and held.covers(manifest.others(folder))
+    return files.check_folder(folder, overwrite or started)
+
+
+def _refuse_links(folder: Path) -> None:
+    """Raise UsageError for a link among the files that a run would write."""
+    for path in sorted(folder.iterdir()):
+        if path.is_symlink():
+            raise UsageError(
+                f"{path} is a link: a run writes only into its own folder. Remove it, or move the "
+                f"file here."
+            )
 
 
 def begun(folder: Path) -> bool:
@@ -103,11 +123,18 @@ def begun(folder: Path) -> bool:
 
 
 def begin(folder: Path, config: BaseModel) -> None:
-    """Write config.yaml, from which the run can be repeated, and remove an earlier record."""
-    records.open_folder(folder)
+    """Write config.yaml, from which the run can be repeated, and remove an earlier record.
+
+    A config.yaml that was edited since, or that no run wrote, is left as it is.
+    """
+    (folder / records.RECORD).unlink(missing_ok=True)
+    records.git_state()  # cached now: the code may change before the record is written
+    path = folder / manifest.EDITED
+    if os.path.lexists(path) and not files.listed(path):
+        logger.info("%s is left as it is: this run did not write it so", path)
+        return
     values = config.model_dump(mode="json")
-    text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
-    files.write_text(folder / "config.yaml", text)
+    files.write_text(path, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
 
 
 def finished(folder: Path, config: BaseModel, remedy: str = SAME) -> Content | None:
@@ -134,8 +161,8 @@ def locked(folder: Path) -> Iterator[None]:
 
     A folder in which nothing else was written is removed with the lock.
     """
-    path = folder / ".lock"
-    file = open(path, "ab")  # noqa: SIM115 (open as long as the block)
+    path = folder / manifest.LOCK
+    file = files.append(path, "ab")
     try:
         _flock(file, folder)
         for name in (LAST, BEST):
@@ -145,14 +172,15 @@ def locked(folder: Path) -> Iterator[None]:
             yield
         finally:
             with contextlib.suppress(OSError):  # Windows keeps open files
-                if [*folder.iterdir()] == [path]:
+                if not manifest.others(folder):
+                    (folder / manifest.NAME).unlink(missing_ok=True)
                     path.unlink()
                     folder.rmdir()
     finally:
         file.close()
 
 
-def _flock(file: BinaryIO, folder: Path) -> None:
+def _flock(file: IO[bytes], folder: Path) -> None:
     try:
         import fcntl
     except ImportError:  # Windows has none

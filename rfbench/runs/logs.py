@@ -6,15 +6,17 @@ import sys
 
 from tqdm import tqdm
 
+from rfbench.errors import printable
+
 
 class Stderr(logging.Handler):
-    """Writes to the current sys.stderr, above any progress bars."""
+    """Writes to the current sys.stderr, above any progress bars; a message is one line."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one message."""
         try:
             with tqdm.external_write_mode():
-                print(self.format(record), file=sys.stderr, flush=True)
+                print(printable(self.format(record)), file=sys.stderr, flush=True)
         except Exception:
             self.handleError(record)
 

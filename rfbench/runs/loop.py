@@ -76,8 +76,8 @@ def begin(run: Loop, steps: int, label: str) -> None:
     """Open config.yaml, metrics.jsonl, clock and progress bar; called at the end of set-up."""
     content, run.steps = run.start.content or {}, steps
     run.group.by_first(lambda: folders.begin(run.folder, run.config))
-    if run.group.first:
-        run.log = Log(run.folder, content.get("lines", 0), run.config.tensorboard)
+    lines, board = content.get("lines", 0), run.config.tensorboard
+    run.log = run.group.alike(lambda: Log(run.folder, lines, board) if run.group.first else None)
     run.clock = Clock(content.get("seconds", 0.0))
     run.bar = progress.bar(steps, run.step, label, run.group.first)
 

@@ -1,17 +1,20 @@
 """The progress of a run: metrics.jsonl, a bar on stderr, TensorBoard files."""
 
 import contextlib
-import json
+import logging
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from rfbench.errors import UsageError
+from rfbench import files, json_text
+from rfbench.errors import RfbenchError, UsageError
+
+logger = logging.getLogger(__name__)
 
 METRICS = "metrics.jsonl"
 
@@ -25,16 +28,18 @@ class Log:
     def __init__(self, folder: Path, lines: int, tensorboard: bool) -> None:
         """Cut the file to its first `lines` lines, which a resumed run keeps."""
         self.path = folder / METRICS
-        existing = self.path.read_bytes().splitlines(keepends=True) if self.path.exists() else []
-        if len(existing) > lines:
-            os.truncate(self.path, sum(map(len, existing[:lines])))
-        self.lines = lines
-        self.file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 (closed by close)
+        self.file = files.append(self.path)
+        kept = files.read_bytes(self.path).splitlines(keepends=True)[:lines]
+        parsed(kept, self.path)  # damage is told now, not after the training
+        os.truncate(self.file.fileno(), sum(map(len, kept)))
+        if len(kept) < lines:
+            logger.warning("%s has lost %d of its lines", self.path, lines - len(kept))
+        self.lines = len(kept)
         self.board = _board(folder) if tensorboard else None
 
     def write(self, line: dict[str, Any]) -> None:
         """Write and flush one line, so that a kill loses none."""
-        self.file.write(json.dumps(line) + "\n")
+        self.file.write(json_text.dumps(line) + "\n")
         self.file.flush()
         self.lines += 1
         if self.board:
@@ -57,12 +62,28 @@ def _board(folder: Path) -> Any:
             "tensorboard: the package is not installed. pip install tensorboard, "
             "or -o tensorboard=false"
         ) from None
-    return SummaryWriter(str(folder / "tensorboard"))
+    with files.claiming(folder / "tensorboard"):
+        return SummaryWriter(str(folder / "tensorboard"))
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl."""
-    return [json.loads(line) for line in (folder / METRICS).read_text("utf-8").splitlines()]
+    """The lines of metrics.jsonl; OSError, or RfbenchError that names a line which is none."""
+    return parsed(files.read_bytes(folder / METRICS).splitlines(), folder / METRICS)
+
+
+def parsed(lines: Sequence[bytes], path: Path) -> list[dict[str, Any]]:
+    """Lines of metrics as mappings; RfbenchError that names the first that is none."""
+    out = []
+    for number, line in enumerate(lines, 1):
+        where = f"{path}, line {number},"
+        value = json_text.parse(line, where)
+        step = value.get("step") if isinstance(value, dict) else None
+        if not isinstance(step, int) or not isinstance(value.get("split"), str):
+            raise RfbenchError(f"{where} is damaged: it is not a line of a run")
+        if not isinstance(value.get("images_per_s", 0.0), int | float):
+            raise RfbenchError(f"{where} is damaged: images_per_s is not a number")
+        out.append(value)
+    return out
 
 
 class Clock:

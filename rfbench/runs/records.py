@@ -12,11 +12,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
+from rfbench import files, json_text
 from rfbench.errors import RfbenchError, one_line
-from rfbench.files import write_text
 
 FORMAT = "rfbench-record/1"
 RECORD = "result.json"
+MOST = 256 << 20  # bytes; a record has kilobytes
 
 
 class Record(BaseModel):
@@ -55,7 +56,8 @@ class TrainingRecord(Record):
     metrics: by name, in groups such as "bbox"; None: undefined. best: those of best.pth. input:
     size and augmentation. pictures: number of images by split. images_per_s: the median. batch:
     images per step ("global") and per BatchNorm batch ("per_batchnorm"), and processes. config:
-    resolved; repeats the run.
+    resolved; repeats the run. network: cost and receptive field, see rf/core/recorded; None: they
+    could not be measured, or the record is of an older version.
     """
 
     kind: Literal["cls", "det"]
@@ -79,6 +81,7 @@ class TrainingRecord(Record):
     precision: str
     config: dict[str, Any]
     parent: Parent | None = None
+    network: dict[str, Any] | None = None
 
 
 class ClsRecord(TrainingRecord):
@@ -138,9 +141,8 @@ KINDS: dict[str, type[Record]] = {
 
 
 def open_folder(folder: Path) -> None:
-    """Create the folder of a run, without the record of an earlier one, whose files will change."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / RECORD).unlink(missing_ok=True)
+    """Create the folder of a run, without the files of an earlier one."""
+    files.open_folder(folder)
     git_state()  # cached now: the code may change before the record is written
 
 
@@ -159,12 +161,12 @@ def write_record(folder: Path, kind: str, content: dict[str, Any]) -> dict[str, 
         "git": git_state(),
         **content,
     }
-    text = json.dumps(record, indent=2, default=list) + "\n"
+    text = json_text.dumps(record, 2) + "\n"
     model = KINDS[kind]
     model.model_validate(json.loads(text))
     if undeclared := [key for key in record if key not in model.model_fields]:
         raise ValueError(f"{model.__name__} does not declare {', '.join(undeclared)}")
-    write_text(folder / RECORD, text)
+    files.write_text(folder / RECORD, text)
     return record
 
 
@@ -174,26 +176,28 @@ def read_record(path: Path) -> Record:
     Raises RfbenchError, one line, for a file that is damaged, foreign or of a newer version.
     """
     try:
-        content = json.loads(path.read_text("utf-8"))
+        content = json_text.parse(files.read_bytes(path, MOST), str(path))
     except OSError as error:
         raise RfbenchError(f"{path} cannot be read: {error.strerror or error}") from None
-    except ValueError as error:
-        raise RfbenchError(f"{path} is damaged: {one_line(error)}") from None
     form = str(content.get("format")) if isinstance(content, dict) else ""
     if not form.startswith(FORMAT.rpartition("/")[0] + "/"):
         raise RfbenchError(f"{path} is not a record of rfbench")
     if form != FORMAT:
-        raise RfbenchError(f"{path} is of format {form}; this version of rfbench reads {FORMAT}")
+        raise RfbenchError(
+            f"{path} is of format {one_line(form)}; this version of rfbench reads {FORMAT}"
+        )
     kind = content.get("kind")
     if not isinstance(kind, str) or kind not in KINDS:
         known = ", ".join(KINDS)
-        raise RfbenchError(f"{path} is of kind {kind}; this version of rfbench reads {known}")
+        raise RfbenchError(
+            f"{path} is of kind {one_line(kind)}; this version of rfbench reads {known}"
+        )
     try:
         return KINDS[kind].model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or kind
-        raise RfbenchError(f"{path} is damaged: {where}: {first['msg']}") from None
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = one_line(".".join(map(str, first["loc"])) or kind)
+        raise RfbenchError(f"{path} is damaged: {where}: {one_line(first['msg'])}") from None
 
 
 def read_training(path: Path) -> TrainingRecord:

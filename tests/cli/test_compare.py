@@ -86,8 +86,9 @@ def test_a_file_as_a_whole_with_an_image_of_the_receptive_fields(folder: Path) -
 
 def test_a_network_that_cannot_be_built_leaves_its_row(folder: Path) -> None:
     write(folder / "own" / "a", record(), model="gone.py:net")
-    result = run("own")
+    result = run("own", "--look")
     assert result.exit_code == 0
+    assert "importing gone.py:net, as the records name it" in result.stderr
     assert "gone.py:net / baseline: not measured: no such file: gone.py" in result.stderr
     assert "baseline" in result.stdout
 

@@ -16,7 +16,7 @@ DETECTORS = Path(__file__).parent / "detectors"
 SHIFTS = {"baseline": -7.5, "1x1": -5.35, "3x3": -0.69, "1x1+3x3": -0.5, "blur:1x1+3x3": -7.5}
 
 
-def look(model: str, names: Sequence[str], size: Any) -> tuple[dict[str, Network], bytes | None]:
+def look(model: str, names: Sequence[str], size: Any) -> dict[str, Network]:
     """What `build` asks of networks, without any."""
     return {
         n: Network(
@@ -25,7 +25,7 @@ def look(model: str, names: Sequence[str], size: Any) -> tuple[dict[str, Network
             size or (224, 224),
         )
         for n in names
-    }, None
+    }
 
 
 def report_of(*folders: Path, **wanted: Any) -> Report:

@@ -57,7 +57,12 @@ def test_a_record_is_written_and_read(tmp_path: Path) -> None:
     written = records.write_record(tmp_path / "x", "cls", content)
     found = records.read_record(tmp_path / "x" / records.RECORD)
     assert found is not None
-    assert found.model_dump() == {**written, "detector": None, "stopped_early": None}
+    assert found.model_dump() == {
+        **written,
+        "detector": None,
+        "stopped_early": None,
+        "network": None,
+    }
     assert (found.name, found.format, found.kind) == ("x", records.FORMAT, "cls")
 
 

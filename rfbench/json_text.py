@@ -1,0 +1,63 @@
+"""JSON from outside, read within bounds; JSON of ours, written strictly: no NaN, no Infinity."""
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from rfbench.errors import RfbenchError, one_line
+
+DEPTH = 100  # of nested lists and mappings
+DIGITS = 300  # of a whole number; more is no count, seed or size, and does not fit a float
+
+
+def parse(data: bytes | str, where: str) -> Any:
+    """The value of a JSON text; RfbenchError, one line that begins with `where`, if it has none.
+
+    NaN and Infinity, which older versions wrote, are read.
+    """
+    try:
+        value = json.loads(data, parse_int=_whole)
+        _check_depth(value)
+        return value
+    except RecursionError:
+        raise RfbenchError(f"{where} is damaged: it is nested too deeply") from None
+    except ValueError as error:  # no JSON, or bytes that are not UTF-8
+        raise RfbenchError(f"{where} is damaged: {one_line(error)}") from None
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > DIGITS:
+        raise ValueError(f"a number of {len(digits)} digits")
+    return int(digits)
+
+
+def _check_depth(value: Any) -> None:
+    """Raise RecursionError for a value that is nested deeper than `DEPTH`."""
+    level = [value]
+    for _ in range(DEPTH):
+        level = [below for one in level for below in _below(one)]
+        if not level:
+            return
+    raise RecursionError
+
+
+def _below(value: Any) -> list[Any]:
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [below for below in inside if isinstance(below, dict | list)]
+
+
+def dumps(value: Any, indent: int | None = None) -> str:
+    """`value` as JSON; what is not finite becomes null, what JSON does not know becomes a list."""
+    return json.dumps(finite(value), indent=indent, default=list, allow_nan=False)
+
+
+def finite(value: Any) -> Any:
+    """The same value with None for every number that is NaN or infinite, at any depth."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: finite(below) for key, below in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [finite(below) for below in value]
+    return value

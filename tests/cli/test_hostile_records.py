@@ -1,0 +1,169 @@
+"""A folder of results is data: whatever stands in it, `compare` runs nothing and shows the rest."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from rfbench.cli import main
+from tests.report.records import record, write
+
+SPY = """
+from pathlib import Path
+Path(__file__).with_name("was-run").write_text("x")
+from torch import nn
+def build():
+    Path(__file__).with_name("was-called").write_text("x")
+    return nn.Conv2d(3, 8, 3, stride=2, padding=1)
+"""
+FORMS = ("table", "markdown", "csv", "json", "html")
+
+
+def run(*args: str) -> Result:
+    return CliRunner().invoke(main, ["compare", *args])
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where spy.py lies and the commands are run; results/good is a run like any other."""
+    (tmp_path / "spy.py").write_text(SPY)
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "results/good", record())
+    return tmp_path
+
+
+def test_nothing_that_a_record_names_is_run(folder: Path) -> None:
+    """In a process of its own, as os:abort would end this one; a page holds what all forms do."""
+    names = ("os:abort", "spy:build", "spy.py:build", f"{folder}/spy.py:build", "timm:os:abort")
+    for number, name in enumerate(names):
+        write(folder / f"results/{number}", record(), model=name, config__model=name)
+    detector = {"kind": "det", "detector": "spy.py:build", "dataset": "spy:build"}
+    write(folder / "results/det", record(), model="spy:build", **detector)
+    for key in ("weights", "init", "data"):
+        write(folder / f"results/{key}", record(), **{f"config__{key}": {"name": "spy:build"}})
+    command = [sys.executable, "-m", "rfbench", "compare", "results", "--format", "html"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
+    assert done.returncode == 0, done.stderr
+    assert sorted(p.name for p in folder.iterdir() if "was" in p.name) == []
+    assert "Traceback" not in done.stderr
+    assert "--look" in done.stderr
+    assert "26.40" in done.stdout
+
+
+def test_own_networks_are_looked_at_on_request_only(folder: Path) -> None:
+    write(folder / "results/own", record(), model="spy.py:build")
+    result = run("results", "--look", "--format", "json")
+    assert "importing spy.py:build, as the records name it" in result.stderr
+    assert (folder / "was-called").exists()
+    rows = [g for g in json.loads(result.stdout)["groups"] if g["model"] == "spy.py:build"]
+    assert rows[0]["settings"][0]["rows"][0]["shift"] == [
+        -0.5,
+        -0.5,
+    ]
+
+
+def test_what_a_run_has_written_is_shown(folder: Path) -> None:
+    """Figures that no network has: they can only come from the record."""
+    figures = {"shift": [-3.25, 1.5], "gridding": 0.125, "read": 0.5}
+    network = {"size": [48, 48], "macs": 12345, "code": None, "figures": figures}
+    write(folder / "told/a", record(), model="os:abort", network=network)
+    row = json.loads(run("told", "--format", "json").stdout)["groups"][0]["settings"][0]["rows"][0]
+    shown = {key: row[key] for key in ("shift", "gridding", "read", "macs", "size")}
+    assert shown == {**figures, "macs": 12345, "size": [48, 48]}
+
+
+WRONG: dict[str, Any] = {
+    "shift": {"figures": {"shift": "x", "gridding": [1], "read": {}}},
+    "nan": {"figures": {"shift": [float("nan"), 1], "gridding": float("inf"), "read": True}},
+    "sizes": {"size": "48", "macs": "many", "figures": []},
+    "short": {"size": [1], "macs": -1, "figures": {"shift": [1]}},
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+@pytest.mark.parametrize("form", FORMS)
+def test_figures_of_another_kind_are_left_out(folder: Path, name: str, form: str) -> None:
+    write(folder / "told/a", record(), model="os:abort", network=WRONG[name])
+    result = run("told", "--format", form)
+    assert (result.exit_code, result.stderr) == (0, "")
+
+
+BEGUN = b'{"format": "rfbench-record/1", "kind": "cls", '
+TEXTS: dict[str, bytes] = {
+    "empty": b"",
+    "object": b"{}",
+    "list": b"[]",
+    "number": b"5",
+    "deep": b"[" * 10_000 + b"]" * 10_000,
+    "deep inside": BEGUN + b'"config": ' + b'{"a":' * 300 + b"1" + b"}" * 301,
+    "long number": BEGUN + b'"seed": ' + b"9" * 5000 + b"}",
+    "bytes": b'{"format": "\xff\xfe"}',
+    "nul": b"\0\0\0",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_a_damaged_record_is_one_line_and_the_others_are_compared(folder: Path, name: str) -> None:
+    (folder / "results/bad").mkdir()
+    (folder / "results/bad/result.json").write_bytes(TEXTS[name])
+    result = run("results")
+    assert result.exit_code == 0, result.stderr
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("results/bad")
+    assert "26.40" in result.stdout
+
+
+METRICS: dict[str, bytes] = {
+    "list": b"[]\n",
+    "bytes": b"\xff\n",
+    "deep": b"[" * 10_000,
+    "text": b'{"split": "val", "step": "x"}\n',
+    "huge": b'{"split": "val", "step": 1, "top1": ' + b"9" * 400 + b"}\n",
+}
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_damaged_lines_of_metrics_leave_out_only_the_curves(folder: Path, name: str) -> None:
+    (folder / "results/good/metrics.jsonl").write_bytes(METRICS[name])
+    result = run("results", "--format", "html")
+    assert result.exit_code == 0, result.stderr
+    assert "metrics.jsonl, line 1, is damaged" in result.stderr
+    assert "26.40" in result.stdout
+
+
+@pytest.mark.parametrize("made", ["record", "metrics"])
+def test_what_is_no_regular_file_is_never_waited_for(folder: Path, made: str) -> None:
+    path = folder / "results/pipe/result.json"
+    if made == "metrics":
+        path = folder / "results/good/metrics.jsonl"
+    path.parent.mkdir(exist_ok=True)
+    os.mkfifo(path)
+    result = run("results", "--format", "html")
+    assert result.exit_code == 0
+    assert "a FIFO, not a regular file" in result.stderr
+    assert "26.40" in result.stdout
+
+
+NAMES = ("\x1b[31mred", "a\nError: forged", "=1+1", "<script>x</script>", "a|b")
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", NAMES)
+def test_names_cannot_steer_a_terminal_a_sheet_or_a_page(
+    folder: Path, name: str, form: str
+) -> None:
+    write(folder / "named/a", record(), model=name, dataset=name, device=name)
+    write(folder / "named/b", record(), model=name, dataset=name, device="other")
+    result = run("named", "--format", form)
+    assert result.exit_code == 0
+    text = result.stdout + result.stderr
+    assert "\x1b" not in text
+    assert not any(line.startswith("Error: forged") for line in text.splitlines())
+    assert "<script>x" not in text or form in ("table", "csv", "json")
+    if form == "csv":
+        assert not [cell for cell in text.replace("\n", ",").split(",") if cell.startswith("=")]
