@@ -1,5 +1,6 @@
 """The images of a run: the data set, and the share that this process reads."""
 
+import logging
 import math
 import os
 from collections.abc import Callable, Iterator
@@ -15,6 +16,8 @@ from rfbench.errors import UsageError
 from rfbench.runs.processes import Processes
 from rfbench.schemas.cls import ClsConfig
 
+logger = logging.getLogger(__name__)
+
 
 class Images:
     """A data set with its size and augmentation: as configured, else the data set's defaults."""
@@ -23,6 +26,8 @@ class Images:
         """List the files without reading them. Raises RfbenchError for an unexpected layout."""
         data = config.data
         self.set: Dataset = sources.load(data.name, data.root, eval_only, **data.all_options())
+        for note in self.set.notes:
+            logger.info(note)
         self.config = config
         self.group = group
         self.image_size: int = data.image_size or self.set.image_size

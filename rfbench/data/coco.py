@@ -6,16 +6,15 @@ slightly outside, two boxes of height 0 (annotation 918 is one), and run lengths
 
 import contextlib
 import gc
-import os
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
+from rfbench.data import coco_files, coco_masks
 from rfbench.data.coco_json import (
     BOX,
     FLAG,
@@ -29,12 +28,9 @@ from rfbench.data.coco_json import (
     numbers,
     read,
 )
+from rfbench.data.coco_masks import SLACK
 from rfbench.errors import RfbenchError
 
-SAMPLE = 200  # images whose actual size is read
-SLACK = 1.0  # px that a box may extend outside the image
-TOLERATED = 1e-4  # share of annotations with a bad box, which Detectron2 drops or clips
-EXIF_ORIENTATION = 0x0112
 # keys that training and evaluation read from each list
 KINDS: dict[str, dict[str, Kind]] = {
     "categories": {"id": WHOLE, "name": TEXT},
@@ -58,6 +54,7 @@ class CocoSet:
     rle: int  # objects with a mask of run lengths; Detectron2 needs INPUT.MASK_FORMAT=bitmask
     bare: int  # objects without a mask; training or evaluating masks fails on them
     notes: tuple[str, ...] = ()
+    files: frozenset[str] = field(default=frozenset(), compare=False)  # real paths of the images
 
 
 @contextlib.contextmanager
@@ -73,11 +70,11 @@ def _no_collection() -> Iterator[None]:
 
 
 @_no_collection()
-def check(annotations: Path, folder: Path) -> CocoSet:
+def check(annotations: Path, folder: Path, sample: int = coco_files.SAMPLE) -> CocoSet:
     """Check a JSON file in COCO's format and the folder with its images.
 
     Raises RfbenchError with everything that is wrong, a line each with the number and the first
-    three. Reads the headers of up to 200 images; of the others only the names are checked.
+    three. Reads up to `sample` images; of the others only the names are checked.
     """
     content = read(annotations, folder)
     findings = Findings(annotations)
@@ -85,9 +82,10 @@ def check(annotations: Path, folder: Path) -> CocoSet:
         entries(content, name, kinds, findings) for name, kinds in KINDS.items()
     )
     _check_ids(content, objects, findings)
-    _check_files(images, folder, findings)
-    _check_boxes(images, objects, findings)
-    masks = _check_masks(images, objects, findings)
+    files = coco_files.check(images, folder, findings, sample)
+    sizes = {one["id"]: (one["width"], one["height"]) for one in images}
+    _check_boxes(sizes, objects, findings)
+    masks = coco_masks.check(objects, sizes, findings)
     if findings.faults:
         raise RfbenchError(*findings.faults)
     crowds = sum(one["iscrowd"] for one in objects)
@@ -98,6 +96,7 @@ def check(annotations: Path, folder: Path) -> CocoSet:
         crowds,
         **masks,
         notes=tuple(findings.notes),
+        files=files,
     )
 
 
@@ -118,8 +117,17 @@ def _check_ids(content: dict[str, Any], objects: list[dict[str, Any]], findings:
         used = {one[key] for one in objects}
         idle = [i for i in known[name] if i not in used]
         findings.note(f"'{name}' without annotations, of {len(known[name])}", idle)
-    ignored = [one["id"] for one in objects if one.get("ignore")]
+    ignored = [one["id"] for one in objects if one.get("ignore", 0) != 0]
     findings.fault("annotations with 'ignore', which Detectron2 does not support", ignored)
+    odd = [one["id"] for one in objects if not _readable(one.get("keypoints"))]
+    findings.fault("annotations whose 'keypoints' are not a list of numbers", odd)
+    names: dict[str, list[Any]] = {}
+    for one in content["categories"]:
+        if type(one) is dict and TEXT.fits(one.get("name")):
+            names.setdefault(one["name"], []).append(one.get("id"))
+    # metrics are kept by name: one of the two APs would be lost
+    double = [f"{name}: {' and '.join(map(str, ids))}" for name, ids in names.items() if ids[1:]]
+    findings.fault("categories of one name", double)
     if 0 in known["annotations"]:  # pycocotools reads 0 as "no match"
         findings.note(
             "annotations whose match pycocotools counts as a miss; number from 1", ["id 0"]
@@ -128,60 +136,18 @@ def _check_ids(content: dict[str, Any], objects: list[dict[str, Any]], findings:
         findings.fault("no annotations but crowds", [one["id"] for one in objects])
 
 
-def _check_files(images: list[dict[str, Any]], root: Path, findings: Findings) -> None:
-    """Check that every image exists, and that a sample has the size in the JSON file."""
-    listings: dict[str, set[str]] = {}
-    absent: list[dict[str, Any]] = []
-    present: list[dict[str, Any]] = []
-    for one in images:
-        folder, name = os.path.split(one["file_name"])
-        if folder not in listings:  # one listing is faster than 118,287 checks
-            listings[folder] = _names(root / folder)
-        (present if name in listings[folder] else absent).append(one)
-    findings.fault(f"images that are not in {root}", [one["file_name"] for one in absent])
-    names = Counter(one["file_name"] for one in images)
-    findings.note(
-        "files that are named more than once", [name for name in names if names[name] > 1]
-    )
-    unreadable, other = [], []
-    sample = range(0, len(present), -(-len(present) // SAMPLE) or 1)
-    for one in (present[i] for i in sample):
-        try:
-            size = _size(root / one["file_name"])
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-            unreadable.append(one["file_name"])
-            continue
-        if size != (one["width"], one["height"]):
-            shown = f"{size[0]}x{size[1]}, not {one['width']}x{one['height']}"
-            other.append(f"{one['file_name']} is {shown}")
-    looked = f"of {len(sample)} looked into"
-    findings.fault(f"images that cannot be read, {looked}", unreadable)
-    findings.fault(f"images of another size than the JSON file says, {looked}", other)
-
-
-def _names(folder: Path) -> set[str]:
-    try:
-        return set(os.listdir(folder))
-    except OSError:
-        return set()
-
-
-def _size(path: Path) -> tuple[int, int]:
-    """(width, height) of an image as Detectron2 reads it: rotated as EXIF says."""
-    with Image.open(path) as image:
-        width, height = image.size
-        rotated = image.getexif().get(EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
-    return (height, width) if rotated else (width, height)
+def _readable(keypoints: Any) -> bool:
+    """Whether Detectron2 can read 'keypoints', which it does for detectors of boxes too."""
+    return not keypoints or numbers(keypoints)
 
 
 def _check_boxes(
-    images: list[dict[str, Any]], objects: list[dict[str, Any]], findings: Findings
+    sizes: dict[int, coco_masks.Size], objects: list[dict[str, Any]], findings: Findings
 ) -> None:
     """Check that boxes have an area and lie within their images.
 
     A few that do not are only a note: Detectron2 clips or drops them.
     """
-    sizes = {one["id"]: (one["width"], one["height"]) for one in images}
     known = [one for one in objects if one["image_id"] in sizes]
     boxes = np.array([one["bbox"] for one in known], dtype=np.float64).reshape(-1, 4)
     corners = boxes[:, :2] + boxes[:, 2:]
@@ -194,40 +160,29 @@ def _check_boxes(
     empty, negative = (boxes[:, 2:] == 0).any(1), (boxes[:, 2:] < 0).any(1)
     far = (outside > SLACK) & ~negative
     findings.fault("boxes of negative width or height", shown(negative))
-    for what, which in (
-        ("boxes without area", empty & ~negative),
-        (f"boxes [x, y, width, height] that extend more than {SLACK:g} px outside", far),
-    ):
-        report = findings.note if which.sum() <= TOLERATED * len(objects) else findings.fault
-        report(what, shown(which))
+    findings.tolerate("boxes without area", shown(empty & ~negative), len(objects))
+    findings.tolerate(
+        f"boxes [x, y, width, height] that extend more than {SLACK:g} px outside",
+        shown(far),
+        len(objects),
+    )
     near = (outside > 0) & (outside <= SLACK) & ~negative
     findings.note(f"boxes that extend up to {SLACK:g} px outside", shown(near))
+    tiny = (corners <= 1).all(1) & (boxes >= 0).all(1) & ~empty
+    findings.note(
+        "boxes within one pixel, as normalised coordinates are (COCO's are in px)", shown(tiny)
+    )
+    _check_areas(known, boxes[:, 2] * boxes[:, 3], findings)
 
 
-def _check_masks(
-    images: list[dict[str, Any]], objects: list[dict[str, Any]], findings: Findings
-) -> dict[str, int]:
-    """Numbers of objects, without crowds, that have "polygons" or "rle" or are "bare"."""
-    sizes = {one["id"]: [one["height"], one["width"]] for one in images}
-    counts = {"polygons": 0, "rle": 0, "bare": 0}
-    unfit, other, short = [], [], []
-    for one in objects:
-        mask = one.get("segmentation")
-        kind = "polygons" if type(mask) is list and mask else "rle" if mask else "bare"
-        counts[kind] += not one["iscrowd"]
-        if type(mask) is list:
-            if not all(map(numbers, mask)):
-                unfit.append(one["id"])
-            elif mask and not any(len(p) >= 6 and len(p) % 2 == 0 for p in mask):
-                short.append(one["id"])
-        elif type(mask) is dict:
-            if type(mask.get("counts")) not in (list, str):
-                unfit.append(one["id"])
-            elif mask.get("size") != sizes.get(one["image_id"], mask.get("size")):
-                other.append(one["id"])
-        elif mask is not None:
-            unfit.append(one["id"])
-    findings.fault("'segmentation' that is neither polygons nor run lengths", unfit)
-    findings.fault("run lengths of another size than their image", other)
-    findings.note("polygons of fewer than three points, whose annotations are dropped", short)
-    return counts
+def _check_areas(known: list[dict[str, Any]], boxes: np.ndarray, findings: Findings) -> None:
+    """Check 'area', by which evaluation tells small, medium and large. boxes: their areas, (n,)."""
+    areas = np.array([one["area"] for one in known], dtype=np.float64)
+
+    def shown(which: Any) -> list[str]:
+        return [f"{known[i]['area']} of annotation {known[i]['id']}" for i in which.nonzero()[0]]
+
+    findings.fault("'area' below 0", shown(areas < 0))
+    findings.note("'area' of 0", shown(areas == 0))
+    # rounded corners make a little difference
+    findings.note("'area' larger than the box", shown(areas > boxes * 1.01 + 1))

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,8 @@ HINT = (
     "folder data.root. Set it with -o data.root=PATH."
 )
 NUMBERS = {int, float}
+LARGEST = 2**53  # NumPy, in which pycocotools keeps ids, rounds what is larger
+TOLERATED = 1e-4  # share of annotations with a fault that training and evaluation survive
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,10 @@ class Findings:
     def note(self, what: str, offenders: Sequence[object]) -> None:
         self.notes += self._lines(what, offenders)
 
+    def tolerate(self, what: str, offenders: Sequence[object], count: int) -> None:
+        """A note where at most one in 10,000 of `count` is wrong, else a fault."""
+        (self.note if len(offenders) <= TOLERATED * count else self.fault)(what, offenders)
+
     def _lines(self, what: str, offenders: Sequence[object]) -> list[str]:
         first = ", ".join(map(str, offenders[:3])) + ", ..." * (len(offenders) > 3)
         return [f"{self.where}: {what}: {len(offenders)} ({first})"] * bool(offenders)
@@ -45,8 +52,8 @@ class Findings:
 
 def read(annotations: Path, images: Path) -> dict[str, Any]:
     """The content of the JSON file, a dict with COCO's three lists, none of them empty."""
-    absent = [f"no file {annotations}"] * (not annotations.is_file())
-    absent += [f"no folder {images}"] * (not images.is_dir())
+    absent = [f"no file {annotations}"] * (not os.path.isfile(annotations))
+    absent += [f"no folder {images}"] * (not os.path.isdir(images))
     if absent:
         raise RfbenchError(f"{'; '.join(absent)}. {HINT}")
     try:
@@ -77,22 +84,48 @@ def entries(
         lacking = [i for i, one in objects if key not in one]
         findings.fault(f"'{name}' without '{key}'", [f"{name}[{i}]" for i in lacking])
         unfit = [i for i, one in objects if key in one and not kind.fits(one[key])]
-        shown = [f"{json.dumps(everything[i][key])[:40]} in {name}[{i}]" for i in unfit]
+        shown = [f"{_shown(everything[i][key])} in {name}[{i}]" for i in unfit]
         findings.fault(f"'{key}' that is not {kind.name}", shown)
         wrong.update(lacking, unfit)
     return [one for i, one in objects if i not in wrong]
 
 
+def _shown(value: Any) -> str:
+    """The beginning of a value as JSON."""
+    try:
+        return json.dumps(value)[:40]
+    except RecursionError:
+        return "a deep value"
+
+
 def numbers(value: Any) -> bool:
     """Whether `value` is a list of finite numbers."""
     # COCO has 40 million numbers: no call per number; a sum shows any that is not finite
-    return type(value) is list and {*map(type, value)} <= NUMBERS and math.isfinite(sum(value))
+    return type(value) is list and {*map(type, value)} <= NUMBERS and _finite(sum(value))
+
+
+def _finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number of more than 308 digits
+        return False
+
+
+def _text(value: Any) -> bool:
+    """Whether `value` is a text that can be written, and name a file: no NUL, no half character."""
+    if type(value) is not str or not value or "\0" in value:
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 # type(), since isinstance(True, int)
-WHOLE = Kind("a whole number", lambda value: type(value) is int)
-SIDE = Kind("a whole number above 0", lambda value: type(value) is int and value > 0)
+WHOLE = Kind("a whole number", lambda value: type(value) is int and abs(value) < LARGEST)
+SIDE = Kind("a whole number above 0", lambda value: type(value) is int and 0 < value < LARGEST)
 FLAG = Kind("0 or 1", lambda value: type(value) is int and value in (0, 1))
-TEXT = Kind("a text", lambda value: type(value) is str and value != "")
-NUMBER = Kind("a number", lambda value: type(value) in NUMBERS and math.isfinite(value))
+TEXT = Kind("a text", _text)
+NUMBER = Kind("a number", lambda value: type(value) in NUMBERS and _finite(value))
 BOX = Kind("four numbers [x, y, width, height]", lambda box: numbers(box) and len(box) == 4)

@@ -39,8 +39,13 @@ class FileSplit:
         folder_of: Sequence[int] | np.ndarray,
         files: Sequence[str],
         labels: Sequence[int] | np.ndarray,
+        linked: bool = False,
     ) -> None:
-        """Image i is `files[i]`, a path relative to `folders[folder_of[i]]`."""
+        """Image i is `files[i]`, a path relative to `folders[folder_of[i]]`.
+
+        linked: whether there are symbolic links among files and folders.
+        """
+        self.linked = linked
         self._folders = list(folders)
         self._folder_of = np.asarray(folder_of, dtype=np.int32)
         self._files = np.array([os.fsencode(file) for file in files], dtype=bytes)
@@ -55,9 +60,28 @@ class FileSplit:
     def read(self, i: int) -> Tensor:
         return decode.read(self.name(i))
 
+    def real_names(self) -> set[str]:
+        """The real paths of all images, links followed."""
+        folders = self.real_folders()
+        real: dict[str, str] = {}
+        found = set()
+        for folder, file in zip(self._folder_of.tolist(), self._files.tolist(), strict=True):
+            path = os.path.join(folders[folder], os.fsdecode(file))
+            inside, name = os.path.split(path)
+            if inside not in real:
+                real[inside] = os.path.realpath(inside)
+            path = os.path.join(real[inside], name)
+            linked = self.linked and os.path.islink(path)
+            found.add(os.path.realpath(path) if linked else path)
+        return found
+
+    def real_folders(self) -> list[str]:
+        """The real paths of the folders."""
+        return [os.path.realpath(folder) for folder in self._folders]
+
     def take(self, which: np.ndarray) -> "FileSplit":
         """A split of only the images `which`."""
-        part = FileSplit(self._folders, self._folder_of[which], [], self.labels[which])
+        part = FileSplit(self._folders, self._folder_of[which], [], self.labels[which], self.linked)
         part._files = self._files[which]
         return part
 
@@ -94,6 +118,7 @@ class Dataset:
     flip: bool = True
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
+    notes: tuple[str, ...] = ()  # remarks for the user, one line each
 
 
 def some(names: Sequence[str], n: int = 5) -> str:

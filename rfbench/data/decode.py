@@ -1,13 +1,19 @@
 """An image file as a uint8 RGB tensor, or `BadImage`: the file and why it cannot be read.
 
-Pixels are those of PIL's `convert("RGB")`, as in torchvision's ImageFolder, so that accuracies are
-comparable: EXIF rotation is *not* applied, transparency is dropped, the first frame of an animation
-is used, and so is the part of a damaged JPEG that decodes. In two cases PIL would return white:
-16-bit grey is scaled here, not clipped, and floating-point pixels are refused.
+Every training, evaluation and drawing reads images here. Pixels are those of PIL's
+`convert("RGB")`, as in torchvision's ImageFolder, so that accuracies are comparable: transparency
+is dropped, the first frame of an animation is used, and EXIF rotation is applied only if asked for
+(Detectron2 does, torchvision does not). PIL would return white for grey of more than 8 bits: here
+its highest 8 are taken, by the depth that the file declares. Pixels without a range that their
+format sets (floating-point, signed, 32-bit) are refused.
 """
 
+import errno
 import io
+import os
+import stat
 import warnings
+from typing import Any
 
 import numpy as np
 import simplejpeg
@@ -16,6 +22,10 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from rfbench.errors import RfbenchError, one_line
+
+# tags of TIFF and EXIF
+BITS, PHOTOMETRIC, SAMPLE_FORMAT, ORIENTATION = 258, 262, 339, 274
+UNSIGNED = 1  # of SAMPLE_FORMAT
 
 
 class BadImage(RfbenchError):
@@ -30,26 +40,46 @@ class BadImage(RfbenchError):
         return f"{self.path}: {self.reason}"
 
 
-def read(path: str) -> Tensor:
+LARGEST = 1 << 30  # bytes of an image file
+
+
+def read(path: str, upright: bool = False) -> Tensor:
     """The image in the file `path`, (H, W, 3) uint8; raises `BadImage`.
 
-    A file that the system cannot read (missing, forbidden, a broken disk) is a bad image too.
+    A file that the system cannot read (missing, forbidden, a broken disk) is a bad image too, and
+    so is what is no file: a pipe would be waited for forever. upright: rotate as EXIF says.
     """
     try:
-        with open(path, "rb", buffering=0) as file:
-            data = file.read()
+        return decode(_bytes(path), path, upright)
     except OSError as error:
         raise BadImage(path, error.strerror or type(error).__name__) from None
-    return decode(data, path)
+    except ValueError:  # from the system, for a NUL in the name
+        raise BadImage(path, "not the name of a file") from None
 
 
-def decode(data: bytes, path: str) -> Tensor:
+def _bytes(path: str) -> bytes:
+    """The content of a regular file."""
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    with open(descriptor, "rb", buffering=0) as file:
+        status = os.fstat(descriptor)
+        if stat.S_ISDIR(status.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file")
+        if status.st_size > LARGEST:
+            raise OSError(errno.EFBIG, "larger than 1 GiB")
+        return file.read()
+
+
+def decode(data: bytes, path: str, upright: bool = False) -> Tensor:
     """The image in the bytes `data`, (H, W, 3) uint8; raises `BadImage` naming `path`."""
     if not data:
         raise BadImage(path, "the file is empty")
     try:
         pixels = _jpeg(data)
-        return torch.from_numpy(_other(data) if pixels is None else pixels)
+        if pixels is None:
+            pixels = _other(data)
+        return torch.from_numpy(_upright(pixels, data) if upright else pixels)
     except UnidentifiedImageError:  # its message holds a memory address
         raise BadImage(path, "not an image of a known format") from None
     except Exception as error:
@@ -76,7 +106,51 @@ def _other(data: bytes) -> np.ndarray:
         with Image.open(io.BytesIO(data)) as image:
             if image.mode == "F":
                 raise ValueError("floating-point pixels have no agreed range")
-            if image.mode.startswith("I"):  # 16 bits, whatever PIL stores them in
-                high = np.clip(np.array(image, dtype=np.int64), 0, 65535) >> 8
-                return np.repeat(high.astype(np.uint8)[..., None], 3, axis=2)
+            if image.mode.startswith("I"):
+                high = np.array(image, dtype=np.int64) >> _depth(image) - 8
+                grey = np.clip(high, 0, 255).astype(np.uint8)
+                inverted = image.format == "TIFF" and _tag(image, PHOTOMETRIC, 1) == 0
+                return np.repeat((255 - grey if inverted else grey)[..., None], 3, axis=2)
             return np.array(image.convert("RGB"))
+
+
+def _depth(image: Image.Image) -> int:
+    """The bits of a grey pixel of more than 8, as PIL returns it; ValueError if not known.
+
+    PIL's modes do not say: 16 bits may come as mode I, and 12 in I;16.
+    """
+    if image.format in ("PNG", "PPM", "JPEG2000"):
+        return 16  # PIL scales the latter two to 16
+    if image.format != "TIFF":
+        raise ValueError(f"grey pixels of more than 8 bits are not read from {image.format} files")
+    bits = _tag(image, BITS, 32)
+    if _tag(image, SAMPLE_FORMAT, UNSIGNED) != UNSIGNED or not 8 < bits <= 16:
+        sign = "" if _tag(image, SAMPLE_FORMAT, UNSIGNED) == UNSIGNED else "signed "
+        raise ValueError(f"pixels of {sign}{bits}-bit integers have no agreed range")
+    return bits
+
+
+def _tag(image: Any, tag: int, default: int) -> int:
+    """The first value of a tag of a TIFF."""
+    value = image.tag_v2.get(tag, default)
+    return value[0] if isinstance(value, tuple) else value
+
+
+def _upright(pixels: np.ndarray, data: bytes) -> np.ndarray:
+    """The image (H, W, 3) rotated and mirrored as its EXIF data say."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(data)) as image:
+                orientation = image.getexif().get(ORIENTATION, 1)
+    except Exception:  # as Detectron2: odd EXIF data do not spoil an image
+        return pixels
+    if orientation not in range(2, 9):
+        return pixels
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.transpose(1, 0, 2)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)

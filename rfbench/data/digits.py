@@ -8,6 +8,7 @@ numbers (some stored as floats), so that no order of summation matters.
 
 import functools
 import gzip
+import hashlib
 import importlib.util
 import io
 import os
@@ -248,13 +249,26 @@ def _cache_folder() -> Path:
 
 
 def _load(file: Path, count: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """The arrays in a cache file; None if it is missing or damaged."""
+    """The arrays in a cache file; None if it is missing, damaged or changed."""
+    if not file.is_file():
+        return None
     try:
         with np.load(file, allow_pickle=False) as arrays:
-            images, labels = arrays["images"], arrays["labels"]
+            images, labels, digest = arrays["images"], arrays["labels"], arrays["sha256"]
     except Exception:  # zipfile and numpy raise many kinds of errors on damaged files
         return None
-    return (images, labels) if images.shape == (count, SIZE, SIZE, 3) else None
+    whole = digest.dtype == np.uint8 and digest.tobytes() == _digest(images, labels)
+    fits = images.shape == (count, SIZE, SIZE, 3) and labels.shape == (count,)
+    return (images, labels) if whole and fits else None
+
+
+def _digest(images: np.ndarray, labels: np.ndarray) -> bytes:
+    """SHA-256 of the kinds and values of both arrays."""
+    found = hashlib.sha256()
+    for array in (images, labels):
+        found.update(f"{array.dtype.str}{array.shape}".encode())
+        found.update(np.ascontiguousarray(array).data)
+    return found.digest()
 
 
 def _save(file: Path, images: np.ndarray, labels: np.ndarray) -> None:
@@ -264,7 +278,8 @@ def _save(file: Path, images: np.ndarray, labels: np.ndarray) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         try:
             with open(aside, "wb") as handle:
-                np.savez(handle, images=images, labels=labels)
+                digest = np.frombuffer(_digest(images, labels), np.uint8)
+                np.savez(handle, images=images, labels=labels, sha256=digest)
             os.replace(aside, file)
         finally:
             aside.unlink(missing_ok=True)

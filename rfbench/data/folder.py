@@ -4,10 +4,9 @@ import os
 
 import numpy as np
 
+from rfbench.data import walk
 from rfbench.data.dataset import Dataset, FileSplit, some
 from rfbench.errors import RfbenchError, UsageError
-
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 
 
 def folder(
@@ -22,49 +21,76 @@ def folder(
     `val_share` holds out this share of each class (at least one image), always the same images.
     With `eval_only` the training folder is neither needed nor read.
     """
+    notes: list[str] = []
     if val_share is not None:
         if not 0 < val_share < 1:
             raise UsageError(f"val_share must lie between 0 and 1 (it is {val_share})")
-        classes = class_names(root, f"{root}/<class>/*.jpg", "folder of classes")
+        classes = class_names(root, f"{root}/<class>/*.jpg", "folder of classes", notes=notes)
         if {train, val} <= set(classes):
             raise UsageError(
                 f"{root} is already split into {train}/ and {val}/: leave data.val_share out, "
                 f"or set data.root to {os.path.join(root, train)} to split that."
             )
-        return Dataset("folder", classes, *_hold_out(list_classes(root, classes), val_share))
+        split = list_classes(root, classes, notes)
+        return Dataset("folder", classes, *_hold_out(split, val_share), notes=tuple(notes))
     expected = f"{train}/<class>/*.jpg and {val}/<class>/*.jpg"
-    return Dataset("folder", *train_and_val(root, "ImageFolder", expected, train, val, eval_only))
+    parts = train_and_val(root, "ImageFolder", expected, train, val, eval_only, notes)
+    return Dataset("folder", *parts, notes=tuple(notes))
 
 
 def train_and_val(
-    root: str, what: str, expected: str, train: str, val: str, eval_only: bool
+    root: str,
+    what: str,
+    expected: str,
+    train: str,
+    val: str,
+    eval_only: bool,
+    notes: list[str],
 ) -> tuple[list[str], FileSplit, FileSplit]:
-    """(classes, training split, validation split) of two folders with the same classes."""
+    """(classes, training split, validation split) of two folders with the same classes.
+
+    notes: gets lines on what was left out.
+    """
     val_folder = os.path.join(root, val)
-    val_classes = class_names(val_folder, expected, what, root)
+    val_classes = class_names(val_folder, expected, what, root, notes)
     if eval_only:
-        return val_classes, FileSplit([], [], [], []), list_classes(val_folder, val_classes)
+        return val_classes, FileSplit([], [], [], []), list_classes(val_folder, val_classes, notes)
     train_folder = os.path.join(root, train)
-    classes = class_names(train_folder, expected, what, root)
+    classes = class_names(train_folder, expected, what, root, notes)
     only_train = sorted(set(classes) - set(val_classes))
     only_val = sorted(set(val_classes) - set(classes))
     if only_train or only_val:
         lacks = [f"{val} lacks {some(only_train)}"] if only_train else []
         lacks += [f"{train} lacks {some(only_val)}"] if only_val else []
         raise RfbenchError(f"{root}: {train} and {val} differ in classes: {'; '.join(lacks)}")
-    return classes, list_classes(train_folder, classes), list_classes(val_folder, classes)
+    training = list_classes(train_folder, classes, notes)
+    validation = list_classes(val_folder, classes, notes)
+    notes += check_apart(training, validation)
+    return classes, training, validation
 
 
-def class_names(folder: str, expected: str, what: str, root: str | None = None) -> list[str]:
-    """The sorted names of the folders in `folder`; an error naming `expected` if there are none."""
+def class_names(
+    folder: str,
+    expected: str,
+    what: str,
+    root: str | None = None,
+    notes: list[str] | None = None,
+) -> list[str]:
+    """The sorted names of the folders in `folder`, without hidden ones and what programs leave.
+
+    An error naming `expected` if there are none. notes: gets a line on what was left out.
+    """
     try:
         with os.scandir(folder) as entries:
             names = sorted(entry.name for entry in entries if entry.is_dir())
     except OSError:
         names = []
-    if not names:
+    classes = [name for name in names if not walk.is_junk(name)]
+    if not classes:
         raise missing(what, root or folder, expected)
-    return names
+    if notes is not None:
+        notes += described(folder, walk.Files(junk=[name for name in names if walk.is_junk(name)]))
+    return classes
 
 
 def missing(what: str, root: str, expected: str) -> RfbenchError:
@@ -74,36 +100,71 @@ def missing(what: str, root: str, expected: str) -> RfbenchError:
     )
 
 
-def list_classes(folder: str, classes: list[str]) -> FileSplit:
-    """Every image below `folder`/<class>/, including sub-folders; class i has label i."""
-    files: list[str] = []
-    counts = []
-    for name in classes:
-        inside = list_files(os.path.join(folder, name))
-        counts.append(len(inside))
-        files += inside
-    empty = [name for name, count in zip(classes, counts, strict=True) if not count]
+def list_classes(folder: str, classes: list[str], notes: list[str] | None = None) -> FileSplit:
+    """Every image below `folder`/<class>/, including sub-folders; class i has label i.
+
+    Links are followed, and each real file is listed once; hidden files and folders are left out.
+    notes: gets a line on what was left out. Raises RfbenchError for a class without images, and
+    for an image of two classes.
+    """
+    found = [walk.images(os.path.join(folder, name)) for name in classes]
+    empty = [name for name, inside in zip(classes, found, strict=True) if not inside.names]
     if empty:
-        raise RfbenchError(
-            f"{folder}: no image in the class {some(empty)} (looked for *{' *'.join(EXTENSIONS)})"
-        )
-    labels = np.repeat(np.arange(len(classes)), counts)
-    return FileSplit([os.path.join(folder, name) for name in classes], labels, files, labels)
+        kinds = " *".join(walk.EXTENSIONS)
+        raise RfbenchError(f"{folder}: no image in the class {some(empty)} (looked for *{kinds})")
+    labels = np.repeat(np.arange(len(classes)), [len(inside.names) for inside in found])
+    files = [name for inside in found for name in inside.names]
+    real = [path for inside in found for path in inside.real]
+    if len(set(real)) < len(real):
+        raise RfbenchError(f"{folder}: {_in_two_classes(real, labels, classes)}")
+    left_out = walk.Files()
+    for name, inside in zip(classes, found, strict=True):
+        left_out.add(inside, name)
+    if notes is not None:
+        notes += described(folder, left_out)
+    folders = [os.path.join(folder, name) for name in classes]
+    return FileSplit(folders, labels, files, labels, any(inside.linked for inside in found))
 
 
-def list_files(folder: str) -> list[str]:
-    """The images below `folder`, relative to it, in torchvision's order."""
-    files = []
-    for path, _, names in sorted(os.walk(folder, followlinks=True, onerror=_refuse)):
-        below = os.path.relpath(path, folder) if path != folder else ""
-        files += [
-            os.path.join(below, name) for name in sorted(names) if name.lower().endswith(EXTENSIONS)
-        ]
-    return files
+def _in_two_classes(real: list[str], labels: np.ndarray, classes: list[str]) -> str:
+    first: dict[str, int] = {}
+    for path, label in zip(real, labels.tolist(), strict=True):
+        if path in first:
+            one, other = classes[first[path]], classes[label]
+            return f"the classes {one} and {other} both have {path}, links followed"
+        first[path] = label
+    return "no file is in two classes"
 
 
-def _refuse(error: OSError) -> None:
-    raise RfbenchError(f"{error.filename}: cannot be listed: {error.strerror}")
+def described(folder: str, files: walk.Files) -> list[str]:
+    """A line each for what was left out of a folder."""
+    kinds = {
+        "hidden or left behind by a program": files.junk,
+        "links to what is there": files.again,
+    }
+    return [
+        f"{folder}: left out {len(names)} {what}: {some(sorted(names), 3)}"
+        for what, names in kinds.items()
+        if names
+    ]
+
+
+def check_apart(train: FileSplit, val: FileSplit) -> list[str]:
+    """Raise RfbenchError if images are trained on and evaluated, links followed.
+
+    If they are all the same images, as to see whether a network learns at all, this is a note.
+    """
+    # without links, and in folders of their own, they are: no call for each of a million files
+    apart = {*train.real_folders()}.isdisjoint(val.real_folders())
+    if apart and not (train.linked or val.linked):
+        return []
+    ours, theirs = train.real_names(), val.real_names()
+    if not (both := sorted(ours & theirs)):
+        return []
+    text = f"{len(both)} images are trained on and evaluated, links followed: {some(both, 3)}"
+    if ours != theirs:
+        raise RfbenchError(f"{text}. Remove them from one.")
+    return [f"{text}: the accuracy is that on training images"]
 
 
 def _hold_out(split: FileSplit, share: float) -> tuple[FileSplit, FileSplit]:

@@ -8,8 +8,16 @@ WordNet id, as in every framework; the development kit numbers classes different
 import csv
 import os
 
+from rfbench.data import walk
 from rfbench.data.dataset import Dataset, FileSplit, some
-from rfbench.data.folder import class_names, list_classes, list_files, missing, train_and_val
+from rfbench.data.folder import (
+    check_apart,
+    class_names,
+    described,
+    list_classes,
+    missing,
+    train_and_val,
+)
 from rfbench.errors import RfbenchError, one_line
 
 EXPECTED = "train/<class>/*.JPEG and val/<class>/*.JPEG"
@@ -21,23 +29,26 @@ def imagenet(root: str, eval_only: bool = False) -> Dataset:
     """ImageNet below `root`; with `eval_only` the training folder is neither needed nor read."""
     data = os.path.join(root, "ILSVRC", "Data", "CLS-LOC")  # as Kaggle's archive unpacks
     data = data if os.path.isdir(data) else root
+    notes: list[str] = []
     if not _is_flat(os.path.join(data, "val")):
-        parts = train_and_val(data, "ImageNet", EXPECTED, "train", "val", eval_only)
-        return Dataset("imagenet", *parts)
+        parts = train_and_val(data, "ImageNet", EXPECTED, "train", "val", eval_only, notes)
+        return Dataset("imagenet", *parts, notes=tuple(notes))
     truth, source = _ground_truth(data, [root, data])
     train = FileSplit([], [], [], [])
     classes = sorted(set(truth.values()))
     if not eval_only:
-        classes = class_names(os.path.join(data, "train"), EXPECTED, "ImageNet", data)
-        train = list_classes(os.path.join(data, "train"), classes)
-    return Dataset("imagenet", classes, train, _flat_split(data, classes, truth, source))
+        classes = class_names(os.path.join(data, "train"), EXPECTED, "ImageNet", data, notes)
+        train = list_classes(os.path.join(data, "train"), classes, notes)
+    val = _flat_split(data, classes, truth, source, notes)
+    notes += check_apart(train, val)
+    return Dataset("imagenet", classes, train, val, notes=tuple(notes))
 
 
 def _is_flat(folder: str) -> bool:
     """Whether `folder` holds images and no folders."""
     try:
         with os.scandir(folder) as entries:
-            kinds = [entry.is_dir() for entry in entries]
+            kinds = [entry.is_dir() for entry in entries if not walk.is_junk(entry.name)]
     except OSError as error:
         if isinstance(error, FileNotFoundError | NotADirectoryError):
             raise missing("ImageNet", os.path.dirname(folder), EXPECTED) from None
@@ -45,10 +56,14 @@ def _is_flat(folder: str) -> bool:
     return bool(kinds) and not any(kinds)
 
 
-def _flat_split(root: str, classes: list[str], truth: dict[str, str], source: str) -> FileSplit:
+def _flat_split(
+    root: str, classes: list[str], truth: dict[str, str], source: str, notes: list[str]
+) -> FileSplit:
     """The split of val/*.JPEG; `truth` maps an image's stem to its wnid and comes from `source`."""
     folder = os.path.join(root, "val")
-    files = list_files(folder)
+    found = walk.images(folder)
+    notes += described(folder, found)
+    files = found.names
     rank = {wnid: i for i, wnid in enumerate(classes)}
     stems = [os.path.splitext(os.path.basename(file))[0] for file in files]
     if unknown := [stem for stem in stems if stem not in truth]:
@@ -58,7 +73,7 @@ def _flat_split(root: str, classes: list[str], truth: dict[str, str], source: st
     if absent := sorted(set(classes) - {truth[stem] for stem in stems}):
         raise RfbenchError(f"{root}: train and val differ in classes: val lacks {some(absent)}")
     labels = [rank[truth[stem]] for stem in stems]
-    return FileSplit([folder], [0] * len(files), files, labels)
+    return FileSplit([folder], [0] * len(files), files, labels, found.linked)
 
 
 def _ground_truth(data: str, roots: list[str]) -> tuple[dict[str, str], str]:

@@ -3,9 +3,10 @@
 import contextlib
 import importlib.util
 import io
+import itertools
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,14 @@ from detectron2.data import MetadataCatalog
 from detectron2.data.transforms import ResizeShortestEdge
 from detectron2.evaluation import COCOEvaluator
 from detectron2.evaluation.evaluator import inference_context
+from detectron2.utils import comm
 from torch import nn
 
 from rfbench.detect import boxes
 from rfbench.detect import images as drawing
-from rfbench.detect.loaders import val_loader
-from rfbench.errors import UsageError
+from rfbench.detect.apart import apart
+from rfbench.detect.loaders import val_loader, with_plain_errors
+from rfbench.errors import RfbenchError, UsageError
 from rfbench.runs.processes import Processes
 from rfbench.runs.progress import bar
 from rfbench.schemas.det import DetConfig
@@ -52,19 +55,27 @@ def evaluate(
         cfg.DATASETS.TEST[0], tasks, output_dir=str(folder / FOLDER), use_fast_impl=False
     )
     predict(model, cfg, evaluator, group, pause)
+    gathered = comm.gather(evaluator._predictions, dst=0)
+    evaluator._predictions, evaluator._distributed = [*itertools.chain(*gathered)], False
+    metrics = apart(group, lambda: scored(evaluator, cfg, tasks, folder), pause, "evaluation")
+    return {**metrics, **located(model, cfg, group, folder, pause)} if extras else metrics
+
+
+def scored(
+    evaluator: COCOEvaluator, cfg: CfgNode, tasks: Sequence[str], folder: Path
+) -> dict[str, Any]:
+    """The metrics of the predictions that the evaluator has been given."""
     begun = time.process_time()
     with contextlib.redirect_stdout(io.StringIO()):  # what pycocotools prints
         raw = evaluator.evaluate() or {}
-    metrics = {task: _known(raw.get(task, {})) for task in tasks}
-    if group.first:
-        # without any prediction Detectron2 reports no metrics, or NaN
-        if not json.loads((folder / FOLDER / RESULTS).read_text("utf-8")):
-            truth = json.loads(Path(data_of(cfg).json_file).read_text("utf-8"))
-            metrics = {task: no_predictions(truth["annotations"]) for task in tasks}
-        metrics["seconds"] = {"coco": round(time.process_time() - begun, 2)}
-        (folder / FOLDER / "instances_predictions.pth").unlink(missing_ok=True)
-    metrics = group.gather(metrics)[0]
-    return {**metrics, **located(model, cfg, group, folder)} if extras else metrics
+    metrics: dict[str, Any] = {task: _known(raw.get(task, {})) for task in tasks}
+    # without any prediction Detectron2 reports no metrics, or NaN
+    if not json.loads((folder / FOLDER / RESULTS).read_text("utf-8")):
+        truth = json.loads(Path(data_of(cfg).json_file).read_text("utf-8"))
+        metrics = {task: no_predictions(truth["annotations"]) for task in tasks}
+    metrics["seconds"] = {"coco": round(time.process_time() - begun, 2)}
+    (folder / FOLDER / "instances_predictions.pth").unlink(missing_ok=True)
+    return metrics
 
 
 def predict(
@@ -77,7 +88,7 @@ def predict(
     progress = bar(len(loader), 0, "evaluating", group.first)
     try:
         with inference_context(model), torch.no_grad():
-            for number, inputs in enumerate(loader):
+            for number, inputs in enumerate(with_plain_errors(loader)):
                 if number < rounds:
                     pause()
                 evaluator.process(inputs, model(inputs))
@@ -150,24 +161,52 @@ def no_predictions(truth: list[dict[str, Any]]) -> dict[str, float | None]:
     return {name: 0.0 if present[sizes.get(name, "all")] else None for name in SHOWN}
 
 
-def located(model: nn.Module, cfg: CfgNode, group: Processes, folder: Path) -> dict[str, Any]:
+def located(
+    model: nn.Module,
+    cfg: CfgNode,
+    group: Processes,
+    folder: Path,
+    pause: Callable[[], object] = lambda: None,
+) -> dict[str, Any]:
     """Localization errors in the last evaluation: "registration" and "jitter", see `boxes`.
 
     Jitter, how boxes move when the image is shifted by 1 px, is over the first `MOVED` images.
+    pause: as in `evaluate`.
     """
-    return group.gather(_located(model, cfg, folder) if group.first else None)[0]
+    registration = apart(group, lambda: _registration(cfg, folder), pause, "evaluation")
+    return {"registration": registration, "jitter": _jitter(model, cfg, group, pause)}
 
 
-def _located(model: nn.Module, cfg: CfgNode, folder: Path) -> dict[str, Any]:
-    data = data_of(cfg)
-    truth = json.loads(Path(data.json_file).read_text("utf-8"))
+def _registration(cfg: CfgNode, folder: Path) -> boxes.Figures:
+    truth = json.loads(Path(data_of(cfg).json_file).read_text("utf-8"))
     predictions = json.loads((folder / FOLDER / RESULTS).read_text("utf-8"))
+    return boxes.registration(truth["annotations"], predictions)
+
+
+def _jitter(
+    model: nn.Module, cfg: CfgNode, group: Processes, pause: Callable[[], object]
+) -> boxes.Figures:
+    """The first process predicts; the others pause as often."""
+    data, figures, error = data_of(cfg), None, None
+    truth = json.loads(Path(data.json_file).read_text("utf-8"))
     names = [image["file_name"] for image in truth["images"][:MOVED]]
-    images = (drawing.read(Path(data.image_root) / name) for name in names)
-    with inference_context(model), torch.no_grad():
-        jitter = boxes.jitter(lambda image: detect(model, cfg, image), images)
-    registration = boxes.registration(truth["annotations"], predictions)
-    return {"registration": registration, "jitter": jitter}
+    turns = iter(names)
+
+    def images() -> Iterator[np.ndarray]:
+        for name in turns:
+            pause()
+            yield drawing.read(Path(data.image_root) / name)
+
+    if group.first:
+        try:
+            with inference_context(model), torch.no_grad():
+                figures = boxes.jitter(lambda image: detect(model, cfg, image), images())
+        except (RfbenchError, OSError) as caught:
+            error = caught
+    for _ in turns:
+        pause()
+    group.fail_together(error)
+    return group.gather(figures)[0]
 
 
 def detect(model: nn.Module, cfg: CfgNode, image: np.ndarray) -> list[dict[str, Any]]:

@@ -13,9 +13,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.transforms import Bbox
-from PIL import Image, ImageOps
 
-from rfbench.errors import RfbenchError
+from rfbench.data import decode
 from rfbench.files import aside
 
 FOLDER = "pictures"
@@ -68,12 +67,8 @@ def save(
 
 
 def read(path: Path) -> np.ndarray:
-    """An image (H, W, 3) uint8, rotated as EXIF says."""
-    try:
-        with Image.open(path) as opened:
-            return np.asarray(ImageOps.exif_transpose(opened).convert("RGB"))
-    except (OSError, ValueError, SyntaxError) as error:
-        raise RfbenchError(f"{path}: cannot be read: {error}") from None
+    """An image (H, W, 3) uint8, rotated as EXIF says; raises `decode.BadImage`."""
+    return decode.read(str(path), upright=True).numpy()
 
 
 def palette(categories: Sequence[int]) -> dict[int, Color]:

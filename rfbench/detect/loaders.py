@@ -5,10 +5,12 @@ shape. Here the same order is cut into the same batches in advance, as a pure fu
 a resumed run skips the batches that it has had, and repeats none.
 """
 
+import contextlib
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import (
@@ -18,12 +20,15 @@ from detectron2.data import (
     MapDataset,
     MetadataCatalog,
     build_detection_test_loader,
+    detection_utils,
     get_detection_dataset_dicts,
 )
 from detectron2.data.build import trivial_batch_collator, worker_init_reset_seed
 from detectron2.data.datasets import register_coco_instances
 from detectron2.data.samplers import RepeatFactorTrainingSampler, TrainingSampler
+from PIL import Image
 
+from rfbench.data import decode
 from rfbench.detect.config import as_usage_error
 from rfbench.errors import RfbenchError, UsageError, one_line
 
@@ -62,7 +67,7 @@ class Batches:
 
 
 class Reader:
-    """Detectron2's mapper; an image that cannot be read is named in the error."""
+    """Detectron2's mapper on images that `decode` reads; what cannot be read is named."""
 
     def __init__(self, cfg: CfgNode, train: bool) -> None:
         with as_usage_error("prepare images"):
@@ -70,14 +75,34 @@ class Reader:
 
     def __call__(self, entry: dict[str, Any]) -> dict[str, Any] | None:
         try:
-            return self.mapper(entry)
-        except (
-            OSError,
-            ValueError,
-            SyntaxError,
-        ) as error:  # from Pillow, or another size
+            with reading(upright):
+                return self.mapper(entry)
+        except decode.BadImage as error:
+            raise RfbenchError(f"{error.path} cannot be read: {error.reason}") from None
+        except (OSError, ValueError, SyntaxError) as error:  # another size than the JSON file says
             what = one_line(error)
             raise RfbenchError(f"{entry['file_name']} cannot be read: {what}") from None
+
+
+def upright(path: str, format: str | None = None) -> np.ndarray:
+    """The image at `path`, (H, W, C) uint8 in one of Detectron2's formats, rotated as EXIF says."""
+    pixels = decode.read(path, upright=True).numpy()
+    if format in (None, "RGB"):
+        return pixels
+    return detection_utils.convert_PIL_to_numpy(Image.fromarray(pixels), format)
+
+
+@contextlib.contextmanager
+def reading(read: Callable[..., np.ndarray]) -> Iterator[None]:
+    """A context in which Detectron2's mapper reads images by `read`, its only way to say so.
+
+    Its own reader makes every pixel of 16-bit grey white, and waits for pipes.
+    """
+    own, detection_utils.read_image = detection_utils.read_image, read
+    try:
+        yield
+    finally:
+        detection_utils.read_image = own
 
 
 def train_loader(cfg: CfgNode, world: int, start: int) -> Any:

@@ -9,6 +9,7 @@ from pathlib import Path
 from detectron2.config import CfgNode
 
 from rfbench.data import coco, digits_coco
+from rfbench.data.dataset import some
 from rfbench.detect.config import TRAIN, VAL
 from rfbench.detect.loaders import register
 from rfbench.errors import RfbenchError, UsageError
@@ -22,6 +23,9 @@ PARTS = {
     "train": (TRAIN, "annotations/instances_train2017.json", "train2017"),
     "val": (VAL, "annotations/instances_val2017.json", "val2017"),
 }
+
+# images that are read before training: an unreadable one to evaluate is noticed hours later
+READ = {"train": 200, "val": 1000}
 
 
 def prepare(data: DetData, group: Processes, eval_only: bool = False) -> dict[str, coco.CocoSet]:
@@ -39,7 +43,9 @@ def prepare(data: DetData, group: Processes, eval_only: bool = False) -> dict[st
     checked = {}
     for part in ("val",) if eval_only else ("train", "val"):
         annotations, images = paths(data, part, root)
-        checked[part] = group.by_first(lambda a=annotations, i=images: coco.check(a, i))  # type: ignore[misc]
+        checked[part] = group.by_first(
+            lambda a=annotations, i=images, n=READ[part]: coco.check(a, i, n)  # type: ignore[misc]
+        )
         register(PARTS[part][0], str(annotations), str(images))
         for text in checked[part].notes:
             logger.info(text)
@@ -52,7 +58,21 @@ def prepare(data: DetData, group: Processes, eval_only: bool = False) -> dict[st
             "the training and validation sets differ in categories: "
             f"{len(ours)} and {len(theirs)}, {len(ours ^ theirs)} in one only: {apart}."
         )
+    if not eval_only:
+        check_apart(checked["train"].files, checked["val"].files)
     return checked
+
+
+def check_apart(train: frozenset[str], val: frozenset[str]) -> None:
+    """Raise RfbenchError if images are trained on and evaluated, unless all of them are."""
+    if both := sorted(train & val):
+        text = (
+            f"{len(both)} images are in the training and in the validation set, links followed: "
+            f"{some(both, 3)}"
+        )
+        if train != val:
+            raise RfbenchError(f"{text}. Remove them from one.")
+        logger.warning("%s: the metrics are those of training images", text)
 
 
 def refuse_files(data: DetData) -> None:

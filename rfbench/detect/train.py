@@ -4,6 +4,7 @@ The step itself is done by Detectron2's own trainer; the code around it lets a r
 killed at any moment.
 """
 
+import functools
 import logging
 from typing import Any
 
@@ -90,10 +91,16 @@ def show(run: Run, storage: Any) -> None:
 def measure(run: Run) -> None:
     """Evaluate the detector; at the last evaluation also its localization errors."""
     what = (run.model, run.cfg, run.config, run.group, run.folder)
-    metrics = evaluate.evaluate(*what, lambda: loop.agree(run), extras=False)
+    pause = functools.partial(loop.agree, run)
+    metrics = evaluate.evaluate(*what, pause, extras=False)
+    waited = run.waited
     better = best.judge(run, metrics)
     if run.step == run.steps or best.out_of_patience(run):
-        metrics |= evaluate.located(run.model, run.cfg, run.group, run.folder)
+        try:
+            metrics |= evaluate.located(run.model, run.cfg, run.group, run.folder, pause)
+        except loop.Stopped:
+            run.waited = waited  # this evaluation will be made again
+            raise
     run.model.train()
     figures = {
         f"{task}/{name}": value

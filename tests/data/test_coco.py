@@ -210,6 +210,40 @@ def test_an_image_turned_by_exif_is_of_the_size_that_is_seen(tmp_path: Path) -> 
     coco.check(*paths)
 
 
+def test_a_truncated_image_and_a_pipe_are_found_before_training(tmp_path: Path) -> None:
+    paths = save(tmp_path, content())
+    noise = np.random.RandomState(0).randint(0, 256, (60, 80, 3), np.uint8)
+    Image.fromarray(noise).save(paths[1] / "000000000001.jpg")
+    whole = (paths[1] / "000000000001.jpg").read_bytes()
+    (paths[1] / "000000000001.jpg").write_bytes(whole[: len(whole) // 2])
+    (paths[1] / "000000000004.jpg").unlink()
+    os.mkfifo(paths[1] / "000000000004.jpg")
+    with pytest.raises(RfbenchError) as error:
+        coco.check(*paths)
+    pipe, truncated = str(error.value).splitlines()
+    assert "images that are no regular files in" in pipe and pipe.endswith("1 (000000000004.jpg)")
+    assert "1 (000000000001.jpg: " in truncated and "truncated" in truncated
+
+
+def test_categories_of_one_name(tmp_path: Path) -> None:
+    found = content()
+    paths = save(tmp_path, found)
+    found["categories"][1]["name"] = "car"
+    paths[0].write_text(json.dumps(found))
+    with pytest.raises(RfbenchError, match=r"categories of one name: 1 \(car: 3 and 90\)"):
+        coco.check(*paths)
+
+
+@pytest.mark.parametrize("name", ["a\0.jpg", "\ud800.jpg", ""])
+def test_names_that_no_file_can_have(name: str, tmp_path: Path) -> None:
+    found = content()
+    paths = save(tmp_path, found)
+    found["images"][0]["file_name"] = name
+    paths[0].write_text(json.dumps(found))
+    with pytest.raises(RfbenchError, match="'file_name' that is not a text"):
+        coco.check(*paths)
+
+
 def test_images_in_folders_of_their_own(tmp_path: Path) -> None:
     found = content()
     paths = save(tmp_path, found)
@@ -230,7 +264,7 @@ def test_what_training_survives_is_a_note(tmp_path: Path) -> None:
     found["annotations"][0]["bbox"] = [60.2, 5, 20, 5]  # a fifth of a px: the real COCO has them
     found["annotations"][1]["bbox"] = [60, 5, 20, 0]  # no area: one in 10,000 may be so
     found["annotations"][2]["bbox"] = [60, 5, 23, 4]
-    found["annotations"][3]["segmentation"] = [[1, 2, 3, 4]]
+    found["annotations"][3]["segmentation"] = [[1, 2, 3, 4, 1, 4], [1, 2, 3, 4]]
     found["annotations"][5]["segmentation"] = [[1, 2, 3, 4, 1, 4]]  # a triangle is enough
     found["annotations"][4]["id"] = 0
     found["categories"].append({"id": 91, "name": "hair brush"})
@@ -249,13 +283,16 @@ def test_what_training_survives_is_a_note(tmp_path: Path) -> None:
         "boxes [x, y, width, height] that extend more than 1 px outside: "
         "1 ([60, 5, 23, 4] of annotation 102)",
         "boxes that extend up to 1 px outside: 1 ([60.2, 5, 20, 5] of annotation 100)",
-        "polygons of fewer than three points, whose annotations are dropped: 1 (103)",
+        "'area' larger than the box: 3 (302.25 of annotation 100, 302.25 of annotation 101, "
+        "302.25 of annotation 102)",
+        "further polygons that are empty, odd or of fewer than three points; training drops "
+        "them: 1 (103)",
     ]
 
 
 def test_masks_are_counted(tmp_path: Path) -> None:
     found = content()
-    found["annotations"][0]["segmentation"] = {"size": [60, 80], "counts": "abc"}
+    found["annotations"][0]["segmentation"] = {"size": [60, 80], "counts": [4800]}
     found["annotations"][1]["segmentation"] = []
     del found["annotations"][2]["segmentation"]
     got = coco.check(*save(tmp_path, found))

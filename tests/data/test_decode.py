@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from rfbench.data.decode import BadImage, decode, read
 
@@ -104,10 +104,79 @@ def test_sixteen_bit_grey_is_scaled_where_pil_clips_to_white(data: bytes) -> Non
     assert torch.equal(decode(data, "x"), wanted)
 
 
-def test_32_bit_grey_is_cut_to_sixteen() -> None:
-    pixels = np.array([[-5, 0, 65535, 65536, 1 << 30]], dtype=np.int32)
-    found = decode(encoded(Image.fromarray(pixels), "TIFF"), "x")
-    assert found[0, :, 0].tolist() == [0, 0, 255, 255, 255]
+def tiff(pixels: np.ndarray, signed: bool = False, white_is_zero: bool = False) -> bytes:
+    """An uncompressed TIFF of (H, W) grey pixels, little-endian."""
+    (height, width), bits = pixels.shape, 8 * pixels.itemsize
+    tags = {256: width, 257: height, 258: bits, 259: 1, 262: 1 - white_is_zero}
+    tags |= {273: 8 + 2 + 12 * 10 + 4, 277: 1, 278: height, 279: pixels.nbytes, 339: 1 + signed}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    head = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4)
+    return head + pixels.astype(pixels.dtype.newbyteorder("<")).tobytes()
+
+
+RAMP = np.array([[0, 1, 255, 256, 511, 32767, 32768, 65279, 65280, 65535]])
+
+
+def test_grey_of_16_bits_keeps_its_highest_eight() -> None:
+    wanted = [value >> 8 for value in RAMP[0].tolist()]
+    for data in (
+        tiff(RAMP.astype(np.uint16)),
+        encoded(Image.fromarray(RAMP.astype(np.uint16)), "PNG"),
+        encoded(Image.fromarray(RAMP.astype(np.uint16)), "TIFF"),
+        b"P5 10 1 65535\n" + RAMP.astype(">u2").tobytes(),
+    ):
+        assert decode(data, "x")[0, :, 2].tolist() == wanted
+    inverted = decode(tiff(RAMP.astype(np.uint16), white_is_zero=True), "x")
+    assert inverted[0, :, 0].tolist() == [255 - value for value in wanted]
+
+
+def test_the_declared_depth_counts() -> None:
+    """A PGM of 10 bits, and a TIFF of 12 in three bytes for two pixels."""
+    ten = np.array([[0, 512, 1023]], dtype=">u2")
+    assert decode(b"P5 3 1 1023\n" + ten.tobytes(), "x")[0, :, 0].tolist() == [0, 128, 255]
+    packed = tiff(np.frombuffer(bytes([0x80, 0x0F, 0xFF]), np.uint8)[None])
+    twelve = packed.replace(struct.pack("<HHII", 258, 4, 1, 8), struct.pack("<HHII", 258, 4, 1, 12))
+    twelve = twelve.replace(struct.pack("<HHII", 256, 4, 1, 3), struct.pack("<HHII", 256, 4, 1, 2))
+    assert decode(twelve, "x")[0, :, 0].tolist() == [0x80, 0xFF]
+
+
+@pytest.mark.parametrize(
+    ("data", "what"),
+    [
+        (encoded(Image.fromarray(RAMP.astype(np.int32)), "TIFF"), "signed 32-bit"),
+        (tiff(RAMP.astype(np.int32), signed=True), "signed 32-bit"),
+        (tiff(RAMP.astype(np.uint32)), " 32-bit"),
+        (tiff(RAMP.astype(np.int16), signed=True), "signed 16-bit"),
+        (encoded(Image.fromarray(RAMP.astype(np.float32)), "TIFF"), "floating-point"),
+    ],
+)
+def test_pixels_without_a_range_are_refused_by_name(data: bytes, what: str) -> None:
+    with pytest.raises(BadImage, match=f"{what}.* no agreed range"):
+        decode(data, "x")
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("orientation", range(10))
+def test_upright_is_what_exif_says(kind: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x112] = orientation
+    data = encoded(PICTURE, kind, exif=exif)
+    wanted = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
+    assert np.array_equal(decode(data, "x", upright=True).numpy(), np.array(wanted))
+
+
+def test_only_files_are_opened(tmp_path: Path) -> None:
+    """A pipe that nobody writes to would be waited for forever, a device read without end."""
+    os.mkfifo(tmp_path / "pipe.jpg")
+    for path in (str(tmp_path / "pipe.jpg"), "/dev/zero"):
+        with pytest.raises(BadImage, match="not a regular file"):
+            read(path)
+    with pytest.raises(BadImage, match="not the name of a file"):
+        read("a\0b")
+    with open(tmp_path / "large.jpg", "wb") as file:
+        file.truncate((1 << 30) + 1)
+    with pytest.raises(BadImage, match="larger than 1 GiB"):
+        read(str(tmp_path / "large.jpg"))
 
 
 def test_sixteen_bit_colour() -> None:

@@ -166,8 +166,9 @@ def test_folder_is_torchvisions_image_folder(tmp_path: Path) -> None:
             write(tmp_path / part / path, kind=kind)
         (tmp_path / part / "b" / "notes.txt").write_text("no picture")
         (tmp_path / part / "list.csv").write_text("no class")
-    (tmp_path / "train" / "link").symlink_to(tmp_path / "train" / "b")
-    (tmp_path / "val" / "link").symlink_to(tmp_path / "val" / "b")
+        write(tmp_path / "elsewhere" / part / "1.jpg")
+        (tmp_path / part / "link").symlink_to(tmp_path / "elsewhere" / part)
+        (tmp_path / part / "b" / "11.png").symlink_to(tmp_path / part / "b" / "notes.txt")
     found = load("folder", str(tmp_path))
     theirs = datasets.ImageFolder(str(tmp_path / "train"))
     assert found.classes == theirs.classes

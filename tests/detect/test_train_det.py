@@ -180,13 +180,16 @@ def test_a_finished_run_is_finished(whole: Path) -> None:
     assert runs.fit(runs.config(), whole, resume=True)["steps"] == 14
 
 
-def test_an_image_that_cannot_be_read(whole: Path, tmp_path: Path) -> None:
-    """It was there when the set was checked, and is not an image."""
+def test_an_image_that_cannot_be_read(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is none of those that are read before training."""
     import shutil
 
     drawn = sets.cached(runs.parsed(runs.config()).data)
     shutil.copytree(drawn, tmp_path / "set")
-    for path in (tmp_path / "set" / "train2017").iterdir():
+    monkeypatch.setattr(sets, "READ", {"train": 1, "val": 1})
+    for path in sorted((tmp_path / "set" / "train2017").iterdir())[1:]:
         size = path.stat().st_size
         path.write_bytes(path.read_bytes()[: size // 2])
     data = {"name": "coco", "root": str(tmp_path / "set")}
@@ -195,6 +198,15 @@ def test_an_image_that_cannot_be_read(whole: Path, tmp_path: Path) -> None:
     with pytest.raises(RfbenchError, match=r"train2017/\d+.jpg cannot be read") as caught:
         runs.fit(values, tmp_path / "run")
     assert "\n" not in str(caught.value)
+
+
+def test_images_of_both_sets_are_refused(caplog: pytest.LogCaptureFixture) -> None:
+    one, two, both = (frozenset({f"/set/{name}" for name in names}) for names in ("ab", "cd", "bc"))
+    sets.check_apart(one, two)
+    with pytest.raises(RfbenchError, match="1 images are in the training and .*: /set/b. Remove"):
+        sets.check_apart(one, both)
+    sets.check_apart(one, one)  # on purpose: to see whether a detector learns at all
+    assert "the metrics are those of training images" in caplog.text
 
 
 def test_a_loss_that_is_not_finite(tmp_path: Path) -> None:

@@ -7,9 +7,8 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from rfbench.data import augment, decode, sources
+from rfbench.data import augment, decode, sources, walk
 from rfbench.data.dataset import IMAGENET_MEAN, IMAGENET_STD
-from rfbench.data.folder import EXTENSIONS
 from rfbench.errors import RfbenchError
 from rfbench.spatial_graph.graph import Size
 from rfbench.spatial_graph.inputs import trace_as_fits
@@ -74,12 +73,7 @@ def _folder(folder: str, count: int) -> Iterator[Tensor]:
             f"no folder {folder}. --images takes a folder, noise or a data set: "
             f"{', '.join(sources.SOURCES)}."
         )
-    paths = sorted(
-        os.path.join(parent, name)
-        for parent, _, names in os.walk(folder)
-        for name in names
-        if name.lower().endswith(EXTENSIONS)
-    )
+    paths = sorted(os.path.join(folder, name) for name in walk.images(folder).names)
     read, bad = 0, []
     for path in paths:
         if read == count:
