@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import math
 import multiprocessing
+import multiprocessing.connection
 import os
 import signal
 import sys
@@ -130,7 +131,10 @@ def reported(results: Any = None) -> Iterator[None]:
         text = str(error)
         # a worker that dies while it sends a batch resets the connection
         if text.startswith("DataLoader worker (pid") or isinstance(error, ConnectionError):
-            codes = [worker.exitcode for worker in getattr(results, "_workers", [])]
+            workers = list(getattr(results, "_workers", []))
+            # its connection may be gone before the process is
+            multiprocessing.connection.wait([worker.sentinel for worker in workers], timeout=5)
+            codes = [worker.exitcode for worker in workers]
             why = next((CAUSES[code] for code in codes if code in CAUSES), None)
             why = why or f"exit code {next((code for code in codes if code), 'unknown')}"
             raise RfbenchError(f"a DataLoader worker has ended: {why}.") from None

@@ -21,6 +21,11 @@ class Ref:
     id: int
 
 
+def plain_name(op: str) -> str:
+    """An operation without namespace and overload: 'aten.add_.Tensor' and 'mylib.add' are 'add'."""
+    return op.partition(".")[2].partition(".")[0].strip("_") or op
+
+
 @dataclass
 class Op:
     """One operation: its overload, arguments with every tensor as a Ref, results, layer.

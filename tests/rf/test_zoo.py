@@ -123,7 +123,7 @@ def test_its_processes_go_with_it(tmp_path: Path) -> None:
         [*command, "--output", str(tmp_path / "out")], stderr=subprocess.DEVNULL
     )
     try:
-        until(lambda: len(zoo.read(tmp_path / "out")) > 1)
+        until(lambda: len(zoo.read(tmp_path / "out")) > 1, seconds=600)
         children = {pid for pid in processes() if parent(pid) == main.pid}
     finally:
         main.kill()

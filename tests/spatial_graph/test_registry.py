@@ -31,6 +31,7 @@ from rfbench.spatial_graph import (
 from rfbench.spatial_graph.ops import lookup
 from rfbench.spatial_graph.ops.registry import OPS
 from rfbench.spatial_graph.trace import trace_module
+from rfbench.spatial_graph.tracer import plain_name
 from tests.spatial_graph.cases import Net, conv
 
 README = Path(__file__).parents[2] / "rfbench" / "spatial_graph" / "README.md"
@@ -195,3 +196,8 @@ def test_every_handler_is_of_an_operation_of_torch() -> None:
     for name in OPS:
         library, _, operation = name.partition("::")
         assert hasattr(getattr(torch.ops, library), operation), name
+
+
+def test_an_operation_is_named_without_its_namespace() -> None:
+    assert plain_name("mylib.median3.default") == "median3"
+    assert plain_name("aten.add_.Tensor") == plain_name("aten.add.Tensor") == "add"

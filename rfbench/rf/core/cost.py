@@ -6,7 +6,7 @@ from math import prod
 from torch.utils._pytree import tree_leaves
 
 from rfbench.errors import RfbenchError
-from rfbench.spatial_graph.tracer import Op, Ref, Trace
+from rfbench.spatial_graph.tracer import Op, Ref, Trace, plain_name
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ def cost(trace: Trace) -> Cost:
         raise RfbenchError(f"its classifier does not take an input of {height}x{width} px.")
     macs = activations = 0
     for op in trace.forward:
-        name = op.name.removeprefix("aten.").split(".")[0]
+        name = plain_name(op.name) if op.name.startswith("aten.") else ""
         if name in _MACS or "pool" in name:
             out = next(leaf for leaf in tree_leaves(op.out) if isinstance(leaf, Ref))
             activations += prod(trace.shapes[out.id])
@@ -50,7 +50,6 @@ def _of_product(trace: Trace, op: Op) -> int:
 
 _MACS = {
     "convolution": _of_convolution,
-    "_convolution": _of_convolution,  # in traces of torch.jit
     "addmm": _of_product,
     "mm": _of_product,
     "bmm": _of_product,

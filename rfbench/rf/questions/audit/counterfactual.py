@@ -20,6 +20,7 @@ import numpy as np
 from rfbench.rf.core.target import Target
 from rfbench.spatial_graph.axis import SAME, Axis, Index, Window
 from rfbench.spatial_graph.graph import Node, SpatialGraph
+from rfbench.spatial_graph.tracer import plain_name
 
 Taps = tuple[Fraction, ...]
 
@@ -194,7 +195,7 @@ def _is_even(weights: list[Fraction], stride: int) -> bool:
 def _what(node: Node) -> str:
     kernel = "x".join(str(a.kernel) for a in node.axes if isinstance(a, Window))
     strides = dict.fromkeys(str(a.stride) for a in node.axes if isinstance(a, Window))
-    name = node.op.removeprefix("aten.").split(".")[0].strip("_").removesuffix("_with_indices")
+    name = plain_name(node.op).removesuffix("_with_indices")
     rates = dict.fromkeys(a.dilation for a in node.axes if isinstance(a, Window) and a.kernel > 1)
     dilation = f" dilation {'x'.join(map(str, rates))}" if max(rates, default=1) > 1 else ""
     return f"{name} {kernel} stride {'x'.join(strides)}{dilation}"

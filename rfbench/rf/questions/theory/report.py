@@ -12,6 +12,7 @@ from rfbench.rf.core.target import Target, Unit, not_local
 from rfbench.rf.core.theory import Disagreement, Fields
 from rfbench.schemas.rf import RfConfig
 from rfbench.spatial_graph.graph import Reach, Size
+from rfbench.spatial_graph.tracer import plain_name
 
 Pixel = tuple[int, int]
 Record = dict[str, Any]
@@ -78,7 +79,7 @@ def _groups(disagreements: list[Disagreement]) -> list[list[Disagreement]]:
 
 
 def _meeting(group: list[Disagreement]) -> Record:
-    op = group[0].op.removeprefix("aten.").split(".")[0].strip("_")
+    op = plain_name(group[0].op)
     sides = {
         d.axis: [
             {"layer": name, **figures(f, 0), "center": float(origin(f))}  # what they disagree in
