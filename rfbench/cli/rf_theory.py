@@ -11,6 +11,7 @@ from rfbench.cli.options import (
     layer_options,
     numbers,
     override_option,
+    rate_option,
     unit_option,
     variant_option,
 )
@@ -21,6 +22,7 @@ from rfbench.cli.options import (
 @variant_option
 @layer_options
 @input_options
+@rate_option
 @unit_option("Unit whose center and region are printed (default: the central one).")
 @click.option(
     "--pixel",
@@ -38,6 +40,7 @@ def command(
     size: str | None,
     in_channels: int | None,
     inputs: tuple[str, ...],
+    rate: float | None,
     list_layers: bool,
     dry_run: bool,
     unit: str | None,
@@ -69,6 +72,7 @@ def command(
         size=size,
         in_channels=in_channels,
         inputs=inputs,
+        rate=rate,
         unit=unit,
     )
     if config.variants is None:

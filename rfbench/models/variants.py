@@ -158,7 +158,7 @@ def apply(
     model: nn.Module,
     variant: str | Mapping[str, Any] | Variant,
     label: str | None = None,
-    size: tuple[int, int] = (224, 224),
+    size: tuple[int, ...] = (224, 224),
 ) -> list[str]:
     """Change `model` in place; returns the module paths of the changed convolutions.
 
@@ -234,7 +234,7 @@ def _output_shape(conv: Any, height: int, width: int) -> torch.Size | None:
         return None
 
 
-def _levels(model: nn.Module, names: list[str], label: str, size: tuple[int, int]) -> dict:
+def _levels(model: nn.Module, names: list[str], label: str, size: tuple[int, ...]) -> dict:
     """The level of each convolution that a forward pass reaches, by name.
 
     Found by a pass on the meta device: parallel convolutions (a block and its shortcut) read maps

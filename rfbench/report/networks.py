@@ -8,6 +8,7 @@ from rfbench.errors import RfbenchError, one_line
 from rfbench.models import backbones
 from rfbench.report.model import Network
 from rfbench.rf.core import metrics, network
+from rfbench.rf.core.target import pair
 from rfbench.spatial_graph.graph import Size
 
 # (model, names of its variants) -> PNG of their receptive fields
@@ -34,8 +35,8 @@ def _network(model: str, name: str, size: Size | None) -> Network:
     try:
         backbone = backbones.build(model, name, meta=True)
         built = network.Network(backbone.module, backbone.input_size)
-        measured.size = size or backbone.input_size
-        measured.macs = built.cost(measured.size).macs
+        at = measured.size = pair(size or backbone.input_size, "a table of networks")
+        measured.macs = built.cost(at).macs
         target = built.uncut(built.target(backbone.input_size))
         figures = metrics.measure(target.counts(), target.geometry)
     except RfbenchError as error:
