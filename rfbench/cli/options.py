@@ -79,7 +79,9 @@ def end_options(end: str = "End at this layer", several: bool = False) -> Decora
     last = f"{end} (default: the last feature map)" + ("; repeat for more." if several else ".")
     return together(
         click.option("--to", metavar="LAYER", multiple=several, help=last),
-        click.option("--size", metavar="N|HxW", help="Input size in px (default: the network's)."),
+        click.option(
+            "--size", metavar="N|HxW", help="Input size, or L, DxHxW (default: the network's)."
+        ),
         click.option(
             "--list-layers", is_flag=True, help="Print the names of the layers, then exit."
         ),
@@ -101,10 +103,16 @@ input_options = together(
         "inputs",
         metavar="CxHxW",
         multiple=True,
-        help="Shape of the input; repeat for several inputs.",
+        help="Shape of the input: CxL, CxHxW or CxDxHxW; repeat for several inputs.",
     ),
 )
 """`in_channels: int | None` and `inputs: tuple[str, ...]`"""
+
+
+rate_option = click.option(
+    "--rate", metavar="HZ", type=float, help="Sampling rate of a sequence: prints times in ms."
+)
+"""`rate: float | None`"""
 
 
 def unit_option(help: str = "Output unit (default: the central one).") -> Decorator:
@@ -142,20 +150,23 @@ def check_resume(resume: bool, overwrite: bool) -> None:
 def numbers(
     text: str | None, separator: str, option: str, form: str, least: int | None = None
 ) -> Any:
-    """'7,7' as [7, 7], '224' as 224; a `form` such as 'Y,X' needs two, 'N or HxW' does not."""
+    """'7,7' as [7, 7], '224' as 224.
+
+    form: what is expected, in words. 'N ...' takes one to three numbers, 'CxHxW' two to four (an
+    input has one, two or three axes), 'Y,X' one to three.
+    """
     from rfbench.errors import UsageError
 
     if text is None:
         return None
     parts = text.lower().split(separator)
-    most = 3 if form == "CxHxW" else 2
-    fewest = 1 if form.startswith("N") else most
+    fewest, most = (2, 4) if form.startswith("C") else (1, 3)
     if not all(p.strip().lstrip("-").isdigit() for p in parts) or not fewest <= len(parts) <= most:
         raise UsageError(f"{option} {text}: expected {form}")
     values = [int(p) for p in parts]
     if least is not None and min(values) < least:
         raise UsageError(f"{option} {text}: must be {least} or more")
-    return values[0] if len(values) == 1 else values
+    return values[0] if len(values) == 1 and form.startswith("N") else values
 
 
 def split(text: str | None) -> Sequence[str]:

@@ -35,9 +35,10 @@ def load_config(
     values = {
         "model": None if files else model[0] if len(model) == 1 else list(model),
         "variants": list(variant) or None,
-        "unit": numbers(unit, ",", "--unit", "Y,X", least=0),
-        "size": numbers(size, "x", "--size", "N or HxW", least=1),
-        "inputs": [numbers(i, "x", "--input", "CxHxW", least=1) for i in inputs] or None,
+        "unit": numbers(unit, ",", "--unit", "Y,X (or X, Z,Y,X)", least=0),
+        "size": numbers(size, "x", "--size", "N, HxW or DxHxW", least=1),
+        "inputs": [numbers(i, "x", "--input", "CxHxW (or CxL, CxDxHxW)", least=1) for i in inputs]
+        or None,
         **{key.rstrip("_"): value or None for key, value in given.items()},
     }
     overrides = [f"{key}={json.dumps(v)}" for key, v in values.items() if v is not None]
@@ -56,12 +57,14 @@ def print_only(subjects: Iterator[Any], config: Any, list_layers: bool, dry_run:
 def print_layers(subject: Any) -> None:
     """The layers for --from and --to, one a line."""
     from rfbench.rf.core.subjects import list_layers
+    from rfbench.spatial_graph.graph import by
 
     rows = list_layers(subject)
     width = max((len(name) for name, *_ in rows), default=0)
-    for name, (h, w), stride in rows:
-        step = "" if stride is None else f"  stride {stride[0]}"
-        out.show(f"{name:{width}}  {h}x{w}{step}")
+    for name, size, stride in rows:
+        strides = [] if stride is None else [str(s) for s in stride]
+        step = "x".join(strides[:1] if len(set(strides)) == 1 else strides)
+        out.show(f"{name:{width}}  {by(size)}" + (f"  stride {step}" if step else ""))
 
 
 def print_plan(config: Any, subjects: Iterator[Any]) -> None:

@@ -9,6 +9,7 @@ from rfbench.cli.options import (
     layer_options,
     numbers,
     override_option,
+    rate_option,
     unit_option,
     variant_option,
 )
@@ -19,6 +20,7 @@ from rfbench.cli.options import (
 @variant_option
 @layer_options
 @input_options
+@rate_option
 @unit_option("Unit whose center and region are printed (default: the central one).")
 @click.option(
     "--pixel",
@@ -41,6 +43,7 @@ def command(
     size: str | None,
     in_channels: int | None,
     inputs: tuple[str, ...],
+    rate: float | None,
     list_layers: bool,
     dry_run: bool,
     unit: str | None,
@@ -83,6 +86,7 @@ def command(
         size=size,
         in_channels=in_channels,
         inputs=inputs,
+        rate=rate,
         unit=unit,
     )
     if config.variants is None:

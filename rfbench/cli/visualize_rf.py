@@ -11,6 +11,7 @@ from rfbench.cli.options import (
     layer_options,
     output_options,
     override_option,
+    rate_option,
     unit_option,
     variant_option,
 )
@@ -22,6 +23,7 @@ from rfbench.cli.options import (
 @click.option("--weights", metavar="PATH", help="Checkpoint to load; it must fit.")
 @layer_options
 @input_options
+@rate_option
 @unit_option("Output unit, at --size (default: the central one).")
 @click.option("--scale", type=click.Choice(["linear", "sqrt"]), help="Brightness of the map.")
 @click.option(
@@ -56,6 +58,7 @@ def command(
     size: str | None,
     in_channels: int | None,
     inputs: tuple[str, ...],
+    rate: float | None,
     list_layers: bool,
     dry_run: bool,
     unit: str | None,
@@ -92,6 +95,7 @@ def command(
         size=size,
         in_channels=in_channels,
         inputs=inputs,
+        rate=rate,
         unit=unit,
         scale=scale,
         channels=channels,

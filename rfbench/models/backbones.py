@@ -22,13 +22,14 @@ from rfbench.models.weight_files import load as load_weights
 class Backbone:
     """A network in evaluation mode, with its name and variant.
 
-    name: canonical, such as 'torchvision:resnet50'. input_size: its usual (H, W) in px. variant:
-    the variant's name. replaced: module paths of the convolutions that the variant changed.
+    name: canonical, such as 'torchvision:resnet50'. input_size: its usual (H, W) in px; (L,) of
+    sequences, (D, H, W) of volumes. variant: the variant's name. replaced: module paths of the
+    convolutions that the variant changed.
     """
 
     name: str
     module: nn.Module
-    input_size: tuple[int, int]
+    input_size: tuple[int, ...]
     variant: str
     replaced: list[str]
 

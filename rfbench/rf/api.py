@@ -23,7 +23,7 @@ from rfbench.errors import RfbenchError, UsageError
 from rfbench.models import backbones, variants
 from rfbench.rf.core.metrics import measure_known
 from rfbench.rf.core.network import Network
-from rfbench.rf.core.subjects import Subject
+from rfbench.rf.core.subjects import Subject, input_size
 from rfbench.rf.core.target import Target, not_local
 from rfbench.rf.questions.audit.audit import audit as audit_subject
 from rfbench.rf.questions.effective import extent
@@ -32,11 +32,11 @@ from rfbench.rf.questions.effective.gradients import Gradients, convention_of, g
 from rfbench.rf.questions.theory import report as theory_report
 from rfbench.schemas.rf import RfConfig
 from rfbench.spatial_graph.graph import Reach, Size, SpatialGraph
+from rfbench.spatial_graph.inputs import size_as_fits
 from rfbench.spatial_graph.skeleton import without_weights
 from rfbench.spatial_graph.trace import Shape
 
 Model = str | nn.Module | torch.export.ExportedProgram
-SIZE = (224, 224)  # px of a module's input where none is given
 
 __all__ = ["audit", "effective", "path_counts", "record", "theory"]
 
@@ -50,9 +50,10 @@ def record(
 ) -> SpatialGraph:
     """The spatial graph of a network for an input of `size` px (a network's own when None).
 
-    in_channels: of the input; None: as the network says, else as it takes (3, 1 or those of its
-    first convolution). inputs: examples, (1, C, H, W) each, in place of both; only their shapes are
-    used.
+    size: N, or as many numbers as there are axes: (L,), (H, W), (D, H, W). N alone means as many
+    axes as the network's first convolution has. in_channels: of the input; None: as the network
+    says, else as it takes (3, 1 or those of its first convolution). inputs: examples, (1, C, H, W)
+    each, or with other axes, in place of both; only their shapes are used.
 
     A network that fails on the way is recorded up to there: `failure` says why, and its earlier
     layers can be asked for by name. Raises UsageError for unknown names, variants and inputs that
@@ -63,13 +64,13 @@ def record(
 
 
 def _shape(example: Tensor) -> Shape:
-    """(C, H, W) of an example input."""
-    if example.dim() != 4:
+    """(C, H, W) of an example input, or (C, L), (C, D, H, W)."""
+    if not 3 <= example.dim() <= 5:
         raise UsageError(
-            f"an input is (1, C, H, W); this one is {tuple(example.shape)}. Networks of 1-D and "
-            "3-D inputs are not measured yet"
+            f"an input is (1, C, L), (1, C, H, W) or (1, C, D, H, W); this one is "
+            f"{tuple(example.shape)}"
         )
-    return example.shape[1], example.shape[2], example.shape[3]
+    return tuple(example.shape[1:])
 
 
 def theory(
@@ -78,33 +79,35 @@ def theory(
     """Size, effective stride, padding and centre of a layer's fields (Araujo et al., 2019).
 
     layer: the last map when None. source: a layer, or 'input.1' of several inputs; the only input
-    when None. 'y' and 'x' hold {size, stride, padding, center}, with
-    the centre of unit 0, in px, or None where units have no field in common; 'misaligned' the
-    layers where branches disagree. Raises RfbenchError where a unit looks farther than windows and
-    pooling do: attention and other mixing.
+    when None. 'y' and 'x' hold {size, stride, padding, center}, with the centre of unit 0, in px,
+    or None where units have no field in common; a sequence has 'x' alone, a volume 'z' (depth) as
+    well. 'misaligned' has the layers where branches disagree; 'global_along', where there are some,
+    the axes of which every unit sees all, by learned mixing along one axis ('x'). Raises
+    RfbenchError where a unit looks farther than windows and pooling do: attention and other mixing.
     """
     target = Target(graph, layer, source)
     if target.witness.reach > Reach.CONTEXT:
         raise not_local(target.witness, "receptive-field arithmetic needs")
     apart = sorted({d.layer for d in target.disagreements})
-    axes = {a: theory_report.figures(f) for a, f in zip("yx", target.fields, strict=True)}
-    return {**axes, "misaligned": apart}
+    axes = {a: theory_report.figures(f) for a, f in zip(graph.names, target.fields, strict=True)}
+    mixed = graph.mixed_axes(target.value)
+    return {**axes, "misaligned": apart, **({"global_along": mixed} if mixed else {})}
 
 
 def path_counts(
     graph: SpatialGraph,
     layer: str | None = None,
-    unit: tuple[int, int] | None = None,
+    unit: Size | None = None,
     source: str | None = None,
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """The path-count map (H, W) of a unit, and its figures: shift, gridding, size, ... in px.
 
-    layer: the last map when None; unit: (y, x), the central one when None; source: as for `theory`.
-    Counts are scaled by a power of two where they would overflow. Where 'cut' is true, the shift
-    has what the border adds as well; `audit` tells both apart. Where units have no stride in common
-    (a resized map),
-    figures that need one are None and 'why_none' says so. Raises UsageError for an unknown layer
-    or unit, RfbenchError for attention.
+    The map has as many axes as the input: (L,) of a sequence, (D, H, W) of a volume. layer: the
+    last map when None; unit: (y, x), or of other axes, the central one when None; source: as for
+    `theory`. Counts are scaled by a power of two where they would overflow. Where 'cut' is true,
+    the shift has what the border adds as well; `audit` tells both apart. Where units have no stride
+    in common (a resized map), figures that need one are None and 'why_none' says so. Raises
+    UsageError for an unknown layer or unit, RfbenchError for attention.
     """
     target = Target(graph, layer, source)
     counts = target.counts(unit)
@@ -167,7 +170,7 @@ def audit(
     subject = _with_inputs(model, size, variant, in_channels, inputs)
     held = {"model": subject.backbone.name, "to": layer, "from": source}
     config = RfConfig.model_validate(held)
-    return audit_subject(config, subject, [_pair(s) for s in sizes])
+    return audit_subject(config, subject, [_square(s) for s in sizes])
 
 
 def _with_inputs(
@@ -181,7 +184,7 @@ def _with_inputs(
     shapes = None if inputs is None else [_shape(x) for x in inputs]
     if shapes and (size is not None or in_channels is not None):
         raise UsageError("inputs= says size and channels: leave out size= and in_channels=")
-    subject = _subject(model, shapes[0][1:] if shapes else size, variant)
+    subject = _subject(model, shapes[0][1:] if shapes else size, variant, in_channels)
     native = subject.size if shapes else subject.network.native
     subject.network = Network(subject.network.module, native, in_channels, shapes)
     return subject
@@ -194,26 +197,45 @@ def _module(model: Model) -> nn.Module:
     return model.module() if isinstance(model, torch.export.ExportedProgram) else model
 
 
-def _subject(model: Model, size: int | Size | None, variant: str) -> Subject:
+def _subject(
+    model: Model, size: int | Size | None, variant: str, channels: int | None = None
+) -> Subject:
     """A network in a variant; of a module, all is copied but the weights."""
+    wanted = _checked(size)
     if isinstance(model, str):
         held = backbones.build(model, variant, meta=True)
+        wanted = input_size(held, wanted, channels)
     else:
         changed, model = variants.get(variant), _module(model)
-        copied, own = without_weights(model), _pair(SIZE if size is None else size)
-        label = type(model).__name__
+        copied, label = without_weights(model), type(model).__name__
+        if not isinstance(wanted, tuple):
+            wanted = size_as_fits(copied, wanted, channels)
+        own = wanted
         # one that was changed already may be looked at as it is
         replaced = variants.apply(copied, changed, label, own) if changed.kernels else []
         held = backbones.Backbone(label, copied, own, changed.name, replaced)
-    wanted = _pair(held.input_size if size is None else size)
-    return Subject(held.variant, held, Network(held.module, held.input_size), wanted)
+    native = held.input_size if len(held.input_size) == len(wanted) else wanted
+    return Subject(held.variant, held, Network(held.module, native), wanted)
 
 
-def _pair(size: int | Size) -> Size:
+def _square(size: int | Size) -> Size:
+    """N as N x N px, or the size as it is."""
+    checked = _checked(size)
+    return checked if isinstance(checked, tuple) else (checked or 0,) * 2
+
+
+def _checked(size: int | Size | None) -> int | Size | None:
+    """A size as plain integers. Raises UsageError for anything else."""
+    if size is None:
+        return None
+    several = isinstance(size, tuple | list)
     try:
-        y, x = map(index, size if isinstance(size, tuple | list) else (size, size))
-    except (TypeError, ValueError):  # no whole numbers, not two of them
-        y = x = 0
-    if min(y, x) < 1:
-        raise UsageError(f"a size is N or (H, W), at least one pixel a side; this one is {size!r}")
-    return y, x
+        sides = tuple(map(index, size if isinstance(size, tuple | list) else [size]))
+    except TypeError:  # no whole numbers
+        sides = ()
+    if not 1 <= len(sides) <= 3 or min(sides) < 1:
+        raise UsageError(
+            "a size is N, (L,), (H, W) or (D, H, W), at least one pixel a side; this one is "
+            f"{size!r}"
+        )
+    return sides if several else sides[0]

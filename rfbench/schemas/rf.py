@@ -1,8 +1,9 @@
 """What `rfbench visualize-rf` draws."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from annotated_types import Len
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from rfbench.config import Section
 from rfbench.schemas.variant import VariantConfig
@@ -22,22 +23,26 @@ class RfConfig(Section):
         None, alias="from", description="Layer at whose output the map starts; null: the input."
     )
     to: str | None = Field(None, description="Layer at which it ends; null: the last spatial map.")
-    unit: tuple[NonNegativeInt, NonNegativeInt] | None = Field(
-        None, description="Output unit as [y, x]; null: the central one."
+    unit: Annotated[tuple[NonNegativeInt, ...], Len(1, 3)] | None = Field(
+        None, description="Output unit as [y, x], or with other axes; null: the central one."
     )
-    size: PositiveInt | tuple[PositiveInt, PositiveInt] | None = Field(
+    size: PositiveInt | Annotated[tuple[PositiveInt, ...], Len(1, 3)] | None = Field(
         None,
-        description="Input size in px, N or [height, width], of the second line of "
+        description="Input size in px, N or [height, width] (or [length], or [depth, height, "
+        "width]), of the second line of "
         "figures; the first "
         "is for an input large enough to cut nothing off. null: the network's own.",
     )
     in_channels: PositiveInt | None = Field(
         None, description="Channels of the input; null: as the network says, or takes."
     )
-    inputs: list[tuple[PositiveInt, PositiveInt, PositiveInt]] | None = Field(
+    inputs: list[Annotated[tuple[PositiveInt, ...], Len(2, 4)]] | None = Field(
         None,
-        description="Several inputs as [[channels, height, width], ...], in place of size and "
-        "in_channels; null: one.",
+        description="Inputs as [[channels, height, width], ...], or with other axes, in place of "
+        "size and in_channels; null: one.",
+    )
+    rate: PositiveFloat | None = Field(
+        None, description="Samples a second of a sequence, for times in ms; null: samples alone."
     )
     scale: Literal["linear", "sqrt"] = Field("sqrt", description="Brightness of the main panel.")
     channels: Literal["single", "real"] = Field(

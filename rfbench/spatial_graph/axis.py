@@ -16,8 +16,18 @@ def _along(axis: int, where: slice) -> tuple[slice, ...]:
     return (slice(None),) * axis + (where,)
 
 
-def _column(values: np.ndarray, axis: int) -> np.ndarray:
-    return values.reshape(-1, 1) if axis == 0 else values.reshape(1, -1)
+def _column(values: np.ndarray, axis: int, axes: int) -> np.ndarray:
+    return values.reshape((1,) * axis + (-1,) + (1,) * (axes - axis - 1))
+
+
+def _product(table: np.ndarray, g: np.ndarray, axis: int) -> np.ndarray:
+    """The sum over an axis of table[i, k] * g[..., i, ...], with k in the place of i."""
+    if axis == g.ndim - 1:
+        return g @ table
+    if axis == g.ndim - 2:
+        return table.T @ g
+    flat = table.T @ g.reshape(*g.shape[: axis + 1], -1)
+    return flat.reshape(*g.shape[:axis], -1, *g.shape[axis + 1 :])
 
 
 @dataclass(frozen=True)
@@ -69,7 +79,7 @@ class Window:
             exact = g.dtype == object
             by = self.divisors(n, first, count)
             ones = [Fraction(1, int(b)) for b in by] if exact else 1.0 / by
-            g = g * _column(np.array(ones, dtype=g.dtype), axis)
+            g = g * _column(np.array(ones, dtype=g.dtype), axis, g.ndim)
         at = first * self.stride - self.before
         if self.kernel > 1 or self.stride > 1 or self.taps:
             shape = list(g.shape)
@@ -117,13 +127,16 @@ class Index:
     Resizing, flipping, rolling, reflecting, transposed convolution, uneven adaptive pooling.
     weights: used under pool=mean (interpolation, averages); counts are ones. inner: the window
     that the map is everywhere but at the border (reflecting), which theory goes by. period: of a
-    resizing, (p, q): output o + p reads what o reads, moved by q inputs.
+    resizing, (p, q): output o + p reads what o reads, moved by q inputs. phases: of a transposed
+    convolution, the first and last inputs of outputs 0 ... p - 1 if there were no border; output
+    o + p reads what o reads, moved by one input.
     """
 
     at: np.ndarray
     weights: np.ndarray | None = None
     inner: Window | None = None
     period: tuple[int, int] | None = None
+    phases: tuple[tuple[int, int], ...] | None = None
 
     def out_size(self, n: int) -> int:
         """Outputs; fixed, an Index belongs to one input size."""
@@ -142,7 +155,7 @@ class Index:
         weight = self._weights(rows, g.dtype)[inside] if mean and self.weights is not None else 1
         output, _ = np.nonzero(inside)
         np.add.at(table, (output, at[inside] - low), weight)
-        return (table.T @ g if axis == 0 else g @ table), low
+        return _product(table, g, axis), low
 
     def _weights(self, rows: slice, dtype: np.dtype) -> np.ndarray:
         """The weights of some outputs; for exact counts the simple fractions they stand for."""
@@ -215,8 +228,38 @@ class Expand:
         return None
 
 
-Axis = Window | Index | Full | Expand
+@dataclass(frozen=True)
+class Dense:
+    """Every input position to every output, by a learned matrix: a linear layer over an axis."""
+
+    size: int
+
+    def out_size(self, n: int) -> int:
+        """The rows of the matrix."""
+        return self.size
+
+    def adjoint(self, grad: Span, axis: int, n: int, mean: bool) -> Span:
+        """Each of the n inputs gets the sum over the outputs."""
+        return np.repeat(grad[0].sum(axis=axis, keepdims=True), n, axis), 0
+
+    def matrix(self, n: int) -> np.ndarray:
+        """Input position of every output and tap; (size, n)."""
+        return np.tile(np.arange(n), (self.size, 1))
+
+    def weight_table(self, n: int) -> np.ndarray | None:
+        """The weights of `matrix` under pool=mean; None where all are 1."""
+        return None
+
+
+Axis = Window | Index | Full | Expand | Dense
 SAME = Window()
+NAMES = "zyx"  # of axes, for records: depth, rows, columns; a map of k axes has the last k
+WORDS = {"z": "depth"}  # names of axes as they are printed, where these are others
+
+
+def names(axes: int) -> str:
+    """The names of so many axes, a letter each: 'x', 'yx', 'zyx'."""
+    return NAMES[-axes:]
 
 
 def from_matrix(at: np.ndarray, n: int, weights: np.ndarray | None = None) -> Axis:

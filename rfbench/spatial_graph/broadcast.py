@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rfbench.spatial_graph.layout import Dim, Factor, Scrambled, Value, channels, split
+from rfbench.spatial_graph.layout import SPATIAL, Dim, Factor, Scrambled, Value, channels, split
 
 
 def pad_rank(value: Value, rank: int) -> Value:
@@ -32,9 +32,9 @@ def common_dims(values: Sequence[Value], apart: int | None) -> tuple[list[Dim], 
         parts = [[g[0] for g in split(d, sizes)] if d else None for d in column]
         for j in range(len(sizes)):
             here = [p[j] for p in parts if p]
-            spatial = [f for f in here if f.axis in "hw"]
+            spatial = [f for f in here if f.axis in SPATIAL]
             if len({f.axis for f in spatial}) > 1:
-                raise Scrambled("rows meet columns")
+                raise Scrambled("positions of one axis meet those of another")
             clash |= bool(spatial) and any(f.axis == "c" for f in here)
             merged.append((spatial or [f for f in here if f.axis == "c"] or here)[0])
         for operand, p in zip(cut, parts, strict=True):

@@ -27,6 +27,7 @@ from rfbench.spatial_graph.graph import (
 )
 from rfbench.spatial_graph.layout import (
     CONSTANT,
+    SPATIAL,
     Dim,
     Factor,
     Scrambled,
@@ -37,6 +38,8 @@ from rfbench.spatial_graph.layout import (
     solid,
     tidy,
 )
+
+Axes = tuple[Axis, ...]  # a map for each axis
 
 
 class Builder:
@@ -49,6 +52,8 @@ class Builder:
 
     def __init__(self, size: Size) -> None:
         self.graph = SpatialGraph(size)
+        self.letters = self.graph.letters
+        self.still: Axes = (SAME,) * len(size)  # the maps that leave positions alone
         self.op = self.layer = ""
         self.func: Any = None
         self.out_shape: tuple[int, ...] = ()
@@ -57,10 +62,10 @@ class Builder:
         self._made: dict[tuple, int] = {}
 
     def start(self, shape: Sequence[int]) -> Value:
-        """The input, 1 x C x H x W: one class of channels."""
-        node = self._add(Node("input", (), (shape[2], shape[3])))
-        c, h, w = (tidy([Factor(a, n)]) for a, n in zip("chw", shape[1:], strict=True))
-        return Value(((), c, h, w), np.full((1, shape[1], 1, 1), node))
+        """The input, 1 x C x the axes: one class of channels."""
+        node = self._add(Node("input", (), tuple(shape[2:]), self.still))
+        dims = (tidy([Factor(a, n)]) for a, n in zip("c" + self.letters, shape[1:], strict=True))
+        return Value(((), *dims), np.full((1, shape[1], *(1 for _ in self.letters)), node))
 
     def _add(self, node: Node) -> int:
         self.graph.nodes.append(node)
@@ -70,7 +75,7 @@ class Builder:
         self,
         kind: str,
         labels: Sequence[int] | np.ndarray,
-        axes: tuple[Axis, Axis] = (SAME, SAME),
+        axes: Axes | None = None,
         learned: int = 0,
         reach: Reach = Reach.LOCAL,
     ) -> int:
@@ -78,6 +83,7 @@ class Builder:
 
         learned: for a sum with weights, how many of them each channel has; 0 for any other.
         """
+        axes = self.still if axes is None else axes
         counts = Counter(int(i) for i in labels)
         total = counts.total() * learned
         counts.pop(CONSTANT, None)
@@ -86,11 +92,11 @@ class Builder:
         key = (kind, tuple(sorted(counts.items())), total, axes, reach)
         if key not in self._made:
             n = self.graph.nodes[min(counts)].size
-            size = (axes[0].out_size(n[0]), axes[1].out_size(n[1]))
+            size = tuple(axis.out_size(m) for axis, m in zip(axes, n, strict=True))
             if min(size) < 1:
                 raise too_small(self.graph.size, self.layer)
             call = self.rigid, self.op, self.layer, self.step
-            summed = tuple(counts), size, *axes, tuple(counts.values()), total
+            summed = tuple(counts), size, axes, tuple(counts.values()), total
             self._made[key] = self._add(Node(kind, *summed, reach, *call))
         return self._made[key]
 
@@ -102,7 +108,7 @@ class Builder:
         if key not in self._made:
             size = self.graph.nodes[min(counts)].size
             call = self.rigid, self.op, self.layer, self.step
-            summed = tuple(counts), size, SAME, SAME, tuple(counts.values()), channels
+            summed = tuple(counts), size, self.still, tuple(counts.values()), channels
             self._made[key] = self._add(Node("conv", *summed, Reach.LOCAL, *call))
         return self._made[key]
 
@@ -126,12 +132,12 @@ class Builder:
     def moved(
         self,
         value: Value,
-        axes: tuple[Axis, Axis],
+        axes: Axes,
         dims: tuple[Dim, ...],
         kind: str = "structure",
         reach: Reach = Reach.LOCAL,
     ) -> Value:
-        """A tensor after the same maps along y and x for every channel."""
+        """A tensor after the same maps for every channel."""
         return self.each(value, lambda i: self.node(kind, [i], axes, reach=reach), dims)
 
     def same(self, value: Value) -> Value:
@@ -149,9 +155,12 @@ class Builder:
         """
         for i in over:
             value = solid(value, i)
-        y, steps = self._reduced_axis(value, over, 0, divide)
-        x, more = self._reduced_axis(value, over, 1, divide)
-        steps |= more
+        axes: list[Axis] = []
+        steps: dict[Slot, int] = {}
+        for axis in range(len(self.letters)):
+            made, more = self._reduced_axis(value, over, axis, divide)
+            axes.append(made)
+            steps |= more
         dims = tuple(
             tuple(f._replace(step=steps.get((i, j), f.step)) for j, f in enumerate(d))
             if i not in over
@@ -165,15 +174,14 @@ class Builder:
             rows = rows[..., :1]
         learned = int(kind == "pool" and rows.shape[-1] > 1)
         if kind == "conv":  # a weight for every position of every channel
-            learned = prod(f.size for i in over for f in value.dims[i] if f.axis in "hw")
+            learned = prod(f.size for i in over for f in value.dims[i] if f.axis in SPATIAL)
             self.rigid |= learned > 1
-        new = self.mixed(rows, lambda r: self.node(kind, r, (y, x), learned))
+        new = self.mixed(rows, lambda r: self.node(kind, r, tuple(axes), learned))
         return Value(dims, np.expand_dims(new, tuple(over)))
 
-    @staticmethod
-    def on_axis(axis: int, made: Axis) -> tuple[Axis, Axis]:
-        """(y, x) with one of them `made`, the other the identity."""
-        return (made, SAME) if axis == 0 else (SAME, made)
+    def on_axis(self, axis: int, made: Axis) -> Axes:
+        """One of the maps `made`, the others the identity."""
+        return (*self.still[:axis], made, *self.still[axis + 1 :])
 
     def mixed(self, rows: np.ndarray, make: Callable[[np.ndarray], int]) -> np.ndarray:
         """One node for every distinct multiset of labels along the last axis."""
@@ -189,7 +197,7 @@ class Builder:
     ) -> tuple[Axis, dict[Slot, int]]:
         """The map along one axis that sums over its factors in `over`, and the new steps of the
         factors that are kept, by their slots."""
-        slots = value.slots("hw"[axis])
+        slots = value.slots(self.letters[axis])
         summed = [f for slot, f in slots.items() if slot[0] in over]
         if not summed:
             return SAME, {}
@@ -250,14 +258,15 @@ class Builder:
         dims, values, clash = common_dims(values, apart)
         if clash:
             mixing = Reach.GLOBAL
-        refs = [self._reference(values, dims, axis) for axis in (0, 1)]
-        slots = refs[0].slots("h") | refs[1].slots("w")
+        refs = [self._reference(values, dims, axis) for axis in self.letters]
+        slots: dict[Slot, Factor] = {}
+        for ref, axis in zip(refs, self.letters, strict=True):
+            slots |= ref.slots(axis)
         dims = [tuple(slots.get((i, j), f) for j, f in enumerate(d)) for i, d in enumerate(dims)]
         return dims, [self._aligned(v, refs, mixing, partial) for v in values]
 
-    def _reference(self, values: Sequence[Value], dims: Sequence[Dim], axis: int) -> Value:
+    def _reference(self, values: Sequence[Value], dims: Sequence[Dim], name: str) -> Value:
         """The operand whose positions along an axis the result takes."""
-        name = "hw"[axis]
         counted = [prod(f.size for f in v.factors(name)) for v in values]
         most = max(range(len(values)), key=lambda i: (counted[i], sum(map(len, values[i].dims))))
         if counted[most] != prod(f.size for d in dims for f in d if f.axis == name):
@@ -270,7 +279,7 @@ class Builder:
         """Labels of an operand, moved to the positions of the references."""
         axes: list[Axis] = []
         reach = Reach.LOCAL
-        for axis, (ref, name) in enumerate(zip(refs, "hw", strict=True)):
+        for axis, (ref, name) in enumerate(zip(refs, self.letters, strict=True)):
             mine, theirs = value.slots(name), ref.slots(name)
             n, size = self._size(value)[axis], self._size(ref)[axis]
             if mine == theirs and n == size:
@@ -282,11 +291,11 @@ class Builder:
                 axes.append(self._reindexed(mine, theirs, n, size))
                 if mine.keys() != theirs.keys():
                     reach = max(reach, partial)
-        if axes == [SAME, SAME]:
+        maps = tuple(axes)
+        if maps == self.still:
             return value.labels
         kind = "context" if reach else "structure"
-        both = (axes[0], axes[1])
-        return self.each(value, lambda i: self.node(kind, [i], both, reach=reach)).labels
+        return self.each(value, lambda i: self.node(kind, [i], maps, reach=reach)).labels
 
     def _reindexed(
         self, mine: dict[Slot, Factor], theirs: dict[Slot, Factor], n: int, size: int

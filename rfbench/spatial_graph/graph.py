@@ -1,4 +1,4 @@
-"""The spatial graph: every class of channels as a node, every operation as a map along y and x.
+"""The spatial graph: every class of channels as a node, every operation as a map along each axis.
 
 A node stands for channels with the same spatial history. It is a weighted sum of its sources, to
 which one linear map an axis is applied. Everything else (theory, path counts, status) is a pass
@@ -12,10 +12,10 @@ from fractions import Fraction
 import numpy as np
 
 from rfbench.errors import RfbenchError, UsageError, suggest
-from rfbench.spatial_graph.axis import SAME, Axis, Expand
-from rfbench.spatial_graph.layout import CONSTANT, Value
+from rfbench.spatial_graph.axis import Axis, Dense, Expand, names
+from rfbench.spatial_graph.layout import CONSTANT, SPATIAL, Value
 
-Size = tuple[int, int]
+Size = tuple[int, ...]  # along every axis: (L,), (H, W) or (D, H, W)
 
 
 class Reach(IntEnum):
@@ -47,19 +47,19 @@ class Witness:
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """A class of channels: sum of the sources, each weighted, mapped along y and x.
+    """A class of channels: sum of the sources, each weighted, mapped along each axis.
 
-    kind: input, conv, pool, adaptive, sum, product, same, context, structure. counts: how often
-    each source takes part. channels: for a sum over channels (convolution, linear), how many there
-    are, constant ones included; 0 for any other sum. reach: what this step alone adds. rigid:
-    whether the step belongs to one input size. step: the same for all nodes of one operation.
+    axes: one map for each axis. kind: input, conv, pool, adaptive, sum, product, same, context,
+    structure. counts: how often each source takes part. channels: for a sum over channels
+    (convolution, linear), how many there are, constant ones included; 0 for any other sum. reach:
+    what this step alone adds. rigid: whether the step belongs to one input size. step: the same for
+    all nodes of one operation.
     """
 
     kind: str
     sources: tuple[int, ...]
     size: Size
-    y: Axis = SAME
-    x: Axis = SAME
+    axes: tuple[Axis, ...]
     counts: tuple[int | Fraction, ...] = ()
     channels: int = 0
     reach: Reach = Reach.LOCAL
@@ -67,11 +67,6 @@ class Node:
     op: str = ""
     layer: str = ""
     step: int = 0
-
-    @property
-    def axes(self) -> tuple[Axis, Axis]:
-        """(y, x)."""
-        return self.y, self.x
 
 
 @dataclass(frozen=True)
@@ -112,7 +107,17 @@ class SpatialGraph:
     def __repr__(self) -> str:
         # in a notebook, all nodes would be hundreds of lines
         to = f", to {self.target}" if self.target else ""
-        return f"SpatialGraph of {self.size[0]}x{self.size[1]} px: {len(self.nodes)} nodes{to}"
+        return f"SpatialGraph of {by(self.size)} px: {len(self.nodes)} nodes{to}"
+
+    @property
+    def letters(self) -> str:
+        """The axes as factors name them: 'w', 'hw' or 'dhw'."""
+        return SPATIAL[-len(self.size) :]
+
+    @property
+    def names(self) -> str:
+        """The axes as people name them: 'x', 'yx' or 'zyx'."""
+        return names(len(self.size))
 
     def is_rigid(self, value: Value) -> bool:
         """Whether a tensor may be made in another way at another input size.
@@ -124,7 +129,7 @@ class SpatialGraph:
         return any(n.rigid for n in behind) or (self.sized is not None and last > self.sized)
 
     def resized(self, size: Size, value: Value) -> "SpatialGraph | None":
-        """The part of the graph behind a tensor that is not rigid, on another input size (H, W).
+        """The part of the graph behind a tensor that is not rigid, on another input size.
 
         None where maps meet at that size whose sizes differ: the network has to be asked. Raises
         UsageError where nothing is left of the map.
@@ -139,10 +144,10 @@ class SpatialGraph:
             if node.sources:
                 if not _meets(node, nodes):
                     return None
-                y, x = (self._fit(a, nodes, k) for k, a in enumerate(node.axes))
+                axes = tuple(self._fit(a, nodes, k) for k, a in enumerate(node.axes))
                 old = nodes[node.sources[0]].size
-                new = (y.out_size(old[0]), x.out_size(old[1]))
-                node = replace(node, y=y, x=x)
+                new = tuple(a.out_size(n) for a, n in zip(axes, old, strict=True))
+                node = replace(node, axes=axes)
             if min(new) < 1:
                 raise too_small(size, node.layer)
             nodes.append(replace(node, size=new))
@@ -164,7 +169,7 @@ class SpatialGraph:
         return replace(axis, size=nodes[axis.like].size[i]) if isinstance(axis, Expand) else axis
 
     def maps(self) -> dict[str, Size]:
-        """Layers whose output is a map of positions, with its size (h, w)."""
+        """Layers whose output is a map of positions, with its size."""
         return {name: self.map_size(v) for name, v in self.named().items() if is_map(v)}
 
     def named(self) -> dict[str, "Value | Opaque"]:
@@ -172,7 +177,7 @@ class SpatialGraph:
         return self.layers | (self.outputs if len(self.outputs) > 1 else {})
 
     def map_size(self, value: Value | Opaque | None) -> Size:
-        """(h, w) of a tensor's map."""
+        """The size of a tensor's map, along every axis."""
         if not isinstance(value, Value):
             raise RfbenchError("this tensor has no map of positions")
         return self.nodes[int(max(value.labels.flat))].size
@@ -238,6 +243,20 @@ class SpatialGraph:
                 widest = Witness(node.reach, node.op, node.layer)
         return widest
 
+    def mixed_axes(self, value: Value | Opaque | None) -> str:
+        """The axes along which a tensor depends on all positions: 'x'; '' for none.
+
+        By learned mixing of one axis; `witness` tells of all of them.
+        """
+        if not isinstance(value, Value):
+            return ""
+        behind = [self.nodes[i].axes for i in self.ancestors(set(self.share(value)))]
+        return "".join(
+            name
+            for k, name in enumerate(self.names)
+            if any(isinstance(axes[k], Dense) for axes in behind)
+        )
+
     def status(self) -> Witness:
         """The reach of the network: of its last map, or of its output where that looks farther."""
         if self.failure is not None:
@@ -268,4 +287,9 @@ def is_map(value: Value | Opaque | None) -> bool:
 def too_small(size: Size, layer: str) -> UsageError:
     """The error for an input on which nothing is left of the map."""
     where = f" in layer {layer}" if layer else ""
-    return UsageError(f"an input of {size[0]}x{size[1]} is too small: nothing is left{where}")
+    return UsageError(f"an input of {by(size)} is too small: nothing is left{where}")
+
+
+def by(size: Size) -> str:
+    """'256', '224x224', '16x112x112'."""
+    return "x".join(map(str, size))

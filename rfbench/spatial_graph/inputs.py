@@ -1,18 +1,47 @@
-"""Which channels the input of a network has, where nobody says: by trying."""
+"""Which axes and channels the input of a network has, where nobody says: by trying."""
 
 from torch import nn
 
 from rfbench.errors import RfbenchError, UsageError, one_line
-from rfbench.spatial_graph.graph import SpatialGraph
+from rfbench.spatial_graph.graph import Size, SpatialGraph, by
 from rfbench.spatial_graph.reader import read
-from rfbench.spatial_graph.trace import input_channels, trace_module
+from rfbench.spatial_graph.trace import convolutions, input_channels, trace_module
 from rfbench.spatial_graph.tracer import Trace
 
-Size = tuple[int, int]
+SIDES = {1: 16384, 2: 224, 3: 64}  # of an input where no size is given, by its number of axes
+
+
+def size_as_fits(module: nn.Module, side: int | None = None, channels: int | None = None) -> Size:
+    """The size of an input of as many axes as a network takes, all of them as long.
+
+    As many as its first convolution has. Where others have more or fewer, the network is tried with
+    each number in the order of the convolutions; the first that it runs with is taken. side: the
+    length; as in SIDES when None. channels: of the input, where they are known.
+    """
+    config = getattr(module, "default_cfg", None)
+    axes = list(dict.fromkeys(axes for axes, _ in convolutions(module))) or [2]
+    if isinstance(config, dict):  # timm's
+        axes = [len(config["input_size"]) - 1]
+    sizes = [(side or SIDES[n],) * n for n in axes]
+    if axes == [1]:  # the layers of a 2-D network may all be 1-D: its rows are its channels
+        sizes.append((side or SIDES[2],) * 2)
+    for size in sizes[: len(sizes) if len(sizes) > 1 else 0]:
+        if _runs(module, size, channels):
+            return size
+    return sizes[0]
+
+
+def _runs(module: nn.Module, size: Size, channels: int | None) -> bool:
+    """Whether a network runs to its end on an input."""
+    try:
+        trace = trace_module(module, size, channels) if channels else trace_as_fits(module, size)
+    except RfbenchError:
+        return False
+    return trace.failure is None
 
 
 def trace_as_fits(module: nn.Module, size: Size) -> Trace:
-    """Trace a network on an input of (H, W) with as many channels as it takes.
+    """Trace a network on an input of `size` (along every axis) with as many channels as it takes.
 
     As many as the network says (timm's `default_cfg`); else 3, 1 and those of the first
     convolution are tried. One that lets the network run to its end comes before one that lets it
@@ -23,7 +52,7 @@ def trace_as_fits(module: nn.Module, size: Size) -> Trace:
         return trace_module(module, size)
     traces: dict[int, Trace] = {}
     errors: dict[int, RfbenchError] = {}
-    for channels in dict.fromkeys((3, 1, input_channels(module))):
+    for channels in dict.fromkeys((3, 1, input_channels(module, len(size)))):
         try:
             traces[channels] = trace_module(module, size, channels)
         except RfbenchError as error:
@@ -51,9 +80,9 @@ def _none_fits(module: nn.Module, size: Size, errors: dict[int, RfbenchError]) -
     # a size that is too small is said of the channels that fit
     first = min(errors.values(), key=lambda e: not isinstance(e, UsageError))
     said = {c: one_line(e, 400).partition(" x ")[2] for c, e in errors.items()}
-    if len(errors) == 1 or "not measured yet" in str(first) or isinstance(first, UsageError):
+    if len(errors) == 1 or isinstance(first, UsageError):
         return first
-    size_text = f"{size[0]}x{size[1]}"
+    size_text = by(size)
     tried = "; ".join(f"{c} x {text}" for c, text in said.items())
     if len({text.removeprefix(size_text) for text in said.values()}) == 1:
         tried = f"{', '.join(map(str, said))} x {next(iter(said.values()))}"

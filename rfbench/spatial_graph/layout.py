@@ -1,8 +1,9 @@
 """Where the positions of a map stand in a tensor.
 
-Every dimension of a tensor is a product of factors: channels 'c', rows 'h', columns 'w', and
-copies 'b' of one value. Views and permutations only regroup factors, so windows (Swin), tokens and
-channel shuffles need no special case. Factors of size 1 are left out; the batch is always 1.
+Every dimension of a tensor is a product of factors: channels 'c', columns 'w', rows 'h', depth 'd',
+and copies 'b' of one value. A sequence has columns only, an image has rows as well. Views and
+permutations only regroup factors, so windows (Swin), tokens and channel shuffles need no special
+case. Factors of size 1 are left out; the batch is always 1.
 """
 
 from collections.abc import Sequence
@@ -13,11 +14,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+SPATIAL = "dhw"  # the axes of positions; a map of k axes has the last k
 CONSTANT = -1  # the label of a channel that does not depend on the input
 
 
 class Factor(NamedTuple):
-    """Part of a dimension. The position along 'h' or 'w': the sum of index * step over factors."""
+    """Part of a dimension. The position along an axis: the sum of index * step over its factors."""
 
     axis: str
     size: int
@@ -65,7 +67,7 @@ class Value:
     @property
     def spatial(self) -> bool:
         """Whether any dimension counts positions."""
-        return bool(self.factors("h") or self.factors("w"))
+        return any(f.axis in SPATIAL for dim in self.dims for f in dim)
 
 
 def dim_of(value: Value, dim: int) -> int:
@@ -110,7 +112,7 @@ def split(dim: Dim, sizes: list[int]) -> list[Dim]:
                 size //= f.size
             elif f.size % size == 0:
                 inner = f.size // size
-                group.append(Factor(f.axis, size, f.step * inner if f.axis in "hw" else 1))
+                group.append(Factor(f.axis, size, f.step * inner if f.axis in SPATIAL else 1))
                 stack.append(Factor(f.axis, inner, f.step))
                 size = 1
             else:

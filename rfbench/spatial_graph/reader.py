@@ -9,8 +9,8 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from rfbench.spatial_graph.builder import Builder
 from rfbench.spatial_graph.constants import Constants
-from rfbench.spatial_graph.graph import Opaque, Reach, SpatialGraph, Witness, is_map
-from rfbench.spatial_graph.layout import Scrambled, Value
+from rfbench.spatial_graph.graph import Opaque, Reach, Size, SpatialGraph, Witness, is_map
+from rfbench.spatial_graph.layout import SPATIAL, Scrambled, Value
 from rfbench.spatial_graph.ops import lookup
 from rfbench.spatial_graph.ops.registry import Constant
 from rfbench.spatial_graph.trace import Shape, trace_module
@@ -19,11 +19,11 @@ from rfbench.spatial_graph.tracer import Op, Ref, Trace
 
 def spatial_graph(
     module: nn.Module,
-    size: tuple[int, int],
+    size: Size,
     channels: int | None = None,
     inputs: Sequence[Shape] | None = None,
 ) -> SpatialGraph:
-    """Trace a module on an input of `size` (H, W) and reduce it to its spatial graph.
+    """Trace a module on an input of `size` (along each axis) and reduce it to its spatial graph.
 
     channels, inputs: as for `trace_module`. Raises what made the network fail.
     """
@@ -139,7 +139,7 @@ class Reader:
         keys = self.values.get(op.args[1].id)
         if not isinstance(keys, Value):
             return self.builder.opaque(worst.if_mixed)
-        outside = {f.axis for i in (0, 2) for f in keys.dims[i]} & {"h", "w"}
+        outside = {f.axis for i in (0, 2) for f in keys.dims[i]} & {*SPATIAL}
         return self.builder.opaque(Reach.WINDOWED if outside else Reach.GLOBAL)
 
     def _keep(self, op: Op, out: Any) -> None:
@@ -194,7 +194,7 @@ def _reach_if_mixed(op: Op, inputs: list[Value | Opaque]) -> Reach | None:
     """
     if not any(word in op.name for word in ("cat", "pad", "slice", "view", "index", "pool")):
         return None
-    cut = any(f.axis in "hw" for v in inputs if isinstance(v, Value) for f in v.dims[0])
+    cut = any(f.axis in SPATIAL for v in inputs if isinstance(v, Value) for f in v.dims[0])
     return Reach.WINDOWED if cut else Reach.GLOBAL
 
 

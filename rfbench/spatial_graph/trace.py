@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from rfbench.errors import RfbenchError, UsageError
+from rfbench.spatial_graph.graph import Size, by
 from rfbench.spatial_graph.skeleton import skeleton
 from rfbench.spatial_graph.tracer import Ref, Trace, Tracer, Trunk, memory
 
@@ -23,38 +24,53 @@ def trunk(module: nn.Module) -> Callable[[Tensor], Any]:
     return features if callable(features) else module
 
 
-def input_channels(module: nn.Module) -> int:
+def convolutions(module: nn.Module) -> list[tuple[int, int]]:
+    """(axes, input channels) of the convolutions, in the order of registration."""
+    found = []
+    for m in module.modules():
+        name = getattr(m, "original_name", type(m).__name__)  # as a scripted module is called
+        for axes, kind in enumerate((nn.Conv1d, nn.Conv2d, nn.Conv3d), start=1):
+            if isinstance(m, kind) or name == kind.__name__:
+                found.append((axes, getattr(m, "in_channels", 0)))
+    return found
+
+
+def input_channels(module: nn.Module, axes: int = 2) -> int:
     """Channels of the input: as timm's networks say, else those of the first convolution, else 3.
 
-    The first convolution may stand behind a space-to-depth: `inputs.choose_channels` tries.
+    axes: of that convolution. It may stand behind a space-to-depth: `inputs.trace_as_fits` tries.
     """
     if isinstance(config := getattr(module, "default_cfg", None), dict):
         return config["input_size"][0]
-    convs = (m for m in module.modules() if isinstance(m, nn.Conv2d))
-    return next((c.in_channels for c in convs), 3)
+    fit = (channels for n, channels in convolutions(module) if n == axes and channels)
+    return next(fit, 3)
 
 
-Shape = tuple[int, int, int]  # (C, H, W) of an input, without the batch
+Shape = tuple[int, ...]  # (C, H, W) of an input, without the batch; (C, L); (C, D, H, W)
 
 
 def trace_module(
     module: nn.Module,
-    size: tuple[int, int],
+    size: Size,
     channels: int | None = None,
     inputs: Sequence[Shape] | None = None,
 ) -> Trace:
-    """Trace one forward pass of `module` on an input of 1 x channels x H x W.
+    """Trace one forward pass of `module` on an input of 1 x channels x size.
 
-    size: (H, W) in pixels. channels: of the input; as `input_channels` says when None. inputs: the
-    shapes of several inputs, in place of both.
+    size: along every axis, (H, W) of an image. channels: of the input; as `input_channels` says
+    when None. inputs: the shapes of several inputs, in place of both.
 
     A pass that fails behind a layer is traced as far as it went; `Trace.failure` says why. Raises
     UsageError where the input does not fit the network, RfbenchError where it fails at once.
     """
     copied, buffers = skeleton(module)
-    shapes = list(inputs or [(channels or input_channels(module), *size)])
+    shapes = list(inputs or [(channels or input_channels(module, len(size)), *size)])
+    if len({len(shape) for shape in shapes}) > 1:
+        some = " and ".join(_text(shape) for shape in shapes)
+        raise RfbenchError(f"inputs with different numbers of axes are not measured: {some}")
     trace = Trace(shapes[0][1:], feature_maps=hasattr(module, "feature_info"))
     tracer = Tracer(trace)
+    tracer.watch.shape = (1, *shapes[0])
     tracer.weights = {memory(p) for p in copied.parameters() if not p.is_meta}
     _watch(copied, tracer)
     trace.recurrent = {n for n, m in copied.named_modules() if isinstance(m, nn.RNNBase)}
@@ -178,8 +194,10 @@ def _explain(
     """One line for an error inside the network: what, where, what to do."""
     where = f" in layer {tracer.stack[-1]}" if tracer.stack else ""
     reason = str(error).strip().split("\n")[0] or type(error).__name__
-    given = " and ".join(f"{c} x {h}x{w}" for c, h, w in shapes)
+    given = " and ".join(_text(shape) for shape in shapes)
     what = f"{type(module).__name__} fails on an input of {given}{where}: {reason}"
+    if isinstance(error, RfbenchError):
+        return type(error)(what)
     if any(word in reason.lower() for word in _SIZE_WORDS):
         return UsageError(f"{what}. Choose another --size.")
     if "meta" in reason or "data-dependent" in reason:
@@ -187,6 +205,11 @@ def _explain(
     if "required positional argument" in reason:
         what += ". Give the shape of each input with --input (in Python: inputs=)"
     return RfbenchError(what)
+
+
+def _text(shape: Shape) -> str:
+    """'3 x 224x224'."""
+    return f"{shape[0]} x {by(shape[1:])}"
 
 
 _SIZE_WORDS = ("too small", "kernel size", "input size", "match model", "height", "padding size")

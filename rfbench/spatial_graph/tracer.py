@@ -55,14 +55,14 @@ class Trace:
     shapes: the shape of every tensor by number. layers: module path -> number of its output, in
     order of execution; '#2' marks a second call of the same module, '.0' or '.aux' one of several
     outputs. fixed: by number, the values of registered buffers (BlurPool's kernel) and of tensors
-    that the forward pass makes. recurrent: names of LSTM, GRU and RNN layers. size: (H, W) of the
-    first input. forward: all operations, timm's classifiers included; None where one refused the
-    size. failure: why the pass ended before its output. sized: the number of operations before the
-    network's code first learnt a size; None: it never did. feature_maps: whether the outputs are
-    the maps of a backbone, from first to last (timm's features_only).
+    that the forward pass makes. recurrent: names of LSTM, GRU and RNN layers. size: of the first
+    input, along every axis. forward: all operations, timm's classifiers included; None where one
+    refused the size. failure: why the pass ended before its output. sized: the number of operations
+    before the network's code first learnt a size; None: it never did. feature_maps: whether the
+    outputs are the maps of a backbone, from first to last (timm's features_only).
     """
 
-    size: tuple[int, int]
+    size: tuple[int, ...]
     inputs: list[int] = field(default_factory=list)
     outputs: dict[str, int] = field(default_factory=dict)
     ops: list[Op] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""What Python code does around the operations: circular padding, reading sizes, 1-D and 3-D calls.
+"""What Python code does around the operations: circular padding, reading sizes, forgotten batches.
 
 A network whose code never learns the size of a tensor does the same operations at every size. So a
 trace notes when its code first did.
@@ -11,19 +11,21 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from rfbench.errors import RfbenchError
+from rfbench.errors import UsageError
 
 
 class Watch(TorchFunctionMode):
     """Sees every call of torch's functions in Python code, attributes of tensors included.
 
-    sized: called where code may have learnt a size. inside: whether such a call is running.
+    sized: called where code may have learnt a size. inside: whether such a call is running. shape:
+    of the first input, the batch included.
     """
 
     def __init__(self, sized: Callable[[], None]) -> None:
         super().__init__()
         self.sized = sized
         self.inside = False
+        self.shape: tuple[int, ...] = ()
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
@@ -32,8 +34,8 @@ class Watch(TorchFunctionMode):
         name = _name(func)
         outer, self.inside = self.inside, True
         try:
-            if name in ("conv1d", "conv3d", "conv_transpose1d", "conv_transpose3d"):
-                _check_axes(name, args)
+            if name in _BATCHED:
+                _check_batch(_BATCHED[name], args[0] if args else kwargs.get("input"), self.shape)
             if func is nn.functional.pad and "circular" in (*args, *kwargs.values()):
                 return _pad_circular(*(*args, *kwargs.values())[:2])
             out = func(*args, **kwargs)
@@ -71,13 +73,31 @@ def _tells_size(name: str, out: Any) -> bool:
     return not fixed or name in _AS_MANY
 
 
-def _check_axes(name: str, args: tuple) -> None:
-    """Raise where N x C x H x W is about to be taken for one volume or sequence without N."""
-    if args and isinstance(args[0], Tensor) and args[0].dim() == 4:
-        raise RfbenchError(
-            f"{name} takes {'sequences' if name[-2] == '1' else 'volumes'}: networks of 1-D and "
-            "3-D inputs are not measured yet"
+# convolutions that take a tensor without a batch as well, with their numbers of axes
+_BATCHED = {f"{name}{n}d": n for name in ("conv", "conv_transpose") for n in (1, 2, 3)}
+_THINGS = {1: "sequence", 2: "image", 3: "volume"}
+
+
+def _check_batch(axes: int, x: Any, shape: tuple[int, ...]) -> None:
+    """Raise where a tensor with a batch is about to be taken for one without.
+
+    torch would run N x C x H x W as a volume of N channels, and with a batch of one nobody notices.
+    x: what is convolved along so many axes. shape: of the network's input.
+    """
+    if not isinstance(x, Tensor) or x.dim() != axes + 1 or x.shape[0] != 1:
+        return
+    thing, given = _THINGS[axes], " x ".join(map(str, x.shape))
+    what = f"a convolution of {thing}s gets {given}, which torch takes for one {thing} without a"
+    what = f"{what} batch, its batch for channels"
+    if len(shape) == axes + 1:
+        what = (
+            f"{what}. Give {_layout(axes)}: {axes} numbers with --size (in Python: size=, inputs=)"
         )
+    raise UsageError(what)
+
+
+def _layout(axes: int) -> str:
+    return " x ".join(["N", "C", *{1: "L", 2: "HW", 3: "DHW"}.get(axes, "")])
 
 
 def _pad_circular(x: Tensor, amounts: Any) -> Tensor:

@@ -117,9 +117,11 @@ def test_the_functions_are_listed() -> None:
 def test_what_is_wrong_is_said() -> None:
     with pytest.raises(UsageError, match="unknown model 'resnet81'"):
         rf.record("resnet81")
-    for size in (0, "224", (224,), 224.0, (224, "224")):
+    for size in (0, "224", (), (1, 2, 3, 4), 224.0, (224, "224")):
         with pytest.raises(UsageError, match="at least one pixel"):
             rf.record("resnet18", size)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="without a batch.+ Give N x C x H x W: 2 numbers"):
+        rf.record("resnet18", (224,))
     with pytest.raises(RfbenchError, match="path counts need a convolutional network"):
         rf.audit("timm:vit_tiny_patch16_224")
     with pytest.raises(AttributeError, match="no attribute 'audits'"):

@@ -101,7 +101,9 @@ def test_examples_of_inputs() -> None:
     assert graph.size == (40, 50) and rf.theory(graph)["y"]["size"] == 3
     with pytest.raises(UsageError, match="leave out size="):
         rf.record(net, size=3, inputs=(torch.zeros(2, 3, 40, 50),))
-    with pytest.raises(UsageError, match="3-D inputs are not measured"):
+    with pytest.raises(RfbenchError, match="fails on an input of 3 x 40x50x50 in layer 0"):
         rf.record(net, inputs=(torch.zeros(1, 3, 40, 50, 50),))
+    with pytest.raises(UsageError, match="an input is .+ this one is "):
+        rf.record(net, inputs=(torch.zeros(3, 40),))
     with pytest.raises(RfbenchError, match="5 x 32x32"):
         rf.record(net, size=32, in_channels=5)

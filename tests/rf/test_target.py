@@ -20,7 +20,7 @@ from tests.spatial_graph.cases import conv
 
 def content(graph: SpatialGraph) -> tuple:
     """What tells a graph from another: two objects may be the same graph."""
-    return tuple((n.kind, n.sources, n.size, n.y, n.x, n.counts) for n in graph.nodes)
+    return tuple((n.kind, n.sources, n.size, n.axes, n.counts) for n in graph.nodes)
 
 
 @pytest.fixture

@@ -313,9 +313,9 @@ def test_units_with_nothing_in_common_have_no_field(run: Callable) -> None:
 
 
 def test_branches_of_different_stride_have_no_common_field() -> None:
-    assert union([Field(0, 4, 1), Field(0, 4, 2)]) is None
-    assert union([Field(0, 4, 2), Field(-3, 1, 2)]) == Field(-3, 4, 2)
-    mixed = union([Field(0, 1, 1), Phased(((0, 2), (0, 2)), 2)])
+    assert union([Field(0, 4, 1), Field(0, 4, 2)], 8, 8) is None
+    assert union([Field(0, 4, 2), Field(-3, 1, 2)], 8, 8) == Field(-3, 4, 2)
+    mixed = union([Field(0, 1, 1), Phased(((0, 2), (0, 2)), 2)], 8, 8)
     assert mixed == Phased(((0, 2), (0, 2)), 2)
 
 

@@ -21,7 +21,7 @@ from rfbench.spatial_graph.graph import SpatialGraph
 from rfbench.spatial_graph.layout import Value
 
 Index = tuple[int, ...]
-Size = tuple[int, int]
+Size = tuple[int, ...]
 
 
 class Alive(TorchFunctionMode):
@@ -35,7 +35,10 @@ class Alive(TorchFunctionMode):
             return args[0] * 1
         if name == "pad" and kwargs.get("value") == -math.inf:
             kwargs["value"] = 0.0
-        if name.startswith("max_pool2d") or name == "boolean_dispatch":
+        if (
+            name.startswith(("max_pool1d", "max_pool2d", "max_pool3d"))
+            or name == "boolean_dispatch"
+        ):
             return _mean_pool(*args, **kwargs)
         if name in ("hardtanh", "relu6", "clamp", "hardsigmoid"):  # never saturated
             return args[0] * 1
@@ -49,8 +52,8 @@ class Alive(TorchFunctionMode):
             return args[0] + args[1]
         if name in ("maximum", "minimum"):
             return args[0] + args[1]
-        if name.startswith("adaptive_max_pool2d"):
-            return F.adaptive_avg_pool2d(args[0], args[1])
+        if name.startswith("adaptive_max_pool"):
+            return _of("adaptive_avg_pool", args[0])(args[0], args[1])
         if name in ("amax", "amin"):
             return torch.mean(*args, **kwargs)
         if name in ("max", "min") and len(args) > 1 and isinstance(args[1], Tensor):
@@ -70,11 +73,17 @@ def _mean_pool(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Tensor:
-    if dilation in (1, (1, 1), [1, 1]):
-        return F.avg_pool2d(x, kernel_size, stride, padding, ceil_mode)
-    k = (kernel_size, kernel_size) if isinstance(kernel_size, int) else tuple(kernel_size)
+    if {dilation} == {1} if isinstance(dilation, int) else {*dilation} == {1}:
+        return _of("avg_pool", x)(x, kernel_size, stride, padding, ceil_mode)
+    axes = x.dim() - 2
+    k = (kernel_size,) * axes if isinstance(kernel_size, int) else tuple(kernel_size)
     ones = x.new_ones(x.shape[1], 1, *k) / prod(k)
-    return F.conv2d(x, ones, None, stride or k, padding, dilation, x.shape[1])
+    return _of("conv", x)(x, ones, None, stride or k, padding, dilation, x.shape[1])
+
+
+def _of(name: str, x: Tensor) -> Any:
+    """The function for so many axes: F.conv1d of sequences."""
+    return getattr(F, f"{name}{x.dim() - 2}d")
 
 
 def prepared(module: nn.Module) -> nn.Module:
@@ -89,7 +98,7 @@ def prepared(module: nn.Module) -> nn.Module:
 
 
 def gradients(module: nn.Module, size: Size, channels: int, at: list[Index]) -> list[np.ndarray]:
-    """For each index of the output, which pixels have a gradient: bool, (H, W)."""
+    """For each index of the output, which pixels have a gradient: bool, as large as the input."""
     model = prepared(module)
     draw = torch.Generator().manual_seed(0)
     x = torch.rand(1, channels, *size, generator=draw, dtype=torch.float64) + 0.5
@@ -104,9 +113,9 @@ def gradients(module: nn.Module, size: Size, channels: int, at: list[Index]) -> 
     return found
 
 
-def place(value: Value, index: Index) -> tuple[int, int, int]:
-    """The node behind one entry of a tensor, and its position (y, x) in the map."""
-    at, where = {"h": 0, "w": 0}, []
+def place(value: Value, index: Index) -> tuple[int, dict[str, int]]:
+    """The node behind one entry of a tensor, and its position in the map, by axis."""
+    at, where = {"d": 0, "h": 0, "w": 0}, []
     for dim, i in zip(value.dims, index, strict=True):
         channel, rest = 0, i
         places = []
@@ -119,16 +128,17 @@ def place(value: Value, index: Index) -> tuple[int, int, int]:
             elif f.axis == "c":
                 channel = channel * f.size + here
         where.append(channel)
-    return int(value.labels[tuple(where)]), at["h"], at["w"]
+    return int(value.labels[tuple(where)]), at
 
 
 def reached(graph: SpatialGraph, value: Value, index: Index, **convention: str) -> np.ndarray:
-    """The graph's own path counts of one entry of a tensor: (H, W)."""
-    label, y, x = place(value, index)
+    """The graph's own path counts of one entry of a tensor: (H, W), or of other axes."""
+    label, at = place(value, index)
     if label < 0:
         return np.zeros(graph.size)
     one = Value(value.dims, np.full((1,) * value.labels.ndim, label))
-    found = count_tensor(graph, one, (y, x), convention=Convention(**convention))
+    unit = tuple(at[axis] for axis in graph.letters)
+    found = count_tensor(graph, one, unit, convention=Convention(**convention))
     return np.zeros(graph.size) if found is None else found.counts
 
 
@@ -148,15 +158,16 @@ def sampled(value: Value, units: int) -> list[Index]:
 
 
 def channels_of(module: nn.Module) -> int:
-    convs = (m for m in module.modules() if isinstance(m, nn.Conv2d))
+    kinds = nn.Conv1d | nn.Conv2d | nn.Conv3d
+    convs = (m for m in module.modules() if isinstance(m, kinds))
     return next((c.in_channels for c in convs), 3)
 
 
 def box(support: np.ndarray) -> str:
     if not support.any():
         return "nothing"
-    y, x = np.nonzero(support)
-    return f"{support.sum()} in {y.min()}:{y.max() + 1}, {x.min()}:{x.max() + 1}"
+    ends = (f"{at.min()}:{at.max() + 1}" for at in np.nonzero(support))
+    return f"{support.sum()} in {', '.join(ends)}"
 
 
 def forward_counts(

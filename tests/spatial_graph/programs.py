@@ -16,11 +16,13 @@ Draw = random.Random
 class Program(nn.Module):
     """Steps that each take earlier results; the last one's result is the output."""
 
-    def __init__(self, seed: int, linear: bool = False) -> None:
+    def __init__(self, seed: int, linear: bool = False, axes: int = 2) -> None:
         """linear: only sums and means, with all weights 1, so that gradients are path counts."""
         super().__init__()
         draw = Draw(seed)
-        self.size, self.channels = (draw.choice([6, 7, 8, 9, 12]), draw.choice([4, 6, 8, 10])), 3
+        sides = [[5, 6, 8], [6, 7, 8, 9, 12], [4, 6, 8, 10]] if axes < 3 else [[4, 5]] * 3
+        self.size: tuple[int, ...] = tuple(draw.choice(side) for side in sides[-axes:])
+        self.channels, self.axes = 3, axes
         self.steps: list[Step] = []
         self.text: list[str] = []
         results = [torch.rand(1, 3, *self.size)]
@@ -31,10 +33,13 @@ class Program(nn.Module):
 
     def _try(self, draw: Draw, results: list[Tensor], linear: bool, seed: int) -> None:
         at = len(results) - 1 if draw.random() < 0.6 else draw.randrange(len(results))
-        names = [n for n in STEPS if not (linear and n in ("softmax", "amax", "write"))]
+        left_out = {"softmax", "amax", "write"} if linear else set()
+        left_out |= {"shuffle", "unshuffle"} if self.axes != 2 else set()
+        names = [n for n in STEPS if n not in left_out]
         name = draw.choice(names)
         try:
-            step = STEPS[name](draw, results, at, 0 if linear else seed + 1)
+            made = STEPS[name] if self.axes == 2 else OTHER.get(name, STEPS[name])
+            step = made(draw, results, at, 0 if linear else seed + 1)
             out = step(results)
         except (RuntimeError, IndexError, ValueError, TypeError):
             return  # this operation does not fit this shape
@@ -64,6 +69,8 @@ def one(at: int, run: Callable[[Tensor], Tensor]) -> Step:
 
 
 def _conv(draw: Draw, results: list[Tensor], at: int, seed: int) -> Step:
+    if results[at].dim() == 3 and results[at].shape[0] == 1:
+        raise ValueError("torch would take its batch for channels")
     k = draw.choice([(1, 1), (2, 2), (3, 3), (1, 3), (3, 1)])
     channels = results[at].shape[1]
     groups = draw.choice([1, 1, channels, *(g for g in (2, 3, 4) if channels % g == 0)])
@@ -232,3 +239,64 @@ STEPS: dict[str, Callable[[Draw, list[Tensor], int, int], Step]] = {
     "shuffle": lambda draw, results, at, seed: one(at, lambda x: F.pixel_shuffle(x, 2)),
     "unshuffle": lambda draw, results, at, seed: one(at, lambda x: F.pixel_unshuffle(x, 2)),
 }
+
+
+# -- of sequences and volumes ----------------------------------------------------------------------
+
+
+def _of(name: str, axes: int) -> Callable[..., Tensor]:
+    return getattr(F, f"{name}{axes}d")
+
+
+def _axes(results: list[Tensor]) -> int:
+    """Of the input."""
+    return results[0].dim() - 2
+
+
+def _conv_any(draw: Draw, results: list[Tensor], at: int, seed: int) -> Step:
+    axes, channels = _axes(results), results[at].shape[1]
+    k = tuple(draw.choice([1, 2, 3]) for _ in range(axes))
+    s, p, d = (
+        tuple(draw.choice(some) for _ in range(axes)) for some in ([1, 1, 2], [0, 1], [1, 2])
+    )
+    groups = draw.choice([1, 1, channels])
+    form = (min(groups * draw.choice([1, 2]), 32), channels // groups, *k)
+    if results[at].dim() != axes + 2:
+        raise ValueError("torch would take its batch for channels")
+    if draw.random() < 0.3:
+        turned = (channels, draw.choice([1, 2, 4]), *k)
+        return one(
+            at, lambda x: _of("conv_transpose", axes)(x, weights(seed, turned, x), None, s, p)
+        )
+    return one(at, lambda x: _of("conv", axes)(x, weights(seed, form, x), None, s, p, d, groups))
+
+
+def _pool_any(draw: Draw, results: list[Tensor], at: int, seed: int) -> Step:
+    axes = _axes(results)
+    k, s, p = draw.choice([(1, 2, 0), (2, 2, 0), (2, 1, 1), (3, 2, 1)])
+    more = draw.random() < 0.4, draw.random() < 0.5
+    if results[at].dim() != axes + 2:
+        raise ValueError("torch would take its batch for channels")
+    if draw.random() < 0.2:
+        n = draw.choice([1, 2, 3])
+        return one(at, lambda x: _of("adaptive_avg_pool", axes)(x, n))
+    return one(at, lambda x: _of("avg_pool", axes)(x, k, s, p, *more))
+
+
+def _resize_any(draw: Draw, results: list[Tensor], at: int, seed: int) -> Step:
+    smooth = {1: "linear", 3: "trilinear"}[_axes(results)]
+    mode, scale = draw.choice(["nearest", smooth]), draw.choice([2, 1.5])
+    return one(at, lambda x: F.interpolate(x, scale_factor=scale, mode=mode))
+
+
+def _form_any(draw: Draw, results: list[Tensor], at: int, seed: int) -> Step:
+    """As many dimensions as the input has."""
+    form, rank = list(results[at].shape), results[0].dim()
+    while len(form) > rank:
+        dim = draw.randrange(len(form) - 1)
+        form[dim : dim + 2] = [form[dim] * form[dim + 1]]
+    form = [1] * (rank - len(form)) + form
+    return one(at, lambda x: x.reshape(form))
+
+
+OTHER = {"conv": _conv_any, "pool": _pool_any, "resize": _resize_any, "four": _form_any}

@@ -8,9 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rfbench.errors import RfbenchError
 from rfbench.rf.autograd.path_counts import path_counts
-from rfbench.rf.core.field import region
+from rfbench.rf.core.field import Field, Whole, region
 from rfbench.rf.core.target import Target
 from rfbench.spatial_graph.graph import Reach
 from rfbench.spatial_graph.reader import spatial_graph
@@ -65,13 +64,17 @@ LAYERS = {**A, "columns": nn.Linear(21, 21), "fewer": nn.Linear(21, 9), "rows": 
 
 
 @pytest.mark.parametrize("name", MIXES)
-def test_learned_mixing_along_an_axis_is_refused_by_name(name: str) -> None:
+def test_learned_mixing_is_global_along_its_axis_alone(name: str) -> None:
     verdict = examine(Net(MIXES[name], **LAYERS))
     along = "y" if name in ("rows", "from_the_left") else "x"
-    assert verdict.reach == Reach.GLOBAL and f"global along {along}" in verdict.witness.reason
-    assert verdict.graph.maps() == {"a": (18, 21)}
-    with pytest.raises(RfbenchError, match=f"global along {along}"):
-        Target(verdict.graph).counts()
+    assert verdict.reach == Reach.LOCAL and not verdict.wrong, verdict.wrong
+    target = Target(verdict.graph)
+    assert target.graph.mixed_axes(target.value) == along
+    y, x = target.fields
+    everything, other = (y, x) if along == "y" else (x, y)
+    assert isinstance(everything, Whole) and isinstance(other, Field)
+    n = target.graph.size["yx".index(along)]
+    assert region(everything, 3) == (0, n - 1) and other.size in (3, 5)
 
 
 def test_a_matrix_over_features_is_not() -> None:

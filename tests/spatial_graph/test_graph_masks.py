@@ -13,7 +13,7 @@ from torch.nn.utils import prune
 from rfbench import rf
 from rfbench.rf.core.target import Target
 from rfbench.spatial_graph.graph import Reach
-from rfbench.spatial_graph.ops.masked import rectangles
+from rfbench.spatial_graph.ops.masked import boxes
 from rfbench.spatial_graph.reader import spatial_graph
 from tests.spatial_graph.cases import A, Net, conv, examine
 from tests.spatial_graph.oracle import graph_counts
@@ -202,9 +202,9 @@ def test_zeros_at_the_ends_of_a_fixed_kernel() -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_a_table_is_the_sum_of_its_rectangles(seed: int) -> None:
+def test_a_table_is_the_sum_of_its_boxes(seed: int) -> None:
     table = np.random.default_rng(seed).integers(0, 4, (5, 4))
     total = np.zeros_like(table)
-    for where, count in rectangles(table):
+    for where, count in boxes(table):
         total[where] += count
     assert np.array_equal(total, table)

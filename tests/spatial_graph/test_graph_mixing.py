@@ -234,7 +234,7 @@ def products_with_constants(n: Net, x: Tensor) -> Tensor:
     return torch.einsum("bchw,oc->bohw", n.b(n.a(x)), n.c.weight)
 
 
-@CASES.add(Reach.GLOBAL, "mm", a=conv(), b=nn.Linear(18, 18), c=nn.Linear(4, 5))
+@CASES.add(a=conv(), b=nn.Linear(18, 18), c=nn.Linear(4, 5))
 def products_over_rows(n: Net, x: Tensor) -> Tensor:
     y = n.a(x)
     rows = n.b(y.transpose(2, 3)).transpose(2, 3)

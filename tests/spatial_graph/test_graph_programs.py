@@ -16,21 +16,21 @@ from tests.spatial_graph.programs import Program
 BLOCK = 100  # programs a test
 
 
-@pytest.mark.parametrize("block", range(3))
-def test_support(block: int) -> None:
+@pytest.mark.parametrize(("block", "axes"), [(0, 2), (1, 2), (2, 2), (0, 1), (0, 3)])
+def test_support(block: int, axes: int) -> None:
     seen: Counter[Reach] = Counter()
     for seed in range(block * BLOCK, (block + 1) * BLOCK):
-        program = Program(seed)
+        program = Program(seed, axes=axes)
         verdict = examine(program, program.size, program.channels, units=8)
         assert not verdict.wrong, (seed, program.text, verdict.wrong)
         seen[verdict.reach] += 1
     assert seen[Reach.LOCAL] + seen[Reach.CONTEXT] > 0.6 * BLOCK, seen  # not all is refused
 
 
-@pytest.mark.parametrize("block", range(2))
-def test_counts(block: int) -> None:
+@pytest.mark.parametrize(("block", "axes"), [(0, 2), (1, 2), (0, 1), (0, 3)])
+def test_counts(block: int, axes: int) -> None:
     for seed in range(block * BLOCK, (block + 1) * BLOCK):
-        program = Program(seed, linear=True)
+        program = Program(seed, linear=True, axes=axes)
         graph = spatial_graph(program, program.size, program.channels)
         if graph.witness(graph.output).reach > Reach.CONTEXT:
             continue

@@ -46,15 +46,19 @@ class NPrime(TorchFunctionMode):
     """While it is active, `model` runs as N'. Raises `Refused` for a function without a twin.
 
     `single`: convolutions weigh 1/C_in, else 1. `count`: pooling windows sum, else averages stay.
-    `ignore`: a context that joins a map is a constant, else its paths are added.
+    `ignore`: a context that joins a map is a constant, else its paths are added. axes: of the
+    input.
     """
 
-    def __init__(self, model: nn.Module, single: bool, count: bool, ignore: bool) -> None:
+    def __init__(
+        self, model: nn.Module, single: bool, count: bool, ignore: bool, axes: int = 2
+    ) -> None:
         super().__init__()
         self.single, self.count, self.ignore = single, count, ignore
         self.tags: MutableMapping[Tensor, Tag] = WeakTensorKeyDictionary()
         self.fixed: MutableMapping[Tensor, bool] = WeakTensorKeyDictionary()
-        self.windows = Windows(single, count, self.fixed)
+        self.axes = axes
+        self.windows = Windows(single, count, self.fixed, axes)
         for buffer in model.buffers():
             self.fixed[buffer] = True
 
@@ -111,10 +115,11 @@ class NPrime(TorchFunctionMode):
         if name in SUMS or (name in ("max", "min") and len(call.given) > 1):
             return summed(call)
         if name in REDUCTIONS:
-            return reduced(call, self.single, self.count)
+            return reduced(call, self.single, self.count, self.axes)
         if name in SHAPES:
             return reshaped(call)
-        if name in Windows.NAMES and (name != "conv1d" or call.context):
+        other = name == "conv1d" and self.axes > 1 and not call.context
+        if name in Windows.NAMES and not other:
             return self.windows(call)
         if call.context and self.ignore:  # cut off where it meets a map, whatever happens before
             return tree_map_only(Tensor, Tensor.detach, call.func(*call.args, **call.kwargs))

@@ -23,11 +23,11 @@ from rfbench.rf.autograd.twins import Refused
 
 def path_counts(
     module: nn.Module,
-    size: tuple[int, int],
+    size: tuple[int, ...],
     *,
     to: str,
     source: str | None = None,
-    unit: tuple[int, int],
+    unit: tuple[int, ...],
     channels: Literal["single", "real"] = "single",
     pool: Literal["count", "mean"] = "count",
     gates: Literal["ignore", "count"] = "ignore",
@@ -37,11 +37,11 @@ def path_counts(
     """Paths from each position of `source` to `unit` of `to`: their number, float64, (h, w).
 
     module       any nn.Module; it is deep-copied and never changed. Meta parameters are fine.
-    size         (height, width) of the input in pixels; the batch is 1.
+    size         (height, width) of the input in pixels, or of other axes; the batch is 1.
     to, source   module paths as in `named_modules`, "layer1.0.relu#2" for a second call. `to=""`:
                  what `forward` returns; `source=None`: the input. Both are (1, C, h, w), or
                  channels-last by a permutation of the module's own.
-    unit         (row, column) of the output unit, in units of `to`.
+    unit         (row, column) of the output unit, in units of `to`; with as many axes.
     channels     "single": a convolution weighs 1/C_in (of its group); the map is the mean over the
                  channels of `to`, the sum over those of `source`: a channel counts by its share.
                  "real": ones everywhere, N' to the letter.
@@ -50,7 +50,7 @@ def path_counts(
                  "mean": average pooling keeps its divisor, fixed kernels their weights.
     gates        "ignore": a context (see `rf.nprime`) that joins a map is a constant.
                  "count": its paths are added.
-    in_channels  of the input; the first Conv2d's by default.
+    in_channels  of the input; that of the first convolution by default.
     forward      the method to run; default `forward_features` (timm) if there is one, or `forward`.
 
     Raises UsageError for an unknown layer or unit; RfbenchError for a function not known to be
@@ -63,9 +63,10 @@ def path_counts(
             near = suggest(layer, names)
             raise UsageError(f"unknown layer '{layer}' in {type(module).__name__}.{near}")
     if in_channels is None:
-        in_channels = next((m.in_channels for m in model.modules() if isinstance(m, nn.Conv2d)), 3)
+        kind = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[len(size) - 1]
+        in_channels = next((m.in_channels for m in model.modules() if isinstance(m, kind)), 3)
     method = forward or ("forward_features" if hasattr(model, "forward_features") else "forward")
-    mode = NPrime(model, channels == "single", pool == "count", gates == "ignore")
+    mode = NPrime(model, channels == "single", pool == "count", gates == "ignore", len(size))
     run = _Run(model, mode, to, source)
     with torch.inference_mode(False), torch.enable_grad():
         leaf = torch.zeros(1, in_channels, *size, dtype=torch.float64, device="cpu")
@@ -82,14 +83,16 @@ def path_counts(
     return counts
 
 
-def _seed(target: Tensor, to: str, unit: tuple[int, int], channels: str) -> Tensor:
+def _seed(target: Tensor, to: str, unit: tuple[int, ...], channels: str) -> Tensor:
     """The gradient of the target: one position, the mean (single) or sum (real) of channels."""
-    _, depth, height, width = target.shape
-    if not (0 <= unit[0] < height and 0 <= unit[1] < width):
-        shape = f"{height} x {width} (rows x columns, counted from 0)"
+    _, depth, *units = target.shape
+    if len(unit) != len(units) or not all(0 <= u < n for u, n in zip(unit, units, strict=True)):
+        names = {2: "rows x columns, "}.get(len(units), "")
+        shape = f"{' x '.join(map(str, units))} ({names}counted from 0)"
         raise UsageError(f"unit {tuple(unit)} is outside '{to or 'output'}', which is {shape}.")
     seed = torch.zeros_like(target)
-    seed[0, :, unit[0], unit[1]] = 1 / depth if channels == "single" else 1
+    where: tuple[int | slice, ...] = (0, slice(None), *unit)
+    seed[where] = 1 / depth if channels == "single" else 1
     return seed
 
 
@@ -175,16 +178,18 @@ class _Run:
             raise _Reached
         # The network goes on with a copy: its `out += identity` must not rewrite what is captured.
         last = self.mode.tags[out].channels_last
-        return captured.permute(0, 2, 3, 1).clone() if last else captured.clone()
+        return captured.movedim(1, -1).clone() if last else captured.clone()
 
     def _map(self, name: str, out: Any) -> Tensor:
         """`out` as a new (1, C, h, w) tensor; refused where it is none."""
-        if not isinstance(out, Tensor) or out.ndim != 4:
+        if not isinstance(out, Tensor) or out.ndim != self.mode.axes + 2:
             shape = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
-            raise UsageError(f"{name} is not a map of (1, channels, height, width) but {shape}.")
+            axes = ("length", "height, width", "depth, height, width")[self.mode.axes - 1]
+            wanted = f"(1, channels, {axes})"
+            raise UsageError(f"{name} is not a map of {wanted} but {shape}.")
         if not out.requires_grad or out not in self.mode.tags:
             raise RfbenchError(f"autograd engine: no path leads from the input to {name}.")
-        return (out.permute(0, 3, 1, 2) if self.mode.tags[out].channels_last else out).clone()
+        return (out.movedim(-1, 1) if self.mode.tags[out].channels_last else out).clone()
 
     def _here(self) -> str:
         return f"layer {self.inside[-1]}" if self.inside and self.inside[-1] else "the network"

@@ -42,8 +42,9 @@ SHAPES = _names(
     "view view_as reshape reshape_as flatten unflatten ravel squeeze unsqueeze "
     "repeat_interleave cat concat concatenate stack chunk split split_with_sizes tensor_split "
     "unbind unsafe_chunk unsafe_split iter getitem setitem copy narrow select index_select "
-    "contiguous clone roll flip rot90 pad constant_pad_nd reflection_pad2d replication_pad2d "
-    "pixel_shuffle pixel_unshuffle channel_shuffle native_channel_shuffle unfold fold"
+    "contiguous clone roll flip rot90 pad constant_pad_nd reflection_pad1d reflection_pad2d "
+    "reflection_pad3d replication_pad1d replication_pad2d replication_pad3d pixel_shuffle "
+    "pixel_unshuffle channel_shuffle native_channel_shuffle unfold fold"
 )
 SHAPES |= AXES | SPREADS
 # Asked of a map, or made in its likeness: nothing of the map's values goes into the answer.
@@ -110,11 +111,11 @@ def reshaped(call: Call) -> Any:
     return tuple(out) if call.name == "iter" else out
 
 
-def reduced(call: Call, single: bool, count: bool) -> Any:
+def reduced(call: Call, single: bool, count: bool, n: int) -> Any:
     """Means, sums, maxima and norms over axes: sums of paths.
 
     Divided by the number of channels where those are reduced, by that of positions for a mean
-    without `count`.
+    without `count`. n: the number of axes of the network's input.
     """
 
     def parse(x: Tensor, *rest: Any, **kwargs: Any) -> tuple[Tensor, Any, bool]:
@@ -128,11 +129,12 @@ def reduced(call: Call, single: bool, count: bool) -> Any:
     x, dim, keepdim = parse(*call.args, **call.kwargs)
     axes = [dim] if isinstance(dim, int) else list(dim or range(x.ndim))
     dims = {axis % x.ndim for axis in axes}
-    channel = {x.ndim - 1 if call.last else 1} if x.ndim < 5 else set()  # 5-D: branches, stacked
+    stacked = x.ndim > n + 2  # branches
+    channel = set() if stacked else {x.ndim - 1 if call.last else 1}
     averaged = dims & channel if single or call.name == "mean" else set()
     if call.name == "mean" and not count:
         averaged |= dims - channel
-    call.context |= x.ndim in (3, 4) and dims >= set(range(1, x.ndim)) - channel
+    call.context |= x.ndim in (3, n + 2) and dims >= set(range(1, x.ndim)) - channel
     out = x.sum(sorted(dims), keepdim) / math.prod(x.shape[axis] for axis in averaged)
     if call.name in ("max", "min") and dim is not None:
         kind = getattr(torch.return_types, call.name)
@@ -144,23 +146,34 @@ class Windows:
     """Twins of the functions with a window, with their names and their signatures.
 
     `single`: convolutions weigh 1/C_in, else 1. `count`: pooling windows sum, else averages stay.
-    `fixed`: tensors that are buffers of the module or made of buffers only: BlurPool's kernel.
+    axes: of the network's input. `fixed`: tensors that are buffers of the module or made of buffers
+    only: BlurPool's kernel.
     """
 
-    NAMES = _names(
-        "conv1d conv2d conv_transpose2d linear avg_pool2d max_pool2d adaptive_avg_pool2d "
-        "adaptive_max_pool2d"
-    )
+    NAMES = frozenset(
+        f"{name}{n}d"
+        for name in ("conv", "conv_transpose", "avg_pool", "max_pool", "adaptive_avg_pool")
+        for n in (1, 2, 3)
+    ) | _names("linear adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d")
 
-    def __init__(self, single: bool, count: bool, fixed: MutableMapping[Tensor, bool]) -> None:
-        self.single, self.count, self.fixed = single, count, fixed
+    def __init__(
+        self, single: bool, count: bool, fixed: MutableMapping[Tensor, bool], axes: int
+    ) -> None:
+        self.single, self.count, self.fixed, self.axes = single, count, fixed, axes
 
     def __call__(self, call: Call) -> Tensor:
         """The twin of `call`; Refused where the kernel depends on the map or windows differ."""
         if len(call.kept) > 1 or call.kept[0] is not call.given[0]:
             raise Refused(f"torch.{call.name}", "has a kernel that is computed from the map")
-        out: Tensor = getattr(self, call.name)(*call.args, **call.kwargs)
-        call.context |= call.name.startswith("adaptive") and out.shape[-2:] == (1, 1)
+        if call.name == "conv1d" and call.context and (self.axes > 1 or call.last):
+            return self._across_channels(*call.args, **call.kwargs)
+        kind, own = call.name.rstrip("123d"), f"{self.axes}d"
+        if call.name == "linear":
+            return self._linear(call.last or call.context, *call.args, **call.kwargs)
+        if not call.name.endswith(own):
+            raise Refused(f"torch.{call.name}", f"in a network of {own.upper()} inputs has no twin")
+        out: Tensor = getattr(self, f"_{kind}")(*call.args, **call.kwargs)
+        call.context |= kind.startswith("adaptive") and set(out.shape[-self.axes :]) == {1}
         return out
 
     def kernel(self, weight: Tensor, fan_in: int) -> Tensor:
@@ -174,22 +187,30 @@ class Windows:
             )
         return weight * scale / weight[weight > 0].min() if self.count else weight
 
-    def conv1d(
+    def _across_channels(
         self, input: Tensor, weight: Tensor, bias: Any = None, *args: Any, **kwargs: Any
     ) -> Tensor:
-        # Only along the channels of a context (ECA): channels mixed, as in any convolution, with
-        # fewer of them at the ends.
+        # Along the channels of a context (ECA): channels mixed, as in any convolution, with fewer
+        # of them at the ends.
         ones = torch.ones_like(weight, dtype=torch.float64)
         out = F.conv1d(input, ones, None, *args, **kwargs)
         mixed = F.conv1d(torch.ones_like(input), ones, None, *args, **kwargs)
         return out / mixed if self.single else out
 
-    def conv2d(
+    def _linear(
+        self, over_channels: bool, input: Tensor, weight: Tensor, bias: Any = None
+    ) -> Tensor:
+        # over positions it is a kernel of as many taps, each of them one path
+        return F.linear(input, self.kernel(weight, weight.shape[1] if over_channels else 1))
+
+    def _conv(
         self, input: Tensor, weight: Tensor, bias: Any = None, *args: Any, **kwargs: Any
     ) -> Tensor:
-        return F.conv2d(input, self.kernel(weight, weight.shape[1]), None, *args, **kwargs)
+        return _F("conv", self.axes)(
+            input, self.kernel(weight, weight.shape[1]), None, *args, **kwargs
+        )
 
-    def conv_transpose2d(
+    def _conv_transpose(
         self,
         input: Tensor,
         weight: Tensor,
@@ -201,14 +222,11 @@ class Windows:
         dilation: Any = 1,
     ) -> Tensor:
         ones = self.kernel(weight, weight.shape[0] // groups)
-        return F.conv_transpose2d(
+        return _F("conv_transpose", self.axes)(
             input, ones, None, stride, padding, output_padding, groups, dilation
         )
 
-    def linear(self, input: Tensor, weight: Tensor, bias: Any = None) -> Tensor:
-        return F.linear(input, self.kernel(weight, weight.shape[1]))
-
-    def avg_pool2d(
+    def _avg_pool(
         self,
         input: Tensor,
         kernel_size: Any,
@@ -219,11 +237,29 @@ class Windows:
         divisor_override: int | None = None,
     ) -> Tensor:
         divisor = 1 if self.count else divisor_override
-        return F.avg_pool2d(
+        return self._average(
             input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor
         )
 
-    def max_pool2d(
+    def _average(
+        self,
+        x: Tensor,
+        kernel: Any,
+        stride: Any,
+        padding: Any,
+        ceil: bool,
+        include_padding: bool,
+        divisor: int | None,
+    ) -> Tensor:
+        if self.axes > 1:
+            average = _F("avg_pool", self.axes)
+            return average(x, kernel, stride, padding, ceil, include_padding, divisor)
+        # of sequences torch divides always: as images of one row
+        k, s, p = (_each(value, 1)[0] for value in (kernel, stride or kernel, padding))
+        rows = F.avg_pool2d(x.unsqueeze(-2), (1, k), (1, s), (0, p), ceil, include_padding, divisor)
+        return rows.squeeze(-2)
+
+    def _max_pool(
         self,
         input: Tensor,
         kernel_size: Any,
@@ -233,33 +269,37 @@ class Windows:
         ceil_mode: bool = False,
         return_indices: bool = False,
     ) -> Tensor:
-        if pair(dilation) == (1, 1):  # an average without its divisor is the all-ones convolution
-            return F.avg_pool2d(input, kernel_size, stride, padding, ceil_mode, True, 1)
+        if set(_each(dilation, self.axes)) == {1}:
+            # an average without its divisor is the all-ones convolution
+            return self._average(input, kernel_size, stride, padding, ceil_mode, True, 1)
         if ceil_mode:
-            raise Refused("torch.max_pool2d", "is dilated and in ceil_mode at once")
-        ones = input.new_ones(input.shape[1], 1, *pair(kernel_size))
+            raise Refused("torch.max_pool", "is dilated and in ceil_mode at once")
+        ones = input.new_ones(input.shape[1], 1, *_each(kernel_size, self.axes))
         step = stride or kernel_size
-        return F.conv2d(input, ones, None, step, padding, dilation, input.shape[1])
+        convolve = _F("conv", self.axes)
+        return convolve(input, ones, None, step, padding, dilation, input.shape[1])
 
-    def adaptive_avg_pool2d(self, input: Tensor, output_size: Any) -> Tensor:
+    def _adaptive_avg_pool(self, input: Tensor, output_size: Any) -> Tensor:
         return self._adaptive(input, output_size, 1 if self.count else None)
 
-    def adaptive_max_pool2d(
+    def _adaptive_max_pool(
         self, input: Tensor, output_size: Any, return_indices: bool = False
     ) -> Tensor:
         return self._adaptive(input, output_size, 1)
 
-    @staticmethod
-    def _adaptive(x: Tensor, output_size: Any, divisor: int | None) -> Tensor:
-        height, width = x.shape[-2:]
-        rows, columns = (
-            want or have for want, have in zip(pair(output_size), (height, width), strict=True)
-        )
-        if height % rows or width % columns:
-            sizes = f"{height} x {width} to {rows} x {columns}"
-            raise Refused("torch.adaptive_pool2d", f"from {sizes} has windows of unequal sizes")
-        window = (height // rows, width // columns)
-        return F.avg_pool2d(x, window, window, divisor_override=divisor)
+    def _adaptive(self, x: Tensor, output_size: Any, divisor: int | None) -> Tensor:
+        have = x.shape[-self.axes :]
+        want = [w or h for w, h in zip(_each(output_size, self.axes), have, strict=True)]
+        if any(h % w for h, w in zip(have, want, strict=True)):
+            sizes = " to ".join(" x ".join(map(str, one)) for one in (have, want))
+            raise Refused("torch.adaptive_pool", f"from {sizes} has windows of unequal sizes")
+        window = [h // w for h, w in zip(have, want, strict=True)]
+        return self._average(x, window, window, 0, False, True, divisor)
+
+
+def _F(name: str, axes: int) -> Any:
+    """F.conv2d for 'conv' and 2."""
+    return getattr(F, f"{name}{axes}d")
 
 
 def tensors(value: Any) -> Iterator[Tensor]:
@@ -276,10 +316,10 @@ def no_positions(tensor: Tensor) -> bool:
     return tensor.numel() == max(tensor.shape, default=1)
 
 
-def pair(value: Any) -> tuple[Any, ...]:
-    """(a, b) for (a, b), (a, a) for a or (a,)."""
+def _each(value: Any, axes: int) -> tuple[Any, ...]:
+    """A number for each axis: (a, a) for a or (a,)."""
     values = tuple(value) if isinstance(value, Sequence) else (value,)
-    return values * 2 if len(values) == 1 else values
+    return values * axes if len(values) == 1 else values
 
 
 def _among(tensor: Tensor, those: list[Tensor]) -> bool:

@@ -143,8 +143,7 @@ def _inner(axis: Axis) -> Axis:
 
 
 def _with_axes(node: Node, axes: Iterable[Axis]) -> Node:
-    y, x = axes
-    return replace(node, y=y, x=x)
+    return replace(node, axes=tuple(axes))
 
 
 def _windows(target: Target) -> tuple | None:
@@ -181,8 +180,13 @@ def _alike(target: Target, larger: Target) -> bool:
 
 def _half_spares(target: Target) -> Pixels:
     """((n - 1) S - (H - 1)) / 2 along each axis: by how much a centred grid begins after 0."""
+    spares = []
     sides = zip(target.geometry.fields, target.units, target.source_size, strict=True)
-    return tuple(float(((n - 1) * f.stride - (side - 1)) / 2) for f, n, side in sides)
+    for field_, units, side in sides:
+        if field_.stride is None:
+            raise RfbenchError("along an axis every unit sees all: it has no shift")
+        spares.append(float(((units - 1) * field_.stride - (side - 1)) / 2))
+    return tuple(spares)
 
 
 def _center(target: Target) -> Pixels:

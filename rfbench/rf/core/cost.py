@@ -6,6 +6,7 @@ from math import prod
 from torch.utils._pytree import tree_leaves
 
 from rfbench.errors import RfbenchError
+from rfbench.spatial_graph.graph import by
 from rfbench.spatial_graph.tracer import Op, Ref, Trace, plain_name
 
 
@@ -23,8 +24,7 @@ def cost(trace: Trace) -> Cost:
     Raises RfbenchError where the classifier insists on another size than the map.
     """
     if trace.forward is None:
-        height, width = trace.size
-        raise RfbenchError(f"its classifier does not take an input of {height}x{width} px.")
+        raise RfbenchError(f"its classifier does not take an input of {by(trace.size)} px.")
     macs = activations = 0
     for op in trace.forward:
         name = plain_name(op.name) if op.name.startswith("aten.") else ""

@@ -12,7 +12,7 @@ from math import gcd, lcm
 
 import numpy as np
 
-from rfbench.spatial_graph.axis import Axis, Expand, Full, Index, Window
+from rfbench.spatial_graph.axis import Axis, Dense, Expand, Full, Index, Window
 
 Region = tuple[int, int]  # first and last position, both included; beyond the source: padding
 
@@ -87,7 +87,47 @@ class Phased:
         return (first + last) / 2
 
 
-Along = Field | Phased
+@dataclass(frozen=True)
+class Whole:
+    """Every unit sees the same, from first to last: behind learned mixing of all positions.
+
+    It ends at the border of the source.
+    """
+
+    first: int
+    last: int
+
+    @property
+    def size(self) -> int:
+        """r."""
+        return self.last - self.first + 1
+
+    @property
+    def stride(self) -> None:
+        """Units do not move."""
+        return None
+
+    @property
+    def padding(self) -> None:
+        """What lies beyond the border is not looked at."""
+        return None
+
+    @property
+    def phases(self) -> tuple[Region, ...]:
+        """The region of every unit."""
+        return ((self.first, self.last),)
+
+    @property
+    def step(self) -> int:
+        """Units do not move."""
+        return 0
+
+    def center(self, unit: int) -> float:
+        """c of a unit, in source positions."""
+        return (self.first + self.last) / 2
+
+
+Along = Field | Phased | Whole
 
 
 def region(field: Along, unit: int) -> Region:
@@ -101,6 +141,8 @@ def origin(field: Along) -> Fraction:
     """The centre of unit 0; of a phased field, on the average over the phases."""
     p = len(field.phases)
     middle = Fraction(sum(first + last for first, last in field.phases), 2 * p)
+    if isinstance(field, Whole):
+        return middle
     return middle - field.stride * Fraction(p - 1, 2)
 
 
@@ -110,10 +152,33 @@ def units_containing(field: Along, position: int, units: int) -> Region | None:
     return (hits[0], hits[-1]) if hits else None
 
 
-def union(fields: Sequence[Along | None]) -> Along | None:
-    """The smallest field that holds all; None where one is None or the strides differ."""
+def whole(field: Along, units: int, source: int) -> Whole | None:
+    """What so many units of a field see together of the source's positions; None: nothing."""
+    p = len(field.phases)
+    ends = [region(field, u) for u in {*range(min(p, units)), *range(max(0, units - p), units)}]
+    first, last = max(0, min(a for a, _ in ends)), min(source - 1, max(b for _, b in ends))
+    return Whole(first, last) if first <= last else None
+
+
+def union(fields: Sequence[Along | None], units: int, source: int) -> Along | None:
+    """The smallest field that holds all; None where one is None or the strides differ.
+
+    units, source: positions of the map, and of the source. Beside a Whole that holds what all units
+    of another field see of the source, that field adds nothing.
+    """
     each = [f for f in fields if f is not None]
-    if not each or len(each) < len(fields) or len({f.stride for f in each}) > 1:
+    if not each or len(each) < len(fields):
+        return None
+    if any(isinstance(f, Whole) for f in each):
+        seen = [w for f in each if (w := whole(f, units, source)) is not None]
+        both = Whole(min(w.first for w in seen), max(w.last for w in seen))
+        return both if both in each else None
+    strided = [f for f in each if not isinstance(f, Whole)]
+    return _union(strided)
+
+
+def _union(each: list[Field | Phased]) -> Along | None:
+    if len({f.stride for f in each}) > 1:
         return None
     if all(isinstance(f, Field) for f in each):
         first, last = min(f.phases[0][0] for f in each), max(f.phases[0][1] for f in each)
@@ -134,8 +199,12 @@ def tidy(phases: Sequence[Region], step: int) -> Along:
     raise AssertionError("a field is its own period")
 
 
-def apply(field: Along, step: Axis, n: int) -> Along | None:
+def apply(field: Along, step: Axis, n: int, source: int) -> Along | None:
     """The field behind a map along n positions; None where units have nothing in common."""
+    if isinstance(field, Whole):
+        return field
+    if isinstance(step, Dense):
+        return whole(field, n, source)
     if isinstance(step, Index) and step.inner is not None:
         step = step.inner
     if isinstance(step, Window):
@@ -143,8 +212,12 @@ def apply(field: Along, step: Axis, n: int) -> Along | None:
     elif isinstance(step, Full):
         taps = Phased(((0, n - 1),), n)
     else:
-        taps = None if isinstance(step, Expand) else pattern(step.at, n, step.period)
+        taps = None if isinstance(step, Expand) else _of_index(step, n)
     return None if taps is None else _behind(field, taps)
+
+
+def _of_index(step: Index, n: int) -> Phased | None:
+    return Phased(step.phases, 1) if step.phases else pattern(step.at, n, step.period)
 
 
 def _behind(field: Along, taps: Phased) -> Along:

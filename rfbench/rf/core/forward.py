@@ -1,8 +1,8 @@
 """All units of a map at once: how many paths reach each, and where these come from on the average.
 
-A forward pass of three maps over the spatial graph: of ones, which gives the number of paths, and
-of the positions y and x, which gives the centre of mass. Where units take turns (behind resizing)
-the units of one period differ; `Period` has them.
+A forward pass of a few maps over the spatial graph: of ones, which gives the number of paths, and
+of the positions along every axis, which gives the centre of mass. Where units take turns (behind
+resizing) the units of one period differ; `Period` has them.
 """
 
 from dataclasses import dataclass
@@ -23,10 +23,10 @@ class Period:
 
     centroids: (2, p_y, p_x), in source positions; NaN where no path leads. totals: (p_y, p_x), the
     number of paths from all positions, up to a common factor; an interpolation's taps weigh what
-    they do there.
+    they do there. With as many axes as the map has.
     """
 
-    first: tuple[int, int]
+    first: Size
     centroids: np.ndarray
     totals: np.ndarray
 
@@ -38,16 +38,14 @@ class AllUnits:
     centroids: np.ndarray
     totals: np.ndarray
 
-    def period(self, unit: tuple[int, int], phases: Size) -> Period:
+    def period(self, unit: Size, phases: Size) -> Period:
         """The units of one period around a unit, or all along an axis that has fewer."""
-        first = [
+        first = tuple(
             min(max(0, u - p // 2), max(0, n - p))
             for u, p, n in zip(unit, phases, self.totals.shape, strict=True)
-        ]
-        rows, columns = (slice(f, f + p) for f, p in zip(first, phases, strict=True))
-        return Period(
-            (first[0], first[1]), self.centroids[:, rows, columns], self.totals[rows, columns]
         )
+        where = tuple(slice(f, f + p) for f, p in zip(first, phases, strict=True))
+        return Period(first, self.centroids[(slice(None), *where)], self.totals[where])
 
 
 def all_units(
@@ -68,7 +66,10 @@ Scaled = tuple[np.ndarray, int]  # an array, and the power of two that it is to 
 def _forward(
     graph: SpatialGraph, target: Value, source: Value | None, convention: Convention
 ) -> np.ndarray:
-    """(3, h, w): sums of 1, y and x over the paths to every unit, up to a common factor."""
+    """(3, h, w): sums of 1, y and x over the paths to every unit, up to a common factor.
+
+    (4, d, h, w) of volumes, and so on.
+    """
     start = set(graph.share(source)) if source is not None else {0}
     ends = shares(graph, target, convention)
     last = {s: i for i, node in enumerate(graph.nodes) for s in node.sources}  # who reads it last
@@ -77,8 +78,7 @@ def _forward(
     for i in sorted(behind):
         node = graph.nodes[i]
         if i in start:
-            y, x = np.indices(node.size, float)
-            known[i] = np.stack([np.ones(node.size), y, x]), 0
+            known[i] = np.stack([np.ones(node.size), *np.indices(node.size, float)]), 0
         elif not is_skipped(node, convention):
             weights = zip(node.sources, channel_weights(node, convention), strict=True)
             terms = [(known[s], float(w)) for s, w in weights if s in known]
@@ -96,11 +96,12 @@ def _sum(terms: list[tuple[Scaled, float]]) -> Scaled:
     return np.asarray(total), top
 
 
-def _mapped(axes: tuple[Axis, Axis], value: Scaled, mean: bool) -> Scaled:
+def _mapped(axes: tuple[Axis, ...], value: Scaled, mean: bool) -> Scaled:
     array, exponent = value
-    _, h, w = array.shape
-    rows, columns = _table(axes[0], h, mean), _table(axes[1], w, mean)
-    array = np.stack([(columns @ (rows @ a).T).T for a in array])
+    for k, axis in enumerate(axes, start=1):
+        moved = np.moveaxis(array, k, 0)
+        flat = _table(axis, len(moved), mean) @ moved.reshape(len(moved), -1)
+        array = np.moveaxis(flat.reshape(-1, *moved.shape[1:]), 0, k)
     power = int(np.frexp(array.max())[1]) if array.size else 0
     return np.ldexp(array, -power), exponent + power
 

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from math import lcm
 
 from rfbench.errors import RfbenchError
-from rfbench.rf.core.field import Along, Field, Phased, Region, region
+from rfbench.rf.core.field import Along, Field, Phased, Region, Whole, region
 from rfbench.rf.core.theory import Disagreement, Theory
-from rfbench.spatial_graph.axis import Window
+from rfbench.spatial_graph.axis import Window, names
 from rfbench.spatial_graph.graph import Size, SpatialGraph
 from rfbench.spatial_graph.layout import Value
 
@@ -19,59 +19,64 @@ class NotUniform(RfbenchError):
 class Geometry:
     """Where units of a target stand over a source: all that metrics need besides the counts.
 
-    field: theoretical field along (y, x), of units that are alike or take turns; None where they
+    Of every axis: field: theoretical field of units that are alike or take turns; None where they
     have nothing in common. periods: effective strides > 1 that all paths pass, and distances of
-    dilated kernels' taps, ascending, along (y, x). source: size of the source map. step: source
-    positions along (y, x) by which an input may grow so that all layers stay as they are.
+    dilated kernels' taps, ascending. source: size of the source map. step: source positions by
+    which an input may grow so that all layers stay as they are.
     """
 
-    field: tuple[Along | None, Along | None]
-    periods: tuple[list[int], list[int]]
+    field: tuple[Along | None, ...]
+    periods: tuple[list[int], ...]
     source: Size
     disagreements: list[Disagreement]
     step: Size = (1, 1)
 
     @property
-    def fields(self) -> tuple[Along, Along]:
-        """The fields along (y, x). Raises NotUniform where there is none."""
-        y, x = self.field
-        if y is None or x is None:
+    def fields(self) -> tuple[Field | Phased, ...]:
+        """The field of every axis. Raises NotUniform where there is none."""
+        strided = tuple(f for f in self.field if isinstance(f, Field | Phased))
+        if len(strided) == len(self.field):
+            return strided
+        if any(f is None for f in self.field):
             raise NotUniform(
                 "this map has no effective stride: it is resized irregularly or not uniform. "
                 "Choose an earlier layer with --to, or another --size."
             )
-        return y, x
+        mixed = zip(names(len(self.field)), self.field, strict=True)
+        along = " and ".join(name for name, f in mixed if isinstance(f, Whole))
+        raise NotUniform(
+            f"this map has no effective stride along {along}: learned mixing lets every unit see "
+            "all positions there. Choose an earlier layer with --to."
+        )
 
     @property
-    def uniform(self) -> tuple[Field, Field]:
+    def uniform(self) -> tuple[Field, ...]:
         """The same where all units are alike. Raises NotUniform elsewhere."""
-        y, x = self.fields
-        if isinstance(y, Field) and isinstance(x, Field):
-            return y, x
+        alike = tuple(f for f in self.fields if isinstance(f, Field))
+        if len(alike) == len(self.field):
+            return alike
         raise NotUniform("units of this map take turns: it is resized. Choose an earlier layer.")
 
     @property
     def phases(self) -> Size:
-        """How many units take turns along (y, x); 1 where all are alike or nothing is known."""
-        y, x = (len(f.phases) if f is not None else 1 for f in self.field)
-        return y, x
+        """How many units take turns along every axis; 1: all are alike, or nothing is known."""
+        return tuple(len(f.phases) if f is not None else 1 for f in self.field)
 
-    def box(self, unit: tuple[int, int]) -> tuple[Region, Region]:
-        """The field of a unit within the source: first and last row, first and last column."""
-        y, x = (
+    def box(self, unit: Size) -> tuple[Region, ...]:
+        """The field of a unit within the source: first and last position along every axis."""
+        return tuple(
             (max(0, first), min(n - 1, last))
             for (first, last), n in zip(self._regions(unit), self.source, strict=True)
         )
-        return y, x
 
-    def is_cut(self, unit: tuple[int, int]) -> bool:
+    def is_cut(self, unit: Size) -> bool:
         """Whether the border of the source cuts the field of a unit."""
         return any(
             first < 0 or last > n - 1
             for (first, last), n in zip(self._regions(unit), self.source, strict=True)
         )
 
-    def _regions(self, unit: tuple[int, int]) -> list[Region]:
+    def _regions(self, unit: Size) -> list[Region]:
         return [region(f, u) for f, u in zip(self.fields, unit, strict=True)]
 
 
@@ -80,7 +85,7 @@ def geometry(graph: SpatialGraph, value: Value, theory: Theory, source: Size) ->
     ends = set(graph.share(value))
     behind = graph.ancestors(ends)
     fields = theory.of(graph, value)
-    periods: tuple[list[int], list[int]] = ([], [])
+    periods: list[list[int]] = []
     steps = []
     for axis, last in enumerate(fields):
         by_node = {
@@ -89,8 +94,9 @@ def geometry(graph: SpatialGraph, value: Value, theory: Theory, source: Size) ->
             if (both := theory.fields[i]) and isinstance(f := both[axis], Field)
         }
         strides = set(by_node.values())
-        steps.append(lcm(last.step if last else 1, *strides))
-        if last is not None:
+        steps.append(lcm((last.step if last else 1) or 1, *strides))
+        periods.append([])
+        if isinstance(last, Field | Phased):
             shared = {
                 s
                 for s in strides - {1}
@@ -98,7 +104,7 @@ def geometry(graph: SpatialGraph, value: Value, theory: Theory, source: Size) ->
                 or _all_pass(graph, ends, {i for i in by_node if not by_node[i] % s})
             }
             periods[axis].extend(sorted(shared | _dilations(graph, behind, theory, axis)))
-    return Geometry(fields, periods, source, theory.behind(graph, value), (steps[0], steps[1]))
+    return Geometry(fields, tuple(periods), source, theory.behind(graph, value), tuple(steps))
 
 
 def _all_pass(graph: SpatialGraph, ends: set[int], gates: set[int]) -> bool:
@@ -139,4 +145,4 @@ def uncut_size(size: Size, geometry: Geometry, units: Size) -> Size:
         need = (field.size + 2 * spare + 2 * field.step) * scale
         step = round((geometry.step[axis] if isinstance(field, Phased) else field.step) * scale)
         larger.append(size[axis] + max(0, -(-(round(need) - size[axis]) // step)) * step)
-    return larger[0], larger[1]
+    return tuple(larger)

@@ -1,13 +1,14 @@
 """What a metric of receptive fields is: its value, how it is written, and what is better."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 from typing import Any
 
 from rfbench.rf.core.geometry import Geometry
 from rfbench.rf.core.path_counts import PathMap
+from rfbench.spatial_graph.axis import WORDS, names
 
 Record = Mapping[str, Any]
 
@@ -31,10 +32,10 @@ class Best(Enum):
 
 @dataclass(frozen=True)
 class Metric:
-    """A figure of a map: a number, or a pair along (y, x).
+    """A figure of a map: a number, or one for each axis, (y, x) of an image.
 
     of: the value, ready for JSON. meaning: in a few words. form, join: how `text` writes it.
-    pair: whether the value is one along (y, x). words: its parts of a caption, from the
+    pair: whether it is one for each axis. words: its parts of a caption, from the
     record of a map and whether to be brief; None: name and value.
     """
 
@@ -51,19 +52,24 @@ class Metric:
 
     @property
     def column(self) -> str:
-        """The heading of a column whose cells are made by `text`."""
-        return f"{self.name} y, x" if self.pair else self.name
+        """The heading of a column whose cells are made by `text`, of an image."""
+        return self.heading(2)
 
-    def with_unit(self, name: str) -> str:
+    def heading(self, axes: int) -> str:
+        """The same for maps of so many axes."""
+        return f"{self.name} {axes_text(axes)}" if self.pair and axes > 1 else self.name
+
+    def with_unit(self, name: str, axes: int = 2) -> str:
         """'shift' as 'shift (px)'."""
-        return f"{name} ({self.unit})" if self.unit else name
+        unit = unit_of(axes) if self.unit == "px" else self.unit
+        return f"{name} ({unit})" if unit else name
 
     def text(self, value: Any, merge: bool = False) -> str:
         """A value as a cell of a table, '-' for None; merge: equal axes as one."""
         if value is None:
             return "-"
         cells = [self._number(v) for v in (value if _is_pair(value) else [value])]
-        return self.join.join(dict.fromkeys(cells) if merge else cells)
+        return self.join.join(merged(cells) if merge else cells)
 
     def _number(self, value: float) -> str:
         if self.best is Best.ONE:  # what is less than all must not read as all
@@ -78,7 +84,7 @@ class Metric:
         return int(self.form.strip("+.fg%") or 0) + percent
 
     def scalar(self, value: Any) -> float:
-        """One number: of a pair the one along the larger axis, with its sign."""
+        """One number: of several the one along the larger axis, with its sign."""
         return max(value, key=abs) if _is_pair(value) else value
 
     def judged(self, value: Any) -> float:
@@ -109,8 +115,25 @@ class Metric:
             return self.words(record, brief)
         if brief or self.name not in record:
             return []
-        unit = f" {self.unit}" if self.unit else ""
+        axes = len(record["shift"]) if "shift" in record else 2
+        unit = self.with_unit("", axes).translate({ord(c): None for c in "()"})
         return [f"{self.name} {self.text(record[self.name], merge=True)}{unit}"]
+
+
+def axes_text(axes: int) -> str:
+    """The names of so many axes: 'y, x'; of three 'depth, y, x'."""
+    return ", ".join(WORDS.get(name, name) for name in names(axes))
+
+
+def unit_of(axes: int) -> str:
+    """What distances are counted in on a map of so many axes."""
+    return {1: "samples", 2: "px", 3: "voxels"}[axes]
+
+
+def merged(values: Iterable[Any]) -> list[str]:
+    """Figures of several axes as text; one where all are the same."""
+    each = [str(v) for v in values]
+    return each[:1] if len(set(each)) == 1 else each
 
 
 def _is_pair(value: Any) -> bool:

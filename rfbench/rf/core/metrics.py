@@ -5,7 +5,7 @@ METRICS. It then appears in every record, caption and table, in `rf audit` and i
 the zoo and in `compare`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from fractions import Fraction
 from typing import Any
@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from rfbench.errors import UsageError, counted
+from rfbench.rf.core.field import Region
 from rfbench.rf.core.geometry import Geometry, NotUniform
-from rfbench.rf.core.metric import Best, Metric, Record, Use
+from rfbench.rf.core.metric import Best, Metric, Record, Use, axes_text, merged, unit_of
 from rfbench.rf.core.path_counts import PathMap
 from rfbench.rf.core.position import (
     Pair,
@@ -44,23 +45,25 @@ def gridding_by_period(counts: PathMap, geometry: Geometry) -> dict[str, float]:
     dilated kernel's taps: both sample the layers before them at that distance. 0 for an even map.
     """
     geometry.fields  # noqa: B018  where there is no stride there is no period
-    pairs = _pairs(*geometry.periods)
-    return {f"{y}" if y == x else f"{y}x{x}": _phase_cv(counts, y, x) for y, x in pairs}
+    together = _together(geometry.periods)
+    return {"x".join(map(str, p if len({*p}) > 1 else p[:1])): _cv_of(counts, p) for p in together}
 
 
-def _pairs(y: list[int], x: list[int]) -> list[tuple[int, int]]:
-    longest = max(len(y), len(x), 1)
-    y, x = ([*p, *(p[-1:] or [1]) * (longest - len(p))] for p in (y, x))
-    return list(zip(y, x, strict=True))
+def _together(periods: Sequence[list[int]]) -> list[tuple[int, ...]]:
+    """The periods of all axes, from the shortest of each to the longest of each."""
+    longest = max(1, *map(len, periods))
+    filled = ([*p, *(p[-1:] or [1]) * (longest - len(p))] for p in periods)
+    return list(zip(*filled, strict=True))
 
 
-def _phase_cv(counts: PathMap, y: int, x: int) -> float:
+def _cv_of(counts: PathMap, periods: tuple[int, ...]) -> float:
     values = counts.counts.astype(float)
-    height, width = (-(-n // s) * s for n, s in zip(values.shape, (y, x), strict=True))
-    padded = np.zeros((height, width))
-    padded[: values.shape[0], : values.shape[1]] = values
+    sides = [-(-n // s) * s for n, s in zip(values.shape, periods, strict=True)]
+    padded = np.zeros(sides)
+    padded[tuple(slice(n) for n in values.shape)] = values
     padded /= padded.max()  # counts may be so large that their squares overflow
-    sums = padded.reshape(height // y, y, width // x, x).sum((0, 2))
+    parts = [n for side, s in zip(sides, periods, strict=True) for n in (side // s, s)]
+    sums = padded.reshape(parts).sum(tuple(range(0, len(parts), 2)))
     return float(sums.std() / sums.mean())
 
 
@@ -70,8 +73,8 @@ def read(counts: PathMap, geometry: Geometry) -> float:
     Less than 1: the field has holes. Dilated kernels whose rates share a factor leave some (Wang
     et al., WACV 2018; Yu et al., CVPR 2017), and strides larger than the kernels around them.
     """
-    (top, bottom), (left, right) = geometry.box(counts.unit)
-    return float((counts.counts[top : bottom + 1, left : right + 1] != 0).mean())
+    box = tuple(slice(first, last + 1) for first, last in geometry.box(counts.unit))
+    return float((counts.counts[box] != 0).mean())
 
 
 def checkerboard(counts: PathMap, geometry: Geometry) -> float | None:
@@ -88,16 +91,18 @@ def checkerboard(counts: PathMap, geometry: Geometry) -> float | None:
     return float(counts.period.totals.std() / counts.period.totals.mean())
 
 
+def bounds(counts: PathMap) -> list[Region]:
+    """First and last position along every axis that any path reaches."""
+    return [(int(at.min()), int(at.max())) for at in np.nonzero(counts.counts)]
+
+
 def support(counts: PathMap) -> dict[str, int]:
-    """The bounding box of the pixels that any path reaches, both ends included."""
-    reached = counts.counts != 0
-    rows, columns = np.nonzero(reached.any(1))[0], np.nonzero(reached.any(0))[0]
-    return {
-        "top": int(rows[0]),
-        "bottom": int(rows[-1]),
-        "left": int(columns[0]),
-        "right": int(columns[-1]),
-    }
+    """The bounding box of the positions that any path reaches, both ends included."""
+    ends = zip(_ENDS[-counts.counts.ndim :], bounds(counts), strict=True)
+    return {name: at for pair, region in ends for name, at in zip(pair, region, strict=True)}
+
+
+_ENDS = [("front", "back"), ("top", "bottom"), ("left", "right")]
 
 
 def misaligned_layers(geometry: Geometry) -> list[str]:
@@ -112,18 +117,26 @@ def _shift_words(record: Record, brief: bool) -> list[str]:
     border = record.get("shift_by_border")
     more = f" ({_offset(border)[0]} by the border)" if border else ""
     text, both = _offset(record["shift"])
-    words = [f"shift {'' if both else '(y, x) '}{text} px{more}"]
+    words = [f"shift {'' if both else _axes(record['shift'])}{text} {_unit(record)}{more}"]
     if (ranges := record.get("shift_range")) and not brief:
-        ends = ["{} to {}".format(*_offset(r)[0].split(", ") * 2) for r in ranges]
-        p = " × ".join(str(n) for n in dict.fromkeys(record["phases"]))
+        ends = [" to ".join((_offset(r)[0].split(", ") * 2)[:2]) for r in ranges]
+        p = " × ".join(merged(record["phases"]))
         words.append(f"mean of {p} phases: {', '.join(dict.fromkeys(ends))}")
     return words
 
 
 def _offset(pair: Pair) -> tuple[str, bool]:
-    """A pair in words, and whether it is the same along both axes."""
+    """A figure of every axis in words, and whether it is the same along all."""
     each = [f"{round(s, 2) + 0.0:.2f}".replace("-", "−") for s in pair]
-    return ", ".join(dict.fromkeys(each)), each[0] == each[1]
+    return ", ".join(merged(each)), len(set(each)) == 1
+
+
+def _axes(figures: Sequence[float]) -> str:
+    return f"({axes_text(len(figures))}) "
+
+
+def _unit(record: Record) -> str:
+    return unit_of(len(record["shift"]))
 
 
 def _gridding_words(record: Record, brief: bool) -> list[str]:
@@ -146,9 +159,10 @@ def _cv(value: float) -> str:
 
 
 def _size_words(record: Record, brief: bool) -> list[str]:
-    size = " × ".join(str(n) for n in dict.fromkeys(record["size"]))
-    least = " × ".join(str(n) for n in dict.fromkeys(record.get("least_size", record["size"])))
-    return [] if brief else [f"r {size} px" if least == size else f"r {least} to {size} px"]
+    size = " × ".join(merged(record["size"]))
+    least = " × ".join(merged(record.get("least_size", record["size"])))
+    unit = _unit(record)
+    return [] if brief else [f"r {size} {unit}" if least == size else f"r {least} to {size} {unit}"]
 
 
 def _checkerboard_words(record: Record, brief: bool) -> list[str]:
@@ -199,7 +213,7 @@ METRICS = [
     Metric(
         "size",
         lambda _, geometry: [f.size for f in geometry.fields],
-        "theoretical field along y and x, px; the largest where units take turns",
+        "theoretical field along every axis; the largest where units take turns",
         use=Use.TABLE,
         form="",
         join="x",
@@ -292,7 +306,8 @@ def measure_known(counts: PathMap, geometry: Geometry) -> dict[str, Any]:
 
 def _functions(counts: PathMap) -> dict[str, Callable[[PathMap, Geometry], Any]]:
     if not counts.counts.any():
-        raise UsageError(f"no path from the source reaches unit {counts.unit[0]},{counts.unit[1]}")
+        at = ",".join(map(str, counts.unit))
+        raise UsageError(f"no path from the source reaches unit {at}")
     return {metric.name: metric.of for metric in METRICS} | BESIDES
 
 

@@ -16,7 +16,7 @@ from rfbench.errors import RfbenchError, UsageError
 from rfbench.rf.core.cost import Cost, cost
 from rfbench.rf.core.geometry import uncut_size
 from rfbench.rf.core.target import Target
-from rfbench.spatial_graph.graph import Size, SpatialGraph
+from rfbench.spatial_graph.graph import Size, SpatialGraph, by
 from rfbench.spatial_graph.inputs import trace_as_fits
 from rfbench.spatial_graph.layout import Value
 from rfbench.spatial_graph.reader import read
@@ -30,9 +30,9 @@ log = logging.getLogger(__name__)
 class Network:
     """A module in evaluation mode.
 
-    native: the input size (H, W) that it is meant for; its last map there is the last map at any
-    size. channels: of the input; None: as the network says or takes. inputs: (C, H, W) of each of
-    several inputs, in place of both.
+    native: the input size (of every axis) that it is meant for; its last map there is the last map
+    at any size. channels: of the input; None: as the network says or takes. inputs: (C, H, W) of
+    each of several inputs, in place of both.
     """
 
     module: nn.Module
@@ -99,15 +99,17 @@ class Network:
         return self.traces[size]
 
     def _shapes(self, size: Size) -> list[Shape] | None:
-        """The shapes of several inputs where the first is (H, W): the others in proportion."""
+        """The shapes of several inputs where the first has a size: the others in proportion."""
         if self.inputs is None:
             return None
         (_, *own), shapes = self.inputs[0], []
+        if size == tuple(own):
+            return self.inputs
         for channels, *other in self.inputs:
-            y, x = (n * to / at for n, to, at in zip(other, size, own, strict=True))
-            if y % 1 or x % 1:
-                raise UsageError(f"the inputs do not keep their proportions at {size[0]}x{size[1]}")
-            shapes.append((channels, int(y), int(x)))
+            new = [n * to / at for n, to, at in zip(other, size, own, strict=True)]
+            if any(n % 1 for n in new):
+                raise UsageError(f"the inputs do not keep their proportions at {by(size)}")
+            shapes.append((channels, *map(int, new)))
         return shapes
 
     def cost(self, size: Size) -> Cost:
@@ -122,7 +124,7 @@ class Network:
         """
         with contextlib.suppress(RfbenchError):
             weights = sum(p.numel() for p in self.module.parameters())
-            channels = self.channels or input_channels(self.module)
+            channels = self.channels or input_channels(self.module, len(size))
             each = self.cost(size).activations + 2 * channels * prod(size)  # and its gradient
             return number * (weights + images * each)
         return 0

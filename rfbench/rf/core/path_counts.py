@@ -7,13 +7,14 @@ Python integers and fractions.
 
 from dataclasses import dataclass
 from fractions import Fraction
+from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rfbench.rf.core import memory
 from rfbench.spatial_graph.axis import Axis
-from rfbench.spatial_graph.graph import Node, Size, SpatialGraph
+from rfbench.spatial_graph.graph import Node, Size, SpatialGraph, by
 from rfbench.spatial_graph.layout import Value
 
 if TYPE_CHECKING:
@@ -48,15 +49,15 @@ DEFAULT = Convention()
 class PathMap:
     """Path counts of one unit, over the map of its source.
 
-    counts: (H, W), float64 or Python numbers; the number of paths is counts * 2^exponent. unit:
-    (y, x) in a target map of `units` (h, w). bypass: share of all paths from the input to the unit
-    that do not pass the source; 0 when the source is the input. period: the units that take turns
-    with it; None where all look alike.
+    counts: (H, W), or of the axes that the source has, float64 or Python numbers; the number of
+    paths is counts * 2^exponent. unit: (y, x) in a target map of `units` (h, w). bypass: share of
+    all paths from the input to the unit that do not pass the source; 0 when the source is the
+    input. period: the units that take turns with it; None where all look alike.
     """
 
     counts: np.ndarray
     exponent: int
-    unit: tuple[int, int]
+    unit: Size
     units: Size
     convention: Convention
     bypass: float = 0.0
@@ -65,36 +66,38 @@ class PathMap:
 
 @dataclass
 class _Patch:
-    """Counts of a rectangle of a node's map: the array, its corner (y, x), a power of two."""
+    """Counts of a box of a node's map: the array, its first corner, a power of two."""
 
     array: np.ndarray
-    y: int
-    x: int
+    at: Size
     exponent: int = 0
 
     def scaled(self, weight: Fraction) -> "_Patch":
         if weight == 1:
             return self
         number = weight if self.array.dtype == object else float(weight)
-        return _Patch(_simple(self.array * number), self.y, self.x, self.exponent)
+        return _Patch(_simple(self.array * number), self.at, self.exponent)
 
     def plus(self, other: "_Patch") -> "_Patch":
         exponent = max(self.exponent, other.exponent)
-        y, x = min(self.y, other.y), min(self.x, other.x)
-        height = max(self.y + self.array.shape[0], other.y + other.array.shape[0]) - y
-        width = max(self.x + self.array.shape[1], other.x + other.array.shape[1]) - x
-        out = np.zeros((height, width), self.array.dtype)
+        at = tuple(map(min, self.at, other.at))
+        ends = tuple(map(max, self._end, other._end))
+        out = np.zeros([b - a for a, b in zip(at, ends, strict=True)], self.array.dtype)
         for part in (self, other):
-            h, w = part.array.shape
-            moved = _scaled(part.array, part.exponent - exponent)
-            out[part.y - y : part.y - y + h, part.x - x : part.x - x + w] += moved
-        return _Patch(out, y, x, exponent)
+            where = zip(part.at, part._end, at, strict=True)
+            inside = tuple(slice(first - a, last - a) for first, last, a in where)
+            out[inside] += _scaled(part.array, part.exponent - exponent)
+        return _Patch(out, at, exponent)
+
+    @property
+    def _end(self) -> Size:
+        return tuple(a + n for a, n in zip(self.at, self.array.shape, strict=True))
 
     def tamed(self) -> "_Patch":
         if self.array.dtype == object or not self.array.size or self.array.max() < LARGE:
             return self
         power = int(np.frexp(self.array.max())[1])
-        return _Patch(_scaled(self.array, -power), self.y, self.x, self.exponent + power)
+        return _Patch(_scaled(self.array, -power), self.at, self.exponent + power)
 
 
 def _scaled(array: np.ndarray, power: int) -> np.ndarray:
@@ -118,7 +121,7 @@ def _simple(array: np.ndarray) -> np.ndarray:
 def count_tensor(
     graph: SpatialGraph,
     target: Value,
-    unit: tuple[int, int],
+    unit: Size,
     source: Value | None = None,
     convention: Convention = DEFAULT,
     exact: bool = False,
@@ -140,21 +143,22 @@ def count_tensor(
 def paths_to_all(graph: SpatialGraph, target: Value, source: Value | None = None) -> np.ndarray:
     """How many paths lead from each position of the source to any unit, up to a common factor.
 
-    (H, W); 0 where a position reaches no unit.
+    As large as the source; 0 where a position reaches no unit.
     """
-    start = _start(graph, target, (0, 0), DEFAULT, False)
+    corner = (0,) * len(graph.size)
+    start = _start(graph, target, corner, DEFAULT, False)
     whole = np.ones(graph.map_size(target))
-    every = {i: _Patch(whole * patch.array, 0, 0) for i, patch in start.items()}
+    every = {i: _Patch(whole * patch.array, corner) for i, patch in start.items()}
     labels = set(graph.share(source)) if source is not None else {0}
     return _whole(graph, _adjoint(graph, every, labels, DEFAULT), False)[0]
 
 
 def _start(
-    graph: SpatialGraph, target: Value, unit: tuple[int, int], convention: Convention, exact: bool
+    graph: SpatialGraph, target: Value, unit: Size, convention: Convention, exact: bool
 ) -> dict[int, _Patch]:
-    one = np.array([[1]], dtype=object if exact else np.float64)
+    one = np.ones((1,) * len(unit), dtype=object if exact else np.float64)
     return {
-        node: _Patch(one, *unit).scaled(weight)
+        node: _Patch(one, unit).scaled(weight)
         for node, weight in shares(graph, target, convention).items()
     }
 
@@ -208,11 +212,11 @@ def _adjoint(
     return arrived
 
 
-def _through(axes: tuple[Axis, Axis], patch: _Patch, size: Size, convention: Convention) -> _Patch:
-    mean = convention.pool == "mean"
-    array, y = axes[0].adjoint((patch.array, patch.y), 0, size[0], mean)
-    array, x = axes[1].adjoint((array, patch.x), 1, size[1], mean)
-    return _Patch(array, y, x, patch.exponent).tamed()
+def _through(axes: tuple[Axis, ...], patch: _Patch, size: Size, convention: Convention) -> _Patch:
+    array, at = patch.array, list(patch.at)
+    for k, (axis, n) in enumerate(zip(axes, size, strict=True)):
+        array, at[k] = axis.adjoint((array, at[k]), k, n, convention.pool == "mean")
+    return _Patch(array, tuple(at), patch.exponent).tamed()
 
 
 def _descendants(graph: SpatialGraph, nodes: set[int]) -> set[int]:
@@ -226,9 +230,9 @@ def _descendants(graph: SpatialGraph, nodes: set[int]) -> set[int]:
 def _whole(graph: SpatialGraph, patches: dict[int, _Patch], exact: bool) -> tuple[np.ndarray, int]:
     """All patches on the whole map of the source."""
     size = graph.nodes[next(iter(patches), 0)].size
-    needed = 3 * 8 * size[0] * size[1]  # two terms and their sum
-    memory.check(needed, f"a map of {size[0]}x{size[1]} positions", "Choose a smaller --size.")
-    total = _Patch(np.zeros(size, object if exact else np.float64), 0, 0)
+    needed = 3 * 8 * prod(size)  # two terms and their sum
+    memory.check(needed, f"a map of {by(size)} positions", "Choose a smaller --size.")
+    total = _Patch(np.zeros(size, object if exact else np.float64), (0,) * len(size))
     for patch in patches.values():
         total = total.plus(patch)
     return total.array, total.exponent

@@ -8,15 +8,16 @@ import numpy as np
 from rfbench.rf.core.geometry import Geometry
 from rfbench.rf.core.path_counts import PathMap
 
-Pair = tuple[float, float]
+Pair = tuple[float, ...]  # of every axis, (y, x) of an image; also (least, largest)
 Nominal = Callable[[np.ndarray, int, float, int], np.ndarray]
 
 
 def centroid(counts: PathMap) -> Pair:
     """Centre of mass (y, x) of the counts, in source pixels."""
     values = counts.counts.astype(float)
-    rows, columns = values.sum(1), values.sum(0)
-    return tuple(float(v @ np.arange(len(v)) / v.sum()) for v in (rows, columns))  # type: ignore
+    axes = range(values.ndim)
+    along = (values.sum(tuple(a for a in axes if a != k)) for k in axes)
+    return tuple(float(v @ np.arange(len(v)) / v.sum()) for v in along)
 
 
 def shift(counts: PathMap, geometry: Geometry) -> Pair:
@@ -25,8 +26,7 @@ def shift(counts: PathMap, geometry: Geometry) -> Pair:
     That position is (u - (n - 1) / 2) S + (H - 1) / 2; 0 for a network without the paper's fault.
     Where units take turns, S is their mean distance, and the shift that of one period on the mean.
     """
-    y, x = (float(a.mean()) for a in _offsets(counts, geometry, _centred))
-    return y, x
+    return tuple(float(a.mean()) for a in _offsets(counts, geometry, _centred))
 
 
 def shift_range(counts: PathMap, geometry: Geometry) -> list[Pair] | None:
@@ -46,8 +46,7 @@ def registration(counts: PathMap, geometry: Geometry) -> Pair | None:
     """
     if not _registers(counts, geometry):
         return None
-    y, x = (float(a.mean()) for a in _offsets(counts, geometry, _half_pixel))
-    return y, x
+    return tuple(float(a.mean()) for a in _offsets(counts, geometry, _half_pixel))
 
 
 def registration_range(counts: PathMap, geometry: Geometry) -> list[Pair] | None:
@@ -59,7 +58,7 @@ def registration_range(counts: PathMap, geometry: Geometry) -> list[Pair] | None
 
 def _registers(counts: PathMap, geometry: Geometry) -> bool:
     sides = zip(geometry.fields, counts.units, geometry.source, strict=True)
-    return geometry.phases == (1, 1) or all(f.stride * n == side for f, n, side in sides)
+    return max(geometry.phases) == 1 or all(f.stride * n == side for f, n, side in sides)
 
 
 def _centred(u: np.ndarray, n: int, s: float, h: int) -> np.ndarray:
@@ -72,7 +71,8 @@ def _half_pixel(u: np.ndarray, n: int, s: float, h: int) -> np.ndarray:
 
 def _offsets(counts: PathMap, geometry: Geometry, nominal: Nominal) -> list[np.ndarray]:
     """Centroids minus nominal positions along y and x, of the units (p_y, p_x) of a period."""
-    first, middles = counts.unit, np.reshape(centroid(counts), (2, 1, 1))
+    axes = len(counts.unit)
+    first, middles = counts.unit, np.reshape(centroid(counts), (axes, *[1] * axes))
     if counts.period is not None:
         first, middles = counts.period.first, counts.period.centroids
     out = []

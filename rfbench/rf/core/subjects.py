@@ -7,10 +7,12 @@ from typing import Any, Protocol
 
 from rfbench.errors import UsageError
 from rfbench.models import backbones, variants, weight_files
+from rfbench.models.weight_files import LIBRARIES
 from rfbench.rf.core import theory as arithmetic
 from rfbench.rf.core.network import Network
 from rfbench.rf.core.target import Target
 from rfbench.spatial_graph.graph import Size, is_map
+from rfbench.spatial_graph.inputs import size_as_fits
 from rfbench.spatial_graph.trace import Shape
 
 log = logging.getLogger(__name__)
@@ -33,7 +35,7 @@ class Wanted(Protocol):
 
     @property
     def size(self) -> int | Size | None:
-        """N or (H, W), px; None: the network's own."""
+        """N, or as many numbers as there are axes; None: the network's own."""
 
     @property
     def in_channels(self) -> int | None:
@@ -41,7 +43,7 @@ class Wanted(Protocol):
 
     @property
     def inputs(self) -> list[Shape] | None:
-        """(C, H, W) of each of several inputs; None: one, of `size`."""
+        """(C, H, W) of each of several inputs, or with other axes; None: one, of `size`."""
 
 
 @dataclass
@@ -89,7 +91,7 @@ def subjects(config: Wanted) -> Iterator[Subject]:
             title = variant.name if alone else f"{short(model)}\n{variant.name}"
             size = _size(config, backbone)
             # shapes that are given are the network's own: it may take no others
-            native = size if config.inputs else backbone.input_size
+            native = size if config.inputs or len(size) != 2 else backbone.input_size
             network = Network(backbone.module, native, config.in_channels, config.inputs)
             yield Subject(title, backbone, network, size)
         if idle:
@@ -115,9 +117,16 @@ def _size(config: Wanted, backbone: backbones.Backbone) -> Size:
         if config.size is not None or config.in_channels is not None:
             raise UsageError("--input says size and channels: leave out --size and --in-channels")
         return config.inputs[0][1:]
-    if config.size is None:
-        return backbone.input_size
-    return (config.size, config.size) if isinstance(config.size, int) else config.size
+    return input_size(backbone, config.size, config.in_channels)
+
+
+def input_size(backbone: backbones.Backbone, size: int | Size | None, channels: int | None) -> Size:
+    """The size of an input along every axis, where one number or none is given."""
+    if isinstance(size, tuple):
+        return size
+    if backbone.name.partition(":")[0] in LIBRARIES:
+        return (size, size) if size else backbone.input_size
+    return size_as_fits(backbone.module, size, channels)
 
 
 def list_layers(subject: Subject) -> list[tuple[str, Size, Any]]:
@@ -126,8 +135,9 @@ def list_layers(subject: Subject) -> list[tuple[str, Size, Any]]:
     theory = arithmetic.theory(graph, (graph.inputs and next(iter(graph.inputs.values()))) or None)
     rows = []
     for name, size in graph.maps().items():
-        y, x = theory.of(graph, graph.layer(name))
-        rows.append((name, size, (y.stride, x.stride) if y and x else None))
+        fields = theory.of(graph, graph.layer(name))
+        known = all(f is not None and f.stride for f in fields)
+        rows.append((name, size, tuple(f.stride for f in fields if f) if known else None))
     return rows
 
 

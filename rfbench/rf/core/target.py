@@ -1,7 +1,9 @@
 """What a question is about: a layer of a graph, seen from a source; what follows is made once."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 
@@ -13,10 +15,12 @@ from rfbench.rf.core.forward import AllUnits, Period, all_units
 from rfbench.rf.core.geometry import Geometry
 from rfbench.rf.core.path_counts import DEFAULT, Convention, PathMap
 from rfbench.rf.core.theory import Disagreement, Fields, Theory
-from rfbench.spatial_graph.graph import Reach, Size, SpatialGraph, Witness
+from rfbench.spatial_graph.axis import names
+from rfbench.spatial_graph.graph import Reach, Size, SpatialGraph, Witness, by
 from rfbench.spatial_graph.layout import Value
 
-Unit = tuple[int, int]  # (y, x)
+Unit = Size  # (y, x): a position of a map
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,17 +64,17 @@ class Target:
 
     @cached_property
     def units(self) -> Size:
-        """Size (h, w) of the target's map."""
+        """Size of the target's map, along every axis."""
         return self.graph.map_size(self.value)
 
     @property
     def center(self) -> Unit:
         """The central unit, (n - 1) // 2."""
-        return (self.units[0] - 1) // 2, (self.units[1] - 1) // 2
+        return tuple((n - 1) // 2 for n in self.units)
 
     @cached_property
     def source_size(self) -> Size:
-        """Size (h, w) of the source's map."""
+        """Size of the source's map, along every axis."""
         return self.graph.size if self.origin is None else self.graph.map_size(self.origin)
 
     @cached_property
@@ -90,7 +94,7 @@ class Target:
 
     @cached_property
     def fields(self) -> Fields:
-        """Its theoretical fields along (y, x); None where units have no field in common."""
+        """Its theoretical field along every axis; None where units have none in common."""
         return self.theory.of(self.graph, self.value)
 
     @cached_property
@@ -110,16 +114,11 @@ class Target:
 
     def unit(self, unit: Unit | None) -> Unit:
         """A unit of the map, the central one for None. Raises UsageError outside of the map."""
-        h, w = self.units
         if unit is None:
             return self.center
-        if not (0 <= unit[0] < h and 0 <= unit[1] < w):
-            where = f"layer '{self.name}'" if self.name else "the output"
-            raise UsageError(
-                f"unit {unit[0]},{unit[1]} is outside {where}: its map is {h}x{w}, "
-                f"units are 0,0 to {h - 1},{w - 1}"
-            )
-        return unit
+        where = f"layer '{self.name}'" if self.name else "the output"
+        check_position("unit", unit, self.units, f"{where}: its map")
+        return tuple(unit)
 
     def counts(
         self, unit: Unit | None = None, convention: Convention = DEFAULT, exact: bool = False
@@ -149,7 +148,7 @@ class Target:
     def period(self, unit: Unit | None = None, convention: Convention = DEFAULT) -> Period | None:
         """The units around a unit that take turns; None where all units look alike."""
         phases = self.geometry.phases
-        if phases == (1, 1):
+        if max(phases) == 1:
             return None
         if convention not in self._every:
             self._every[convention] = all_units(self.graph, self.value, self.origin, convention)
@@ -157,8 +156,29 @@ class Target:
 
     @cached_property
     def reached(self) -> np.ndarray:
-        """(H, W) bool: the positions of the source from which a path leads to any unit."""
+        """As large as the source, bool: whether a path leads from a position to any unit."""
         return counting.paths_to_all(self.graph, self.value, self.origin) > 0
+
+
+def check_position(word: str, at: Unit, size: Size, where: str) -> None:
+    """Raise UsageError for a position with another number of axes, or outside of a map."""
+    text, axes = ",".join(map(str, at)), ",".join(names(len(size)))
+    if len(at) != len(size):
+        raise UsageError(f"{word} {text}: {where} is {by(size)}, so a {word} is {axes}")
+    if not all(0 <= i < n for i, n in zip(at, size, strict=True)):
+        first, last = ",".join("0" for _ in size), ",".join(str(n - 1) for n in size)
+        raise UsageError(
+            f"{word} {text} is outside {where} is {by(size)}, {word}s are {first} to {last}"
+        )
+
+
+def pair(values: Sequence[T], what: str) -> tuple[T, T]:
+    """Figures of both axes of an image. Raises RfbenchError for a map with more or fewer axes."""
+    if len(values) == 2:
+        return values[0], values[1]
+    raise RfbenchError(
+        f"{what} is for images, with two axes; this network takes {len(values)}-D input"
+    )
 
 
 def not_local(witness: Witness, what: str = "path counts need") -> RfbenchError:

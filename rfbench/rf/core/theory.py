@@ -8,18 +8,37 @@ P = -first, centre c = (first + last) / 2 + u S. Branches that meet must agree i
 from collections import defaultdict
 from dataclasses import dataclass
 
-from rfbench.rf.core.field import Along, Field, Phased, apply, origin, region, union
-from rfbench.spatial_graph.graph import Node, SpatialGraph
+from rfbench.rf.core.field import (
+    Along,
+    Field,
+    Phased,
+    Whole,
+    apply,
+    origin,
+    region,
+    union,
+)
+from rfbench.spatial_graph.graph import Node, Size, SpatialGraph
 from rfbench.spatial_graph.layout import Value
 
-__all__ = ["Along", "Disagreement", "Field", "Fields", "Phased", "Theory", "region", "theory"]
+__all__ = [
+    "Along",
+    "Disagreement",
+    "Field",
+    "Fields",
+    "Phased",
+    "Theory",
+    "Whole",
+    "region",
+    "theory",
+]
 
-Fields = tuple[Along | None, Along | None]  # (y, x); None where units have nothing in common
+Fields = tuple[Along | None, ...]  # of each axis; None where units have nothing in common
 
 
 @dataclass(frozen=True)
 class Disagreement:
-    """Branches that meet with different strides or centres along an axis ('y' or 'x').
+    """Branches that meet with different strides or centres along an axis, by its name.
 
     op: the addition, product or concatenation. layer: who called it. fields, branches: of each
     distinct branch the field and the layer that it comes from. nodes: what the operation made.
@@ -39,11 +58,14 @@ class Theory:
 
     fields: list[Fields | None]
     disagreements: list[Disagreement]
+    source: Size
 
     def of(self, graph: SpatialGraph, value: Value) -> Fields:
-        """The union of the fields of a tensor's channels; (None, None) where none sees it."""
+        """The union of the fields of a tensor's channels; None along each axis where none sees
+        it."""
         known = [f for i in graph.share(value) if (f := self.fields[i]) is not None]
-        return union([y for y, _ in known]), union([x for _, x in known])
+        units = graph.map_size(value)
+        return tuple(union([f[k] for f in known], units[k], n) for k, n in enumerate(self.source))
 
     def behind(self, graph: SpatialGraph, value: Value) -> list[Disagreement]:
         """The disagreements on the way to a tensor."""
@@ -54,25 +76,25 @@ class Theory:
 def theory(graph: SpatialGraph, source: Value | None = None) -> Theory:
     """Fields from the input, or from the map of a layer; global context is left out."""
     start = set(graph.share(source)) if source is not None else {0}
+    size = graph.map_size(source) if source is not None else graph.size
     fields: list[Fields | None] = [None] * len(graph.nodes)
     steps: dict[int, list[int]] = defaultdict(list)  # the nodes of every operation
     for i, node in enumerate(graph.nodes):
         if i in start:
-            fields[i] = (Field(0, 0, 1), Field(0, 0, 1))
+            fields[i] = (Field(0, 0, 1),) * len(size)
         elif node.kind != "context":
             known = [f for s in node.sources if (f := fields[s]) is not None]
             if known:
-                fields[i] = (_apply(node, known, 0, graph), _apply(node, known, 1, graph))
+                before = graph.nodes[node.sources[0]].size
+                fields[i] = tuple(_apply(node, known, k, before, size) for k in range(len(size)))
                 steps[node.step].append(i)
     apart = [d for nodes in steps.values() for d in _disagree(graph, fields, nodes)]
-    return Theory(fields, apart)
+    return Theory(fields, apart, size)
 
 
-def _apply(node: Node, known: list[Fields], axis: int, graph: SpatialGraph) -> Along | None:
-    seen = union([f[axis] for f in known])
-    if seen is None:
-        return None
-    return apply(seen, node.axes[axis], graph.nodes[node.sources[0]].size[axis])
+def _apply(node: Node, known: list[Fields], axis: int, n: Size, source: Size) -> Along | None:
+    seen = union([f[axis] for f in known], n[axis], source[axis])
+    return None if seen is None else apply(seen, node.axes[axis], n[axis], source[axis])
 
 
 def _disagree(
@@ -83,17 +105,17 @@ def _disagree(
     joined = any(word in op for word in _JOINS)
     sums = [graph.nodes[i].sources for i in nodes if graph.nodes[i].kind in ("sum", "product")]
     apart = []
-    for axis in (0, 1):
+    for axis, name in enumerate(graph.names):
         for meeting in [nodes] if joined else sums:
             sides: dict[tuple, tuple[Along, str]] = {}
             for i in meeting:
                 side = both[axis] if (both := fields[i]) is not None else None
-                if side is not None:
+                if side is not None and not isinstance(side, Whole):
                     came = _before(graph, i) if joined else i
                     sides.setdefault((side.stride, origin(side)), (side, graph.nodes[came].layer))
             if len(sides) > 1:
                 parts, layers = zip(*sides.values(), strict=True)
-                apart.append(Disagreement(op, layer, "yx"[axis], parts, layers, frozenset(nodes)))
+                apart.append(Disagreement(op, layer, name, parts, layers, frozenset(nodes)))
                 break
     return apart
 

@@ -13,6 +13,7 @@ from rfbench.spatial_graph.builder import Builder
 from rfbench.spatial_graph.graph import Opaque, Reach
 from rfbench.spatial_graph.layout import (
     CONSTANT,
+    SPATIAL,
     Factor,
     Scrambled,
     Value,
@@ -140,8 +141,18 @@ def transposed_windows(
         taps = np.arange(kernel[i]) * dilation[i]
         at, rest = np.divmod(np.add.outer(np.arange(out[i]) + padding[i], -taps), stride[i])
         inside = (rest == 0) & (at >= 0) & (at < x.shape[dim])
-        axes[dim] = Index(np.where(inside, at, -1))
+        phases = _phases(kernel[i], stride[i], padding[i], dilation[i])
+        axes[dim] = Index(np.where(inside, at, -1), phases=phases)
     return axes
+
+
+def _phases(k: int, s: int, padding: int, d: int) -> tuple[tuple[int, int], ...] | None:
+    """First and last inputs of outputs 0 ... s - 1, without borders; None where one has none."""
+    reads = [
+        [(o + padding - t * d) // s for t in range(k) if (o + padding - t * d) % s == 0]
+        for o in range(s)
+    ]
+    return tuple((min(r), max(r)) for r in reads) if all(reads) else None
 
 
 def _unfolded(b: Builder, x: Value, dim: int, groups: int) -> tuple[Value, int]:
@@ -156,7 +167,7 @@ def _unfolded(b: Builder, x: Value, dim: int, groups: int) -> tuple[Value, int]:
         return positions_to_channels(b, x, dim), 1
     factors, shape = x.dims[dim], x.shape
     x = view(x, (*shape[:dim], *(f.size for f in factors), *shape[dim + 1 :]))
-    x = b.contract(x, [dim + i for i, f in enumerate(factors) if f.axis in "hw"], "sum")
+    x = b.contract(x, [dim + i for i, f in enumerate(factors) if f.axis in SPATIAL], "sum")
     n = channels(tidy(list(factors)))
     return view(x, (*shape[:dim], n, *shape[dim + 1 :])), shape[dim] // n
 
@@ -169,7 +180,7 @@ def _over_channels(x: Value, windows: dict[int, Axis]) -> tuple[np.ndarray, Valu
     """
     rows, kept = x.labels, {}
     for dim, window in windows.items():
-        if not x.dims[dim] or any(f.axis in "hw" for f in x.dims[dim]):
+        if not x.dims[dim] or any(f.axis in SPATIAL for f in x.dims[dim]):
             kept[dim] = window
             continue
         if isinstance(window, Window) and window.taps:
@@ -192,18 +203,22 @@ def gated(b: Builder, out: Value, gate: Value) -> Value:
 
 
 def _fixed_taps(weight: Tensor | None, groups: int) -> tuple[tuple[Fraction, ...], ...] | None:
-    """One-dimensional taps (y, x) of a depthwise fixed kernel, such as BlurPool's binomial.
+    """One-dimensional taps, an axis each, of a depthwise fixed kernel such as BlurPool's binomial.
 
     None: every tap counts one, as in a learned kernel.
     """
     if weight is None:
         return None
-    alike = weight.dim() == 4 and weight.shape[:2] == (groups, 1) and (weight == weight[:1]).all()
+    alike = weight.shape[:2] == (groups, 1) and (weight == weight[:1]).all()
     if alike and (weight >= 0).all() and bool(weight.any()):
         kernel = weight[0, 0].double()
-        y, x, whole = kernel.sum(1), kernel.sum(0), kernel.sum()
-        if torch.allclose(torch.outer(y, x) / whole, kernel, rtol=1e-6):
-            return _fractions(y), _fractions(x / whole)
+        axes, whole = range(kernel.dim()), kernel.sum()
+        first, *more = (kernel.sum([a for a in axes if a != i]) for i in axes)
+        product = first
+        for taps in more:
+            product = product.unsqueeze(-1) * taps / whole
+        if torch.allclose(product, kernel, rtol=1e-6):
+            return _fractions(first), *(_fractions(taps / whole) for taps in more)
     return None
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from rfbench.spatial_graph.axis import Index
 from rfbench.spatial_graph.builder import Builder
-from rfbench.spatial_graph.layout import Scrambled, Value, dim_of, take
+from rfbench.spatial_graph.layout import SPATIAL, Scrambled, Value, dim_of, take
 from rfbench.spatial_graph.ops.registry import Constant, register_op
 from rfbench.spatial_graph.ops.slide import within
 from rfbench.spatial_graph.ops.views import squeeze, transpose
@@ -20,7 +20,7 @@ def pick(b: Builder, x: Value, dim: int, at: np.ndarray) -> Value:
     factors = x.dims[dim]
     size = x.shape[dim]
     whole = len(at) == size and (at == np.arange(size)).all()
-    if whole or len(factors) != 1 or factors[0].axis not in "hw":
+    if whole or len(factors) != 1 or factors[0].axis not in SPATIAL:
         return take(x, dim, at)
     axis, made, dims = within(b, x, dim, Index(np.asarray(at)[:, None]), x.dims)
     return b.moved(x, b.on_axis(axis, made), tuple(dims))

@@ -8,6 +8,7 @@ from rfbench.spatial_graph.axis import from_matrix
 from rfbench.spatial_graph.builder import Builder
 from rfbench.spatial_graph.layout import (
     CONSTANT,
+    SPATIAL,
     Factor,
     Scrambled,
     Value,
@@ -34,7 +35,7 @@ def join(b: Builder, parts: Parts, dim: int, sizes: Sequence[int]) -> Value | No
     dim = dim_of(known[0], dim)
     parts = [p and solid(p, dim) for p in parts]
     known = [p for p in parts if p is not None]
-    if any(f.axis in "hw" for p in known for f in p.dims[dim]):
+    if any(f.axis in SPATIAL for p in known for f in p.dims[dim]):
         starts = np.cumsum([0, *sizes])
         tables = [np.arange(starts[-1]) - lo for lo in starts[:-1]]
         pairs = [(p, at) for p, at in zip(parts, tables, strict=True) if p is not None]
@@ -55,8 +56,8 @@ def join_positions(b: Builder, parts: Sequence[tuple[Value, np.ndarray]], dim: i
 
     parts: each tensor, and the position in it from which one of the result comes, < 0 for none.
     """
-    name = next(f.axis for p, _ in parts for f in p.dims[dim] if f.axis in "hw")
-    axis, moved = "hw".index(name), []
+    name = next(f.axis for p, _ in parts for f in p.dims[dim] if f.axis in SPATIAL)
+    axis, moved = b.letters.index(name), []
     for value, at in parts:
         n = b.graph.map_size(value)[axis]
         whole = tidy([Factor(name, n)])
@@ -75,7 +76,7 @@ def scatter(
     """Overwrite entries `at` of a dimension of size n: what a write to a view becomes."""
     x, source = (v if v is not None and v.depends_on_input else None for v in (x, source))
     inside = np.isin(np.arange(n), at)
-    if any(f.axis in "hw" for p in (x, source) if p is not None for f in p.dims[dim]):
+    if any(f.axis in SPATIAL for p in (x, source) if p is not None for f in p.dims[dim]):
         rest, new = np.where(inside, -1, np.arange(n)), np.full(n, -1)
         new[at] = np.arange(len(at))
         pairs = [(p, table) for p, table in ((x, rest), (source, new)) if p is not None]
@@ -93,7 +94,7 @@ def positions_to_channels(b: Builder, x: Value, dim: int) -> Value:
     factors, shape = x.dims[dim], x.shape
     x = view(x, (*shape[:dim], *(f.size for f in factors), *shape[dim + 1 :]))
     for i, f in enumerate(factors):
-        if f.axis in "hw":
+        if f.axis in SPATIAL:
             parts = [insert(p, dim + i) for p in unbind(b, x, dim + i)]
             x = join(b, parts, dim + i, [1] * f.size) or x
     return view(x, shape)

@@ -1,7 +1,7 @@
 """Convolutions whose kernels have zeros: masks, pruned weights, fixed kernels with holes.
 
-A kernel that is no product of rows and columns is a sum of rectangles of taps. A tap takes part as
-often as it has pairs of channels whose weight is not zero.
+A kernel that is no product of its axes is a sum of boxes of taps (rectangles in an image). A tap
+takes part as often as it has pairs of channels whose weight is not zero.
 """
 
 from collections import defaultdict
@@ -16,19 +16,20 @@ from rfbench.spatial_graph.layout import CONSTANT, Factor, Scrambled, Value, tid
 from rfbench.spatial_graph.ops.slide import along
 
 MOST = 2048  # taps of all pairs of classes; with more, the output channels are one class
-Rectangle = tuple[slice, slice]  # of taps (y, x)
+Box = tuple[slice, ...]  # of taps, along every axis
 
 
 def masked(
     b: Builder, x: Value, windows: dict[int, Axis], nonzero: np.ndarray, groups: int
 ) -> Value:
-    """A convolution of an N x C x H x W map.
+    """A convolution of a map, 1 x C x the axes.
 
-    windows: by dimension, of the whole kernel. nonzero: (C_out, C_in / groups, k, k), bool.
+    windows: by dimension, of the whole kernel. nonzero: (C_out, C_in / groups, k, ...), bool.
     """
-    if nonzero.ndim != 4 or len(x.dims) != 4 or x.labels.size != x.shape[1]:
-        raise Scrambled("a kernel with zeros meets another layout than N x C x H x W")
-    if set(windows) != {2, 3}:
+    rank = len(b.letters) + 2
+    if nonzero.ndim != rank or len(x.dims) != rank or x.labels.size != x.shape[1]:
+        raise Scrambled(f"a kernel with zeros meets another layout than {_layout(b)}")
+    if set(windows) != set(range(2, rank)):
         raise Scrambled("a kernel with zeros runs across channels")
     labels = x.labels.reshape(groups, -1)
     each = np.split(nonzero.astype(int), groups)
@@ -36,11 +37,15 @@ def masked(
     terms = _Terms(b, x, windows)
     made = [b.weighted(terms.of(c), nonzero.shape[1]) for c in _classes(counts)]
     _, dims = along(b, x, windows)
-    out = np.array(made).reshape(1, -1, 1, 1)
+    out = np.array(made).reshape(1, -1, *(1 for _ in b.letters))
     return Value((dims[0], tidy([Factor("c", len(made))]), *dims[2:]), out)
 
 
-Counts = dict[int, np.ndarray]  # by class of input channels: how often each tap takes part (k, k)
+def _layout(b: Builder) -> str:
+    return " x ".join(["N", "C", *b.letters.upper()])
+
+
+Counts = dict[int, np.ndarray]  # by class of input channels: how often each tap takes part
 
 
 def _by_class(part: np.ndarray, labels: np.ndarray) -> list[Counts]:
@@ -67,7 +72,7 @@ def _classes(counts: list[Counts]) -> list[Counts]:
 
 
 class _Terms:
-    """The rectangles of kernels as nodes, made once each."""
+    """The boxes of kernels as nodes, made once each."""
 
     def __init__(self, b: Builder, x: Value, windows: dict[int, Axis]) -> None:
         self.b, self.x, self.windows = b, x, windows
@@ -76,25 +81,27 @@ class _Terms:
         """The nodes that make an output channel, and how often each takes part."""
         terms: dict[int, int | Fraction] = defaultdict(int)
         for label, table in counts.items():
-            for where, count in rectangles(table):
+            for where, count in boxes(table):
                 parts = {2 + i: cut(self.windows[2 + i], s) for i, s in enumerate(where)}
                 axes, _ = along(self.b, self.x, parts)
                 terms[self.b.node("conv", [label], axes, learned=1)] += count
         return dict(terms)
 
 
-def rectangles(table: np.ndarray) -> Iterator[tuple[Rectangle, int | Fraction]]:
-    """A table of counts as a sum of rectangles, each with how often it is there."""
+def boxes(table: np.ndarray) -> Iterator[tuple[Box, int | Fraction]]:
+    """A table of counts as a sum of boxes, each with how often it is there."""
     left = table.copy()
     while left.any():
-        y, x = np.argwhere(left)[0]
-        count = left[y, x]
-        right, bottom = x + 1, y + 1
-        while right < left.shape[1] and left[y, right] >= count:
-            right += 1
-        while bottom < left.shape[0] and (left[bottom, x:right] >= count).all():
-            bottom += 1
-        where = slice(int(y), int(bottom)), slice(int(x), int(right))
+        corner = np.argwhere(left)[0].tolist()
+        count, ends = left[tuple(corner)], [at + 1 for at in corner]
+        for axis in reversed(range(left.ndim)):  # as long as it can be along the last, and so on
+            while ends[axis] < left.shape[axis]:
+                more = [slice(a, b) for a, b in zip(corner, ends, strict=True)]
+                more[axis] = slice(ends[axis], ends[axis] + 1)
+                if (left[tuple(more)] < count).any():
+                    break
+                ends[axis] += 1
+        where = tuple(slice(a, b) for a, b in zip(corner, ends, strict=True))
         left[where] -= count
         yield where, count if isinstance(count, Fraction) else int(count)
 

@@ -4,9 +4,10 @@ Products with a constant matrix are linear layers, over channels or over positio
 maps, and softmax over positions, are attention.
 """
 
+from rfbench.spatial_graph.axis import Dense, names
 from rfbench.spatial_graph.builder import Builder
 from rfbench.spatial_graph.graph import Opaque, Reach
-from rfbench.spatial_graph.layout import Scrambled, Value, dim_of
+from rfbench.spatial_graph.layout import SPATIAL, Factor, Scrambled, Value, dim_of, tidy
 from rfbench.spatial_graph.ops.registry import Constant, register_op
 from rfbench.spatial_graph.ops.views import copies, widen
 
@@ -42,7 +43,7 @@ def matmul(b: Builder, x: Matrix, y: Matrix) -> Value | Opaque:
     shape = (*x.shape[:-1], y.shape[-1])
     partial = mixing_reach(b, y, last - 1)
     x, y = b.contract(x, [last], "pool"), b.contract(y, [last - 1], "pool")
-    rows = {f.axis for f in x.dims[last - 1]} & {"h", "w"}
+    rows = {f.axis for f in x.dims[last - 1]} & {*SPATIAL}
     if rows & {f.axis for f in y.dims[last]}:  # every query meets every key
         partial = mixing_reach(b, y, last)
         y = widen(b.contract(y, [last], "pool"), last, shape[-1])
@@ -52,20 +53,35 @@ def matmul(b: Builder, x: Matrix, y: Matrix) -> Value | Opaque:
 def linear(b: Builder, x: Value, dim: int, weight: Constant, out: int) -> Value | Opaque:
     """`out` weighted sums over a dimension: new channels, or new positions of one axis."""
     held = {f.axis for f in x.dims[dim]}
-    if held & {"h", "w"} and weight.nonzero is not None:
+    if held & {*SPATIAL} and weight.nonzero is not None:
         raise Scrambled("a matrix with zeros mixes positions")
-    for axis, other, name in (("h", "w", "y"), ("w", "h", "x")):
-        whole = len(x.factors(axis)) == len(x.dims[dim])
-        if out > 1 and held == {axis} and whole and x.factors(other):
-            return b.opaque(Reach.GLOBAL, f"global along {name}: it mixes all positions there")
+    letter = next(iter(held), "")
+    others = any(x.factors(other) for other in b.letters if other != letter)
+    whole = len(held) == 1 and len(x.factors(letter)) == len(x.dims[dim])
+    if out > 1 and whole and letter in b.letters and others:
+        return _mix(b, x, dim, out)
     return widen(b.contract(x, [dim]), dim, out)
+
+
+def _mix(b: Builder, x: Value, dim: int, out: int) -> Value | Opaque:
+    """Every of `out` positions of an axis depends on all of it; the other axes are left alone."""
+    factors = x.dims[dim]
+    axis = b.letters.index(factors[0].axis)
+    if len(factors) > 1 or factors[0].size != b.graph.map_size(x)[axis]:
+        name = names(len(b.letters))[axis]
+        return b.opaque(Reach.GLOBAL, f"global along {name}: it mixes all positions there")
+    b.rigid = True
+    dims = (*x.dims[:dim], tidy([Factor(factors[0].axis, out)]), *x.dims[dim + 1 :])
+    return b.moved(x, b.on_axis(axis, Dense(out)), dims)
 
 
 def mixing_reach(b: Builder, x: Value, dim: int) -> Reach:
     """What mixing all positions of a dimension is: windowed while they stand close together."""
     size = b.graph.map_size(x)
     wide = any(
-        2 * (f.size - 1) * f.step >= size["hw".index(f.axis)] for f in x.dims[dim] if f.axis in "hw"
+        2 * (f.size - 1) * f.step >= size[b.letters.index(f.axis)]
+        for f in x.dims[dim]
+        if f.axis in SPATIAL
     )
     return Reach.GLOBAL if wide else Reach.WINDOWED
 
@@ -78,7 +94,7 @@ def softmax(b: Builder, x: Value, dim: int, *_: object) -> Value:
     """
     dim = dim_of(x, dim)
     alike = (x.labels == x.labels.take([0], axis=dim)).all()
-    if alike and not {f.axis for f in x.dims[dim]} & {"h", "w"}:
+    if alike and not {f.axis for f in x.dims[dim]} & {*SPATIAL}:
         return b.same(x)
     both = [x, b.contract(x, [dim], "pool")]
     return copies(b.combine(both, "product", partial=mixing_reach(b, x, dim)), x.shape)

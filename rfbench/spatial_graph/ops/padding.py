@@ -6,7 +6,7 @@ import numpy as np
 
 from rfbench.spatial_graph.axis import Axis, Window
 from rfbench.spatial_graph.builder import Builder
-from rfbench.spatial_graph.layout import Value
+from rfbench.spatial_graph.layout import SPATIAL, Value
 from rfbench.spatial_graph.ops.indexing import pick
 from rfbench.spatial_graph.ops.join import join
 from rfbench.spatial_graph.ops.registry import register_op
@@ -24,7 +24,7 @@ def pad(b: Builder, x: Value, amounts: list[int], value: Any = 0) -> Value | Non
             continue
         factors, n = x.dims[dim], x.shape[dim]
         is_axis = whole_axis(b, x, dim, i // 2 + 1)[0] is not None if not factors else False
-        if is_axis or any(f.axis in "hw" for f in factors):
+        if is_axis or any(f.axis in SPATIAL for f in factors):
             windows[dim] = Window(1, 1, before, after)
             continue
         middle = pick(b, x, dim, np.arange(n)[max(-before, 0) : n + min(after, 0)])
@@ -37,9 +37,10 @@ def pad(b: Builder, x: Value, amounts: list[int], value: Any = 0) -> Value | Non
     return slide(b, x, windows, "structure") if windows else x
 
 
-@register_op("aten::reflection_pad2d", "aten::replication_pad2d")
+@register_op(*(f"aten::{how}_pad{n}d" for how in ("reflection", "replication") for n in (1, 2, 3)))
 def pad_with_pixels(b: Builder, x: Value, amounts: list[int]) -> Value:
-    left, right, top, bottom = amounts
-    ends = [(top, bottom), (left, right)]
+    """amounts: before and after along every axis, the last axis first."""
+    ends = [(amounts[i], amounts[i + 1]) for i in range(0, len(amounts), 2)][::-1]
     inner = [Window(1, 1, *end) for end in ends]
-    return by_example(b, x, lambda t, i: b.func(t, [0, 0, *ends[i]]), inner)
+    others = [0, 0] * (len(ends) - 1)
+    return by_example(b, x, lambda t, i: b.func(t, [*others, *ends[i]]), inner)

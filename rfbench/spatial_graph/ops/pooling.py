@@ -9,11 +9,11 @@ import numpy as np
 from rfbench.spatial_graph.axis import Axis, Full, Index, Window
 from rfbench.spatial_graph.builder import Builder
 from rfbench.spatial_graph.layout import Value
-from rfbench.spatial_graph.ops.registry import each_axis, register_op
+from rfbench.spatial_graph.ops.registry import axes_of, each_axis, register_op
 from rfbench.spatial_graph.ops.slide import slide
 
 
-@register_op("aten::max_pool2d_with_indices")
+@register_op("aten::max_pool2d_with_indices", "aten::max_pool3d_with_indices")
 def max_pool(
     b: Builder,
     x: Value,
@@ -26,7 +26,7 @@ def max_pool(
     return _pool(b, x, kernel, stride, padding, dilation, ceil)
 
 
-@register_op("aten::avg_pool2d")
+@register_op("aten::avg_pool1d", "aten::avg_pool2d", "aten::avg_pool3d")
 def avg_pool(
     b: Builder,
     x: Value,
@@ -52,25 +52,30 @@ def _pool(
     divide: str = "",
     divisor: int | None = None,
 ) -> Value:
-    """A window over the last two dimensions. divisor: in place of the window's size."""
-    k, p, d = each_axis(kernel), each_axis(padding), each_axis(dilation)
-    s = each_axis(stride) if stride else k
-    first = len(x.dims) - 2
+    """A window over the last dimensions. divisor: in place of the window's size."""
+    axes = axes_of(b.op)
+    k, p, d = (each_axis(v, axes) for v in (kernel, padding, dilation))
+    s = each_axis(stride, axes) if stride else k
+    first = len(x.dims) - axes
     b.rigid = list(x.shape[first:]) == k  # the size of the map may be where the kernel's is from
     taps = None
     if divisor:
         divide, taps = "", (Fraction(1, divisor),) * k[0]
-    along_y = Window(k[0], s[0], p[0], p[0], d[0], ceil, taps, divide)
-    along_x = Window(k[1], s[1], p[1], p[1], d[1], ceil, None, divide)
-    return slide(b, x, {first: along_y, first + 1: along_x}, "pool")
+    windows: dict[int, Axis] = {}
+    for i in range(axes):
+        weights = None if i else taps
+        windows[first + i] = Window(k[i], s[i], p[i], p[i], d[i], ceil, weights, divide)
+    return slide(b, x, windows, "pool")
 
 
-@register_op("aten::_adaptive_avg_pool2d")
+@register_op(
+    "aten::adaptive_avg_pool1d", "aten::_adaptive_avg_pool2d", "aten::_adaptive_avg_pool3d"
+)
 def adaptive_avg_pool(b: Builder, x: Value, size: Sequence[int]) -> Value:
     return _adaptive(b, x, size, "kernel")
 
 
-@register_op("aten::adaptive_max_pool2d")
+@register_op("aten::adaptive_max_pool2d", "aten::adaptive_max_pool3d")
 def adaptive_max_pool(b: Builder, x: Value, size: Sequence[int]) -> Value:
     return _adaptive(b, x, size, "")
 
@@ -79,7 +84,7 @@ def _adaptive(b: Builder, x: Value, size: Sequence[int], divide: str) -> Value:
     """A window where the input divides evenly, else torch's uneven bins."""
     axes: dict[int, Axis] = {}
     for i, m in enumerate(size):
-        dim = len(x.dims) - 2 + i
+        dim = len(x.dims) - len(size) + i
         n = x.shape[dim]
         if m == 1:
             axes[dim] = Full(divide and "valid")
@@ -90,7 +95,7 @@ def _adaptive(b: Builder, x: Value, size: Sequence[int], divide: str) -> Value:
             most = max(hi - lo for lo, hi in bins)
             at = np.array([[*range(lo, hi), *[-1] * (most - hi + lo)] for lo, hi in bins])
             axes[dim] = Index(at, (at >= 0) / (at >= 0).sum(1, keepdims=True))
-    if list(size) == [1, 1]:
+    if all(m == 1 for m in size):
         return slide(b, x, axes, "pool")
     b.rigid = True
     return slide(b, x, axes, "adaptive")

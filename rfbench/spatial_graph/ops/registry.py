@@ -91,8 +91,15 @@ def _where(handler: Handler) -> str:
     return f"{handler.__module__}.{handler.__qualname__}"
 
 
-def each_axis(v: int | Sequence[int], axes: int = 2) -> list[int]:
-    """An argument by axis (y, x), where one number, or a list of one, stands for all of them."""
+def axes_of(op: str) -> int:
+    """How many axes an operation has, by its name: 'aten.avg_pool3d.default' has 3."""
+    found = re.search(r"(\d)d\b|(\d)d_", op)
+    assert found is not None, op
+    return int(found[1] or found[2])
+
+
+def each_axis(v: int | Sequence[int], axes: int) -> list[int]:
+    """An argument by axis, where one number, or a list of one, stands for all of them."""
     values = [v] if isinstance(v, int) else list(v)
     return values * axes if len(values) == 1 else values
 

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from rfbench.spatial_graph.axis import Axis, Index, Window, from_matrix
 from rfbench.spatial_graph.builder import Builder
-from rfbench.spatial_graph.layout import Scrambled, Value, permute, view
+from rfbench.spatial_graph.layout import SPATIAL, Scrambled, Value, permute, view
 from rfbench.spatial_graph.ops.indexing import select
-from rfbench.spatial_graph.ops.registry import register_op
+from rfbench.spatial_graph.ops.registry import axes_of, register_op
 from rfbench.spatial_graph.ops.slide import slide
 from rfbench.spatial_graph.ops.views import copies
 
@@ -22,21 +22,25 @@ def by_example(
     b: Builder,
     x: Value,
     run: Callable[[Tensor, int], Tensor],
-    inner: Sequence[Window | None] = (None, None),
-    periods: Sequence[tuple[int, int] | None] = (None, None),
+    inner: Sequence[Window | None],
+    periods: Sequence[tuple[int, int] | None] | None = None,
 ) -> Value:
-    """A map along each of the last two axes as torch itself computes it: `run` on one-hot columns.
+    """A map along each of the last dimensions as torch itself computes it: `run` on one-hot
+    columns.
 
-    run: takes (1, n, n, 2) and the axis, returns (1, n, m, 2). inner, periods: see axis.Index.
+    run: takes (1, n, n, 2) and the axis, returns (1, n, m, 2); with as many axes as there are.
+    inner, periods: one for each axis, see axis.Index.
     """
     b.rigid = True
     axes: dict[int, Axis] = {}
-    for i in (0, 1):
-        dim = len(x.dims) - 2 + i
+    others = len(inner) - 1
+    for i in range(len(inner)):
+        dim = len(x.dims) - len(inner) + i
         n = x.shape[dim]
         # two columns alike: torch 2.15 resizes maps of width 1 wrongly with antialiasing
-        columns = torch.eye(n, dtype=torch.float64).view(1, n, n, 1).repeat(1, 1, 1, 2)
-        table = run(columns, i)[0, :, :, 0].T.numpy()
+        columns = torch.eye(n, dtype=torch.float64).view(1, n, n, *[1] * others)
+        columns = columns.repeat(1, 1, 1, *[2] * others)
+        table = run(columns, i)[0].reshape(n, -1, 2**others)[:, :, 0].T.numpy()
         most = int((table != 0).sum(1).max())
         at = np.argsort(table == 0, axis=1, kind="stable")[:, :most]
         weights = np.take_along_axis(table, at, axis=1)
@@ -44,30 +48,37 @@ def by_example(
         whole = (weights == 1).all()
         made = from_matrix(at, n, None if whole else weights)
         if isinstance(made, Index):
-            made = replace(made, inner=inner[i], period=periods[i])
+            made = replace(made, inner=inner[i], period=periods[i] if periods else None)
         axes[dim] = made
     return slide(b, x, axes, "structure")
 
 
 @register_op(
-    "aten::upsample_nearest2d",
-    "aten::_upsample_nearest_exact2d",
+    *(f"aten::upsample_nearest{n}d" for n in (1, 2, 3)),
+    *(f"aten::_upsample_nearest_exact{n}d" for n in (1, 2, 3)),
+    "aten::upsample_linear1d",
     "aten::upsample_bilinear2d",
+    "aten::upsample_trilinear3d",
     "aten::upsample_bicubic2d",
     "aten::_upsample_bilinear2d_aa",
     "aten::_upsample_bicubic2d_aa",
 )
 def interpolate(b: Builder, x: Value, _: object, *more: Any) -> Value:
-    """more: align_corners where the mode has it, then the scales (y, x)."""
-    size = b.out_shape[-2:]
+    """more: align_corners where the mode has it, then a scale for each axis."""
+    axes = axes_of(b.op)
+    size = b.out_shape[-axes:]
     if not x.spatial:
-        return copies(b.same(x), (*x.shape[:-2], *size))
+        return copies(b.same(x), (*x.shape[:-axes], *size))
     align = [m for m in more if isinstance(m, bool)]
-    scales = [m for m in more if isinstance(m, float) or m is None] or [None, None]
-    sizes = zip(x.shape[-2:], size, scales, strict=True)
+    scales = [m for m in more if isinstance(m, float) or m is None] or [None] * axes
+    sizes = zip(x.shape[-axes:], size, scales, strict=True)
     periods = [_period(n, m, scale, any(align)) for n, m, scale in sizes]
-    run = lambda t, i: b.func(t, [size[i], 2], *align, scales[i], None)  # noqa: E731
-    return by_example(b, x, run, periods=periods)
+
+    def run(t: Tensor, i: int) -> Tensor:
+        others = axes - 1
+        return b.func(t, [size[i], *[2] * others], *align, scales[i], *[None] * others)
+
+    return by_example(b, x, run, [None] * axes, periods)
 
 
 def _period(n: int, m: int, scale: float | None, align: bool) -> tuple[int, int]:
@@ -95,7 +106,7 @@ def pixel_unshuffle(b: Builder, x: Value, r: int) -> Value:
 def pixel_shuffle(b: Builder, x: Value, r: int) -> Value:
     _, c, h, w = x.shape
     x = view(x, (1, c // r**2, r * r, h, w))
-    if (x.labels != x.labels[:, :, :1]).any() or any(f.axis in "hw" for f in x.dims[2]):
+    if (x.labels != x.labels[:, :, :1]).any() or any(f.axis in SPATIAL for f in x.dims[2]):
         raise Scrambled("channels of different history become positions")
     x = select(b, x, 2, 0)
-    return by_example(b, x, lambda t, i: t.repeat_interleave(r, 2))
+    return by_example(b, x, lambda t, i: t.repeat_interleave(r, 2), [None, None])

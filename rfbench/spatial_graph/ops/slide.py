@@ -7,7 +7,7 @@ import numpy as np
 from rfbench.spatial_graph.axis import SAME, Axis, Expand, Window, from_matrix
 from rfbench.spatial_graph.builder import Builder
 from rfbench.spatial_graph.graph import Reach
-from rfbench.spatial_graph.layout import Dim, Factor, Scrambled, Value, tidy
+from rfbench.spatial_graph.layout import SPATIAL, Dim, Factor, Scrambled, Value, tidy
 
 
 def slide(b: Builder, value: Value, windows: Mapping[int, Axis], kind: str) -> Value:
@@ -18,8 +18,8 @@ def slide(b: Builder, value: Value, windows: Mapping[int, Axis], kind: str) -> V
 
 def along(
     b: Builder, value: Value, windows: Mapping[int, Axis]
-) -> tuple[tuple[Axis, Axis], tuple[Dim, ...]]:
-    """Maps by dimension as maps by axis (y, x), and the dimensions that they leave."""
+) -> tuple[tuple[Axis, ...], tuple[Dim, ...]]:
+    """Maps by dimension as a map for each axis, and the dimensions that they leave."""
     axes: dict[int, Axis] = {}
     dims = list(value.dims)
     for dim, window in windows.items():
@@ -29,7 +29,7 @@ def along(
         else:
             axis, n = whole_axis(b, value, dim, len(value.dims) - dim)
             if axis is not None:
-                dims[dim] = tidy([Factor("hw"[axis], window.out_size(n))])
+                dims[dim] = tidy([Factor(b.letters[axis], window.out_size(n))])
         if axis is None:
             if not _is_identity(window):
                 raise Scrambled("a window changes a dimension that is no axis of the map")
@@ -37,13 +37,13 @@ def along(
             raise Scrambled("windows move over two parts of one axis")
         else:
             axes[axis] = made
-    return (axes.get(0, SAME), axes.get(1, SAME)), tuple(dims)
+    return tuple(axes.get(k, SAME) for k in range(len(b.letters))), tuple(dims)
 
 
 def _is_block(value: Value, dim: int) -> bool:
     """Whether a dimension holds one factor of an axis whose others stand elsewhere."""
     factors = value.dims[dim]
-    if len(factors) != 1 or factors[0].axis not in "hw":
+    if len(factors) != 1 or factors[0].axis not in SPATIAL:
         return False
     return len(value.factors(factors[0].axis)) > 1
 
@@ -74,7 +74,7 @@ def within(
         new[slot] = Factor(name, size, count)
         count *= size
     b.rigid = True
-    axis = "hw".index(name)
+    axis = b.letters.index(name)
     n = b.graph.map_size(value)[axis]
     made = from_matrix(np.where(inside, at, -1), n, None if weights is None else weight)
     moved = [tidy([new.get((i, j), f) for j, f in enumerate(d)]) for i, d in enumerate(dims)]
@@ -83,31 +83,32 @@ def within(
 
 def unfurl(b: Builder, value: Value, dim: int) -> Value:
     """Copies along an axis of which the map has one position (a pooled branch), as positions."""
-    axis = dim - len(value.dims) + 2
+    axis = dim - len(value.dims) + len(b.letters)
     copies = [f.size for f in value.dims[dim] if f.axis == "b"]
     if axis < 0 or len(copies) != 1 or len(value.dims[dim]) != 1:
         return value
-    if value.factors("hw"[axis]) or b.graph.map_size(value)[axis] != 1:
+    if value.factors(b.letters[axis]) or b.graph.map_size(value)[axis] != 1:
         return value
     b.rigid = True
     axes = b.on_axis(axis, Expand(copies[0], 0))
-    dims = (*value.dims[:dim], (Factor("hw"[axis], copies[0]),), *value.dims[dim + 1 :])
+    dims = (*value.dims[:dim], (Factor(b.letters[axis], copies[0]),), *value.dims[dim + 1 :])
     return b.moved(value, axes, dims, "context", Reach.CONTEXT)
 
 
 def whole_axis(b: Builder, value: Value, dim: int, from_end: int) -> tuple[int | None, int]:
-    """Which axis (0 for y, 1 for x) a dimension holds whole, and its size.
+    """Which axis (its number) a dimension holds whole, and its size.
 
-    A dimension of size 1 is the axis that stands there in N x C x H x W.
+    A dimension of size 1 is the axis that stands there in N x C x H x W, or N x C x L.
     """
     factors = value.dims[dim]
     if not factors:
-        axis = 2 - from_end if from_end in (1, 2) else None
-        if axis is None or value.factors("hw"[axis]) or b.graph.map_size(value)[axis] != 1:
+        rank = len(b.letters)
+        axis = rank - from_end if 1 <= from_end <= rank else None
+        if axis is None or value.factors(b.letters[axis]) or b.graph.map_size(value)[axis] != 1:
             return None, 1
         return axis, 1
     f = factors[0]
-    axis = "hw".find(f.axis)
+    axis = b.letters.find(f.axis)
     if len(factors) > 1 or axis < 0 or len(value.factors(f.axis)) > 1:
         raise Scrambled("a window moves over something else than one whole axis")
     if f.step != 1 or b.graph.map_size(value)[axis] != f.size:

@@ -4,6 +4,7 @@ import numpy as np
 
 from rfbench.spatial_graph.builder import Builder
 from rfbench.spatial_graph.layout import (
+    SPATIAL,
     Factor,
     Scrambled,
     Value,
@@ -80,7 +81,7 @@ def repeat(b: Builder, x: Value, times: list[int]) -> Value:
     extra = len(times) - len(x.dims)
     x = copies(x, (1,) * extra + x.shape)
     for dim, n in enumerate(times):
-        if n > 1 and any(f.axis in "hw" for f in x.dims[dim]):
+        if n > 1 and any(f.axis in SPATIAL for f in x.dims[dim]):
             raise Scrambled("a map is repeated")
         if n > 1:
             x = solid(x, dim)
@@ -102,7 +103,7 @@ def unfold(b: Builder, x: Value, dim: int, size: int, step: int) -> Value:
     """Windows along a dimension; their taps become a dimension of their own, the last."""
     dim = dim_of(x, dim)
     (f,) = x.dims[dim] or (Factor("b", 1),)
-    if f.axis not in "hw":
+    if f.axis not in SPATIAL:
         raise Scrambled("channels are unfolded")
     outer = Factor(f.axis, (f.size - size) // step + 1, f.step * step)
     x = insert(x, len(x.dims))

@@ -21,7 +21,7 @@ from rfbench.rf.core.metric import Use
 from rfbench.rf.core.network import Network
 from rfbench.rf.core.path_counts import DEFAULT
 from rfbench.rf.core.subjects import Subject, models, short, subjects
-from rfbench.rf.core.target import Target
+from rfbench.rf.core.target import Target, pair
 from rfbench.rf.questions.audit.by_size import Bar, by_size
 from rfbench.rf.questions.audit.counterfactual import Step, fixed, steps, uneven_layers
 from rfbench.schemas.rf import RfConfig
@@ -55,6 +55,7 @@ def audit(
     sizes: of inputs, for the shift against the size. bar: shows progress over those.
     Raises RfbenchError for a network that is not local.
     """
+    pair(subject.size, "an audit")
     own = subject.target(config.to, config.from_)
     own.counts()  # refuses what is not local
     target, causes, clean = _roomy(subject.network, own)
@@ -173,7 +174,7 @@ def _levels(target: Target, causes: list[Step]) -> list[Record]:
     levels: dict[float, list[Step]] = {}
     for step in causes:
         both = target.theory.fields[max(step.nodes)]
-        if both is not None and (y := both[0]) is not None:
+        if both is not None and (y := both[0]) is not None and y.stride:
             levels.setdefault(float(y.stride), []).append(step)
     return [
         {"stride": stride, "layers": [s.layer for s in level]} | _figures(fixed(target, level))

@@ -36,7 +36,7 @@ class Step:
     number: int
     layer: str
     what: str
-    nodes: dict[int, tuple[Axis, Axis] | None]
+    nodes: dict[int, tuple[Axis, ...] | None]
 
 
 def steps(target: Target) -> list[Step]:
@@ -68,8 +68,8 @@ def fixed(target: Target, done: Sequence[Step]) -> Target:
     for step in done:
         for i, axes in sorted(step.nodes.items()):
             size = nodes[nodes[i].sources[0]].size if axes is None else nodes[i].size
-            y, x = axes or (SAME, SAME)
-            nodes[i] = replace(nodes[i], y=y, x=x, size=size)
+            still = (SAME,) * len(size)
+            nodes[i] = replace(nodes[i], axes=axes or still, size=size)
     return Target(replace(target.graph, nodes=nodes), target.layer, target.source)
 
 
@@ -103,11 +103,10 @@ def _step(
     if not nodes:
         return None
     pads, changed = _paddings(graph, nodes, readers), False
-    new: dict[int, tuple[Axis, Axis] | None] = {}
+    new: dict[int, tuple[Axis, ...] | None] = {}
     for i in nodes:
         node, axes = graph.nodes[i], []
-        for k in (0, 1):
-            own = node.axes[k]
+        for k, own in enumerate(node.axes):
             if not isinstance(own, Window):
                 return None
             before = sum(_amount(graph.nodes[p], k) for p in pads)
@@ -116,7 +115,7 @@ def _step(
             made = _centred(window, graph.nodes[n].size[k], node.size[k])
             changed = changed or made is not window
             axes.append(made)
-        new[i] = (axes[0], axes[1])
+        new[i] = tuple(axes)
     if not changed:
         return None
     first = graph.nodes[nodes[0]]

@@ -18,6 +18,7 @@ from rfbench.models import backbones, pretrained
 from rfbench.rf.core import memory
 from rfbench.rf.core.path_counts import PathMap
 from rfbench.rf.core.subjects import Subject, short, subjects
+from rfbench.rf.core.target import pair
 from rfbench.rf.questions.effective import extent, images
 from rfbench.rf.questions.effective.expected import Expected, expected
 from rfbench.rf.questions.effective.gradients import (
@@ -110,7 +111,9 @@ def run(config: RfConfig, sample: Sample, folder: Path) -> dict[str, Any]:
 def measure(config: RfConfig, sample: Sample) -> Iterator[Measured]:
     """The fields of all subjects and layers, one at a time."""
     definition, logarithm = convention_of(sample.convention, sample.of)
+    unit = pair(config.unit, "an effective field") if config.unit else None
     for subject in subjects(config):
+        pair(subject.size, "an effective field")
         size, held = subject.size, subject.backbone
         at_once = min(sample.pictures, images.BATCH)
         memory.check(
@@ -128,7 +131,7 @@ def measure(config: RfConfig, sample: Sample) -> Iterator[Measured]:
                 disable=None,
             )
             wanted = layer or _last(subject)
-            seen = gradients(nets, batches, wanted, config.unit, definition, sample.axes)
+            seen = gradients(nets, batches, wanted, unit, definition, sample.axes)
             theory = _expected(subject, seen)
             figures = extent.measure(seen, extent.position(seen, theory.field), logarithm)
             figures |= {"reach": theory.reach, "definition": str(definition)}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from rfbench.errors import RfbenchError
 from rfbench.rf.core.field import Field
 from rfbench.rf.core.path_counts import PathMap
-from rfbench.rf.core.target import Target
+from rfbench.rf.core.target import Target, pair
 from rfbench.spatial_graph.graph import Reach, SpatialGraph
 
 
@@ -35,7 +35,7 @@ def expected(graph: SpatialGraph, layer: str, unit: tuple[int, int], counts: boo
         return Expected(reach=str(witness.reach))
     target, field, paths = Target(graph, None if value is graph.output else layer), None, None
     with contextlib.suppress(RfbenchError):  # a resized map has no field in common
-        field = target.geometry.uniform
+        field = pair(target.geometry.uniform, "an effective field")
     if counts:
         with contextlib.suppress(RfbenchError):
             paths = target.counts(unit)

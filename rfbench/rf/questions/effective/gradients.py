@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from rfbench.errors import RfbenchError, UsageError
+from rfbench.rf.core.target import pair
 from rfbench.rf.questions.effective.layout import Layout
 from rfbench.rf.questions.effective.outputs import output_of
 from rfbench.rf.questions.effective.place import Place, locate
@@ -122,6 +123,8 @@ def gradients(
     the gradient is not finite, or zero for every image.
     """
     held = list(batches)
+    for images in held:
+        pair(images.shape[2:], "an effective field")
     sums: list[Tensor] = []
     place, count = None, 0
     for module in modules:

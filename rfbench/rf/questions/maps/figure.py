@@ -47,20 +47,18 @@ class Panel:
     own_at: str = ""
 
     @property
-    def origin(self) -> tuple[float, float]:
+    def origin(self) -> tuple[float, ...]:
         """(y, x) of the unit in a grid centred on the source: the origin of the panel's axes."""
-        (y, x), (dy, dx) = self.metrics["centroid"], self.offset
-        return y - dy, x - dx
+        return tuple(c - d for c, d in zip(self.metrics["centroid"], self.offset, strict=True))
 
     @property
-    def offset(self) -> tuple[float, float]:
+    def offset(self) -> tuple[float, ...]:
         """(y, x) of the centroid: the shift of this unit alone, where units take turns."""
-        y, x = self.metrics.get("unit_shift", self.metrics["shift"])
-        return y, x
+        return tuple(self.metrics.get("unit_shift", self.metrics["shift"]))
 
     @property
     def counts(self) -> np.ndarray:
-        """(H, W) float64, the largest 1."""
+        """(H, W), or of other axes, float64, the largest 1."""
         counts = self.path_map.counts.astype(float)
         return counts / counts.max()
 

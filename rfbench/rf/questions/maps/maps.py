@@ -5,7 +5,7 @@ import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import yaml
@@ -15,6 +15,7 @@ from rfbench import files
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.rf.autograd import path_counts as autograd
 from rfbench.rf.core import memory
+from rfbench.rf.core.metric import merged, unit_of
 from rfbench.rf.core.metrics import measure, shift
 from rfbench.rf.core.path_counts import Convention, PathMap
 from rfbench.rf.core.subjects import Subject, models, short
@@ -22,6 +23,9 @@ from rfbench.rf.core.target import Target
 from rfbench.runs import records
 from rfbench.schemas.rf import RfConfig
 from rfbench.spatial_graph.graph import Size
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MOST_LAYERS = 40  # in the figure of the shift by layer
 
@@ -49,9 +53,8 @@ def draw(config: RfConfig, chosen: list[Subject]) -> Iterator[Drawn]:
         targets = [s.network.uncut(target) for s, target in zip(chosen, targets, strict=True)]
     sizes: dict[str, Size] = {}
     for subject, target in zip(chosen, targets, strict=True):
-        (h, w), name = target.graph.size, subject.backbone.name
-        before = sizes.get(name, (h, w))
-        sizes[name] = (max(h, before[0]), max(w, before[1]))
+        size, name = target.graph.size, subject.backbone.name
+        sizes[name] = tuple(map(max, size, sizes.get(name, size)))
     for subject, target, at_own in zip(chosen, targets, own, strict=True):
         size = sizes[subject.backbone.name]
         if size == subject.size:
@@ -93,7 +96,7 @@ def _second_opinion(config: RfConfig, subject: Subject, target: Target, ours: Pa
     size = target.graph.size
     memory.check(
         subject.network.memory(size, 1, 8),
-        f"--engine autograd on {_text(size)} px",
+        f"--engine autograd on {_size_text(size)}",
         "Leave it out: the graph engine needs far less.",
     )
     counts = autograd.path_counts(
@@ -125,18 +128,18 @@ def shift_by_layer(config: RfConfig, subject: Subject) -> list[tuple[str, float]
 
 
 def _text(size: Size) -> str:
-    return "x".join(str(n) for n in dict.fromkeys(size))
+    return "x".join(merged(size))
 
 
 def caption(config: RfConfig, drawn: list[Drawn]) -> str:
     """What a reader must know of the maps: from where to where, unit, sizes, conventions."""
     first = drawn[0]
-    (y, x), start = first.counts.unit, config.from_ or "input"
+    at, start = ", ".join(map(str, first.counts.unit)), config.from_ or "input"
     to = config.to or first.subject.network.graph(first.subject.size).target or "output"
     sizes = {"x".join(map(str, d.metrics["input_size"])) for d in drawn}
     units = {(d.counts.unit, d.counts.units) for d in drawn}
-    unit = f"unit ({y}, {x})" if len(units) == 1 else "the central unit"
-    size = f" Input {sizes.pop()} px." if len(sizes) == 1 else ""
+    unit = f"unit ({at})" if len(units) == 1 else "the central unit"
+    size = f" Input {sizes.pop()} {unit_of(len(first.counts.units))}." if len(sizes) == 1 else ""
     return (
         f"From {start} to {unit} of {to}.{size} Engine: {config.engine}; "
         f"{first.counts.convention}, norms=identity."
@@ -150,11 +153,11 @@ def save(config: RfConfig, drawn: list[Drawn], folder: Path) -> dict[str, Any]:
 
     title = config.title or ", ".join(dict.fromkeys(short(d.subject.backbone.name) for d in drawn))
     panels = [
-        maps.Panel(d.subject.title, d.counts, d.metrics, d.own, f"at {_text(d.subject.size)} px")
+        maps.Panel(d.subject.title, d.counts, d.metrics, d.own, f"at {_size_text(d.subject.size)}")
         for d in drawn
     ]
     records.open_folder(folder)
-    figure = maps.maps_figure(panels, title, caption(config, drawn), config.scale)
+    figure = _figure(config, panels, title, caption(config, drawn))
     written = page.save(figure, folder / "maps")
     arrays: dict[str, Any] = {}
     for d in drawn:
@@ -175,6 +178,27 @@ def save(config: RfConfig, drawn: list[Drawn], folder: Path) -> dict[str, Any]:
         for d in drawn
     ]
     return finish(config, folder, {"panels": panels_record, "files": [p.name for p in written]})
+
+
+def _figure(config: RfConfig, panels: Sequence[Any], title: str, note: str) -> "Figure":
+    """The figure for the number of axes that the maps have."""
+    from rfbench.rf.questions.maps import figure as maps
+    from rfbench.rf.questions.maps import lines, volumes
+
+    axes = {len(panel.origin) for panel in panels}
+    if len(axes) > 1:
+        raise UsageError("networks of sequences, images and volumes need a figure each")
+    if axes == {1}:
+        return lines.lines_figure(panels, title, note, config.scale, config.rate)
+    if config.rate is not None:
+        raise UsageError("--rate is the sampling rate of a sequence; this network takes none")
+    if axes == {3}:
+        return volumes.volumes_figure(panels, title, note, config.scale)
+    return maps.maps_figure(panels, title, note, config.scale)
+
+
+def _size_text(size: Size) -> str:
+    return f"{_text(size)} {unit_of(len(size))}"
 
 
 def save_by_layer(

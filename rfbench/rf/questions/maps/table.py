@@ -13,7 +13,10 @@ def table(record: dict[str, Any]) -> str:
         rows = record["shift_by_layer"]
         return "\n".join(f"{v}  {name}  {s:+.2f}" for v, row in rows.items() for name, s in row)
     shown = metrics.used(Use.TABLE)
-    lines = [("model", "variant", "input", *(m.with_unit(m.column) for m in shown))]
+    axes = {len(panel["metrics"]["size"]) for panel in record["panels"]}
+    most = max(axes, default=2)
+    heads = (m.with_unit(m.heading(most), most) for m in shown)
+    lines = [("model", "variant", "input", *heads)]
     for panel in record["panels"]:
         for row in filter(None, (panel["metrics"], panel["at_own_size"])):
             size = "x".join(map(str, row["input_size"])) + (" (cut)" if row["cut"] else "")

@@ -168,7 +168,8 @@ def _region(layers: Sequence[Layer], unit: int) -> tuple[int, int]:
 def _row(name: str, seen: Along, held: list[int]) -> Record:
     sizes = [last - first + 1 for first, last in seen.phases]
     size = sizes[0] if len({*sizes}) == 1 else [min(sizes), max(sizes)]
-    row: Record = {"layer": name, "size": size, "stride": _number(seen.stride)}
+    stride = None if seen.stride is None else _number(seen.stride)
+    row: Record = {"layer": name, "size": size, "stride": stride}
     row |= {"center": float(origin(seen)), "map_size": held or None}
     return row | {"phases": [region(seen, u) for u in range(len(sizes))]}
 

@@ -4,19 +4,18 @@ import contextlib
 from typing import Any
 
 from rfbench.errors import RfbenchError, UsageError
-from rfbench.rf.core.field import Along, Field, origin, region, units_containing
-from rfbench.rf.core.metrics import support
+from rfbench.rf.core.field import Along, Field, Whole, origin, region, units_containing
+from rfbench.rf.core.metrics import bounds
 from rfbench.rf.core.path_counts import Convention
 from rfbench.rf.core.subjects import Subject
-from rfbench.rf.core.target import Target, Unit, not_local
+from rfbench.rf.core.target import Target, Unit, check_position, not_local
 from rfbench.rf.core.theory import Disagreement, Fields
 from rfbench.schemas.rf import RfConfig
 from rfbench.spatial_graph.graph import Reach, Size
 from rfbench.spatial_graph.tracer import plain_name
 
-Pixel = tuple[int, int]
+Pixel = Size
 Record = dict[str, Any]
-AXES = ("y", "x")
 
 
 def report(
@@ -33,6 +32,7 @@ def report(
     unit = target.unit(config.unit)
     if not any(target.theory.fields[i] for i in target.graph.share(target.value)):
         raise UsageError(f"no path leads from '{target.source}' to '{target.name}'")
+    names = target.graph.names
     axes = [figures(f, u) for f, u in zip(target.fields, unit, strict=True)]
     record: Record = {
         "model": subject.backbone.name,
@@ -44,11 +44,18 @@ def report(
         "map_size": target.units,
         "status": str(target.witness.reach),
         "unit": unit,
-        **dict(zip(AXES, axes, strict=True)),
+        **dict(zip(names, axes, strict=True)),
         "misaligned": [_meeting(group) for group in _groups(target.disagreements)],
         "context": _context(target, unit),
         "depends_on_input_size": _by_size(subject, target),
     }
+    if mixed := target.graph.mixed_axes(target.value):
+        record["global_along"] = mixed
+    if len(names) == 1:
+        record["look_ahead"], record["look_back"] = _around(target, unit)
+        record["rate"] = config.rate
+    elif config.rate is not None:
+        raise UsageError("--rate is the sampling rate of a sequence; this network takes none")
     if None in target.fields:
         record["irregular"] = _irregular(target, unit)
     if pixel is not None:
@@ -58,12 +65,25 @@ def report(
     return record
 
 
+def _around(target: Target, unit: Unit) -> tuple[float | None, float | None]:
+    """How many samples of a sequence a unit reads after its place, and before it.
+
+    Its place is that in a grid centred on the source, (u - (n - 1) / 2) S + (L - 1) / 2.
+    """
+    (field,), (n,), (length,) = target.fields, target.units, target.source_size
+    if field is None or isinstance(field, Whole):
+        return None, None
+    place = (unit[0] - (n - 1) / 2) * float(field.stride) + (length - 1) / 2
+    first, last = region(field, unit[0])
+    return max(0.0, last - place), max(0.0, place - first)
+
+
 def figures(field: Along | None, unit: int = 0) -> Record:
     """Size, stride, padding, centre and region of a unit along one axis; None without a field."""
     if field is None:
         return dict.fromkeys(("size", "stride", "padding", "center", "region"))
     out: Record = {"region": region(field, unit), "center": field.center(unit)}
-    if isinstance(field, Field):
+    if isinstance(field, Field | Whole):
         return {"size": field.size, "stride": field.stride, "padding": field.padding, **out}
     sizes = field.sizes[0] if len(set(field.sizes)) == 1 else field.sizes
     own = {"phases": field.phases, "step": field.step}
@@ -101,8 +121,7 @@ def _context(target: Target, unit: Unit) -> Record | None:
 
 def _reached(target: Target, unit: Unit, convention: Convention) -> Record:
     """The region that paths to a unit come from, by counting them; the border cuts it."""
-    box = support(target.counts(unit, convention))
-    return {"y": (box["top"], box["bottom"]), "x": (box["left"], box["right"])}
+    return dict(zip(target.graph.names, bounds(target.counts(unit, convention)), strict=True))
 
 
 def _irregular(target: Target, unit: Unit) -> Record:
@@ -118,17 +137,13 @@ def _irregular(target: Target, unit: Unit) -> Record:
 
 def _inverse(target: Target, pixel: Pixel) -> Record:
     """The units whose region contains a pixel of the source."""
-    height, width = target.source_size
-    if not (0 <= pixel[0] < height and 0 <= pixel[1] < width):
-        raise UsageError(
-            f"pixel {pixel[0]},{pixel[1]} is outside the source: it is {height}x{width}, "
-            f"pixels are 0,0 to {height - 1},{width - 1}"
-        )
-    y, x = target.fields
-    if y is None or x is None:
+    check_position("pixel", pixel, target.source_size, "the source: it")
+    fields = [f for f in target.fields if f is not None]
+    if len(fields) < len(pixel):
         raise RfbenchError("units have no common field here: ask for one with --unit")
-    hits = [units_containing(f, p, n) for f, p, n in zip((y, x), pixel, target.units, strict=True)]
-    return {"at": pixel, "units": dict(zip(AXES, hits, strict=True)) if all(hits) else None}
+    hits = [units_containing(f, p, n) for f, p, n in zip(fields, pixel, target.units, strict=True)]
+    names = target.graph.names
+    return {"at": pixel, "units": dict(zip(names, hits, strict=True)) if all(hits) else None}
 
 
 def _layers(target: Target) -> list[Record]:
@@ -140,7 +155,7 @@ def _layers(target: Target) -> list[Record]:
         share = set(graph.share(value))
         if not share <= target.ancestors or not any(theory.fields[i] for i in share):
             continue
-        axes = {a: figures(f) for a, f in zip(AXES, theory.of(graph, value), strict=True)}
+        axes = {a: figures(f) for a, f in zip(graph.names, theory.of(graph, value), strict=True)}
         rows.append({"layer": name, "map_size": graph.map_size(value), **axes})
     return rows
 
@@ -154,18 +169,20 @@ def _by_size(subject: Subject, target: Target) -> Record | None:
     """
     if not target.graph.is_rigid(target.value):
         return None
-    stride = int(max((f.stride for f in target.fields if f), default=32))
+    stride = int(max((f.stride for f in target.fields if f and f.stride), default=32))
     same: list[Size] = []
     other: list[Record] = []
     for more in [*(2**k for k in range(max(1, (stride - 1).bit_length()))), stride]:
         if more == stride and (same or other):
             break
-        size = (target.graph.size[0] + more, target.graph.size[1] + more)
+        size = tuple(n + more for n in target.graph.size)
         with contextlib.suppress(RfbenchError):  # a network may insist on its own size
             fields: Fields = subject.target(target.layer, target.source, size).fields
             if fields == target.fields:
                 same.append(size)
             else:
-                axes = {axis: figures(f) for axis, f in zip(AXES, fields, strict=True)}
+                axes = {
+                    axis: figures(f) for axis, f in zip(target.graph.names, fields, strict=True)
+                }
                 other.append({"input_size": size, **axes})
     return {"same_at": same, "other_at": other}
