@@ -89,7 +89,7 @@ class SpatialGraph:
     'output.aux', 'output.0'; output: the one that is taken where none is named. target: the layer
     of the last map, '' when there is none. inputs: of several, by name: 'input.0', 'input.1'.
     failure: why the trace ended early. sized: the step after which the network's code knew sizes;
-    None: it never did. program: the operations by name.
+    None: it never did. program: the operations by name. channels: of each input.
     """
 
     size: Size
@@ -103,6 +103,7 @@ class SpatialGraph:
     failure: RfbenchError | None = None
     sized: int | None = None
     program: tuple[str, ...] = ()
+    channels: tuple[int, ...] = ()
 
     def __repr__(self) -> str:
         # in a notebook, all nodes would be hundreds of lines

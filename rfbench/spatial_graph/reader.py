@@ -56,6 +56,7 @@ class Reader:
         self.trace = trace
         self.builder = Builder(trace.size)
         self.constants = Constants(trace)
+        self.builder.graph.channels = tuple(trace.shapes[i][1] for i in trace.inputs)
         starts = [self.builder.start(trace.shapes[i]) for i in trace.inputs]
         if len(starts) > 1:
             self.builder.graph.inputs = {f"input.{k}": v for k, v in enumerate(starts)}

@@ -44,7 +44,7 @@ def test_text_of_one_s_own_network(place: Path) -> None:
     result = run("own.py:down", "--size", "64", "--sizes", "60:70")
     assert result.exit_code == 0, result.output
     assert result.stdout.splitlines() == [
-        "own.py:down / baseline to 1 at 64x64 px: local",
+        "own.py:down / baseline to 1 at 64x64 px, 3 channels: local",
         "  shift y, x  -0.50, -0.50 px",
         "  gridding    0.1576",
         "  read        100.0%",

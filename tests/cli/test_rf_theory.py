@@ -98,7 +98,7 @@ def test_what_stands_outside_all_layers_is_the_network_s(place: Path) -> None:
 
 def test_text_of_a_clean_network() -> None:
     assert run("resnet18").stdout.splitlines() == [
-        "torchvision:resnet18 / baseline to layer4, 7x7 units at 224x224 px: local",
+        "torchvision:resnet18 / baseline to layer4, 7x7 units at 224x224 px, 3 channels: local",
         "  axis  size  stride  padding  centre of unit 3,3  its region",
         "  y, x  435   32      217      96                  -121 to 313",
         "  The same for every input size.",

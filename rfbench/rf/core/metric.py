@@ -1,11 +1,12 @@
 """What a metric of receptive fields is: its value, how it is written, and what is better."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 from typing import Any
 
+from rfbench.errors import counted
 from rfbench.rf.core.geometry import Geometry
 from rfbench.rf.core.path_counts import PathMap
 from rfbench.spatial_graph.axis import WORDS, names
@@ -123,6 +124,15 @@ class Metric:
 def axes_text(axes: int) -> str:
     """The names of so many axes: 'y, x'; of three 'depth, y, x'."""
     return ", ".join(WORDS.get(name, name) for name in names(axes))
+
+
+def of_channels(channels: Sequence[int]) -> str:
+    """'3 channels'; of several inputs '3 and 1 channels'."""
+    return counted(channels[0], "channel") if len(channels) == 1 else _several(channels)
+
+
+def _several(channels: Sequence[int]) -> str:
+    return f"inputs of {', '.join(map(str, channels[:-1]))} and {channels[-1]} channels"
 
 
 def unit_of(axes: int) -> str:

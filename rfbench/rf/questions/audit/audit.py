@@ -65,6 +65,7 @@ def audit(
         "model": subject.backbone.name,
         "variant": subject.backbone.variant,
         "input_size": subject.size,
+        "input_channels": target.graph.channels,
         "from": target.source or "input",
         "to": target.name or "output",
         "status": str(target.witness.reach),

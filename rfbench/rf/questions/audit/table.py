@@ -6,7 +6,7 @@ from typing import Any
 
 from rfbench.plotting.columns import columns
 from rfbench.rf.core import metrics
-from rfbench.rf.core.metric import Metric, Use
+from rfbench.rf.core.metric import Metric, Use, of_channels
 from rfbench.rf.questions.audit import by_size
 from rfbench.rf.questions.audit.audit import effect, faultless
 
@@ -26,7 +26,8 @@ def text(record: Record) -> str:
         names = ", ".join(record["checkerboard_layers"])
         rows.append(("checkerboard", f"{record['checkerboard']:.4f}   (by {names})"))
     name = f"{record['model']} / {record['variant']}{start} to {record['to']}"
-    lines = [f"{name} at {at} px: {record['status']}"]
+    channels = of_channels(record["input_channels"])
+    lines = [f"{name} at {at} px, {channels}: {record['status']}"]
     lines += columns([*rows, ("coverage", share)], "  ")
     lines += columns(_causes(record), "  ") if record["steps"] else []
     if (hidden := len(record["steps"]) - MOST) > 0:

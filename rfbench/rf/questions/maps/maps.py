@@ -15,7 +15,7 @@ from rfbench import files
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.rf.autograd import path_counts as autograd
 from rfbench.rf.core import memory
-from rfbench.rf.core.metric import merged, unit_of
+from rfbench.rf.core.metric import merged, of_channels, unit_of
 from rfbench.rf.core.metrics import measure, shift
 from rfbench.rf.core.path_counts import Convention, PathMap
 from rfbench.rf.core.subjects import Subject, models, short
@@ -88,7 +88,9 @@ def _measured(config: RfConfig, subject: Subject, target: Target) -> tuple[PathM
     geometry = target.geometry
     if config.engine == "autograd":
         counts = _second_opinion(config, subject, target, counts)
-    return counts, {**measure(counts, geometry), "input_size": target.graph.size}
+    graph = target.graph
+    taken = {"input_size": graph.size, "input_channels": graph.channels}
+    return counts, {**measure(counts, geometry), **taken}
 
 
 def _second_opinion(config: RfConfig, subject: Subject, target: Target, ours: PathMap) -> PathMap:
@@ -139,7 +141,9 @@ def caption(config: RfConfig, drawn: list[Drawn]) -> str:
     sizes = {"x".join(map(str, d.metrics["input_size"])) for d in drawn}
     units = {(d.counts.unit, d.counts.units) for d in drawn}
     unit = f"unit ({at})" if len(units) == 1 else "the central unit"
-    size = f" Input {sizes.pop()} {unit_of(len(first.counts.units))}." if len(sizes) == 1 else ""
+    channels = of_channels(first.metrics["input_channels"])
+    sides = f"{sizes.pop()} {unit_of(len(first.counts.units))}, " if len(sizes) == 1 else ""
+    size = f" Input {sides}{channels}."
     return (
         f"From {start} to {unit} of {to}.{size} Engine: {config.engine}; "
         f"{first.counts.convention}, norms=identity."

@@ -38,6 +38,7 @@ def report(
         "model": subject.backbone.name,
         "variant": subject.backbone.variant,
         "input_size": target.graph.size,
+        "input_channels": target.graph.channels,
         "from": target.source or "input",
         "source_size": target.source_size,
         "to": target.name or "output",

@@ -3,7 +3,7 @@
 from typing import Any
 
 from rfbench.plotting.columns import columns
-from rfbench.rf.core.metric import unit_of
+from rfbench.rf.core.metric import of_channels, unit_of
 from rfbench.spatial_graph.axis import NAMES, WORDS, names
 
 
@@ -11,9 +11,10 @@ def text(record: dict[str, Any]) -> str:
     """A record in a few lines."""
     size, units = _by(record["input_size"]), _by(record["map_size"])
     unit = unit_of(len(record["input_size"]))
+    channels = of_channels(record["input_channels"])
     start = "" if record["from"] == "input" else f" from {record['from']}"
     head = f"{record['model']} / {record['variant']}{start} to {record['to']}, "
-    lines = [f"{head}{units} units at {size} {unit}: {_status(record)}"]
+    lines = [f"{head}{units} units at {size} {unit}, {channels}: {_status(record)}"]
     lines += columns(_table(record), "  ")
     lines += [f"  {line}" for line in (*_notes(record), *_alignment(record))]
     if "layers" in record:
