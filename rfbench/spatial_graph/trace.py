@@ -5,6 +5,7 @@ meta tensor. Functionalisation (torch.func.functionalize) turns in-place operati
 views into plain ones, so the trace is a pure data flow.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -193,7 +194,9 @@ def _explain(
 ) -> RfbenchError:
     """One line for an error inside the network: what, where, what to do."""
     where = f" in layer {tracer.stack[-1]}" if tracer.stack else ""
-    reason = str(error).strip().split("\n")[0] or type(error).__name__
+    reason = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
+    if by_values := _BY_VALUES.match(reason):
+        reason = f"the shape of its result depends on values: {by_values[1]}; a trace has none"
     given = " and ".join(_text(shape) for shape in shapes)
     what = f"{type(module).__name__} fails on an input of {given}{where}: {reason}"
     if isinstance(error, RfbenchError):
@@ -212,4 +215,5 @@ def _text(shape: Shape) -> str:
     return f"{shape[0]} x {by(shape[1:])}"
 
 
+_BY_VALUES = re.compile(r".*register_meta function for (torch\.\w+)")
 _SIZE_WORDS = ("too small", "kernel size", "input size", "match model", "height", "padding size")

@@ -34,6 +34,14 @@ class Pair(nn.Module):
         self.c = nn.Conv2d(5, 4, 3, 2, 1)
     def forward(self, x, y):
         return self.c(torch.cat([x, y], 1))
+
+class Detector(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Conv2d(1, 4, 3, 2, 1)
+    def forward(self, x):
+        x = nn.functional.interpolate(x, size=(96, 96), mode="bilinear")
+        return torch.nonzero(self.a(x) > 0)
 """
 
 
@@ -67,6 +75,16 @@ def test_a_failure_names_the_last_map() -> None:
     assert told.exit_code == 0 and told.stderr.count("not measured") == 1
     assert "11" in told.stdout
     assert "a" in theory("own.py:Values", "--list-layers").stdout
+
+
+def test_a_network_that_resizes_its_input_and_looks_at_values() -> None:
+    told = theory("own.py:Detector", "--size", "64", "--to", "a")
+    assert "48x48 units at 64x64 px, 1 channel: local" in told.stdout
+    assert "It resizes its input to 96x96 first; pixels are those of the input" in told.stdout
+    assert "depends on values: torch.nonzero" in told.stderr
+    assert len(told.stderr.splitlines()) == 1
+    record = json.loads(theory("own.py:Levels", "--to", "b", "--json").stdout)
+    assert record[0]["resized_input"] is None and record[0]["input_channels"] == [3]
 
 
 def test_several_inputs() -> None:

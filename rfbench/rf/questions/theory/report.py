@@ -11,6 +11,7 @@ from rfbench.rf.core.subjects import Subject
 from rfbench.rf.core.target import Target, Unit, check_position, not_local
 from rfbench.rf.core.theory import Disagreement, Fields
 from rfbench.schemas.rf import RfConfig
+from rfbench.spatial_graph.axis import Index
 from rfbench.spatial_graph.graph import Reach, Size
 from rfbench.spatial_graph.tracer import plain_name
 
@@ -46,6 +47,7 @@ def report(
         "status": str(target.witness.reach),
         "unit": unit,
         **dict(zip(names, axes, strict=True)),
+        "resized_input": _resized_input(target),
         "misaligned": [_meeting(group) for group in _groups(target.disagreements)],
         "context": _context(target, unit),
         "depends_on_input_size": _by_size(subject, target),
@@ -64,6 +66,17 @@ def report(
     if per_layer:
         record["layers"] = _layers(target)
     return record
+
+
+def _resized_input(target: Target) -> Size | None:
+    """The size to which the network itself resizes its input first; None where it does not."""
+    nodes = target.graph.nodes
+    for i in sorted(target.ancestors):
+        node = nodes[i]
+        if any(isinstance(a, Index) and a.period is not None for a in node.axes):
+            kinds = {nodes[j].kind for j in target.graph.ancestors(set(node.sources))}
+            return node.size if kinds <= {"input", "same", "structure"} else None
+    return None
 
 
 def _around(target: Target, unit: Unit) -> tuple[float | None, float | None]:

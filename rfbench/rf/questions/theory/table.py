@@ -103,6 +103,9 @@ def _notes(record: dict[str, Any]) -> list[str]:
         if record["rate"]:
             size, stride = (_time(record["x"][k], record["rate"]) for k in ("size", "stride"))
             lines.append(f"At {record['rate']:g} Hz: field {size}, stride {stride}.")
+    if record["resized_input"]:
+        to = _by(record["resized_input"])
+        lines.append(f"It resizes its input to {to} first; pixels are those of the input given.")
     if "pixel" in record:
         at, units = record["pixel"]["at"], record["pixel"]["units"]
         seen = f"units {_box(units)}" if units else "no unit"
