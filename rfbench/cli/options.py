@@ -80,7 +80,7 @@ def end_options(end: str = "End at this layer", several: bool = False) -> Decora
     return together(
         click.option("--to", metavar="LAYER", multiple=several, help=last),
         click.option(
-            "--size", metavar="N|HxW", help="Input size, or L, DxHxW (default: the network's)."
+            "--size", metavar="N|HxW", help="Input size, also L or DxHxW (default: MODEL's)."
         ),
         click.option(
             "--list-layers", is_flag=True, help="Print the names of the layers, then exit."

@@ -77,9 +77,9 @@ def command(
     """Draw the receptive field of MODEL: its position, and whether it shows gridding.
 
     MODEL is a torchvision or timm name, FILE.py:function, package.module:function or a YAML file;
-    several names are drawn side by side. Writes maps.png, maps.pdf, maps.npz, config.yaml and
-    result.json; prints a table. Without --variant: baseline and those of the paper's other three
-    that change MODEL.
+    several names are drawn side by side; networks of sequences as curves, of volumes in sections
+    and projections. Writes maps.png, maps.pdf, maps.npz, config.yaml and result.json; prints a
+    table. Without --variant: baseline and those of the paper's other three that change MODEL.
     """
     from rfbench.rf.core import subjects
     from rfbench.rf.questions.maps import maps as visualize

@@ -193,6 +193,7 @@ def _explain(
     module: nn.Module, shapes: Sequence[Shape], tracer: Tracer, error: Exception
 ) -> RfbenchError:
     """One line for an error inside the network: what, where, what to do."""
+    error = tracer.refused or error
     where = f" in layer {tracer.stack[-1]}" if tracer.stack else ""
     reason = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
     if by_values := _BY_VALUES.match(reason):

@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 from rfbench.errors import RfbenchError
 from rfbench.spatial_graph.structure import named_tensors
-from rfbench.spatial_graph.watch import Watch
+from rfbench.spatial_graph.watch import Watch, check_batch
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,9 @@ class Trace:
     feature_maps: bool = False
 
 
+_CONVOLUTIONS = (torch.ops.aten.convolution, torch.ops.aten._convolution)
+
+
 @dataclass(frozen=True)
 class Trunk:
     """Where timm's `forward_features` ended: operations, layers and outputs so far."""
@@ -96,6 +99,7 @@ class Tracer(TorchDispatchMode):
         self.trunk: Trunk | None = None
         self.watch = Watch(self.sized)
         self.weights: set[int] = set()  # the memory of those that are not on meta: scripted layers
+        self.refused: RfbenchError | None = None  # why scripted code was stopped
         self._sharing: dict[int, list[int]] = defaultdict(list)  # numbers by their memory
         self._ids: dict[int, int] = {}
         self.alive: list[Tensor] = []  # an id() is only unique while its tensor lives
@@ -139,6 +143,8 @@ class Tracer(TorchDispatchMode):
     ) -> Any:
         if not self.watch.inside:  # scripted code, whose control flow nobody sees
             self.sized()
+            if func.overloadpacket in _CONVOLUTIONS:
+                self._check_batch(args)
         with torch._C.DisableTorchFunction():
             return self._record(func, args, kwargs or {})
 
@@ -150,6 +156,19 @@ class Tracer(TorchDispatchMode):
             op.written = self._written(func, args, kwargs)
         self.trace.ops.append(op)
         return out
+
+    def _check_batch(self, args: tuple) -> None:
+        """Refuse what scripted code convolves without a batch, as `Watch` does in Python code."""
+        last = self.trace.ops[-1] if self.trace.ops else None
+        if last is None or last.name != "aten.unsqueeze.default" or last.args[1] != 0:
+            return
+        if last.out == Ref(self.number(args[0])):
+            shape = self.trace.shapes[last.args[0].id]
+            try:
+                check_batch(args[1].dim() - 2, shape, self.watch.shape)
+            except RfbenchError as error:  # of which the interpreter would tell nothing
+                self.refused = error
+                raise
 
     def _written(self, func: Any, args: tuple, kwargs: dict[str, Any]) -> tuple[int, ...]:
         """Every tensor so far that shares memory with one the operation writes to."""

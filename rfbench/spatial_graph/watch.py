@@ -35,7 +35,9 @@ class Watch(TorchFunctionMode):
         outer, self.inside = self.inside, True
         try:
             if name in _BATCHED:
-                _check_batch(_BATCHED[name], args[0] if args else kwargs.get("input"), self.shape)
+                x = args[0] if args else kwargs.get("input")
+                if isinstance(x, Tensor):
+                    check_batch(_BATCHED[name], tuple(x.shape), self.shape)
             if func is nn.functional.pad and "circular" in (*args, *kwargs.values()):
                 return _pad_circular(*(*args, *kwargs.values())[:2])
             out = func(*args, **kwargs)
@@ -78,21 +80,20 @@ _BATCHED = {f"{name}{n}d": n for name in ("conv", "conv_transpose") for n in (1,
 _THINGS = {1: "sequence", 2: "image", 3: "volume"}
 
 
-def _check_batch(axes: int, x: Any, shape: tuple[int, ...]) -> None:
+def check_batch(axes: int, shape: tuple[int, ...], given: tuple[int, ...]) -> None:
     """Raise where a tensor with a batch is about to be taken for one without.
 
     torch would run N x C x H x W as a volume of N channels, and with a batch of one nobody notices.
-    x: what is convolved along so many axes. shape: of the network's input.
+    shape: of what is convolved along so many axes. given: of the network's input.
     """
-    if not isinstance(x, Tensor) or x.dim() != axes + 1 or x.shape[0] != 1:
+    if len(shape) != axes + 1 or shape[0] != 1:
         return
-    thing, given = _THINGS[axes], " x ".join(map(str, x.shape))
-    what = f"a convolution of {thing}s gets {given}, which torch takes for one {thing} without a"
+    thing, text = _THINGS[axes], " x ".join(map(str, shape))
+    what = f"a convolution of {thing}s gets {text}, which torch takes for one {thing} without a"
     what = f"{what} batch, its batch for channels"
-    if len(shape) == axes + 1:
-        what = (
-            f"{what}. Give {_layout(axes)}: {axes} numbers with --size (in Python: size=, inputs=)"
-        )
+    if len(given) == axes + 1:
+        wanted = f"Give {_layout(axes)}: {axes} numbers with --size (in Python: size=, inputs=)"
+        what = f"{what}. {wanted}"
     raise UsageError(what)
 
 

@@ -1,14 +1,17 @@
 """Networks of sequences (1-D) and volumes (3-D): theory and path counts against gradients."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from click.testing import CliRunner
 from torch import Tensor, nn
 
 from rfbench import rf
+from rfbench.cli import main
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.rf.autograd.path_counts import path_counts as autograd_counts
 from rfbench.rf.core.path_counts import Convention
@@ -241,6 +244,15 @@ def test_a_volume_is_never_an_image_without_a_batch() -> None:
         rf.record(nn.Sequential(nn.Conv2d(1, 4, 3)), inputs=[torch.zeros(1, 1, 32)])
 
 
+@pytest.mark.filterwarnings("ignore:.*deprecated")
+def test_nor_in_scripted_code() -> None:
+    net = torch.jit.script(nn.Sequential(nn.Conv3d(1, 4, (5, 3, 3), padding=(2, 1, 1))))
+    with pytest.raises(RfbenchError, match="without a batch"):
+        rf.record(net, size=(32, 32), in_channels=1)
+    theory = rf.theory(rf.record(net, 16))  # of volumes, as its convolution says
+    assert [theory[axis]["size"] for axis in "zyx"] == [5, 3, 3]
+
+
 def test_units_and_sizes_have_as_many_numbers_as_axes() -> None:
     graph = rf.record(tcn(), 256)
     with pytest.raises(UsageError, match="its map is 256, so a unit is x"):
@@ -318,3 +330,63 @@ def test_mixing_of_time_alone_is_a_vector() -> None:
     net = nn.Sequential(nn.Conv1d(2, 4, 3, padding=1), nn.Linear(16, 5))
     graph = rf.record(net, (16,))
     assert not is_map(graph.output)  # as behind a flattened map: no positions are left
+
+
+# -- on the command line ---------------------------------------------------------------------------
+
+OWN = """
+from torch import nn
+def sequence():
+    return nn.Sequential(nn.ZeroPad1d((4, 0)), nn.Conv1d(1, 2, 3, dilation=2))
+def volume():
+    return nn.Sequential(nn.Conv3d(1, 2, (3, 5, 1), 2, (1, 2, 0)))
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("own.py").write_text(OWN)
+
+
+def run(*args: str) -> str:
+    result = CliRunner().invoke(main, list(args))
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+@pytest.mark.usefixtures("own")
+def test_theory_tells_of_causality_and_time() -> None:
+    text = run("rf", "theory", "own.py:sequence", "--size", "64", "--rate", "1000")
+    assert "64 units at 64 samples: local" in text
+    assert "Causal: nothing after a unit's place is read; looks back 4 samples (4 ms)." in text
+    assert "At 1000 Hz: field 5 samples (5 ms), stride 1 sample (1 ms)." in text
+    failed = CliRunner().invoke(main, ["rf", "theory", "own.py:volume", "--rate", "9"])
+    assert failed.exit_code == 2 and "sampling rate of a sequence" in failed.output
+
+
+@pytest.mark.usefixtures("own")
+def test_theory_names_three_axes() -> None:
+    text = run("rf", "theory", "own.py:volume", "--size", "16x20x24", "--unit", "3,4,5")
+    rows = [line.split()[:3] for line in text.splitlines()[2:5]]
+    assert rows == [["depth", "3", "2"], ["y", "5", "2"], ["x", "1", "2"]]
+    assert "8x10x12 units at 16x20x24 voxels" in text
+    listed = run("rf", "theory", "own.py:volume", "--input", "1x16x20x24", "--list-layers")
+    assert listed.split() == ["0", "8x10x12", "stride", "2"]
+
+
+@pytest.mark.usefixtures("own")
+@pytest.mark.parametrize(("name", "unit"), [("sequence", "samples"), ("volume", "voxels")])
+def test_figures_of_sequences_and_volumes(name: str, unit: str) -> None:
+    text = run("visualize-rf", f"own.py:{name}", "--size", "16", "--output", "out")
+    assert f"({unit})" in text.splitlines()[0]
+    assert Path("out/maps.png").stat().st_size > 10_000
+    maps = np.load("out/maps.npz")
+    assert all(maps[key].ndim == {"sequence": 1, "volume": 3}[name] for key in maps)
+
+
+@pytest.mark.usefixtures("own")
+@pytest.mark.parametrize("question", ["audit", "effective"])
+def test_other_questions_refuse_by_name(question: str) -> None:
+    result = CliRunner().invoke(main, ["rf", question, "own.py:sequence", "--size", "64"])
+    assert result.exit_code == 1 and "is for images, with two axes" in result.output
