@@ -10,6 +10,7 @@ COMMANDS = {
     "effective": "rf_effective",
     "audit": "rf_audit",
     "registration": "rf_registration",
+    "tiles": "rf_tiles",
     "zoo": "rf_zoo",
 }
 

@@ -11,6 +11,7 @@ nothing is written. docs/python.md has examples.
 """
 
 import contextlib
+import copy
 from collections.abc import Iterable, Sequence
 from operator import index
 from typing import Any
@@ -30,6 +31,7 @@ from rfbench.rf.questions.effective import extent
 from rfbench.rf.questions.effective.expected import Expected, expected
 from rfbench.rf.questions.effective.gradients import Gradients, convention_of, gradients
 from rfbench.rf.questions.theory import report as theory_report
+from rfbench.rf.questions.tiles.tiles import tiles as tiles_of
 from rfbench.schemas.rf import RfConfig
 from rfbench.spatial_graph.graph import Reach, Size, SpatialGraph
 from rfbench.spatial_graph.skeleton import without_weights
@@ -38,7 +40,7 @@ from rfbench.spatial_graph.trace import Shape
 Model = str | nn.Module | torch.export.ExportedProgram
 SIZE = (224, 224)  # px of a module's input where none is given
 
-__all__ = ["audit", "effective", "path_counts", "record", "theory"]
+__all__ = ["audit", "effective", "path_counts", "record", "theory", "tiles"]
 
 
 def record(
@@ -168,6 +170,33 @@ def audit(
     held = {"model": subject.backbone.name, "to": layer, "from": source}
     config = RfConfig.model_validate(held)
     return audit_subject(config, subject, [_pair(s) for s in sizes])
+
+
+def tiles(
+    model: Model,
+    size: int | Size | None = None,
+    tile: int | Size | None = None,
+    layer: str | None = None,
+    variant: str = "baseline",
+    in_channels: int | None = None,
+    inputs: Sequence[Tensor] | None = None,
+) -> dict[str, Any]:
+    """How a network runs on tiles of an image as on the whole: `rfbench rf tiles`.
+
+    tile: the size of a crop in px, its halo included; None: the smallest. layer: the last map when
+    None. 'halo' has the px that a tile's units read before and after it, 'align' where crops may
+    start, 'smallest' the smallest crop, 'crops' how much of larger ones is used, 'shown' what a run
+    of both says: a copy with random weights, in float64. Raises RfbenchError where tiles cannot
+    equal the whole image, UsageError for a crop that will not do.
+    """
+    subject = _with_inputs(model, size, variant, in_channels, inputs)
+    module = backbones.build(model, variant).module if isinstance(model, str) else _module(model)
+    if not isinstance(model, str) and variants.get(variant).kernels:
+        module = copy.deepcopy(module)
+        variants.apply(module, variants.get(variant), type(model).__name__, subject.size)
+    config = RfConfig.model_validate({"model": subject.backbone.name, "to": layer})
+    record, _ = tiles_of(config, subject, module, tile)
+    return record
 
 
 def _with_inputs(

@@ -1,0 +1,168 @@
+"""Run a network on a whole random image and on its tiles, in float64, and compare."""
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import product
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rfbench.errors import RfbenchError, one_line
+from rfbench.rf.core.network import Network
+from rfbench.rf.core.target import Target
+from rfbench.rf.questions.tiles.exact import same_units
+from rfbench.rf.questions.tiles.plan import Tile
+from rfbench.spatial_graph.structure import named_tensors
+
+LIMIT = 1e-9  # of the largest output: rounding in float64 stays far below
+
+
+class _Done(Exception):
+    """The layer has been reached: what follows need not run."""
+
+
+def randomised(module: nn.Module, seed: int = 0) -> nn.Module:
+    """A copy in float64 whose weights are random, so that nothing is hidden by a zero.
+
+    Kernels are scaled to keep the size of values; norms have statistics of their own.
+    """
+    made, draw = copy.deepcopy(module).double().eval(), torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for p in made.parameters():
+            values = torch.randn(p.shape, generator=draw, dtype=torch.float64)
+            fan = max(1, p[0].numel()) if p.dim() > 1 else 0
+            p.copy_(values / fan**0.5 if fan else 1 + 0.2 * values)
+        for part in made.modules():
+            mean, variance = (getattr(part, f"running_{n}", None) for n in ("mean", "var"))
+            if isinstance(mean, Tensor) and isinstance(variance, Tensor):
+                mean.copy_(0.1 * torch.randn(mean.shape, generator=draw))
+                variance.copy_(0.5 + torch.rand(variance.shape, generator=draw))
+    return made
+
+
+def image(channels: int, size: Sequence[int], seed: int = 0) -> Tensor:
+    """A random image (1, C, ...)."""
+    draw = torch.Generator().manual_seed(seed)
+    return torch.randn((1, channels, *size), generator=draw, dtype=torch.float64)
+
+
+def output(module: nn.Module, layer: str, x: Tensor) -> Tensor:
+    """What a layer gives for an image: a module path, with '#2' for a second call, or an output.
+
+    Raises RfbenchError where the network fails before it.
+    """
+    return outputs(module, [layer or "output"], x)[layer or "output"]
+
+
+def outputs(module: nn.Module, layers: Sequence[str], x: Tensor) -> dict[str, Tensor]:
+    """What several layers give for an image; the network runs until it has come to all of them."""
+    held: dict[str, Tensor] = {}
+    calls: dict[str, int] = {}
+    wanted = set(layers)
+
+    def leave(name: str) -> Any:
+        def hook(_module: nn.Module, _args: Any, out: Any) -> None:
+            calls[name] = calls.get(name, 0) + 1
+            label = name if calls[name] == 1 else f"{name}#{calls[name]}"
+            new = {k: v.clone() for k, v in named_tensors(out, label).items() if k in wanted}
+            held.update(new)
+            if wanted <= held.keys():
+                raise _Done
+
+        return hook
+
+    hooks = [m.register_forward_hook(leave(n)) for n, m in module.named_modules() if n]
+    try:
+        with torch.no_grad(), _double():
+            held |= named_tensors(module(x), "output")
+    except _Done:
+        pass
+    except Exception as error:
+        raise RfbenchError(f"the network fails in float64: {one_line(error, 200)}") from error
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if missing := sorted(wanted - held.keys()):
+        raise RfbenchError(f"the output of '{missing[0]}' is not to be had from a run")
+    return held
+
+
+@contextmanager
+def _double() -> Iterator[None]:
+    """Tensors that the network makes itself are float64 as well."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def difference(module: nn.Module, layer: str, x: Tensor, whole: Tensor, tile: Tile) -> float:
+    """The largest difference between a tile and the whole map, as a share of its largest value."""
+    most = float(whole.abs().max())
+    if not 0 < most < float("inf"):
+        raise RfbenchError("the network's output is not finite, or zero: nothing can be compared")
+    part = output(module, layer, _cut(x, _pixels(tile)))
+    own = tuple(slice(p.own, p.own + p.last - p.first) for p in tile.parts)
+    there = tuple(slice(p.first, p.last) for p in tile.parts)
+    return float((_cut(part, own) - _cut(whole, there)).abs().max()) / most
+
+
+def without_halo(
+    module: nn.Module, layer: str, x: Tensor, whole: Tensor, crop: Sequence[int]
+) -> np.ndarray | None:
+    """What crops side by side, without a halo, differ by: the largest over channels by unit.
+
+    As a share of the largest value. None where crops do not fit together so: without padding their
+    maps are smaller.
+    """
+    out = torch.full_like(whole, float("nan"))
+    sides = zip(x.shape[2:], crop, whole.shape[2:], strict=True)
+    steps = [[(i, i * n // side, side) for i in range(0, side, c)] for side, c, n in sides]
+    for starts in product(*steps):
+        pixels = tuple(slice(i, i + c) for (i, *_), c in zip(starts, crop, strict=True))
+        try:
+            part = output(module, layer, _cut(x, pixels))
+        except RfbenchError:  # what is left over at the end may be too small
+            return None
+        units = tuple(slice(u, u + n) for (_, u, _), n in zip(starts, part.shape[2:], strict=True))
+        if _cut(out, units).shape != part.shape or not _cut(out, units).isnan().all():
+            return None
+        out[(slice(None), slice(None), *units)] = part
+    apart = (out - whole).abs().amax((0, 1)) / whole.abs().max()
+    return None if apart.isnan().any() else apart.numpy()
+
+
+def _cut(x: Tensor, along: Sequence[slice]) -> Tensor:
+    """A part of a tensor (N, C, ...), by its last dimensions."""
+    return x[(slice(None), slice(None), *along)]
+
+
+def _pixels(tile: Tile) -> tuple[slice, ...]:
+    return tuple(slice(p.start, p.start + p.size) for p in tile.parts)
+
+
+def first_difference(
+    module: nn.Module, network: Network, whole: Target, x: Tensor, tile: Tile
+) -> str:
+    """The first layer of which units differ that, by the steps of the network, are the same."""
+    names = [n for n in whole.graph.layers if n in whole.graph.maps()]
+    part = network.target(tile.size, whole.layer)  # type: ignore[arg-type]
+    end = names.index(whole.name) + 1 if whole.name in names else len(names)
+    there = outputs(module, names[:end], x)
+    here = outputs(module, list(there), _cut(x, _pixels(tile)))
+    for name, map_ in there.items():
+        same = same_units(Target(whole.graph, name), Target(part.graph, name), tile.start)
+        if any(s.offset is None or not s.units.any() for s in same):
+            continue
+        a, b = here[name], map_
+        for axis, s in enumerate(same, 2):
+            units = torch.from_numpy(np.flatnonzero(s.units))
+            a, b = a.index_select(axis, units), b.index_select(axis, units + (s.offset or 0))
+        if float((a - b).abs().max()) > LIMIT * float(map_.abs().max()):
+            return name
+    return ""
