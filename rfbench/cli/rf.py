@@ -11,6 +11,7 @@ COMMANDS = {
     "audit": "rf_audit",
     "registration": "rf_registration",
     "tiles": "rf_tiles",
+    "mirror": "rf_mirror",
     "zoo": "rf_zoo",
 }
 

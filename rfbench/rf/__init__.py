@@ -2,7 +2,7 @@
 
 from typing import Any
 
-FUNCTIONS = ("audit", "effective", "path_counts", "record", "theory", "tiles")
+FUNCTIONS = ("audit", "effective", "mirror", "path_counts", "record", "theory", "tiles")
 
 
 def __getattr__(name: str) -> Any:

@@ -30,6 +30,7 @@ from rfbench.rf.questions.audit.audit import audit as audit_subject
 from rfbench.rf.questions.effective import extent
 from rfbench.rf.questions.effective.expected import Expected, expected
 from rfbench.rf.questions.effective.gradients import Gradients, convention_of, gradients
+from rfbench.rf.questions.mirror.mirror import mirror as mirror_of
 from rfbench.rf.questions.theory import report as theory_report
 from rfbench.rf.questions.tiles.tiles import tiles as tiles_of
 from rfbench.schemas.rf import RfConfig
@@ -40,7 +41,7 @@ from rfbench.spatial_graph.trace import Shape
 Model = str | nn.Module | torch.export.ExportedProgram
 SIZE = (224, 224)  # px of a module's input where none is given
 
-__all__ = ["audit", "effective", "path_counts", "record", "theory", "tiles"]
+__all__ = ["audit", "effective", "mirror", "path_counts", "record", "theory", "tiles"]
 
 
 def record(
@@ -190,13 +191,41 @@ def tiles(
     equal the whole image, UsageError for a crop that will not do.
     """
     subject = _with_inputs(model, size, variant, in_channels, inputs)
-    module = backbones.build(model, variant).module if isinstance(model, str) else _module(model)
-    if not isinstance(model, str) and variants.get(variant).kernels:
-        module = copy.deepcopy(module)
-        variants.apply(module, variants.get(variant), type(model).__name__, subject.size)
     config = RfConfig.model_validate({"model": subject.backbone.name, "to": layer})
-    record, _ = tiles_of(config, subject, module, tile)
+    record, _ = tiles_of(config, subject, _weighted(model, variant, subject.size), tile)
     return record
+
+
+def mirror(
+    model: Model,
+    size: int | Size | None = None,
+    layer: str | None = None,
+    variant: str = "baseline",
+    in_channels: int | None = None,
+    inputs: Sequence[Tensor] | None = None,
+) -> dict[str, Any]:
+    """By how much flip tests are off: the map of a mirrored image, mirrored back.
+
+    'axes' has by axis 'off' in px and 'units', by arithmetic; 'apart', 'move' and 'apart_moved' of
+    a run with random symmetric kernels, and 'moved_image', near 0 where the mirrored map is that of
+    the image moved by 'off' px. layer: the last map when None. Raises RfbenchError for a network
+    that is not local.
+    """
+    subject = _with_inputs(model, size, variant, in_channels, inputs)
+    config = RfConfig.model_validate({"model": subject.backbone.name, "to": layer})
+    record, _ = mirror_of(config, subject, _weighted(model, variant, subject.size))
+    return record
+
+
+def _weighted(model: Model, variant: str, size: Size) -> nn.Module:
+    """A network with its weights, in a variant; one that is given is left as it is."""
+    if isinstance(model, str):
+        return backbones.build(model, variant).module
+    module, changed = _module(model), variants.get(variant)
+    if changed.kernels:
+        module = copy.deepcopy(module)
+        variants.apply(module, changed, type(model).__name__, size)
+    return module
 
 
 def _with_inputs(

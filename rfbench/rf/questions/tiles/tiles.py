@@ -12,6 +12,7 @@ import numpy as np
 from torch import nn
 
 from rfbench.errors import RfbenchError, UsageError
+from rfbench.rf.core import doubles
 from rfbench.rf.core.network import Network
 from rfbench.rf.core.subjects import Subject
 from rfbench.rf.core.target import Target
@@ -159,9 +160,9 @@ def _shown(
     every = plan.kinds(found, whole, crop)
     far = len(every) * prod(crop) > OFTEN
     chosen = plan.kinds(found, whole, crop, diagonal=True) if far else every
-    made = run.randomised(module)
-    x = run.image(subject.network.channels or 3, whole.graph.size)
-    out = run.output(made, whole.name, x)
+    made = doubles.randomised(module)
+    x = doubles.image(subject.network.channels or 3, whole.graph.size)
+    out = doubles.output(made, whole.name, x)
     if tuple(out.shape[2:]) != whole.units:
         raise NoTiles(f"the output of {whole.name} is no N x C map of {whole.units} units")
     apart = {tile: run.difference(made, whole.name, x, out, tile) for tile in chosen}
