@@ -1,4 +1,4 @@
-"""Receptive fields from Python, for notebooks: five functions on any module or name.
+"""Receptive fields from Python, for notebooks: seven functions on any module or name.
 
     from rfbench import rf
 

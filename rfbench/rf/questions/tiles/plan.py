@@ -7,7 +7,7 @@ from itertools import product
 from math import ceil, floor
 
 from rfbench.errors import RfbenchError, UsageError
-from rfbench.rf.core.field import Along
+from rfbench.rf.core.field import Along, region
 from rfbench.rf.core.network import Network
 from rfbench.rf.core.target import Target
 from rfbench.rf.questions.tiles.exact import NoTiles, check_local, culprit, same_units
@@ -111,7 +111,10 @@ def margins(network: Network, own: Target, factor: int = 1) -> tuple[Margins, ..
         units = large.units[k]
         lost = units - (last - first + 1)
         spare = floor(((last - first + 1) * stride - align[k]) / align[k]) * align[k]
-        before = before if ceil(before / stride) >= first else int(first * stride)
+        # crops of maps that are padded again may lose more units than theory says
+        inside = _inside(own.geometry.fields[k], crop[k], units)
+        before = before if inside[0] >= first else ceil(first * stride)
+        after = after if inside[1] <= last else ceil((units - 1 - last) * stride)
         least = Margins(
             max(0, before), max(0, after), align[k], stride, (first, lost),
             crop[k] - spare, units - int(spare / stride),
@@ -124,6 +127,14 @@ def _beyond(field: Along) -> tuple[int, int]:
     """Px that the units of a tile read before and after it; less than 0: not even all of it."""
     first, last = min(a for a, _ in field.phases), max(b for _, b in field.phases)
     return -first, last - field.step + 1
+
+
+def _inside(field: Along, side: int, units: int) -> tuple[int, int]:
+    """The first and the last unit from which on, and up to which, no field leaves a side."""
+    seen = [region(field, u) for u in range(units)]
+    first = max((u + 1 for u, (a, _) in enumerate(seen) if a < 0), default=0)
+    last = min((u - 1 for u, (_, b) in enumerate(seen) if b > side - 1), default=units - 1)
+    return first, last
 
 
 def _spans(
