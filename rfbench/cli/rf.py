@@ -10,6 +10,8 @@ COMMANDS = {
     "effective": "rf_effective",
     "audit": "rf_audit",
     "registration": "rf_registration",
+    "tiles": "rf_tiles",
+    "mirror": "rf_mirror",
     "zoo": "rf_zoo",
 }
 

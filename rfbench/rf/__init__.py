@@ -1,8 +1,8 @@
-"""Receptive fields; for notebooks: record, theory, path_counts, effective and audit, of api.py."""
+"""Receptive fields; for notebooks: the functions of api.py."""
 
 from typing import Any
 
-FUNCTIONS = ("audit", "effective", "path_counts", "record", "theory")
+FUNCTIONS = ("audit", "effective", "mirror", "path_counts", "record", "theory", "tiles")
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Receptive fields from Python, for notebooks: five functions on any module or name.
+"""Receptive fields from Python, for notebooks: seven functions on any module or name.
 
     from rfbench import rf
 
@@ -11,6 +11,7 @@ nothing is written. docs/python.md has examples.
 """
 
 import contextlib
+import copy
 from collections.abc import Iterable, Sequence
 from operator import index
 from typing import Any
@@ -29,7 +30,9 @@ from rfbench.rf.questions.audit.audit import audit as audit_subject
 from rfbench.rf.questions.effective import extent
 from rfbench.rf.questions.effective.expected import Expected, expected
 from rfbench.rf.questions.effective.gradients import Gradients, convention_of, gradients
+from rfbench.rf.questions.mirror.mirror import mirror as mirror_of
 from rfbench.rf.questions.theory import report as theory_report
+from rfbench.rf.questions.tiles.tiles import tiles as tiles_of
 from rfbench.schemas.rf import RfConfig
 from rfbench.spatial_graph.graph import Reach, Size, SpatialGraph
 from rfbench.spatial_graph.inputs import size_as_fits
@@ -38,7 +41,7 @@ from rfbench.spatial_graph.trace import Shape
 
 Model = str | nn.Module | torch.export.ExportedProgram
 
-__all__ = ["audit", "effective", "path_counts", "record", "theory"]
+__all__ = ["audit", "effective", "mirror", "path_counts", "record", "theory", "tiles"]
 
 
 def record(
@@ -171,6 +174,61 @@ def audit(
     held = {"model": subject.backbone.name, "to": layer, "from": source}
     config = RfConfig.model_validate(held)
     return audit_subject(config, subject, [_square(s) for s in sizes])
+
+
+def tiles(
+    model: Model,
+    size: int | Size | None = None,
+    tile: int | Size | None = None,
+    layer: str | None = None,
+    variant: str = "baseline",
+    in_channels: int | None = None,
+    inputs: Sequence[Tensor] | None = None,
+) -> dict[str, Any]:
+    """How a network runs on tiles of an image as on the whole: `rfbench rf tiles`.
+
+    tile: the size of a crop in px, its halo included; None: the smallest. layer: the last map when
+    None. 'halo' has the px that a tile's units read before and after it, 'align' where crops may
+    start, 'smallest' the smallest crop, 'crops' how much of larger ones is used, 'shown' what a run
+    of both says: a copy with random weights, in float64. Raises RfbenchError where tiles cannot
+    equal the whole image, UsageError for a crop that will not do.
+    """
+    subject = _with_inputs(model, size, variant, in_channels, inputs)
+    config = RfConfig.model_validate({"model": subject.backbone.name, "to": layer})
+    record, _ = tiles_of(config, subject, _weighted(model, variant, subject.size), tile)
+    return record
+
+
+def mirror(
+    model: Model,
+    size: int | Size | None = None,
+    layer: str | None = None,
+    variant: str = "baseline",
+    in_channels: int | None = None,
+    inputs: Sequence[Tensor] | None = None,
+) -> dict[str, Any]:
+    """By how much flip tests are off: the map of a mirrored image, mirrored back.
+
+    'axes' has by axis 'off' in px and 'units', by arithmetic; 'apart', 'move' and 'apart_moved' of
+    a run with random symmetric kernels, and 'moved_image', near 0 where the mirrored map is that of
+    the image moved by 'off' px. layer: the last map when None. Raises RfbenchError for a network
+    that is not local.
+    """
+    subject = _with_inputs(model, size, variant, in_channels, inputs)
+    config = RfConfig.model_validate({"model": subject.backbone.name, "to": layer})
+    record, _ = mirror_of(config, subject, _weighted(model, variant, subject.size))
+    return record
+
+
+def _weighted(model: Model, variant: str, size: Size) -> nn.Module:
+    """A network with its weights, in a variant; one that is given is left as it is."""
+    if isinstance(model, str):
+        return backbones.build(model, variant).module
+    module, changed = _module(model), variants.get(variant)
+    if changed.kernels:
+        module = copy.deepcopy(module)
+        variants.apply(module, changed, type(model).__name__, size)
+    return module
 
 
 def _with_inputs(

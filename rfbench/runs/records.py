@@ -131,12 +131,28 @@ class AuditRecord(Record):
     audits: list[dict[str, Any]]
 
 
+class TilesRecord(Record):
+    """What tiles need, one a network, variant and output."""
+
+    kind: Literal["rf-tiles"]
+    tiles: list[dict[str, Any]]
+
+
+class MirrorRecord(Record):
+    """What a mirrored image moves, one a network, variant and output."""
+
+    kind: Literal["rf-mirror"]
+    mirrors: list[dict[str, Any]]
+
+
 # kind -> the model by which a record is written and read
 KINDS: dict[str, type[Record]] = {
     "cls": ClsRecord,
     "det": DetRecord,
     "rf": RfRecord,
     "rf-audit": AuditRecord,
+    "rf-tiles": TilesRecord,
+    "rf-mirror": MirrorRecord,
 }
 
 

@@ -127,6 +127,8 @@ def test_maps_and_audits_are_read_by_the_model_they_are_written_by(tmp_path: Pat
     for kind, content in {
         "rf": {"config": {}, "panels": [{"model": "a"}], "files": ["maps.png"]},
         "rf-audit": {"audits": [{"model": "a"}], "files": []},
+        "rf-tiles": {"tiles": [{"model": "a"}], "files": []},
+        "rf-mirror": {"mirrors": [{"model": "a"}], "files": []},
     }.items():
         written = records.write_record(tmp_path, kind, content)
         found = records.read_record(tmp_path / records.RECORD)

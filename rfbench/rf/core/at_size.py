@@ -137,6 +137,14 @@ def _continued(target: Target) -> Target | None:
     return larger
 
 
+def same_maps(target: Target, other: Target) -> bool:
+    """Whether a target at another input size is made by the same steps, with its units as there."""
+    windows = _windows(target)
+    if windows is None:
+        return _alike(target, other)
+    return windows == _windows(other) and _half_spares(target) == _half_spares(other)
+
+
 def _inner(axis: Axis) -> Axis:
     """What a map is everywhere but at the border."""
     return axis.inner if isinstance(axis, Index) and axis.inner is not None else axis

@@ -1,0 +1,89 @@
+"""`rfbench rf mirror`: what the map of a mirrored image is off by."""
+
+import json
+from pathlib import Path
+
+import click
+
+from rfbench.cli import receptive_field
+from rfbench.cli.options import (
+    end_options,
+    input_options,
+    json_option,
+    output_options,
+    override_option,
+    variant_option,
+)
+
+
+@click.command()
+@click.argument("model")
+@variant_option
+@end_options()
+@input_options
+@output_options("Write one figure per network and a record to this folder.")
+@override_option()
+@json_option()
+def command(
+    model: str,
+    variant: tuple[str, ...],
+    to: str | None,
+    size: str | None,
+    in_channels: int | None,
+    inputs: tuple[str, ...],
+    list_layers: bool,
+    dry_run: bool,
+    output: Path | None,
+    overwrite: bool,
+    override: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Tell by how much flip tests of MODEL are off: the map of a mirrored image, mirrored back.
+
+    MODEL is a torchvision or timm name, FILE.py:function, package.module:function or a YAML file.
+    The arithmetic says it from where units look, in px and in units of the map, at this --size.
+    Then MODEL is run with random mirror-symmetric kernels on a random image and on its mirror
+    images: how far both maps are apart, the whole number of units that brings them nearest, and
+    whether the mirrored map is that of the image moved by so many px.
+
+    Example: rfbench rf mirror timm:hrnet_w18_small --size 256x192
+    """
+    from rfbench.models import backbones
+    from rfbench.rf.core import subjects
+    from rfbench.rf.questions.mirror.mirror import mirror
+    from rfbench.rf.questions.mirror.table import text
+
+    config = receptive_field.load_config(
+        [model],
+        override,
+        variant=variant,
+        to=to,
+        size=size,
+        in_channels=in_channels,
+        inputs=inputs,
+    )
+    if config.variants is None:
+        config = config.model_copy(update={"variants": ["baseline"]})
+    found = subjects.subjects(config)
+    if receptive_field.print_only(found, config, list_layers, dry_run):
+        return
+    if output is not None:
+        from rfbench.files import check_folder
+
+        check_folder(output, overwrite)
+    results = []
+    for subject in found:
+        held = subject.backbone
+        module = backbones.build(held.name, held.variant).module
+        for end, _ in subjects.ends(subject, config.to, None):
+            one = config.model_copy(update={"to": end})
+            results.append(mirror(one, subject, module))
+            if not as_json:
+                click.echo("\n" * (len(results) > 1) + text(results[-1][0]))
+    if as_json:
+        click.echo(json.dumps([record for record, _ in results], indent=2))
+    if output is not None:
+        from rfbench.rf.questions.mirror.figure import write
+
+        files = write(results, output)
+        click.echo(f"wrote {', '.join(str(output / name) for name in files)}", err=True)

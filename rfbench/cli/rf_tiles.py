@@ -1,0 +1,97 @@
+"""`rfbench rf tiles`: tiled inference that equals the whole image."""
+
+import json
+from pathlib import Path
+
+import click
+
+from rfbench.cli import receptive_field
+from rfbench.cli.options import (
+    end_options,
+    input_options,
+    json_option,
+    numbers,
+    output_options,
+    override_option,
+    variant_option,
+)
+
+
+@click.command()
+@click.argument("model")
+@variant_option
+@end_options()
+@input_options
+@click.option(
+    "--tile", metavar="N|HxW", help="Size of a crop in px, its halo included (default: smallest)."
+)
+@output_options("Write one figure per network and a record to this folder.")
+@override_option()
+@json_option()
+def command(
+    model: str,
+    variant: tuple[str, ...],
+    to: str | None,
+    size: str | None,
+    in_channels: int | None,
+    inputs: tuple[str, ...],
+    list_layers: bool,
+    dry_run: bool,
+    tile: str | None,
+    output: Path | None,
+    overwrite: bool,
+    override: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Tell how MODEL runs on tiles of an image as on the whole, and show it by running both.
+
+    MODEL is a torchvision or timm name, FILE.py:function, package.module:function or a YAML file.
+    Prints the halo (the px that a tile's units read beyond it), the alignment (where crops may
+    start), the smallest crop, and how much of larger crops is used. Then runs MODEL with random
+    weights in float64 on a random image and on crops of it: at the first, at a middle and at the
+    last place along each axis. Where tiles cannot equal the whole image, MODEL is refused with the
+    layer that looks at all of it: global context, attention, GroupNorm, InstanceNorm,
+    align_corners, positions.
+
+    Example: rfbench rf tiles mynets.py:unet --size 512 --tile 256
+    """
+    from rfbench.models import backbones
+    from rfbench.rf.core import subjects
+    from rfbench.rf.questions.tiles.table import text
+    from rfbench.rf.questions.tiles.tiles import tiles
+
+    config = receptive_field.load_config(
+        [model],
+        override,
+        variant=variant,
+        to=to,
+        size=size,
+        in_channels=in_channels,
+        inputs=inputs,
+    )
+    if config.variants is None:
+        config = config.model_copy(update={"variants": ["baseline"]})
+    crop = numbers(tile, "x", "--tile", "N or HxW", least=1)
+    found = subjects.subjects(config)
+    if receptive_field.print_only(found, config, list_layers, dry_run):
+        return
+    if output is not None:
+        from rfbench.files import check_folder
+
+        check_folder(output, overwrite)
+    results = []
+    for subject in found:
+        held = subject.backbone
+        module = backbones.build(held.name, held.variant).module
+        for end, _ in subjects.ends(subject, config.to, None):
+            one = config.model_copy(update={"to": end})
+            results.append(tiles(one, subject, module, crop))
+            if not as_json:
+                click.echo("\n" * (len(results) > 1) + text(results[-1][0]))
+    if as_json:
+        click.echo(json.dumps([record for record, _ in results], indent=2))
+    if output is not None:
+        from rfbench.rf.questions.tiles.figure import write
+
+        files = write(results, output)
+        click.echo(f"wrote {', '.join(str(output / name) for name in files)}", err=True)

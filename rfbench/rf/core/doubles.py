@@ -1,0 +1,93 @@
+"""Run a network in float64 with random weights, up to a layer: what is said of it is then shown."""
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rfbench.errors import RfbenchError, one_line
+from rfbench.spatial_graph.structure import named_tensors
+
+
+class _Done(Exception):
+    """The layer has been reached: what follows need not run."""
+
+
+def randomised(module: nn.Module, seed: int = 0) -> nn.Module:
+    """A copy in float64 whose weights are random, so that nothing is hidden by a zero.
+
+    Kernels are scaled to keep the size of values; norms have statistics of their own.
+    """
+    made, draw = copy.deepcopy(module).double().eval(), torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for p in made.parameters():
+            values = torch.randn(p.shape, generator=draw, dtype=torch.float64)
+            fan = max(1, p[0].numel()) if p.dim() > 1 else 0
+            p.copy_(values / fan**0.5 if fan else 1 + 0.2 * values)
+        for part in made.modules():
+            mean, variance = (getattr(part, f"running_{n}", None) for n in ("mean", "var"))
+            if isinstance(mean, Tensor) and isinstance(variance, Tensor):
+                mean.copy_(0.1 * torch.randn(mean.shape, generator=draw))
+                variance.copy_(0.5 + torch.rand(variance.shape, generator=draw))
+    return made
+
+
+def image(channels: int, size: Sequence[int], seed: int = 0) -> Tensor:
+    """A random image (1, C, ...)."""
+    draw = torch.Generator().manual_seed(seed)
+    return torch.randn((1, channels, *size), generator=draw, dtype=torch.float64)
+
+
+def output(module: nn.Module, layer: str, x: Tensor) -> Tensor:
+    """What a layer gives for an image: a module path, with '#2' for a second call, or an output.
+
+    Raises RfbenchError where the network fails before it.
+    """
+    return outputs(module, [layer or "output"], x)[layer or "output"]
+
+
+def outputs(module: nn.Module, layers: Sequence[str], x: Tensor) -> dict[str, Tensor]:
+    """What several layers give for an image; the network runs until it has come to all of them."""
+    held: dict[str, Tensor] = {}
+    calls: dict[str, int] = {}
+    wanted = set(layers)
+
+    def leave(name: str) -> Any:
+        def hook(_module: nn.Module, _args: Any, out: Any) -> None:
+            calls[name] = calls.get(name, 0) + 1
+            label = name if calls[name] == 1 else f"{name}#{calls[name]}"
+            new = {k: v.clone() for k, v in named_tensors(out, label).items() if k in wanted}
+            held.update(new)
+            if wanted <= held.keys():
+                raise _Done
+
+        return hook
+
+    hooks = [m.register_forward_hook(leave(n)) for n, m in module.named_modules() if n]
+    try:
+        with torch.no_grad(), _double():
+            held |= named_tensors(module(x), "output")
+    except _Done:
+        pass
+    except Exception as error:
+        raise RfbenchError(f"the network fails in float64: {one_line(error, 200)}") from error
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if missing := sorted(wanted - held.keys()):
+        raise RfbenchError(f"the output of '{missing[0]}' is not to be had from a run")
+    return held
+
+
+@contextmanager
+def _double() -> Iterator[None]:
+    """Tensors that the network makes itself are float64 as well."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)

@@ -1,0 +1,1 @@
+"""What a mirrored image moves: the misalignment of flip tests, `rf mirror`."""

@@ -1,0 +1,94 @@
+"""By how much the map of a mirrored image, mirrored back, is off: the flip test of pose networks.
+
+Unit u of a map looks at c(u) = c(0) + u S. On the mirrored image unit n - 1 - u does, and mirrored
+back that is at H - 1 - c(n - 1 - u): farther by minus twice the shift. A flip test averages both as
+if they looked at one place. Behind strides of 2 it is nearly a unit, which pose networks move their
+second map by (Xiao et al., ECCV 2018; Huang et al., CVPR 2020, say why).
+
+To show it the network is run with random kernels that are their own mirror images: its output on
+the mirrored image, mirrored back, is then that on the image moved by exactly so many px.
+"""
+
+from typing import Any
+
+from torch import nn
+
+from rfbench.errors import RfbenchError, UsageError
+from rfbench.rf.core.at_size import Shifts, same_maps
+from rfbench.rf.core.network import Network
+from rfbench.rf.core.subjects import Subject
+from rfbench.rf.core.target import Target
+from rfbench.rf.questions.mirror.run import SPREAD, Mirrored, farthest
+from rfbench.schemas.rf import RfConfig
+
+Record = dict[str, Any]
+AXES = ("y", "x")
+
+
+def mirror(
+    config: RfConfig, subject: Subject, module: nn.Module
+) -> tuple[Record, dict[str, Record]]:
+    """What a mirrored image moves, ready for JSON: along each axis, in px and in units.
+
+    module: the network itself; a copy is run, with random mirror-symmetric kernels. With the record
+    comes, by axis, a line of both outputs. Raises RfbenchError for a network that is not local, or
+    whose units have no stride.
+    """
+    own = subject.target(config.to, None)
+    if own.graph.inputs:
+        raise UsageError("a mirror is of one input: this network has several")
+    own.counts()  # refuses what is not local
+    shifts = Shifts(subject.network, own, config.to).at(own.graph.size)
+    strides = [float(f.stride) for f in own.geometry.fields]
+    off = [round(-2 * s, 9) + 0.0 for s in shifts]
+    axes: dict[str, Record] = {
+        name: {"shift": s, "off": o, "units": o / stride}
+        for name, s, o, stride in zip(_names(len(off)), shifts, off, strides, strict=True)
+    }
+    record: Record = {
+        "model": subject.backbone.name,
+        "variant": subject.backbone.variant,
+        "to": own.name or "output",
+        "input_size": subject.size,
+        "map_size": own.units,
+        "stride": strides,
+        "axes": axes,
+    }
+    target = _roomy(subject.network, own, off)
+    if target is None:
+        return record | {"run_at": None}, {}
+    run = Mirrored(module, target, off, subject.network.channels or 3)
+    for k, row in enumerate(axes.values()):
+        row |= run.shown(k)
+    lines = {name: run.lines(k) for k, name in enumerate(axes)}
+    return record | {"run_at": target.graph.size}, lines
+
+
+def _names(axes: int) -> tuple[str, ...]:
+    if axes != len(AXES):
+        raise UsageError("only images with two axes are mirrored")
+    return AXES
+
+
+def _roomy(network: Network, own: Target, off: list[float]) -> Target | None:
+    """The target on an image so large that the border is far from enough units.
+
+    None where it is another network there.
+    """
+    sides = zip(own.graph.size, own.geometry.fields, own.geometry.step, off, strict=True)
+    size: Any = tuple(
+        side + max(0, -(-int(_need(field, o) - side) // step)) * step
+        for side, field, step, o in sides
+    )
+    try:
+        target = network.target(size, own.layer, own.source)
+        return target if same_maps(own, target) else None
+    except RfbenchError:
+        return None
+
+
+def _need(field: Any, off: float) -> float:
+    """Px for the units that are compared: their fields, moved by `off` at both ends."""
+    units = SPREAD + 2 * farthest(off, float(field.stride))
+    spare = abs(off) + 2 + 2 * float(field.step)
+    return field.size + units * float(field.stride) + 2 * spare

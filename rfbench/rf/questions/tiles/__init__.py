@@ -1,0 +1,1 @@
+"""Tiled inference that equals the whole image: `rfbench rf tiles`."""

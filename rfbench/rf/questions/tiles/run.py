@@ -1,0 +1,84 @@
+"""Run a network on a whole random image and on its tiles, in float64, and compare."""
+
+from collections.abc import Sequence
+from itertools import product
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rfbench.errors import RfbenchError
+from rfbench.rf.core.doubles import output, outputs
+from rfbench.rf.core.network import Network
+from rfbench.rf.core.target import Target
+from rfbench.rf.questions.tiles.exact import same_units
+from rfbench.rf.questions.tiles.plan import Tile
+
+LIMIT = 1e-9  # of the largest output: rounding in float64 stays far below
+
+
+def difference(module: nn.Module, layer: str, x: Tensor, whole: Tensor, tile: Tile) -> float:
+    """The largest difference between a tile and the whole map, as a share of its largest value."""
+    most = float(whole.abs().max())
+    if not 0 < most < float("inf"):
+        raise RfbenchError("the network's output is not finite, or zero: nothing can be compared")
+    part = output(module, layer, _cut(x, _pixels(tile)))
+    own = tuple(slice(p.own, p.own + p.last - p.first) for p in tile.parts)
+    there = tuple(slice(p.first, p.last) for p in tile.parts)
+    return float((_cut(part, own) - _cut(whole, there)).abs().max()) / most
+
+
+def without_halo(
+    module: nn.Module, layer: str, x: Tensor, whole: Tensor, crop: Sequence[int]
+) -> np.ndarray | None:
+    """What crops side by side, without a halo, differ by: the largest over channels by unit.
+
+    As a share of the largest value. None where crops do not fit together so: without padding their
+    maps are smaller.
+    """
+    out = torch.full_like(whole, float("nan"))
+    sides = zip(x.shape[2:], crop, whole.shape[2:], strict=True)
+    steps = [[(i, i * n // side, side) for i in range(0, side, c)] for side, c, n in sides]
+    for starts in product(*steps):
+        pixels = tuple(slice(i, i + c) for (i, *_), c in zip(starts, crop, strict=True))
+        try:
+            part = output(module, layer, _cut(x, pixels))
+        except RfbenchError:  # what is left over at the end may be too small
+            return None
+        units = tuple(slice(u, u + n) for (_, u, _), n in zip(starts, part.shape[2:], strict=True))
+        if _cut(out, units).shape != part.shape or not _cut(out, units).isnan().all():
+            return None
+        out[(slice(None), slice(None), *units)] = part
+    apart = (out - whole).abs().amax((0, 1)) / whole.abs().max()
+    return None if apart.isnan().any() else apart.numpy()
+
+
+def _cut(x: Tensor, along: Sequence[slice]) -> Tensor:
+    """A part of a tensor (N, C, ...), by its last dimensions."""
+    return x[(slice(None), slice(None), *along)]
+
+
+def _pixels(tile: Tile) -> tuple[slice, ...]:
+    return tuple(slice(p.start, p.start + p.size) for p in tile.parts)
+
+
+def first_difference(
+    module: nn.Module, network: Network, whole: Target, x: Tensor, tile: Tile
+) -> str:
+    """The first layer of which units differ that, by the steps of the network, are the same."""
+    names = [n for n in whole.graph.layers if n in whole.graph.maps()]
+    part = network.target(tile.size, whole.layer)  # type: ignore[arg-type]
+    end = names.index(whole.name) + 1 if whole.name in names else len(names)
+    there = outputs(module, names[:end], x)
+    here = outputs(module, list(there), _cut(x, _pixels(tile)))
+    for name, map_ in there.items():
+        same = same_units(Target(whole.graph, name), Target(part.graph, name), tile.start)
+        if any(s.offset is None or not s.units.any() for s in same):
+            continue
+        a, b = here[name], map_
+        for axis, s in enumerate(same, 2):
+            units = torch.from_numpy(np.flatnonzero(s.units))
+            a, b = a.index_select(axis, units), b.index_select(axis, units + (s.offset or 0))
+        if float((a - b).abs().max()) > LIMIT * float(map_.abs().max()):
+            return name
+    return ""
