@@ -9,6 +9,7 @@ from rfbench.cli import receptive_field
 from rfbench.cli.options import (
     end_options,
     json_option,
+    model_arg_option,
     output_options,
     override_option,
     unit_option,
@@ -19,6 +20,7 @@ from rfbench.cli.options import (
 @click.command()
 @click.argument("model", nargs=-1, required=True)
 @variant_option
+@model_arg_option
 @click.option(
     "--weights",
     metavar="NAME|PATH",
@@ -55,6 +57,7 @@ from rfbench.cli.options import (
 def command(
     model: tuple[str, ...],
     variant: tuple[str, ...],
+    model_args: tuple[str, ...],
     weights: str,
     images: str,
     pictures: int,
@@ -105,6 +108,7 @@ def command(
         model,
         override,
         variant=variant,
+        model_args=model_args,
         weights=own,
         to=to[0] if to else None,
         size=size,

@@ -9,6 +9,7 @@ from rfbench.cli.options import (
     input_options,
     json_option,
     layer_options,
+    model_arg_option,
     numbers,
     override_option,
     unit_option,
@@ -19,6 +20,7 @@ from rfbench.cli.options import (
 @click.command()
 @click.argument("model")
 @variant_option
+@model_arg_option
 @layer_options
 @input_options
 @unit_option("Unit whose center and region are printed (default: the central one).")
@@ -33,6 +35,7 @@ from rfbench.cli.options import (
 def command(
     model: str,
     variant: tuple[str, ...],
+    model_args: tuple[str, ...],
     from_: str | None,
     to: str | None,
     size: str | None,
@@ -64,6 +67,7 @@ def command(
         [model],
         override,
         variant=variant,
+        model_args=model_args,
         from_=from_,
         to=to,
         size=size,

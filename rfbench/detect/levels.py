@@ -52,7 +52,7 @@ def read(path: str, wanted: list[str], overrides: list[str]) -> list[Detector]:
     for name in names:
         config = load(DetConfig, path, [*overrides, f"variant={name}"])
         cfg = configs.resolve(config, 80, Path("results"))
-        detectors.append(_detector(cfg, f"{Path(config.detector).stem} on {config.model}", name))
+        detectors.append(_detector(cfg, f"{Path(config.detector).stem} on {config.network}", name))
     return detectors
 
 

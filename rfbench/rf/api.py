@@ -11,7 +11,7 @@ nothing is written. docs/python.md has examples.
 """
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from operator import index
 from typing import Any
 
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from rfbench.errors import RfbenchError, UsageError
-from rfbench.models import backbones, variants
+from rfbench.models import arguments, backbones, variants
 from rfbench.rf.core.metrics import measure_known
 from rfbench.rf.core.network import Network
 from rfbench.rf.core.subjects import Subject
@@ -47,12 +47,13 @@ def record(
     variant: str = "baseline",
     in_channels: int | None = None,
     inputs: Sequence[Tensor] | None = None,
+    model_args: Mapping[str, Any] | None = None,
 ) -> SpatialGraph:
     """The spatial graph of a network for an input of `size` px (a network's own when None).
 
     in_channels: of the input; None: as the network says, else as it takes (3, 1 or those of its
     first convolution). inputs: examples, (1, C, H, W) each, in place of both; only their shapes are
-    used.
+    used. model_args: of the function that a name stands for.
 
     A network that fails on the way is recorded up to there: `failure` says why, and its earlier
     layers can be asked for by name. Raises UsageError for unknown names, variants and inputs that
@@ -61,7 +62,7 @@ def record(
     shapes = None if inputs is None else [_shape(x) for x in inputs]
     if shapes and (size is not None or in_channels is not None):
         raise UsageError("inputs= says size and channels: leave out size= and in_channels=")
-    subject = _subject(model, shapes[0][1:] if shapes else size, variant)
+    subject = _subject(model, shapes[0][1:] if shapes else size, variant, model_args)
     network = Network(subject.network.module, subject.network.native, in_channels, shapes)
     return network.whole(subject.size)
 
@@ -157,12 +158,13 @@ def audit(
     size: int | Size | None = None,
     variant: str = "baseline",
     sizes: Sequence[int] = (),
+    model_args: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """What `rfbench rf audit` tells: faults, the layers that cause them, fixes and their costs.
 
     Raises RfbenchError for a network that is not convolutional.
     """
-    subject = _subject(model, size, variant)
+    subject = _subject(model, size, variant, model_args)
     return audit_subject(RfConfig(model=subject.backbone.name), subject, sizes)
 
 
@@ -173,10 +175,17 @@ def _module(model: Model) -> nn.Module:
     return model.module() if isinstance(model, torch.export.ExportedProgram) else model
 
 
-def _subject(model: Model, size: int | Size | None, variant: str) -> Subject:
+def _subject(
+    model: Model,
+    size: int | Size | None,
+    variant: str,
+    model_args: Mapping[str, Any] | None = None,
+) -> Subject:
     """A network in a variant; of a module, all is copied but the weights."""
     if isinstance(model, str):
-        held = backbones.build(model, variant, meta=True)
+        held = backbones.build(arguments.named(model, model_args), variant, meta=True)
+    elif model_args:
+        raise UsageError("model_args are of a network by name; a module is what it is")
     else:
         changed, model = variants.get(variant), _module(model)
         copied, own = without_weights(model), _pair(SIZE if size is None else size)

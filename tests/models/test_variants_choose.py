@@ -115,7 +115,7 @@ def test_names_say_all_and_are_read_back(given: Any, name: str) -> None:
     "text",
     [
         "1x1+3x3:layers=layer2.*+layer3.*:groups=dense",
-        "{kernels: [1, 3], layers: [layer2.*, layer3.*], groups: dense}",
+        "{kernels: [1, 3], pool: avg, layers: [layer2.*, layer3.*], groups: dense}",
     ],
 )
 def test_in_a_configuration(text: str) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from rfbench.errors import UsageError
-from rfbench.models import backbones, variants, weight_files
+from rfbench.models import arguments, backbones, variants, weight_files
 from rfbench.rf.core import theory as arithmetic
 from rfbench.rf.core.network import Network
 from rfbench.rf.core.target import Target
@@ -22,6 +22,10 @@ class Wanted(Protocol):
     @property
     def model(self) -> str | list[str]:
         """A name, or several."""
+
+    @property
+    def model_args(self) -> dict[str, Any]:
+        """Arguments of every model's function."""
 
     @property
     def variants(self) -> Sequence[Any] | None:
@@ -60,7 +64,8 @@ class Subject:
 
 def models(config: Wanted) -> list[str]:
     """The models of a configuration."""
-    return [config.model] if isinstance(config.model, str) else config.model
+    names = [config.model] if isinstance(config.model, str) else config.model
+    return [arguments.named(name, config.model_args) for name in names]
 
 
 def subjects(config: Wanted) -> Iterator[Subject]:
