@@ -44,9 +44,9 @@ from rfbench.cli.options import (
 )
 @click.option(
     "--convention",
-    type=click.Choice(["rfbench", "replknet"]),
+    type=click.Choice(["rfbench", "replknet", "openerf"]),
     default="rfbench",
-    help="replknet: unit, gradient and areas as that paper's script has them.",
+    help="replknet, openerf: unit, gradient and areas as those scripts have them.",
 )
 @click.option("--axes", help="Axes of the layer's output if unknown: NCHW, NHWC, NLC:1+14x14.")
 @end_options("The unit's layer", several=True)

@@ -132,7 +132,7 @@ def effective(
     layer: the last map when None. of: what of the unit is differentiated: 'abs', the sum over
     channels of |output| (default); 'sum'; 'relu'; the number of a channel. axes: of the layer's
     output, such as 'NHWC' or 'NLC:1+14x14', where the trace does not tell. convention: 'rfbench',
-    or 'replknet' for the figures of that paper's script. 'theoretical' is None for attention.
+    'replknet' or 'openerf' for those scripts' figures. 'theoretical' is None for attention.
     """
     definition, logarithm = convention_of(convention, of)
     module = _module(model)

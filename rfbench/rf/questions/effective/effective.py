@@ -109,7 +109,7 @@ def run(config: RfConfig, sample: Sample, folder: Path) -> dict[str, Any]:
 
 def measure(config: RfConfig, sample: Sample) -> Iterator[Measured]:
     """The fields of all subjects and layers, one at a time."""
-    definition, logarithm = convention_of(sample.convention, sample.of)
+    definition, convention = convention_of(sample.convention, sample.of)
     for subject in subjects(config):
         size, held = subject.size, subject.backbone
         at_once = min(sample.pictures, images.BATCH)
@@ -130,7 +130,7 @@ def measure(config: RfConfig, sample: Sample) -> Iterator[Measured]:
             wanted = layer or _last(subject)
             seen = gradients(nets, batches, wanted, config.unit, definition, sample.axes)
             theory = _expected(subject, seen)
-            figures = extent.measure(seen, extent.position(seen, theory.field), logarithm)
+            figures = extent.measure(seen, extent.position(seen, theory.field), convention)
             figures |= {"reach": theory.reach, "definition": str(definition)}
             title, key = subject.title, f"{held.name} {held.variant}"
             if len(sample.layers) > 1:
@@ -209,6 +209,10 @@ def caption(sample: Sample, measured: list[Measured]) -> str:
 
 AREAS = {
     "rfbench": "Shares: the smallest square around the unit that holds 20, 50 and 99 % of the sum.",
+    "openerf": (
+        "Shares: the smallest square around the unit; result.json has openerf's circles around the "
+        "image's centre."
+    ),
     "replknet": (
         "Shares: of log10(x + 1), squares around the image's centre, as RepLKNet's script has them."
     ),
