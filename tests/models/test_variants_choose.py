@@ -1,6 +1,9 @@
 """Which layers a variant changes: names, globs, groups, max pools; what it refuses by name."""
 
+import doctest
 import json
+import logging
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +17,7 @@ from rfbench import rf
 from rfbench.config import load
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.models import variants
+from rfbench.models.variants import behind
 from rfbench.schemas.cls import ClsConfig
 
 
@@ -257,3 +261,17 @@ def test_a_max_pool_needs_a_network_that_runs() -> None:
     model = nn.ModuleList([nn.MaxPool2d(3, 2, 1)])
     with pytest.raises(RfbenchError, match="run on 224x224 px to see what max pools read, and"):
         rfbench.fix(model, "maxpool")
+
+
+# --- the page -------------------------------------------------------------------------------------
+
+
+def test_the_page_of_variants(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    page = (Path(__file__).parents[2] / "docs" / "variants.md").read_text()
+    behind._say.cache_clear()
+    test = doctest.DocTestParser().get_doctest(page, {}, "docs/variants.md", None, 0)
+    assert len(test.examples) > 10
+    failed, _ = doctest.DocTestRunner().run(test)
+    logging.getLogger().setLevel(logging.WARNING)
+    assert failed == 0
