@@ -78,19 +78,29 @@ def command(
 ) -> None:
     """Draw the effective receptive field of MODEL (Luo et al., 2016) beside its path counts.
 
-    MODEL is a torchvision or timm name (attention too), FILE.py:function, package.module:function
-    or a YAML file. The field is the mean |gradient| of a unit over images and draws of weights: of
-    the sum over its channels of |output|, unless --of says otherwise. Writes effective.png,
-    effective.pdf, effective.npz and result.json; prints a table. Without --variant: the network as
-    it is.
+    MODEL is a torchvision or timm name (attention too), FILE.py:function, package.module:function,
+    a YAML file or the folder of a finished training, whose best.pth is taken (of a detector: the
+    backbone and its pyramid, with the layers levels.p3, levels.p4, ...). The field is the mean
+    |gradient| of a unit over images and draws of weights: of the sum over its channels of |output|,
+    unless --of says otherwise. Writes effective.png, effective.pdf, effective.npz and result.json;
+    prints a table. Without --variant: the network as it is.
 
     Example: rfbench rf effective resnet50 --weights run/best.pth --images photos/ --pictures 50
     """
     from rfbench import files
+    from rfbench.cli import trained
+    from rfbench.errors import UsageError
     from rfbench.rf.core import subjects
     from rfbench.rf.questions.effective import effective as effective_run
     from rfbench.rf.questions.effective.table import table
 
+    run = None
+    if len(model) == 1 and trained.is_run(model[0]):
+        if variant or model_args:
+            raise UsageError(f"{model[0]}: a training has its own variant and arguments")
+        chosen = weights if weights != "random" else None
+        name, weights, record_of = trained.network_of(model[0], chosen)
+        model, run = (name,), (trained.label(record_of), record_of.variant)
     sample = effective_run.Sample(
         weights,
         images=images,
@@ -101,9 +111,10 @@ def command(
         of=of,
         convention=convention,
         axes=axes,
+        run=run,
     )
     _ = sample.definition  # refused here, before anything is built
-    own = None if weights in ("random", "pretrained") else weights
+    own = None if run or weights in ("random", "pretrained") else weights
     config = receptive_field.load_config(
         model,
         override,
@@ -118,7 +129,7 @@ def command(
         config = config.model_copy(update={"variants": ["baseline"]})
     if receptive_field.print_only(subjects.subjects(config), config, list_layers, dry_run):
         return
-    names = (Path(name).name for name in subjects.models(config))
+    names = [run[0], run[1]] if run else [Path(name).name for name in subjects.models(config)]
     folder = output or files.default_folder("rf-effective", *names)
     files.check_folder(folder, overwrite)
     record = effective_run.run(config, sample, folder)

@@ -60,7 +60,8 @@ def build(
     if size is None:
         size = _own_size(module, canonical)
     bare = canonical.removeprefix("torchvision:").removeprefix("timm:")
-    replaced = variants.apply(module, variant, label=bare, size=size)
+    # one's own function may return a network that is changed already
+    replaced = variants.apply(module, variant, label=bare, size=size) if variant.changes else []
     if weights is not None:
         target = meta_copy(module) if meta else module
         load_weights(target, weights, canonical, variant.name, "meta" if meta else "cpu")

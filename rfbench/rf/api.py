@@ -191,7 +191,7 @@ def _subject(
         copied, own = without_weights(model), _pair(SIZE if size is None else size)
         label = type(model).__name__
         # one that was changed already may be looked at as it is
-        replaced = variants.apply(copied, changed, label, own) if changed.kernels else []
+        replaced = variants.apply(copied, changed, label, own) if changed.changes else []
         held = backbones.Backbone(label, copied, own, changed.name, replaced)
     wanted = _pair(held.input_size if size is None else size)
     return Subject(held.variant, held, Network(held.module, held.input_size), wanted)

@@ -160,6 +160,12 @@ def test_max_pools_of_every_kind_keep_the_map(pool: str) -> None:
         )
 
 
+def test_a_max_pool_alone_is_measured() -> None:
+    net = nn.Sequential(nn.Conv2d(1, 1, 3, 1, 1), nn.MaxPool2d(3, 2, 1))
+    _, figures = rf.path_counts(rf.record(net, 32, "maxpool"))
+    assert figures["shift"] == pytest.approx([0, 0], abs=1e-12)
+
+
 def test_every_fault_of_a_resnet_has_a_variant() -> None:
     """By gradients of ones: centred, and every phase of pixels weighs the same."""
     model = rfbench.fix(
