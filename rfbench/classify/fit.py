@@ -24,7 +24,7 @@ CURVES = "curves.png"
 def folder_of(config: ClsConfig) -> Path:
     """results/cls-<data>-<model>-<variant>-s<seed>."""
     variant = config.variant if isinstance(config.variant, str) else config.variant.model_dump()
-    name, model = variants.get(variant).name, config.model.rpartition(":")[2]
+    name, model = variants.get(variant).name, config.network.rpartition(":")[2]
     return files.default_folder("cls", config.data.name, model, name, f"s{config.seed}")
 
 

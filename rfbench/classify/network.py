@@ -1,14 +1,14 @@
 """The network of a run: built, initialized, fitted to the number of classes; its optimizer."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from rfbench.errors import RfbenchError, UsageError
-from rfbench.models import backbones, pretrained, variants, weight_files
+from rfbench.models import arguments, backbones, pretrained, variants, weight_files
 from rfbench.schemas.cls import ClsConfig, ClsOptim
 
 logger = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ def build(config: ClsConfig, classes: int, meta: bool = False) -> backbones.Back
     variant: Any = config.variant
     if not isinstance(variant, str):
         variant = variant.model_dump()
-    backbone = backbones.build(config.model, variant, meta=meta)
+    backbone = backbones.build(config.network, variant, meta=meta)
     set_classes(backbone.module, classes, config.model)
     if not meta:
         _set_gamma(backbone.module, config.init.zero_gamma, config.model)
@@ -146,9 +146,22 @@ def load_start(backbone: backbones.Backbone, config: ClsConfig, device: str = "c
         own = backbone.module.state_dict()
         # for other classes, everything but the last layer is loaded
         fit = {key: v for key, v in state.items() if key in own and v.shape == own[key].shape}
+        if arguments.split(backbone.name)[1]:  # other arguments may have made another network
+            _refuse_misfits(backbone, fit)
         backbone.module.load_state_dict(fit, strict=False)
     else:
         weight_files.load(backbone.module, source, backbone.name, held, device)
+
+
+def _refuse_misfits(backbone: backbones.Backbone, fit: Mapping[str, Tensor]) -> None:
+    """Raise RfbenchError if weights leave other layers random than those with an output a class."""
+    for key in (key for key in backbone.module.state_dict() if key not in fit):
+        layer = backbone.module.get_submodule(key.rpartition(".")[0])
+        heads = isinstance(layer, nn.Linear | nn.Conv2d)
+        if not heads or getattr(layer, "kernel_size", (1, 1)) != (1, 1):
+            raise RfbenchError(
+                f"init.weights: the pretrained weights do not fit {backbone.name}: {key}."
+            )
 
 
 def precision(config: ClsConfig, device: torch.device) -> str:

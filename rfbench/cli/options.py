@@ -61,9 +61,21 @@ def dry_run_option(
 
 
 variant_option = click.option(
-    "--variant", metavar="NAME", multiple=True, help="A variant; repeat for more."
+    "--variant",
+    metavar="NAME",
+    multiple=True,
+    help="A variant, such as 1x1+3x3, blur:3x3 or 3x3+maxpool:layers=layer2.*; repeat for more.",
 )
 """`variant: tuple[str, ...]`"""
+
+model_arg_option = click.option(
+    "--model-arg",
+    "model_args",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="An argument of MODEL's function, such as output_stride=8; repeat for more.",
+)
+"""`model_args: tuple[str, ...]`"""
 
 from_option = click.option(
     "--from", "from_", metavar="LAYER", help="Start at the output of this layer (default: input)."

@@ -19,6 +19,7 @@ def load_config(
     unit: str | None = None,
     size: str | None = None,
     inputs: Sequence[str] = (),
+    model_args: Sequence[str] = (),
     **given: Any,
 ) -> "RfConfig":
     """The configuration in the YAML file, if MODEL is one, changed by the options.
@@ -42,6 +43,9 @@ def load_config(
         **{key.rstrip("_"): value or None for key, value in given.items()},
     }
     overrides = [f"{key}={json.dumps(v)}" for key, v in values.items() if v is not None]
+    if odd := [text for text in model_args if "=" not in text]:
+        raise UsageError(f"--model-arg {odd[0]}: expected KEY=VALUE")
+    overrides += [f"model_args.{text}" for text in model_args]
     return load(RfConfig, files[0] if files else None, [*overrides, *override])
 
 

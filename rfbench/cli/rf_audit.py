@@ -11,6 +11,7 @@ from rfbench.cli.options import (
     input_options,
     json_option,
     layer_options,
+    model_arg_option,
     output_options,
     override_option,
     variant_option,
@@ -22,6 +23,7 @@ log = logging.getLogger("rfbench")
 @click.command()
 @click.argument("model", nargs=-1, required=True)
 @variant_option
+@model_arg_option
 @layer_options
 @input_options
 @click.option(
@@ -41,6 +43,7 @@ def command(
     ctx: click.Context,
     model: tuple[str, ...],
     variant: tuple[str, ...],
+    model_args: tuple[str, ...],
     from_: str | None,
     to: str | None,
     size: str | None,
@@ -83,6 +86,7 @@ def command(
         model,
         override,
         variant=variant,
+        model_args=model_args,
         from_=from_,
         to=to,
         size=size,

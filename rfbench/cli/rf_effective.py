@@ -8,6 +8,7 @@ from rfbench.cli import out, receptive_field
 from rfbench.cli.options import (
     end_options,
     json_option,
+    model_arg_option,
     output_options,
     override_option,
     unit_option,
@@ -18,6 +19,7 @@ from rfbench.cli.options import (
 @click.command()
 @click.argument("model", nargs=-1, required=True)
 @variant_option
+@model_arg_option
 @click.option(
     "--weights",
     metavar="NAME|PATH",
@@ -41,9 +43,9 @@ from rfbench.cli.options import (
 )
 @click.option(
     "--convention",
-    type=click.Choice(["rfbench", "replknet"]),
+    type=click.Choice(["rfbench", "replknet", "openerf"]),
     default="rfbench",
-    help="replknet: unit, gradient and areas as that paper's script has them.",
+    help="replknet, openerf: unit, gradient and areas as those scripts have them.",
 )
 @click.option("--axes", help="Axes of the layer's output if unknown: NCHW, NHWC, NLC:1+14x14.")
 @end_options("The unit's layer", several=True)
@@ -54,6 +56,7 @@ from rfbench.cli.options import (
 def command(
     model: tuple[str, ...],
     variant: tuple[str, ...],
+    model_args: tuple[str, ...],
     weights: str,
     images: str,
     pictures: int,
@@ -74,19 +77,29 @@ def command(
 ) -> None:
     """Draw the effective receptive field of MODEL (Luo et al., 2016) beside its path counts.
 
-    MODEL is a torchvision or timm name (attention too), FILE.py:function, package.module:function
-    or a YAML file. The field is the mean |gradient| of a unit over images and draws of weights: of
-    the sum over its channels of |output|, unless --of says otherwise. Writes effective.png,
-    effective.pdf, effective.npz and result.json; prints a table. Without --variant: the network as
-    it is.
+    MODEL is a torchvision or timm name (attention too), FILE.py:function, package.module:function,
+    a YAML file or the folder of a finished training, whose best.pth is taken (of a detector: the
+    backbone and its pyramid, with the layers levels.p3, levels.p4, ...). The field is the mean
+    |gradient| of a unit over images and draws of weights: of the sum over its channels of |output|,
+    unless --of says otherwise. Writes effective.png, effective.pdf, effective.npz and result.json;
+    prints a table. Without --variant: the network as it is.
 
     Example: rfbench rf effective resnet50 --weights run/best.pth --images photos/ --pictures 50
     """
     from rfbench import files
+    from rfbench.cli import trained
+    from rfbench.errors import UsageError
     from rfbench.rf.core import subjects
     from rfbench.rf.questions.effective import effective as effective_run
     from rfbench.rf.questions.effective.table import table
 
+    run = None
+    if len(model) == 1 and trained.is_run(model[0]):
+        if variant or model_args:
+            raise UsageError(f"{model[0]}: a training has its own variant and arguments")
+        chosen = weights if weights != "random" else None
+        name, weights, record_of = trained.network_of(model[0], chosen)
+        model, run = (name,), (trained.label(record_of), record_of.variant)
     sample = effective_run.Sample(
         weights,
         images=images,
@@ -97,13 +110,15 @@ def command(
         of=of,
         convention=convention,
         axes=axes,
+        run=run,
     )
     _ = sample.definition  # refused here, before anything is built
-    own = None if weights in ("random", "pretrained") else weights
+    own = None if run or weights in ("random", "pretrained") else weights
     config = receptive_field.load_config(
         model,
         override,
         variant=variant,
+        model_args=model_args,
         weights=own,
         to=to[0] if to else None,
         size=size,
@@ -113,7 +128,7 @@ def command(
         config = config.model_copy(update={"variants": ["baseline"]})
     if receptive_field.print_only(subjects.subjects(config), config, list_layers, dry_run):
         return
-    names = (Path(name).name for name in subjects.models(config))
+    names = [run[0], run[1]] if run else [Path(name).name for name in subjects.models(config)]
     folder = output or files.default_folder("rf-effective", *names)
     files.check_folder(folder, overwrite)
     record = effective_run.run(config, sample, folder)

@@ -7,6 +7,7 @@ from rfbench.cli.options import (
     input_options,
     json_option,
     layer_options,
+    model_arg_option,
     numbers,
     override_option,
     rate_option,
@@ -18,6 +19,7 @@ from rfbench.cli.options import (
 @click.command()
 @click.argument("model", required=False)
 @variant_option
+@model_arg_option
 @layer_options
 @input_options
 @rate_option
@@ -38,6 +40,7 @@ from rfbench.cli.options import (
 def command(
     model: str | None,
     variant: tuple[str, ...],
+    model_args: tuple[str, ...],
     from_: str | None,
     to: str | None,
     size: str | None,
@@ -81,6 +84,7 @@ def command(
         [model],
         override,
         variant=variant,
+        model_args=model_args,
         from_=from_,
         to=to,
         size=size,

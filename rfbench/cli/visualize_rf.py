@@ -9,6 +9,7 @@ from rfbench.cli.options import (
     input_options,
     json_option,
     layer_options,
+    model_arg_option,
     output_options,
     override_option,
     rate_option,
@@ -20,6 +21,7 @@ from rfbench.cli.options import (
 @click.command()
 @click.argument("model", nargs=-1, required=True)
 @variant_option
+@model_arg_option
 @click.option("--weights", metavar="PATH", help="Checkpoint to load; it must fit.")
 @layer_options
 @input_options
@@ -52,6 +54,7 @@ from rfbench.cli.options import (
 def command(
     model: tuple[str, ...],
     variant: tuple[str, ...],
+    model_args: tuple[str, ...],
     weights: str | None,
     from_: str | None,
     to: str | None,
@@ -89,6 +92,7 @@ def command(
         model,
         override,
         variant=variant,
+        model_args=model_args,
         weights=weights,
         from_=from_,
         to=to,

@@ -113,7 +113,7 @@ def resolve(
         raise UsageError(f"detector: {config.detector} has no FPN for a backbone.")
     retina = cfg.MODEL.META_ARCHITECTURE == "RetinaNet"
     cfg.MODEL.BACKBONE.NAME = f"build_rfbench_{'retinanet_' * retina}fpn_backbone"
-    cfg.MODEL.RFBENCH.NAME = config.model
+    cfg.MODEL.RFBENCH.NAME = config.network
     cfg.MODEL.RFBENCH.VARIANT = variant_name(config)
     cfg.MODEL.RFBENCH.FEATURES = list(config.features)
     cfg.MODEL.WEIGHTS = ""  # the run's own, see `weights`

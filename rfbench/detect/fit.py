@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 def folder_of(config: DetConfig) -> Path:
     """results/det-<detector>-<data>-<model>-<variant>-s<seed>."""
     detector = Path(config.detector).stem.partition("_R_")[0]
-    model = config.model.rpartition(":")[2]
+    model = config.network.rpartition(":")[2]
     variant = configs.variant_name(config)
     return files.default_folder(
         "det", detector, config.data.name, model, variant, f"s{config.seed}"

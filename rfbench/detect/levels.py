@@ -52,7 +52,7 @@ def read(path: str, wanted: list[str], overrides: list[str]) -> list[Detector]:
     for name in names:
         config = load(DetConfig, path, [*overrides, f"variant={name}"])
         cfg = configs.resolve(config, 80, Path("results"))
-        detectors.append(_detector(cfg, f"{Path(config.detector).stem} on {config.model}", name))
+        detectors.append(_detector(cfg, f"{Path(config.detector).stem} on {config.network}", name))
     return detectors
 
 
@@ -125,10 +125,10 @@ def _detector(cfg: CfgNode, title: str, variant: str) -> Detector:
         on, read = name in anchors, name in rois
         levels.append(Level(name, shape.stride, feature, f"levels.{name}", on, read))
     offset = float(cfg.MODEL.ANCHOR_GENERATOR.OFFSET)
-    return Detector(title, variant, _Named(fpn), offset, levels)
+    return Detector(title, variant, Named(fpn), offset, levels)
 
 
-class _Named(nn.Module):
+class Named(nn.Module):
     """A pyramid with a named layer for every level, also for those computed without a module."""
 
     def __init__(self, fpn: nn.Module) -> None:

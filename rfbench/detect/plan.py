@@ -33,7 +33,7 @@ def describe(config: DetConfig, folder: Path, check_weights: bool = True) -> str
         model = detector(cfg)
         bottom: Any = model.get_submodule("backbone.bottom_up")
         if config.weights and check_weights:
-            weights.check(model, config.weights, config.model, configs.variant_name(config))
+            weights.check(model, config.weights, config.network, configs.variant_name(config))
         # only for the errors that they raise
         scheduler(cfg, optimizer(cfg, config.optimizer, model))
         Reader(cfg, train=True)
@@ -44,7 +44,7 @@ def describe(config: DetConfig, folder: Path, check_weights: bool = True) -> str
         "",
         f"differs from Detectron2's {config.detector}:",
         *(f"  {key}: {old} -> {new}" for key, (old, new) in changes.items()),
-        f"{config.model} / {configs.variant_name(config)}: {len(bottom.replaced)} changed",
+        f"{config.network} / {configs.variant_name(config)}: {len(bottom.replaced)} changed",
         *(f"  {name}" for name in bottom.replaced),
         *(
             f"{part}: {data.images} images, {data.objects} objects, {len(data.categories)} classes"

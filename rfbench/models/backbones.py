@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from rfbench.errors import UsageError, suggest
-from rfbench.models import own, variants
+from rfbench.models import arguments, own, variants
 from rfbench.models.meta import build_on_meta, meta_copy
 from rfbench.models.weight_files import LIBRARIES
 from rfbench.models.weight_files import load as load_weights
@@ -22,9 +22,9 @@ from rfbench.models.weight_files import load as load_weights
 class Backbone:
     """A network in evaluation mode, with its name and variant.
 
-    name: canonical, such as 'torchvision:resnet50'. input_size: its usual (H, W) in px; (L,) of
-    sequences, (D, H, W) of volumes. variant: the variant's name. replaced: module paths of the
-    convolutions that the variant changed.
+    name: canonical, such as 'torchvision:resnet50', with its arguments. input_size: its usual
+    (H, W) in px; (L,) of sequences, (D, H, W) of volumes. variant: the variant's name. replaced:
+    module paths of the layers that the variant changed.
     """
 
     name: str
@@ -43,7 +43,8 @@ def build(
     """Build the network `name` as `variant`.
 
     name: of torchvision or timm (the prefix 'timm:' or 'torchvision:' decides), or
-    'FILE.py:function' or 'package.module:function' for a callable that returns a module. weights: a
+    'FILE.py:function' or 'package.module:function' for a callable that returns a module; arguments
+    stand behind it, as in 'resnet50(in_chans=1)', see `arguments`. weights: a
     checkpoint of rfbench, a state dict or a .safetensors file; it must fit strictly. meta: allocate
     nothing; parameters are on the meta device, only fixed kernels (BlurPool's) keep their values,
     and weights are checked instead of loaded.
@@ -57,9 +58,10 @@ def build(
     with contextlib.suppress(NotImplementedError):  # an exported program has no modes
         module.eval()
     if size is None:
-        size = tuple(module.default_cfg["input_size"][1:])  # timm's
+        size = _own_size(module, canonical)
     bare = canonical.removeprefix("torchvision:").removeprefix("timm:")
-    replaced = variants.apply(module, variant, label=bare, size=size)
+    # one's own function may return a network that is changed already
+    replaced = variants.apply(module, variant, label=bare, size=size) if variant.changes else []
     if weights is not None:
         target = meta_copy(module) if meta else module
         load_weights(target, weights, canonical, variant.name, "meta" if meta else "cpu")
@@ -79,13 +81,37 @@ def names(library: str) -> list[str]:
     raise UsageError(f"unknown library '{library}'.{suggest(library, LIBRARIES)}")
 
 
+def _own_size(module: Any, name: str) -> tuple[int, int]:
+    """(H, W) that a network of timm is meant for; its configuration says what its arguments say."""
+    args = arguments.split(name)[1]
+    channels, *size = module.default_cfg["input_size"]
+    if side := args.get("img_size"):
+        size = [side, side] if isinstance(side, int) else side
+    if args:  # a copy: timm's own stays
+        shape = (args.get("in_chans") or channels, *size)
+        module.default_cfg = {**module.default_cfg, "input_size": shape}
+    return size[0], size[1]
+
+
 def _resolve(name: str) -> tuple[str, Callable[[], nn.Module], Any]:
     """(canonical name, function that builds the network, (H, W), or None if the network has it)."""
+    name, args = arguments.split(name)
+    canonical, make, size, *more = _found(name)
+    called = functools.partial(arguments.call, name, make, args, *more)
+    return arguments.named(canonical, args), called if args else make, size
+
+
+def _found(name: str) -> tuple[Any, ...]:
+    """As `_resolve`, of a name without arguments; the function takes them.
+
+    A fourth item: a function that shows which class they are passed on to.
+    """
     library, colon, rest = name.rpartition(":")
     if colon and library not in LIBRARIES:
         return name, own.builder(library, rest), (224, 224)
     if library != "timm" and rest in names("torchvision"):
-        return f"torchvision:{rest}", *_torchvision(rest)
+        make, size = _torchvision(rest)
+        return f"torchvision:{rest}", make, size, functools.partial(build_on_meta, make)
     arch, _, tag = rest.partition(".")
     if library != "torchvision" and arch in names("timm"):
         import timm
@@ -93,14 +119,16 @@ def _resolve(name: str) -> tuple[str, Callable[[], nn.Module], Any]:
         if tag and rest not in (tags := timm.list_pretrained(f"{arch}.*")):
             raise UsageError(f"timm's {arch} has no weights '{tag}'.{suggest(rest, tags)}")
         make = functools.partial(timm.create_model, rest)
-        return f"timm:{rest}", lambda: own.guarded(name, make), None
+        guarded = functools.partial(own.guarded, name, make)
+        plain = functools.partial(build_on_meta, make)
+        return f"timm:{rest}", guarded, None, plain
     if rest.endswith(".py"):
         raise UsageError(f"which function of {name} builds the model? Write {name}:FUNCTION.")
     known = {n for lib in LIBRARIES if library in ("", lib) for n in names(lib)}
     raise UsageError(f"unknown model '{name}'.{suggest(rest, sorted(known))}")
 
 
-def _torchvision(name: str) -> tuple[Callable[[], nn.Module], tuple[int, int]]:
+def _torchvision(name: str) -> tuple[Callable[..., nn.Module], tuple[int, int]]:
     from torchvision import models
 
     # these two are slow to initialize with scipy, and warn that this will change

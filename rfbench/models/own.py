@@ -18,10 +18,10 @@ from rfbench.errors import RfbenchError, UsageError, one_line, suggest
 from rfbench.models.weight_files import LIBRARIES
 
 
-def guarded(source: str, call: Callable[[], Any]) -> Any:
-    """`call()`, which runs the user's code; any error becomes an RfbenchError of one line."""
+def guarded(source: str, call: Callable[..., Any], **args: Any) -> Any:
+    """`call(**args)`, which runs the user's code; any error becomes an RfbenchError of one line."""
     try:
-        return call()
+        return call(**args)
     except RfbenchError:
         raise
     except (Exception, SystemExit) as error:
@@ -33,16 +33,17 @@ def guarded(source: str, call: Callable[[], Any]) -> Any:
         raise RfbenchError(f"{where}: {what}") from error
 
 
-def builder(source: str, attribute: str) -> Callable[[], nn.Module]:
-    """The builder of 'FILE.py:function' or 'package.module:function'."""
+def builder(source: str, attribute: str) -> Callable[..., nn.Module]:
+    """The builder of 'FILE.py:function' or 'package.module:function', with its parameters."""
     module = guarded(source, lambda: _import_own(source))
     make = getattr(module, attribute, None)
     if not callable(make):
         near = suggest(attribute, (n for n, v in vars(module).items() if callable(v)))
         raise UsageError(f"{source} has no function '{attribute}'.{near}")
 
-    def build() -> nn.Module:
-        network = guarded(source, make)
+    @functools.wraps(make)
+    def build(**args: Any) -> nn.Module:
+        network = guarded(source, make, **args)
         if isinstance(network, torch.export.ExportedProgram):
             network = network.module()
         if not isinstance(network, nn.Module):

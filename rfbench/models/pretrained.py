@@ -3,6 +3,7 @@
 from torch import Tensor
 
 from rfbench.errors import RfbenchError, UsageError, one_line
+from rfbench.models import arguments
 from rfbench.models.weight_files import LIBRARIES
 
 
@@ -22,12 +23,12 @@ def state_dict(name: str) -> dict[str, Tensor]:
     RfbenchError if they cannot be loaded.
     """
     check(name)
-    library, _, model = name.partition(":")
+    (library, _, model), args = arguments.bare(name).partition(":"), arguments.split(name)[1]
     try:
         if library == "timm":
             import timm
 
-            return timm.create_model(model, pretrained=True).state_dict()
+            return timm.create_model(model, pretrained=True, **args).state_dict()
         from torchvision import models
 
         weights = next(iter(models.get_model_weights(model)))

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from rfbench.errors import RfbenchError, UsageError
+from rfbench.models import arguments
 
 FORMAT = "rfbench-checkpoint/1"
 LIBRARIES = ("torchvision", "timm")  # libraries of networks that a checkpoint may name
@@ -92,10 +93,13 @@ def _checked(content: Any, path: str, model: str, variant: str) -> dict[str, Ten
     return content
 
 
-def _identity(model: str) -> tuple[str, str]:
+def _identity(model: str) -> tuple[str, str, dict[str, Any]]:
     """The parts of a name that must agree: not a timm tag of weights, nor the folder of a file."""
-    library, _, name = model.rpartition(":")
-    return (library, name.partition(".")[0]) if library in LIBRARIES else (Path(library).name, name)
+    bare, args = arguments.split(model)
+    library, _, name = bare.rpartition(":")
+    if library in LIBRARIES:
+        return library, name.partition(".")[0], args
+    return Path(library).name, name, args
 
 
 def misfit(

@@ -12,7 +12,7 @@ nothing is written. docs/python.md has examples.
 
 import contextlib
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from operator import index
 from typing import Any
 
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from rfbench.errors import RfbenchError, UsageError
-from rfbench.models import backbones, variants
+from rfbench.models import arguments, backbones, variants
 from rfbench.rf.core.metrics import measure_known
 from rfbench.rf.core.network import Network
 from rfbench.rf.core.subjects import Subject, input_size
@@ -50,19 +50,21 @@ def record(
     variant: str = "baseline",
     in_channels: int | None = None,
     inputs: Sequence[Tensor] | None = None,
+    model_args: Mapping[str, Any] | None = None,
 ) -> SpatialGraph:
     """The spatial graph of a network for an input of `size` px (a network's own when None).
 
     size: N, or as many numbers as there are axes: (L,), (H, W), (D, H, W). N alone means as many
     axes as the network's first convolution has. in_channels: of the input; None: as the network
     says, else as it takes (3, 1 or those of its first convolution). inputs: examples, (1, C, H, W)
-    each, or with other axes, in place of both; only their shapes are used.
+    each, or with other axes, in place of both; only their shapes are used. model_args: of the
+    function that a name stands for.
 
     A network that fails on the way is recorded up to there: `failure` says why, and its earlier
     layers can be asked for by name. Raises UsageError for unknown names, variants and inputs that
     do not fit, RfbenchError where nothing can be traced. A module is left as it is.
     """
-    subject = _with_inputs(model, size, variant, in_channels, inputs)
+    subject = _with_inputs(model, size, variant, in_channels, inputs, model_args)
     return subject.network.whole(subject.size)
 
 
@@ -133,7 +135,7 @@ def effective(
     layer: the last map when None. of: what of the unit is differentiated: 'abs', the sum over
     channels of |output| (default); 'sum'; 'relu'; the number of a channel. axes: of the layer's
     output, such as 'NHWC' or 'NLC:1+14x14', where the trace does not tell. convention: 'rfbench',
-    or 'replknet' for the figures of that paper's script. 'theoretical' is None for attention.
+    'replknet' or 'openerf' for those scripts' figures. 'theoretical' is None for attention.
     """
     definition, logarithm = convention_of(convention, of)
     module = _module(model)
@@ -163,6 +165,7 @@ def audit(
     inputs: Sequence[Tensor] | None = None,
     layer: str | None = None,
     source: str | None = None,
+    model_args: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """What `rfbench rf audit` tells: faults, the layers that cause them, fixes and their costs.
 
@@ -170,7 +173,7 @@ def audit(
     for `record`; layer, source: as for `theory`. Raises RfbenchError for a network that is not
     convolutional.
     """
-    subject = _with_inputs(model, size, variant, in_channels, inputs)
+    subject = _with_inputs(model, size, variant, in_channels, inputs, model_args)
     held = {"model": subject.backbone.name, "to": layer, "from": source}
     config = RfConfig.model_validate(held)
     return audit_subject(config, subject, [_square(s) for s in sizes])
@@ -184,6 +187,7 @@ def tiles(
     variant: str = "baseline",
     in_channels: int | None = None,
     inputs: Sequence[Tensor] | None = None,
+    model_args: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """How a network runs on tiles of an image as on the whole: `rfbench rf tiles`.
 
@@ -193,9 +197,9 @@ def tiles(
     of both says: a copy with random weights, in float64. Raises RfbenchError where tiles cannot
     equal the whole image, UsageError for a crop that will not do.
     """
-    subject = _with_inputs(model, size, variant, in_channels, inputs)
+    subject = _with_inputs(model, size, variant, in_channels, inputs, model_args)
     config = RfConfig.model_validate({"model": subject.backbone.name, "to": layer})
-    record, _ = tiles_of(config, subject, _weighted(model, variant, subject.size), tile)
+    record, _ = tiles_of(config, subject, _weighted(model, variant, subject.size, model_args), tile)
     return record
 
 
@@ -206,6 +210,7 @@ def mirror(
     variant: str = "baseline",
     in_channels: int | None = None,
     inputs: Sequence[Tensor] | None = None,
+    model_args: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """By how much flip tests are off: the map of a mirrored image, mirrored back.
 
@@ -214,18 +219,20 @@ def mirror(
     the image moved by 'off' px. layer: the last map when None. Raises RfbenchError for a network
     that is not local.
     """
-    subject = _with_inputs(model, size, variant, in_channels, inputs)
+    subject = _with_inputs(model, size, variant, in_channels, inputs, model_args)
     config = RfConfig.model_validate({"model": subject.backbone.name, "to": layer})
-    record, _ = mirror_of(config, subject, _weighted(model, variant, subject.size))
+    record, _ = mirror_of(config, subject, _weighted(model, variant, subject.size, model_args))
     return record
 
 
-def _weighted(model: Model, variant: str, size: Size) -> nn.Module:
+def _weighted(
+    model: Model, variant: str, size: Size, model_args: Mapping[str, Any] | None
+) -> nn.Module:
     """A network with its weights, in a variant; one that is given is left as it is."""
     if isinstance(model, str):
-        return backbones.build(model, variant).module
+        return backbones.build(arguments.named(model, model_args), variant).module
     module, changed = _module(model), variants.get(variant)
-    if changed.kernels:
+    if changed.changes:
         module = copy.deepcopy(module)
         variants.apply(module, changed, type(model).__name__, size)
     return module
@@ -237,12 +244,13 @@ def _with_inputs(
     variant: str,
     in_channels: int | None,
     inputs: Sequence[Tensor] | None,
+    model_args: Mapping[str, Any] | None,
 ) -> Subject:
     """A network in a variant, with the inputs that are said."""
     shapes = None if inputs is None else [_shape(x) for x in inputs]
     if shapes and (size is not None or in_channels is not None):
         raise UsageError("inputs= says size and channels: leave out size= and in_channels=")
-    subject = _subject(model, shapes[0][1:] if shapes else size, variant, in_channels)
+    subject = _subject(model, shapes[0][1:] if shapes else size, variant, in_channels, model_args)
     native = subject.size if shapes else subject.network.native
     subject.network = Network(subject.network.module, native, in_channels, shapes)
     return subject
@@ -256,13 +264,19 @@ def _module(model: Model) -> nn.Module:
 
 
 def _subject(
-    model: Model, size: int | Size | None, variant: str, channels: int | None = None
+    model: Model,
+    size: int | Size | None,
+    variant: str,
+    channels: int | None = None,
+    model_args: Mapping[str, Any] | None = None,
 ) -> Subject:
     """A network in a variant; of a module, all is copied but the weights."""
     wanted = _checked(size)
     if isinstance(model, str):
-        held = backbones.build(model, variant, meta=True)
+        held = backbones.build(arguments.named(model, model_args), variant, meta=True)
         wanted = input_size(held, wanted, channels)
+    elif model_args:
+        raise UsageError("model_args are of a network by name; a module is what it is")
     else:
         changed, model = variants.get(variant), _module(model)
         copied, label = without_weights(model), type(model).__name__
@@ -270,7 +284,7 @@ def _subject(
             wanted = size_as_fits(copied, wanted, channels)
         own = wanted
         # one that was changed already may be looked at as it is
-        replaced = variants.apply(copied, changed, label, own) if changed.kernels else []
+        replaced = variants.apply(copied, changed, label, own) if changed.changes else []
         held = backbones.Backbone(label, copied, own, changed.name, replaced)
     native = held.input_size if len(held.input_size) == len(wanted) else wanted
     return Subject(held.variant, held, Network(held.module, native), wanted)

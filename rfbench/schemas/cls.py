@@ -6,6 +6,7 @@ from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, model_v
 
 from rfbench.config import AVERAGED, RESUMED, Section
 from rfbench.data import sources
+from rfbench.models import arguments
 from rfbench.schemas.variant import VariantConfig
 
 
@@ -159,6 +160,11 @@ class ClsConfig(Section):
         "resnet50",
         description="torchvision or timm name, FILE.py:function, package.module:function.",
     )
+    model_args: dict[str, Any] = Field(
+        {},
+        description="Arguments of the model's function, such as {output_stride: 8}; they become "
+        "part of its name.",
+    )
     variant: Annotated[str | VariantConfig, AVERAGED] = Field(
         "baseline", description="Which convolutions change, and into what."
     )
@@ -208,3 +214,8 @@ class ClsConfig(Section):
     tensorboard: Annotated[bool, RESUMED, AVERAGED] = Field(
         False, description="Write TensorBoard event files too."
     )
+
+    @property
+    def network(self) -> str:
+        """The model with its arguments, as one name."""
+        return arguments.named(self.model, self.model_args)

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from rfbench.config import AVERAGED, RESUMED, Free, Section
+from rfbench.models import arguments
 from rfbench.schemas.variant import VariantConfig
 
 BestMetric = Literal["bbox/AP", "bbox/AP50", "bbox/AP75", "segm/AP", "segm/AP50", "segm/AP75"]
@@ -68,6 +69,11 @@ class DetConfig(Section):
     model: str = Field(
         "resnet50",
         description="torchvision or timm name, FILE.py:function, package.module:function.",
+    )
+    model_args: dict[str, Any] = Field(
+        {},
+        description="Arguments of the model's function, such as {output_stride: 8}; they become "
+        "part of its name.",
     )
     variant: Annotated[str | VariantConfig, AVERAGED] = Field(
         "baseline", description="Which convolutions change, and into what."
@@ -142,3 +148,8 @@ class DetConfig(Section):
     tensorboard: Annotated[bool, RESUMED, AVERAGED] = Field(
         False, description="Write TensorBoard event files too."
     )
+
+    @property
+    def network(self) -> str:
+        """The model with its arguments, as one name."""
+        return arguments.named(self.model, self.model_args)

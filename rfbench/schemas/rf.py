@@ -1,6 +1,6 @@
 """What `rfbench visualize-rf` draws."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from annotated_types import Len
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
@@ -14,6 +14,11 @@ class RfConfig(Section):
 
     model: str | list[str] = Field(
         description="torchvision or timm name, or FILE.py:function; a list draws them side by side."
+    )
+    model_args: dict[str, Any] = Field(
+        {},
+        description="Arguments of the model's function, such as {output_stride: 8}; they become "
+        "part of its name.",
     )
     variants: list[str | VariantConfig] | None = Field(
         None,

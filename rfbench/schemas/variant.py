@@ -11,17 +11,15 @@ class VariantConfig(Section):
     """A variant spelled out."""
 
     kernels: list[PositiveInt] = Field(
-        [],
         description="Kernel sizes of the strided convolutions that change: 3 means 3 in every "
         "direction.",
     )
     pool: str = Field(
-        "avg",
         description="The pool they sample with: avg; blur, before the convolution; blur_after, "
         "behind it and its activation, at about four times its cost; max; alt.",
     )
-    maxpool: bool = Field(
-        False,
+    maxpool: bool | None = Field(
+        None,
         description="Max pools whose stride does not divide their kernel too: at stride 1, then "
         "the pool.",
     )

@@ -1,6 +1,7 @@
 """Variants along 1, 2 and 3 axes and at every stride, against gradients and by hand."""
 
 import copy
+import pickle
 from typing import Any
 
 import pytest
@@ -202,3 +203,49 @@ def test_a_network_of_three_axes(variant: str) -> None:
     assert {n.split(".")[0] for n in blocks} == {"layer2", "layer3", "layer4"}
     assert list(net.state_dict()) == keys
     assert net(torch.empty(1, 3, 8, 65, 64, device="meta")).shape == (1, 400)
+
+
+class Block(nn.Module):
+    """A max pool, and a block whose main path and shortcut stride, along any axes."""
+
+    def __init__(self, stride: tuple[int, ...]) -> None:
+        super().__init__()
+        conv, axes = CONV[len(stride)], len(stride)
+        self.pool = {1: nn.MaxPool1d, 2: nn.MaxPool2d, 3: nn.MaxPool3d}[axes](3, 2, 1)
+        self.main, self.act = conv(3, 4, 3, stride, 1), nn.ReLU()
+        self.short, self.last = conv(3, 4, 1, stride), conv(4, 4, 3, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.pool(x)
+        return self.last(self.act(self.main(x))) + self.short(x)
+
+
+def compiled(model: nn.Module) -> Any:
+    torch._dynamo.reset()  # or the next network of the class counts as the same one again
+    return torch.compile(model, backend="eager", fullgraph=True)
+
+
+COPIES: dict[str, Any] = {
+    "deepcopy": copy.deepcopy,
+    "pickle": lambda model: pickle.loads(pickle.dumps(model)),
+    "script": torch.jit.script,
+    "compile": compiled,
+}
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("kind", COPIES)
+@pytest.mark.parametrize("pool", variants.POOLS)
+@pytest.mark.parametrize("stride", [(2,), (3, 2), (2, 2, 1)])
+def test_what_a_changed_network_survives(stride: tuple, pool: str, kind: str) -> None:
+    torch.manual_seed(0)
+    plain = Block(stride).eval()
+    variant = {"kernels": [1, 3], "maxpool": True, "pool": pool}
+    model = rfbench.fix(copy.deepcopy(plain), variant)
+    x = torch.randn(2, 3, *(9 + i for i in range(len(stride))))
+    expected = model(x)
+    assert expected.shape == plain(x).shape
+    assert torch.equal(COPIES[kind](model)(x), expected)
+    emptied = rfbench.fix(copy.deepcopy(plain), variant).to("meta").to_empty(device="cpu")
+    emptied.load_state_dict(plain.state_dict(), strict=True)
+    assert torch.equal(emptied(x), expected)

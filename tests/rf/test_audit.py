@@ -112,7 +112,7 @@ def test_misaligned_branches_are_named_and_traced() -> None:
     rest = {row["layer"]: row["misaligned"] for row in found["steps"]}
     names = ["layer2.0.conv1", "layer3.0.conv2", "layer4.0.conv1"]
     assert [rest[name] for name in names] == [2, 2, 2]
-    assert found["best"] == "3x3"
+    assert found["best"] == "3x3+maxpool"
 
 
 def test_behind_the_stem() -> None:

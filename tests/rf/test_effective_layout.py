@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from rfbench import rf
 from rfbench.errors import RfbenchError, UsageError
-from rfbench.rf.questions.effective.extent import log_areas
-from rfbench.rf.questions.effective.gradients import REPLKNET, Definition, gradients
+from rfbench.rf.questions.effective.extent import circles, log_areas
+from rfbench.rf.questions.effective.gradients import OPENERF, REPLKNET, Definition, gradients
 from rfbench.rf.questions.effective.layout import of_axes
 
 
@@ -235,6 +235,38 @@ def test_what_is_differentiated() -> None:
     found = gradients([net], [images], definition=REPLKNET)
     assert found.unit == (2, 2)
     np.testing.assert_allclose(found.magnitude, theirs, rtol=1e-5)
+
+
+@pytest.mark.parametrize("last", ["NCHW", "NHWC"])
+def test_the_convention_of_openerf(last: str) -> None:
+    """Its steps, image by image: the mean over channels of the gradient, then its positive part."""
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 5, 5, 2, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.conv(x)
+            return x if last == "NCHW" else x.permute(0, 2, 3, 1)
+
+    torch.manual_seed(0)
+    net, images, theirs = Net().eval(), torch.randn(3, 3, 16, 16), torch.zeros(16, 16)
+    y = x = 4 if last == "NCHW" else 3  # tokens: the upper left of the four in the middle
+    for image in images:
+        one = image[None].clone().requires_grad_()
+        out = net(one)
+        (out[0, :, y, x] if last == "NCHW" else out[0, y, x]).mean().backward()
+        assert one.grad is not None
+        theirs += one.grad.mean(dim=(0, 1)).clamp(min=0)
+    found = gradients([net], [images], definition=OPENERF)
+    assert found.unit == (y, x)
+    ours = found.magnitude / found.magnitude.sum()
+    np.testing.assert_allclose(ours, theirs / theirs.sum(), rtol=1e-5, atol=1e-9)
+    rows, columns = np.indices((16, 16))
+    near = (rows - 8) ** 2 + (columns - 8) ** 2 <= 25
+    assert circles(ours)["5"] == pytest.approx(float(theirs[near].sum() / theirs.sum()), rel=1e-5)
+    assert circles(ours)["80"] == pytest.approx(1)
 
 
 def test_areas_of_replknets_script() -> None:

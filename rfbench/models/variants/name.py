@@ -47,6 +47,8 @@ def _variant(
     if not isinstance(pool, str) or pool not in POOLS:
         near = suggest(str(pool), POOLS) or f" There are: {', '.join(POOLS)}."
         raise UsageError(f"variant: unknown pool '{pool}'.{near}")
+    if maxpool is None:
+        maxpool = False
     if not isinstance(maxpool, bool):
         raise UsageError(f"variant: maxpool is true or false, not {maxpool!r}.")
     if groups is not None and groups not in GROUPS:

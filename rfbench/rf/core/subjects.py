@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from rfbench.errors import UsageError
-from rfbench.models import backbones, variants, weight_files
+from rfbench.models import arguments, backbones, variants, weight_files
 from rfbench.models.weight_files import LIBRARIES
 from rfbench.rf.core import theory as arithmetic
 from rfbench.rf.core.network import Network
@@ -24,6 +24,10 @@ class Wanted(Protocol):
     @property
     def model(self) -> str | list[str]:
         """A name, or several."""
+
+    @property
+    def model_args(self) -> dict[str, Any]:
+        """Arguments of every model's function."""
 
     @property
     def variants(self) -> Sequence[Any] | None:
@@ -62,7 +66,8 @@ class Subject:
 
 def models(config: Wanted) -> list[str]:
     """The models of a configuration."""
-    return [config.model] if isinstance(config.model, str) else config.model
+    names = [config.model] if isinstance(config.model, str) else config.model
+    return [arguments.named(name, config.model_args) for name in names]
 
 
 def subjects(config: Wanted) -> Iterator[Subject]:
@@ -79,7 +84,7 @@ def subjects(config: Wanted) -> Iterator[Subject]:
             try:
                 backbone = backbones.build(model, variant, config.weights, meta=True)
             except UsageError:
-                if wanted or not variant.kernels:
+                if wanted or not variant.changes:
                     raise
                 idle.append(variant.name)
                 continue

@@ -39,7 +39,9 @@ def audits(
     """
     for model in models(config):
         for variant in config.variants or []:
-            one = config.model_copy(update={"model": model, "variants": [variant]})
+            one = config.model_copy(
+                update={"model": model, "model_args": {}, "variants": [variant]}
+            )
             try:
                 for subject in subjects(one):
                     yield model, audit(one, subject, sizes, bar)

@@ -39,7 +39,8 @@ class Sample:
 
     weights: random, pretrained or a file; images: as `batches` has it. layers: one panel each,
     empty for the last map. of, convention: as `convention_of` has them. axes: of the layer's output
-    where the trace does not tell.
+    where the trace does not tell. run: (model, variant) of the training whose network it is, with
+    its weights; None: the network is built by its name.
     """
 
     weights: str = "random"
@@ -51,11 +52,16 @@ class Sample:
     of: str | None = None
     convention: str = "rfbench"
     axes: str | None = None
+    run: tuple[str, str] | None = None
 
     @property
     def definition(self) -> Definition:
         """What is differentiated."""
         return convention_of(self.convention, self.of)[0]
+
+    def names(self, subject: Subject) -> tuple[str, str]:
+        """Model and variant of a subject, as records and titles have them."""
+        return self.run or (subject.backbone.name, subject.backbone.variant)
 
 
 @dataclass(frozen=True)
@@ -82,7 +88,7 @@ def run(config: RfConfig, sample: Sample, folder: Path) -> dict[str, Any]:
         raise UsageError("--draws is for random weights; those of a checkpoint are what they are")
     measured = list(measure(config, sample))
     title = config.title or ", ".join(
-        dict.fromkeys(short(m.subject.backbone.name) for m in measured)
+        dict.fromkeys(short(sample.names(m.subject)[0]) for m in measured)
     )
     records.open_folder(folder)
     panels = [effective.panel_of(m.title, m.gradients, m.counts, m.metrics) for m in measured]
@@ -94,7 +100,7 @@ def run(config: RfConfig, sample: Sample, folder: Path) -> dict[str, Any]:
         kept |= {f"{k} signed": m.gradients.signed for k, m in arrays.items()}
         np.savez_compressed(temporary, **kept)
     fields = [
-        {"model": m.subject.backbone.name, "variant": m.subject.backbone.variant, **m.metrics}
+        dict(zip(("model", "variant"), sample.names(m.subject), strict=True)) | m.metrics
         for m in measured
     ]
     names = [path.name for path in written]
@@ -110,7 +116,7 @@ def run(config: RfConfig, sample: Sample, folder: Path) -> dict[str, Any]:
 
 def measure(config: RfConfig, sample: Sample) -> Iterator[Measured]:
     """The fields of all subjects and layers, one at a time."""
-    definition, logarithm = convention_of(sample.convention, sample.of)
+    definition, convention = convention_of(sample.convention, sample.of)
     unit = pair(config.unit, "an effective field") if config.unit else None
     for subject in subjects(config):
         pair(subject.size, "an effective field")
@@ -133,9 +139,10 @@ def measure(config: RfConfig, sample: Sample) -> Iterator[Measured]:
             wanted = layer or _last(subject)
             seen = gradients(nets, batches, wanted, unit, definition, sample.axes)
             theory = _expected(subject, seen)
-            figures = extent.measure(seen, extent.position(seen, theory.field), logarithm)
+            figures = extent.measure(seen, extent.position(seen, theory.field), convention)
             figures |= {"reach": theory.reach, "definition": str(definition)}
-            title, key = subject.title, f"{held.name} {held.variant}"
+            model, variant = sample.names(subject)
+            title, key = variant if sample.run else subject.title, f"{model} {variant}"
             if len(sample.layers) > 1:
                 title, key = f"{title}\n{layer}", f"{key} {layer}"
             yield Measured(subject, seen, figures, theory.counts, title, key)
@@ -159,7 +166,8 @@ def _expected(subject: Subject, seen: Gradients) -> Expected:
 def _network(held: backbones.Backbone, sample: Sample, draw: int) -> nn.Module:
     """The network with its weights, in evaluation mode."""
     torch.manual_seed(sample.seed + draw)
-    path = sample.weights if sample.weights not in ("random", "pretrained") else None
+    built_in = sample.run or sample.weights in ("random", "pretrained")
+    path = None if built_in else sample.weights
     module = backbones.build(held.name, held.variant, path).module
     if sample.weights == "pretrained":
         module.load_state_dict(pretrained.state_dict(held.name))
@@ -212,6 +220,10 @@ def caption(sample: Sample, measured: list[Measured]) -> str:
 
 AREAS = {
     "rfbench": "Shares: the smallest square around the unit that holds 20, 50 and 99 % of the sum.",
+    "openerf": (
+        "Shares: the smallest square around the unit; result.json has openerf's circles around the "
+        "image's centre."
+    ),
     "replknet": (
         "Shares: of log10(x + 1), squares around the image's centre, as RepLKNet's script has them."
     ),

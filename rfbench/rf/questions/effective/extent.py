@@ -15,6 +15,7 @@ from rfbench.spatial_graph.graph import Size
 # two standard deviations of a Gaussian hold 95.45 %: what lies below the rest counts as nothing
 THRESHOLD = 1 - 0.9545
 SHARES = (0.2, 0.5, 0.99)
+RADII = (5, 10, 20, 30, 40, 60, 80)  # openerf's, px
 FITTED = 128  # a fit on more pixels a side takes long and says the same
 
 
@@ -49,14 +50,14 @@ def position(seen: Gradients, field: tuple[Field, Field] | None) -> Position:
     return Position(middle, (y.center(seen.unit[0]), x.center(seen.unit[1])), (y.size, x.size))
 
 
-def measure(seen: Gradients, position: Position, logarithm: bool = False) -> dict[str, Any]:
+def measure(seen: Gradients, position: Position, convention: str = "rfbench") -> dict[str, Any]:
     """All figures of a field, ready for JSON: lengths in px, pairs as (y, x).
 
     size: square root of the number of pixels above 1 - 0.9545 of the centre's value (Luo et al.),
     the centre being that of the theoretical field; size_by_maximum: above that share of the
     largest. ratio: size over the theoretical size. areas: for each share of the sum the side of the
     smallest square around the unit's position that holds it, and that square's share of the image
-    (logarithm: RepLKNet's, see `log_areas`).
+    (convention: RepLKNet's, see `log_areas`; openerf's, see `circles`).
     """
     field = seen.magnitude
     middle = centroid(field)
@@ -72,7 +73,8 @@ def measure(seen: Gradients, position: Position, logarithm: bool = False) -> dic
         "shift": [middle[0] - position.nominal[0], middle[1] - position.nominal[1]],
         "centroid": list(middle),
         "gaussian": gaussian(field),
-        "areas": log_areas(field) if logarithm else areas(field, position.nominal),
+        "areas": log_areas(field) if convention == "replknet" else areas(field, position.nominal),
+        **({"radial": circles(field)} if convention == "openerf" else {}),
         "positive": float((seen.signed > 0).mean()),
         "layer": seen.layer,
         "unit": list(seen.unit),
@@ -110,6 +112,13 @@ def log_areas(field: np.ndarray) -> dict[str, dict[str, float] | None]:
         enough = i < h // 2 and bool((held > share).any())
         squares[f"{share:.0%}"] = {"side": side, "share": side**2 / (h * w)} if enough else None
     return squares
+
+
+def circles(field: np.ndarray) -> dict[str, float]:
+    """The share of the sum in circles around pixel n // 2, by radius in px, as openerf has it."""
+    h, w = field.shape
+    distance = np.hypot(np.arange(h)[:, None] - h // 2, np.arange(w) - w // 2)
+    return {str(r): float(field[distance <= r].sum() / field.sum()) for r in RADII}
 
 
 def _held(field: np.ndarray, y: int, x: int) -> np.ndarray:

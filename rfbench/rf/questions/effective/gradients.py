@@ -46,17 +46,27 @@ class Definition:
 
     of: 'abs', the sum over channels of |output|; 'sum', of the output; 'relu', of its positive
     part; or the number of one channel. positive: only gradients above 0 count (RepLKNet's script).
-    middle: the central unit is n // 2 (RepLKNet's), not (n - 1) // 2.
+    mixed: the input's channels are summed before that (openerf's). middle: the central unit is
+    n // 2 (RepLKNet), not (n - 1) // 2. tokens_apart: only that of (N, C, H, W) (openerf).
     """
 
     of: str | int = "abs"
     positive: bool = False
     middle: bool = False
+    mixed: bool = False
+    tokens_apart: bool = False
 
-    def center(self, units: Size) -> tuple[int, int]:
-        """The central unit of a map."""
-        y, x = (n // 2 if self.middle else (n - 1) // 2 for n in units)
+    def center(self, units: Size, is_nchw: bool = True) -> tuple[int, int]:
+        """The central unit of a map. is_nchw: its tensor is (N, C, H, W)."""
+        middle = self.middle and (is_nchw or not self.tokens_apart)
+        y, x = (n // 2 if middle else (n - 1) // 2 for n in units)
         return y, x
+
+    def kept(self, gradient: Tensor) -> Tensor:
+        """What of the gradients (N, C, H, W) of several images counts: (H, W), their sum."""
+        if self.mixed:
+            gradient = gradient.sum(1, keepdim=True)
+        return (gradient.relu() if self.positive else gradient.abs()).sum((0, 1))
 
     def signal(self, layout: Layout, output: Tensor, unit: tuple[int, int]) -> Tensor:
         """The number whose gradient is taken: summed over images and channels.
@@ -80,17 +90,21 @@ class Definition:
         whole = {"abs": "|output|", "sum": "the output", "relu": "the positive outputs"}
         of = f"of channel {self.of}" if isinstance(self.of, int) else ""
         of = of or f"of the sum over channels of {whole[str(self.of)]}"
-        return f"{'positive part of the gradient' if self.positive else '|gradient|'} {of}"
+        what = "positive part of the gradient" if self.positive else "|gradient|"
+        if self.mixed:
+            what = f"{what}, its channels summed first,"
+        return f"{what} {of}"
 
 
 OURS = Definition()
 REPLKNET = Definition("relu", positive=True, middle=True)
-CONVENTIONS = {"rfbench": OURS, "replknet": REPLKNET}
+OPENERF = Definition("sum", positive=True, middle=True, mixed=True, tokens_apart=True)
+CONVENTIONS = {"rfbench": OURS, "replknet": REPLKNET, "openerf": OPENERF}
 OF = ("abs", "sum", "relu")
 
 
-def convention_of(name: str, of: str | int | None = None) -> tuple[Definition, bool]:
-    """A convention's definition, and whether it takes logarithms before areas; `of` replaces its.
+def convention_of(name: str, of: str | int | None = None) -> tuple[Definition, str]:
+    """A convention's definition, and its name, which decides on areas; `of` replaces its own.
 
     Raises UsageError for names that are not known.
     """
@@ -102,7 +116,7 @@ def convention_of(name: str, of: str | int | None = None) -> tuple[Definition, b
         if number is None and of not in OF:
             raise UsageError(f"--of {of}: expected {', '.join(OF)} or the number of a channel")
         definition = replace(definition, of=of if number is None else number)
-    return definition, name == "replknet"
+    return definition, name
 
 
 def gradients(
@@ -135,11 +149,13 @@ def gradients(
                 place = locate(module, images[:1], layer, axes)
                 if place.note:
                     log.warning(place.note)
-                unit = _checked(unit, place, definition)
+                # openerf takes all that timm's transformers give for tokens
+                tokens = place.features and hasattr(module, "patch_embed")
+                center = definition.center(place.layout.units, place.layout.is_nchw and not tokens)
+                unit = _checked(unit, place, center)
             assert unit is not None
             for gradient in _each(module, images, place, unit, definition):
-                kept = gradient.relu() if definition.positive else gradient.abs()
-                parts = [kept.sum((0, 1)), gradient.sum((0, 1))]
+                parts = [definition.kept(gradient), gradient.sum((0, 1))]
                 sums = [a + b for a, b in zip(sums, parts, strict=True)] if sums else parts
             count += len(images)
     if place is None or unit is None:
@@ -191,10 +207,12 @@ def _each(
     yield torch.zeros_like(images).double() if gradient is None else gradient.double()
 
 
-def _checked(unit: tuple[int, int] | None, place: Place, definition: Definition) -> tuple[int, int]:
+def _checked(
+    unit: tuple[int, int] | None, place: Place, center: tuple[int, int]
+) -> tuple[int, int]:
     h, w = place.layout.units
     if unit is None:
-        return definition.center((h, w))
+        return center
     if not (0 <= unit[0] < h and 0 <= unit[1] < w):
         what = f"its map is {h}x{w}"
         raise UsageError(f"there is no unit {unit[0]},{unit[1]} in {place.label}: {what}")

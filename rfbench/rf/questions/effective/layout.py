@@ -32,6 +32,12 @@ class Layout:
     units: Size
     channels: tuple[int, ...]
 
+    @property
+    def is_nchw(self) -> bool:
+        """Whether the tensor is (N, C, H, W)."""
+        inner = any(self._places(i) for i in range(len(self.shape) - 2))
+        return len(self.shape) == 4 and self.shape[2:] == tuple(self.units) and not inner
+
     def same_as(self, other: "Layout") -> bool:
         """Whether both say the same of every element."""
         mine, theirs = (*self.rows, *self.columns), (*other.rows, *other.columns)

@@ -106,7 +106,9 @@ def _ratio(whole: Target, i: int, axis: int) -> Fraction | None:
     """By how much a step divides distances, by theory; None where units have no stride."""
     fields = [whole.theory.fields[k] for k in (whole.graph.nodes[i].sources[0], i)]
     before, after = (f[axis] if f is not None else None for f in fields)
-    return Fraction(before.stride) / after.stride if before and after else None
+    if before is None or after is None or before.stride is None or after.stride is None:
+        return None
+    return Fraction(before.stride) / after.stride
 
 
 def _offset(mine: Axis, its: Axis, offset: int, ratio: Fraction | None) -> int | None:

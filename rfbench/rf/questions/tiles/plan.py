@@ -142,7 +142,7 @@ def _spans(
 ) -> tuple[Target, list[tuple[int, int]]]:
     """A crop inside a larger image: its target, and the units that are the same along each axis."""
     size = tuple(c + 2 * a for c, a in zip(crop, align, strict=True))
-    whole, part = (network.target(s, own.layer, own.source) for s in (size, crop))  # type: ignore
+    whole, part = (network.target(s, own.layer, own.source) for s in (size, crop))
     spans = [s.span() for s in same_units(whole, part, align)]
     if None in spans:
         raise NoTiles(culprit(whole, part, align))
@@ -224,7 +224,7 @@ def kinds(
 def check(network: Network, whole: Target, chosen: Sequence[Tile]) -> None:
     """Raise NoTiles unless all units taken from these tiles are those of the whole image."""
     for tile in chosen:
-        part = network.target(tile.size, whole.layer, whole.source)  # type: ignore[arg-type]
+        part = network.target(tile.size, whole.layer, whole.source)
         for p, same in zip(tile.parts, same_units(whole, part, tile.start), strict=True):
             units = slice(p.own, p.own + p.last - p.first)
             if same.offset != p.first - p.own or not same.units[units].all():

@@ -67,7 +67,7 @@ def first_difference(
 ) -> str:
     """The first layer of which units differ that, by the steps of the network, are the same."""
     names = [n for n in whole.graph.layers if n in whole.graph.maps()]
-    part = network.target(tile.size, whole.layer)  # type: ignore[arg-type]
+    part = network.target(tile.size, whole.layer)
     end = names.index(whole.name) + 1 if whole.name in names else len(names)
     there = outputs(module, names[:end], x)
     here = outputs(module, list(there), _cut(x, _pixels(tile)))
