@@ -12,7 +12,7 @@ from rfbench.detect import evaluate, run, sets, show, weights
 from rfbench.detect.loaders import Reader
 from rfbench.detect.setup import detector, local_group, optimizer, scheduler
 from rfbench.errors import counted
-from rfbench.models import weight_files
+from rfbench.models import integrity
 from rfbench.runs import processes
 from rfbench.schemas.det import DetConfig
 
@@ -75,14 +75,15 @@ def evaluate_checkpoint(config: DetConfig, path: str, folder: Path) -> dict[str,
         cfg = group.alike(lambda: configs.resolve(config, classes, folder, device, group.world))
         group.alike(lambda: sets.check_masks(cfg, parts))
         model = group.alike(lambda: detector(cfg))
-        content = group.alike(lambda: weight_files.read(path, "cpu"))
-        group.alike(lambda: run.load_detector(model, config, content, path))
+        names = run.names_of(parts["val"])
+        content = group.alike(lambda: integrity.read(path))
+        group.alike(lambda: run.load_detector(model, config, content, path, names))
         metrics = evaluate.evaluate(model, cfg, config, group, folder)
         files = [f"{evaluate.FOLDER}/{evaluate.RESULTS}"]
         if group.first and config.visualize:
             files += show.draw(cfg, folder, config.visualize)
     return {
-        **run.identity(config, model),
+        **run.identity_of(config, model),
         "weights": path,
         "pictures": parts["val"].images,
         "eval": config.eval,

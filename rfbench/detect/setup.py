@@ -44,8 +44,8 @@ def setup(config: DetConfig, start: Start) -> runs.Run:
     torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
     model = group.alike(lambda: detector(cfg))
     if content is not None:
-        source = str(folder / checkpoint.LAST)
-        group.alike(lambda: runs.load_detector(model, config, content, source))
+        source, names = str(folder / checkpoint.LAST), runs.names_of(parts["val"])
+        group.alike(lambda: runs.load_detector(model, config, content, source, names))
     elif config.weights:
         source, name = config.weights, cfg.MODEL.RFBENCH.NAME
         group.alike(lambda: weights.load(model, source, name, cfg.MODEL.RFBENCH.VARIANT))
@@ -54,7 +54,8 @@ def setup(config: DetConfig, start: Start) -> runs.Run:
     run.trainer = group.alike(lambda: trainer(run))
     run.scheduler = group.alike(lambda: scheduler(cfg, run.trainer.optimizer))
     if content is not None:
-        runs.restore(run, content)
+        with checkpoint.restoring(folder):
+            runs.restore(run, content)
     # differs by process and after a resumption, or augmentations would repeat
     seed_all(1_000_003 * config.seed + 7919 * run.step + group.rank)
     loop.begin(run, cfg.SOLVER.MAX_ITER, cfg.MODEL.RFBENCH.VARIANT)

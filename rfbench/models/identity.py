@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 from rfbench import files
-from rfbench.models.weight_files import LIBRARIES
 
+LIBRARIES = ("torchvision", "timm")  # libraries of networks that a checkpoint may name
 SHIPPED = "rfbench.classify.nets"  # small networks that come with this package
 
 
@@ -17,6 +17,18 @@ def is_known(name: str) -> bool:
     """Whether a network comes with torchvision, timm or this package: no code of others is run."""
     library, colon, _ = name.rpartition(":")
     return not colon or library in (*LIBRARIES, SHIPPED)
+
+
+def same(one: str, other: str) -> bool:
+    """Whether two names stand for one network: not its file's path, nor a timm tag of weights."""
+    return _identity(one) == _identity(other)
+
+
+def _identity(name: str) -> tuple[str, str]:
+    library, colon, function = name.rpartition(":")
+    if colon and library not in LIBRARIES:
+        return "", function
+    return library, function.partition(".")[0]
 
 
 def code_of(name: str) -> str | None:

@@ -98,6 +98,13 @@ class ClsOptim(Section):
         True, description="Also decay biases and the parameters of normalization layers."
     )
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="Label smoothing.")
+    ema: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Decay of an exponential moving average of the weights, such as 0.9999: it is "
+        "evaluated and saved beside the weights, and best_metric is its own; null: none.",
+    )
 
 
 class ClsSchedule(Section):
@@ -126,6 +133,12 @@ class ClsInit(Section):
     )
     convert: bool = Field(
         False, description="Accept weights of another variant, and report what the change costs."
+    )
+
+    ema: bool = Field(
+        False,
+        description="Take the averaged (EMA) weights of a file that holds them beside the others; "
+        "for --eval-only too.",
     )
 
     @model_validator(mode="after")
