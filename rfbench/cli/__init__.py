@@ -58,6 +58,8 @@ class CommandGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """As in click, but the error for an unknown name suggests the nearest ones."""
         name = args[0]
+        if any("\0" in text for text in args):
+            ctx.fail("an argument holds a NUL byte")
         known = name.startswith("-") or self.get_command(ctx, name) is not None
         if not known and not ctx.resilient_parsing:  # resilient: a shell completes
             ctx.fail(f"No such command {name!r}.{suggest(name, self.list_commands(ctx))}")

@@ -143,15 +143,18 @@ def numbers(
     text: str | None, separator: str, option: str, form: str, least: int | None = None
 ) -> Any:
     """'7,7' as [7, 7], '224' as 224; a `form` such as 'Y,X' needs two, 'N or HxW' does not."""
-    from rfbench.errors import UsageError
+    from rfbench.errors import UsageError, one_line
 
     if text is None:
         return None
     parts = text.lower().split(separator)
     most = 3 if form == "CxHxW" else 2
     fewest = 1 if form.startswith("N") else most
-    if not all(p.strip().lstrip("-").isdigit() for p in parts) or not fewest <= len(parts) <= most:
-        raise UsageError(f"{option} {text}: expected {form}")
+    digits = [part.strip().lstrip("-") for part in parts]
+    if not all(d.isascii() and d.isdigit() for d in digits) or not fewest <= len(parts) <= most:
+        raise UsageError(f"{option} {one_line(text)}: expected {form}")
+    if max(map(len, digits)) > 9:
+        raise UsageError(f"{option} {one_line(text)}: is too large")
     values = [int(p) for p in parts]
     if least is not None and min(values) < least:
         raise UsageError(f"{option} {text}: must be {least} or more")

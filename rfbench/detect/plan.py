@@ -7,6 +7,7 @@ from typing import Any
 import torch
 import yaml
 
+from rfbench import files
 from rfbench.detect import config as configs
 from rfbench.detect import evaluate, run, sets, show, weights
 from rfbench.detect.loaders import Reader
@@ -67,6 +68,7 @@ def evaluate_checkpoint(config: DetConfig, path: str, folder: Path) -> dict[str,
     with contextlib.ExitStack() as stack:
         group = stack.enter_context(processes.started(config.device))
         stack.enter_context(local_group(group))
+        group.by_first(lambda: files.open_folder(folder, keep=True))
         if config.threads:
             torch.set_num_threads(config.threads)
         parts = sets.prepare(config.data, group, eval_only=True)
@@ -79,16 +81,16 @@ def evaluate_checkpoint(config: DetConfig, path: str, folder: Path) -> dict[str,
         content = group.alike(lambda: integrity.read(path))
         group.alike(lambda: run.load_detector(model, config, content, path, names))
         metrics = evaluate.evaluate(model, cfg, config, group, folder)
-        files = [f"{evaluate.FOLDER}/{evaluate.RESULTS}"]
+        written = [f"{evaluate.FOLDER}/{evaluate.RESULTS}"]
         if group.first and config.visualize:
-            files += show.draw(cfg, folder, config.visualize)
+            written += show.draw(cfg, folder, config.visualize)
     return {
         **run.identity_of(config, model),
         "weights": path,
         "pictures": parts["val"].images,
         "eval": config.eval,
         "metrics": metrics,
-        "files": files,
+        "files": written,
     }
 
 

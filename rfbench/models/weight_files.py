@@ -94,8 +94,8 @@ def load_strictly(
     if empty := [key for key, value in given.items() if value.is_meta]:
         raise RfbenchError(f"{path} holds no values for {', '.join(empty[:3])} (meta tensors).")
     # torch itself would cast; what names differ is told by it, as modules may rename old ones
-    if problem := misfit(own, {key: given[key] for key in own if key in given}, missing=False):
-        raise RfbenchError(f"{path} does not fit {what}: {problem}.")
+    if any(_kind(own[key]) != _kind(given[key]) for key in own if key in given):
+        raise RfbenchError(f"{path} does not fit {what}: {misfit(own, given)}.")
     check_finite(own, given, path)
     tensors = {key: value.to(device) for key, value in given.items()}
     try:
@@ -223,18 +223,17 @@ def misfit(
     own: Mapping[str, Tensor],
     given: Mapping[str, Tensor],
     ignored: tuple[str, ...] = (),
-    missing: bool = True,
 ) -> str:
     """How the parameters `given` differ from `own`: counts and first names; "" if they do not.
 
-    ignored: ends of names to be ignored. missing: whether `given` must have all.
+    ignored: ends of names to be ignored.
     """
     own, given = ({k: v for k, v in s.items() if not k.endswith(ignored)} for s in (own, given))
     both = [key for key in own if key in given]
     shapes = {key: (_shape(given[key]), _shape(own[key])) for key in both}
     kinds = {key: (_kind(given[key]), _kind(own[key])) for key in both}
     names = {
-        "missing": [key for key in own if missing and key not in given],
+        "missing": [key for key in own if key not in given],
         "unexpected": [key for key in given if key not in own],
         "of another shape": [f"{k}: {a} for {b}" for k, (a, b) in shapes.items() if a != b],
         "of another kind": [f"{k}: {a} for {b}" for k, (a, b) in kinds.items() if a != b],

@@ -1,6 +1,6 @@
 """What `rfbench visualize-rf` draws."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
@@ -11,11 +11,12 @@ from rfbench.schemas.variant import VariantConfig
 class RfConfig(Section):
     """What `rfbench visualize-rf` draws."""
 
-    model: str | list[str] = Field(
+    model: str | Annotated[list[str], Field(min_length=1)] = Field(
         description="torchvision or timm name, or FILE.py:function; a list draws them side by side."
     )
     variants: list[str | VariantConfig] | None = Field(
         None,
+        min_length=1,
         description="Variants, one panel each; null: those of the paper that change the network.",
     )
     from_: str | None = Field(
@@ -36,6 +37,7 @@ class RfConfig(Section):
     )
     inputs: list[tuple[PositiveInt, PositiveInt, PositiveInt]] | None = Field(
         None,
+        min_length=1,
         description="Several inputs as [[channels, height, width], ...], in place of size and "
         "in_channels; null: one.",
     )

@@ -9,6 +9,7 @@ class VariantConfig(Section):
     """A variant spelled out."""
 
     kernels: list[PositiveInt] = Field(
-        description="Kernel sizes of the stride-2 convolutions that change: 3 means 3x3."
+        min_length=1,
+        description="Kernel sizes of the stride-2 convolutions that change: 3 means 3x3.",
     )
     pool: str = Field(description="The pool they sample with, such as avg.")
