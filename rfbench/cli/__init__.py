@@ -49,8 +49,7 @@ class CommandGroup(click.Group):
         command: click.Command = importlib.import_module(
             f"rfbench.cli.{self.modules[cmd_name]}"
         ).command
-        if command.callback is not None and not hasattr(command.callback, "__wrapped__"):
-            command.callback = out.apart(command.callback)
+        command.callback = out.apart(command.callback)
         return command
 
     def resolve_command(

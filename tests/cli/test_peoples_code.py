@@ -101,5 +101,5 @@ def test_a_training_that_its_network_ends_has_failed(tmp_path: Path, end: str) -
     result = train(tmp_path, 3, end)
     assert result.exit_code == 1
     lines = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
-    assert len(lines) == 1 and "net.py, line 13" in lines[0]
+    assert len(lines) == 1 and "net.py, line 14" in lines[0]
     assert not Path("run/result.json").exists()
