@@ -128,6 +128,8 @@ def claim(path: Path, made: bool = False) -> None:
 @contextlib.contextmanager
 def claiming(folder: Path) -> Iterator[None]:
     """A context in which a library makes new files in a folder; they are listed when it ends."""
+    if folder.is_symlink():
+        raise RfbenchError(f"{folder} is a link: a run does not write through it. Remove it.")
     before = set(folder.iterdir()) if folder.is_dir() else set()
     yield
     for path in sorted(set(folder.iterdir()) - before):

@@ -34,7 +34,9 @@ def describe(config: DetConfig, folder: Path, check_weights: bool = True) -> str
         model = detector(cfg)
         bottom: Any = model.get_submodule("backbone.bottom_up")
         if config.weights and check_weights:
-            weights.check(model, config.weights, config.model, configs.variant_name(config))
+            weights.check(
+                model, config.weights, config.model, configs.variant_name(config), config.ema
+            )
         # only for the errors that they raise
         scheduler(cfg, optimizer(cfg, config.optimizer, model))
         Reader(cfg, train=True)

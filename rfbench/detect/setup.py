@@ -48,7 +48,9 @@ def setup(config: DetConfig, start: Start) -> runs.Run:
         group.alike(lambda: runs.load_detector(model, config, content, source, names))
     elif config.weights:
         source, name = config.weights, cfg.MODEL.RFBENCH.NAME
-        group.alike(lambda: weights.load(model, source, name, cfg.MODEL.RFBENCH.VARIANT))
+        group.alike(
+            lambda: weights.load(model, source, name, cfg.MODEL.RFBENCH.VARIANT, config.ema)
+        )
     run = runs.Run(config=config, start=start, cfg=cfg, sets=parts, model=model)
     run.parent = records.parent(config.weights)
     run.trainer = group.alike(lambda: trainer(run))

@@ -53,9 +53,14 @@ def read(path: str, model: str, variant: str, ema: bool = False) -> Weights:
     )
 
 
-def state_dict(path: str, model: str, variant: str, device: str = "cpu") -> dict[str, Tensor]:
-    """The parameters by name in the file `path`; RfbenchError if it records another network."""
-    return {key: value.to(device) for key, value in read(path, model, variant).state.items()}
+def state_dict(
+    path: str, model: str, variant: str, device: str = "cpu", ema: bool = False
+) -> dict[str, Tensor]:
+    """The parameters by name in the file `path`; RfbenchError if it records another network.
+
+    ema: as for `read`.
+    """
+    return {key: value.to(device) for key, value in read(path, model, variant, ema).state.items()}
 
 
 def load(
@@ -192,15 +197,20 @@ def _choose(content: Any, path: str, ema: bool) -> Any:
     averaged = next((key for key in AVERAGED if isinstance(content.get(key), dict)), None)
     if ema:
         if averaged is None:
-            raise RfbenchError(f"{path} holds no EMA weights; leave out init.ema.")
+            raise RfbenchError(
+                f"{path} holds no EMA weights; set ema (init.ema of train-cls) to false."
+            )
         logger.info("%s: the EMA weights (%s) are taken.", path, averaged)
         return _choose(content[averaged], path, False)
     if averaged is not None:
         if plain is None:
-            raise RfbenchError(f"{path} holds only EMA weights ({averaged}); set init.ema: true.")
+            raise RfbenchError(
+                f"{path} holds only EMA weights ({averaged}); ema: true, or init.ema of "
+                "train-cls, takes them."
+            )
         logger.info(
-            "%s holds raw weights (%s) and EMA weights (%s): the raw ones are taken; "
-            "init.ema: true takes the others.",
+            "%s holds raw weights (%s) and EMA weights (%s): the raw ones are taken "
+            "(ema: true, or init.ema of train-cls, takes the others).",
             *(path, plain, averaged),
         )
     return content if plain is None else _choose(content[plain], path, False)

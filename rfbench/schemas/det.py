@@ -90,6 +90,10 @@ class DetConfig(Section):
         description="Weights of the backbone: pretrained (the library's own) or a checkpoint of "
         "train-cls of this model and variant; null: random.",
     )
+    ema: bool = Field(
+        False,
+        description="Take the averaged (EMA) weights of the file that `weights` names.",
+    )
     data: DetData = Field(DetData(), description="The images.")
     pixel_mean: tuple[float, float, float] = Field(
         (123.675, 116.28, 103.53),

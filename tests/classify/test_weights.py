@@ -213,7 +213,7 @@ def test_which_of_two_sets_of_weights_is_taken_is_said(
     assert ema["loss"] == pytest.approx(np.log(3), abs=1e-6)  # zeros: every class alike
     assert plain["loss"] != ema["loss"]
     torch.save({keys[1]: averaged}, "only.pth")
-    refused(train("--eval-only", "only.pth"), "holds only EMA weights", "init.ema: true")
+    refused(train("--eval-only", "only.pth"), "holds only EMA weights", "init.ema")
     torch.save(raw, "raw.pth")
     refused(train("--eval-only", "raw.pth", "-o", "init.ema=true"), "holds no EMA weights")
 

@@ -198,8 +198,9 @@ def run(wanted: Sequence[str], folder: Path, jobs: int, done: Callable[[], objec
         for made, picture in _in_parallel(left, jobs):
             if picture:
                 files.write_bytes(_thumbnail_path(folder, made["model"]), picture)
-            file.write(json_text.dumps(made) + "\n")
-            file.flush()
+            with files.naming(folder / ROWS):
+                file.write(json_text.dumps(made) + "\n")
+                file.flush()
             known[made["model"]] = made
             done()
     return [known[name] for name in wanted]
