@@ -13,9 +13,14 @@ from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from rfbench import files
 from rfbench.config_errors import Key, Origins, explain, shown
-from rfbench.errors import UsageError, suggest
+from rfbench.errors import UsageError, one_line, suggest
 from rfbench.yaml_text import parse
+
+# the largest values that a run can use
+MOST_SEED, MOST_THREADS, MOST_KEPT = 2**32 - 1, 1024, 99
+LARGEST = 2**53  # of whole numbers: what JSON and every library take
 
 Schema = TypeVar("Schema", bound=BaseModel)
 
@@ -81,6 +86,8 @@ def load(schema: type[Schema], path: str | None, overrides: Sequence[str] = ()) 
     """
     values, origins = ({}, {}) if path is None else _read_with_base(path)
     problems = [problem for text in overrides if (problem := _override(values, origins, text))]
+    if unusable := [*_unusable(values, origins)]:
+        raise UsageError(*problems, *unusable)
     try:
         # JSON mode: strict, but a list may become a tuple and a whole number a float
         config = schema.model_validate_json(json.dumps(values), strict=True)
@@ -89,6 +96,21 @@ def load(schema: type[Schema], path: str | None, overrides: Sequence[str] = ()) 
     if problems:
         raise UsageError(*problems)
     return config
+
+
+def _unusable(values: Mapping[str, Any], origins: Origins, above: Key = ()) -> Iterator[str]:
+    """What is wrong with values that no key takes: numbers without end, bytes that end texts."""
+    for name, value in values.items():
+        key = (*above, name)
+        if isinstance(value, Mapping):
+            yield from _unusable(value, origins, key)
+            continue
+        for one in value if isinstance(value, list) else [value]:
+            where = f"{origins.get(key, '-o')}: {one_line('.'.join(map(str, key)))!r}"
+            if isinstance(one, int) and abs(one) >= LARGEST:
+                yield f"{where}: a number of {len(str(abs(one)))} digits is too large"
+            elif isinstance(one, str) and "\0" in one:
+                yield f"{where}: holds a NUL byte"
 
 
 def shipped(name: str) -> str:
@@ -116,7 +138,9 @@ def schema_json(schema: type[BaseModel]) -> dict[str, Any]:
 def _read(path: str, role: str = "") -> dict[str, Any]:
     """The mapping in the file `path`; empty for an empty file."""
     try:
-        text = Path(path).read_bytes()
+        text = files.read_bytes(path)
+    except ValueError:  # a NUL byte in the name
+        raise UsageError(f"{path}: no such file{role}.") from None
     except FileNotFoundError:
         folder = Path(path).parent
         near = suggest(Path(path).name, os.listdir(folder), n=1) if folder.is_dir() else ""

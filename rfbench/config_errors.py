@@ -1,6 +1,6 @@
 """What is wrong with a configuration, in words: pydantic's errors as one line a key."""
 
-import difflib
+import functools
 import json
 import re
 from collections.abc import Mapping
@@ -8,9 +8,12 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from rfbench.errors import nearest, one_line
+
 # A dotted key as a tuple, and the file (or "-o") that set it.
 Key = tuple[str | int, ...]
 Origins = dict[Key, str]
+MOST = 50  # lines
 
 
 def explain(
@@ -20,15 +23,19 @@ def explain(
     by_key: dict[Key, list[Any]] = {}
     for detail in error.errors(include_url=False):
         by_key.setdefault(_key(detail, values), []).append(detail)
-    lines = []
+    # a union complains twice about one value: "not text", and what is wrong inside a mapping
+    outer = {key[:n] for key in by_key for n in range(len(key))}
+    lines: list[str] = []
     for key, details in by_key.items():
-        # a union complains twice about one value: "not text", and what is wrong inside a mapping
-        if any(other != key and other[: len(key)] == key for other in by_key):
+        if key in outer:
             continue
+        if len(lines) == MOST:
+            lines.append(f"and more: {len(by_key)} keys are wrong")
+            break
         origin = next(origins[key[:n]] for n in range(len(key), -1, -1) if key[:n] in origins)
         dotted = re.sub(r"\.(\d+)", r"[\1]", ".".join(map(str, key)))
         if details[0]["type"] == "extra_forbidden":
-            what = f"unknown key {dotted!r}{_nearest(key, schema)}"
+            what = f"unknown key {one_line(repr(dotted))}{_nearest(key, schema)}"
         elif details[0]["type"] == "missing" and key[-1] == details[0]["loc"][-1]:
             what = f"missing key {dotted!r}"
         else:
@@ -67,16 +74,21 @@ def _wrong(details: list[Any]) -> str:
 def _nearest(key: Key, schema: type[BaseModel]) -> str:
     """A hint for an unknown key: the nearest key in the same section, else anywhere."""
     *parent, name = (part for part in key if isinstance(part, str))
-    described = schema.model_json_schema()
-    keys = _keys(described, described.get("$defs", {}))
+    keys = _all_keys(schema)
     beside = [known for known in keys if list(known[:-1]) == parent]
     if "." in name and tuple(name.split(".")) in keys:
         return "; only -o takes dotted keys, a file has nested mappings"
     for group in (beside, keys):
         names = {known[-1]: known for known in reversed(group)}
-        if near := difflib.get_close_matches(name, names, n=1):
+        if near := nearest(name, names):
             return f"; did you mean {'.'.join(names[near[0]])!r}?"
     return f"; there is: {', '.join(known[-1] for known in beside)}"
+
+
+@functools.cache
+def _all_keys(schema: type[BaseModel]) -> list[tuple[str, ...]]:
+    described = schema.model_json_schema()
+    return _keys(described, described.get("$defs", {}))
 
 
 def _keys(node: Mapping[str, Any], defs: Mapping[str, Any]) -> list[tuple[str, ...]]:

@@ -37,7 +37,13 @@ def kind_of(mode: int) -> str:
 
 def check_regular(path: str | Path) -> None:
     """Raise OSError for what is there but no regular file: opening a FIFO would wait for ever."""
-    if kind := kind_of(os.stat(path).st_mode):
+    _refuse_kind(os.stat(path).st_mode, path)
+
+
+def _refuse_kind(mode: int, path: str | Path) -> None:
+    if stat.S_ISDIR(mode):
+        raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if kind := kind_of(mode):
         raise OSError(errno.EINVAL, f"it is {kind}, not a regular file", str(path))
 
 
@@ -45,8 +51,7 @@ def read_bytes(path: str | Path, most: int | None = None) -> bytes:
     """The bytes of a regular file; OSError as `check_regular`, and for more than `most` bytes."""
     check_regular(path)
     with open(path, "rb", opener=_without_waiting) as file:
-        if kind := kind_of(os.fstat(file.fileno()).st_mode):  # replaced since
-            raise OSError(errno.EINVAL, f"it is {kind}, not a regular file", str(path))
+        _refuse_kind(os.fstat(file.fileno()).st_mode, path)  # it may have been replaced since
         if most is not None and os.fstat(file.fileno()).st_size > most:
             raise OSError(errno.EFBIG, f"it is larger than {most >> 20} MB", str(path))
         return file.read()
@@ -123,6 +128,8 @@ def claim(path: Path, made: bool = False) -> None:
 @contextlib.contextmanager
 def claiming(folder: Path) -> Iterator[None]:
     """A context in which a library makes new files in a folder; they are listed when it ends."""
+    if folder.is_symlink():
+        raise RfbenchError(f"{folder} is a link: a run does not write through it. Remove it.")
     before = set(folder.iterdir()) if folder.is_dir() else set()
     yield
     for path in sorted(set(folder.iterdir()) - before):

@@ -17,7 +17,7 @@ def parse(data: bytes | str, where: str) -> Any:
     NaN and Infinity, which older versions wrote, are read.
     """
     try:
-        value = json.loads(data, parse_int=_whole)
+        value = json.loads(data, parse_int=whole)
         _check_depth(value)
         return value
     except RecursionError:
@@ -26,7 +26,8 @@ def parse(data: bytes | str, where: str) -> Any:
         raise RfbenchError(f"{where} is damaged: {one_line(error)}") from None
 
 
-def _whole(digits: str) -> int:
+def whole(digits: str) -> int:
+    """A whole number from its digits; ValueError for more than `DIGITS`."""
     if len(digits) > DIGITS:
         raise ValueError(f"a number of {len(digits)} digits")
     return int(digits)

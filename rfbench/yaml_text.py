@@ -6,13 +6,37 @@ from typing import Any
 
 import yaml
 
+from rfbench import json_text
 from rfbench.errors import UsageError, one_line
+
+MOST_BYTES = 256 << 10  # of a file; the largest of ours has 3 KB
+MOST_VALUES = 20_000  # of a file, aliases expanded
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.2 scalars: 1e-4 is a float; no, 12:30 and 2024-01-01 are text. Checks the keys."""
+    """YAML 1.2 scalars: 1e-4 is a float; no, 12:30 and 2024-01-01 are text.
+
+    Checks the keys, and counts values with aliases expanded: ten lines can stand for billions.
+    """
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 (replaces pyyaml's own)
+
+    def __init__(self, stream: Any) -> None:
+        super().__init__(stream)
+        self.sizes: dict[int, int] = {}  # of nodes, by id: the number of values that they expand to
+
+    def compose_node(self, parent: Any, index: Any) -> yaml.Node:
+        alias = self.check_event(yaml.AliasEvent)
+        node: Any = super().compose_node(parent, index)
+        if not alias:
+            inside = node.value if isinstance(node, yaml.CollectionNode) else []
+            pairs = isinstance(node, yaml.MappingNode)
+            below = [one for pair in inside for one in pair] if pairs else inside
+            self.sizes[id(node)] = 1 + sum(self.sizes.get(id(one), 0) for one in below)
+        if self.sizes.get(id(node), 0) > MOST_VALUES:  # none: an alias to what holds it
+            problem = f"more than {MOST_VALUES:,} values, aliases expanded"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
+        return node
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
@@ -39,8 +63,10 @@ for _tag, _first, _pattern in (
 
 def parse(text: bytes | str, where: str) -> Any:
     """The plain value (what JSON can hold) of a YAML text; UsageError naming `where`."""
+    if len(text) > MOST_BYTES:
+        raise UsageError(f"{where}: not a configuration: it has {len(text) >> 10} KB")
     try:
-        return json.loads(json.dumps(yaml.load(text, _Loader)))
+        return json.loads(json.dumps(yaml.load(text, _Loader)), parse_int=json_text.whole)
     except yaml.MarkedYAMLError as error:
         line = f" (line {error.problem_mark.line + 1})" if error.problem_mark else ""
         raise UsageError(f"{where}: not valid YAML: {error.problem}{line}") from None

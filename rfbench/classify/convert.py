@@ -34,7 +34,8 @@ def convert(run: Run) -> None:
     config, device = run.config, run.group.device
     state = random_state(device)
     original = network.held_variant(config)
-    network.load_start(run.backbone, config)  # again: an earlier attempt may have been interrupted
+    # again: an earlier attempt may have been interrupted
+    network.load_start(run.backbone, config, run.data.set.classes)
     own = config.model_copy(update={"variant": original})
     before = network.build(own, len(run.data.set.classes))
     before.module.load_state_dict(run.network.state_dict())

@@ -66,6 +66,8 @@ def share_buffers(model: nn.Module, group: Processes) -> None:
 
 def shown(metrics: dict[str, Any]) -> str:
     """'top-1 76.30 %, top-5 93.00 %, loss 0.962'."""
+    averaged = f"; of EMA weights: {shown(metrics['ema'])}" if "ema" in metrics else ""
     return (
         f"top-1 {metrics['top1']:.2f} %, top-5 {metrics['top5']:.2f} %, loss {metrics['loss']:.4f}"
+        + averaged
     )

@@ -84,9 +84,10 @@ def record(run: Run) -> dict[str, Any]:
             "flip": run.data.flip,
             "crop_ratio": run.data.crop_ratio,
         },
-        "pictures": {"train": len(run.data.set.train), "val": len(run.data.set.val)},
+        "pictures": run.data.counts,
         "cure": run.conversion or None,
         "epochs": config.schedule.epochs,
+        "lr": run.optimizer.defaults["lr"],
         "batch": {
             "global": split.batch,
             "world_size": split.world,

@@ -1,10 +1,12 @@
 """The images of a run: the data set, and the share that this process reads."""
 
+import dataclasses
 import logging
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
+import torch
 from torch import Tensor
 
 from rfbench.classify.split import Split
@@ -37,6 +39,7 @@ class Images:
         self.workers = self._workers()
         self._loaders: dict[bool, Loader] = {}
         self._bad: dict[str, str] = {}
+        self._number_of: Tensor | None = None  # of a class of the data, see `follow`
         self._normalize = augment.Normalize(self.set.mean, self.set.std, group.device)
 
     def train(self, first: int, last: int, split: Split) -> Iterator[Batch]:
@@ -53,6 +56,17 @@ class Images:
         tasks = evaluation_tasks(n, batch, self.group.rank, world)
         return self._loader(train=False).batches(tasks), math.ceil(math.ceil(n / world) / batch)
 
+    def follow(self, classes: Sequence[str] | None) -> None:
+        """Number the classes as a checkpoint does, whose outputs stand in its own order.
+
+        classes: the same names; None: not told.
+        """
+        if classes is None or list(classes) == self.set.classes:
+            return
+        number = {name: i for i, name in enumerate(classes)}
+        self._number_of = torch.tensor([number[name] for name in self.set.classes])
+        self.set = dataclasses.replace(self.set, classes=list(classes))
+
     def on_device(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Images (N, 3, H, W), normalised, and labels (N,)."""
         device = self.group.device
@@ -60,7 +74,8 @@ class Images:
         # the loader's batches are already in channels_last order
         if not self.config.channels_last:
             images = images.contiguous()
-        return images, batch.labels.to(device, non_blocking=True)
+        labels = batch.labels if self._number_of is None else self._number_of[batch.labels]
+        return images, labels.to(device, non_blocking=True)
 
     def described(self) -> str:
         """'imagenet: 1281167 training images, 50000 validation images, 1000 classes, ...'."""
@@ -69,6 +84,11 @@ class Images:
             f"{data.name}: {len(data.train)} training images, {len(data.val)} validation images, "
             f"{len(data.classes)} classes, at {self.image_size} px"
         )
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The number of images of each split."""
+        return {"train": len(self.set.train), "val": len(self.set.val)}
 
     @property
     def bad(self) -> dict[str, str]:

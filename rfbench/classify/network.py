@@ -1,7 +1,7 @@
 """The network of a run: built, initialized, fitted to the number of classes; its optimizer."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -97,10 +97,16 @@ def _set_gamma(model: nn.Module, zero: bool, label: str) -> None:
         raise UsageError(f"init.zero_gamma: {label} has no residual block of a known kind.")
 
 
-def load(backbone: backbones.Backbone, path: str) -> None:
-    """Load the file `path` strictly; it must hold this network in this variant."""
+def load(
+    backbone: backbones.Backbone, path: str, classes: Sequence[str], ema: bool = False
+) -> list[str] | None:
+    """Load the file `path` strictly; it must hold this network in this variant.
+
+    classes: names of the data's. Returns the file's, in its order, if it tells them.
+    """
     # not by `backbones.build`, which has not fitted the network to the number of classes yet
-    weight_files.load(backbone.module, path, backbone.name, backbone.variant)
+    own = (backbone.name, backbone.variant)
+    return weight_files.load(backbone.module, path, *own, ema=ema, classes=classes)
 
 
 def recorded_variant(config: ClsConfig) -> str | None:
@@ -133,15 +139,19 @@ def warn_of_no_variant(config: ClsConfig) -> None:
         )
 
 
-def load_start(backbone: backbones.Backbone, config: ClsConfig, device: str = "cpu") -> None:
+def load_start(
+    backbone: backbones.Backbone, config: ClsConfig, classes: Sequence[str], device: str = "cpu"
+) -> list[str] | None:
     """Load `init.weights` into a network, whatever variant it is of.
 
-    device: where the network is; on meta the weights are only checked. Raises as `held_variant`.
+    classes: names of the data's. device: where the network is; on meta the weights are only
+    checked. Returns the file's classes, in its order, if it tells them. Raises as `held_variant`.
     """
     held, source = held_variant(config), config.init.weights or ""
     if source == PRETRAINED:
         if device == "meta":  # nothing is downloaded for a check
-            return pretrained.check(backbone.name)
+            pretrained.check(backbone.name)
+            return None
         state = pretrained.state_dict(backbone.name)
         own = backbone.module.state_dict()
         # for other classes, everything but the last layer is loaded
@@ -149,8 +159,9 @@ def load_start(backbone: backbones.Backbone, config: ClsConfig, device: str = "c
         if arguments.split(backbone.name)[1]:  # other arguments may have made another network
             _refuse_misfits(backbone, fit)
         backbone.module.load_state_dict(fit, strict=False)
-    else:
-        weight_files.load(backbone.module, source, backbone.name, held, device)
+        return None
+    ema = config.init.ema
+    return weight_files.load(backbone.module, source, backbone.name, held, device, ema, classes)
 
 
 def _refuse_misfits(backbone: backbones.Backbone, fit: Mapping[str, Tensor]) -> None:

@@ -30,7 +30,8 @@ def describe(config: ClsConfig, folder: Path, check_weights: bool = True) -> str
         data = group.alike(lambda: Images(config, group))
         backbone = group.alike(lambda: network.build(config, len(data.set.classes), meta=True))
         if config.init.weights and check_weights:
-            group.alike(lambda: network.load_start(backbone, config, device="meta"))
+            names = data.set.classes
+            group.alike(lambda: network.load_start(backbone, config, names, device="meta"))
         train = len(data.set.train)
         per_epoch = group.alike(lambda: steps_per_epoch(train, config.batch_size))
         first = data.set.train.read(0).shape
@@ -56,7 +57,8 @@ def evaluate_checkpoint(config: ClsConfig, path: str) -> dict[str, Any]:
         set_up_device(config, group)
         data = group.alike(lambda: Images(config, group, eval_only=True))
         backbone = group.alike(lambda: network.build(config, len(data.set.classes)))
-        group.alike(lambda: network.load(backbone, path))
+        names, ema = data.set.classes, config.init.ema
+        data.follow(group.alike(lambda: network.load(backbone, path, names, ema)))
         model = to_device(backbone.module, config, group.device)
         size = config.max_batch_per_gpu
         batches, rounds = data.val(size)

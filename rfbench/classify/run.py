@@ -11,7 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from rfbench.classify.images import Images
 from rfbench.classify.split import Split
-from rfbench.errors import RfbenchError, one_line
+from rfbench.models import identity, weight_files
 from rfbench.models.backbones import Backbone
 from rfbench.runs import checkpoint, loop
 from rfbench.runs.state import Loop
@@ -32,6 +32,7 @@ class Run(Loop):
     per_epoch: int
     wrapped: nn.Module  # the network, or DDP around it
     epoch: int = 0
+    ema: Any = None  # timm's ModelEmaV3, see `ema`; None: not asked for
     conversion: dict[str, Any] = field(default_factory=dict)  # see `convert`
     # this process's [sum of losses, top-1 correct, images] since the last line of metrics
     window: list[float] = field(default_factory=lambda: [0.0] * 3)
@@ -52,10 +53,13 @@ class Run(Loop):
 
 def weights(run: Run) -> dict[str, Any]:
     """The part that `backbones.build` loads; `state_dict` also loads into timm or torchvision."""
+    averaged = {} if run.ema is None else {"state_dict_ema": run.ema.module.state_dict()}
     return {
         "model": run.backbone.name,
         "variant": run.backbone.variant,
+        "code": identity.code_of(run.backbone.name),
         "state_dict": run.network.state_dict(),
+        **averaged,
         "classes": list(run.data.set.classes),
         "epoch": run.epoch,
         "metrics": run.metrics,
@@ -74,6 +78,7 @@ def save(run: Run) -> None:
         "optimizer": run.optimizer.state_dict(),
         "cure": run.conversion,
         "ranks": run.group.gather(mine),
+        "pictures": run.data.counts,
         "total": run.total,
         "batch": run.split.batch,
         "accumulation": run.split.accumulation,
@@ -82,7 +87,10 @@ def save(run: Run) -> None:
 
 
 def restore(run: Run, content: dict[str, Any]) -> None:
-    """Continue from a checkpoint; warns if the result cannot be bit-equal."""
+    """Continue from a checkpoint; warns if the result cannot be bit-equal.
+
+    Called within `checkpoint.restoring`.
+    """
     world, accumulation = content["world_size"], content["accumulation"]
     if (world, accumulation) != (run.split.world, run.split.accumulation):
         logger.warning(
@@ -91,17 +99,22 @@ def restore(run: Run, content: dict[str, Any]) -> None:
             f"images instead of {content['batch'] // (world * accumulation)}; the result will be "
             "close, but not bit-equal"
         )
-    try:
-        run.network.load_state_dict(content["state_dict"])
-        run.optimizer.load_state_dict(content["optimizer"])
-    except (RuntimeError, ValueError) as error:
-        raise RfbenchError(
-            f"{run.folder}: the checkpoint does not fit this network: {one_line(error)}"
-        ) from error
+    path = str(run.folder / checkpoint.LAST)
+    weight_files.note_of_code(content.get("code"), run.backbone.name, path)
+    weight_files.load_strictly(run.network, content["state_dict"], path, run.backbone.name)
+    if run.ema is not None:
+        averaged = content["state_dict_ema"]
+        weight_files.load_strictly(run.ema.module, averaged, path, run.backbone.name)
+    checkpoint.load_optimizer(run.optimizer, content["optimizer"])
     loop.restore(run, content)
-    run.epoch, run.total = content["epoch"], content["total"]
+    run.epoch, run.total = checkpoint.whole_number(content, "epoch"), content["total"]
+    first = run.epoch * run.per_epoch
+    if not first <= run.step <= first + run.per_epoch or content.get("evaluated", first) != first:
+        raise ValueError(f"step {run.step}, evaluated at {run.evaluated}, in epoch {run.epoch}")
     run.conversion = content["cure"]
     ranks = content["ranks"]
+    if len(ranks) != world:
+        raise ValueError(f"{len(ranks)} states of {world} processes")
     if run.group.rank < len(ranks):
         checkpoint.set_random_state(ranks[run.group.rank]["rng"], run.group.device)
         run.data.restore_bad(ranks[run.group.rank]["bad"])

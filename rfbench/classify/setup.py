@@ -8,13 +8,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from rfbench.classify import network
+from rfbench.classify import ema, network
 from rfbench.classify.images import Images
 from rfbench.classify.run import Run, restore
 from rfbench.classify.split import split
 from rfbench.data.order import steps_per_epoch
-from rfbench.errors import RfbenchError, one_line
-from rfbench.runs import loop, records
+from rfbench.errors import RfbenchError, UsageError, one_line
+from rfbench.models import weight_files
+from rfbench.runs import checkpoint, loop, records
 from rfbench.runs.checkpoint import random_state, set_random_state
 from rfbench.runs.processes import Processes
 from rfbench.runs.state import Start
@@ -31,9 +32,14 @@ def setup(config: ClsConfig, start: Start) -> Run:
     logger.info(data.described())
     shares = group.alike(lambda: split(config.batch_size, group.world, config.max_batch_per_gpu))
     backbone = group.alike(lambda: network.build(config, len(data.set.classes)))
-    if content is None and config.init.weights:
-        group.alike(lambda: network.load_start(backbone, config))
+    names = data.set.classes
+    if content is not None:
+        data.follow(group.alike(lambda: same_data(start, data)))
+    elif config.init.weights:
+        data.follow(group.alike(lambda: network.load_start(backbone, config, names)))
         network.warn_of_no_variant(config)
+    elif config.init.ema:
+        raise UsageError("init.ema needs init.weights, a file that holds EMA weights")
     model = to_device(backbone.module, config, group.device)
     run = Run(
         config=config,
@@ -49,10 +55,24 @@ def setup(config: ClsConfig, start: Start) -> Run:
     run.wrapped = wrap(run)
     # from here on every process draws its own random numbers, as for dropout
     torch.manual_seed(1_000_003 * config.seed + group.rank)
+    ema.start(run)
     if content is not None:
-        restore(run, content)
+        with checkpoint.restoring(start.folder):
+            restore(run, content)
     loop.begin(run, run.per_epoch * config.schedule.epochs, backbone.variant)
     return run
+
+
+def same_data(start: Start, data: Images) -> list[str] | None:
+    """The classes of a run's checkpoint, if it tells them; raises if the data are others now."""
+    content, path = start.content or {}, start.folder / checkpoint.LAST
+    now = {"pictures": data.counts}
+    checkpoint.same_numbers(start.folder, {"pictures": content.get("pictures")}, now)
+    classes = content.get("classes")
+    if not isinstance(classes, list):
+        return None
+    weight_files.compare_classes(classes, data.set.classes, str(path))
+    return classes
 
 
 def set_up_device(config: ClsConfig, group: Processes) -> None:

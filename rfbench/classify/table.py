@@ -15,11 +15,20 @@ def table(record: dict[str, Any]) -> str:
             f"{name} on {record['dataset']}, {epochs}, seed {record['seed']}",
             *_conversion(record.get("cure"), last),
             f"  top-1 {last['top1']:.2f} %, top-5 {last['top5']:.2f} % after the last epoch "
-            f"(best: {best['top1']:.2f} % after epoch {best['epoch'] + 1})",
+            f"(best: {best.get('ema', best)['top1']:.2f} % after epoch {best['epoch'] + 1})",
+            *_averaged(last),
             f"  {record['seconds']:.0f} s, {record['images_per_s']:.0f} images/s on "
             f"{record['device']}, {batch['per_batchnorm']} images per BatchNorm batch",
         ]
     )
+
+
+def _averaged(last: dict[str, Any]) -> list[str]:
+    """One line on the averaged weights, if there are any."""
+    if "ema" not in last:
+        return []
+    top1, top5 = last["ema"]["top1"], last["ema"]["top5"]
+    return [f"  top-1 {top1:.2f} %, top-5 {top5:.2f} % of the EMA weights, after the last epoch"]
 
 
 def _conversion(stages: dict[str, Any] | None, last: dict[str, Any]) -> list[str]:

@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from rfbench.classify import convert
+from rfbench.classify import convert, ema
 from rfbench.classify.evaluate import evaluate, shown
 from rfbench.classify.network import scores_of
 from rfbench.classify.run import Run, save, weights
@@ -29,6 +29,7 @@ def train(run: Run) -> None:
     """Train from the current step of `run` to the last epoch; evaluate and save every epoch."""
     if run.config.init.convert and not run.conversion:
         convert.convert(run)
+        ema.start(run)
         save(run)
     epochs = run.config.schedule.epochs
     while run.epoch < epochs and not best.out_of_patience(run):
@@ -88,6 +89,7 @@ def train_step(run: Run, passes: list[Batch]) -> Tensor:
         sums += torch.stack([loss.detach() * count, top1_correct, count])
     run.optimizer.step()
     run.optimizer.zero_grad(set_to_none=True)
+    ema.update(run)
     return sums
 
 
@@ -126,13 +128,21 @@ def log_window(run: Run) -> None:
 
 
 def validate(run: Run) -> dict[str, Any]:
-    """Loss, top-1 and top-5 on the validation images, each counted once."""
+    """Loss, top-1 and top-5 on the validation images; under "ema" those of averaged weights."""
+    metrics: dict[str, Any] = evaluated(run, run.network)
+    if (averaged := ema.averaged(run)) is not None:
+        metrics[best.EMA] = evaluated(run, averaged)
+    return metrics
+
+
+def evaluated(run: Run, model: nn.Module) -> dict[str, Any]:
+    """Loss, top-1 and top-5 of a network on the validation images, each counted once."""
     batches, rounds = run.data.val(run.split.micro)
     images = (run.data.on_device(batch) for batch in batches)
     # not through DDP, which needs equal numbers of batches
-    forward = scores_of(run.network, run.config)
+    forward = scores_of(model, run.config)
     with torch.inference_mode():
-        return evaluate(run.network, images, rounds, run.group, forward, lambda: loop.agree(run))
+        return evaluate(model, images, rounds, run.group, forward, lambda: loop.agree(run))
 
 
 def finish_epoch(run: Run, metrics: dict[str, Any]) -> None:
@@ -142,4 +152,6 @@ def finish_epoch(run: Run, metrics: dict[str, Any]) -> None:
     training = {"train_loss": loss / n, "train_top1": 100 * correct / n}
     metrics = {"epoch": run.epoch, **metrics, **training}
     run.epoch += 1
-    loop.evaluated(run, metrics, best.judge(run, metrics), lambda: weights(run))
+    averaged = {f"{best.EMA}/{key}": v for key, v in metrics.get(best.EMA, {}).items()}
+    figures = {key: value for key, value in metrics.items() if key != best.EMA} | averaged
+    loop.evaluated(run, metrics, best.judge(run, metrics), lambda: weights(run), figures)

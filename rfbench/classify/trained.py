@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from rfbench.classify import network
 from rfbench.errors import RfbenchError
-from rfbench.models import weight_files
+from rfbench.models import variants, weight_files
 from rfbench.schemas.cls import ClsConfig
 
 
@@ -15,10 +15,11 @@ def classifier(run: str, checkpoint: str) -> nn.Module:
     """The classifier of the run in a folder. checkpoint: a file of it, such as best.pth."""
     with open(f"{run}/result.json", encoding="utf-8") as file:
         config = ClsConfig.model_validate_json(json.dumps(json.load(file)["config"]))
-    content = weight_files.read(f"{run}/{checkpoint}", "cpu")
-    state: dict[str, Tensor] = content["state_dict"]
-    plain: Any = network.build(config, _classes(config, state), meta=False)
-    network.load(plain, f"{run}/{checkpoint}")
+    variant: Any = config.variant if isinstance(config.variant, str) else dict(config.variant)
+    source = f"{run}/{checkpoint}"
+    held = weight_files.read(source, config.network, variants.get(variant).name)
+    plain = network.build(config, _classes(config, held.state), meta=False)
+    network.load(plain, source, held.classes or ())
     return plain.module
 
 

@@ -49,8 +49,7 @@ class CommandGroup(click.Group):
         command: click.Command = importlib.import_module(
             f"rfbench.cli.{self.modules[cmd_name]}"
         ).command
-        if command.callback is not None and not hasattr(command.callback, "__wrapped__"):
-            command.callback = out.apart(command.callback)
+        command.callback = out.apart(command.callback)
         return command
 
     def resolve_command(
@@ -58,6 +57,8 @@ class CommandGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """As in click, but the error for an unknown name suggests the nearest ones."""
         name = args[0]
+        if any("\0" in text for text in args):
+            ctx.fail("an argument holds a NUL byte")
         known = name.startswith("-") or self.get_command(ctx, name) is not None
         if not known and not ctx.resilient_parsing:  # resilient: a shell completes
             ctx.fail(f"No such command {name!r}.{suggest(name, self.list_commands(ctx))}")

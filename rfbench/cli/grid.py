@@ -22,7 +22,10 @@ from rfbench.cli.options import (
     "--variants", metavar="NAME,...", help="Variants of every task, instead of the grid's."
 )
 @click.option(
-    "--seeds", metavar="N", type=click.IntRange(1), help="Seeds 0 to N-1, instead of the grid's."
+    "--seeds",
+    metavar="N",
+    type=click.IntRange(1, 10_000),
+    help="Seeds 0 to N-1, instead of the grid's.",
 )
 @click.option("--only", metavar="TASK", multiple=True, help="This task and its parents; repeat.")
 @click.option("--shard", metavar="I/N", help="Part I of N, counted from 1: 1/4 to 4/4.")

@@ -167,14 +167,17 @@ def numbers(
     form: what is expected, in words. 'N ...' takes one to three numbers, 'CxHxW' two to four (an
     input has one, two or three axes), 'Y,X' one to three.
     """
-    from rfbench.errors import UsageError
+    from rfbench.errors import UsageError, one_line
 
     if text is None:
         return None
     parts = text.lower().split(separator)
     fewest, most = (2, 4) if form.startswith("C") else (1, 3)
-    if not all(p.strip().lstrip("-").isdigit() for p in parts) or not fewest <= len(parts) <= most:
-        raise UsageError(f"{option} {text}: expected {form}")
+    digits = [part.strip().lstrip("-") for part in parts]
+    if not all(d.isascii() and d.isdigit() for d in digits) or not fewest <= len(parts) <= most:
+        raise UsageError(f"{option} {one_line(text)}: expected {form}")
+    if max(map(len, digits)) > 9:
+        raise UsageError(f"{option} {one_line(text)}: is too large")
     values = [int(p) for p in parts]
     if least is not None and min(values) < least:
         raise UsageError(f"{option} {text}: must be {least} or more")

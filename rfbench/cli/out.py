@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+APART = "_runs_apart"  # marks a function that `apart` has made
 _stdout: list[Any] = []  # the stream that the running command shows its result on
 
 
@@ -38,11 +39,14 @@ def show_json(value: Any, indent: int | None = 2) -> None:
     click.echo(dumps(value, indent), file=_stdout[-1] if _stdout else None)
 
 
-def apart(callback: Callable[..., Any]) -> Callable[..., Any]:
+def apart(callback: Callable[..., Any] | None) -> Callable[..., Any] | None:
     """A command's function, run so that only `show` prints to stdout, and none but it ends it.
 
     sys.exit and any other BaseException in people's code becomes an RfbenchError with its place.
     """
+
+    if callback is None or hasattr(callback, APART):
+        return callback
 
     @functools.wraps(callback)
     def command(*args: Any, **kwargs: Any) -> Any:
@@ -59,6 +63,7 @@ def apart(callback: Callable[..., Any]) -> Callable[..., Any]:
         finally:
             _stdout.pop()
 
+    setattr(command, APART, True)
     return command
 
 

@@ -76,7 +76,7 @@ def command(
     """
     from tqdm import tqdm
 
-    from rfbench.errors import RfbenchError
+    from rfbench.errors import RfbenchError, UsageError
     from rfbench.rf.core import subjects
     from rfbench.rf.questions.audit.audit import audits
     from rfbench.rf.questions.audit.limits import parse
@@ -96,6 +96,8 @@ def command(
     if config.variants is None:
         config = config.model_copy(update={"variants": ["baseline"]})
     limits, span = parse(fail_on), _range(sizes)
+    if limits and (list_layers or dry_run):
+        raise UsageError("--fail-on judges an audit; --list-layers and --dry-run make none")
     if receptive_field.print_only(subjects.subjects(config), config, list_layers, dry_run):
         return
     if output is not None:
@@ -113,6 +115,8 @@ def command(
         results.append(record)
         if not as_json:
             out.show("\n" * (len(results) > 1) + text(record))
+    if limits and not results and not code:
+        raise RfbenchError("nothing was audited, so --fail-on cannot pass")
     for record in results:
         record["broken"] = [why for limit in limits if (why := limit.broken(record))]
         for why in record["broken"]:

@@ -35,7 +35,7 @@ from rfbench.cli.options import (
 @click.option(
     "--draws", type=click.IntRange(1), default=1, help="Draws of random weights (default: 1)."
 )
-@click.option("--seed", type=click.IntRange(0), default=0, help="Of weights and noise.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, help="Of weights and noise.")
 @click.option(
     "--of",
     metavar="WHAT",

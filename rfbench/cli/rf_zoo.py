@@ -1,6 +1,5 @@
 """`rfbench rf zoo`: a row and a map for every architecture of torchvision and timm."""
 
-import json
 import os
 from pathlib import Path
 
@@ -49,6 +48,7 @@ def command(
     from tqdm import tqdm
 
     from rfbench import files
+    from rfbench.json_text import dumps
     from rfbench.rf.questions.zoo import page as zoo_page
     from rfbench.rf.questions.zoo import zoo
     from rfbench.rf.questions.zoo.table import table
@@ -56,15 +56,13 @@ def command(
     output = output or Path("results/zoo")
     wanted = zoo.names(library, pattern)
     zoo.check_folder(output)
-    output.mkdir(parents=True, exist_ok=True)
-    if overwrite:
-        (output / zoo.ROWS).unlink(missing_ok=True)
+    zoo.open_folder(output, overwrite)
     known = sum(name in zoo.read(output) for name in wanted)
     with tqdm(total=len(wanted), initial=known, unit="model", disable=None) as bar:
         rows = zoo.run(wanted, output, jobs or os.cpu_count() or 1, bar.update)
     files.write_text(output / "index.html", zoo_page.page(rows, zoo.pictures(output, rows)))
     files.write_text(output / "zoo.csv", zoo_page.table(rows))
-    files.write_text(output / "zoo.json", json.dumps(rows, indent=1) + "\n")
+    files.write_text(output / "zoo.json", dumps(rows, 1) + "\n")
     if markdown:
         zoo_page.save_summary(rows, markdown)
     if as_json:

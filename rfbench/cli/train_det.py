@@ -56,6 +56,7 @@ def command(
         override = (*override, f"visualize={visualize}")
     settings = training.load_config(DetConfig, config, "det/digits.yaml", override, device)
     from rfbench.classify.fit import folder_of as classifier_folder
+    from rfbench.detect import config as configs
     from rfbench.detect import fit, plan
     from rfbench.detect.classifier import classifier_of
     from rfbench.detect.run import FORMAT
@@ -78,7 +79,9 @@ def command(
             text += f"\n{describe_classifier(classifier, bool(train_first))}"
         training.check_folder(folder, settings, resume, overwrite, FORMAT)
         return out.show(text) if training.is_first() else None
-    if train_first:
+    if train_first:  # what would stop the detector is told before its classifier is trained
+        configs.resolve(settings, 1, folder)
+        training.check_folder(folder, settings, resume, overwrite, FORMAT)
         train_classifier(train_first)
     record, code = fit.fit(settings, folder, resume, overwrite)
     if record:

@@ -20,6 +20,7 @@ from detectron2.evaluation.evaluator import inference_context
 from detectron2.utils import comm
 from torch import nn
 
+from rfbench import files
 from rfbench.detect import boxes
 from rfbench.detect import images as drawing
 from rfbench.detect.apart import apart
@@ -31,6 +32,7 @@ from rfbench.schemas.det import DetConfig
 
 FOLDER = "inference"
 RESULTS = "coco_instances_results.json"  # Detectron2's name for predictions in COCO's format
+WRITTEN = (RESULTS, "instances_predictions.pth")  # by Detectron2
 MOVED = 200  # images that are evaluated again, shifted by 1 px
 SHOWN = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 
@@ -54,6 +56,8 @@ def evaluate(
     evaluator = evaluator_of(config.eval)(
         cfg.DATASETS.TEST[0], tasks, output_dir=str(folder / FOLDER), use_fast_impl=False
     )
+    for name in WRITTEN:
+        group.by_first(lambda name=name: files.claim(folder / FOLDER / name))  # type: ignore[misc]
     predict(model, cfg, evaluator, group, pause)
     gathered = comm.gather(evaluator._predictions, dst=0)
     evaluator._predictions, evaluator._distributed = [*itertools.chain(*gathered)], False

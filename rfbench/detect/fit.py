@@ -89,6 +89,7 @@ def record(run: Run) -> dict[str, Any]:
         "pictures": {part: sets[part].images for part in sets},
         "objects": {part: sets[part].objects for part in sets},
         "eval": config.eval,
+        "lr": cfg.SOLVER.BASE_LR,
         "batch": {
             "global": cfg.SOLVER.IMS_PER_BATCH,
             "world_size": run.group.world,

@@ -7,12 +7,13 @@ from typing import Any
 import torch
 import yaml
 
+from rfbench import files
 from rfbench.detect import config as configs
 from rfbench.detect import evaluate, run, sets, show, weights
 from rfbench.detect.loaders import Reader
 from rfbench.detect.setup import detector, local_group, optimizer, scheduler
 from rfbench.errors import counted
-from rfbench.models import weight_files
+from rfbench.models import integrity
 from rfbench.runs import processes
 from rfbench.schemas.det import DetConfig
 
@@ -33,7 +34,9 @@ def describe(config: DetConfig, folder: Path, check_weights: bool = True) -> str
         model = detector(cfg)
         bottom: Any = model.get_submodule("backbone.bottom_up")
         if config.weights and check_weights:
-            weights.check(model, config.weights, config.network, configs.variant_name(config))
+            weights.check(
+                model, config.weights, config.network, configs.variant_name(config), config.ema
+            )
         # only for the errors that they raise
         scheduler(cfg, optimizer(cfg, config.optimizer, model))
         Reader(cfg, train=True)
@@ -67,6 +70,7 @@ def evaluate_checkpoint(config: DetConfig, path: str, folder: Path) -> dict[str,
     with contextlib.ExitStack() as stack:
         group = stack.enter_context(processes.started(config.device))
         stack.enter_context(local_group(group))
+        group.by_first(lambda: files.open_folder(folder, keep=True))
         if config.threads:
             torch.set_num_threads(config.threads)
         parts = sets.prepare(config.data, group, eval_only=True)
@@ -75,19 +79,20 @@ def evaluate_checkpoint(config: DetConfig, path: str, folder: Path) -> dict[str,
         cfg = group.alike(lambda: configs.resolve(config, classes, folder, device, group.world))
         group.alike(lambda: sets.check_masks(cfg, parts))
         model = group.alike(lambda: detector(cfg))
-        content = group.alike(lambda: weight_files.read(path, "cpu"))
-        group.alike(lambda: run.load_detector(model, config, content, path))
+        names = run.names_of(parts["val"])
+        content = group.alike(lambda: integrity.read(path))
+        group.alike(lambda: run.load_detector(model, config, content, path, names))
         metrics = evaluate.evaluate(model, cfg, config, group, folder)
-        files = [f"{evaluate.FOLDER}/{evaluate.RESULTS}"]
+        written = [f"{evaluate.FOLDER}/{evaluate.RESULTS}"]
         if group.first and config.visualize:
-            files += show.draw(cfg, folder, config.visualize)
+            written += show.draw(cfg, folder, config.visualize)
     return {
-        **run.identity(config, model),
+        **run.identity_of(config, model),
         "weights": path,
         "pictures": parts["val"].images,
         "eval": config.eval,
         "metrics": metrics,
-        "files": files,
+        "files": written,
     }
 
 

@@ -1,7 +1,7 @@
 """The state of a detection run, saved to a checkpoint and restored from it."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,14 +10,16 @@ from torch import nn
 
 from rfbench.data.coco import CocoSet
 from rfbench.detect.config import variant_name
-from rfbench.errors import RfbenchError, one_line
-from rfbench.runs import loop
+from rfbench.errors import RfbenchError
+from rfbench.models import identity, weight_files
+from rfbench.runs import checkpoint, loop
 from rfbench.runs.state import Loop
 from rfbench.schemas.det import DetConfig
 
 logger = logging.getLogger(__name__)
 
 FORMAT = "rfbench-detection/1"
+COUNTED = (("pictures", "images"), ("objects", "objects"))  # key of a checkpoint, of a data set
 
 
 @dataclass(kw_only=True)
@@ -34,16 +36,28 @@ class Run(Loop):
     scheduler: Any = None
     logged: int = 0  # the iteration of the last line of metrics
 
+    @property
+    def classes(self) -> list[str]:
+        """The names of the categories."""
+        return names_of(self.sets["val"])
+
     def feed(self) -> Iterator[list[dict[str, Any]]]:
         """The data iterator of Detectron2's trainer: the batch that all processes agreed on."""
         while True:
             yield self.batch
 
 
+def names_of(data: CocoSet) -> list[str]:
+    """The names of a data set's categories, in the order of the detector's classes."""
+    return [data.categories[key] for key in sorted(data.categories)]
+
+
 def weights(run: Run) -> dict[str, Any]:
     """The part that --eval-only loads; Detectron2 reads "model" as MODEL.WEIGHTS."""
     model = {"model": run.model.state_dict(), "iteration": run.step, "metrics": run.metrics}
-    return {"format": FORMAT, **identity(run.config, run.model), **model}
+    own = identity_of(run.config, run.model)
+    held = {"classes": run.classes, "code": identity.code_of(own["backbone"])}
+    return {"format": FORMAT, **own, **held, **model}
 
 
 def save(run: Run) -> None:
@@ -52,6 +66,8 @@ def save(run: Run) -> None:
     state = {
         **weights(run),
         "optimizer": run.trainer.optimizer.state_dict(),
+        "pictures": {part: run.sets[part].images for part in run.sets},
+        "objects": {part: run.sets[part].objects for part in run.sets},
         "scheduler": run.scheduler.state_dict(),
         "scaler": scaler.state_dict() if scaler else None,
     }
@@ -59,28 +75,29 @@ def save(run: Run) -> None:
 
 
 def restore(run: Run, content: dict[str, Any]) -> None:
-    """Continue from a checkpoint; warns if images may repeat."""
+    """Continue from a checkpoint; warns if images may repeat.
+
+    Called within `checkpoint.restoring`.
+    """
     if content["world_size"] != run.group.world:
         logger.warning(
             f"the run had {content['world_size']} processes and now has {run.group.world}: some "
             "images of this epoch may be seen twice"
         )
-    try:
-        run.trainer.optimizer.load_state_dict(content["optimizer"])
-        run.scheduler.load_state_dict(content["scheduler"])
-        if content["scaler"] is not None:
-            run.trainer.grad_scaler.load_state_dict(content["scaler"])
-    except (RuntimeError, ValueError) as error:
-        raise RfbenchError(
-            f"{run.folder}: the checkpoint does not fit: {one_line(error)}"
-        ) from error
+    now = {name: {part: getattr(run.sets[part], a) for part in run.sets} for name, a in COUNTED}
+    checkpoint.same_numbers(run.folder, {name: content.get(name) for name in now}, now)
+    checkpoint.load_optimizer(run.trainer.optimizer, content["optimizer"])
+    checkpoint.check_finite_state(content["scheduler"], "scheduler")
+    run.scheduler.load_state_dict(content["scheduler"])
+    if content["scaler"] is not None:
+        run.trainer.grad_scaler.load_state_dict(content["scaler"])
     loop.restore(run, content)
     run.logged = run.step
     if "evaluated" not in content:  # from an older version: the last evaluation is still to be done
         run.evaluated = min(run.step, run.cfg.SOLVER.MAX_ITER - 1)
 
 
-def identity(config: DetConfig, model: nn.Module) -> dict[str, str]:
+def identity_of(config: DetConfig, model: nn.Module) -> dict[str, str]:
     """Identifies the weights of a detector, since they would load into another variant too."""
     return {
         "detector": config.detector,
@@ -89,25 +106,37 @@ def identity(config: DetConfig, model: nn.Module) -> dict[str, str]:
     }
 
 
-def load_detector(model: nn.Module, config: DetConfig, content: Any, source: str) -> None:
+def check_classes(content: Mapping[str, Any], own: Sequence[str], source: str) -> None:
+    """Raise RfbenchError, with both lists, if a checkpoint tells classes and they are others."""
+    held = content.get("classes")
+    if isinstance(held, list) and held != list(own):
+        weight_files.compare_classes(held, own, source, same_order=True)
+
+
+def load_detector(
+    model: nn.Module, config: DetConfig, content: Any, source: str, classes: Sequence[str]
+) -> None:
     """Load a detector's weights strictly.
 
-    content: of a checkpoint of this package, or of a file of Detectron2 with a "model".
-    Raises RfbenchError if it is of another detector, model or variant, or does not fit.
+    content: of a checkpoint of this package, or of a file of Detectron2 with a "model". classes:
+    names of the data's categories. Raises RfbenchError if it is of another detector, model,
+    variant or other classes, or does not fit.
     """
     state = content.get("model") if isinstance(content, dict) else None
     if not isinstance(state, dict):
         raise RfbenchError(f"{source} holds no detector.")
-    own = identity(config, model)
+    own = identity_of(config, model)
     held = {key: content.get(key, value) for key, value in own.items()}
-    if content.get("format") == FORMAT and held != own:
+    ours = content.get("format") == FORMAT
+    if ours and not (
+        identity.same(str(held["backbone"]), own["backbone"])
+        and {**held, "backbone": ""} == {**own, "backbone": ""}
+    ):
         raise RfbenchError(
             f"{source} holds {' / '.join(map(str, held.values()))}; this run is "
             f"{' / '.join(own.values())}. The weights might load but mean something else."
         )
-    try:
-        model.load_state_dict(state)
-    except (RuntimeError, AttributeError) as error:
-        raise RfbenchError(
-            f"{source} does not fit this detector: {one_line(error, 300)}"
-        ) from error
+    if ours:
+        weight_files.note_of_code(content.get("code"), own["backbone"], source)
+    check_classes(content, classes, source)
+    weight_files.load_strictly(model, state, source, "this detector")

@@ -44,17 +44,20 @@ def setup(config: DetConfig, start: Start) -> runs.Run:
     torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
     model = group.alike(lambda: detector(cfg))
     if content is not None:
-        source = str(folder / checkpoint.LAST)
-        group.alike(lambda: runs.load_detector(model, config, content, source))
+        source, names = str(folder / checkpoint.LAST), runs.names_of(parts["val"])
+        group.alike(lambda: runs.load_detector(model, config, content, source, names))
     elif config.weights:
         source, name = config.weights, cfg.MODEL.RFBENCH.NAME
-        group.alike(lambda: weights.load(model, source, name, cfg.MODEL.RFBENCH.VARIANT))
+        group.alike(
+            lambda: weights.load(model, source, name, cfg.MODEL.RFBENCH.VARIANT, config.ema)
+        )
     run = runs.Run(config=config, start=start, cfg=cfg, sets=parts, model=model)
     run.parent = records.parent(config.weights)
     run.trainer = group.alike(lambda: trainer(run))
     run.scheduler = group.alike(lambda: scheduler(cfg, run.trainer.optimizer))
     if content is not None:
-        runs.restore(run, content)
+        with checkpoint.restoring(folder):
+            runs.restore(run, content)
     # differs by process and after a resumption, or augmentations would repeat
     seed_all(1_000_003 * config.seed + 7919 * run.step + group.rank)
     loop.begin(run, cfg.SOLVER.MAX_ITER, cfg.MODEL.RFBENCH.VARIANT)

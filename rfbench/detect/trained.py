@@ -10,7 +10,7 @@ from rfbench.detect.levels import Named
 from rfbench.detect.run import load_detector
 from rfbench.detect.setup import detector
 from rfbench.errors import RfbenchError, UsageError
-from rfbench.models import weight_files
+from rfbench.models import integrity
 from rfbench.schemas.det import DetConfig
 
 
@@ -28,7 +28,9 @@ def pyramid(run: str, checkpoint: str) -> nn.Module:
     except UsageError as error:  # also where layers are built without memory: tried again with it
         raise RfbenchError(str(error)) from error
     source = f"{run}/{checkpoint}"
-    load_detector(model, config, weight_files.read(source, "cpu"), source)
+    content = integrity.read(source)
+    own = content.get("classes") if isinstance(content, dict) else None
+    load_detector(model, config, content, source, own or ())
     found = Named(model.get_submodule("backbone"))
     found.default_cfg = {  # type: ignore[assignment]  # as timm's
         "mean": [m / 255 for m in config.pixel_mean],

@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from rfbench import files
 from rfbench.config import load
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.grid.config import SCHEMA, file_of
@@ -181,6 +182,7 @@ def in_use(folder: Path) -> bool:
     except ImportError:  # Windows has none
         return False
     try:
+        files.check_regular(folder / ".lock")
         with open(folder / ".lock", "rb") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from tqdm import tqdm
 
+from rfbench import files
 from rfbench.grid.plan import Run, State, in_use
 from rfbench.runs import records
 
@@ -76,9 +77,10 @@ def _may_start(run: Run) -> bool:
 
 def start(run: Run) -> None:
     """Start a run; its output is appended to its log."""
-    run.folder.parent.mkdir(parents=True, exist_ok=True)
+    with files.naming(run.folder.parent):
+        run.folder.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable if part == "python" else part for part in run.command]
-    with open(run.log, "ab") as file:
+    with files.append(run.log, "ab") as file:
         # a session of its own, so that ctrl-C reaches it only through this process
         run.process = subprocess.Popen(
             command, stdout=file, stderr=file, stdin=subprocess.DEVNULL, start_new_session=True

@@ -6,17 +6,32 @@ The path of one's own file does not belong to it: a file may be moved.
 import hashlib
 import sys
 from pathlib import Path
+from typing import Any
 
 from rfbench import files
-from rfbench.models.weight_files import LIBRARIES
+from rfbench.models import arguments
 
+LIBRARIES = ("torchvision", "timm")  # libraries of networks that a checkpoint may name
 SHIPPED = "rfbench.classify.nets"  # small networks that come with this package
 
 
 def is_known(name: str) -> bool:
     """Whether a network comes with torchvision, timm or this package: no code of others is run."""
-    library, colon, _ = name.rpartition(":")
+    library, colon, _ = arguments.bare(name).rpartition(":")
     return not colon or library in (*LIBRARIES, SHIPPED)
+
+
+def same(one: str, other: str) -> bool:
+    """Whether two names stand for one network: not its file's path, nor a timm tag of weights."""
+    return _identity(one) == _identity(other)
+
+
+def _identity(name: str) -> tuple[str, str, dict[str, Any]]:
+    bare, args = arguments.split(name)
+    library, colon, function = bare.rpartition(":")
+    if colon and library not in LIBRARIES:
+        return "", function, args
+    return library, function.partition(".")[0], args
 
 
 def code_of(name: str) -> str | None:
@@ -26,7 +41,7 @@ def code_of(name: str) -> str | None:
     """
     if is_known(name):
         return None
-    source = name.rpartition(":")[0]
+    source = arguments.bare(name).rpartition(":")[0]
     module = sys.modules.get(source)
     path = source if Path(source).suffix == ".py" else getattr(module, "__file__", None)
     try:

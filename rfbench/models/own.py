@@ -22,9 +22,9 @@ def guarded(source: str, call: Callable[..., Any], **args: Any) -> Any:
     """`call(**args)`, which runs the user's code; any error becomes an RfbenchError of one line."""
     try:
         return call(**args)
-    except RfbenchError:
+    except (RfbenchError, KeyboardInterrupt):
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:  # sys.exit and whatever else it raises end its call, no more
         frames = traceback.extract_tb(error.__traceback__)
         own = [f.lineno for f in frames if Path(f.filename).name == Path(source).name]
         line = error.lineno if isinstance(error, SyntaxError) else own[-1] if own else None

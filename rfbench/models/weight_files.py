@@ -1,120 +1,252 @@
-"""Files of weights: read without executing anything in them, and compared with their network.
+"""Files of weights, compared with the network that they are loaded into.
 
-A checkpoint of rfbench records its network and variant; other files (a state dict, a .safetensors
-file) are compared by names and shapes only.
+A checkpoint of rfbench records its network, variant and classes; other files (a state dict, a
+.safetensors file) are compared by names, shapes and kinds of numbers only.
 """
 
-import os
-from collections.abc import Mapping
-from pathlib import Path
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from rfbench.errors import RfbenchError, UsageError
-from rfbench.models import arguments
+from rfbench.errors import RfbenchError, one_line
+from rfbench.models import identity, integrity
+from rfbench.models.identity import LIBRARIES as LIBRARIES
+
+logger = logging.getLogger(__name__)
 
 FORMAT = "rfbench-checkpoint/1"
-LIBRARIES = ("torchvision", "timm")  # libraries of networks that a checkpoint may name
+PLAIN = ("state_dict", "model")  # keys of weights in a checkpoint, as various tools name them
+AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict", "ema_model", "ema")
+MANY = 20  # class names that a message lists
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The parameters by name in a file, and what it records. classes: None, it does not tell."""
+
+    state: dict[str, Tensor]
+    variant: str | None
+    classes: list[str] | None
 
 
 def variant_of(path: str) -> str | None:
     """The variant that a checkpoint of rfbench records; None for any other weights."""
-    content = read(path, "meta")
-    if isinstance(content, dict) and str(content.get("format")).startswith(FORMAT.rstrip("1")):
-        return str(content.get("variant"))
-    return None
+    content = integrity.read(path)
+    return str(content.get("variant")) if _is_ours(content) else None
 
 
-def state_dict(path: str, model: str, variant: str, device: str = "cpu") -> dict[str, Tensor]:
-    """The parameters by name in the file `path`; RfbenchError if it records another network."""
-    return _checked(read(path, device), path, model, variant)
+def read(path: str, model: str, variant: str, ema: bool = False) -> Weights:
+    """The weights in the file `path`; RfbenchError if it records another network.
+
+    ema: take the averaged weights that a file may hold beside the others; which are taken is said.
+    """
+    content = integrity.read(path)
+    held = _check_network(content, path, model, variant) if _is_ours(content) else {}
+    classes = held.get("classes")
+    known = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
+    return Weights(
+        _state(_choose(content, path, ema), path), held.get("variant"), classes if known else None
+    )
 
 
-def load(module: nn.Module, path: str, model: str, variant: str, device: str = "cpu") -> None:
+def state_dict(
+    path: str, model: str, variant: str, device: str = "cpu", ema: bool = False
+) -> dict[str, Tensor]:
+    """The parameters by name in the file `path`; RfbenchError if it records another network.
+
+    ema: as for `read`.
+    """
+    return {key: value.to(device) for key, value in read(path, model, variant, ema).state.items()}
+
+
+def load(
+    module: nn.Module,
+    path: str,
+    model: str,
+    variant: str,
+    device: str = "cpu",
+    ema: bool = False,
+    classes: Sequence[str] | None = None,
+) -> list[str] | None:
     """Load the checkpoint `path` strictly into `module`, which is `model` in `variant`.
 
-    Raises RfbenchError if the file records another network, or if keys or shapes differ.
+    classes: of the data, to be compared with the file's. Returns the file's, if it tells them.
+    Raises RfbenchError if the file records another network or other classes, if names, shapes or
+    kinds of numbers differ, or if a number is not finite.
     """
-    state = state_dict(path, model, variant, device)
+    weights = read(path, model, variant, ema)
+    if classes is not None and weights.classes is not None:
+        compare_classes(weights.classes, classes, path)
+    load_strictly(module, weights.state, path, model, device)
+    return weights.classes
+
+
+def load_strictly(
+    module: nn.Module, given: Mapping[str, Any], path: str, what: str, device: str = "cpu"
+) -> None:
+    """Load parameters into `module`; RfbenchError unless they have its names, shapes and kinds of
+    numbers, all finite.
+
+    what: the module, for the message.
+    """
+    own = module.state_dict()
+    if not all(isinstance(value, Tensor) for value in given.values()):
+        raise RfbenchError(f"{path} does not fit {what}: not all of its weights are tensors.")
+    if empty := [key for key, value in given.items() if value.is_meta]:
+        raise RfbenchError(f"{path} holds no values for {', '.join(empty[:3])} (meta tensors).")
+    # torch itself would cast; what names differ is told by it, as modules may rename old ones
+    if any(_kind(own[key]) != _kind(given[key]) for key in own if key in given):
+        raise RfbenchError(f"{path} does not fit {what}: {misfit(own, given)}.")
+    check_finite(own, given, path)
+    tensors = {key: value.to(device) for key, value in given.items()}
     try:
-        tensors = {key: value.to(device) for key, value in state.items()}
         module.load_state_dict(tensors, assign=device == "meta")
     except RuntimeError as error:
+        problem = misfit(own, given) or one_line(error)
+        raise RfbenchError(f"{path} does not fit {what}: {problem}.") from error
+
+
+def check_finite(own: Mapping[str, Tensor], given: Mapping[str, Tensor], path: str) -> None:
+    """Raise RfbenchError for NaN and infinity, but where a buffer of the network has them too."""
+    bad = [
+        f"{key} ({int(wrong.sum())} of {value.numel()})"
+        for key, value in given.items()
+        if key in own and bool((wrong := _not_finite(own[key], value)).any())
+    ]
+    if bad:
+        more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
+        raise RfbenchError(f"{path} holds numbers that are not finite: {', '.join(bad[:3])}{more}.")
+
+
+def _not_finite(own: Tensor, given: Tensor) -> Tensor:
+    if given.is_meta or not (given.is_floating_point() or given.is_complex()):
+        return torch.zeros(1, dtype=torch.bool)
+    wrong = ~torch.isfinite(given)
+    if not own.is_meta and own.shape == given.shape:
+        wrong &= torch.isfinite(own).to(wrong.device)
+    return wrong
+
+
+def compare_classes(
+    held: Sequence[Any], own: Sequence[str], path: str, same_order: bool = False
+) -> None:
+    """Raise RfbenchError, with both lists, for other classes; another order is only said.
+
+    same_order: another order is refused too.
+    """
+    held = [str(name) for name in held]
+    if same_order or sorted(held) != sorted(own):
+        which = "in another order" if sorted(held) == sorted(own) else "of other classes"
         raise RfbenchError(
-            f"{path} does not fit {model}: {misfit(module.state_dict(), state)}."
-        ) from error
+            f"{path} is {which}: {_listed(held, own)}; the data has {_listed(own, held)}."
+        )
+    if list(held) != list(own):
+        logger.warning(
+            "%s has the classes of the data in another order: its own is kept, and labels follow.",
+            path,
+        )
 
 
-def read(path: str, device: str) -> Any:
-    """The content of a checkpoint file, tensors and plain types; nothing in it is executed."""
-    if not os.path.exists(path):
-        raise UsageError(f"no such file: {path}")
-    if os.path.isdir(path):
-        raise UsageError(f"{path} is a folder. Give a checkpoint in it, such as {path}/last.pth.")
-    try:
-        if path.endswith(".safetensors"):
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        return torch.load(path, map_location=device, weights_only=True)
-    except OSError as error:
-        raise RfbenchError(f"{path} cannot be read: {error.strerror or error}") from error
-    except Exception as error:  # readers raise anything on damaged bytes
-        raise RfbenchError(
-            f"{path} is not a checkpoint of tensors and plain types (nothing in it was run). "
-            f"Save a model's state_dict() instead of the model."
-        ) from error
+def _listed(names: Sequence[str], others: Sequence[str]) -> str:
+    """'3 (a, b, c)'; of many, those that the others lack."""
+    shown = list(names)
+    if len(shown) > MANY:
+        lacking = set(others)
+        shown = [name for name in shown if name not in lacking]
+    rest = ", ..." if len(shown) > MANY or len(shown) < len(names) else ""
+    return f"{len(names)} ({', '.join(shown[:MANY])}{rest})"
 
 
-def _checked(content: Any, path: str, model: str, variant: str) -> dict[str, Tensor]:
-    """The parameters by name, after a check of the network and variant, if recorded."""
+def _is_ours(content: Any) -> bool:
     kind = content.get("format") if isinstance(content, dict) else None
-    if isinstance(kind, str) and kind.startswith(FORMAT.rstrip("1")):
-        if kind != FORMAT:
-            raise RfbenchError(f"{path} is of format {kind}; this version reads {FORMAT}.")
-        held, name = str(content.get("model")), str(content.get("variant"))
-        if (_identity(held), name) != (_identity(model), variant):
-            if held.partition(":")[0] == model.partition(":")[0] in LIBRARIES:
-                held, model = held.partition(":")[2], model.partition(":")[2]
+    return isinstance(kind, str) and kind.startswith(FORMAT.rstrip("1"))
+
+
+def _check_network(content: dict[str, Any], path: str, model: str, variant: str) -> dict[str, Any]:
+    """The content, after a check of its format, network and variant."""
+    if content["format"] != FORMAT:
+        raise RfbenchError(f"{path} is of format {content['format']}; this version reads {FORMAT}.")
+    held, name = str(content.get("model")), str(content.get("variant"))
+    if not identity.same(held, model) or name != variant:
+        if held.partition(":")[0] == model.partition(":")[0] in LIBRARIES:
+            held, model = held.partition(":")[2], model.partition(":")[2]
+        raise RfbenchError(
+            f"{path} holds {held} / {name}; this run is {model} / {variant}. "
+            f"The weights would load but mean something else."
+        )
+    note_of_code(content.get("code"), model, path)
+    return content
+
+
+def note_of_code(held: object, model: str, path: str) -> None:
+    """Say that the code of one's own network is not what it was when `path` was written."""
+    now = identity.code_of(model)
+    if held and now and held != now:
+        logger.warning("the code of %s has changed since %s was written.", model, path)
+
+
+def _choose(content: Any, path: str, ema: bool) -> Any:
+    """The part of a file that holds the weights: the plain ones or, with `ema`, the averaged."""
+    if not isinstance(content, dict):
+        return content
+    plain = next((key for key in PLAIN if isinstance(content.get(key), dict)), None)
+    averaged = next((key for key in AVERAGED if isinstance(content.get(key), dict)), None)
+    if ema:
+        if averaged is None:
             raise RfbenchError(
-                f"{path} holds {held} / {name}; this run is {model} / {variant}. "
-                f"The weights would load but mean something else."
+                f"{path} holds no EMA weights; set ema (init.ema of train-cls) to false."
             )
-    for key in ("state_dict", "model"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
+        logger.info("%s: the EMA weights (%s) are taken.", path, averaged)
+        return _choose(content[averaged], path, False)
+    if averaged is not None:
+        if plain is None:
+            raise RfbenchError(
+                f"{path} holds only EMA weights ({averaged}); ema: true, or init.ema of "
+                "train-cls, takes them."
+            )
+        logger.info(
+            "%s holds raw weights (%s) and EMA weights (%s): the raw ones are taken "
+            "(ema: true, or init.ema of train-cls, takes the others).",
+            *(path, plain, averaged),
+        )
+    return content if plain is None else _choose(content[plain], path, False)
+
+
+def _state(content: Any, path: str) -> dict[str, Tensor]:
+    """Tensors by name, without the prefixes of wrappers; RfbenchError if it is something else."""
     tensors = isinstance(content, dict) and all(isinstance(v, Tensor) for v in content.values())
     if not tensors or not all(isinstance(key, str) for key in content):
         raise RfbenchError(f"{path} holds no state dict (names and tensors).")
-    while content and all(key.startswith("module.") for key in content):  # saved from a DDP module
+    named = {key: value for key, value in content.items() if key != "n_averaged"}
+    if named and all(key.startswith("module.") for key in named):  # swa_utils.AveragedModel, DDP
+        content = named
+    while content and all(key.startswith("module.") for key in content):
         content = {key.removeprefix("module."): value for key, value in content.items()}
     return content
 
 
-def _identity(model: str) -> tuple[str, str, dict[str, Any]]:
-    """The parts of a name that must agree: not a timm tag of weights, nor the folder of a file."""
-    bare, args = arguments.split(model)
-    library, _, name = bare.rpartition(":")
-    if library in LIBRARIES:
-        return library, name.partition(".")[0], args
-    return Path(library).name, name, args
-
-
 def misfit(
-    own: Mapping[str, Tensor], given: Mapping[str, Tensor], ignored: tuple[str, ...] = ()
+    own: Mapping[str, Tensor],
+    given: Mapping[str, Tensor],
+    ignored: tuple[str, ...] = (),
 ) -> str:
     """How the parameters `given` differ from `own`: counts and first names; "" if they do not.
 
     ignored: ends of names to be ignored.
     """
     own, given = ({k: v for k, v in s.items() if not k.endswith(ignored)} for s in (own, given))
-    shapes = {key: (_shape(given[key]), _shape(own[key])) for key in own if key in given}
+    both = [key for key in own if key in given]
+    shapes = {key: (_shape(given[key]), _shape(own[key])) for key in both}
+    kinds = {key: (_kind(given[key]), _kind(own[key])) for key in both}
     names = {
         "missing": [key for key in own if key not in given],
         "unexpected": [key for key in given if key not in own],
         "of another shape": [f"{k}: {a} for {b}" for k, (a, b) in shapes.items() if a != b],
+        "of another kind": [f"{k}: {a} for {b}" for k, (a, b) in kinds.items() if a != b],
     }
     return ", ".join(
         f"{len(keys)} {what} ({', '.join(keys[:3])}{', ...' * (len(keys) > 3)})"
@@ -125,3 +257,10 @@ def misfit(
 
 def _shape(value: object) -> list[int]:
     return list(getattr(value, "shape", ()))  # a state dict may also hold plain values
+
+
+def _kind(value: object) -> str:
+    if not isinstance(value, Tensor):
+        return type(value).__name__
+    layout = "" if value.layout == torch.strided else f" {value.layout}".replace("torch.", "")
+    return str(value.dtype).removeprefix("torch.") + layout

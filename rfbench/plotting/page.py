@@ -83,7 +83,7 @@ def wrap(text: str, width: float, size: float) -> list[str]:
     return lines
 
 
-def save(figure: Figure, stem: Path) -> list[Path]:
+def save(figure: Figure, stem: Path, formats: Sequence[str] = ("png", "pdf")) -> list[Path]:
     """Write `stem`.png and `stem`.pdf; each is written completely or not at all.
 
     The same figure gives the same bytes.
@@ -94,7 +94,7 @@ def save(figure: Figure, stem: Path) -> list[Path]:
         "pdf": {"dpi": 3 * DPI, "metadata": pdf},
     }
     paths = []
-    for kind, how in kinds.items():
+    for kind, how in ((kind, kinds[kind]) for kind in formats):
         paths.append(stem.with_name(f"{stem.name}.{kind}"))
         with aside(paths[-1]) as temporary, matplotlib.rc_context({"pdf.fonttype": 42}):
             figure.savefig(temporary, format=kind, **how)  # 42: publishers refuse Type 3 fonts

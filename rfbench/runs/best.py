@@ -6,6 +6,8 @@ from typing import Any
 
 from rfbench.runs.state import Loop
 
+EMA = "ema"  # the group of metrics of the averaged weights
+
 
 def judge(run: Loop, metrics: Mapping[str, Any]) -> bool:
     """Whether an evaluation is the best so far by `config.best_metric`; counts those that are not.
@@ -13,17 +15,20 @@ def judge(run: Loop, metrics: Mapping[str, Any]) -> bool:
     metrics: by name, or in groups ("bbox/AP"). None is worse than any number; a lower loss is
     better.
     """
-    better = not run.best or _merit(run, metrics) > _merit(run, run.best)
+    better = not run.best or merit(run, metrics) > merit(run, run.best)
     run.waited = 0 if better else run.waited + 1
     return better
 
 
-def _merit(run: Loop, metrics: Mapping[str, Any]) -> float:
-    value: Any = metrics
+def merit(run: Loop, metrics: Mapping[str, Any]) -> float:
+    """An evaluation as one number, the higher the better; of averaged weights ("ema") if it has."""
+    value: Any = metrics.get(EMA, metrics)
     for name in run.config.best_metric.split("/"):
         value = value[name]
     if value is None:
         return -math.inf
+    if not isinstance(value, int | float):
+        raise TypeError(f"{run.config.best_metric} is {value!r}")
     return -value if run.config.best_metric.endswith("loss") else value
 
 

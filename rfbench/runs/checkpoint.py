@@ -6,9 +6,9 @@ to continue; a classifier's can be read by `weight_files` (format, model, varian
 
 import contextlib
 import logging
+import math
 import os
 import random
-import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,14 @@ from pydantic import BaseModel
 from rfbench import files
 from rfbench.config import RESUMED, covers, flat, marked
 from rfbench.errors import RfbenchError, UsageError, one_line
-from rfbench.models import weight_files
+from rfbench.models import identity, integrity, weight_files
 
 logger = logging.getLogger(__name__)
 
 SAME = "--resume needs the same configuration. Choose another --output."
 LAST = "last.pth"
 BEST = "best.pth"
+RATES = ("lr", "initial_lr")  # options of an optimizer that change while it trains
 
 
 def save(path: Path, content: Mapping[str, Any], keep: int = 1) -> None:
@@ -34,18 +35,28 @@ def save(path: Path, content: Mapping[str, Any], keep: int = 1) -> None:
     keep: how many are kept. A kill at any moment leaves a complete checkpoint; a full disk raises
     RfbenchError and leaves the earlier ones unchanged.
     """
+    whole = {"format": weight_files.FORMAT, **content}
     try:
         with files.aside(path) as temporary:
             with open(temporary, "wb") as file:
-                torch.save({"format": weight_files.FORMAT, **content}, file)
+                torch.save({**whole, integrity.DIGEST: integrity.digest(whole)}, file)
                 file.flush()
                 os.fsync(file.fileno())
             for age in range(keep - 1, 0, -1):
+                if _aged(path, age - 1).exists():
+                    files.claim(_aged(path, age))
                 with contextlib.suppress(FileNotFoundError):
                     os.replace(_aged(path, age - 1), _aged(path, age))
         _sync_folder(path.parent)
-    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError
+    # torch reports a full disk as a RuntimeError, `aside` any OSError as an RfbenchError
+    except (OSError, RuntimeError, RfbenchError) as error:
         cause = next((e for e in _causes(error) if isinstance(e, OSError)), None)
+        if cause is None and isinstance(error, RfbenchError):
+            raise
+        if not path.parent.is_dir():
+            raise RfbenchError(
+                f"cannot write {path}: the folder is gone. Start again with another --output."
+            ) from error
         why = (cause.strerror or str(cause)) if cause else one_line(error)
         raise RfbenchError(
             f"cannot write {path}: {why}. The previous checkpoint is unchanged; "
@@ -61,17 +72,16 @@ def load_last(folder: Path, format: str = weight_files.FORMAT) -> dict[str, Any]
     path, damaged = folder / LAST, []
     ages = [age for age in range(100) if _aged(path, age).exists()]
     for age in ages:
-        try:
-            with zipfile.ZipFile(_aged(path, age)) as archive:
-                whole = archive.testzip() is None  # checksums, which torch.load ignores
-            content = torch.load(_aged(path, age), map_location="cpu", weights_only=True)
-            if whole and content.get("format") == format and "optimizer" in content:
+        with contextlib.suppress(RfbenchError):
+            content = integrity.read(str(_aged(path, age)))
+            whole = isinstance(content, dict) and content.get("format") == format
+            if whole and "optimizer" in content:
                 return content
-        except Exception:  # pickle, zipfile and torch raise anything on damaged bytes
-            pass
         damaged.append(str(_aged(path, age)))
         if age != ages[-1]:
-            logger.warning("%s is damaged; using the checkpoint before it.", damaged[-1])
+            logger.warning(
+                "%s is damaged or was changed; using the checkpoint before it.", damaged[-1]
+            )
     if damaged:
         raise RfbenchError(
             f"no checkpoint can be read: {', '.join(damaged)}. Start again with --overwrite."
@@ -93,10 +103,87 @@ def refuse_changes(
         f"{folder} was started with {key} = {before.get(key)}; now it is {after.get(key)}"
         for key in keys
         if before.get(key) != after.get(key)
+        and not (key == "model" and identity.same(str(before.get(key)), str(after[key])))
     ]
     if lines:
         lines.append(remedy)
         raise UsageError(*lines)
+
+
+@contextlib.contextmanager
+def restoring(folder: Path) -> Iterator[None]:
+    """A context in which what a checkpoint of other content causes becomes an RfbenchError."""
+    kinds = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+    try:
+        yield
+    except RfbenchError:
+        raise
+    except kinds as error:
+        what = one_line(f"{type(error).__name__}: {error}")
+        raise RfbenchError(
+            f"{folder / LAST} is not a checkpoint of this run: {what}. "
+            "Start again with --overwrite."
+        ) from error
+
+
+def whole_number(content: Mapping[str, Any], key: str, default: int = 0) -> int:
+    """A count in a checkpoint; ValueError for anything else."""
+    value = content.get(key, default)
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**53:
+        raise ValueError(f"{key} is {one_line(repr(value), 60)}")
+    return value
+
+
+def same_numbers(folder: Path, saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raise UsageError if the data are not as many as when the run was started; None: not told."""
+    problems = [
+        f"{folder} was started with {name} {saved[name]}; now there are {number}"
+        for name, number in now.items()
+        if saved.get(name) is not None and saved[name] != number
+    ]
+    if problems:
+        raise UsageError(*problems, "--resume needs the same data. Choose another --output.")
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
+    """Load the state of an optimizer after a check of its shapes, which torch does not make.
+
+    Options, but for the learning rate, stay those of the configuration. Raises ValueError.
+    """
+    own = optimizer.state_dict()
+    numbers = [group["params"] for group in own["param_groups"]]
+    if [group["params"] for group in state["param_groups"]] != numbers:
+        raise ValueError("the optimizer has other parameters")
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for index, held in state["state"].items():
+        if not isinstance(index, int) or not 0 <= index < len(parameters):
+            raise ValueError(f"the optimizer has no parameter {one_line(repr(index), 40)}")
+        for name, value in held.items():
+            _check_state(f"{name} of parameter {index}", value, parameters[index])
+    for group in state["param_groups"]:
+        check_finite_state({key: group[key] for key in RATES if key in group}, "learning rate")
+    optimizer.load_state_dict(dict(state))
+    for group, before in zip(optimizer.param_groups, own["param_groups"], strict=True):
+        group.update({k: v for k, v in before.items() if k not in (*RATES, "params")})
+
+
+def _check_state(name: str, value: Any, parameter: torch.Tensor) -> None:
+    """Raise ValueError for what an optimizer cannot keep of a parameter."""
+    if not isinstance(value, torch.Tensor):
+        return check_finite_state({name: value}, "optimizer")
+    if value.ndim and value.shape != parameter.shape:
+        raise ValueError(f"{name} is {list(value.shape)} for {list(parameter.shape)}")
+    if not value.is_floating_point() or not bool(torch.isfinite(value).all()):
+        raise ValueError(f"{name} is not of finite numbers")
+    return None
+
+
+def check_finite_state(state: Mapping[str, Any], what: str) -> None:
+    """Raise ValueError for a number that is not finite in a state of plain values."""
+    for name, value in flat(state).items():
+        for one in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(one, float) and not math.isfinite(one):
+                raise ValueError(f"{what}: {name} is {one}")
 
 
 def random_state(device: torch.device) -> dict[str, Any]:

@@ -60,6 +60,8 @@ def look(
     if content is None:
         logger.info("no checkpoint in %s: starting from the beginning", folder)
     else:
+        if not isinstance(content.get("config"), dict):
+            raise RfbenchError(f"{folder / LAST} is not a checkpoint of a run: it has no config.")
         refuse_changes(folder, content["config"], config)
     return None, content
 

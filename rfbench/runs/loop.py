@@ -23,6 +23,7 @@ The state that all trainings share is `state.Loop`; `save` writes it to the chec
 
 import contextlib
 import logging
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -31,7 +32,7 @@ import torch
 
 from rfbench.errors import RfbenchError, counted
 from rfbench.models import weight_files
-from rfbench.runs import checkpoint, processes, progress, records
+from rfbench.runs import best, checkpoint, processes, progress, records
 from rfbench.runs import folder as folders
 from rfbench.runs.progress import Clock, Log
 from rfbench.runs.signals import Asked, Signals
@@ -75,6 +76,11 @@ def opened(
 def begin(run: Loop, steps: int, label: str) -> None:
     """Open config.yaml, metrics.jsonl, clock and progress bar; called at the end of set-up."""
     content, run.steps = run.start.content or {}, steps
+    if not run.evaluated <= run.step <= steps:
+        raise RfbenchError(
+            f"{run.folder / checkpoint.LAST} is of {run.unit} {run.step}, evaluated at "
+            f"{run.evaluated}; this run has {steps}."
+        )
     run.group.by_first(lambda: folders.begin(run.folder, run.config))
     lines, board = content.get("lines", 0), run.config.tensorboard
     run.log = run.group.alike(lambda: Log(run.folder, lines, board) if run.group.first else None)
@@ -84,10 +90,16 @@ def begin(run: Loop, steps: int, label: str) -> None:
 
 def restore(run: Loop, content: Mapping[str, Any]) -> None:
     """Restore the shared part of a checkpoint; keys that older versions lack have defaults."""
-    run.step = content.get("step", content.get("iteration", 0))
-    run.evaluated = content.get("evaluated", run.step)
+    count = checkpoint.whole_number
+    run.step = count(content, "step" if "step" in content else "iteration")
+    run.evaluated = count(content, "evaluated", run.step)
     run.metrics, run.best = content.get("metrics", {}), content.get("best", {})
-    run.waited, run.parent = content.get("waited", 0), content.get("parent")
+    run.waited, run.parent = count(content, "waited"), content.get("parent")
+    if run.best:
+        best.merit(run, run.best)
+    count(content, "lines")
+    if not 0 <= content.get("seconds", 0.0) < math.inf:
+        raise ValueError(f"seconds is {content['seconds']}")
 
 
 # --- between two steps ---------------------------------------------------------------------------

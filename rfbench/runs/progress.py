@@ -39,8 +39,9 @@ class Log:
 
     def write(self, line: dict[str, Any]) -> None:
         """Write and flush one line, so that a kill loses none."""
-        self.file.write(json_text.dumps(line) + "\n")
-        self.file.flush()
+        with files.naming(self.path):
+            self.file.write(json_text.dumps(line) + "\n")
+            self.file.flush()
         self.lines += 1
         if self.board:
             for key, value in line.items():

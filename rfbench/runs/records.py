@@ -54,10 +54,10 @@ class TrainingRecord(Record):
     """The record of any training.
 
     metrics: by name, in groups such as "bbox"; None: undefined. best: those of best.pth. input:
-    size and augmentation. pictures: number of images by split. images_per_s: the median. batch:
-    images per step ("global") and per BatchNorm batch ("per_batchnorm"), and processes. config:
-    resolved; repeats the run. network: cost and receptive field, see rf/core/recorded; None: they
-    could not be measured, or the record is of an older version.
+    size and augmentation. pictures: number of images by split. images_per_s: the median. lr: peak
+    learning rate. batch: images per step ("global") and per BatchNorm batch ("per_batchnorm"), and
+    processes. config: resolved; repeats the run. network: cost and receptive field, see
+    rf/core/recorded; None: they could not be measured, or the record is of an older version.
     """
 
     kind: Literal["cls", "det"]
@@ -76,6 +76,7 @@ class TrainingRecord(Record):
     steps: int
     seconds: float
     images_per_s: float | None = None
+    lr: float | None = None
     batch: dict[str, Any]
     device: str
     precision: str

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
-from rfbench.config import AVERAGED, RESUMED, Section
+from rfbench.config import AVERAGED, MOST_KEPT, MOST_SEED, MOST_THREADS, RESUMED, Section
 from rfbench.data import sources
 from rfbench.models import arguments
 from rfbench.schemas.variant import VariantConfig
@@ -22,6 +22,8 @@ def _describe_the_data_sets(schema: dict[str, Any]) -> None:
     sets = [f"{name} ({source.reads})" for name, source in sources.SOURCES.items()]
     schema["description"] = f"The data set: {', '.join(sets)}."
 
+
+Share = Annotated[float, Field(ge=0, lt=1)]
 
 # options that had keys of their own before `data.options` existed
 _OPTIONS = ("val_share", "train_scenes", "val_scenes")
@@ -68,6 +70,7 @@ class ClsData(Section):
     )
     workers: Annotated[NonNegativeInt | None, RESUMED, AVERAGED] = Field(
         None,
+        le=MOST_THREADS,
         description="DataLoader workers per GPU; 0: main process; null: by the number of cores.",
     )
     max_bad_share: Annotated[float, RESUMED] = Field(
@@ -93,19 +96,26 @@ class ClsOptim(Section):
     lr: float = Field(1.6, gt=0, description="Peak learning rate for the global batch.")
     momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of SGD.")
     nesterov: bool = Field(True, description="Nesterov momentum, for SGD.")
-    betas: tuple[float, float] = Field((0.9, 0.999), description="Betas of AdamW.")
+    betas: tuple[Share, Share] = Field((0.9, 0.999), description="Betas of AdamW.")
     weight_decay: float = Field(1e-4, ge=0, description="Weight decay.")
     norm_weight_decay: bool = Field(
         True, description="Also decay biases and the parameters of normalization layers."
     )
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="Label smoothing.")
+    ema: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Decay of an exponential moving average of the weights, such as 0.9999: it is "
+        "evaluated and saved beside the weights, and best_metric is its own; null: none.",
+    )
 
 
 class ClsSchedule(Section):
     """The learning rate as a function of the step."""
 
     name: Literal["steps", "one_cycle"] = Field("steps", description="Shape of the schedule.")
-    epochs: PositiveInt = Field(90, description="Epochs to train.")
+    epochs: PositiveInt = Field(90, le=10**6, description="Epochs to train.")
     warmup_epochs: NonNegativeInt = Field(5, description="steps: epochs of linear warm-up from 0.")
     milestones: list[PositiveInt] = Field(
         [30, 60, 80], description="steps: epochs at whose start the learning rate drops."
@@ -129,6 +139,12 @@ class ClsInit(Section):
         False, description="Accept weights of another variant, and report what the change costs."
     )
 
+    ema: bool = Field(
+        False,
+        description="Take the averaged (EMA) weights of a file that holds them beside the others; "
+        "for --eval-only too.",
+    )
+
     @model_validator(mode="after")
     def _needs_weights(self) -> "ClsInit":
         if self.convert and self.weights is None:
@@ -149,7 +165,7 @@ class ClsCheckpoint(Section):
         500, description="Steps between checkpoints; 0: at the end of epochs only."
     )
     keep: Annotated[PositiveInt, RESUMED] = Field(
-        2, description="Number of checkpoints to keep, the newest."
+        2, le=MOST_KEPT, description="Number of checkpoints to keep, the newest."
     )
 
 
@@ -179,7 +195,7 @@ class ClsConfig(Section):
         256, description="Most images per GPU in one pass; accumulation follows from it."
     )
     seed: Annotated[NonNegativeInt, AVERAGED] = Field(
-        0, description="Seed of weights, order and augmentation."
+        0, le=MOST_SEED, description="Seed of weights, order and augmentation."
     )
     precision: Annotated[Literal["auto", "fp32", "bf16"], AVERAGED] = Field(
         "auto", description="auto: bf16 autocast on a GPU, fp32 on a CPU."
@@ -195,6 +211,7 @@ class ClsConfig(Section):
     device: Annotated[str, RESUMED, AVERAGED] = Field("auto", description="auto, cpu or cuda.")
     threads: Annotated[PositiveInt | None, RESUMED] = Field(
         None,
+        le=MOST_THREADS,
         description="CPU threads per process; 1 is fastest for tiny networks; null: "
         "PyTorch's default.",
     )

@@ -4,7 +4,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from rfbench.config import AVERAGED, RESUMED, Free, Section
+from rfbench.config import (
+    AVERAGED,
+    MOST_KEPT,
+    MOST_SEED,
+    MOST_THREADS,
+    RESUMED,
+    Free,
+    Section,
+)
 from rfbench.models import arguments
 from rfbench.schemas.variant import VariantConfig
 
@@ -88,6 +96,10 @@ class DetConfig(Section):
         description="Weights of the backbone: pretrained (the library's own) or a checkpoint of "
         "train-cls of this model and variant; null: random.",
     )
+    ema: bool = Field(
+        False,
+        description="Take the averaged (EMA) weights of the file that `weights` names.",
+    )
     data: DetData = Field(DetData(), description="The images.")
     pixel_mean: tuple[float, float, float] = Field(
         (123.675, 116.28, 103.53),
@@ -124,14 +136,15 @@ class DetConfig(Section):
         0, description="Number of images to draw with predictions beside ground truth."
     )
     seed: Annotated[NonNegativeInt, AVERAGED] = Field(
-        0, description="Seed of weights, order and augmentation."
+        0, le=MOST_SEED, description="Seed of weights, order and augmentation."
     )
     device: Annotated[str, RESUMED, AVERAGED] = Field("auto", description="auto, cpu or cuda.")
     threads: Annotated[PositiveInt | None, RESUMED] = Field(
-        None, description="CPU threads per process; null: PyTorch's default."
+        None, le=MOST_THREADS, description="CPU threads per process; null: PyTorch's default."
     )
     keep: Annotated[PositiveInt, RESUMED, AVERAGED] = Field(
         2,
+        le=MOST_KEPT,
         description="Number of checkpoints to keep, one every SOLVER.CHECKPOINT_PERIOD iterations.",
     )
     best_metric: Annotated[BestMetric, AVERAGED] = Field(

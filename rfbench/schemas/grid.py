@@ -16,7 +16,7 @@ class GridTask(Section):
     variants: list[str | VariantConfig] = Field(
         min_length=1, description="Variants to train; the classifier of a detector has the same."
     )
-    seeds: PositiveInt = Field(1, description="Seeds 0, 1, ... of each variant.")
+    seeds: PositiveInt = Field(1, le=10_000, description="Seeds 0, 1, ... of each variant.")
     override: list[str] = Field([], description="KEY=VALUE for every run of the task.")
     weights: str | None = Field(
         None, description="Earlier task whose last checkpoint (same variant and seed) starts each."

@@ -12,7 +12,7 @@ from rfbench.schemas.variant import VariantConfig
 class RfConfig(Section):
     """What `rfbench visualize-rf` draws."""
 
-    model: str | list[str] = Field(
+    model: str | Annotated[list[str], Field(min_length=1)] = Field(
         description="torchvision or timm name, or FILE.py:function; a list draws them side by side."
     )
     model_args: dict[str, Any] = Field(
@@ -22,6 +22,7 @@ class RfConfig(Section):
     )
     variants: list[str | VariantConfig] | None = Field(
         None,
+        min_length=1,
         description="Variants, one panel each; null: those of the paper that change the network.",
     )
     from_: str | None = Field(
@@ -43,6 +44,7 @@ class RfConfig(Section):
     )
     inputs: list[Annotated[tuple[PositiveInt, ...], Len(2, 4)]] | None = Field(
         None,
+        min_length=1,
         description="Inputs as [[channels, height, width], ...], or with other axes, in place of "
         "size and in_channels; null: one.",
     )

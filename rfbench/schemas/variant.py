@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
 from rfbench.config import Section
 
@@ -30,3 +30,9 @@ class VariantConfig(Section):
     groups: Literal["dense", "depthwise"] | None = Field(
         None, description="Only depthwise convolutions, or only dense (all others); null: both."
     )
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> "VariantConfig":
+        if not self.kernels and not self.maxpool:
+            raise ValueError("kernels is empty, so nothing changes: write baseline")
+        return self

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from rfbench import files
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.runs import checkpoint, folder
 from rfbench.runs.checkpoint import random_state, set_random_state
@@ -57,7 +58,7 @@ def test_a_damaged_one_falls_back_with_a_warning(
     found = checkpoint.load_last(tmp_path)
     assert found is not None and found["step"] == 1
     (message,) = caplog.messages
-    assert "last.pth is damaged" in message
+    assert "last.pth is damaged or was changed" in message
     (tmp_path / "last-1.pth").write_bytes(b"")
     with pytest.raises(RfbenchError, match="no checkpoint can be read"):
         checkpoint.load_last(tmp_path)
@@ -79,8 +80,9 @@ def test_nothing_in_a_checkpoint_is_run(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_what_failed_before_its_first_checkpoint_is_no_run(tmp_path: Path) -> None:
-    for name in (".lock", "config.yaml", "metrics.jsonl"):
-        (tmp_path / name).touch()
+    with folder.held(tmp_path, resume=False, overwrite=False):
+        for name in ("config.yaml", "metrics.jsonl"):
+            files.write_text(tmp_path / name, "")
     folder.check(tmp_path, resume=False, overwrite=False)
     (tmp_path / "notes.txt").touch()
     with pytest.raises(UsageError, match="exists already"):

@@ -102,7 +102,7 @@ def test_pretrained_weights_are_the_librarys(monkeypatch: pytest.MonkeyPatch) ->
     config = ClsConfig.model_validate({"model": "resnet18", "init": {"weights": "pretrained"}})
     for classes in (1000, 10):
         backbone = network.build(config, classes)
-        network.load_start(backbone, config)
+        network.load_start(backbone, config, [])
         assert torch.equal(backbone.module.conv1.weight, state["conv1.weight"])  # type: ignore
         same = torch.equal(backbone.module.fc.weight[:5], state["fc.weight"][:5])  # type: ignore
         assert same == (classes == 1000)
@@ -112,4 +112,4 @@ def test_pretrained_weights_are_the_librarys(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(enum, "get_state_dict", offline)
     with pytest.raises(RfbenchError, match="cannot be loaded: no network. Give a file"):
-        network.load_start(backbone, config)
+        network.load_start(backbone, config, [])

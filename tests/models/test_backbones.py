@@ -382,7 +382,8 @@ class Bomb:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "is not a checkpoint of tensors and plain types"),
+        (b"", "is empty"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "is a pointer of Git LFS"),
         (b"just text\n", "is not a checkpoint of tensors and plain types"),
         (b"PK\x03\x04 a torn zip archive", "is not a checkpoint of tensors and plain types"),
         ({"state_dict": {}, "extra": Bomb()}, "nothing in it was run"),

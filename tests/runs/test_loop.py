@@ -163,7 +163,7 @@ def test_an_old_checkpoint_takes_defaults(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     tiny.fit(tiny.Config(steps=20), folder)
     content = torch.load(folder / "last.pth", weights_only=True)
-    for key in ("evaluated", "metrics", "best", "waited", "parent"):
+    for key in ("evaluated", "metrics", "best", "waited", "parent", "digest"):
         del content[key]
     for key in ("best_metric", "patience"):
         del content["config"][key]

@@ -109,9 +109,7 @@ def save_summary(rows: Sequence[Row], path: Path) -> None:
         f"{_versions()}."
     )
     if measured:
-        for file in pages.save(zoo.figure(measured, families, caption), path.with_suffix("")):
-            if file.suffix == ".pdf":
-                file.unlink()
+        pages.save(zoo.figure(measured, families, caption), path.with_suffix(""), ["png"])
     files.write_text(path, summary(rows, path.with_suffix(".png").name if measured else ""))
 
 

@@ -4,7 +4,6 @@ import contextlib
 import copy
 import fnmatch
 import io
-import json
 import multiprocessing
 import time
 import warnings
@@ -19,7 +18,7 @@ import torch
 from matplotlib import colormaps
 from PIL import Image
 
-from rfbench import files
+from rfbench import files, json_text, manifest
 from rfbench.data.workers import end_with_parent
 from rfbench.errors import RfbenchError, UsageError, one_line, suggest
 from rfbench.models import backbones, variants
@@ -164,10 +163,26 @@ def thumbnail(counts: PathMap) -> bytes:
 
 def check_folder(folder: Path) -> None:
     """Raise UsageError where the folder holds what is not of a zoo, or cannot be written."""
-    files.check_folder(folder, overwrite=True)
-    other = folder.is_dir() and any(folder.iterdir()) and not (folder / ROWS).exists()
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file. Choose another folder with --output.")
+    other = folder.is_dir() and manifest.others(folder) and not (folder / ROWS).exists()
     if other or (folder / records.RECORD).exists():
         raise UsageError(f"{folder} holds something else than a zoo. Choose another --output.")
+    files.check_writable(folder)
+
+
+def open_folder(folder: Path, overwrite: bool) -> None:
+    """Begin in a folder, or go on with what it holds; see `check_folder`."""
+    if overwrite and folder.is_dir() and manifest.others(folder):
+        manifest.check_replaceable(folder)
+    older = folder.is_dir() and manifest.read(folder) is None
+    files.open_folder(folder, keep=not overwrite)
+    if older:  # of an older version, which wrote no manifest
+        for name in (ROWS, "index.html", "zoo.csv", "zoo.json"):
+            if (folder / name).exists():
+                files.claim(folder / name, made=True)
+        for path in (folder / THUMBNAILS).glob("*.png"):
+            files.claim(path, made=True)
 
 
 def run(wanted: Sequence[str], folder: Path, jobs: int, done: Callable[[], object]) -> list[Row]:
@@ -179,12 +194,13 @@ def run(wanted: Sequence[str], folder: Path, jobs: int, done: Callable[[], objec
     (folder / THUMBNAILS).mkdir(parents=True, exist_ok=True)
     known = read(folder)
     left = [name for name in wanted if name not in known]
-    with open(folder / ROWS, "a", encoding="utf-8") as file:
+    with files.append(folder / ROWS) as file:
         for made, picture in _in_parallel(left, jobs):
             if picture:
-                _thumbnail_path(folder, made["model"]).write_bytes(picture)
-            file.write(json.dumps(made) + "\n")
-            file.flush()
+                files.write_bytes(_thumbnail_path(folder, made["model"]), picture)
+            with files.naming(folder / ROWS):
+                file.write(json_text.dumps(made) + "\n")
+                file.flush()
             known[made["model"]] = made
             done()
     return [known[name] for name in wanted]
@@ -193,16 +209,15 @@ def run(wanted: Sequence[str], folder: Path, jobs: int, done: Callable[[], objec
 def read(folder: Path) -> dict[str, Row]:
     """The rows that are there already, by model; a line that a kill cut off is left out."""
     try:
-        lines = (folder / ROWS).read_text("utf-8").splitlines()
+        lines = files.read_bytes(folder / ROWS).splitlines()
     except FileNotFoundError:
         return {}
     rows = {}
     for text in lines:
-        try:
-            held = json.loads(text)
-            rows[held["model"]] = held
-        except (ValueError, KeyError, TypeError):
-            continue
+        with contextlib.suppress(RfbenchError):
+            held = json_text.parse(text, ROWS)
+            if isinstance(held, dict) and held.keys() >= columns().keys():
+                rows[str(held["model"])] = held
     return rows
 
 
