@@ -85,11 +85,21 @@ class ClsData(Section):
         return {key: value for key, value in own.items() if value is not None} | self.options
 
 
+def paper_lr(batch: int) -> float:
+    """The paper's learning rate, 1.6 for 4,096 images, in proportion (Goyal et al., 2017)."""
+    return 1.6 * batch / 4096
+
+
 class ClsOptim(Section):
     """The optimizer; `lr` is the peak of the schedule."""
 
     name: Literal["sgd", "adamw"] = Field("sgd", description="The optimizer.")
-    lr: float = Field(1.6, gt=0, description="Peak learning rate for the global batch.")
+    lr: float | None = Field(
+        None,
+        gt=0,
+        description="Peak learning rate for the global batch; null, with sgd: the paper's 1.6 for "
+        "4,096 images, in proportion to batch_size. adamw needs one.",
+    )
     momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of SGD.")
     nesterov: bool = Field(True, description="Nesterov momentum, for SGD.")
     betas: tuple[float, float] = Field((0.9, 0.999), description="Betas of AdamW.")
@@ -98,6 +108,18 @@ class ClsOptim(Section):
         True, description="Also decay biases and the parameters of normalization layers."
     )
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="Label smoothing.")
+
+    @model_validator(mode="after")
+    def _adamw_needs_a_rate(self) -> "ClsOptim":
+        if self.name == "adamw" and self.lr is None:
+            raise ValueError("adamw needs optim.lr; 1.0e-3 is usual for small networks")
+        return self
+
+    @property
+    def peak(self) -> float:
+        """The learning rate `lr` of a configuration, which is set when that is read."""
+        assert self.lr is not None
+        return self.lr
 
 
 class ClsSchedule(Section):
@@ -208,3 +230,10 @@ class ClsConfig(Section):
     tensorboard: Annotated[bool, RESUMED, AVERAGED] = Field(
         False, description="Write TensorBoard event files too."
     )
+
+    @model_validator(mode="after")
+    def _lr_follows_the_batch(self) -> "ClsConfig":
+        if self.optim.lr is None:  # so that config.yaml and the record hold the number
+            optim = self.optim.model_copy(update={"lr": paper_lr(self.batch_size)})
+            self.__dict__["optim"] = optim  # the model is frozen
+        return self
