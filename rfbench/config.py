@@ -147,6 +147,8 @@ def _read(path: str, role: str = "") -> dict[str, Any]:
         raise UsageError(f"{path}: no such file{role}.{near}") from None
     except OSError as error:  # a directory, no permission
         raise UsageError(f"{path}: cannot be read{role}: {error.strerror}") from None
+    except ValueError:  # a NUL, or half a character
+        raise UsageError(f"{path!a}: not the name of a file{role}") from None
     values = parse(text, path)
     if not isinstance(values, dict | None):
         raise UsageError(f"{path}: expected a mapping (key: value), got {shown(values)}")

@@ -211,11 +211,11 @@ def parameter_groups(model: nn.Module, optim: ClsOptim) -> list[dict[str, Any]]:
 
 def _sgd(groups: list[dict[str, Any]], optim: ClsOptim) -> torch.optim.Optimizer:
     nesterov = optim.nesterov and optim.momentum > 0  # torch refuses it without momentum
-    return torch.optim.SGD(groups, optim.lr, optim.momentum, nesterov=nesterov, fused=True)
+    return torch.optim.SGD(groups, optim.peak, optim.momentum, nesterov=nesterov, fused=True)
 
 
 def _adamw(groups: list[dict[str, Any]], optim: ClsOptim) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(groups, optim.lr, optim.betas, fused=True)
+    return torch.optim.AdamW(groups, optim.peak, optim.betas, fused=True)
 
 
 # A new optimizer is one entry here and one word in ClsOptim.name.

@@ -9,7 +9,7 @@ import yaml
 from rfbench.classify import network
 from rfbench.classify.evaluate import evaluate, shown
 from rfbench.classify.images import Images
-from rfbench.classify.setup import set_up_device, to_device
+from rfbench.classify.setup import described_lr, set_up_device, to_device
 from rfbench.classify.split import split
 from rfbench.data.order import steps_per_epoch
 from rfbench.errors import counted
@@ -40,6 +40,7 @@ def describe(config: ClsConfig, folder: Path, check_weights: bool = True) -> str
         "",
         f"{backbone.name} / {backbone.variant}: {len(backbone.replaced)} changed",
         *(f"  {name}" for name in backbone.replaced),
+        described_lr(config),
         f"{data.described()}; the first is {first[1]}x{first[0]} px",
         f"{per_epoch} steps per epoch, {per_epoch * config.schedule.epochs} in all; a batch of "
         f"{shares.batch} = {counted(shares.world, 'process', 'es')} x "

@@ -19,7 +19,7 @@ from rfbench.runs import checkpoint, loop, records
 from rfbench.runs.checkpoint import random_state, set_random_state
 from rfbench.runs.processes import Processes
 from rfbench.runs.state import Start
-from rfbench.schemas.cls import ClsConfig
+from rfbench.schemas.cls import ClsConfig, paper_lr
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +28,7 @@ def setup(config: ClsConfig, start: Start) -> Run:
     """A run ready for its next step: the first, or the one after the checkpoint of `start`."""
     group, content = start.group, start.content
     set_up_device(config, group)
+    logger.info(described_lr(config))
     data = group.alike(lambda: Images(config, group))
     logger.info(data.described())
     shares = group.alike(lambda: split(config.batch_size, group.world, config.max_batch_per_gpu))
@@ -73,6 +74,14 @@ def same_data(start: Start, data: Images) -> list[str] | None:
         return None
     weight_files.compare_classes(classes, data.set.classes, str(path))
     return classes
+
+
+def described_lr(config: ClsConfig) -> str:
+    """'learning rate 0.0125 for batches of 32 images (sgd): the paper's 1.6 for 4,096 ...'."""
+    peak, optim = config.optim.peak, config.optim.name
+    rule = optim == "sgd" and peak == paper_lr(config.batch_size)
+    why = ": the paper's 1.6 for 4,096, in proportion" if rule else ""
+    return f"learning rate {peak:g} for batches of {config.batch_size} images ({optim}){why}"
 
 
 def set_up_device(config: ClsConfig, group: Processes) -> None:

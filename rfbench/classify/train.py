@@ -95,7 +95,7 @@ def train_step(run: Run, passes: list[Batch]) -> Tensor:
 
 def lr(run: Run, step: int) -> float:
     """The learning rate of a step."""
-    return lr_at(step, run.per_epoch, run.config.optim.lr, run.config.schedule)
+    return lr_at(step, run.per_epoch, run.config.optim.peak, run.config.schedule)
 
 
 def read(run: Run, step: int, sums: Tensor, indices: list[Tensor]) -> None:

@@ -19,6 +19,9 @@ MNIST digits. For ImageNet: rfbench train-cls configs/cls/resnet50.yaml -o data.
     output="Folder (default: results/cls-...).",
     override="Set a key of the configuration.",
 )
+@click.option(
+    "--check-images", is_flag=True, help="Read every image first, and name the unreadable ones."
+)
 def command(
     config: str | None,
     override: tuple[str, ...],
@@ -29,6 +32,7 @@ def command(
     dry_run: bool,
     eval_only: str | None,
     as_json: bool,
+    check_images: bool,
 ) -> None:
     """Train the classifier in the YAML file CONFIG; without CONFIG, the embedded demo.
 
@@ -37,7 +41,7 @@ def command(
     run; the result is identical.
     """
     training.wait_passively()
-    from rfbench.classify import fit, plan
+    from rfbench.classify import check, fit, plan
     from rfbench.classify.table import table
     from rfbench.runs import folder as folders
     from rfbench.schemas.cls import ClsConfig
@@ -48,6 +52,8 @@ def command(
         log.info("%s", " ".join(DEMO.split()))
     settings = training.load_config(ClsConfig, config, "cls/digits.yaml", override, device)
     folder = output or fit.folder_of(settings)
+    if check_images:
+        check.images(settings, eval_only is not None)
     if dry_run:
         begun = resume and folders.begun(folder)
         text = plan.describe(settings, folder, check_weights=not begun)

@@ -89,11 +89,21 @@ class ClsData(Section):
         return {key: value for key, value in own.items() if value is not None} | self.options
 
 
+def paper_lr(batch: int) -> float:
+    """The paper's learning rate, 1.6 for 4,096 images, in proportion (Goyal et al., 2017)."""
+    return 1.6 * batch / 4096
+
+
 class ClsOptim(Section):
     """The optimizer; `lr` is the peak of the schedule."""
 
     name: Literal["sgd", "adamw"] = Field("sgd", description="The optimizer.")
-    lr: float = Field(1.6, gt=0, description="Peak learning rate for the global batch.")
+    lr: float | None = Field(
+        None,
+        gt=0,
+        description="Peak learning rate for the global batch; null, with sgd: the paper's 1.6 for "
+        "4,096 images, in proportion to batch_size. adamw needs one.",
+    )
     momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of SGD.")
     nesterov: bool = Field(True, description="Nesterov momentum, for SGD.")
     betas: tuple[Share, Share] = Field((0.9, 0.999), description="Betas of AdamW.")
@@ -109,6 +119,18 @@ class ClsOptim(Section):
         description="Decay of an exponential moving average of the weights, such as 0.9999: it is "
         "evaluated and saved beside the weights, and best_metric is its own; null: none.",
     )
+
+    @model_validator(mode="after")
+    def _adamw_needs_a_rate(self) -> "ClsOptim":
+        if self.name == "adamw" and self.lr is None:
+            raise ValueError("adamw needs optim.lr; 1.0e-3 is usual for small networks")
+        return self
+
+    @property
+    def peak(self) -> float:
+        """The learning rate `lr` of a configuration, which is set when that is read."""
+        assert self.lr is not None
+        return self.lr
 
 
 class ClsSchedule(Section):
@@ -236,3 +258,10 @@ class ClsConfig(Section):
     def network(self) -> str:
         """The model with its arguments, as one name."""
         return arguments.named(self.model, self.model_args)
+
+    @model_validator(mode="after")
+    def _lr_follows_the_batch(self) -> "ClsConfig":
+        if self.optim.lr is None:  # so that config.yaml and the record hold the number
+            optim = self.optim.model_copy(update={"lr": paper_lr(self.batch_size)})
+            self.__dict__["optim"] = optim  # the model is frozen
+        return self

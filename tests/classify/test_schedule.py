@@ -11,7 +11,7 @@ N = 1_281_167 // 4096
 
 def paper(t: int) -> float:
     config = ClsConfig()
-    return lr_at(t, N, config.optim.lr, config.schedule)
+    return lr_at(t, N, config.optim.peak, config.schedule)
 
 
 def test_the_paper_has_312_steps_per_epoch() -> None:

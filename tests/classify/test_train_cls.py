@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ def cifar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def tree_of(config: Path, imagenet: Path, cifar: Path) -> list[str]:
     values = load(ClsConfig, str(config))
-    root = {"imagenet": imagenet, "cifar10": cifar}.get(values.data.name)
+    root = {"imagenet": imagenet, "folder": imagenet, "cifar10": cifar}.get(values.data.name)
     return ["-o", f"data.root={root}"] if root else ["-o", "data.train_scenes=96"]
 
 
@@ -104,6 +105,47 @@ def test_the_defaults_are_the_papers() -> None:
     assert (default.optim.lr, default.optim.momentum, default.optim.nesterov) == (1.6, 0.9, True)
     assert (default.optim.weight_decay, default.optim.label_smoothing) == (1e-4, 0)
     assert default.optim.norm_weight_decay and not default.init.zero_gamma
+
+
+def test_the_learning_rate_follows_the_batch(imagenet: Path, tmp_path: Path) -> None:
+    """null is the paper's rule; the first line and the record hold the number."""
+    for batch, peak in ((4096, 1.6), (256, 0.1), (32, 0.0125), (100, 0.0390625)):
+        assert ClsConfig(batch_size=batch).optim.lr == peak
+    assert load(ClsConfig, None, ["batch_size=32", "optim.lr=0.3"]).optim.lr == 0.3
+    result = run(
+        *("-o", "optim={}", "-o", "batch_size=32"),
+        *("--output", tmp_path / "run", "-o", "schedule.epochs=1", "-o", "device=cpu"),
+        *("-o", f"data={{name: folder, root: {imagenet}, image_size: 32}}"),
+    )
+    assert result.exit_code == 0, result.output
+    assert "learning rate 0.0125 for batches of 32 images (sgd): the paper's 1.6" in result.stderr
+    record = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert record["config"]["optim"]["lr"] == 0.0125
+    written = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert written["optim"]["lr"] == 0.0125
+
+
+def test_adamw_needs_a_learning_rate() -> None:
+    result = run("-o", "optim={name: adamw}", "--dry-run")
+    assert result.exit_code == 2 and "adamw needs optim.lr" in result.stderr
+
+
+def test_images_are_checked_before_training(imagenet: Path, tmp_path: Path) -> None:
+    """Also a validation image that would be noticed after an epoch, and nothing is written."""
+    shutil.copytree(imagenet, tmp_path / "data")
+    some = sorted((tmp_path / "data" / "val").glob("*/*.JPEG"))
+    some[3].write_bytes(some[3].read_bytes()[:200])
+    some[5].write_bytes(b"")
+    data = ("-o", f"data={{name: folder, root: {tmp_path / 'data'}, image_size: 32}}")
+    to = ("--output", tmp_path / "run")
+    result = run("-o", "optim={}", *data, "--check-images", *to)
+    assert result.exit_code == 1 and not (tmp_path / "run").exists()
+    assert "0 of 48 training images cannot be read" in result.stderr
+    assert f"{some[3]}: " in result.stderr and f"{some[5]}: the file is empty" in result.stderr
+    last = result.stderr.strip().splitlines()[-1]
+    assert last.startswith("Error: 2 of 48 validation images cannot be read, more than data.max_b")
+    few = ("-o", "data.max_bad_share=0.1", "--dry-run")
+    assert run("-o", "optim={}", *data, "--check-images", *few).exit_code == 0
 
 
 def test_a_run_and_its_files(tmp_path: Path) -> None:

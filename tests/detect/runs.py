@@ -72,6 +72,7 @@ def fit(values: dict[str, Any], folder: Path, resume: bool = False) -> dict[str,
 def job(values: dict[str, Any], folder: str, resume: bool, env: Any) -> None:
     """A run in a process of its own; notes the images that it trains on in order."""
     os.environ.update(env)
+    os.setpgid(0, 0)  # so that a kill takes the loader's processes along
     torch.set_num_threads(1)
     sys.stderr = open(f"{folder}.stderr{env.get('RANK', '')}", "a", buffering=1)  # noqa: SIM115
     from rfbench.detect import fit, loaders

@@ -1,0 +1,65 @@
+"""--check-images: every image is read before training, not when its turn comes."""
+
+import logging
+import random
+
+from torch import Tensor
+
+from rfbench.classify.images import Images
+from rfbench.data.loader import Loader
+from rfbench.data.order import evaluation_tasks
+from rfbench.errors import RfbenchError
+from rfbench.runs import processes
+from rfbench.runs.progress import bar
+from rfbench.schemas.cls import ClsConfig
+
+logger = logging.getLogger(__name__)
+
+BATCH = 64
+
+
+class Corner:
+    """A transform that keeps one pixel: only reading matters."""
+
+    size = 1
+
+    def __call__(self, image: Tensor, rng: random.Random) -> Tensor:
+        """(H, W, 3) uint8 to (1, 1, 3)."""
+        return image[:1, :1]
+
+
+def images(config: ClsConfig, eval_only: bool = False) -> None:
+    """Read all images of both splits, and name those that cannot be read.
+
+    Raises RfbenchError if they are more than `data.max_bad_share` of either split. With several
+    processes the first reads. eval_only: the validation images alone.
+    """
+    with processes.started(config.device) as group:
+        data = group.alike(lambda: Images(config, group, eval_only))
+        group.by_first(lambda: _check(data, config))
+
+
+def _check(data: Images, config: ClsConfig) -> None:
+    problems = []
+    for part, split in (("training", data.set.train), ("validation", data.set.val)):
+        if not len(split):
+            continue
+        loader = Loader(split, Corner(), train=False, workers=data.workers, max_bad_share=1)
+        tasks = evaluation_tasks(len(split), BATCH)
+        progress = bar(len(tasks), 0, f"checking the {part} images", True)
+        try:
+            for _ in loader.batches(tasks):
+                progress.update()
+        finally:
+            progress.close()
+            loader.close()
+        lines = [f"{path}: {reason}" for path, reason in sorted(loader.bad.items())]
+        found = f"{len(lines)} of {len(split)} {part} images cannot be read"
+        logger.info("\n".join([found, *lines]))
+        if len(lines) > config.data.max_bad_share * len(split):
+            problems.append(found)
+    if problems:
+        raise RfbenchError(
+            f"{'; '.join(problems)}, more than data.max_bad_share = {config.data.max_bad_share:g} "
+            "allows. Replace them, or raise it."
+        )
