@@ -139,8 +139,6 @@ def _read(path: str, role: str = "") -> dict[str, Any]:
     """The mapping in the file `path`; empty for an empty file."""
     try:
         text = files.read_bytes(path)
-    except ValueError:  # a NUL byte in the name
-        raise UsageError(f"{path}: no such file{role}.") from None
     except FileNotFoundError:
         folder = Path(path).parent
         near = suggest(Path(path).name, os.listdir(folder), n=1) if folder.is_dir() else ""

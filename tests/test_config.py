@@ -187,7 +187,6 @@ def test_the_nearest_key_is_sought_beside_the_unknown_one_first() -> None:
         ("size=true", "'size': must be a valid integer or a list (it is true)"),
         ("size=0", "'size': must be greater than 0 (it is 0)"),
         ("size=[224, -1]", "'size[1]': must be greater than 0 (it is -1)"),
-        ("size=[224]", "'size': must have more items (it is [224])"),
         ("unit=[-1, 0]", "'unit[0]': must be greater than or equal to 0 (it is -1)"),
         ("scale=log", "'scale': must be 'linear' or 'sqrt' (it is \"log\")"),
         ("exact=yes", "'exact': must be a valid boolean (it is \"yes\")"),
@@ -284,7 +283,7 @@ def test_an_editor_accepts_what_load_accepts() -> None:
     }
     assert validator.is_valid(good)
     assert validator.is_valid({"base": "x.yaml", "size": 3})
-    for bad in ({}, {"model": 3}, {"model": "a", "sise": 3}, {"model": "a", "size": [3]}):
+    for bad in ({}, {"model": 3}, {"model": "a", "sise": 3}, {"model": "a", "size": [3, 3, 3, 3]}):
         assert not validator.is_valid(bad)
 
 

@@ -35,9 +35,8 @@ class RfConfig(Section):
     size: PositiveInt | Annotated[tuple[PositiveInt, ...], Len(1, 3)] | None = Field(
         None,
         description="Input size in px, N or [height, width] (or [length], or [depth, height, "
-        "width]), of the second line of "
-        "figures; the first "
-        "is for an input large enough to cut nothing off. null: the network's own.",
+        "width]), of the second line of figures; the first is for an input large enough to cut "
+        "nothing off. null: the network's own.",
     )
     in_channels: PositiveInt | None = Field(
         None, description="Channels of the input; null: as the network says, or takes."

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from rfbench.cli import main
 from rfbench.plotting.page import Page
+from rfbench.report import networks
 from rfbench.rf.core import metrics
 from rfbench.rf.core.geometry import Geometry
 from rfbench.rf.core.metric import Metric
@@ -29,6 +30,7 @@ def entropy(counts: PathMap, geometry: Geometry) -> float:
 def added(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     entry = Metric("entropy", entropy, "of the paths over pixels", form=".2f", unit="bit")
     monkeypatch.setattr(metrics, "METRICS", [*metrics.METRICS, entry])
+    networks._network.cache_clear()  # other tests may have compared the same networks
     monkeypatch.chdir(tmp_path)
     code = "from torch import nn\ndef down():\n    return nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1))\n"
     (tmp_path / "own.py").write_text(code)
