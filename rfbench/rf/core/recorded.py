@@ -7,7 +7,7 @@ from typing import Any
 from rfbench.errors import RfbenchError, one_line
 from rfbench.models import identity
 from rfbench.models.backbones import Backbone
-from rfbench.rf.core.metrics import METRICS, measure
+from rfbench.rf.core import metrics
 from rfbench.rf.core.network import Network
 from rfbench.spatial_graph.graph import Size
 
@@ -31,8 +31,8 @@ def look(backbone: Backbone, size: Size | None = None) -> dict[str, Any]:
             raise
         target = network.uncut(network.target(size))  # own networks may run at one size only
     code = identity.code_of(backbone.name)
-    every = measure(target.counts(), target.geometry)
-    figures = {name: every[name] for name in (*(m.name for m in METRICS), "size", "stride")}
+    every = metrics.measure(target.counts(), target.geometry)
+    figures = {name: every[name] for name in (*(m.name for m in metrics.METRICS), "size", "stride")}
     return {"size": size, "macs": macs, "code": code, "figures": figures}
 
 
