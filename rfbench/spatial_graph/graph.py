@@ -108,7 +108,8 @@ class SpatialGraph:
     def __repr__(self) -> str:
         # in a notebook, all nodes would be hundreds of lines
         to = f", to {self.target}" if self.target else ""
-        return f"SpatialGraph of {by(self.size)} px: {len(self.nodes)} nodes{to}"
+        unit = " px" if len(self.size) == 2 else ""
+        return f"SpatialGraph of {by(self.size)}{unit}: {len(self.nodes)} nodes{to}"
 
     @property
     def letters(self) -> str:

@@ -39,4 +39,6 @@ def expected(graph: SpatialGraph, layer: str, unit: tuple[int, int], counts: boo
     if counts:
         with contextlib.suppress(RfbenchError):
             paths = target.counts(unit)
-    return Expected(field, paths, str(witness.reach))
+    mixed = graph.mixed_axes(value)
+    reach = f"{witness.reach}, global along {mixed}" if mixed else str(witness.reach)
+    return Expected(field, paths, reach)

@@ -14,11 +14,12 @@ LEFT = 0.54
 
 
 def layers_figure(
-    rows: Mapping[str, Sequence[tuple[str, float]]], title: str, caption: str
+    rows: Mapping[str, Sequence[tuple[str, float]]], title: str, caption: str, unit: str = "px"
 ) -> Figure:
     """Where the shift arises: for each variant, the shift (px of the input) layer by layer.
 
-    rows: (layer, shift) in order of execution; NaN leaves a gap. Raises UsageError without any.
+    rows: (layer, shift) in order of execution; NaN leaves a gap. unit: what shifts are counted in.
+    Raises UsageError without any.
     """
     names = list(dict.fromkeys(name for row in rows.values() for name, _ in row))
     if not names:
@@ -50,7 +51,7 @@ def layers_figure(
     page.legend(axes.get_legend_handles_labels()[0], top, columns)
     axes.set_xticks(ticks, [names[i] for i in ticks], rotation=90, parse_math=False)
     axes.set_xlim(-0.5, len(names) - 0.5)
-    axes.set_ylabel("shift, px of the input", fontsize=TEXT)
+    axes.set_ylabel(f"shift, {unit} of the input", fontsize=TEXT)
     axes.grid(axis="y", color="#dddddd", linewidth=0.5)
     return page.figure
 

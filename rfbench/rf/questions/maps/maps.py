@@ -115,7 +115,10 @@ def _second_opinion(config: RfConfig, subject: Subject, target: Target, ours: Pa
 
 
 def shift_by_layer(config: RfConfig, subject: Subject) -> list[tuple[str, float]]:
-    """The paper's Figure 3: the shift along y in input px after every layer, none of them cut."""
+    """The paper's Figure 3: the shift in input px after every layer, none of them cut.
+
+    Along y; of sequences along their only axis.
+    """
     end = subject.network.uncut(subject.target(config.to, config.from_))
     graph = end.graph
     names = [n for n in graph.maps() if end.ancestors.issuperset(graph.share(graph.layer(n)))]
@@ -125,7 +128,8 @@ def shift_by_layer(config: RfConfig, subject: Subject) -> list[tuple[str, float]
         target = Target(graph, name, config.from_)
         counts = target.counts(convention=convention_of(config))
         if counts.counts.any():
-            rows.append((name, shift(counts, target.geometry)[0]))
+            axis = max(0, graph.names.find("y"))
+            rows.append((name, shift(counts, target.geometry)[axis]))
     return rows
 
 
@@ -206,17 +210,18 @@ def _size_text(size: Size) -> str:
 
 
 def save_by_layer(
-    config: RfConfig, rows: dict[str, list[tuple[str, float]]], folder: Path
+    config: RfConfig, rows: dict[str, list[tuple[str, float]]], folder: Path, axes: int
 ) -> dict[str, Any]:
     """Write the figure of the shift by layer, config.yaml and the record. Returns the record."""
     from rfbench.plotting import page
     from rfbench.rf.questions.maps import by_layer as layers
 
     title = config.title or ", ".join(short(n) for n in models(config))
-    convention = convention_of(config)
-    note = f"Centre of mass minus the place in a centred grid, in px; {convention}."
+    convention, unit = convention_of(config), unit_of(axes)
+    along = f"in {unit}" + (" along y" if axes > 2 else "")
+    note = f"Centre of mass minus the place in a centred grid, {along}; {convention}."
     records.open_folder(folder)
-    written = page.save(layers.layers_figure(rows, title, note), folder / "shift_by_layer")
+    written = page.save(layers.layers_figure(rows, title, note, unit), folder / "shift_by_layer")
     return finish(config, folder, {"shift_by_layer": rows, "files": [p.name for p in written]})
 
 
@@ -239,7 +244,7 @@ def run(config: RfConfig, chosen: list[Subject], folder: Path) -> dict[str, Any]
     bar = functools.partial(tqdm, total=len(chosen), unit="panel", disable=None)
     if config.by_layer:
         rows = {s.title.replace("\n", " "): shift_by_layer(config, s) for s in bar(chosen)}
-        return save_by_layer(config, rows, folder)
+        return save_by_layer(config, rows, folder, len(chosen[0].size))
     return save(config, list(bar(draw(config, chosen))), folder)
 
 
