@@ -1,6 +1,7 @@
 """`rfbench rf registration`: where a detector expects its features to be, and where they are."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -11,12 +12,25 @@ from rfbench.cli.options import json_option, output_options, override_option, va
 @click.command()
 @click.argument("config")
 @variant_option
+@click.option(
+    "--objects",
+    metavar="JSON",
+    type=Path,
+    help="Annotations in COCO's format: sizes of objects beside each level's field.",
+)
+@click.option(
+    "--size",
+    metavar="N",
+    help="Shorter side in px to which images with --objects are resized (default: CONFIG's).",
+)
 @output_options("Write a figure and the record to this folder.")
 @override_option()
 @json_option()
 def command(
     config: str,
     variant: tuple[str, ...],
+    objects: Path | None,
+    size: str | None,
     output: Path | None,
     overwrite: bool,
     override: tuple[str, ...],
@@ -29,36 +43,53 @@ def command(
     the backbone's feature map show where unit u actually looks. Without --variant: the baseline and
     the variant that CONFIG sets, or the paper's four if it sets none. Needs Detectron2.
 
+    With --objects: quantiles of the sizes of a set's boxes, in images resized as CONFIG resizes
+    test images, and by level the shares that are smaller than its stride and larger than its field.
+
     Example: rfbench rf registration configs/det/mask_rcnn_R_50_FPN_1x.yaml --output results/reg
     """
     from tqdm import tqdm
 
     from rfbench import files
     from rfbench.detect import levels
+    from rfbench.errors import UsageError
     from rfbench.plotting.page import save
+    from rfbench.rf.questions.registration import objects as sizes
     from rfbench.rf.questions.registration import registration
     from rfbench.rf.questions.registration.table import table
     from rfbench.runs import records
 
     if output:
         files.check_folder(output, overwrite)
-    levels_of = {}
+    if size is not None and (objects is None or not size.isdigit()):
+        raise UsageError(f"--size {size}: expected the shorter side in px, with --objects")
     detectors = levels.read(config, list(variant), list(override))
+    first = detectors[0]
+    if objects:
+        resize = first.resize if size is None else (int(size), first.resize[1])
+        held = sizes.read(objects, resize)
+    levels_of = {}
     for detector in tqdm(detectors, unit="variant", disable=None):
         levels_of[detector.variant] = registration.measure(
             detector.module, detector.levels, detector.offset
         )
-    first = detectors[0]
+    told: dict[str, Any] = {"objects": sizes.figures(held, levels_of)} if objects else {}
     if output:
         records.open_folder(output)
         drawn = registration.figure(levels_of, f"Registration of {first.title}", first.offset)
         names = [path.name for path in save(drawn, output / "registration")]
+        if objects:
+            pair = sizes.figure(held, told["objects"], f"Objects of {objects.name} and fields")
+            names += [path.name for path in save(pair, output / "objects")]
         content = {"config": config, "offset": first.offset, "variants": levels_of, "files": names}
+        content |= told
         records.write_record(output, "rf", content)
     if as_json:
-        return out.show_json({"offset": first.offset, "variants": levels_of})
+        return out.show_json({"offset": first.offset, "variants": levels_of, **told})
     out.show(f"{first.title}: anchors at (u + {first.offset:g}) S")
     out.show("\n".join(table(levels_of)))
+    if objects:
+        out.show("\n".join(["", *sizes.table(told["objects"])]))
     if output:
         out.note(f"wrote {', '.join(str(output / name) for name in names)}")
     return None

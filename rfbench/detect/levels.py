@@ -23,13 +23,17 @@ from rfbench.schemas.det import DetConfig
 
 @dataclass(frozen=True)
 class Detector:
-    """A pyramid in one variant; levels are layers of `module`. offset: of anchors, in strides."""
+    """A pyramid in one variant; levels are layers of `module`. offset: of anchors, in strides.
+
+    resize: of test images, the shorter side and the most of the longer one; 0: not resized.
+    """
 
     title: str
     variant: str
     module: nn.Module
     offset: float
     levels: list[Level]
+    resize: tuple[int, int] = (0, 0)
 
 
 def read(path: str, wanted: list[str], overrides: list[str]) -> list[Detector]:
@@ -125,7 +129,8 @@ def _detector(cfg: CfgNode, title: str, variant: str) -> Detector:
         on, read = name in anchors, name in rois
         levels.append(Level(name, shape.stride, feature, f"levels.{name}", on, read))
     offset = float(cfg.MODEL.ANCHOR_GENERATOR.OFFSET)
-    return Detector(title, variant, Named(fpn), offset, levels)
+    resize = int(cfg.INPUT.MIN_SIZE_TEST), int(cfg.INPUT.MAX_SIZE_TEST)
+    return Detector(title, variant, Named(fpn), offset, levels, resize)
 
 
 class Named(nn.Module):

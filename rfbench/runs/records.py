@@ -117,6 +117,7 @@ class RfRecord(Record):
     fields: list[dict[str, Any]] | None = None
     offset: float | None = None
     variants: dict[str, list[dict[str, Any]]] | None = None
+    objects: dict[str, Any] | None = None  # of `rf registration --objects`
 
     @model_validator(mode="after")
     def _holds_one(self) -> "RfRecord":

@@ -41,6 +41,29 @@ def test_anchors_stand_where_the_shifted_network_looks(tmp_path: Path) -> None:
     assert (out / "registration.png").exists()
 
 
+def test_objects_beside_the_fields(tmp_path: Path) -> None:
+    held = tmp_path / "held.json"
+    boxes = [[0, 0, n, n] for n in (10, 50, 300)]
+    objects = [{"id": i, "image_id": 1, "bbox": box} for i, box in enumerate(boxes)]
+    images = [{"id": 1, "width": 800, "height": 400}]
+    held.write_text(json.dumps({"images": images, "annotations": objects}))
+    args = (MASK, "--variant", "baseline", "--objects", held)
+    code, shown, said = run(*args, "--size", "400", "--output", tmp_path / "out")
+    assert code == 0, said
+    assert "3 objects in 1 images, resized to 400 px, at most 1333 px" in shown
+    lines = [line.split() for line in shown.splitlines() if line.startswith("  baseline")]
+    # stride and theoretical field of ResNet-50's stages
+    assert lines[0] == ["baseline", "p2", "4", "35", "0.0%", "66.7%"]
+    assert lines[3] == ["baseline", "p5", "32", "427", "33.3%", "0.0%"]
+    record = json.loads((tmp_path / "out/result.json").read_text())
+    assert record["objects"]["quantiles"]["width"]["0.5"] == 50
+    assert (tmp_path / "out/objects.png").exists()
+    code, _, said = run(*args, "--size", "4x4")
+    assert code == 2 and "--size 4x4: expected the shorter side in px, with --objects" in said
+    code, _, said = run(MASK, "--objects", tmp_path / "none.json")
+    assert code == 2 and "none.json" in said
+
+
 def test_the_offset_moves_the_anchors() -> None:
     offset = ("-o", "opts.MODEL.ANCHOR_GENERATOR.OFFSET=0.5")
     code, shown, said = run(MASK, "--variant", "1x1+3x3", *offset, "--json")

@@ -1,5 +1,6 @@
 """Audits: the figures, their causes and fixes, and the sizes; counterfactuals against variants."""
 
+import copy
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,10 +24,13 @@ from rfbench.rf.core.subjects import Subject, subjects
 from rfbench.rf.core.target import Target
 from rfbench.rf.questions.audit.audit import audit
 from rfbench.rf.questions.audit.by_size import by_size
+from rfbench.rf.questions.audit.checkerboard import Transposed, read
 from rfbench.rf.questions.audit.counterfactual import fixed, steps
 from rfbench.rf.questions.audit.figure import audit_figure
 from rfbench.rf.questions.audit.limits import parse
+from rfbench.rf.questions.audit.table import text
 from rfbench.schemas.rf import RfConfig
+from rfbench.spatial_graph.axis import Index
 from rfbench.spatial_graph.reader import spatial_graph
 from tests.spatial_graph.cases import Net
 
@@ -307,6 +311,61 @@ def test_a_classifier_of_one_size_has_no_cost_at_another() -> None:
     assert network.target((32, 32)).units == (1, 1)
     with pytest.raises(RfbenchError, match="classifier does not take an input of 32x32"):
         network.cost((32, 32))
+
+
+# -- checkerboards ---------------------------------------------------------------------------------
+
+DOWN = [nn.Conv2d(1, 1, 3, 2, 1), nn.Conv2d(1, 1, 3, 2, 1)]
+LARGE, SMALL = nn.ConvTranspose2d(1, 1, 5, 2, 2, 1), nn.ConvTranspose2d(1, 1, 3, 2, 1, 1)
+EVEN = nn.ConvTranspose2d(1, 1, 6, 2, 2), nn.ConvTranspose2d(1, 1, 4, 2, 1)
+
+
+def constant(*layers: nn.Module) -> float:
+    """How uneven a constant image comes out of weights of ones, away from the border."""
+    net = copy.deepcopy(nn.Sequential(*layers)).double()
+    for name, p in net.named_parameters():
+        nn.init.constant_(p, float(name.endswith("weight")))
+    out = net(torch.ones(1, 1, 96, 96, dtype=torch.float64))[0, 0, 32:64, 32:64].detach().numpy()
+    return float(out.std() / out.mean())
+
+
+def test_what_would_mend_a_checkerboard() -> None:
+    """Each transposed convolution with the next larger kernel that its stride divides."""
+    found = audit(*own(nn.Sequential(*DOWN, LARGE, SMALL), 96))
+    assert found["checkerboard"] == pytest.approx(constant(*DOWN, LARGE, SMALL), abs=1e-9)
+    rows = {row["layer"]: row for row in found["steps"]}
+    assert rows["2"]["what"] == "transposed convolution 5x5 stride 2: kernel 6x6"
+    assert rows["3"]["what"] == "transposed convolution 3x3 stride 2: kernel 4x4"
+    for layer, mended in (("2", (EVEN[0], SMALL)), ("3", (LARGE, EVEN[1]))):
+        assert rows[layer]["checkerboard"] == pytest.approx(constant(*DOWN, *mended), abs=1e-9)
+    assert rows["0"]["checkerboard"] == found["checkerboard"]
+    assert found["all"]["checkerboard"] == pytest.approx(constant(*DOWN, *EVEN), abs=1e-9) == 0
+    # its other figures are those of the network that has it
+    mended = audit(*own(nn.Sequential(*DOWN, LARGE, EVEN[1]), 96))
+    for key in ("shift", "gridding", "read"):
+        assert rows["3"][key] == pytest.approx(mended[key], abs=1e-9)
+    assert "checkerboard" in text(found).splitlines()[7]
+
+
+def test_a_checkerboard_that_is_evened_out_later_needs_nothing() -> None:
+    found = audit(*own(nn.Sequential(DOWN[0], SMALL, nn.Conv2d(1, 1, 2)), 64))
+    assert found["checkerboard"] == pytest.approx(0, abs=1e-9)
+    assert not [row for row in found["steps"] if "transposed" in row["what"]]
+    assert not [line for line in text(found).splitlines() if "checkerboard" in line]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_transposed_convolution_is_read_off_its_map(seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    k, s, p, d = (int(draw.integers(*ends)) for ends in ((1, 6), (1, 4), (0, 3), (1, 3)))
+    module = nn.ConvTranspose2d(1, 1, (k, 3), (s, 2), (p, 1), 0, dilation=(d, 1))
+    graph = spatial_graph(nn.Sequential(module), (16, 16), 1)
+    (node,) = [n for n in graph.nodes if n.kind == "conv"]
+    axis = node.axes[0]
+    if k == s == 1:  # no map of its own
+        return
+    assert isinstance(axis, Index)
+    assert read(axis.at, 16) == Transposed(k, s, p, d if k > 1 else 1)
 
 
 # -- sizes -----------------------------------------------------------------------------------------

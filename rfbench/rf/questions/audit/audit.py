@@ -23,6 +23,7 @@ from rfbench.rf.core.path_counts import DEFAULT
 from rfbench.rf.core.subjects import Subject, models, short, subjects
 from rfbench.rf.core.target import Target, pair
 from rfbench.rf.questions.audit.by_size import Bar, by_size
+from rfbench.rf.questions.audit.checkerboard import even_steps
 from rfbench.rf.questions.audit.counterfactual import Step, fixed, steps, uneven_layers
 from rfbench.schemas.rf import RfConfig
 from rfbench.spatial_graph.graph import Size
@@ -98,16 +99,21 @@ def _roomy(network: Network, own: Target) -> tuple[Target, list[Step], Target]:
     Nor is anything cut off of the latter.
     """
     target = network.uncut(own)
-    causes = steps(target)
+    causes = _steps(target)
     clean = fixed(target, causes)
     for _ in range(4):
         if not clean.is_cut:
             break
         size = uncut_size(target.graph.size, clean.geometry, target.units)
         target = network.target(size, own.layer, own.source)
-        causes = steps(target)
+        causes = _steps(target)
         clean = fixed(target, causes)
     return target, causes, clean
+
+
+def _steps(target: Target) -> list[Step]:
+    """All that has something to fix, in order."""
+    return sorted([*steps(target), *even_steps(target)], key=lambda step: step.number)
 
 
 def _figures(target: Target) -> Record:
@@ -164,6 +170,7 @@ def effect(rest: Record, now: Record) -> float:
         pairs.append((m.badness(then), m.badness(before)))
         if isinstance(then, list):
             pairs += zip(then, before, strict=True)
+    pairs.append((rest["checkerboard"], now["checkerboard"]))
     return max(abs(a - b) / max(abs(b), 1e-3) for a, b in pairs)
 
 

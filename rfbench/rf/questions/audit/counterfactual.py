@@ -78,12 +78,12 @@ def uneven_layers(target: Target) -> list[str]:
     names = []
     for i in sorted(target.ancestors):
         node = target.graph.nodes[i]
-        if node.kind == "conv" and any(_is_uneven(axis) for axis in node.axes):
+        if node.kind == "conv" and any(is_uneven(axis) for axis in node.axes):
             names.append(node.layer)
     return list(dict.fromkeys(names))
 
 
-def _is_uneven(axis: Axis) -> bool:
+def is_uneven(axis: Axis) -> bool:
     """Whether inner outputs of a map have different numbers of taps."""
     if not isinstance(axis, Index) or axis.inner is not None or axis.weights is not None:
         return False

@@ -76,12 +76,14 @@ def _holes(_: Metric, record: Record) -> str:
 _BESIDE = {"shift": _cut, "gridding": _periods, "read": _holes, "misaligned": _layers}
 
 
-def _cells(row: Record) -> list[str]:
-    return [m.text(row[m.name]) for m in metrics.used(Use.AUDIT)]
+def _cells(row: Record, record: Record) -> list[str]:
+    own = [m.text(row[m.name]) for m in metrics.used(Use.AUDIT)]
+    return [*own, f"{row['checkerboard']:.4f}"] if record["checkerboard"] > 1e-6 else own
 
 
-def _head() -> list[str]:
-    return [m.column for m in metrics.used(Use.AUDIT)]
+def _head(record: Record) -> list[str]:
+    own = [m.column for m in metrics.used(Use.AUDIT)]
+    return [*own, "checkerboard"] if record["checkerboard"] > 1e-6 else own
 
 
 def _causes(record: Record) -> Sequence[tuple[str, ...]]:
@@ -92,8 +94,8 @@ def _causes(record: Record) -> Sequence[tuple[str, ...]]:
         (f"the {len(r['layers'])} that reach stride {r['stride']:g}", r) for r in record["together"]
     ]
     named.append(("all of them", record["all"]))
-    lines = [["after fixing only this layer", *_head()]]
-    lines += [[f"  {name}", *_cells(row)] for name, row in named]
+    lines = [["after fixing only this layer", *_head(record)]]
+    lines += [[f"  {name}", *_cells(row, record)] for name, row in named]
     if any("reached" in row for _, row in named):
         shares = (f"{row['reached']:.1%}" if "reached" in row else "" for _, row in named)
         lines = [[*line, more] for line, more in zip(lines, ["coverage", *shares], strict=True)]
@@ -106,10 +108,10 @@ def _fixes(record: Record) -> list[str]:
         return []
     if faultless(record) and all("refused" in row for row in record["cures"]):
         return ["  nothing to fix: centred, without grid or holes, all branches aligned"]
-    rows: list[tuple[str, ...]] = [("variant", "layers", *_head(), "MACs", "activations")]
+    rows: list[tuple[str, ...]] = [("variant", "layers", *_head(record), "MACs", "activations")]
     for row in (r for r in record["cures"] if "refused" not in r):
         more = (f"{row[f'{key}_more']:+.1%}" if f"{key}_more" in row else "-" for key in COSTS)
-        rows.append((row["variant"], str(len(row["layers"])), *_cells(row), *more))
+        rows.append((row["variant"], str(len(row["layers"])), *_cells(row, record), *more))
     lines = columns(rows, "  ") if len(rows) > 1 else []
     lines += [f"  {_one_line(row['refused'])}" for row in record["cures"] if "refused" in row]
     if record["read"] < 1 and any("dilation" in row["what"] for row in record["steps"]):

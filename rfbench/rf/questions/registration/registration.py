@@ -36,6 +36,7 @@ def measure(module: Any, levels: list[Level], offset: float) -> list[dict[str, A
             "stride": level.stride,
             "feature": level.feature,
             "field": field,
+            "field_size": _size(network, level.feature),
             "output": {"mean": float(np.mean(whole)), "least": min(whole), "most": max(whole)},
         }
         if level.anchors:
@@ -64,6 +65,12 @@ def _offsets(network: Network, layer: str, stride: int, turns: int) -> list[floa
     if any(abs(y - x) > 1e-6 for y, x in centers):
         raise RfbenchError(f"the field of {layer} is not the same along y and x")
     return [round(y + 0.5 - u * stride, 9) for (y, _), u in zip(centers, units, strict=True)]
+
+
+def _size(network: Network, layer: str) -> int:
+    """The theoretical size of a layer's fields, the larger along both axes."""
+    fields = network.target((START, START), layer).geometry.fields
+    return max(field.size for field in fields)
 
 
 def figure(variants: dict[str, list[dict[str, Any]]], title: str, offset: float) -> Figure:
