@@ -14,8 +14,12 @@ BUILDERS = {
 
 
 def is_run(model: str) -> bool:
-    """Whether a model's name is the folder of a training."""
-    return Path(model, "result.json").is_file()
+    """Whether a model's name is the folder of a training; UsageError for one that has not ended."""
+    from rfbench.errors import UsageError
+
+    if Path(model).is_dir() and not Path(model, "result.json").is_file():
+        raise UsageError(f"{model} has no result.json: it is not the folder of a finished training")
+    return Path(model).is_dir()
 
 
 def network_of(folder: str, checkpoint: str | None) -> tuple[str, str, "TrainingRecord"]:

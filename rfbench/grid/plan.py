@@ -118,7 +118,8 @@ def _run(
     if parent:
         overrides.append(f"{WEIGHTS[task.command]}={parent.folder / weights}")
         config = load(SCHEMA[task.command], path, overrides)
-    folder = Path(grid.output, name, f"{title.replace(':', '-')}-s{seed}")
+    plain = re.sub(r"[^\w.+=-]", "-", title)  # a glob would be one in the user's shell too
+    folder = Path(grid.output, name, f"{plain}-s{seed}")
     options = [part for text in overrides for part in ("-o", text)]
     launch = shlex.split(grid.launch)
     command = [*launch, task.command, path, *options, "--output", str(folder), "--resume"]

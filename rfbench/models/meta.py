@@ -17,6 +17,9 @@ Model = TypeVar("Model", bound=nn.Module)
 def meta_copy(module: Model) -> Model:
     """A copy without memory: every parameter and buffer on the meta device."""
     tensors = [*module.parameters(), *module.buffers()]
+    # what pruning and the old weight_norm compute cannot be copied by deepcopy
+    held = (value for part in module.modules() for value in vars(part).values())
+    tensors += [t for t in held if isinstance(t, Tensor) and not t.is_leaf]
     memo: dict[int, Any] = {id(t): t.detach().to("meta", copy=True) for t in tensors}
     memo |= {id(p): nn.Parameter(memo[id(p)], requires_grad=False) for p in module.parameters()}
     return copy.deepcopy(module, memo).eval()

@@ -16,7 +16,7 @@ from torchvision.models.resnet import Bottleneck, ResNet
 
 import rfbench
 from rfbench.errors import RfbenchError, UsageError
-from rfbench.models import variants
+from rfbench.models import backbones, variants
 from rfbench.models.variants import choose, sampled
 
 CHANGING = [name for name in variants.VARIANTS if name != "baseline"]
@@ -434,3 +434,25 @@ def test_canonical_names(given: object, name: str) -> None:
 def test_what_is_no_variant(given: object, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         variants.get(given)
+
+
+# --- every network of torchvision -----------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", torchvision.models.list_models(module=torchvision.models))
+def test_every_network_keeps_keys_and_output(name: str) -> None:
+    """In every variant that fits it; what does not fit is refused and leaves it as it was."""
+    plain = backbones.build(name, meta=True)
+    keys, size = list(plain.module.state_dict()), plain.input_size
+    x = torch.empty(1, 3, *size, device="meta")
+    expected, text = plain.module(x).shape, repr(plain.module)
+    for variant in [*CHANGING, "1x1+3x3+7x7+maxpool", "blur_after:1x1+3x3+maxpool"]:
+        model = variants.meta_copy(plain.module)
+        try:
+            variants.apply(model, variant, size=size)
+        except UsageError:
+            assert repr(model) == text
+            continue
+        assert list(model.state_dict()) == keys
+        assert model(x).shape == expected

@@ -1,5 +1,6 @@
 """Which layers a variant changes: names, globs, groups, max pools; what it refuses by name."""
 
+import copy
 import doctest
 import json
 import logging
@@ -11,6 +12,7 @@ import torch
 import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
+from torch.nn.utils import prune
 
 import rfbench
 from rfbench import rf
@@ -267,6 +269,39 @@ def test_a_max_pool_needs_a_network_that_runs() -> None:
     model = nn.ModuleList([nn.MaxPool2d(3, 2, 1)])
     with pytest.raises(RfbenchError, match="run on 224x224 px to see what max pools read, and"):
         rfbench.fix(model, "maxpool")
+
+
+# --- convolutions whose weights are computed ------------------------------------------------------
+
+
+def pruned(conv: nn.Module) -> nn.Module:
+    return prune.l1_unstructured(conv, "weight", 0.5)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize(
+    "make", [pruned, nn.utils.weight_norm, nn.utils.parametrizations.weight_norm]
+)
+@pytest.mark.parametrize("pool", ["avg", "blur_after"])
+def test_computed_weights_stay(make: Any, pool: str) -> None:
+    torch.manual_seed(0)
+    conv, x = nn.Conv2d(3, 4, 3, 2, 1), torch.randn(1, 3, 9, 8)
+    net = nn.Sequential(make(conv), nn.ReLU())
+    weight, keys = conv.weight.detach().clone(), list(net.state_dict())
+    found = rfbench.fix(net, f"{pool}:3x3")(x)
+    if pool == "avg":
+        x = F.avg_pool2d(x, 2, 2, ceil_mode=True, count_include_pad=False)
+    expected = F.conv2d(x, weight, conv.bias, padding=1).relu()
+    expected = expected if pool == "avg" else variants.POOLS["blur"](4, 2)(expected)
+    torch.testing.assert_close(found, expected)
+    assert list(net.state_dict()) == keys
+
+
+@pytest.mark.parametrize("variant", ["3x3", "blur_after:3x3"])
+def test_a_network_traced_by_fx(variant: str) -> None:
+    plain, x = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.ReLU()), torch.randn(1, 3, 9, 8)
+    traced = torch.fx.symbolic_trace(copy.deepcopy(plain))
+    assert torch.equal(rfbench.fix(traced, variant)(x), rfbench.fix(plain, variant)(x))
 
 
 # --- the page -------------------------------------------------------------------------------------
