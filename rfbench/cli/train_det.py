@@ -67,7 +67,7 @@ def command(
     if eval_only:
         folder = output or Path(f"{folder}-eval")
         result = plan.evaluate_checkpoint(settings, eval_only, folder)
-        return training.show_result(result, plan.line(result), as_json, folder, result["files"])
+        return training.show_result(result, plan.line, as_json, folder, result["files"])
     begun = resume and folders.begun(folder)  # then its own weights are used
     classifier = classifier_of(settings, classifier_folder)
     if classifier:
@@ -86,7 +86,7 @@ def command(
     record, code = fit.fit(settings, folder, resume, overwrite)
     if record:
         files = [*record["files"], "result.json"]
-        training.show_result(record, table(record), as_json, folder, files)
+        training.show_result(record, table, as_json, folder, files)
     if code:
         raise click.exceptions.Exit(code)
     return None

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import torch
 from torch import Tensor, nn
 
-from rfbench.errors import RfbenchError, UsageError, one_line, suggest
+from rfbench.errors import LONGEST, RfbenchError, UsageError, one_line, suggest
 from rfbench.models.meta import meta_copy
 from rfbench.models.pools import POOLS
 
@@ -137,6 +137,8 @@ def get(variant: str | Mapping[str, Any] | Variant) -> Variant:
             near = suggest(unknown[0], ["kernels", "pool"])
             raise UsageError(f"variant: unknown key '{unknown[0]}'.{near}")
         return _variant(variant.get("kernels"), variant.get("pool", "avg"))
+    if len(variant) > LONGEST:
+        raise UsageError(f"unknown variant '{variant[:40]}...' of {len(variant)} characters.")
     if variant in VARIANTS:
         return VARIANTS[variant]
     # a variant that is not listed, by the name that `_variant` gives it
