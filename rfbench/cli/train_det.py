@@ -1,6 +1,7 @@
 """`rfbench train-det`: train a detector with Detectron2, on any backbone."""
 
 import logging
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -80,7 +81,8 @@ def command(
         training.check_folder(folder, settings, resume, overwrite, FORMAT)
         return out.show(text) if training.is_first() else None
     if train_first:  # what would stop the detector is told before its classifier is trained
-        configs.resolve(settings, 1, folder)
+        world = int(os.environ.get("WORLD_SIZE", "1"))
+        configs.resolve(settings, 1, folder, "cuda", world)  # whatever the device: `opts`
         training.check_folder(folder, settings, resume, overwrite, FORMAT)
         train_classifier(train_first)
     record, code = fit.fit(settings, folder, resume, overwrite)

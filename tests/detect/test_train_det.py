@@ -531,3 +531,13 @@ def test_predictions_are_not_written_through_a_link(whole: Path, tmp_path: Path)
     with pytest.raises(RfbenchError, match=r"coco_instances_results.json is a link"):
         runs.fit(runs.config(), folder, resume=True)
     assert not (tmp_path / "treasure").exists()
+
+
+@pytest.mark.parametrize("wrong", ["opts.MODEL.WEIGHTS=x", "opts.SOLVER.MAX_ITERS=3"])
+def test_wrong_options_are_told_before_the_classifier_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(main, ["train-det", "-o", wrong, "-o", "device=cpu"])
+    assert result.exit_code == 2 and "Error: opts" in result.stderr
+    assert list(tmp_path.iterdir()) == []
