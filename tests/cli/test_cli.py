@@ -153,7 +153,7 @@ def test_bad_usage_is_2_and_names_the_nearest(args: list[str], message: str) -> 
 # --- failures, by commands put in for the purpose -----------------------------------------------
 
 FAILURES = {
-    "usage": UsageError("a.yaml: unknown key 'a'\na.yaml: unknown key 'b'"),
+    "usage": UsageError("a.yaml: unknown key 'a'", "a.yaml: unknown key 'b'"),
     "failed": RfbenchError("no weights at x.pth"),
     "interrupt": KeyboardInterrupt(),
     "disk": OSError(28, "No space left on device", "x.pth"),
