@@ -110,6 +110,7 @@ def open_folder(folder: Path, keep: bool = False) -> None:
             held.remove()
             held = None
         held = held or Manifest(Path(os.path.realpath(folder)))
+        held.tidy()
         held.write()
         _opened[os.path.realpath(folder)] = held
 

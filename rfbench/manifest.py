@@ -7,6 +7,7 @@ is ever replaced or removed.
 import contextlib
 import hashlib
 import os
+import re
 import stat
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from rfbench.errors import RfbenchError, UsageError
 NAME = ".rfbench.json"
 FORMAT = "rfbench-folder/1"
 LOCK = ".lock"
+TEMPORARY = re.compile(r"\.(?P<name>.+)\.\d+\.tmp(\.[^.]*)?")  # of `files.aside`, and `write`
 EDITED = "config.yaml"  # the file that people edit: replaced only as the run wrote it
 
 
@@ -75,6 +77,14 @@ class Manifest:
             file.write(json_text.dumps(content, indent=1) + "\n")
         os.replace(temporary, self.folder / NAME)
 
+    def tidy(self) -> None:
+        """Remove the temporary files that a killed process has left of listed files."""
+        for name in os.listdir(self.folder):
+            match = TEMPORARY.fullmatch(name)
+            if match and match["name"] in {*self.files, NAME.removeprefix(".")}:
+                with contextlib.suppress(OSError):
+                    (self.folder / name).unlink()
+
     def remove(self) -> None:
         """Remove the listed files, links themselves and not what they lead to."""
         for name in self.files:
@@ -84,6 +94,7 @@ class Manifest:
                     os.lstat(path).st_mode
                 ):
                     path.unlink()
+        self.tidy()
         for below in {parent for name in self.files for parent in Path(name).parents}:
             if below != Path("."):
                 with contextlib.suppress(OSError):  # not empty, or gone
@@ -112,8 +123,9 @@ def read(folder: Path) -> Manifest | None:
 
 
 def others(folder: Path) -> list[str]:
-    """The names in a folder besides manifest and lock."""
-    return sorted(set(os.listdir(folder)) - {NAME, LOCK})
+    """The names in a folder besides manifest, lock and temporary files of a killed process."""
+    names = set(os.listdir(folder)) - {NAME, LOCK}
+    return sorted(name for name in names if not TEMPORARY.fullmatch(name))
 
 
 def check_replaceable(folder: Path) -> None:

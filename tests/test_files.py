@@ -272,3 +272,18 @@ def test_a_folder_that_is_a_link_to_nothing(here: Path) -> None:
     (here / "fig").symlink_to("nowhere")
     with pytest.raises(UsageError, match="is a link to nowhere, which does not exist"):
         files.check_folder(here / "fig", overwrite=False)
+
+
+def test_what_a_killed_process_left_does_not_count(here: Path) -> None:
+    folder = here / "run"
+    files.open_folder(folder)
+    files.write_text(folder / "a.txt", "one")
+    left = folder / f".a.txt.{os.getpid()}.tmp.txt"
+    left.touch()
+    (folder / f"{manifest.NAME}.77.tmp").touch()
+    (folder / ".mine.77.tmp.txt").write_text("mine")
+    assert manifest.others(folder) == ["a.txt"]
+    files.open_folder(folder, keep=True)
+    assert sorted(p.name for p in folder.iterdir()) == [
+        ".mine.77.tmp.txt", manifest.NAME, "a.txt",
+    ]  # fmt: skip

@@ -10,6 +10,7 @@ from rfbench.classify.network import precision
 from rfbench.classify.run import Run, save
 from rfbench.classify.setup import setup
 from rfbench.classify.train import train
+from rfbench.errors import one_line
 from rfbench.models import variants
 from rfbench.models.backbones import Backbone
 from rfbench.rf.core import recorded
@@ -59,7 +60,10 @@ def write(run: Run, bad: dict[str, str]) -> dict[str, Any]:
     """Write the curves and the record; called by the first process."""
     title = f"{run.backbone.name} / {run.backbone.variant}, {run.data.set.name}"
     lines = progress.read_metrics(run.folder)
-    curves.draw(lines, title, run.per_epoch, run.folder / CURVES)
+    try:
+        curves.draw(lines, title, run.per_epoch, run.folder / CURVES)
+    except (LookupError, TypeError, ValueError) as error:  # the result must not be lost
+        logger.warning("curves could not be drawn: %s", one_line(error))
     return loop.write_record(run, "cls", {**record(run), "bad_pictures": bad})
 
 

@@ -61,11 +61,11 @@ def command(
         return out.show(text) if training.is_first() else None
     if eval_only:
         result = plan.evaluate_checkpoint(settings, eval_only)
-        return training.show_result(result, plan.line(result), as_json, folder)
+        return training.show_result(result, plan.line, as_json, folder)
     record, code = fit.fit(settings, folder, resume, overwrite)
     if record:
         files = [*record["files"], "result.json"]
-        training.show_result(record, table(record), as_json, folder, files)
+        training.show_result(record, table, as_json, folder, files)
     if code:
         raise click.exceptions.Exit(code)
     return None

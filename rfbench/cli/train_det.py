@@ -1,6 +1,7 @@
 """`rfbench train-det`: train a detector with Detectron2, on any backbone."""
 
 import logging
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,7 +68,7 @@ def command(
     if eval_only:
         folder = output or Path(f"{folder}-eval")
         result = plan.evaluate_checkpoint(settings, eval_only, folder)
-        return training.show_result(result, plan.line(result), as_json, folder, result["files"])
+        return training.show_result(result, plan.line, as_json, folder, result["files"])
     begun = resume and folders.begun(folder)  # then its own weights are used
     classifier = classifier_of(settings, classifier_folder)
     if classifier:
@@ -80,13 +81,14 @@ def command(
         training.check_folder(folder, settings, resume, overwrite, FORMAT)
         return out.show(text) if training.is_first() else None
     if train_first:  # what would stop the detector is told before its classifier is trained
-        configs.resolve(settings, 1, folder)
+        world = int(os.environ.get("WORLD_SIZE", "1"))
+        configs.resolve(settings, 1, folder, "cuda", world)  # whatever the device: `opts`
         training.check_folder(folder, settings, resume, overwrite, FORMAT)
         train_classifier(train_first)
     record, code = fit.fit(settings, folder, resume, overwrite)
     if record:
         files = [*record["files"], "result.json"]
-        training.show_result(record, table(record), as_json, folder, files)
+        training.show_result(record, table, as_json, folder, files)
     if code:
         raise click.exceptions.Exit(code)
     return None

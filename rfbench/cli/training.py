@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -58,11 +58,25 @@ def check_folder(
 
 
 def show_result(
-    result: dict[str, Any], text: str, as_json: bool, folder: Path, files: Sequence[str] = ()
+    result: dict[str, Any],
+    text: Callable[[dict[str, Any]], str],
+    as_json: bool,
+    folder: Path,
+    files: Sequence[str] = (),
 ) -> None:
-    """Print a record or an evaluation as text or JSON, and on stderr the files written."""
+    """Print a record or an evaluation as text or JSON, and on stderr the files written.
+
+    Raises RfbenchError for a record, of a finished run, that lacks what is to be shown.
+    """
+    from rfbench.errors import RfbenchError, one_line
+
     if not is_first():
         return
-    out.show_json(result) if as_json else out.show(text)
+    try:
+        shown = "" if as_json else text(result)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        what = one_line(f"{type(error).__name__}: {error}")
+        raise RfbenchError(f"{folder / 'result.json'} is damaged: {what}") from error
+    out.show_json(result) if as_json else out.show(shown)
     if files:
         out.note(f"wrote {', '.join(str(folder / name) for name in files)}")

@@ -78,6 +78,7 @@ def held(folder: Path, resume: bool, overwrite: bool, made: Sequence[str] = ()) 
     with files.naming(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
+        check(folder, resume, overwrite)  # again: another run may have ended meanwhile
         continued = resume and begun(folder)
         older = continued and manifest.read(folder) is None
         files.open_folder(folder, keep=continued)

@@ -10,13 +10,17 @@ from rfbench.errors import printable
 
 
 class Stderr(logging.Handler):
-    """Writes to the current sys.stderr, above any progress bars; a message is one line."""
+    """Writes to the current sys.stderr, above any progress bars.
+
+    A message is one line, whatever names it holds, unless it says `extra={"lines": True}`.
+    """
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one message."""
         try:
             with tqdm.external_write_mode():
-                print(printable(self.format(record)), file=sys.stderr, flush=True)
+                lines = getattr(record, "lines", False)
+                print(printable(self.format(record), lines), file=sys.stderr, flush=True)
         except Exception:
             self.handleError(record)
 

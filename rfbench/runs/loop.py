@@ -257,7 +257,8 @@ def to_the_end(
 def write_record(run: Loop, kind: str, content: Mapping[str, Any]) -> dict[str, Any]:
     """The record of a finished run. content: what this training adds to the shared part."""
     lines = progress.read_metrics(run.folder)
-    speeds = sorted(line["images_per_s"] for line in lines if line["split"] == "train")
+    trained = [line for line in lines if line["split"] == "train"]
+    speeds = sorted(line["images_per_s"] for line in trained if "images_per_s" in line)
     shared = {
         "metrics": run.metrics,
         "best": run.best,

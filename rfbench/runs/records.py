@@ -17,7 +17,7 @@ from rfbench.errors import RfbenchError, one_line
 
 FORMAT = "rfbench-record/1"
 RECORD = "result.json"
-MOST = 256 << 20  # bytes; a record has kilobytes
+MOST = 32 << 20  # bytes; a record has kilobytes
 
 
 class Record(BaseModel):

@@ -360,6 +360,13 @@ def test_a_tampered_record_is_never_a_finished_run(here: Path, text: str) -> Non
     refused(train("--output", "run", "--resume"), "run/result.json")
 
 
+@pytest.mark.parametrize("metrics", [{}, {"top1": "x"}, {"top1": None, "top5": 1}, {"ema": 3}])
+def test_a_record_that_lacks_figures_is_one_line(here: Path, metrics: dict[str, Any]) -> None:
+    record = json.loads(Path("run/result.json").read_text())
+    Path("run/result.json").write_text(json.dumps({**record, "metrics": metrics}))
+    refused(train("--output", "run", "--resume"), "run/result.json is damaged")
+
+
 @pytest.mark.parametrize("text", ["5\n", "[]\n", "{}\n", "x\n", "\xff\n", "[" * 5000 + "\n"])
 def test_tampered_metrics_are_told_before_the_training(here: Path, text: str) -> None:
     Path("run/result.json").unlink()

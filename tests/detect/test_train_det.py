@@ -17,6 +17,7 @@ from rfbench.cli import main
 from rfbench.detect import config, evaluate, plan, sets
 from rfbench.detect.run import FORMAT, Run
 from rfbench.errors import RfbenchError, UsageError
+from rfbench.models import integrity
 from rfbench.runs import checkpoint, loop, progress, signals
 from rfbench.runs.processes import Processes
 from tests.classify.runs import finish, kill_when, steps
@@ -472,7 +473,7 @@ def test_an_old_checkpoint_resumes(whole: Path, tmp_path: Path) -> None:
     for name in ("result.json", "best.pth"):
         (folder / name).unlink()
     content = torch.load(folder / "last.pth", weights_only=True)
-    for key in ("step", "evaluated", "metrics", "best", "waited"):
+    for key in ("step", "evaluated", "metrics", "best", "waited", "digest"):
         del content[key]
     for key in ("best_metric", "patience"):
         del content["config"][key]
@@ -488,3 +489,67 @@ def test_an_old_checkpoint_resumes(whole: Path, tmp_path: Path) -> None:
 def test_masks_are_no_metric_of_a_detector_without(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="best_metric: .*retinanet.* has no masks; use bbox/AP"):
         runs.fit(runs.config(best_metric="segm/AP"), tmp_path / "run")
+
+
+def edited(whole: Path, folder: Path, **changes: Any) -> Path:
+    """A copy of a run that is not finished, with keys of its only checkpoint changed."""
+    import shutil
+
+    shutil.copytree(whole, folder)
+    for name in ("result.json", "last-1.pth"):
+        (folder / name).unlink(missing_ok=True)
+    content = torch.load(folder / "last.pth", weights_only=True)
+    del content[integrity.DIGEST]
+    for key, value in changes.items():
+        content[key] = value(content[key]) if callable(value) else value
+    content[integrity.DIGEST] = integrity.digest(content)
+    torch.save(content, folder / "last.pth")
+    return folder
+
+
+def other_shape(optimizer: dict[str, Any]) -> dict[str, Any]:
+    first = next(iter(optimizer["state"].values()))
+    first["momentum_buffer"] = torch.zeros(3)
+    return optimizer
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"step": 10**9}, "is of iteration 1000000000"),
+        ({"step": "x"}, "is not a checkpoint of this run"),
+        ({"optimizer": other_shape}, r"momentum_buffer of parameter \d+ is \[3\]"),
+        ({"scheduler": 5}, "is not a checkpoint of this run"),
+        ({"classes": [f"no{i}" for i in range(10)]}, "is of other classes: 10"),
+        ({"classes": lambda held: held[::-1]}, "is in another order: 10"),
+        ({"pictures": {"train": 1, "val": 2}}, "pictures {'train': 1, 'val': 2}; now there are"),
+        ({"objects": {"train": 1, "val": 2}}, "objects {'train': 1, 'val': 2}; now there are"),
+    ],
+)
+def test_a_tampered_checkpoint_is_refused(
+    whole: Path, tmp_path: Path, changes: dict[str, Any], says: str
+) -> None:
+    folder = edited(whole, tmp_path / "run", **changes)
+    with pytest.raises(RfbenchError, match=says):
+        runs.fit(runs.config(), folder, resume=True)
+    assert not (folder / "result.json").exists()
+
+
+def test_predictions_are_not_written_through_a_link(whole: Path, tmp_path: Path) -> None:
+    folder = edited(whole, tmp_path / "run", evaluated=0)
+    path = folder / "inference/coco_instances_results.json"
+    path.unlink()
+    path.symlink_to(tmp_path / "treasure")
+    with pytest.raises(RfbenchError, match=r"coco_instances_results.json is a link"):
+        runs.fit(runs.config(), folder, resume=True)
+    assert not (tmp_path / "treasure").exists()
+
+
+@pytest.mark.parametrize("wrong", ["opts.MODEL.WEIGHTS=x", "opts.SOLVER.MAX_ITERS=3"])
+def test_wrong_options_are_told_before_the_classifier_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(main, ["train-det", "-o", wrong, "-o", "device=cpu"])
+    assert result.exit_code == 2 and "Error: opts" in result.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rfbench.errors import UsageError, suggest
+from rfbench.errors import UsageError, one_line, suggest
 from rfbench.models.pools import POOLS
 
 KEYS = ("kernels", "pool", "maxpool", "layers", "groups")  # of a variant as a mapping
@@ -126,14 +126,14 @@ def _parsed(name: str) -> Variant:
         key, _, value = words.pop().partition("=")
         if key not in ("layers", "groups"):
             near = suggest(key, ("layers", "groups")) or " There are: layers, groups."
-            raise UsageError(f"variant '{name}': unknown key '{key}'.{near}")
+            raise UsageError(f"variant '{one_line(name, 100)}': unknown key '{key}'.{near}")
         if key in chosen:
-            raise UsageError(f"variant '{name}': {key} is given twice.")
+            raise UsageError(f"variant '{one_line(name, 100)}': {key} is given twice.")
         chosen[key] = value.split("+") if key == "layers" else value
     *pools, sizes = words
     kinds = sizes.split("+")
-    kernels = [int(m[1]) for k in kinds if (m := re.fullmatch(r"(\d+)x\1", k))]
+    kernels = [int(m[1]) for k in kinds if (m := re.fullmatch(r"([0-9]{1,4})x\1", k))]
     if len(pools) > 1 or len(kernels) + (MAXPOOL in kinds) != len(kinds):
         near = suggest(name, [*VARIANTS, MAXPOOL]) or f" There are: {', '.join(VARIANTS)}."
-        raise UsageError(f"unknown variant '{name}'.{near}")
+        raise UsageError(f"unknown variant '{one_line(name, 100)}'.{near}")
     return _variant(kernels, pools[0] if pools else "avg", MAXPOOL in kinds, **chosen)

@@ -52,7 +52,7 @@ def even_steps(target: Target) -> list[Step]:
 def _step(target: Target, number: int, nodes: list[int]) -> Step | None:
     """One of them; None where its taps are not those of a transposed convolution."""
     graph = target.graph
-    new: dict[int, tuple[Axis, Axis] | None] = {}
+    new: dict[int, tuple[Axis, ...] | None] = {}
     words: list[tuple[int, int, int]] = []
     for i in nodes:
         node, axes = graph.nodes[i], []
@@ -68,8 +68,7 @@ def _step(target: Target, number: int, nodes: list[int]) -> Step | None:
             even = _even(own, n, m)
             axes.append(Index(even.at(n, m)))
             words.append((own.kernel, own.stride, even.kernel))
-        y, x = axes
-        new[i] = y, x
+        new[i] = tuple(axes)
     kernels, strides, larger = zip(*words[: len(graph.size)], strict=True)
     first = graph.nodes[nodes[0]]
     what = f"transposed convolution {_by(kernels)} stride {_by(dict.fromkeys(strides))}"

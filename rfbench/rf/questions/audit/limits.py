@@ -36,6 +36,8 @@ class Limit:
     def broken(self, record: dict[str, Any]) -> str:
         """What is wrong with a record, in words; '' for nothing."""
         value = judged()[self.name](record)
+        if value is None or value != value:  # what is not known has not passed
+            return f"{self.name} is not known"
         if not COMPARE[self.sign](value, self.value):
             return ""
         return f"{self.name} {value:.4g} {self.sign} {self.value:g}"
