@@ -84,6 +84,9 @@ def job(values: dict[str, Any], folder: str, resume: bool, slow_writes: float, e
     except RfbenchError as error:
         print(f"Error: {error}", file=sys.stderr)
         code = error.exit_code
+    except OSError as error:  # as the command line says it
+        print(f"Error: {error.strerror}: {error.filename}", file=sys.stderr)
+        code = 1
     sys.exit(code)
 
 
