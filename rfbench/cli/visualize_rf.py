@@ -81,8 +81,10 @@ def command(
 
     MODEL is a torchvision or timm name, FILE.py:function, package.module:function or a YAML file;
     several names are drawn side by side; networks of sequences as curves, of volumes in sections
-    and projections. Writes maps.png, maps.pdf, maps.npz, config.yaml and result.json; prints a
-    table. Without --variant: baseline and those of the paper's other three that change MODEL.
+    and projections. Writes maps.png, maps.pdf, maps.npz, config.yaml and result.json; behind
+    resizing phases.png too, with the map of each unit of a period, and checkerboard.png where
+    positions are reached unevenly. Prints a table. Without --variant: baseline and those of the
+    paper's other three that change MODEL.
     """
     from rfbench.rf.core import subjects
     from rfbench.rf.questions.maps import maps as visualize

@@ -1,15 +1,20 @@
 """Maps whose units take turns: decoders. Fields and shifts by gradients of the real modules."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from click.testing import CliRunner
 from torch import Tensor, nn
 
+from rfbench.cli import main
 from rfbench.rf.core.metrics import measure
 from rfbench.rf.core.network import Network
 from rfbench.rf.core.target import Target
 from rfbench.rf.questions.audit.counterfactual import uneven_layers
+from rfbench.rf.questions.maps import phases
 from rfbench.spatial_graph.reader import spatial_graph
 
 
@@ -175,3 +180,24 @@ def test_checkerboards_of_transposed_convolutions(layers: list[nn.Module], value
 def test_an_audit_names_who_makes_a_checkerboard() -> None:
     uneven, even = nn.ConvTranspose2d(1, 1, 3, 2, 1, 1), nn.ConvTranspose2d(1, 1, 4, 2, 1)
     assert uneven_layers(up(uneven, even)) == ["1"]
+
+
+def test_figures_of_the_phases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel of 3 at stride 2 reaches positions by 1 and 2 taps in turn, along either axis."""
+    lines = ["from torch import nn", "down = lambda: nn.Conv2d(3, 4, 3, 2, 1)"]
+    ups = {"uneven": "nn.ConvTranspose2d(4, 4, 3, 2)", "even": "nn.ConvTranspose2d(4, 4, 4, 2)"}
+    for name, up in {**ups, "plain": "nn.ReLU()"}.items():
+        lines.append(f"def {name}(): return nn.Sequential(down(), {up})")
+    (tmp_path / "own.py").write_text("\n".join(lines))
+    monkeypatch.chdir(tmp_path)
+    given = {"uneven": {"phases", "checkerboard"}, "even": {"phases"}, "plain": set()}
+    for name, more in given.items():
+        args = ["visualize-rf", f"own.py:{name}", "--size", "64", "--variant", "baseline"]
+        done = CliRunner().invoke(main, [*args, "--output", name])
+        assert done.exit_code == 0, done.stderr
+        assert {file.stem for file in Path(name).glob("*.png")} == {"maps", *more}
+    target = Target(spatial_graph(Up(nn.ConvTranspose2d(1, 1, 3, 2)).up, (20, 20)))
+    period = target.period()
+    assert len(phases.chosen_units(period)) == 4 and phases.is_uneven(period)
+    seen = np.unique(np.round(phases._board(period) * 2.25 + 2.25, 9))
+    assert seen.tolist() == [1, 2, 4]  # of a mean of 2.25

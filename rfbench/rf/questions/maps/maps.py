@@ -3,7 +3,7 @@
 import contextlib
 import functools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,12 +32,16 @@ MOST_LAYERS = 40  # in the figure of the shift by layer
 
 @dataclass
 class Drawn:
-    """What was measured of a subject: on an uncut input or of the unit given, and at its size."""
+    """What was measured of a subject: on an uncut input or of the unit given, and at its size.
+
+    turns: maps and figures of the units that take turns, of images behind resizing.
+    """
 
     subject: Subject
     counts: PathMap
     metrics: dict[str, Any]
     own: tuple[PathMap, dict[str, Any]] | None
+    turns: list[tuple[PathMap, dict[str, Any]]] = field(default_factory=list)
 
 
 def draw(config: RfConfig, chosen: list[Subject]) -> Iterator[Drawn]:
@@ -63,13 +67,25 @@ def draw(config: RfConfig, chosen: list[Subject]) -> Iterator[Drawn]:
                     uncut = subject.network.uncut(target)
                     counts = uncut.counts(None, convention_of(config))
                     _blame_border(at_own[1], shift(counts, uncut.geometry))
-            yield Drawn(subject, *at_own, None)
+            yield Drawn(subject, *at_own, None, _turns(config, target))
             continue
         if size != target.graph.size:
             target = subject.target(config.to, config.from_, size)
         whole = _measured(config, subject, target)
         _blame_border(at_own[1], whole[1]["shift"])
-        yield Drawn(subject, *whole, at_own)
+        yield Drawn(subject, *whole, at_own, _turns(config, target))
+
+
+def _turns(config: RfConfig, target: Target) -> list[tuple[PathMap, dict[str, Any]]]:
+    """Maps and figures of the units of one period; none where all units look alike."""
+    from rfbench.rf.questions.maps import phases
+
+    convention = convention_of(config)
+    period = target.period(config.unit, convention)
+    if period is None or len(target.units) != 2:
+        return []
+    every = (target.counts(u, convention, config.exact) for u in phases.chosen_units(period))
+    return [(counts, measure(counts, target.geometry)) for counts in every]
 
 
 def _blame_border(figures: dict[str, Any], whole: Sequence[float]) -> None:
@@ -137,14 +153,14 @@ def _text(size: Size) -> str:
     return "x".join(merged(size))
 
 
-def caption(config: RfConfig, drawn: list[Drawn]) -> str:
+def caption(config: RfConfig, drawn: list[Drawn], unit: str | None = None) -> str:
     """What a reader must know of the maps: from where to where, unit, sizes, conventions."""
     first = drawn[0]
     at, start = ", ".join(map(str, first.counts.unit)), config.from_ or "input"
     to = config.to or first.subject.network.graph(first.subject.size).target or "output"
     sizes = {"x".join(map(str, d.metrics["input_size"])) for d in drawn}
     units = {(d.counts.unit, d.counts.units) for d in drawn}
-    unit = f"unit ({at})" if len(units) == 1 else "the central unit"
+    unit = unit or (f"unit ({at})" if len(units) == 1 else "the central unit")
     channels = of_channels(first.metrics["input_channels"])
     sides = f"{sizes.pop()} {unit_of(len(first.counts.units))}, " if len(sizes) == 1 else ""
     size = f" Input {sides}{channels}."
@@ -167,6 +183,8 @@ def save(config: RfConfig, drawn: list[Drawn], folder: Path) -> dict[str, Any]:
     records.open_folder(folder)
     figure = _figure(config, panels, title, caption(config, drawn))
     written = page.save(figure, folder / "maps")
+    for name, more in _figures_of_turns(config, drawn, title).items():
+        written += page.save(more, folder / name)
     arrays: dict[str, Any] = {}
     for d in drawn:
         key = f"{d.subject.backbone.name} {d.subject.backbone.variant}"
@@ -186,6 +204,26 @@ def save(config: RfConfig, drawn: list[Drawn], folder: Path) -> dict[str, Any]:
         for d in drawn
     ]
     return finish(config, folder, {"panels": panels_record, "files": [p.name for p in written]})
+
+
+def _figures_of_turns(config: RfConfig, drawn: list[Drawn], title: str) -> dict[str, "Figure"]:
+    """By name: the maps of each phase, and the checkerboard where there is one."""
+    from rfbench.rf.questions.maps import figure as maps
+    from rfbench.rf.questions.maps import phases
+
+    panels, periods = [], []
+    for d in drawn:
+        for counts, figures in d.turns:
+            unit = ",".join(map(str, counts.unit))
+            panels.append(maps.Panel(f"{d.subject.title}\nunit {unit}", counts, figures))
+        if (period := d.counts.period) is not None and d.turns and phases.is_uneven(period):
+            periods.append((d.subject.title, period, d.metrics["checkerboard"]))
+    note, out = caption(config, drawn, "the units of one period"), {}
+    if panels:
+        out["phases"] = maps.maps_figure(panels, f"{title}: units that take turns", note)
+    if periods:
+        out["checkerboard"] = phases.checkerboard_figure(periods, f"{title}: checkerboard", note)
+    return out
 
 
 def _figure(config: RfConfig, panels: Sequence[Any], title: str, note: str) -> "Figure":
