@@ -196,6 +196,10 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
         lambda: Net(lambda n, x: F.interpolate(n.a(x), size=(40, 40)), a=conv(3, 4)),
         "upsample_nearest2d.*: its positions depend on the size of the image|no stride in common",
     ),
+    "irregular": (
+        lambda: Net(lambda n, x: F.interpolate(n.a(x), size=(77, 77)), a=conv(3, 4, 3, 2)),
+        "upsample_nearest2d.*: its positions depend on the size of the image|multiples of",
+    ),
     "places": (
         lambda: Net(
             lambda n, x: n.a(x + torch.linspace(0, 1, x.shape[3]).to(x)), a=conv(3, 4), b=conv()

@@ -15,6 +15,9 @@ from rfbench.rf.questions.tiles.exact import NoTiles, check_local, culprit, same
 Pixels = tuple[int, ...]  # along every axis
 
 
+LARGEST = 256  # px of alignment that are tried: the largest strides are 64
+
+
 @dataclass(frozen=True)
 class Part:
     """A crop along one axis, in px, and the units [first, last) of the whole map taken from it.
@@ -97,6 +100,9 @@ def margins(network: Network, own: Target, factor: int = 1) -> tuple[Margins, ..
     """
     check_local(own)
     align = tuple(a * factor for a in own.geometry.step)
+    if max(align) > LARGEST:
+        some = "x".join(map(str, align))
+        raise NoTiles(f"crops would have to start at multiples of {some} px: maps are resized")
     extents = [_beyond(field) for field in own.geometry.fields]
     crop = tuple(
         a * (ceil(Fraction(sum(e) + abs(e[0]) + abs(e[1]), a)) + 3)

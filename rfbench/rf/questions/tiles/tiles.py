@@ -91,6 +91,8 @@ def _propose(network: Network, own: Target, error: NoTiles) -> None:
     """
     for factor in plan.factors(own):
         steps = [step * factor for step in own.geometry.step]
+        if max(steps) > plan.LARGEST:
+            break
         size: Any = tuple(-(-n // s) * s for n, s in zip(own.graph.size, steps, strict=True))
         if size == own.graph.size:
             continue
