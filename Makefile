@@ -50,7 +50,7 @@ test-oldest:  ## the tests on the oldest versions that setup.cfg allows, in .ven
 	$(MAKE) test VENV=.venv-oldest CONSTRAINTS=constraints-oldest.txt
 
 test-slow: $(READY) $(DETECT)  ## the tests that take minutes: runs killed at random moments and resumed
-	$(BIN)/python -m pytest -q -m slow
+	$(BIN)/python -m pytest -q -m slow -s
 
 check: $(READY) $(DETECT)  ## format, lint, types, tests: what CI runs
 	$(BIN)/ruff format --check .

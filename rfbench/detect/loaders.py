@@ -28,7 +28,7 @@ from detectron2.data.datasets import register_coco_instances
 from detectron2.data.samplers import RepeatFactorTrainingSampler, TrainingSampler
 from PIL import Image
 
-from rfbench.data import decode
+from rfbench.data import decode, workers
 from rfbench.detect.config import as_usage_error
 from rfbench.errors import RfbenchError, UsageError, one_line
 
@@ -118,18 +118,31 @@ def train_loader(cfg: CfgNode, world: int, start: int) -> Any:
         batch_sampler=batches,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
         collate_fn=trivial_batch_collator,
-        worker_init_fn=worker_init_reset_seed,
+        worker_init_fn=prepare,
     )
 
 
 def with_plain_errors(loader: Any) -> Iterator[Any]:
-    """The batches of a loader; an error in a worker is raised without the worker's traceback."""
-    try:
-        yield from loader
-    except RfbenchError as error:
-        # the text is the worker's whole traceback; its last line is the error's own
-        text = str(error).strip().splitlines()[-1].rpartition("RfbenchError: ")[2]
-        raise RfbenchError(text) from None
+    """The batches of a loader; an error in a worker, or its end, is raised in one line."""
+    with workers.reported():
+        batches = workers.start(loader)
+    while True:
+        try:
+            with workers.reported(batches):
+                batch = next(batches, None)
+        except RfbenchError as error:
+            # the text is the worker's whole traceback; its last line is the error's own
+            text = str(error).strip().splitlines()[-1].rpartition("RfbenchError: ")[2]
+            raise RfbenchError(text) from None
+        if batch is None:
+            return
+        yield batch
+
+
+def prepare(worker: int) -> None:
+    """In a new worker: Detectron2's seeds; signals to the whole group are the main process's."""
+    worker_init_reset_seed(worker)
+    workers.prepare(worker)
 
 
 def _order(cfg: CfgNode, entries: list[dict[str, Any]]) -> Iterable[int]:
@@ -150,4 +163,6 @@ def _order(cfg: CfgNode, entries: list[dict[str, Any]]) -> Iterable[int]:
 
 def val_loader(cfg: CfgNode) -> Any:
     """This process's share of the validation images, one at a time."""
-    return build_detection_test_loader(cfg, cfg.DATASETS.TEST[0], mapper=Reader(cfg, False))
+    loader = build_detection_test_loader(cfg, cfg.DATASETS.TEST[0], mapper=Reader(cfg, False))
+    loader.worker_init_fn = workers.prepare
+    return loader
