@@ -55,7 +55,7 @@ def _check(data: Images, config: ClsConfig) -> None:
             loader.close()
         lines = [f"{path}: {reason}" for path, reason in sorted(loader.bad.items())]
         found = f"{len(lines)} of {len(split)} {part} images cannot be read"
-        logger.info("\n".join([found, *lines]))
+        logger.info("\n".join([found, *lines]), extra={"lines": True})
         if len(lines) > config.data.max_bad_share * len(split):
             problems.append(found)
     if problems:
