@@ -4,6 +4,7 @@ import copy
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from rfbench import rf
 from rfbench.config import load
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.models import backbones, variants
@@ -566,3 +568,71 @@ def test_bad_conditions(text: str, message: str) -> None:
     with pytest.raises(UsageError, match="--fail-on") as raised:
         parse(text)
     assert message in str(raised.value)
+
+
+# --- sequences and volumes ----------------------------------------------------------------------
+
+
+def two(conv: Any, strides: list[Any]) -> nn.Module:
+    return nn.Sequential(conv(1, 2, 3, strides[0], 1), nn.ReLU(), conv(2, 2, 3, strides[1], 1))
+
+
+def test_a_sequence() -> None:
+    """A kernel of 3 at stride 2 looks half a step of its input ahead: 0.5 * 1 + 0.5 * 2."""
+    found = rf.audit(two(nn.Conv1d, [2, 2]), size=(256,))
+    assert found["shift"] == [-1.5] and not found["causal"]
+    assert [row["shift"] for row in found["steps"]] == [[-1.0], [-0.5]]
+    assert found["best"] == "3x3" and found["all"]["shift"] == [0]
+    lines = text(found).splitlines()
+    assert "at 256 samples, 1 channel" in lines[0] and "-1.50 samples" in lines[1]
+
+
+def test_a_volume() -> None:
+    found = rf.audit(two(nn.Conv3d, [2, (1, 2, 2)]), size=(16, 32, 32))
+    assert found["shift"] == [-0.5, -1.5, -1.5] and found["best"] == "3x3"
+    assert found["coverage"]["seen"] == pytest.approx(7**3 / (16 * 32 * 32))
+    assert "shift depth, y, x" in text(found)
+
+
+class Causal(nn.Module):
+    def __init__(self, stride: int = 1) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv1d(1, 2, 3), nn.Conv1d(2, 2, 3, stride, dilation=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(F.pad(self.a(F.pad(x, (2, 0))), (4, 0)))
+
+
+class Sampled(nn.Module):
+    """Padded on both sides and cut off behind, as temporal networks do it; then sampled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv1d(1, 2, 5, padding=4), nn.Conv1d(2, 2, 1, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(self.a(x)[..., :-4])
+
+
+@pytest.mark.parametrize("net", [Causal(1), Causal(2), Sampled()])
+def test_the_shift_of_a_causal_network_is_meant(net: nn.Module) -> None:
+    found = rf.audit(net, size=(64,))
+    assert found["causal"] and found["shift"][0] < -2
+    assert found["steps"] == found["together"] == [] and found["best"] is None
+    refused = [row["refused"] for row in found["cures"]]
+    ahead = any("'1x1' would make this causal network read ahead" in why for why in refused)
+    assert ahead == isinstance(net, Sampled)
+    assert "(meant: it is causal" in text(found)
+
+
+def test_a_mere_stride_is_not_causal() -> None:
+    """Three strides of 2 without a kernel read nothing ahead of their place either."""
+    net = nn.Sequential(*(nn.Conv1d(1, 1, 1, 2) for _ in range(3)))
+    found = rf.audit(net, size=(64,))
+    assert found["shift"] == [-3.5] and not found["causal"]
+    assert found["best"] == "1x1"
+
+
+def test_sizes_are_for_images() -> None:
+    with pytest.raises(RfbenchError, match="--sizes is for images"):
+        rf.audit(two(nn.Conv1d, [2, 2]), size=(256,), sizes=[256])

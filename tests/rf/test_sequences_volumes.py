@@ -386,7 +386,7 @@ def test_figures_of_sequences_and_volumes(name: str, unit: str) -> None:
 
 
 @pytest.mark.usefixtures("own")
-@pytest.mark.parametrize("question", ["audit", "effective"])
+@pytest.mark.parametrize("question", ["effective"])
 def test_other_questions_refuse_by_name(question: str) -> None:
     result = CliRunner().invoke(main, ["rf", question, "own.py:sequence", "--size", "64"])
     assert result.exit_code == 1 and "is for images, with two axes" in result.output

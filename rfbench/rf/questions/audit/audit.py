@@ -16,6 +16,7 @@ from torch import nn
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.models import variants
 from rfbench.rf.core import metrics
+from rfbench.rf.core.field import region
 from rfbench.rf.core.geometry import uncut_size
 from rfbench.rf.core.metric import Use
 from rfbench.rf.core.network import Network
@@ -58,11 +59,13 @@ def audit(
     sizes: of inputs, for the shift against the size. bar: shows progress over those.
     Raises RfbenchError for a network that is not local.
     """
-    pair(subject.size, "an audit")
+    chosen = list(sizes)
+    if chosen:
+        pair(subject.size, "--sizes")
     own = subject.target(config.to, config.from_)
     own.counts()  # refuses what is not local
     target, causes, clean = _roomy(subject.network, own)
-    figures = _figures(target)
+    figures, causal = _figures(target), is_causal(own)
     rows = _causes(target, own, causes, figures)
     record: Record = {
         "model": subject.backbone.name,
@@ -72,6 +75,7 @@ def audit(
         "from": target.source or "input",
         "to": target.name or "output",
         "status": str(target.witness.reach),
+        "causal": causal,
         "measured_at": target.graph.size,
         "convention": asdict(DEFAULT),
         **figures,
@@ -81,14 +85,14 @@ def audit(
         "checkerboard_layers": uneven_layers(target) if figures["checkerboard"] > 1e-6 else [],
         "hole_layers": [row["layer"] for row in rows if row["read"] > figures["read"]],
         "steps": rows,
-        "together": _levels(target, causes),
-        "all": _figures(clean),
+        "together": [] if causal else _levels(target, causes),
+        "all": _figures(target if causal else clean),
         "cost": _cost(subject.network, subject.size),
     }
     if subject.backbone.variant == "baseline":
         record["cures"] = _fixes(subject, own, record["cost"])
         record["best"] = _best(record)
-    if chosen := list(sizes):
+    if chosen:
         record["sizes"] = by_size(subject.network, own, config.to, chosen, bar)
     return record
 
@@ -137,18 +141,23 @@ def _coverage(own: Target) -> Record:
 
     reached: those with a path to any unit. seen: those within the box of the central unit's.
     """
-    box = metrics.support(own.counts())
-    area = (box["bottom"] - box["top"] + 1) * (box["right"] - box["left"] + 1)
+    area = math.prod(last - first + 1 for first, last in metrics.bounds(own.counts()))
     return {"reached": float(own.reached.mean()), "seen": area / math.prod(own.source_size)}
 
 
 def _causes(target: Target, own: Target, causes: list[Step], now: Record) -> list[Record]:
-    """What remains after fixing only one layer, for those that make a difference."""
+    """What remains after fixing only one layer, for those that make a difference.
+
+    Not what would make a causal network read ahead.
+    """
     reached = float(own.reached.mean())
     at_own = {s.number: s for s in steps(own)} if reached < 1 else {}
     rows = []
     for step in causes:
-        rest = _figures(fixed(target, [step]))
+        alone = fixed(target, [step])
+        if is_causal(own) and not is_causal(alone):
+            continue
+        rest = _figures(alone)
         if same := at_own.get(step.number):
             rest["reached"] = float(fixed(own, [same]).reached.mean())
         if effect(rest, now) > 1e-6 or rest.get("reached", reached) != reached:
@@ -158,7 +167,9 @@ def _causes(target: Target, own: Target, causes: list[Step], now: Record) -> lis
 
 def faultless(record: Record) -> bool:
     """Whether the field is centred, even, without holes and of branches that agree."""
-    judged = any(m.is_fault(record[m.name]) for m in metrics.used(Use.AUDIT))
+    meant = ["shift"] * record["causal"]
+    rest = [m for m in metrics.used(Use.AUDIT) if m.name not in meant]
+    judged = any(m.is_fault(record[m.name]) for m in rest)
     return not judged and record["checkerboard"] < 1e-6
 
 
@@ -174,8 +185,22 @@ def effect(rest: Record, now: Record) -> float:
     return max(abs(a - b) / max(abs(b), 1e-3) for a, b in pairs)
 
 
+def is_causal(target: Target) -> bool:
+    """Whether units of a sequence read what came before only, so that their shift is meant.
+
+    Unit 0 then reads nothing behind position 0, and every unit more than one stride back: a mere
+    stride, which reads the first of every few positions, is a shift that nobody means.
+    """
+    if len(target.units) != 1:
+        return False
+    (field,) = target.geometry.field
+    if field is None or not field.stride:
+        return False
+    return region(field, 0)[1] <= 0 and field.size > field.stride
+
+
 def size_of(shift: Sequence[float]) -> float:
-    """A shift as one number: the larger of both axes, in px."""
+    """A shift as one number: the largest of all axes, in px."""
     return max(abs(s) for s in shift)
 
 
@@ -183,9 +208,10 @@ def _levels(target: Target, causes: list[Step]) -> list[Record]:
     """What remains after fixing all layers that reach one stride: branches belong together."""
     levels: dict[float, list[Step]] = {}
     for step in causes:
-        both = target.theory.fields[max(step.nodes)]
-        if both is not None and (y := both[0]) is not None and y.stride:
-            levels.setdefault(float(y.stride), []).append(step)
+        fields = target.theory.fields[max(step.nodes)] or ()
+        strides = [float(f.stride) for f in fields if f is not None and f.stride]
+        if strides:
+            levels.setdefault(max(strides), []).append(step)
     return [
         {"stride": stride, "layers": [s.layer for s in level]} | _figures(fixed(target, level))
         for stride, level in sorted(levels.items())
@@ -216,6 +242,10 @@ def _fixes(subject: Subject, own: Target, now: Record | None) -> list[Record]:
             continue  # the same change by another name
         network = _like(subject.network, module)
         target = network.uncut(network.target(subject.size, own.layer, own.source))
+        if is_causal(own) and not is_causal(target):
+            why = f"variant '{name}' would make this causal network read ahead"
+            rows.append({"variant": name, "refused": why})
+            continue
         row: Record = {"variant": name, "layers": replaced, **_figures(target)}
         then = _cost(network, subject.size)
         if now and then:

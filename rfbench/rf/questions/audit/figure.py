@@ -13,6 +13,7 @@ from rfbench import files
 from rfbench.plotting import page
 from rfbench.plotting.page import LARGE, SMALL, TEXT, Page, line, text_width, wrap
 from rfbench.plotting.palette import BLACK, BLUE, SKY, VERMILION
+from rfbench.rf.core.metric import unit_of
 from rfbench.rf.core.path_counts import DEFAULT
 from rfbench.rf.core.subjects import short
 from rfbench.rf.questions.audit.audit import effect, size_of
@@ -43,7 +44,8 @@ def audit_figure(record: dict[str, Any]) -> Figure:
     """Shift and gridding as they are, fixed layer by layer and in every variant; by size below."""
     rows = _rows(record)
     at = "x".join(map(str, record["input_size"]))
-    head = f"{short(record['model'])} / {record['variant']} at {at} px"
+    unit = unit_of(len(record["input_size"]))
+    head = f"{short(record['model'])} / {record['variant']} at {at} {unit}"
     foot = wrap(_caption(record), WIDTH - 0.16, SMALL)
     left = 0.12 + max(text_width(label, SMALL) for label, _, _ in rows)
     top = 0.34 + line(LARGE)
@@ -55,7 +57,7 @@ def audit_figure(record: dict[str, Any]) -> Figure:
     wide = (WIDTH - left - 0.2 - RIGHT) / 2
     one = sheet.axes(left, top, wide, tall)
     two = sheet.axes(left + wide + 0.2, top, wide, tall)
-    _bars(one, rows, [size_of(row["shift"]) for _, _, row in rows], "shift, px")
+    _bars(one, rows, [size_of(row["shift"]) for _, _, row in rows], f"shift, {unit}")
     _bars(two, rows, [row["gridding"] for _, _, row in rows], "gridding, CV at the stride")
     one.set_yticks(range(len(rows)), [label for label, _, _ in rows], parse_math=False)
     two.set_yticks([])
@@ -93,12 +95,13 @@ def _shows(row: dict[str, Any]) -> bool:
 
 def _bars(axes: Axes, rows: Rows, values: Sequence[float], label: str) -> None:
     axes.barh(range(len(rows)), values, color=[colour for _, colour, _ in rows], height=0.7)
-    most = max(*values, 1.0 if "px" in label else 0.05)  # next to nothing is to look like it
+    shift = label.startswith("shift")
+    most = max(*values, 1.0 if shift else 0.05)  # next to nothing is to look like it
     axes.set(xlim=(0, 1.18 * most), ylim=(len(rows) - 0.5, -0.5))
     axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.set_xlabel(label, fontsize=TEXT, labelpad=1)
     for i, value in enumerate(values):
-        text = f"{value:.2f}" if "px" in label else f"{value:.4f}"
+        text = f"{value:.2f}" if shift else f"{value:.4f}"
         axes.text(value + 0.015 * most, i, text, fontsize=SMALL - 0.5, va="center_baseline")
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
@@ -137,7 +140,7 @@ def _caption(record: dict[str, Any]) -> str:
     return (
         f"Path counts{start} to the central unit of {record['to']}, on an input that cuts nothing "
         "off. Shift: centre of mass minus the unit's place in a grid centred on the input, the "
-        "larger of both axes. Gridding: variation of the counts' sums over pixel phases. Fixed: "
+        "largest of its axes. Gridding: variation of the counts' sums over pixel phases. Fixed: "
         "sampled evenly and centred, all else as it is. Misaligned: additions and concatenations "
         f"whose branches disagree in stride or centre. {DEFAULT}, norms=identity. "
         f"{reached:.1%} of the input reaches the layer; the central unit's box holds {seen:.1%}."

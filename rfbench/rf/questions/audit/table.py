@@ -6,7 +6,7 @@ from typing import Any
 
 from rfbench.plotting.columns import columns
 from rfbench.rf.core import metrics
-from rfbench.rf.core.metric import Metric, Use, of_channels
+from rfbench.rf.core.metric import Metric, Use, of_channels, unit_of
 from rfbench.rf.questions.audit import by_size
 from rfbench.rf.questions.audit.audit import effect, faultless
 
@@ -20,14 +20,16 @@ def text(record: Record) -> str:
     """A record of `audit` in a few lines."""
     at, cover = _by(record["input_size"]), record["coverage"]
     start = "" if record["from"] == "input" else f" from {record['from']}"
-    rows = [(m.column, _value(m, record)) for m in metrics.used(Use.AUDIT)]
+    axes = len(record["input_size"])
+    rows = [(m.heading(axes), _value(m, record)) for m in metrics.used(Use.AUDIT)]
     share = f"{cover['reached']:.1%} of the input; the central unit's box {cover['seen']:.1%}"
     if record["checkerboard"] > 1e-6:
         names = ", ".join(record["checkerboard_layers"])
         rows.append(("checkerboard", f"{record['checkerboard']:.4f}   (by {names})"))
     name = f"{record['model']} / {record['variant']}{start} to {record['to']}"
     channels = of_channels(record["input_channels"])
-    lines = [f"{name} at {at} px, {channels}: {record['status']}"]
+    unit = unit_of(len(record["input_size"]))
+    lines = [f"{name} at {at} {unit}, {channels}: {record['status']}"]
     lines += columns([*rows, ("coverage", share)], "  ")
     lines += columns(_causes(record), "  ") if record["steps"] else []
     if (hidden := len(record["steps"]) - MOST) > 0:
@@ -42,15 +44,19 @@ def _by(size: Any) -> str:
 
 def _value(metric: Metric, record: Record) -> str:
     """A figure of the network as it is, with what belongs to it."""
-    text = metric.text(record[metric.name]) + (f" {metric.unit}" if metric.unit else "")
+    unit = unit_of(len(record["input_size"])) if metric.unit == "px" else metric.unit
+    text = metric.text(record[metric.name]) + (f" {unit}" if unit else "")
     return text + _BESIDE.get(metric.name, lambda *_: "")(metric, record)
 
 
 def _cut(metric: Metric, record: Record) -> str:
     own, at = record["at_own_size"], _by(record["input_size"])
+    if record["causal"]:
+        return "   (meant: it is causal, and reads nothing ahead)"
     if not own["cut"]:
         return ""
-    return f"   (the border cuts it at {at} px, which adds {metric.text(own['shift_by_border'])})"
+    at = f"{at} {unit_of(len(record['input_size']))}"
+    return f"   (the border cuts it at {at}, which adds {metric.text(own['shift_by_border'])})"
 
 
 def _periods(metric: Metric, record: Record) -> str:
@@ -82,7 +88,8 @@ def _cells(row: Record, record: Record) -> list[str]:
 
 
 def _head(record: Record) -> list[str]:
-    own = [m.column for m in metrics.used(Use.AUDIT)]
+    axes = len(record["input_size"])
+    own = [m.heading(axes) for m in metrics.used(Use.AUDIT)]
     return [*own, "checkerboard"] if record["checkerboard"] > 1e-6 else own
 
 
@@ -107,7 +114,8 @@ def _fixes(record: Record) -> list[str]:
     if "cures" not in record:
         return []
     if faultless(record) and all("refused" in row for row in record["cures"]):
-        return ["  nothing to fix: centred, without grid or holes, all branches aligned"]
+        centred = "causal" if record["causal"] else "centred"
+        return [f"  nothing to fix: {centred}, without grid or holes, all branches aligned"]
     rows: list[tuple[str, ...]] = [("variant", "layers", *_head(record), "MACs", "activations")]
     for row in (r for r in record["cures"] if "refused" not in r):
         more = (f"{row[f'{key}_more']:+.1%}" if f"{key}_more" in row else "-" for key in COSTS)
