@@ -95,7 +95,9 @@ def _curve(
     at = np.arange(len(counts)) - panel.origin[0]
     near = (at >= ends[0]) & (at <= ends[1])
     style: dict[str, Any] = {"color": BLUE, "linewidth": 0.9}
-    axes.axvspan(0.5, max(ends[1], 0.5), color=ORANGE, alpha=0.16, linewidth=0)
+    after = at[at > 1e-9]  # the unit's place may lie between two samples
+    if len(after) and after[0] - 0.5 < ends[1]:
+        axes.axvspan(after[0] - 0.5, ends[1], color=ORANGE, alpha=0.16, linewidth=0)
     if near.sum() > 400:  # a step a sample would be all edges
         axes.plot(at[near], counts[near], **style)
         axes.fill_between(at[near], counts[near], color=BLUE, alpha=0.15, linewidth=0)
@@ -104,7 +106,7 @@ def _curve(
     axes.axvline(0, color="black", linewidth=0.8)
     axes.axvline(panel.offset[0], color=VERMILION, linewidth=0.9, linestyle=(0, (3, 2)))
     for x, name, colour in ((0, "unit", "black"), (panel.offset[0], "centroid", VERMILION)):
-        left = (x < 0) == (name == "centroid") or (x == 0 and name == "centroid")
+        left = (panel.offset[0] <= 0) == (name == "centroid")
         axes.annotate(
             name,
             (x, 1.17),
