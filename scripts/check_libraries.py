@@ -97,7 +97,8 @@ class Alive(TorchFunctionMode):
             return func(args[0] + 1, args[1] + 1) / args[0].shape[-1]
         if name == "scaled_dot_product_attention":
             q, k, v = args[:3]
-            return v + (q + k.mean(-2, keepdim=True) + v.mean(-2, keepdim=True)).mean(-1)[..., None]
+            every = v.mean(-2, keepdim=True) + k.mean((-2, -1), keepdim=True)
+            return q.mean(-1, keepdim=True) + every
         return func(*args, **kwargs)
 
     @staticmethod

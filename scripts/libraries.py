@@ -256,7 +256,7 @@ NETWORKS: dict[str, Network] = {
     "MONAI AttentionUnet 2-D": Network(_monai("AttentionUnet", 2, 1, 2, **UNET), (1, 128, 128)),
     "MONAI SegResNet 3-D": Network(_monai("SegResNet", 3, 8), VOLUME),
     "MONAI VNet 3-D": Network(_monai("VNet", 3), VOLUME),
-    "MONAI HighResNet 3-D": Network(_monai("HighResNet", 3), (1, 48, 48, 48)),
+    "MONAI HighResNet 3-D": Network(_monai("HighResNet", 3), (1, 32, 32, 32)),
     "MONAI DynUNet 2-D": Network(
         _monai("DynUNet", 2, 1, 2, [3, 3, 3], [1, 2, 2], [2, 2]), (1, 128, 128)
     ),

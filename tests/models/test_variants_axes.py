@@ -52,7 +52,7 @@ def field(net: nn.Module, size: list[int]) -> tuple[Tensor, list[int], list[int]
 
 
 def shifts(net: nn.Module, stride: tuple[int, ...]) -> list[float]:
-    """The centroid's distance from the unit's place on a grid centred on the input, by axis."""
+    """The centroid's distance from the unit's position on a grid centred on the input, by axis."""
     size = [12 * s for s in stride]
     grad, unit, units = field(net, size)
     found = []

@@ -124,7 +124,7 @@ def test_the_greys_are_those_of_the_most_gridded_panel() -> None:
 
 
 def test_pixels_stand_where_the_axes_say() -> None:
-    """The heaviest pixel of a one-pixel map lies at its offset from the unit's place."""
+    """The heaviest pixel of a one-pixel map lies at its offset from the unit's position."""
     toy = panel("toy", nn.Conv2d(1, 1, 1, 2), size=14)  # unit (3, 3): pixel (6, 6), place 6.5
     image = maps_figure([toy], "T", "").axes[0].images[0]
     left, right, bottom, top = image.get_extent()

@@ -139,7 +139,7 @@ def _caption(record: dict[str, Any]) -> str:
     reached, seen = record["coverage"]["reached"], record["coverage"]["seen"]
     return (
         f"Path counts{start} to the central unit of {record['to']}, on an input that cuts nothing "
-        "off. Shift: centre of mass minus the unit's place in a grid centred on the input, the "
+        "off. Shift: centre of mass minus the unit's position in a grid centred on the input, the "
         "largest of its axes. Gridding: variation of the counts' sums over pixel phases. Fixed: "
         "sampled evenly and centred, all else as it is. Misaligned: additions and concatenations "
         f"whose branches disagree in stride or centre. {DEFAULT}, norms=identity. "

@@ -212,7 +212,7 @@ def caption(sample: Sample, measured: list[Measured]) -> str:
     return (
         f"{unit}; mean {sample.definition}, over {source}, {weights}; input "
         f"{'x'.join(map(str, m['input_size']))} px, the part that holds the field; offsets from "
-        f"the unit's place. {above}Size: of a square as large as all pixels above 4.55 % of the "
+        f"the unit's position. {above}Size: of a square as large as all pixels above 4.55 % of the "
         "centre's value (Luo et al., 2016); ellipse: two sigma of the Gaussian. "
         + AREAS[sample.convention]
     )

@@ -92,7 +92,7 @@ class _Cell:
 
 @dataclass(frozen=True)
 class _Window:
-    """What all panels show, in px from the place of the unit."""
+    """What all panels show, in px from the position of the unit."""
 
     top: float
     bottom: float
@@ -167,7 +167,7 @@ def _label(axes: Axes, text: str) -> None:
 
 
 def _draw(axes: Axes, panel: Panel, values: np.ndarray, window: _Window) -> None:
-    """The window of a map, with the unit's place at 0, 0."""
+    """The window of a map, with the unit's position at 0, 0."""
     axes.set_facecolor(EMPTY)
     (y, x), (h, w) = panel.origin, values.shape
     extent = (-0.5 - x, w - 0.5 - x, h - 0.5 - y, -0.5 - y)
@@ -217,7 +217,7 @@ def _words(metrics: dict[str, Any], side: float) -> list[str]:
 
 def _handles() -> list[Line2D | Rectangle]:
     return [
-        Line2D([], [], label="place of the unit", **UNIT),
+        Line2D([], [], label="position of the unit", **UNIT),
         Line2D([], [], label="centre of mass", **CENTROID),
         Line2D([], [], color=SQUARE, linewidth=0.8, label="size (Luo et al.)"),
         Line2D([], [], color=OVAL, linewidth=0.9, label="Gaussian, 2 sigma"),

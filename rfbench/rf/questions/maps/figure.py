@@ -126,7 +126,7 @@ def _shared(panels: Sequence[Panel], side: float, scale: Scale) -> _Shared:
 
 
 def _reach(panel: Panel) -> float:
-    """Half the width of a window around the unit's place that holds the counts that matter."""
+    """Half the width of a window around the unit's position that holds the counts that matter."""
     small = max(panel.counts.shape) <= CELLS  # then the whole source is shown
     hits = np.nonzero((panel.counts > SHARE) | small)
     ends = [max(at - h.min(), h.max() - at) + 0.5 for at, h in zip(panel.origin, hits, strict=True)]
@@ -134,14 +134,14 @@ def _reach(panel: Panel) -> float:
 
 
 def _window(panel: Panel, width: float) -> tuple[slice, slice]:
-    """Rows and columns that lie at least in part in a square around the unit's place."""
+    """Rows and columns that lie at least in part in a square around the unit's position."""
     low = [max(0, math.floor(at - width / 2 + 0.5)) for at in panel.origin]
     high = [max(0, math.ceil(at + width / 2 + 0.5)) for at in panel.origin]
     return slice(low[0], high[0]), slice(low[1], high[1])
 
 
 def over_mean(panel: Panel, width: float) -> np.ndarray:
-    """Counts over their local mean, in a square around the unit's place; NaN where there are none.
+    """Counts over their local mean, in a square around the unit's position; NaN where none.
 
     The mean is over a box of one effective stride, which evens the grid out. A box also flattens
     the map's own slopes, by more than a weak grid weighs: so what it left over is averaged again,
@@ -203,7 +203,7 @@ def _bar(axes: Axes, row: int, shared: _Shared) -> None:
 
 
 def _show(axes: Axes, panel: Panel, values: np.ndarray, width: float, **style: Any) -> None:
-    """An image in px from the unit's place, y downwards, in a square window around it."""
+    """An image in px from the unit's position, y downwards, in a square window around it."""
     (y, x), (rows, columns) = panel.origin, _window(panel, width)
     left, top = columns.start - 0.5 - x, rows.start - 0.5 - y
     extent = (left, left + values.shape[1], top + values.shape[0], top)
@@ -236,7 +236,7 @@ def _draw_middle(axes: Axes, panel: Panel, shared: _Shared) -> None:
 
 
 def _mark(axes: Axes, panel: Panel, arrow: bool) -> None:
-    """The unit's place and the centroid; an arrow from one to the other where they are apart."""
+    """The unit's position and the centroid; an arrow from one to the other where they are apart."""
     dy, dx = panel.offset
     if arrow and math.hypot(dy, dx) > 0.12 * abs(np.diff(axes.get_xlim())[0]):
         style: Style = {"arrowstyle": "-|>", "color": CENTROID["color"], "linewidth": 1.1}
@@ -282,15 +282,15 @@ def _note(shared: _Shared) -> str:
     if shared.zoom:
         out += " Below: their middle, paths over the mean within S × S px (S: effective stride)."
     return out + (
-        " Offsets: source pixels from the unit's place in a grid centred on the source. Shift:"
-        " centroid minus that place. CV(p): variation of the counts' sums over pixel phases of"
+        " Offsets: source pixels from the unit's position in a grid centred on the source. Shift:"
+        " centroid minus that position. CV(p): variation of the counts' sums over pixel phases of"
         " period p, 0 without gridding. r: size of the receptive field."
     )
 
 
 def _handles(shared: _Shared) -> list[Any]:
     """What the legend explains."""
-    place = Line2D([], [], label="unit's place", **UNIT)
+    place = Line2D([], [], label="unit's position", **UNIT)
     centroid = Line2D([], [], label="centroid of the map", **CENTROID)
     part = Rectangle((0, 0), 1, 1, fill=False, linewidth=0.6, label="part shown below")
     return [place, centroid, part][: 3 if shared.zoom else 2]

@@ -16,9 +16,9 @@ WIDTH, TALL, LEFT = 7.0, 1.25, 0.46
 HEAD, FOOT = 0.32, 0.36  # above and below each curve: the axis of time, ticks and label
 NOTE = (
     "Curves: {root}the number of paths from each sample to one unit, 1 where most. Offsets: "
-    "samples from the unit's place in a grid centred on the source; shaded: what comes after it. "
-    "Shift: centroid minus that place. CV(p): variation of the counts' sums over phases of period "
-    "p, 0 without gridding. r: size of the receptive field."
+    "samples from the unit's position in a grid centred on the source; shaded: what comes after "
+    "it. Shift: centroid minus that position. CV(p): variation of the counts' sums over phases of "
+    "period p, 0 without gridding. r: size of the receptive field."
 )
 
 
@@ -29,7 +29,7 @@ def lines_figure(
     scale: Scale = "sqrt",
     rate: float | None = None,
 ) -> Figure:
-    """The path counts of one unit of each panel over the offset from the unit's place.
+    """The path counts of one unit of each panel over the offset from the unit's position.
 
     rate: samples a second, for a second axis in milliseconds. Raises UsageError without panels.
     """
@@ -95,7 +95,7 @@ def _curve(
     at = np.arange(len(counts)) - panel.origin[0]
     near = (at >= ends[0]) & (at <= ends[1])
     style: dict[str, Any] = {"color": BLUE, "linewidth": 0.9}
-    after = at[at > 1e-9]  # the unit's place may lie between two samples
+    after = at[at > 1e-9]  # the unit's position may lie between two samples
     if len(after) and after[0] - 0.5 < ends[1]:
         axes.axvspan(after[0] - 0.5, ends[1], color=ORANGE, alpha=0.16, linewidth=0)
     if near.sum() > 400:  # a step a sample would be all edges

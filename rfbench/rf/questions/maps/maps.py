@@ -257,7 +257,7 @@ def save_by_layer(
     title = config.title or ", ".join(short(n) for n in models(config))
     convention, unit = convention_of(config), unit_of(axes)
     along = f"in {unit}" + (" along y" if axes > 2 else "")
-    note = f"Centre of mass minus the place in a centred grid, {along}; {convention}."
+    note = f"Centre of mass minus the position in a centred grid, {along}; {convention}."
     records.open_folder(folder)
     written = page.save(layers.layers_figure(rows, title, note, unit), folder / "shift_by_layer")
     return finish(config, folder, {"shift_by_layer": rows, "files": [p.name for p in written]})

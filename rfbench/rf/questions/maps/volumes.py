@@ -1,4 +1,4 @@
-"""Receptive fields of volumes: three sections through the unit's place, and three projections."""
+"""Receptive fields of volumes: sections through the unit's position, and projections."""
 
 import math
 from collections.abc import Sequence
@@ -22,8 +22,8 @@ PLANES = [(1, 2, "y, x"), (0, 2, "depth, x"), (0, 1, "depth, y")]  # rows, colum
 NAMES = ("depth", "y", "x")
 NOTE = (
     "Above: {root}the number of paths from each voxel to one unit, in three sections through the "
-    "unit's place; below: summed along the third axis. Each 1 where most. Offsets: voxels from the "
-    "unit's place in a grid centred on the source. Shift: centroid minus that place. CV(p): "
+    "unit's position; below: summed along the third axis. Each 1 where most. Offsets: voxels from "
+    "the unit's position in a grid centred on the source. Shift: centroid minus that position. CV(p): "
     "variation of the counts' sums over phases of period p, 0 without gridding. r: size of the "
     "receptive field."
 )
@@ -48,7 +48,7 @@ def volumes_figure(
     top = 0.1 + len(head) * line(LARGE)
     page = Page(width, top + sum(heights) + 0.18 + len(foot) * line(SMALL) + 0.1)
     page.lines(0.08, 0.06, head, LARGE, weight="bold")
-    keys = [("unit's place", UNIT), ("centroid", CENTROID)]
+    keys = [("unit's position", UNIT), ("centroid", CENTROID)]
     page.legend([Line2D([], [], label=k, **v) for k, v in keys], top + sum(heights), 2)
     page.lines(0.08, top + sum(heights) + 0.18, foot, SMALL)
     reach = max(map(_reach, panels))
@@ -75,7 +75,7 @@ def _words(panel: Panel) -> str:
 
 
 def _reach(panel: Panel) -> float:
-    """Half the width of a cube around the unit's place that holds the counts that matter."""
+    """Half the width of a cube around the unit's position that holds the counts that matter."""
     hits = np.nonzero(panel.counts > SHARE)
     ends = zip(panel.origin, hits, strict=True)
     return 1.03 * max(max(at - h.min(), h.max() - at) + 0.5 for at, h in ends)
@@ -87,7 +87,7 @@ def _third(i: int) -> int:
 
 
 def _section(panel: Panel, i: int) -> np.ndarray:
-    """The plane through the unit's place; between two planes, their mean."""
+    """The plane through the unit's position; between two planes, their mean."""
     axis = _third(i)
     n, at = panel.counts.shape[axis], panel.origin[axis]
     near = {min(max(round(v), 0), n - 1) for v in (math.floor(at + 1e-6), math.ceil(at - 1e-6))}

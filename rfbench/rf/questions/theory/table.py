@@ -98,7 +98,9 @@ def _notes(record: dict[str, Any]) -> list[str]:
         )
     if record.get("look_ahead") is not None:
         ahead, back = (_time(record[k], record["rate"]) for k in ("look_ahead", "look_back"))
-        causal = "Causal: nothing after a unit's place is read" if not record["look_ahead"] else ""
+        causal = (
+            "Causal: nothing after a unit's position is read" if not record["look_ahead"] else ""
+        )
         lines.append(f"{causal or f'Looks ahead {ahead}'}; looks back {back}.")
         if record["rate"]:
             size, stride = (_time(record["x"][k], record["rate"]) for k in ("size", "stride"))
