@@ -279,12 +279,12 @@ NETWORKS: dict[str, Network] = {
             ("senet16", (3, 160, 160), "features.stage4"),
             ("dla34", (3, 160, 160), "features.stage4"),
             ("bisenet_resnet18_celebamaskhq", (3, 640, 480), "output.0"),
-            ("pspnet_resnetd50b_voc", (3, 240, 240), "output.0"),
-            ("deeplabv3_resnetd50b_voc", (3, 240, 240), "output.0"),
+            ("pspnet_resnetd50b_voc", (3, 480, 480), "output.0"),
+            ("deeplabv3_resnetd50b_voc", (3, 480, 480), "output.0"),
             ("simplepose_resnet18_coco", (3, 256, 192), "decoder"),
             ("alphapose_fastseresnet101b_coco", (3, 256, 192), "decoder"),
             ("lwopenpose2d_mobilenet_cmupan_coco", (3, 184, 184), ""),
-            ("centernet_resnet18_voc", (3, 256, 256), "decoder"),
+            ("centernet_resnet18_voc", (3, 256, 256), "decoder.heads.heapmap_block.head"),
         )
     },
     # super-resolution (spandrel's architectures)
@@ -330,7 +330,7 @@ NETWORKS: dict[str, Network] = {
         _call(
             "effdet:create_model", "tf_efficientdet_d0", pretrained=False, pretrained_backbone=False
         ),
-        (3, 256, 256),
+        (3, 512, 512),
         to="class_net.0",
     ),
     # torchaudio: one axis
