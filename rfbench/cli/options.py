@@ -165,14 +165,14 @@ def numbers(
     """'7,7' as [7, 7], '224' as 224.
 
     form: what is expected, in words. 'N ...' takes one to three numbers, 'CxHxW' two to four (an
-    input has one, two or three axes), 'Y,X' one to three.
+    input has one, two or three axes), 'I/N' two, 'Y,X' one to three.
     """
     from rfbench.errors import UsageError, one_line
 
     if text is None:
         return None
     parts = text.lower().split(separator)
-    fewest, most = (2, 4) if form.startswith("C") else (1, 3)
+    fewest, most = {"C": (2, 4), "I": (2, 2)}.get(form[0], (1, 3))
     digits = [part.strip().lstrip("-") for part in parts]
     if not all(d.isascii() and d.isdigit() for d in digits) or not fewest <= len(parts) <= most:
         raise UsageError(f"{option} {one_line(text)}: expected {form}")

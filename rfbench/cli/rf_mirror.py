@@ -1,11 +1,10 @@
 """`rfbench rf mirror`: what the map of a mirrored image is off by."""
 
-import json
 from pathlib import Path
 
 import click
 
-from rfbench.cli import receptive_field
+from rfbench.cli import out, receptive_field
 from rfbench.cli.options import (
     end_options,
     input_options,
@@ -79,11 +78,11 @@ def command(
             one = config.model_copy(update={"to": end})
             results.append(mirror(one, subject, module))
             if not as_json:
-                click.echo("\n" * (len(results) > 1) + text(results[-1][0]))
+                out.show("\n" * (len(results) > 1) + text(results[-1][0]))
     if as_json:
-        click.echo(json.dumps([record for record, _ in results], indent=2))
+        out.show_json([record for record, _ in results])
     if output is not None:
         from rfbench.rf.questions.mirror.figure import write
 
         files = write(results, output)
-        click.echo(f"wrote {', '.join(str(output / name) for name in files)}", err=True)
+        out.note(f"wrote {', '.join(str(output / name) for name in files)}")

@@ -2,11 +2,15 @@
 
 from typing import Annotated, Any, Literal
 
-from annotated_types import Len
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from rfbench.config import Section
 from rfbench.schemas.variant import VariantConfig
+
+# one number for each axis, of which there are one to three; a shape has the channels first
+Unit = Annotated[tuple[NonNegativeInt, ...], Field(min_length=1, max_length=3)]
+Size = Annotated[tuple[PositiveInt, ...], Field(min_length=1, max_length=3)]
+Shape = Annotated[tuple[PositiveInt, ...], Field(min_length=2, max_length=4)]
 
 
 class RfConfig(Section):
@@ -29,10 +33,10 @@ class RfConfig(Section):
         None, alias="from", description="Layer at whose output the map starts; null: the input."
     )
     to: str | None = Field(None, description="Layer at which it ends; null: the last spatial map.")
-    unit: Annotated[tuple[NonNegativeInt, ...], Len(1, 3)] | None = Field(
+    unit: Unit | None = Field(
         None, description="Output unit as [y, x], or with other axes; null: the central one."
     )
-    size: PositiveInt | Annotated[tuple[PositiveInt, ...], Len(1, 3)] | None = Field(
+    size: PositiveInt | Size | None = Field(
         None,
         description="Input size in px, N or [height, width] (or [length], or [depth, height, "
         "width]), of the second line of figures; the first is for an input large enough to cut "
@@ -41,7 +45,7 @@ class RfConfig(Section):
     in_channels: PositiveInt | None = Field(
         None, description="Channels of the input; null: as the network says, or takes."
     )
-    inputs: list[Annotated[tuple[PositiveInt, ...], Len(2, 4)]] | None = Field(
+    inputs: list[Shape] | None = Field(
         None,
         min_length=1,
         description="Inputs as [[channels, height, width], ...], or with other axes, in place of "

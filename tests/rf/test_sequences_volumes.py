@@ -358,7 +358,7 @@ def run(*args: str) -> str:
 @pytest.mark.usefixtures("own")
 def test_theory_tells_of_causality_and_time() -> None:
     text = run("rf", "theory", "own.py:sequence", "--size", "64", "--rate", "1000")
-    assert "64 units at 64 samples: local" in text
+    assert "64 units at 64 samples, 1 channel: local" in text
     assert "Causal: nothing after a unit's position is read; looks back 4 samples (4 ms)." in text
     assert "At 1000 Hz: field 5 samples (5 ms), stride 1 sample (1 ms)." in text
     failed = CliRunner().invoke(main, ["rf", "theory", "own.py:volume", "--rate", "9"])

@@ -304,6 +304,7 @@ def test_record_and_figure(place: Path) -> None:
     held = json.loads((place / "out/result.json").read_text())
     assert held["kind"] == "rf-tiles" and held["tiles"] == [record]
     assert {p.name for p in (place / "out").iterdir()} == {
+        ".rfbench.json",
         "own.py-down-baseline.png", "own.py-down-baseline.pdf", "result.json",
     }  # fmt: skip
     assert run("own.py:down", "--output", "out").exit_code == 2
