@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from rfbench import rf
 from rfbench.cli import main
 from rfbench.errors import RfbenchError
+from rfbench.rf.questions.mirror.table import text
 from tests.spatial_graph.cases import Net, conv
 
 
@@ -139,3 +140,12 @@ def test_record_and_figure(place: Path) -> None:
     assert run("own.py:stem", "--output", "out").exit_code == 2
     assert "unknown layer '9'" in run("own.py:stem", "--to", "9").stderr
     assert run("swin_t").exit_code == 1
+
+
+def test_phases_that_change_places() -> None:
+    """Behind a stride of 2, a kernel of 3 reaches even and odd outputs by 1 and 2 taps."""
+    net = nn.Sequential(nn.Conv2d(1, 2, 3, 2, 1), nn.ConvTranspose2d(2, 1, 3, 2, 1, 1))
+    found = rf.mirror(net, size=(64, 64))
+    row = found["axes"]["y"]
+    assert (row["off"], row["phases"], row["confirmed"]) == (0, 2, False)
+    assert "take turns, and in the mirror each has another's turn" in text(found)

@@ -41,9 +41,10 @@ def mirror(
     shifts = Shifts(subject.network, own, config.to).at(own.graph.size)
     strides = [float(f.stride) for f in own.geometry.fields]
     off = [round(-2 * s, 9) + 0.0 for s in shifts]
+    turns = own.geometry.phases
     axes: dict[str, Record] = {
-        name: {"shift": s, "off": o, "units": o / stride}
-        for name, s, o, stride in zip(_names(len(off)), shifts, off, strides, strict=True)
+        name: {"shift": s, "off": o, "units": o / stride, "phases": p}
+        for name, s, o, stride, p in zip(_names(len(off)), shifts, off, strides, turns, strict=True)
     }
     record: Record = {
         "model": subject.backbone.name,

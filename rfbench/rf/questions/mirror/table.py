@@ -48,6 +48,11 @@ def _words(row: dict[str, Any]) -> str:
     if row["confirmed"] is None:
         most = moved if move else "move nothing"
         return f"branches look at different places, and no move makes them equal; nearest: {most}"
+    if not row["confirmed"] and row["phases"] > 1:
+        return (
+            f"{row['phases']} units take turns, and in the mirror each has another's turn: no move "
+            "of the map makes them equal"
+        )
     if not row["confirmed"]:
         return (
             "the run does not confirm it: something in the network has no mirror image (channels "
