@@ -62,7 +62,8 @@ def command(
     Prints, along y and x, the size r, effective stride S, effective padding P and the center
     -P + u S + (r - 1) / 2 of a unit u; the additions and concatenations whose branches disagree in
     stride or center; and what depends on the input size. Networks with gates are measured with and
-    without their global context.
+    without their global context. Figures are those of evaluation: in training, the statistics of
+    BatchNorm make every field the whole image.
 
     --layers needs no MODEL. A layer is its kernel and, where they are not 1, 0 and 1, stride s,
     padding p and dilation d; t marks a transposed convolution, o its output padding. With --size
