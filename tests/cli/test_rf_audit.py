@@ -55,7 +55,7 @@ def test_text_of_one_s_own_network(place: Path) -> None:
         "    all of them                   +0.00, +0.00  0.0000    100.0%  0",
         "  variant  layers  shift y, x    gridding  read    misaligned  MACs   activations",
         "  3x3      1       +0.00, +0.00  0.0000    100.0%  0           +0.0%  +20.0%",
-        "  variant '1x1' replaces no convolution in down (no stride-2 1x1 convolution).",
+        "  variant '1x1' replaces no convolution in down (no strided 1x1 convolution).",
         '  best: rfbench.fix(model, "3x3")',
         "  free of shift as it is: 63x63 px, the closest size from 60x60 to 70x70 px",
     ]

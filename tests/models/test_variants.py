@@ -109,9 +109,9 @@ def test_nothing_to_replace() -> None:
         variants.apply(on_meta("densenet121"), "1x1+3x3", label="densenet121")
     assert str(error.value) == (
         "variant '1x1+3x3' replaces no convolution in densenet121 "
-        "(no stride-2 1x1 or 3x3 convolution)."
+        "(no strided 1x1 or 3x3 convolution)."
     )
-    with pytest.raises(UsageError, match=r"in DenseNet \(no stride-2 1x1 convolution\)"):
+    with pytest.raises(UsageError, match=r"in DenseNet \(no strided 1x1 convolution\)"):
         variants.apply(on_meta("densenet121"), "1x1")
 
 

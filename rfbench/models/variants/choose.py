@@ -82,7 +82,7 @@ def chosen(model: nn.Module, variant: Variant, label: str) -> dict[str, Any]:
     if not fit:
         kinds = " or ".join(f"{k}x{k}" for k in variant.kernels)
         why = _frozen_program(model) or " and ".join(
-            [f"no stride-2 {kinds} convolution"] * bool(kinds)
+            [f"no strided {kinds} convolution"] * bool(kinds)
             + ["no max pool whose stride does not divide its kernel"] * variant.maxpool
         )
         what = "changes no layer" if variant.maxpool else "replaces no convolution"

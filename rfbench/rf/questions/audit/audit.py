@@ -266,7 +266,7 @@ def _of_all_kernels(module: nn.Module) -> list[str]:
     kernels = [getattr(part, "kernel_size", None) for part in module.modules()]
     fit = []
     for k in sorted({size[0] for size in kernels if isinstance(size, tuple)}):
-        with contextlib.suppress(UsageError):  # no stride-2 convolution, or one without padding
+        with contextlib.suppress(UsageError):  # no strided convolution, or one without padding
             variants.apply(variants.meta_copy(module), {"kernels": [k]})
             fit.append(k)
     pools = any(
