@@ -60,7 +60,13 @@ MIXES: dict[str, Callable[[Net, Tensor], Tensor]] = {
     "einsum": lambda n, x: torch.einsum("nchw,wv->nchv", n.a(x), n.columns.weight),
     "from_the_left": lambda n, x: n.rows.weight @ n.a(x),
 }
-LAYERS = {**A, "columns": nn.Linear(21, 21), "fewer": nn.Linear(21, 9), "rows": nn.Linear(18, 18)}
+LAYERS = {
+    "a": conv(),
+    "b": conv(4, 4),
+    "columns": nn.Linear(21, 21),
+    "fewer": nn.Linear(21, 9),
+    "rows": nn.Linear(18, 18),
+}
 
 
 @pytest.mark.parametrize("name", MIXES)
