@@ -1,7 +1,7 @@
 """Shared by the receptive-field commands: configuration, --list-layers and --dry-run."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rfbench.cli import out
@@ -47,6 +47,39 @@ def load_config(
         raise UsageError(f"--model-arg {odd[0]}: expected KEY=VALUE")
     overrides += [f"model_args.{text}" for text in model_args]
     return load(RfConfig, files[0] if files else None, [*overrides, *override])
+
+
+def load_with_baseline(model: Sequence[str], override: Sequence[str], **given: Any) -> "RfConfig":
+    """As `load_config`; without variants, the baseline alone."""
+    config = load_config(model, override, **given)
+    if config.variants is None:
+        config = config.model_copy(update={"variants": ["baseline"]})
+    return config
+
+
+def measured_ends(
+    config: "RfConfig",
+    networks: Iterator[Any],
+    measure: Callable[["RfConfig", Any, Any], tuple[Any, Any]],
+    text: Callable[[Any], str] | None,
+) -> list[tuple[Any, Any]]:
+    """What `measure` tells of every output of every network; text: how each is shown at once.
+
+    measure: of the configuration of one output, its subject, and the network with weights.
+    """
+    from rfbench.models import backbones
+    from rfbench.rf.core import subjects
+
+    results: list[tuple[Any, Any]] = []
+    for subject in networks:
+        held = subject.backbone
+        module = backbones.build(held.name, held.variant).module
+        for end, _ in subjects.ends(subject, config.to, None):
+            one = config.model_copy(update={"to": end})
+            results.append(measure(one, subject, module))
+            if text is not None:
+                out.show("\n" * (len(results) > 1) + text(results[-1][0]))
+    return results
 
 
 def print_only(subjects: Iterator[Any], config: Any, list_layers: bool, dry_run: bool) -> bool:

@@ -82,7 +82,7 @@ def command(
     from rfbench.rf.questions.audit.limits import parse
     from rfbench.rf.questions.audit.table import text
 
-    config = receptive_field.load_config(
+    config = receptive_field.load_with_baseline(
         model,
         override,
         variant=variant,
@@ -93,8 +93,6 @@ def command(
         in_channels=in_channels,
         inputs=inputs,
     )
-    if config.variants is None:
-        config = config.model_copy(update={"variants": ["baseline"]})
     limits, span = parse(fail_on), _range(sizes)
     if limits and (list_layers or dry_run):
         raise UsageError("--fail-on judges an audit; --list-layers and --dry-run make none")

@@ -9,6 +9,7 @@ from rfbench.cli.options import (
     end_options,
     input_options,
     json_option,
+    model_arg_option,
     output_options,
     override_option,
     variant_option,
@@ -18,6 +19,7 @@ from rfbench.cli.options import (
 @click.command()
 @click.argument("model")
 @variant_option
+@model_arg_option
 @end_options()
 @input_options
 @output_options("Write one figure per network and a record to this folder.")
@@ -26,6 +28,7 @@ from rfbench.cli.options import (
 def command(
     model: str,
     variant: tuple[str, ...],
+    model_args: tuple[str, ...],
     to: str | None,
     size: str | None,
     in_channels: int | None,
@@ -47,38 +50,29 @@ def command(
 
     Example: rfbench rf mirror timm:hrnet_w18_small --size 256x192
     """
-    from rfbench.models import backbones
     from rfbench.rf.core import subjects
     from rfbench.rf.questions.mirror.mirror import mirror
     from rfbench.rf.questions.mirror.table import text
 
-    config = receptive_field.load_config(
+    config = receptive_field.load_with_baseline(
         [model],
         override,
         variant=variant,
+        model_args=model_args,
         to=to,
         size=size,
         in_channels=in_channels,
         inputs=inputs,
     )
-    if config.variants is None:
-        config = config.model_copy(update={"variants": ["baseline"]})
-    found = subjects.subjects(config)
-    if receptive_field.print_only(found, config, list_layers, dry_run):
+    networks = subjects.subjects(config)
+    if receptive_field.print_only(networks, config, list_layers, dry_run):
         return
     if output is not None:
         from rfbench.files import check_folder
 
         check_folder(output, overwrite)
-    results = []
-    for subject in found:
-        held = subject.backbone
-        module = backbones.build(held.name, held.variant).module
-        for end, _ in subjects.ends(subject, config.to, None):
-            one = config.model_copy(update={"to": end})
-            results.append(mirror(one, subject, module))
-            if not as_json:
-                out.show("\n" * (len(results) > 1) + text(results[-1][0]))
+    shown = None if as_json else text
+    results = receptive_field.measured_ends(config, networks, mirror, shown)
     if as_json:
         out.show_json([record for record, _ in results])
     if output is not None:

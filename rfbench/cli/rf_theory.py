@@ -81,7 +81,7 @@ def command(
     from rfbench.rf.questions.theory.report import report
     from rfbench.rf.questions.theory.table import text
 
-    config = receptive_field.load_config(
+    config = receptive_field.load_with_baseline(
         [model],
         override,
         variant=variant,
@@ -94,8 +94,6 @@ def command(
         rate=rate,
         unit=unit,
     )
-    if config.variants is None:
-        config = config.model_copy(update={"variants": ["baseline"]})
     at = numbers(pixel, ",", "--pixel", "Y,X")
     networks = subjects.subjects(config)
     if receptive_field.print_only(networks, config, list_layers, dry_run):

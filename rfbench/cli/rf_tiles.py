@@ -1,5 +1,6 @@
 """`rfbench rf tiles`: tiled inference that equals the whole image."""
 
+import functools
 from pathlib import Path
 
 import click
@@ -9,6 +10,7 @@ from rfbench.cli.options import (
     end_options,
     input_options,
     json_option,
+    model_arg_option,
     numbers,
     output_options,
     override_option,
@@ -19,6 +21,7 @@ from rfbench.cli.options import (
 @click.command()
 @click.argument("model")
 @variant_option
+@model_arg_option
 @end_options()
 @input_options
 @click.option(
@@ -30,6 +33,7 @@ from rfbench.cli.options import (
 def command(
     model: str,
     variant: tuple[str, ...],
+    model_args: tuple[str, ...],
     to: str | None,
     size: str | None,
     in_channels: int | None,
@@ -54,39 +58,32 @@ def command(
 
     Example: rfbench rf tiles mynets.py:unet --size 512 --tile 256
     """
-    from rfbench.models import backbones
     from rfbench.rf.core import subjects
     from rfbench.rf.questions.tiles.table import text
     from rfbench.rf.questions.tiles.tiles import tiles
 
-    config = receptive_field.load_config(
+    config = receptive_field.load_with_baseline(
         [model],
         override,
         variant=variant,
+        model_args=model_args,
         to=to,
         size=size,
         in_channels=in_channels,
         inputs=inputs,
     )
-    if config.variants is None:
-        config = config.model_copy(update={"variants": ["baseline"]})
     crop = numbers(tile, "x", "--tile", "N or HxW", least=1)
-    found = subjects.subjects(config)
-    if receptive_field.print_only(found, config, list_layers, dry_run):
+    networks = subjects.subjects(config)
+    if receptive_field.print_only(networks, config, list_layers, dry_run):
         return
     if output is not None:
         from rfbench.files import check_folder
 
         check_folder(output, overwrite)
-    results = []
-    for subject in found:
-        held = subject.backbone
-        module = backbones.build(held.name, held.variant).module
-        for end, _ in subjects.ends(subject, config.to, None):
-            one = config.model_copy(update={"to": end})
-            results.append(tiles(one, subject, module, crop))
-            if not as_json:
-                out.show("\n" * (len(results) > 1) + text(results[-1][0]))
+    shown = None if as_json else text
+    results = receptive_field.measured_ends(
+        config, networks, functools.partial(tiles, tile=crop), shown
+    )
     if as_json:
         out.show_json([record for record, _ in results])
     if output is not None:
