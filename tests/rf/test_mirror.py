@@ -144,8 +144,17 @@ def test_record_and_figure(place: Path) -> None:
 
 def test_phases_that_change_places() -> None:
     """Behind a stride of 2, a kernel of 3 reaches even and odd outputs by 1 and 2 taps."""
-    net = nn.Sequential(nn.Conv2d(1, 2, 3, 2, 1), nn.ConvTranspose2d(2, 1, 3, 2, 1, 1))
-    found = rf.mirror(net, size=(64, 64))
+    up = nn.ConvTranspose2d(2, 1, 3, 2, 1, 1)
+    found = rf.mirror(nn.Sequential(nn.Conv2d(1, 2, 3, 2, 1), up), size=(64, 64))
     row = found["axes"]["y"]
-    assert (row["off"], row["phases"], row["confirmed"]) == (0, 2, False)
+    assert (row["off"], row["swapped"], row["confirmed"]) == (0, True, False)
     assert "take turns, and in the mirror each has another's turn" in text(found)
+
+
+def test_channels_that_become_positions_are_no_turns() -> None:
+    """Sub-pixels of one unit all read the same: what has no mirror image is said as such."""
+    net = nn.Sequential(nn.Conv2d(1, 4, 3, 1, 1), nn.PixelShuffle(2))
+    found = rf.mirror(net, size=(32, 32))
+    row = found["axes"]["y"]
+    assert (row["swapped"], row["confirmed"]) == (False, False)
+    assert "channels that become positions" in text(found).replace("\n", " ")

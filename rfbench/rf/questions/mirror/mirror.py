@@ -15,6 +15,7 @@ from torch import nn
 
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.rf.core.at_size import Shifts, same_maps
+from rfbench.rf.core.field import region
 from rfbench.rf.core.network import Network
 from rfbench.rf.core.subjects import Subject
 from rfbench.rf.core.target import Target
@@ -41,10 +42,10 @@ def mirror(
     shifts = Shifts(subject.network, own, config.to).at(own.graph.size)
     strides = [float(f.stride) for f in own.geometry.fields]
     off = [round(-2 * s, 9) + 0.0 for s in shifts]
-    turns = own.geometry.phases
+    every = zip(_names(len(off)), shifts, off, strides, strict=True)
     axes: dict[str, Record] = {
-        name: {"shift": s, "off": o, "units": o / stride, "phases": p}
-        for name, s, o, stride, p in zip(_names(len(off)), shifts, off, strides, turns, strict=True)
+        name: {"shift": s, "off": o, "units": o / stride, "swapped": _swapped(own, k, o)}
+        for k, (name, s, o, stride) in enumerate(every)
     }
     record: Record = {
         "model": subject.backbone.name,
@@ -63,6 +64,20 @@ def mirror(
         row |= run.shown(k)
     lines = {name: run.lines(k) for k, name in enumerate(axes)}
     return record | {"run_at": target.graph.size}, lines
+
+
+def _swapped(own: Target, axis: int, off: float) -> bool:
+    """Whether units take turns and, by theory, have another's turn in a mirrored image.
+
+    Unit n - 1 - u, mirrored, then reads something else than unit u moved by `off`.
+    """
+    field, n, side = own.geometry.fields[axis], own.units[axis], own.source_size[axis]
+    for unit in range(len(field.phases)):
+        first, last = region(field, unit)
+        begin, end = region(field, n - 1 - unit)
+        if max(abs(side - 1 - end - first - off), abs(side - 1 - begin - last - off)) > 1e-6:
+            return True
+    return False
 
 
 def _names(axes: int) -> tuple[str, ...]:

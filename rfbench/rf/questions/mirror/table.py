@@ -48,10 +48,9 @@ def _words(row: dict[str, Any]) -> str:
     if row["confirmed"] is None:
         most = moved if move else "move nothing"
         return f"branches look at different places, and no move makes them equal; nearest: {most}"
-    if not row["confirmed"] and row["phases"] > 1:
+    if not row["confirmed"] and row["swapped"]:
         return (
-            f"{row['phases']} units take turns, and in the mirror each has another's turn: no move "
-            "of the map makes them equal"
+            "units take turns, and in the mirror each has another's turn: no move makes them equal"
         )
     if not row["confirmed"]:
         return (
