@@ -61,6 +61,7 @@ def apart(callback: Callable[..., Any] | None) -> Callable[..., Any] | None:
 
             raise RfbenchError(_ended_by(error)) from error
         finally:
+            sys.stderr.flush()  # what was printed comes before what click says of its end
             _stdout.pop()
 
     setattr(command, APART, True)
