@@ -113,3 +113,13 @@ def test_a_wheel_is_whole(installed: Path, tmp_path: Path) -> None:
     assert "variant: 1x1\n" in rfbench("train-cls", "mine.yaml", "--dry-run")
     assert "conv3x3" in rfbench("visualize-rf", "rf/fig5_modules", "--dry-run")
     assert str(installed) in rfbench("grid", "grids/digits", "--dry-run", "--json")
+
+
+def test_without_torch() -> None:
+    hidden = "import sys; sys.modules['torch'] = None; from rfbench.cli import main; main()"
+    for arguments in (["rf", "theory", "resnet18"], ["train-cls"], ["visualize-rf", "vgg16"]):
+        command = [sys.executable, "-c", hidden, *arguments]
+        result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+        assert result.returncode == 1
+        says = f"Error: rfbench needs torch, which is not installed in {sys.prefix}: `pip install"
+        assert result.stderr.splitlines()[-1].startswith(says), result.stderr

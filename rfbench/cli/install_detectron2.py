@@ -11,7 +11,9 @@ from rfbench.cli import out
 @click.option("--sdist", metavar="FILE", type=Path, help="The archive, instead of fetching it.")
 @click.option("--wheel-dir", metavar="DIR", type=Path, help="Only write the wheel here.")
 def command(sdist: Path | None, wheel_dir: Path | None) -> None:
-    """Install Detectron2 0.6, for `rfbench train-det`; a working one is left as it is.
+    """Install Detectron2 0.6, which `rfbench train-det` needs.
+
+    One that works is left as it is.
 
     pip fetches its Python files, with the archive's hash pinned; no compiler is needed and no
     setup.py is run. Deformable convolutions and rotated boxes need Detectron2's own source instead.

@@ -34,7 +34,7 @@ def command(
     as_json: bool,
     check_images: bool,
 ) -> None:
-    """Train the classifier in the YAML file CONFIG; without CONFIG, the embedded demo.
+    """Train the classifier in the YAML file CONFIG, or the embedded demo.
 
     Writes config.yaml, metrics.jsonl, last.pth, best.pth, curves.png and result.json. On several
     GPUs: torchrun --nproc_per_node=8 -m rfbench train-cls CONFIG. --resume continues an interrupted

@@ -40,7 +40,7 @@ def command(
     visualize: int | None,
     as_json: bool,
 ) -> None:
-    """Train the detector in the YAML file CONFIG; without CONFIG, the embedded demo.
+    """Train the detector in the YAML file CONFIG, or the embedded demo.
 
     CONFIG names a stock configuration of Detectron2 and lists what differs from it. Writes
     config.yaml, metrics.jsonl, last.pth, best.pth, inference/ (predictions) and result.json. On
