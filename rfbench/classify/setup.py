@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from rfbench.classify import ema, network
+from rfbench.classify import ema, network, problems
 from rfbench.classify.images import Images
 from rfbench.classify.run import Run, restore
 from rfbench.classify.split import split
@@ -31,6 +31,8 @@ def setup(config: ClsConfig, start: Start) -> Run:
     logger.info(described_lr(config))
     data = group.alike(lambda: Images(config, group))
     logger.info(data.described())
+    if content is None:  # a run that has begun, of an older version perhaps, may go on
+        group.alike(lambda: problems.refuse(config, data))
     shares = group.alike(lambda: split(config.batch_size, group.world, config.max_batch_per_gpu))
     backbone = group.alike(lambda: network.build(config, len(data.set.classes)))
     names = data.set.classes

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rfbench.classify import convert, ema
+from rfbench.classify.consistency import consistency
 from rfbench.classify.evaluate import evaluate, shown
 from rfbench.classify.network import scores_of
 from rfbench.classify.run import Run, save, weights
@@ -38,6 +39,7 @@ def train(run: Run) -> None:
         finish_epoch(run, metrics)
         save(run)
         logger.info("epoch %d/%d: %s", run.epoch, epochs, shown(metrics))
+    add_consistency(run)
 
 
 def train_epoch(run: Run, epoch: int) -> None:
@@ -141,8 +143,19 @@ def evaluated(run: Run, model: nn.Module) -> dict[str, Any]:
     images = (run.data.on_device(batch) for batch in batches)
     # not through DDP, which needs equal numbers of batches
     forward = scores_of(model, run.config)
-    with torch.inference_mode():
-        return evaluate(model, images, rounds, run.group, forward, lambda: loop.agree(run))
+    return evaluate(model, images, rounds, run.group, forward, lambda: loop.agree(run))
+
+
+def add_consistency(run: Run) -> None:
+    """Measure it at the end. No checkpoint holds it: a run resumed here measures it again."""
+
+    def of(model: nn.Module) -> dict[str, Any]:
+        micro, agree = run.split.micro, lambda: loop.agree(run)
+        return consistency(model, run.data, run.config, micro, run.group, agree)
+
+    run.metrics = {**run.metrics, **of(run.network)}
+    if (averaged := ema.averaged(run)) is not None:
+        run.metrics[best.EMA] = {**run.metrics[best.EMA], **of(averaged)}
 
 
 def finish_epoch(run: Run, metrics: dict[str, Any]) -> None:

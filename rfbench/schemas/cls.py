@@ -247,6 +247,11 @@ class ClsConfig(Section):
         None,
         description="Stop early after this many epochs without a better best_metric; null: never.",
     )
+    consistency_images: Annotated[NonNegativeInt, RESUMED] = Field(
+        1000,
+        description="Validation images of which consistency is measured at the end: the share with "
+        "the same top-1 at two positions, at most 1/8 of the image apart; 0: none.",
+    )
     log_every: Annotated[PositiveInt, AVERAGED] = Field(
         50, description="Steps between lines of metrics.jsonl."
     )
