@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from rfbench.classify.split import Split as Shares
 from rfbench.data import augment, moved, sources
 from rfbench.data.dataset import ArraySplit, Dataset, Split
 from rfbench.data.loader import Batch, Loader
@@ -17,6 +16,7 @@ from rfbench.data.order import TrainTasks, evaluation_tasks
 from rfbench.errors import UsageError
 from rfbench.runs.processes import Processes
 from rfbench.schemas.cls import ClsConfig
+from rfbench.training.split import Split as Shares
 
 logger = logging.getLogger(__name__)
 

@@ -9,12 +9,13 @@ from rfbench.classify import network, problems
 from rfbench.classify.consistency import consistency
 from rfbench.classify.evaluate import evaluate, shown
 from rfbench.classify.images import Images
-from rfbench.classify.setup import described_lr, set_up_device, to_device
-from rfbench.classify.split import split
+from rfbench.classify.setup import described_lr
 from rfbench.data.order import steps_per_epoch
 from rfbench.errors import counted
 from rfbench.runs import processes
 from rfbench.schemas.cls import ClsConfig
+from rfbench.training.device import set_up_device, to_device
+from rfbench.training.split import split
 
 
 def describe(config: ClsConfig, folder: Path, check_weights: bool = True) -> str:

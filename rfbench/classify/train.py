@@ -13,15 +13,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rfbench.classify import convert, ema
+from rfbench.classify import convert
 from rfbench.classify.consistency import consistency
 from rfbench.classify.evaluate import evaluate, shown
 from rfbench.classify.network import scores_of
 from rfbench.classify.run import Run, save, weights
-from rfbench.classify.schedule import lr_at
 from rfbench.data.loader import Batch
 from rfbench.errors import RfbenchError
 from rfbench.runs import best, loop
+from rfbench.training import ema
+from rfbench.training.schedule import lr_at
 
 logger = logging.getLogger(__name__)
 

@@ -14,10 +14,11 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from rfbench.classify import fit
-from rfbench.classify.network import build, parameter_groups
+from rfbench.classify.network import build
 from rfbench.cli import main
 from rfbench.config import load
 from rfbench.schemas.cls import ClsConfig
+from rfbench.training.optimizer import parameter_groups
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs" / "cls").glob("*.yaml"))
 SMALL = [

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from rfbench.classify.schedule import SCHEDULES, lr_at
 from rfbench.schemas.cls import ClsConfig, ClsSchedule
+from rfbench.training.schedule import SCHEDULES, lr_at
 
 N = 1_281_167 // 4096
 
