@@ -33,6 +33,7 @@ class Images:
         self.config = config
         self.group = group
         self.image_size: int = data.image_size or self.set.image_size
+        self.train_size: int = data.train_size or self.image_size
         self.crop_ratio = data.crop_ratio or self.set.crop_ratio
         self.augment: str = data.augment or self.set.augment
         self.flip = self.set.flip if data.flip is None else data.flip
@@ -136,11 +137,22 @@ class Images:
     def _split(self, which: str) -> tuple[Split, augment.Transform]:
         size, crop = self.image_size, augment.evaluation(self.image_size, self.crop_ratio)
         if which == "train":
-            return self.set.train, augment.AUGMENTATIONS[self.augment](size, self.flip)
+            return self.set.train, self._augmented()
         if which == "val":
             return self.set.val, crop
         windows = moved.Moved(self.set.val, crop, self.config.consistency_images)
         return windows, augment.CenterCrop(size, size)
+
+    def _augmented(self) -> augment.Transform:
+        base, data = (
+            augment.AUGMENTATIONS[self.augment](self.train_size, self.flip),
+            self.config.data,
+        )
+        if not (data.policy or data.erase):
+            return base
+        from rfbench.data.policies import Augmented  # imports torchvision
+
+        return Augmented(base, data.policy, data.erase, self.set.mean)
 
     def _workers(self) -> int:
         """As configured, else one per CPU core, shared by the processes of this machine."""

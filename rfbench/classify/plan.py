@@ -30,7 +30,7 @@ def describe(config: ClsConfig, folder: Path, check_weights: bool = True) -> str
         )
         data = group.alike(lambda: Images(config, group))
         if check_weights:
-            group.alike(lambda: problems.refuse(config, data))
+            group.alike(lambda: problems.refuse(config, data, shares))
         backbone = group.alike(lambda: network.build(config, len(data.set.classes), meta=True))
         if config.init.weights and check_weights:
             names = data.set.classes
@@ -60,7 +60,7 @@ def evaluate_checkpoint(config: ClsConfig, path: str) -> dict[str, Any]:
     with processes.started(config.device) as group:
         set_up_device(config, group)
         data = group.alike(lambda: Images(config, group, eval_only=True))
-        group.alike(lambda: problems.refuse(config, data, evaluation=True))
+        group.alike(lambda: problems.refuse(config, data))
         backbone = group.alike(lambda: network.build(config, len(data.set.classes)))
         names, ema = data.set.classes, config.init.ema
         data.follow(group.alike(lambda: network.load(backbone, path, names, ema)))

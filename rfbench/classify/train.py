@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from rfbench.classify import convert
 from rfbench.classify.consistency import consistency
 from rfbench.classify.evaluate import evaluate, shown
+from rfbench.classify.mix import classes_of
 from rfbench.classify.network import scores_of
 from rfbench.classify.run import Run, save, weights
 from rfbench.data.loader import Batch
@@ -80,15 +81,17 @@ def train_step(run: Run, passes: list[Batch]) -> Tensor:
         group["lr"] = lr(run, run.step)
     forward, smoothing = scores_of(run.wrapped, run.config), run.config.optim.label_smoothing
     sums = torch.zeros(3, dtype=torch.float64, device=run.group.device)
+    world, rank = run.group.world, run.group.rank
     for number, batch in enumerate(passes, 1):
         # gradients are exchanged once per step, in the last pass
         with run.synchronised(number == len(passes)):
-            images, labels = run.data.on_device(batch)
+            part = (number - 1) * world + rank
+            images, targets = run.mix(*run.data.on_device(batch), run.step, part)
             scores = forward(images)
-            loss = F.cross_entropy(scores.float(), labels, label_smoothing=smoothing)
+            loss = F.cross_entropy(scores.float(), targets, label_smoothing=smoothing)
             (loss / len(passes)).backward()
-        top1_correct = (scores.detach().argmax(1) == labels).sum()
-        count = torch.full_like(sums[0], len(labels))
+        top1_correct = (scores.detach().argmax(1) == classes_of(targets)).sum()
+        count = torch.full_like(sums[0], len(targets))
         sums += torch.stack([loss.detach() * count, top1_correct, count])
     run.optimizer.step()
     run.optimizer.zero_grad(set_to_none=True)
