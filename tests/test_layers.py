@@ -21,14 +21,15 @@ LEVELS = {
     **dict.fromkeys(["models", "spatial_graph"], 5),
     **dict.fromkeys(["data", "plotting", "rf.autograd", "rf.core", "runs"], 6),
     "schemas": 7,
-    **dict.fromkeys(["classify", "detect", "grid", "report", "rf"], 8),
+    "training": 8,
+    **dict.fromkeys(["classify", "detect", "grid", "report", "rf", "segment"], 9),
     # a question does not import another; what they share stands in rf.core
     **{
-        f"rf.questions.{path.name}": 8
+        f"rf.questions.{path.name}": 9
         for path in sorted((PACKAGE / "rf/questions").iterdir())
         if (path / "__init__.py").exists()
     },
-    "cli": 9,
+    "cli": 10,
 }
 # a library -> the one package that may import it
 RESERVED = {"click": "cli", "detectron2": "detect"}

@@ -6,7 +6,6 @@ from typing import Any
 
 from rfbench import files
 from rfbench.classify import curves, network
-from rfbench.classify.network import precision
 from rfbench.classify.run import Run, save
 from rfbench.classify.setup import setup
 from rfbench.classify.train import train
@@ -16,6 +15,7 @@ from rfbench.models.backbones import Backbone
 from rfbench.rf.core import recorded
 from rfbench.runs import checkpoint, loop, progress
 from rfbench.schemas.cls import ClsConfig
+from rfbench.training.device import precision
 
 logger = logging.getLogger(__name__)
 

@@ -14,10 +14,9 @@ from torch import Tensor, nn
 from rfbench import shipped
 from rfbench.config import load
 from rfbench.detect import config as configs
-from rfbench.detect import pyramid
 from rfbench.detect.backbone import FeatureBackbone
 from rfbench.errors import RfbenchError, UsageError, one_line, suggest
-from rfbench.models import variants
+from rfbench.models import pyramid, variants
 from rfbench.rf.core.levels import Level
 from rfbench.schemas.det import DetConfig
 
