@@ -33,6 +33,7 @@ class Run(Loop):
     wrapped: nn.Module  # the network, or DDP around it
     epoch: int = 0
     ema: Any = None  # timm's ModelEmaV3, see `ema`; None: not asked for
+    validated: bool = False  # in this process, whose loader of validation images works then
     conversion: dict[str, Any] = field(default_factory=dict)  # see `convert`
     # this process's [sum of losses, top-1 correct, images] since the last line of metrics
     window: list[float] = field(default_factory=lambda: [0.0] * 3)
