@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from rfbench.data import augment, moved, sources
+from rfbench.data import augment, moved, sources, workers
 from rfbench.data.dataset import ArraySplit, Dataset, Split
-from rfbench.data.loader import Batch, Loader
+from rfbench.data.loader import Batch, Loader, held_batches
 from rfbench.data.order import TrainTasks, evaluation_tasks
 from rfbench.errors import UsageError
 from rfbench.runs.processes import Processes
@@ -75,6 +75,18 @@ class Images:
         number = {name: i for i, name in enumerate(classes)}
         self._number_of = torch.tensor([number[name] for name in self.set.classes])
         self.set = dataclasses.replace(self.set, classes=list(classes))
+
+    def check_memory(self, split: Shares) -> None:
+        """Raise RfbenchError if the shared memory is too small for the loaders' batches.
+
+        That of validation would be noticed after the first epoch.
+        """
+        loaders = ((self.set.train, True), (self.set.val, False))
+        count = sum(
+            held_batches(self.workers, train, math.ceil(len(part) / split.world / split.micro))
+            for part, train in loaders
+        )
+        workers.check_room(count * split.micro * self.image_size**2 * 3)
 
     def on_device(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Images (N, 3, H, W), normalised, and labels (N,)."""

@@ -73,7 +73,8 @@ def command(
     classifier = classifier_of(settings, classifier_folder)
     if classifier:
         settings = classifier.used_by(settings)
-    train_first = classifier if classifier and not begun and not classifier.is_trained() else None
+    wanted = classifier if classifier and not begun else None
+    train_first = wanted if wanted and not is_trained(wanted, settings.device) else None
     if dry_run:
         text = plan.describe(settings, folder, check_weights=not begun and not train_first)
         if classifier and not begun:
@@ -94,13 +95,21 @@ def command(
     return None
 
 
+def is_trained(classifier: "Classifier", device: str) -> bool:
+    """Whether it has finished, as one of the processes sees its folder."""
+    from rfbench.runs import processes
+
+    with processes.started(device) as group:
+        return group.by_first(classifier.is_trained)
+
+
 def train_classifier(classifier: "Classifier") -> None:
     """Train a detector's classifier; on a signal, exit with the exit code."""
     from rfbench.classify import fit
 
     log.info(f"training the classifier {classifier.path} first, into {classifier.folder}")
-    _, code = fit.fit(classifier.config, classifier.folder, True, False)
-    if code or not classifier.is_trained():
+    record, code = fit.fit(classifier.config, classifier.folder, True, False)
+    if code or not record:
         raise click.exceptions.Exit(code)
 
 
