@@ -13,6 +13,7 @@ from rfbench.classify.images import Images
 from rfbench.classify.split import Split
 from rfbench.models import identity, weight_files
 from rfbench.models.backbones import Backbone
+from rfbench.models.pruning import Pruning
 from rfbench.runs import checkpoint, loop
 from rfbench.runs.state import Loop
 from rfbench.schemas.cls import ClsConfig
@@ -33,6 +34,7 @@ class Run(Loop):
     wrapped: nn.Module  # the network, or DDP around it
     epoch: int = 0
     ema: Any = None  # timm's ModelEmaV3, see `ema`; None: not asked for
+    pruning: Pruning | None = None
     conversion: dict[str, Any] = field(default_factory=dict)  # see `convert`
     # this process's [sum of losses, top-1 correct, images] since the last line of metrics
     window: list[float] = field(default_factory=lambda: [0.0] * 3)
@@ -77,6 +79,7 @@ def save(run: Run) -> None:
         **weights(run),
         "optimizer": run.optimizer.state_dict(),
         "cure": run.conversion,
+        **({} if run.pruning is None else {"pruned": run.pruning.state_dict()}),
         "ranks": run.group.gather(mine),
         "pictures": run.data.counts,
         "total": run.total,
@@ -105,6 +108,8 @@ def restore(run: Run, content: dict[str, Any]) -> None:
     if run.ema is not None:
         averaged = content["state_dict_ema"]
         weight_files.load_strictly(run.ema.module, averaged, path, run.backbone.name)
+    if run.pruning is not None:
+        run.pruning.load_state_dict(content["pruned"])
     checkpoint.load_optimizer(run.optimizer, content["optimizer"])
     loop.restore(run, content)
     run.epoch, run.total = checkpoint.whole_number(content, "epoch"), content["total"]

@@ -14,7 +14,7 @@ from rfbench.classify.run import Run, restore
 from rfbench.classify.split import split
 from rfbench.data.order import steps_per_epoch
 from rfbench.errors import RfbenchError, UsageError, one_line
-from rfbench.models import weight_files
+from rfbench.models import pruning, weight_files
 from rfbench.runs import checkpoint, loop, records
 from rfbench.runs.checkpoint import random_state, set_random_state
 from rfbench.runs.processes import Processes
@@ -42,6 +42,9 @@ def setup(config: ClsConfig, start: Start) -> Run:
     elif config.init.ema:
         raise UsageError("init.ema needs init.weights, a file that holds EMA weights")
     model = to_device(backbone.module, config, group.device)
+    per_epoch = group.alike(lambda: steps_per_epoch(len(data.set.train), config.batch_size))
+    steps = per_epoch * config.schedule.epochs
+    group.alike(lambda: pruning.check(model, config.prune, steps, config.model))
     run = Run(
         config=config,
         start=start,
@@ -49,9 +52,10 @@ def setup(config: ClsConfig, start: Start) -> Run:
         backbone=backbone,
         split=shares,
         optimizer=network.optimizer(model, config.optim),
-        per_epoch=group.alike(lambda: steps_per_epoch(len(data.set.train), config.batch_size)),
+        per_epoch=per_epoch,
         wrapped=model,
         parent=records.parent(config.init.weights),
+        pruning=None if config.prune is None else pruning.Pruning(model, config.prune),
     )
     run.wrapped = wrap(run)
     # from here on every process draws its own random numbers, as for dropout
@@ -60,7 +64,7 @@ def setup(config: ClsConfig, start: Start) -> Run:
     if content is not None:
         with checkpoint.restoring(start.folder):
             restore(run, content)
-    loop.begin(run, run.per_epoch * config.schedule.epochs, backbone.variant)
+    loop.begin(run, steps, backbone.variant)
     return run
 
 

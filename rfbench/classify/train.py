@@ -20,6 +20,7 @@ from rfbench.classify.run import Run, save, weights
 from rfbench.classify.schedule import lr_at
 from rfbench.data.loader import Batch
 from rfbench.errors import RfbenchError
+from rfbench.models import pruning
 from rfbench.runs import best, loop
 
 logger = logging.getLogger(__name__)
@@ -89,7 +90,11 @@ def train_step(run: Run, passes: list[Batch]) -> Tensor:
         sums += torch.stack([loss.detach() * count, top1_correct, count])
     run.optimizer.step()
     run.optimizer.zero_grad(set_to_none=True)
+    if run.pruning is not None:
+        run.pruning.after(run.step + 1, run.network)
     ema.update(run)
+    if run.pruning is not None and run.ema is not None:
+        run.pruning.apply(run.ema.module)
     return sums
 
 
@@ -154,4 +159,13 @@ def finish_epoch(run: Run, metrics: dict[str, Any]) -> None:
     run.epoch += 1
     averaged = {f"{best.EMA}/{key}": v for key, v in metrics.get(best.EMA, {}).items()}
     figures = {key: value for key, value in metrics.items() if key != best.EMA} | averaged
-    loop.evaluated(run, metrics, best.judge(run, metrics), lambda: weights(run), figures)
+    loop.evaluated(run, metrics, judged(run, metrics), lambda: weights(run), figures)
+
+
+def judged(run: Run, metrics: dict[str, Any]) -> bool:
+    """Whether the weights are the best so far: of those that are pruned as they are to end."""
+    better = best.judge(run, metrics)
+    if pruning.is_final(run.evaluated, run.config.prune):
+        return better
+    run.waited = 0  # those before were of other networks
+    return True
