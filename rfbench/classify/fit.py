@@ -6,16 +6,16 @@ from typing import Any
 
 from rfbench import files
 from rfbench.classify import curves, network
-from rfbench.classify.network import precision
 from rfbench.classify.run import Run, save
 from rfbench.classify.setup import setup
 from rfbench.classify.train import train
 from rfbench.errors import one_line
-from rfbench.models import pruning, variants
+from rfbench.models import pruned, variants
 from rfbench.models.backbones import Backbone
 from rfbench.rf.core import recorded
 from rfbench.runs import checkpoint, loop, progress
 from rfbench.schemas.cls import ClsConfig
+from rfbench.training.device import precision
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ def built(run: Run) -> Backbone:
     """The network again, without memory, to be measured."""
     backbone = network.build(run.config, len(run.data.set.classes), meta=True)
     if run.pruning is not None:  # its field is that of the taps that are left
-        backbone.module = pruning.shown(backbone.module, run.network.state_dict())
+        backbone.module = pruned.shown(backbone.module, run.network.state_dict())
     return backbone
 
 
@@ -83,7 +83,7 @@ def record(run: Run) -> dict[str, Any]:
         "variant": run.backbone.variant,
         "replaced": run.backbone.replaced,
         "parameters": sum(p.numel() for p in run.network.parameters()),
-        "nonzero": pruning.nonzero(run.network),
+        "nonzero": pruned.nonzero(run.network),
         "network": recorded.for_record(lambda: built(run), (run.data.image_size,) * 2),
         "dataset": run.data.set.name,
         "input": {

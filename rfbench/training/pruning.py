@@ -1,8 +1,7 @@
 """Magnitude pruning while a network trains (Zhu and Gupta, 2017, "To prune, or not to prune").
 
 The smallest weights of convolutions and linear layers become zero; what is zero stays zero. Biases
-and normalizations are left alone. `shown` then tells the spatial graph of the zeros, so that
-receptive fields are those of the taps that are left.
+and normalizations are left alone.
 
 torch.nn.utils.prune is not used for training: it renames `weight` to `weight_orig` and computes
 `weight` anew in every pass, so that checkpoints would no longer load into the network, and it has
@@ -11,49 +10,23 @@ neither a schedule nor a state of its own to be resumed.
 
 import logging
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 from rfbench.errors import UsageError, counted
+from rfbench.runs import best
+from rfbench.schemas.prune import PruneConfig
+from rfbench.training.state import Epochs
 
 logger = logging.getLogger(__name__)
 
-CONVOLUTIONS = (nn.modules.conv._ConvNd,)
+KINDS = (nn.modules.conv._ConvNd, nn.Linear)
 STANDARDIZED = "timm.layers.std_conv"  # they subtract the mean of a kernel: a zero would not be one
 
 
-class Settings(Protocol):
-    """What is to be pruned, and when; see `schemas.prune`."""
-
-    @property
-    def sparsity(self) -> float:
-        """Share of the weights, from 0 to below 1."""
-
-    @property
-    def schedule(self) -> str:
-        """constant or polynomial."""
-
-    @property
-    def scope(self) -> str:
-        """layer or global."""
-
-    @property
-    def begin(self) -> int:
-        """Steps done when the first weights become zero."""
-
-    @property
-    def end(self) -> int:
-        """Steps done when the last do."""
-
-    @property
-    def every(self) -> int:
-        """Steps between two choices."""
-
-
-def sparsity_at(step: int, prune: Settings) -> float:
+def sparsity_at(step: int, prune: PruneConfig) -> float:
     """The share of zeros after `step` steps.
 
     polynomial: s_f + (s_i - s_f) (1 - (t - t_0) / (n dt))^3 with s_i = 0, their equation 1, at the
@@ -73,13 +46,13 @@ def weights(model: nn.Module) -> dict[str, nn.Parameter]:
     found: dict[int, tuple[str, nn.Parameter]] = {}
     for name, module in model.named_modules():
         own = module._parameters.get("weight")
-        kind = isinstance(module, (*CONVOLUTIONS, nn.Linear))
+        kind = isinstance(module, KINDS)
         if kind and own is not None:
             found.setdefault(id(own), (f"{name}.weight".lstrip("."), own))
     return dict(found.values())
 
 
-def check(model: nn.Module, prune: Settings | None, steps: int, label: str) -> None:
+def check(model: nn.Module, prune: PruneConfig | None, steps: int, label: str) -> None:
     """Raise UsageError where a run of `steps` steps cannot prune a network, called `label`."""
     if prune is None:
         return
@@ -94,7 +67,7 @@ def check(model: nn.Module, prune: Settings | None, steps: int, label: str) -> N
 class Pruning:
     """Which weights of a network are zero. pruned: True where they are, by name."""
 
-    def __init__(self, model: nn.Module, prune: Settings) -> None:
+    def __init__(self, model: nn.Module, prune: PruneConfig) -> None:
         self.prune = prune
         self.pruned = {
             name: torch.zeros_like(weight, dtype=torch.bool)
@@ -150,57 +123,34 @@ class Pruning:
             raise ValueError(f"it has pruned weights of {more[0]}, which there is not")
 
 
-def is_final(step: int, prune: Settings | None) -> bool:
-    """Whether a network after `step` steps has the sparsity that it is to end with."""
-    return prune is None or step >= prune.end
+# --- in a run ------------------------------------------------------------------------------------
 
 
-def nonzero(model: nn.Module) -> int:
-    """The number of parameters that are not zero."""
-    return sum(int(torch.count_nonzero(p)) for p in model.parameters())
+def start(run: Epochs) -> None:
+    """Begin with nothing pruned, if the configuration asks for pruning."""
+    if run.config.prune is not None:
+        run.pruning = Pruning(run.network, run.config.prune)
 
 
-# --- for the spatial graph -----------------------------------------------------------------------
+def update(run: Epochs) -> None:
+    """After the optimizer's step `run.step`, counted from 0."""
+    if run.pruning is not None:
+        run.pruning.after(run.step + 1, run.network)
 
 
-class Kept(nn.Module):
-    """A weight times a buffer of ones and zeros, which the spatial graph reads."""
-
-    kept: Tensor
-
-    def __init__(self, kept: Tensor) -> None:
-        super().__init__()
-        self.register_buffer("kept", kept)
-
-    def forward(self, weight: Tensor) -> Tensor:
-        """A weight to one of the same shape."""
-        return weight * self.kept
+def apply_to_averaged(run: Epochs) -> None:
+    """After `ema.update`: an average would keep something of what is zero now."""
+    if run.pruning is not None and run.ema is not None:
+        run.pruning.apply(run.ema.module)
 
 
-def shown(model: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
-    """A copy without memory whose kernels are zero where those of a state dict are.
+def judge(run: Epochs, metrics: dict[str, Any]) -> bool:
+    """As `best.judge`, among evaluations of the network that is pruned as it is to end.
 
-    Of windows: a 1x1 kernel has no taps to lose. The network itself where no kernel has zeros.
+    Before, the newest is kept: networks with more weights are no rivals.
     """
-    zeros = {name: kept for name, kept in kept_taps(model, state).items() if not kept.all()}
-    if not zeros:
-        return model
-    from rfbench.models.meta import meta_copy
-
-    copied = meta_copy(model)
-    for name, kept in zeros.items():
-        parametrize.register_parametrization(
-            copied.get_submodule(name), "weight", Kept(kept.float()), unsafe=True
-        )
-    return copied
-
-
-def kept_taps(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """By convolution larger than 1x1: where its weight in a state dict is not zero."""
-    found = {}
-    for name, module in model.named_modules():
-        if isinstance(module, CONVOLUTIONS) and max(module.kernel_size) > 1:
-            weight = state.get(f"{name}.weight".lstrip("."))
-            if isinstance(weight, Tensor) and not weight.is_meta:
-                found[name] = (weight != 0).cpu()
-    return found
+    better = best.judge(run, metrics)
+    if run.config.prune is None or run.evaluated >= run.config.prune.end:
+        return better
+    run.waited = 0
+    return True

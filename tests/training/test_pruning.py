@@ -10,8 +10,9 @@ from torch import nn
 
 from rfbench import rf
 from rfbench.errors import UsageError
-from rfbench.models import pruning
+from rfbench.models import pruned as held
 from rfbench.schemas.prune import PruneConfig
+from rfbench.training import pruning
 
 
 def config(**changes: Any) -> PruneConfig:
@@ -64,7 +65,7 @@ def test_the_smallest_weights_are_zero(scope: str) -> None:
             assert torch.equal(new, torch.where(old.abs() >= float(limit), old, 0)), key
     for key in before.keys() - kernels:
         assert torch.equal(model.state_dict()[key], before[key]), key
-    assert pruning.nonzero(model) == sum(int((p != 0).sum()) for p in model.parameters())
+    assert held.nonzero(model) == sum(int((p != 0).sum()) for p in model.parameters())
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
@@ -151,13 +152,13 @@ def chain() -> nn.Sequential:
 
 def reached(model: nn.Module, size: int) -> np.ndarray:
     """The pixels with a gradient at the central unit: positive weights where there are any."""
-    held = model.state_dict()
-    model.load_state_dict({key: (v != 0).to(v.dtype) for key, v in held.items()})
+    before = model.state_dict()
+    model.load_state_dict({key: (v != 0).to(v.dtype) for key, v in before.items()})
     image = torch.ones(1, 2, size, size, requires_grad=True)
     out = model(image)
     middle = (out.shape[2] - 1) // 2
     out[0, :, middle, middle].sum().backward()
-    model.load_state_dict(held)
+    model.load_state_dict(before)
     assert image.grad is not None
     return (image.grad[0].sum(0) != 0).numpy()
 
@@ -170,7 +171,7 @@ def test_the_graph_counts_the_taps_that_are_left() -> None:
         model[2].weight[..., 0, :] = 0  # type: ignore[index]
         model[2].weight[..., :, 4] = 0  # type: ignore[index]
         model[2].weight *= torch.rand(4, 4, 5, 5) < 0.1  # type: ignore[operator]
-    kept = pruning.shown(model, model.state_dict())
+    kept = held.shown(model, model.state_dict())
     counts, _ = rf.path_counts(rf.record(kept, size=21))
     assert np.array_equal(counts > 0, reached(model, 21))
     whole, _ = rf.path_counts(rf.record(model, size=21))
@@ -184,4 +185,4 @@ def test_the_graph_counts_the_taps_that_are_left() -> None:
 
 def test_a_network_without_zeros_is_left_as_it_is() -> None:
     model = chain()
-    assert pruning.shown(model, model.state_dict()) is model
+    assert held.shown(model, model.state_dict()) is model
