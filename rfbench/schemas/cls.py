@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, model_v
 from rfbench.config import AVERAGED, MOST_KEPT, MOST_SEED, MOST_THREADS, RESUMED, Section
 from rfbench.data import sources
 from rfbench.models import arguments
+from rfbench.schemas.prune import PruneConfig
 from rfbench.schemas.variant import VariantConfig
 
 
@@ -240,6 +241,9 @@ class ClsConfig(Section):
     optim: ClsOptim = Field(ClsOptim(), description="The optimizer.")
     schedule: ClsSchedule = Field(ClsSchedule(), description="Learning rate and epochs.")
     init: ClsInit = Field(ClsInit(), description="Initial weights.")
+    prune: PruneConfig | None = Field(
+        None, description="Set the smallest weights to zero while training; null: none."
+    )
     batch_size: PositiveInt = Field(
         4096, description="Global batch size in images, over all GPUs and accumulation steps."
     )
