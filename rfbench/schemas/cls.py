@@ -192,6 +192,11 @@ class ClsInit(Section):
         False, description="Accept weights of another variant, and report what the change costs."
     )
 
+    light_center: bool = Field(
+        False,
+        description="Scale random weights: less in the middle of a kernel, more at its rim, for a "
+        "larger effective field (Luo et al., 2016, section 4).",
+    )
     ema: bool = Field(
         False,
         description="Take the averaged (EMA) weights of a file that holds them beside the others; "
@@ -202,6 +207,8 @@ class ClsInit(Section):
     def _needs_weights(self) -> "ClsInit":
         if self.convert and self.weights is None:
             raise ValueError("convert needs init.weights: pretrained, or a file")
+        if self.light_center and self.weights is not None:
+            raise ValueError("light_center scales random weights; init.weights are set")
         return self
 
     zero_gamma: bool = Field(
