@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rfbench.runs.processes import Processes
+from rfbench.training.device import share_buffers
 
 
 def evaluate(
@@ -55,13 +55,6 @@ def _counts(scores: Tensor, labels: Tensor) -> Tensor:
     return torch.stack(
         [loss, best[:, 0].sum(), best.any(1).sum(), torch.ones_like(loss) * len(labels)]
     )
-
-
-def share_buffers(model: nn.Module, group: Processes) -> None:
-    """Give every process the running statistics of the first, which the checkpoint stores."""
-    if group.world > 1:
-        for buffer in model.buffers():
-            dist.broadcast(buffer, src=0)
 
 
 def shown(metrics: dict[str, Any]) -> str:

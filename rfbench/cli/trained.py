@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 # kind of a record -> the function that builds its network with weights
 BUILDERS = {
     "cls": "rfbench.classify.trained:classifier",
+    "seg": "rfbench.segment.trained:segmenter",
     "det": "rfbench.detect.trained:pyramid",
 }
 
@@ -36,7 +37,7 @@ def network_of(folder: str, checkpoint: str | None) -> tuple[str, str, "Training
     names = [checkpoint] if checkpoint else [BEST, LAST]
     found = [Path(name).name for name in names if Path(folder, Path(name).name).is_file()]
     if not found or record.kind not in BUILDERS:
-        raise UsageError(f"{folder}: no {' or '.join(names)} of a classification or detection")
+        raise UsageError(f"{folder}: no {' or '.join(names)} of a training")
     args = {"run": str(Path(folder).resolve()), "checkpoint": found[0]}
     return arguments.named(BUILDERS[record.kind], args), str(Path(folder, found[0])), record
 

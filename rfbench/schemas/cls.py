@@ -136,9 +136,13 @@ class ClsOptim(Section):
 class ClsSchedule(Section):
     """The learning rate as a function of the step."""
 
-    name: Literal["steps", "one_cycle"] = Field("steps", description="Shape of the schedule.")
+    name: Literal["steps", "one_cycle", "poly"] = Field(
+        "steps", description="Shape of the schedule."
+    )
     epochs: PositiveInt = Field(90, le=10**6, description="Epochs to train.")
-    warmup_epochs: NonNegativeInt = Field(5, description="steps: epochs of linear warm-up from 0.")
+    warmup_epochs: NonNegativeInt = Field(
+        5, description="steps, poly: epochs of linear warm-up from 0."
+    )
     milestones: list[PositiveInt] = Field(
         [30, 60, 80], description="steps: epochs at whose start the learning rate drops."
     )
