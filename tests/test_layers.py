@@ -13,7 +13,8 @@ PACKAGE = Path(__file__).parents[1] / "rfbench"
 # The longest name that fits counts.
 LEVELS = {
     "errors": 0,
-    **dict.fromkeys(["config_errors", "json_text"], 1),
+    "shipped": 0,
+    **dict.fromkeys(["config_errors", "install_detectron2", "json_text"], 1),
     **dict.fromkeys(["manifest", "yaml_text"], 2),
     "files": 3,
     "config": 4,

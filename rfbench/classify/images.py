@@ -2,13 +2,13 @@
 
 import dataclasses
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-from rfbench.data import augment, sources
-from rfbench.data.dataset import Dataset
+from rfbench.data import augment, moved, sources
+from rfbench.data.dataset import Dataset, Split
 from rfbench.data.loader import Batch, Loader
 from rfbench.runs.processes import Processes
 from rfbench.schemas.cls import ClsConfig
@@ -31,11 +31,17 @@ class Images(Reader):
         super().__init__(found, group, data.workers)
         self.config = config
         self.image_size: int = data.image_size or self.set.image_size
+        self.train_size: int = data.train_size or self.image_size
         self.crop_ratio = data.crop_ratio or self.set.crop_ratio
         self.augment: str = data.augment or self.set.augment
         self.flip = self.set.flip if data.flip is None else data.flip
         self._number_of: Tensor | None = None  # of a class of the data, see `follow`
         self._normalize = augment.Normalize(self.set.mean, self.set.std, group.device)
+
+    def moved(self, batch: int) -> tuple[Iterator[Batch], int]:
+        """As `val`, of two moved windows of each of `consistency_images` images, see `Moved`."""
+        images = min(self.config.consistency_images, len(self.set.val))
+        return self.evaluated("moved", 2 * images, batch)
 
     def follow(self, classes: Sequence[str] | None) -> None:
         """Number the classes as a checkpoint does, whose outputs stand in its own order.
@@ -66,16 +72,36 @@ class Images(Reader):
             f"{len(data.classes)} classes, at {self.image_size} px"
         )
 
-    def make_loader(self, train: bool) -> Loader:
-        """A loader of the training images, augmented, or of the validation images."""
-        make: Callable[[int, bool], augment.Transform] = augment.AUGMENTATIONS[self.augment]
-        size, data = self.image_size, self.config.data
+    def make_loader(self, which: str) -> Loader:
+        """The loader of "train", "val" or "moved"."""
+        split, transform = self._split(which)
         return Loader(
-            self.set.train if train else self.set.val,
-            make(size, self.flip) if train else augment.evaluation(size, self.crop_ratio),
-            train=train,
+            split,
+            transform,
+            train=which == "train",
             seed=self.config.seed,
             workers=self.workers,
             pin_memory=self.group.device.type == "cuda",
-            max_bad_share=data.max_bad_share,
+            # "moved" is a part of "val", where the unreadable have been counted
+            max_bad_share=1.0 if which == "moved" else self.config.data.max_bad_share,
         )
+
+    def _split(self, which: str) -> tuple[Split, augment.Transform]:
+        size, crop = self.image_size, augment.evaluation(self.image_size, self.crop_ratio)
+        if which == "train":
+            return self.set.train, self._augmented()
+        if which == "val":
+            return self.set.val, crop
+        windows = moved.Moved(self.set.val, crop, self.config.consistency_images)
+        return windows, augment.CenterCrop(size, size)
+
+    def _augmented(self) -> augment.Transform:
+        base, data = (
+            augment.AUGMENTATIONS[self.augment](self.train_size, self.flip),
+            self.config.data,
+        )
+        if not (data.policy or data.erase):
+            return base
+        from rfbench.data.policies import Augmented  # imports torchvision
+
+        return Augmented(base, data.policy, data.erase, self.set.mean)

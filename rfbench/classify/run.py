@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rfbench.classify.images import Images
+from rfbench.classify.mix import Mix
 from rfbench.runs import loop
 from rfbench.schemas.cls import ClsConfig
 from rfbench.training import state
@@ -16,6 +17,7 @@ class Run(state.Epochs):
 
     config: ClsConfig
     data: Images
+    mix: Mix
     conversion: dict[str, Any] = field(default_factory=dict)  # see `convert`
 
 

@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rfbench.classify import network
+from rfbench.classify import network, problems
 from rfbench.classify.images import Images
+from rfbench.classify.mix import mix
 from rfbench.classify.run import Run, restore
 from rfbench.data.order import steps_per_epoch
 from rfbench.errors import UsageError
@@ -29,6 +30,8 @@ def setup(config: ClsConfig, start: Start) -> Run:
     data = group.alike(lambda: Images(config, group))
     logger.info(data.described())
     shares = group.alike(lambda: split(config.batch_size, group.world, config.max_batch_per_gpu))
+    if content is None:  # a run that has begun, of an older version perhaps, may go on
+        group.alike(lambda: problems.refuse(config, data, shares))
     backbone = group.alike(lambda: network.build(config, len(data.set.classes)))
     names = data.set.classes
     if content is not None:
@@ -48,9 +51,10 @@ def setup(config: ClsConfig, start: Start) -> Run:
         optimizer=optimizer.optimizer(model, config.optim),
         per_epoch=group.alike(lambda: steps_per_epoch(len(data.set.train), config.batch_size)),
         wrapped=model,
+        mix=mix(config, len(data.set.classes)),
         parent=records.parent(config.init.weights),
     )
-    size = data.image_size
+    size = data.train_size
     run.wrapped = device.wrap(run, lambda net: blank_loss(run, net), f"{size} px images")
     # from here on every process draws its own random numbers, as for dropout
     torch.manual_seed(1_000_003 * config.seed + group.rank)
@@ -84,7 +88,7 @@ def described_lr(config: ClsConfig) -> str:
 
 def blank_loss(run: Run, model: nn.Module) -> Tensor:
     """The loss of two blank images."""
-    config, size = run.config, run.data.image_size
+    config, size = run.config, run.data.train_size
     many = min(2, run.split.micro)
     images = torch.zeros(many, size, size, 3, device=run.group.device).permute(0, 3, 1, 2)
     if not config.channels_last:

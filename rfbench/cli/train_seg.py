@@ -8,8 +8,8 @@ import click
 from rfbench.cli import out, training
 from rfbench.cli.options import check_resume, train_options
 
-DEMO = """No configuration given: training the embedded demo, configs/seg/digits.yaml, on scenes of
-MNIST digits. For Pascal VOC: rfbench train-seg configs/seg/voc.yaml -o data.root=VOCdevkit"""
+DEMO = """No configuration given: training the embedded demo, seg/digits, on scenes of
+MNIST digits. For Pascal VOC: rfbench train-seg seg/voc -o data.root=VOCdevkit"""
 log = logging.getLogger("rfbench")
 
 
@@ -35,7 +35,7 @@ def command(
     visualize: int | None,
     as_json: bool,
 ) -> None:
-    """Train the segmentation network in the YAML file CONFIG; without CONFIG, the embedded demo.
+    """Train the segmentation network in the YAML file CONFIG, or the embedded demo.
 
     A network with scores of its own, or any classifier below a head. Writes config.yaml,
     metrics.jsonl, last.pth, best.pth, curves.png, pictures/ (predictions) and result.json. On

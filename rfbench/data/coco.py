@@ -46,7 +46,7 @@ KINDS: dict[str, dict[str, Kind]] = {
 class CocoSet:
     """The contents of a data set. `notes`: remarks for the user, one line each."""
 
-    categories: dict[int, str]  # id -> name
+    categories: dict[int, str]  # id -> name, in the order of a detector's classes
     images: int
     objects: int  # annotations that are not crowds
     crowds: int
@@ -90,7 +90,8 @@ def check(annotations: Path, folder: Path, sample: int = coco_files.SAMPLE) -> C
         raise RfbenchError(*findings.faults)
     crowds = sum(one["iscrowd"] for one in objects)
     return CocoSet(
-        {one["id"]: one["name"] for one in categories},
+        # Detectron2's order
+        {one["id"]: one["name"] for one in sorted(categories, key=lambda one: one["id"])},
         len(images),
         len(objects) - crowds,
         crowds,

@@ -37,20 +37,20 @@ def setup(config: DetConfig, start: Start) -> runs.Run:
     # errors in the configuration come before the check of the data
     device = group.device.type
     group.alike(lambda: configs.resolve(config, 1, folder, device, group.world))
-    parts = sets.prepare(config.data, group)
+    parts, source = sets.prepare(config.data, group), str(folder / checkpoint.LAST)
+    if content is not None:
+        found = parts
+        parts = group.alike(lambda: sets.follow(config.data, found, content, source))
     classes = len(parts["train"].categories)
     cfg = group.alike(lambda: configs.resolve(config, classes, folder, device, group.world))
     group.alike(lambda: sets.check_masks(cfg, parts))
     torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
     model = group.alike(lambda: detector(cfg))
     if content is not None:
-        source, names = str(folder / checkpoint.LAST), runs.names_of(parts["val"])
-        group.alike(lambda: runs.load_detector(model, config, content, source, names))
+        group.alike(lambda: runs.load_detector(model, config, content, source))
     elif config.weights:
-        source, name = config.weights, cfg.MODEL.RFBENCH.NAME
-        group.alike(
-            lambda: weights.load(model, source, name, cfg.MODEL.RFBENCH.VARIANT, config.ema)
-        )
+        given, own = config.weights, cfg.MODEL.RFBENCH
+        group.alike(lambda: weights.load(model, given, own.NAME, own.VARIANT, config.ema))
     run = runs.Run(config=config, start=start, cfg=cfg, sets=parts, model=model)
     run.parent = records.parent(config.weights)
     run.trainer = group.alike(lambda: trainer(run))

@@ -6,7 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from rfbench.config import load, shipped
+from rfbench import shipped
+from rfbench.config import load
 from rfbench.errors import UsageError
 from rfbench.files import default_folder
 from rfbench.schemas.cls import ClsConfig
@@ -40,7 +41,7 @@ def read(
     configuration's own. `override` is for every run. Raises UsageError if the file is none of
     these, or fits two.
     """
-    path = file_of(path)
+    path = shipped.path_of(path)
     kind = _kind(path, override)
     grid = load(GridConfig, path) if kind == "grid" else _single(kind, path, override)
     given: dict[str, Any] = {"variants": list(variants) or None, "seeds": seeds}
@@ -50,16 +51,6 @@ def read(
         for name, task in grid.tasks.items()
     }
     return grid.model_copy(update={"tasks": tasks, "output": output or grid.output})
-
-
-def file_of(name: str) -> str:
-    """The file `name`, or the one shipped with rfbench under it, such as grids/digits.yaml."""
-    if Path(name).exists():
-        return name
-    try:
-        return shipped(name.removeprefix("configs/"))
-    except UsageError:
-        return name  # reading it raises the error
 
 
 def _kind(path: str, override: Sequence[str]) -> str:

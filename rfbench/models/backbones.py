@@ -42,6 +42,7 @@ def build(
     variant: str | Mapping[str, Any] | variants.Variant = "baseline",
     weights: str | None = None,
     meta: bool = False,
+    ema: bool = False,
 ) -> Backbone:
     """Build the network `name` as `variant`.
 
@@ -50,7 +51,7 @@ def build(
     stand behind it, as in 'resnet50(in_chans=1)', see `arguments`. weights: a
     checkpoint of rfbench, a state dict or a .safetensors file; it must fit strictly. meta: allocate
     nothing; parameters are on the meta device, only fixed kernels (BlurPool's) keep their values,
-    and weights are checked instead of loaded.
+    and weights are checked instead of loaded. ema: take the averaged weights of a file with both.
 
     Raises UsageError for unknown names, variants and files, RfbenchError if the user's code, a
     library or loading the weights fails.
@@ -67,7 +68,7 @@ def build(
     replaced = variants.apply(module, variant, label=bare, size=size) if variant.changes else []
     if weights is not None:
         target = meta_copy(module) if meta else module
-        load_weights(target, weights, canonical, variant.name, "meta" if meta else "cpu")
+        load_weights(target, weights, canonical, variant.name, "meta" if meta else "cpu", ema)
     return Backbone(canonical, module, size, variant.name, replaced)
 
 

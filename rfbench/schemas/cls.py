@@ -58,6 +58,30 @@ class ClsData(Section):
         description="Training augmentation: resized_crop, a random part of the image, resized; "
         "pad_crop, a shift of up to 4 px; none. null: the data set's own (ImageNet: resized_crop).",
     )
+    train_size: PositiveInt | None = Field(
+        None, description="Side of the training images in px; null: image_size."
+    )
+    policy: Literal["trivial_augment"] | None = Field(
+        None, description="Further augmentation, behind crop and flip; null: none."
+    )
+    erase: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Probability that a rectangle of a training image is erased; 0: none.",
+    )
+    mixup: float | None = Field(
+        None,
+        gt=0,
+        description="Alpha of mixup, such as 0.2: a training image is mixed with another, labels "
+        "in proportion; null: none. With cutmix too, each batch of a pass gets one of the two.",
+    )
+    cutmix: float | None = Field(
+        None,
+        gt=0,
+        description="Alpha of CutMix, such as 1.0: a rectangle of a training image is another's, "
+        "labels in proportion; null: none.",
+    )
     flip: Annotated[bool | None, AVERAGED] = Field(
         None, description="Mirror half of the training images; null: the data set's own choice."
     )
@@ -136,12 +160,14 @@ class ClsOptim(Section):
 class ClsSchedule(Section):
     """The learning rate as a function of the step."""
 
-    name: Literal["steps", "one_cycle", "poly"] = Field(
-        "steps", description="Shape of the schedule."
+    name: Literal["steps", "one_cycle", "cosine", "poly"] = Field(
+        "steps",
+        description="Shape of the schedule: steps; one_cycle; cosine, a warm-up and half a cosine "
+        "to 0; poly, a warm-up and (1 - share of the steps)^0.9.",
     )
     epochs: PositiveInt = Field(90, le=10**6, description="Epochs to train.")
     warmup_epochs: NonNegativeInt = Field(
-        5, description="steps, poly: epochs of linear warm-up from 0."
+        5, description="steps, cosine, poly: epochs of linear warm-up from 0."
     )
     milestones: list[PositiveInt] = Field(
         [30, 60, 80], description="steps: epochs at whose start the learning rate drops."
@@ -250,6 +276,11 @@ class ClsConfig(Section):
     patience: PositiveInt | None = Field(
         None,
         description="Stop early after this many epochs without a better best_metric; null: never.",
+    )
+    consistency_images: Annotated[NonNegativeInt, RESUMED] = Field(
+        1000,
+        description="Validation images of which consistency is measured at the end: the share with "
+        "the same top-1 at two positions, at most 1/8 of the image apart; 0: none.",
     )
     log_every: Annotated[PositiveInt, AVERAGED] = Field(
         50, description="Steps between lines of metrics.jsonl."

@@ -13,7 +13,7 @@ from rfbench.runs.processes import Processes
 from rfbench.segment import figures
 from rfbench.segment.heads import upsampled
 from rfbench.segment.network import OUT
-from rfbench.training.device import share_buffers
+from rfbench.training.device import evaluating
 
 Forward = Callable[[Tensor], dict[str, Tensor]]
 
@@ -34,18 +34,13 @@ def evaluate(
     number of batches of any process. forward: images to scores by name. jitter: also predict every
     image moved by 1 px. agree: called by all processes, once a round.
     """
-    was_training = model.training
-    model.eval()
-    share_buffers(model, group)
     counts = figures.zero(len(data.classes), group.device)
     mine = iter(batches)
-    try:
+    with evaluating(model, group):
         for _ in range(rounds):
             agree()
             if (batch := next(mine, None)) is not None and len(batch[1]):
                 add(counts, forward, *batch, jitter=jitter)
-    finally:
-        model.train(was_training)
     return figures.summary(summed(counts, group), data.classes, data.background)
 
 

@@ -1,6 +1,8 @@
 """The images of a run with their masks: the data set, and the share that this process reads."""
 
+import dataclasses
 import logging
+from collections.abc import Sequence
 
 from torch import Tensor
 
@@ -8,7 +10,7 @@ from rfbench.data import augment, sources
 from rfbench.data.loader import Batch, Loader
 from rfbench.data.segmentation import check
 from rfbench.data.segmentation.augment import ScaledCrop, Whole
-from rfbench.data.segmentation.pairs import CHANNELS, SegSet
+from rfbench.data.segmentation.pairs import CHANNELS, Renumbered, SegSet
 from rfbench.data.segmentation.sources import SOURCES
 from rfbench.runs.processes import Processes
 from rfbench.schemas.seg import SegConfig
@@ -41,8 +43,28 @@ class Images(Reader):
         for split in (self.set.train, self.set.val):
             check.check(split, values, group.rank, group.world)
 
-    def make_loader(self, train: bool) -> Loader:
-        """A loader of the training images, augmented, or of the validation images, whole."""
+    def follow(self, classes: Sequence[str] | None) -> None:
+        """Number the classes as a checkpoint does, whose outputs stand in its own order.
+
+        classes: the same names; None: not told.
+        """
+        own = self.set.classes
+        if classes is None or list(classes) == own:
+            return
+        numbers = [list(classes).index(name) for name in own]
+        train, val = (Renumbered(part, numbers) for part in (self.set.train, self.set.val))  # type: ignore[arg-type]
+        ground = self.set.background
+        self.set = dataclasses.replace(
+            self.set,
+            classes=list(classes),
+            train=train,
+            val=val,
+            background=None if ground is None else numbers[ground],
+        )
+
+    def make_loader(self, which: str) -> Loader:
+        """The loader of the training images, augmented, or of the validation images, whole."""
+        train = which == "train"
         fill = tuple(round(255 * value) for value in self.set.mean)
         crop = ScaledCrop(self.crop, self.scale, self.flip, (fill[0], fill[1], fill[2]))
         return Loader(

@@ -50,10 +50,13 @@ def name_of(config: SegConfig, backbone: backbones.Backbone) -> dict[str, str]:
     return {"model": backbone.name, "variant": backbone.variant, "head": config.head}
 
 
-def load(backbone: backbones.Backbone, config: SegConfig, path: str, classes: list[str]) -> None:
+def load(
+    backbone: backbones.Backbone, config: SegConfig, path: str, classes: list[str]
+) -> list[str] | None:
     """Load the segmenter in the file `path` strictly.
 
-    Raises RfbenchError if it is of another model, variant, head or other classes, or does not fit.
+    classes: names of the data's. Returns the file's, in its order, if it tells them. Raises
+    RfbenchError if it is of another model, variant, head or other classes, or does not fit.
     """
     content = integrity.read(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
@@ -70,14 +73,16 @@ def load(backbone: backbones.Backbone, config: SegConfig, path: str, classes: li
         )
     weight_files.note_of_code(content.get("code"), own["model"], path)
     names = content.get("classes")
-    if isinstance(names, list) and names != classes:
-        weight_files.compare_classes(names, classes, path, same_order=True)
+    names = names if isinstance(names, list) else None
+    if names is not None:
+        weight_files.compare_classes(names, classes, path)
     state = content.get("state_dict")
     if config.ema:
         state = content.get("state_dict_ema")
     if not isinstance(state, Mapping):
         raise RfbenchError(f"{path} holds no {'EMA ' * config.ema}weights.")
     weight_files.load_strictly(backbone.module, state, path, backbone.name)
+    return names
 
 
 def load_start(backbone: backbones.Backbone, config: SegConfig, check: bool = False) -> None:

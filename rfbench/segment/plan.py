@@ -82,16 +82,13 @@ def evaluate_checkpoint(config: SegConfig, path: str, folder: Path) -> dict[str,
         stack.callback(data.close)
         names = data.set.classes
         backbone = group.alike(lambda: network.build(config, len(names)))
-        group.alike(lambda: network.load(backbone, config, path, names))
+        data.follow(group.alike(lambda: network.load(backbone, config, path, names)))
         group.alike(data.check)
         model = to_device(backbone.module, config, group.device)
         batches, rounds = data.val(data.val_batch(config.max_batch_per_gpu))
         images = (data.on_device(batch) for batch in batches)
         forward = network.scores_of(model, config, len(names))
-        with torch.inference_mode():
-            metrics = evaluate(
-                model, images, rounds, group, forward, data.set, jitter=config.jitter
-            )
+        metrics = evaluate(model, images, rounds, group, forward, data.set, jitter=config.jitter)
         written: list[str] = []
         if config.visualize:
             group.by_first(lambda: files.open_folder(folder, keep=True))

@@ -31,12 +31,13 @@ def setup(config: SegConfig, start: Start) -> Run:
     names = data.set.classes
     shares = group.alike(lambda: split(config.batch_size, group.world, config.max_batch_per_gpu))
     backbone = group.alike(lambda: network.build(config, len(names)))
-    class_weights = group.alike(lambda: network.weights_of_classes(config, names))
     if content is not None:
-        group.alike(lambda: same_data(start, data))
+        data.follow(group.alike(lambda: same_data(start, data)))
     else:
         group.alike(lambda: network.load_start(backbone, config))
         group.alike(data.check)
+    names = data.set.classes
+    class_weights = group.alike(lambda: network.weights_of_classes(config, names))
     model = device.to_device(backbone.module, config, group.device)
     run = Run(
         config=config,
@@ -62,14 +63,16 @@ def setup(config: SegConfig, start: Start) -> Run:
     return run
 
 
-def same_data(start: Start, data: Images) -> None:
-    """Raise UsageError or RfbenchError if the data are others than those of a run's checkpoint."""
+def same_data(start: Start, data: Images) -> list[str] | None:
+    """The classes of a run's checkpoint, if it tells them; raises if the data are others now."""
     content, path = start.content or {}, start.folder / checkpoint.LAST
     now = {"pictures": data.counts}
     checkpoint.same_numbers(start.folder, {"pictures": content.get("pictures")}, now)
     classes = content.get("classes")
-    if isinstance(classes, list) and classes != data.set.classes:
-        weight_files.compare_classes(classes, data.set.classes, str(path), same_order=True)
+    if not isinstance(classes, list):
+        return None
+    weight_files.compare_classes(classes, data.set.classes, str(path))
+    return classes
 
 
 def blank_loss(run: Run, model: nn.Module) -> Tensor:

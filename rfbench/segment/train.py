@@ -150,17 +150,8 @@ def evaluated(run: Run, model: nn.Module) -> dict[str, Any]:
     images = (run.data.on_device(batch) for batch in batches)
     # not through DDP, which needs equal numbers of batches
     forward = scores_of(model, run.config, len(run.data.set.classes))
-    with torch.inference_mode():
-        return evaluate(
-            model,
-            images,
-            rounds,
-            run.group,
-            forward,
-            run.data.set,
-            run.config.jitter,
-            lambda: loop.agree(run),
-        )
+    data, jitter, agree = run.data.set, run.config.jitter, lambda: loop.agree(run)
+    return evaluate(model, images, rounds, run.group, forward, data, jitter, agree)
 
 
 def finish_epoch(run: Run, metrics: dict[str, Any]) -> None:

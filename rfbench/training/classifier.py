@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from rfbench.config import load, shipped
+from rfbench import shipped
+from rfbench.config import load
 from rfbench.runs import checkpoint
 from rfbench.runs import folder as folders
 from rfbench.schemas.cls import ClsConfig
@@ -51,6 +52,6 @@ def classifier_of(
         return None
     variant = json.dumps(above.model_dump(mode="json")["variant"])
     overrides = [f"variant={variant}", f"seed={above.seed}", f"device={above.device}"]
-    path = source if Path(source).exists() else shipped(source)
+    path = shipped.path_of(source)
     config = load(ClsConfig, path, overrides)
     return Classifier(path, config, folder_of(config))

@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import torch
@@ -71,6 +71,19 @@ def share_buffers(model: nn.Module, group: Processes) -> None:
     if group.world > 1:
         for buffer in model.buffers():
             dist.broadcast(buffer, src=0)
+
+
+@contextlib.contextmanager
+def evaluating(model: nn.Module, group: Processes) -> Iterator[None]:
+    """A network in evaluation mode, without gradients, the same in all processes."""
+    was_training = model.training
+    model.eval()
+    share_buffers(model, group)
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        model.train(was_training)
 
 
 def wrap(run: Epochs, loss: Callable[[nn.Module], Tensor], what: str) -> nn.Module:

@@ -25,26 +25,30 @@ class Reader:
         self.set = data
         self.group = group
         self.workers = self._workers() if workers is None else workers
-        self._loaders: dict[bool, Loader] = {}
+        self._loaders: dict[str, Loader] = {}
         self._bad: dict[str, str] = {}
 
-    def make_loader(self, train: bool) -> Loader:
-        """A loader of the training or validation images, with their transform."""
+    def make_loader(self, which: str) -> Loader:
+        """The loader of "train", "val" or another set of a training's, with its transform."""
         raise NotImplementedError
 
     def train(self, first: int, last: int, split: Split) -> Iterator[Batch]:
         """This process's micro-batches for the steps `first` .. `last` - 1."""
         n, group = len(self.set.train), self.group
         tasks = TrainTasks(n, split.batch, first, last, split.accumulation, group.rank, group.world)
-        return self._loader(train=True).batches(tasks)
+        return self._loader("train").batches(tasks)
 
     def val(self, batch: int) -> tuple[Iterator[Batch], int]:
         """This process's share of the validation images, and the most batches of any process."""
-        n, world = len(self.set.val), self.group.world
-        if not n:
+        if not len(self.set.val):
             raise UsageError(f"the data set '{self.set.name}' has no validation images")
+        return self.evaluated("val", len(self.set.val), batch)
+
+    def evaluated(self, which: str, n: int, batch: int) -> tuple[Iterator[Batch], int]:
+        """This process's share of the `n` images of a loader, and the most batches of any."""
+        world = self.group.world
         tasks = evaluation_tasks(n, batch, self.group.rank, world)
-        return self._loader(train=False).batches(tasks), math.ceil(math.ceil(n / world) / batch)
+        return self._loader(which).batches(tasks), math.ceil(math.ceil(n / world) / batch)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -68,12 +72,13 @@ class Reader:
         for loader in self._loaders.values():
             loader.close()
 
-    def _loader(self, train: bool) -> Loader:
-        if train not in self._loaders:
-            self._loaders[train] = self.make_loader(train)
-            if train:
-                self._loaders[train].bad.update(self._bad)
-        return self._loaders[train]
+    def _loader(self, which: str) -> Loader:
+        """A loader, which stays."""
+        if which not in self._loaders:
+            self._loaders[which] = self.make_loader(which)
+            if which == "train":
+                self._loaders[which].bad.update(self._bad)
+        return self._loaders[which]
 
     def _workers(self) -> int:
         if self.group.device.type == "cpu":  # its cores are busy with training

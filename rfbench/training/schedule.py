@@ -44,6 +44,17 @@ def poly(t: int, per_epoch: int, lr: float, schedule: ClsSchedule) -> float:
     return lr * (1 - (t - warmup) / max(1, schedule.epochs * per_epoch - warmup)) ** POWER
 
 
+def cosine(t: int, per_epoch: int, lr: float, schedule: ClsSchedule) -> float:
+    """Linear from 0 over the warm-up, then half a cosine from `lr` to 0 at the end.
+
+    Loshchilov and Hutter 2017, without restarts; as torch's CosineAnnealingLR, but at every step.
+    """
+    warmup, end = schedule.warmup_epochs * per_epoch, schedule.epochs * per_epoch
+    if t < warmup:
+        return lr * t / warmup
+    return _cosine(lr, 0.0, (t - warmup) / (end - warmup))
+
+
 def _cosine(first: float, last: float, share: float) -> float:
     return last + (first - last) * (1 + math.cos(math.pi * share)) / 2
 
@@ -53,6 +64,7 @@ SCHEDULES: dict[str, Callable[[int, int, float, ClsSchedule], float]] = {
     "steps": steps,
     "one_cycle": one_cycle,
     "poly": poly,
+    "cosine": cosine,
 }
 
 

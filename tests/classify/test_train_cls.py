@@ -219,7 +219,7 @@ def test_imagenet_like(imagenet: Path, tmp_path: Path) -> None:
         "model": "resnet18",
         "variant": "3x3",
         "data": {"root": str(imagenet), "image_size": 64, "workers": 1},
-        "schedule": {"epochs": 1},
+        "schedule": {"epochs": 1, "warmup_epochs": 1},
         "batch_size": 16,
         "max_batch_per_gpu": 8,
         "tensorboard": False,
@@ -283,6 +283,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
         (["-o", "init.convert=true"], 2, "convert needs init.weights: pretrained, or a file"),
         (["-o", "model=vgg11", "-o", "data.image_size=16"], 1, "does not train on 16 px"),
         (["--eval-only", "nothing.pth"], 2, "no such file: nothing.pth"),
+        (["-o", "schedule={epochs: 1}"], 2, "the schedule ends before its warm-up: schedule.epo"),
     ],
 )
 def test_bad_input_is_one_line(

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from rfbench.data.decode import BadImage
 from rfbench.data.segmentation import masks
-from rfbench.data.segmentation.pairs import FilePairs, Pairs, differs
+from rfbench.data.segmentation.pairs import FilePairs, Pairs, Renumbered, differs
 from rfbench.errors import RfbenchError
 
 SHOWN = 8  # problems that are told one by one
@@ -18,6 +18,7 @@ def check(pairs: Pairs, values: bool = True, rank: int = 0, world: int = 1) -> N
 
     values: false: look at sizes only, which is faster. rank, world: this process's share.
     """
+    pairs = pairs.pairs if isinstance(pairs, Renumbered) else pairs
     if not isinstance(pairs, FilePairs):  # drawn, or checked when they were read
         return
     mine = range(rank, len(pairs), world)

@@ -75,7 +75,30 @@ class FilePairs:
         return torch.cat([image, mask[..., None]], 2)
 
 
-Pairs = ArrayPairs | FilePairs
+class Renumbered:
+    """Pairs whose classes have other numbers: class i becomes `numbers[i]`."""
+
+    def __init__(self, pairs: "ArrayPairs | FilePairs", numbers: Sequence[int]) -> None:
+        self.pairs = pairs
+        self.labels = pairs.labels
+        self._table = torch.arange(256, dtype=torch.uint8)
+        self._table[: len(numbers)] = torch.tensor([*numbers], dtype=torch.uint8)
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def name(self, i: int) -> str:
+        """As of the pairs."""
+        return self.pairs.name(i)
+
+    def read(self, i: int) -> Tensor:
+        """Image i with its mask, (H, W, 4) uint8; raises `BadImage`."""
+        pixels = self.pairs.read(i)
+        mask = self._table[pixels[..., 3].int()]
+        return torch.cat([pixels[..., :3], mask[..., None]], 2)
+
+
+Pairs = ArrayPairs | FilePairs | Renumbered
 
 
 def differs(mask: Sequence[int], image: Sequence[int]) -> str:

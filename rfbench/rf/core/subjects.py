@@ -38,6 +38,10 @@ class Wanted(Protocol):
         """A checkpoint that must fit."""
 
     @property
+    def ema(self) -> bool:
+        """Whether its averaged weights are taken, where it holds both."""
+
+    @property
     def size(self) -> int | Size | None:
         """N, or as many numbers as there are axes; None: the network's own."""
 
@@ -82,7 +86,9 @@ def subjects(config: Wanted) -> Iterator[Subject]:
         idle: list[str] = []
         for variant in wanted or [variants.get(name) for name in variants.PAPER]:
             try:
-                backbone = backbones.build(model, variant, config.weights, meta=True)
+                backbone = backbones.build(
+                    model, variant, config.weights, meta=True, ema=config.ema
+                )
             except UsageError:
                 if wanted or not variant.changes:
                     raise

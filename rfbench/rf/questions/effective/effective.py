@@ -40,7 +40,7 @@ class Sample:
     weights: random, pretrained or a file; images: as `batches` has it. layers: one panel each,
     empty for the last map. of, convention: as `convention_of` has them. axes: of the layer's output
     where the trace does not tell. run: (model, variant) of the training whose network it is, with
-    its weights; None: the network is built by its name.
+    its weights; None: the network is built by its name. ema: take a file's averaged weights.
     """
 
     weights: str = "random"
@@ -53,6 +53,7 @@ class Sample:
     convention: str = "rfbench"
     axes: str | None = None
     run: tuple[str, str] | None = None
+    ema: bool = False
 
     @property
     def definition(self) -> Definition:
@@ -168,7 +169,7 @@ def _network(held: backbones.Backbone, sample: Sample, draw: int) -> nn.Module:
     torch.manual_seed(sample.seed + draw)
     built_in = sample.run or sample.weights in ("random", "pretrained")
     path = None if built_in else sample.weights
-    module = backbones.build(held.name, held.variant, path).module
+    module = backbones.build(held.name, held.variant, path, ema=sample.ema).module
     if sample.weights == "pretrained":
         module.load_state_dict(pretrained.state_dict(held.name))
     zero = [n for n, m in module.named_modules() if _closed(m)]

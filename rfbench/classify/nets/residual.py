@@ -1,4 +1,4 @@
-"""Small networks for small images, built from timm's parts; named like any user's function."""
+"""ResNets for small images, built from timm's parts."""
 
 from typing import Any
 
@@ -39,3 +39,29 @@ def resnet18_32px(classes: int = 10) -> nn.Module:
     net.maxpool = nn.Identity()
     nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")
     return net
+
+
+def resnet18_dilated(classes: int = 10) -> nn.Module:
+    """`resnet18_32px` with dilation in place of stride: no downsampling at all.
+
+    A strided layer keeps the dilation of those before it, all behind it have twice that, so that
+    the field stays what it was (as torchvision's replace_stride_with_dilation, which ResNet-18
+    refuses, and timm's output_stride, which ends at 8). Parameters are those of `resnet18_32px`.
+    """
+    net = resnet18_32px(classes)
+    without_strides(net)
+    return net
+
+
+def without_strides(net: nn.Module, dilation: int = 1) -> None:
+    """Give the 3x3 and 1x1 convolutions of a ResNet dilations in place of strides.
+
+    dilation: of the layers before.
+    """
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            module.dilation = (dilation, dilation)
+            module.padding = tuple(dilation * (k // 2) for k in module.kernel_size)
+            if module.kernel_size == (3, 3):  # a shortcut's 1x1 comes behind it
+                dilation *= module.stride[0]
+            module.stride = (1, 1)
