@@ -23,6 +23,7 @@ from rfbench.detect import config as configs
 from rfbench.detect import run as runs
 from rfbench.detect import sets, weights
 from rfbench.errors import RfbenchError, UsageError
+from rfbench.models import classifier_weights
 from rfbench.runs import checkpoint, loop, records
 from rfbench.runs.processes import Processes
 from rfbench.runs.state import Start
@@ -50,7 +51,7 @@ def setup(config: DetConfig, start: Start) -> runs.Run:
         group.alike(lambda: runs.load_detector(model, config, content, source))
     elif config.weights:
         given, own = config.weights, cfg.MODEL.RFBENCH
-        load = group.in_turn if given == weights.PRETRAINED else group.alike
+        load = group.in_turn if given == classifier_weights.PRETRAINED else group.alike
         load(lambda: weights.load(model, given, own.NAME, own.VARIANT, config.ema))
     run = runs.Run(config=config, start=start, cfg=cfg, sets=parts, model=model)
     run.parent = records.parent(config.weights)
