@@ -113,6 +113,8 @@ def restore(run: Run, content: dict[str, Any]) -> None:
     if not first <= run.step <= first + run.per_epoch or content.get("evaluated", first) != first:
         raise ValueError(f"step {run.step}, evaluated at {run.evaluated}, in epoch {run.epoch}")
     run.conversion = content["cure"]
+    if not isinstance(run.conversion, dict):
+        raise ValueError(f"cure is {run.conversion!r}")
     ranks = content["ranks"]
     if len(ranks) != world:
         raise ValueError(f"{len(ranks)} states of {world} processes")
