@@ -4,19 +4,19 @@ import dataclasses
 import logging
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-from rfbench.classify.split import Split
-from rfbench.data import augment, sources, workers
-from rfbench.data.dataset import ArraySplit, Dataset
+from rfbench.data import augment, moved, sources, workers
+from rfbench.data.dataset import ArraySplit, Dataset, Split
 from rfbench.data.loader import Batch, Loader, held_batches
 from rfbench.data.order import TrainTasks, evaluation_tasks
 from rfbench.errors import UsageError
 from rfbench.runs.processes import Processes
 from rfbench.schemas.cls import ClsConfig
+from rfbench.training.split import Split as Shares
 
 logger = logging.getLogger(__name__)
 
@@ -33,28 +33,37 @@ class Images:
         self.config = config
         self.group = group
         self.image_size: int = data.image_size or self.set.image_size
+        self.train_size: int = data.train_size or self.image_size
         self.crop_ratio = data.crop_ratio or self.set.crop_ratio
         self.augment: str = data.augment or self.set.augment
         self.flip = self.set.flip if data.flip is None else data.flip
         self.workers = self._workers()
-        self._loaders: dict[bool, Loader] = {}
+        self._loaders: dict[str, Loader] = {}
         self._bad: dict[str, str] = {}
         self._number_of: Tensor | None = None  # of a class of the data, see `follow`
         self._normalize = augment.Normalize(self.set.mean, self.set.std, group.device)
 
-    def train(self, first: int, last: int, split: Split) -> Iterator[Batch]:
+    def train(self, first: int, last: int, split: Shares) -> Iterator[Batch]:
         """This process's micro-batches for the steps `first` .. `last` - 1."""
         n, group = len(self.set.train), self.group
         tasks = TrainTasks(n, split.batch, first, last, split.accumulation, group.rank, group.world)
-        return self._loader(train=True).batches(tasks)
+        return self._loader("train").batches(tasks)
 
     def val(self, batch: int) -> tuple[Iterator[Batch], int]:
         """This process's share of the validation images, and the most batches of any process."""
-        n, world = len(self.set.val), self.group.world
-        if not n:
+        if not len(self.set.val):
             raise UsageError(f"the data set '{self.set.name}' has no validation images")
+        return self._evaluated("val", len(self.set.val), batch)
+
+    def moved(self, batch: int) -> tuple[Iterator[Batch], int]:
+        """As `val`, of two moved windows of each of `consistency_images` images, see `Moved`."""
+        images = min(self.config.consistency_images, len(self.set.val))
+        return self._evaluated("moved", 2 * images, batch)
+
+    def _evaluated(self, which: str, n: int, batch: int) -> tuple[Iterator[Batch], int]:
+        world = self.group.world
         tasks = evaluation_tasks(n, batch, self.group.rank, world)
-        return self._loader(train=False).batches(tasks), math.ceil(math.ceil(n / world) / batch)
+        return self._loader(which).batches(tasks), math.ceil(math.ceil(n / world) / batch)
 
     def follow(self, classes: Sequence[str] | None) -> None:
         """Number the classes as a checkpoint does, whose outputs stand in its own order.
@@ -67,7 +76,7 @@ class Images:
         self._number_of = torch.tensor([number[name] for name in self.set.classes])
         self.set = dataclasses.replace(self.set, classes=list(classes))
 
-    def check_memory(self, split: Split) -> None:
+    def check_memory(self, split: Shares) -> None:
         """Raise RfbenchError if the shared memory is too small for the loaders' batches.
 
         That of validation would be noticed after the first epoch.
@@ -119,22 +128,43 @@ class Images:
         for loader in self._loaders.values():
             loader.close()
 
-    def _loader(self, train: bool) -> Loader:
-        if train not in self._loaders:
-            make: Callable[[int, bool], augment.Transform] = augment.AUGMENTATIONS[self.augment]
-            size, data = self.image_size, self.config.data
-            self._loaders[train] = Loader(
-                self.set.train if train else self.set.val,
-                make(size, self.flip) if train else augment.evaluation(size, self.crop_ratio),
-                train=train,
+    def _loader(self, which: str) -> Loader:
+        """The loader of "train", "val" or "moved", which stays."""
+        if which not in self._loaders:
+            split, transform = self._split(which)
+            self._loaders[which] = Loader(
+                split,
+                transform,
+                train=which == "train",
                 seed=self.config.seed,
                 workers=self.workers,
                 pin_memory=self.group.device.type == "cuda",
-                max_bad_share=data.max_bad_share,
+                # "moved" is a part of "val", where the unreadable have been counted
+                max_bad_share=1.0 if which == "moved" else self.config.data.max_bad_share,
             )
-            if train:
-                self._loaders[train].bad.update(self._bad)
-        return self._loaders[train]
+            if which == "train":
+                self._loaders[which].bad.update(self._bad)
+        return self._loaders[which]
+
+    def _split(self, which: str) -> tuple[Split, augment.Transform]:
+        size, crop = self.image_size, augment.evaluation(self.image_size, self.crop_ratio)
+        if which == "train":
+            return self.set.train, self._augmented()
+        if which == "val":
+            return self.set.val, crop
+        windows = moved.Moved(self.set.val, crop, self.config.consistency_images)
+        return windows, augment.CenterCrop(size, size)
+
+    def _augmented(self) -> augment.Transform:
+        base, data = (
+            augment.AUGMENTATIONS[self.augment](self.train_size, self.flip),
+            self.config.data,
+        )
+        if not (data.policy or data.erase):
+            return base
+        from rfbench.data.policies import Augmented  # imports torchvision
+
+        return Augmented(base, data.policy, data.erase, self.set.mean)
 
     def _workers(self) -> int:
         """As configured, else one per CPU core, shared by the processes of this machine."""

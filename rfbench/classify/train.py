@@ -13,14 +13,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rfbench.classify import convert, ema
+from rfbench.classify import convert
+from rfbench.classify.consistency import consistency
 from rfbench.classify.evaluate import evaluate, shown
+from rfbench.classify.mix import classes_of
 from rfbench.classify.network import scores_of
 from rfbench.classify.run import Run, save, weights
-from rfbench.classify.schedule import lr_at
 from rfbench.data.loader import Batch
 from rfbench.errors import RfbenchError
 from rfbench.runs import best, loop
+from rfbench.training import ema, pruning
+from rfbench.training.schedule import lr_at
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +44,7 @@ def train(run: Run) -> None:
         finish_epoch(run, metrics)
         save(run)
         logger.info("epoch %d/%d: %s", run.epoch, epochs, shown(metrics))
+    add_consistency(run)
 
 
 def train_epoch(run: Run, epoch: int) -> None:
@@ -80,19 +84,23 @@ def train_step(run: Run, passes: list[Batch]) -> Tensor:
         group["lr"] = lr(run, run.step)
     forward, smoothing = scores_of(run.wrapped, run.config), run.config.optim.label_smoothing
     sums = torch.zeros(3, dtype=torch.float64, device=run.group.device)
+    world, rank = run.group.world, run.group.rank
     for number, batch in enumerate(passes, 1):
         # gradients are exchanged once per step, in the last pass
         with run.synchronised(number == len(passes)):
-            images, labels = run.data.on_device(batch)
+            part = (number - 1) * world + rank
+            images, targets = run.mix(*run.data.on_device(batch), run.step, part)
             scores = forward(images)
-            loss = F.cross_entropy(scores.float(), labels, label_smoothing=smoothing)
+            loss = F.cross_entropy(scores.float(), targets, label_smoothing=smoothing)
             (loss / len(passes)).backward()
-        top1_correct = (scores.detach().argmax(1) == labels).sum()
-        count = torch.full_like(sums[0], len(labels))
+        top1_correct = (scores.detach().argmax(1) == classes_of(targets)).sum()
+        count = torch.full_like(sums[0], len(targets))
         sums += torch.stack([loss.detach() * count, top1_correct, count])
     run.optimizer.step()
     run.optimizer.zero_grad(set_to_none=True)
+    pruning.update(run)
     ema.update(run)
+    pruning.apply_to_averaged(run)
     return sums
 
 
@@ -144,8 +152,19 @@ def evaluated(run: Run, model: nn.Module) -> dict[str, Any]:
     images = (run.data.on_device(batch) for batch in batches)
     # not through DDP, which needs equal numbers of batches
     forward = scores_of(model, run.config)
-    with torch.inference_mode():
-        return evaluate(model, images, rounds, run.group, forward, lambda: loop.agree(run))
+    return evaluate(model, images, rounds, run.group, forward, lambda: loop.agree(run))
+
+
+def add_consistency(run: Run) -> None:
+    """Measure it at the end. No checkpoint holds it: a run resumed here measures it again."""
+
+    def of(model: nn.Module) -> dict[str, Any]:
+        micro, agree = run.split.micro, lambda: loop.agree(run)
+        return consistency(model, run.data, run.config, micro, run.group, agree)
+
+    run.metrics = {**run.metrics, **of(run.network)}
+    if (averaged := ema.averaged(run)) is not None:
+        run.metrics[best.EMA] = {**run.metrics[best.EMA], **of(averaged)}
 
 
 def finish_epoch(run: Run, metrics: dict[str, Any]) -> None:
@@ -157,4 +176,4 @@ def finish_epoch(run: Run, metrics: dict[str, Any]) -> None:
     run.epoch += 1
     averaged = {f"{best.EMA}/{key}": v for key, v in metrics.get(best.EMA, {}).items()}
     figures = {key: value for key, value in metrics.items() if key != best.EMA} | averaged
-    loop.evaluated(run, metrics, best.judge(run, metrics), lambda: weights(run), figures)
+    loop.evaluated(run, metrics, pruning.judge(run, metrics), lambda: weights(run), figures)

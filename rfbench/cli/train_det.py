@@ -13,8 +13,8 @@ from rfbench.cli.options import check_resume, train_options
 if TYPE_CHECKING:
     from rfbench.detect.classifier import Classifier
 
-DEMO = """No configuration given: training the embedded demo, configs/det/digits.yaml, on scenes of
-MNIST digits. For COCO: rfbench train-det configs/det/retinanet_R_50_FPN_1x.yaml"""
+DEMO = """No configuration given: training the embedded demo, det/digits, on scenes of
+MNIST digits. For COCO: rfbench train-det det/retinanet_R_50_FPN_1x"""
 log = logging.getLogger("rfbench")
 
 
@@ -40,7 +40,7 @@ def command(
     visualize: int | None,
     as_json: bool,
 ) -> None:
-    """Train the detector in the YAML file CONFIG; without CONFIG, the embedded demo.
+    """Train the detector in the YAML file CONFIG, or the embedded demo.
 
     CONFIG names a stock configuration of Detectron2 and lists what differs from it. Writes
     config.yaml, metrics.jsonl, last.pth, best.pth, inference/ (predictions) and result.json. On

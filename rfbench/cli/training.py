@@ -37,12 +37,12 @@ def load_config(
     device: str | None,
 ) -> Config:
     """The configuration, without `path` the embedded demo's; only one process shows its errors."""
-    from rfbench.config import load, shipped
+    from rfbench.config import load
     from rfbench.errors import FailedElsewhere, UsageError
 
     given = [f"device={json.dumps(device)}"] if device else []
     try:
-        return load(schema, path or shipped(demo), [*override, *given])
+        return load(schema, path or demo, [*override, *given])
     except UsageError as error:
         if is_first():
             raise

@@ -80,7 +80,7 @@ def command(
     override: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Draw the receptive field of MODEL: its position, and whether it shows gridding.
+    """Draw the receptive field of MODEL, its shift and its gridding.
 
     MODEL is a torchvision or timm name, FILE.py:function, package.module:function or a YAML file;
     several names are drawn side by side; networks of sequences as curves, of volumes in sections

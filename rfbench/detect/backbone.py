@@ -22,9 +22,8 @@ from detectron2.modeling import BACKBONE_REGISTRY, Backbone
 from detectron2.modeling.backbone.fpn import FPN, LastLevelMaxPool, LastLevelP6P7
 from torch import Tensor, nn
 
-from rfbench.detect import pyramid
 from rfbench.errors import UsageError, suggest
-from rfbench.models import backbones
+from rfbench.models import backbones, pyramid
 
 NORMS = ("FrozenBN", "BN", "SyncBN")
 

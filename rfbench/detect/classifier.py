@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from rfbench.config import load, shipped
+from rfbench import shipped
+from rfbench.config import load
 from rfbench.runs import checkpoint
 from rfbench.runs import folder as folders
 from rfbench.schemas.cls import ClsConfig
@@ -44,6 +45,6 @@ def classifier_of(detector: DetConfig, folder_of: Callable[[ClsConfig], Path]) -
         return None
     variant = json.dumps(detector.model_dump(mode="json")["variant"])
     overrides = [f"variant={variant}", f"seed={detector.seed}", f"device={detector.device}"]
-    path = source if Path(source).exists() else shipped(source)
+    path = shipped.path_of(source)
     config = load(ClsConfig, path, overrides)
     return Classifier(path, config, folder_of(config))

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from rfbench import files
-from rfbench.detect import pyramid
 from rfbench.detect.backbone import FeatureBackbone
 from rfbench.errors import RfbenchError, UsageError
-from rfbench.models import backbones, pretrained, weight_files
+from rfbench.models import backbones, pretrained, pyramid, weight_files
 
 PRETRAINED = "pretrained"
 PREFIX = "backbone.bottom_up."  # of a detector's parameters

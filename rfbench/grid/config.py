@@ -6,7 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from rfbench.config import load, shipped
+from rfbench import shipped
+from rfbench.config import load
 from rfbench.errors import UsageError
 from rfbench.files import default_folder
 from rfbench.schemas.cls import ClsConfig
@@ -35,7 +36,7 @@ def read(
     own. `override` is for every run. Raises UsageError if the file is none of the three, or fits
     two.
     """
-    path = file_of(path)
+    path = shipped.path_of(path)
     kind = _kind(path, override)
     grid = load(GridConfig, path) if kind == "grid" else _single(kind, path, override)
     given: dict[str, Any] = {"variants": list(variants) or None, "seeds": seeds}
@@ -45,16 +46,6 @@ def read(
         for name, task in grid.tasks.items()
     }
     return grid.model_copy(update={"tasks": tasks, "output": output or grid.output})
-
-
-def file_of(name: str) -> str:
-    """The file `name`, or the one shipped with rfbench under it, such as grids/digits.yaml."""
-    if Path(name).exists():
-        return name
-    try:
-        return shipped(name.removeprefix("configs/"))
-    except UsageError:
-        return name  # reading it raises the error
 
 
 def _kind(path: str, override: Sequence[str]) -> str:

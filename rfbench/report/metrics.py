@@ -10,11 +10,11 @@ from rfbench.report.runs import Run
 from rfbench.report.stats import Direction
 
 DEFAULT = {
-    "cls": ("top1", "top5"),
+    "cls": ("top1", "top5", "consistency"),
     "det": tuple(f"{task}.{name}" for task in ("segm", "bbox") for name in AP),
 }
 TASKS = {"bbox": "box", "segm": "mask"}
-MORE = ("top1", "top5", "train_top1", "AP", "AR", "mIoU")
+MORE = ("top1", "top5", "train_top1", "consistency", "AP", "AR", "mIoU")
 LESS = ("loss", "jitter", "error")
 
 
@@ -36,8 +36,10 @@ def select(runs: Sequence[Run], asked: Sequence[str]) -> list[str]:
     known = list(dict.fromkeys(key for run in runs for key in of(run)))
     kind = runs[0].record.kind
     if not asked:
+        # top-1 and AP are always shown, the rest where it was measured
         masks = any(key.startswith("segm.") for key in known)
-        return [m for m in DEFAULT[kind] if masks or not m.startswith("segm.")]
+        measured = [m for m in DEFAULT[kind] if m in known or m != "consistency"]
+        return [m for m in measured if masks or not m.startswith("segm.")]
     return list(dict.fromkeys(key for name in asked for key in known if fits(name, key)))
 
 

@@ -108,7 +108,7 @@ def test_an_old_checkpoint_resumes(whole: Path, tmp_path: Path) -> None:
     def age(content: dict[str, Any]) -> None:
         for key in ("evaluated", "waited", "digest"):
             del content[key]
-        for key in ("best_metric", "patience"):
+        for key in ("best_metric", "patience", "consistency_images"):
             del content["config"][key]
 
     edit(folder / "last.pth", age)

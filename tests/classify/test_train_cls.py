@@ -14,10 +14,11 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from rfbench.classify import fit
-from rfbench.classify.network import build, parameter_groups
+from rfbench.classify.network import build
 from rfbench.cli import main
 from rfbench.config import load
 from rfbench.schemas.cls import ClsConfig
+from rfbench.training.optimizer import parameter_groups
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs" / "cls").glob("*.yaml"))
 SMALL = [
@@ -218,7 +219,7 @@ def test_imagenet_like(imagenet: Path, tmp_path: Path) -> None:
         "model": "resnet18",
         "variant": "3x3",
         "data": {"root": str(imagenet), "image_size": 64, "workers": 1},
-        "schedule": {"epochs": 1},
+        "schedule": {"epochs": 1, "warmup_epochs": 1},
         "batch_size": 16,
         "max_batch_per_gpu": 8,
         "tensorboard": False,
@@ -282,6 +283,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
         (["-o", "init.convert=true"], 2, "convert needs init.weights: pretrained, or a file"),
         (["-o", "model=vgg11", "-o", "data.image_size=16"], 1, "does not train on 16 px"),
         (["--eval-only", "nothing.pth"], 2, "no such file: nothing.pth"),
+        (["-o", "schedule={epochs: 1}"], 2, "the schedule ends before its warm-up: schedule.epo"),
     ],
 )
 def test_bad_input_is_one_line(

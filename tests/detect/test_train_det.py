@@ -364,7 +364,7 @@ def test_without_detectron2(monkeypatch: pytest.MonkeyPatch) -> None:
     result = CliRunner().invoke(main, ["train-det", "--dry-run"])
     assert result.exit_code == 1
     assert result.stderr.splitlines()[-1].startswith("Error: Detectron2 is not installed")
-    assert "python scripts/install_detectron2.py" in result.stderr.splitlines()[-1]
+    assert "rfbench install-detectron2" in result.stderr.splitlines()[-1]
 
 
 def trainer_of(precision: str, kind: Any, monkeypatch: pytest.MonkeyPatch) -> Any:

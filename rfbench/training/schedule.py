@@ -35,6 +35,17 @@ def one_cycle(t: int, per_epoch: int, lr: float, schedule: ClsSchedule) -> float
     return _cosine(lr, end, (t - peak) / (last - peak)) if last > peak else end
 
 
+def cosine(t: int, per_epoch: int, lr: float, schedule: ClsSchedule) -> float:
+    """Linear from 0 over the warm-up, then half a cosine from `lr` to 0 at the end.
+
+    Loshchilov and Hutter 2017, without restarts; as torch's CosineAnnealingLR, but at every step.
+    """
+    warmup, end = schedule.warmup_epochs * per_epoch, schedule.epochs * per_epoch
+    if t < warmup:
+        return lr * t / warmup
+    return _cosine(lr, 0.0, (t - warmup) / (end - warmup))
+
+
 def _cosine(first: float, last: float, share: float) -> float:
     return last + (first - last) * (1 + math.cos(math.pi * share)) / 2
 
@@ -43,6 +54,7 @@ def _cosine(first: float, last: float, share: float) -> float:
 SCHEDULES: dict[str, Callable[[int, int, float, ClsSchedule], float]] = {
     "steps": steps,
     "one_cycle": one_cycle,
+    "cosine": cosine,
 }
 
 

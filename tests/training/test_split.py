@@ -2,8 +2,8 @@
 
 import pytest
 
-from rfbench.classify.split import Split, split
 from rfbench.errors import UsageError
+from rfbench.training.split import Split, split
 
 
 @pytest.mark.parametrize(

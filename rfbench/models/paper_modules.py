@@ -1,4 +1,4 @@
-"""The modules of the paper's Figure 5, as anyone's own networks: FILE.py:function."""
+"""The modules of the paper's Figure 5: `model: rfbench.models.paper_modules:conv1x1`."""
 
 from torch import nn
 

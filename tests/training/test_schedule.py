@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from rfbench.classify.schedule import SCHEDULES, lr_at
 from rfbench.schemas.cls import ClsConfig, ClsSchedule
+from rfbench.training.schedule import SCHEDULES, lr_at
 
 N = 1_281_167 // 4096
 
@@ -64,3 +64,16 @@ def test_one_cycle_is_torchs(epochs: int, per_epoch: int) -> None:
 def test_every_schedule_of_the_configuration_is_there() -> None:
     described = ClsSchedule.model_json_schema()["properties"]["name"]["enum"]
     assert set(described) == set(SCHEDULES)
+
+
+def test_the_cosine_is_torchs_behind_a_warm_up() -> None:
+    schedule = ClsSchedule(name="cosine", epochs=7, warmup_epochs=2)
+    assert [lr_at(t, 10, 0.5, schedule) for t in (0, 5, 10, 20)] == [0, 0.125, 0.25, 0.5]
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.5)
+    torchs = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=50)
+    for t in range(20, 70):
+        assert lr_at(t, 10, 0.5, schedule) == pytest.approx(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        torchs.step()
+    without = ClsSchedule(name="cosine", epochs=1, warmup_epochs=0)
+    assert lr_at(0, 10, 0.5, without) == 0.5 and lr_at(9, 10, 0.5, without) < 0.02

@@ -1,7 +1,5 @@
 """Install Detectron2 0.6 from the package index, without a compiler; leave a working one alone.
 
-python scripts/install_detectron2.py [--sdist FILE] [--wheel-dir DIR]
-
 Detectron2 itself is not on PyPI. pb1-detectron2 0.6 is: its Python files are those of the tag v0.6,
 and the C++/CUDA sources, which RetinaNet and Mask R-CNN do not need, are missing. The archive is
 fetched by pip with its hash pinned and its setup.py is never run: its Python files become a wheel
@@ -10,22 +8,23 @@ For the CUDA operators (deformable convolutions, rotated boxes) build the offici
 what works already is not touched.
 """
 
-import argparse
 import base64
-import configparser
 import hashlib
 import os
+import re
 import subprocess
 import sys
 import tarfile
 import tempfile
 import zipfile
+from importlib.metadata import requires
 from pathlib import Path
+
+from rfbench.errors import RfbenchError
 
 SDIST = "pb1-detectron2==0.6"
 SHA256 = "5d2e9e51e523ec72f6a31cca04b0a515492e9514b773a3d134cedc0677170b29"
 VERSION = "0.6+purepy"
-SETUP = Path(__file__).parents[1] / "setup.cfg"
 
 _NO_OPERATORS = """try:
     from detectron2 import _C
@@ -82,7 +81,7 @@ License: Apache-2.0
 Requires-Python: >=3.7
 """
 WHEEL = """Wheel-Version: 1.0
-Generator: rfbench install_detectron2.py
+Generator: rfbench install-detectron2
 Root-Is-Purelib: true
 Tag: py3-none-any
 """
@@ -99,10 +98,6 @@ _BACKEND = """def prepare_metadata_for_build_wheel(folder, settings=None):
 class __legacy__:
     prepare_metadata_for_build_wheel = staticmethod(prepare_metadata_for_build_wheel)
 """
-
-
-class Failed(Exception):
-    """An error to print, in one line."""
 
 
 def works() -> str:
@@ -150,11 +145,11 @@ def fetch(folder: Path) -> Path:
     if result.returncode == 0 and found:
         return found[0]
     if "DO NOT MATCH THE HASHES" in result.stdout + result.stderr:
-        raise Failed(
+        raise RfbenchError(
             f"{SDIST} on the package index is not the archive expected (sha256 {SHA256[:12]}...): "
             "its hash differs. Nothing was installed."
         )
-    raise Failed(
+    raise RfbenchError(
         f"pip could not fetch {SDIST}: {why(result)}. Without a network, fetch its .tar.gz "
         "elsewhere and give it with --sdist."
     )
@@ -165,9 +160,9 @@ def check_hash(sdist: Path) -> None:
     try:
         found = hashlib.sha256(sdist.read_bytes()).hexdigest()
     except OSError as error:
-        raise Failed(f"{sdist} cannot be read: {error.strerror}") from None
+        raise RfbenchError(f"{sdist} cannot be read: {error.strerror}") from None
     if found != SHA256:
-        raise Failed(
+        raise RfbenchError(
             f"{sdist} is not {SDIST}: its sha256 is {found[:12]}..., not {SHA256[:12]}.... "
             "Nothing was installed."
         )
@@ -186,11 +181,11 @@ def contents(sdist: Path) -> dict[str, bytes]:
     for name, changes in CHANGES.items():
         path = f"detectron2/{name}"
         if path not in found:
-            raise Failed(f"{path} is not in {sdist.name}. Nothing was installed.")
+            raise RfbenchError(f"{path} is not in {sdist.name}. Nothing was installed.")
         text = found[path].decode()
         for old, new, times in changes:
             if text.count(old) != times:
-                raise Failed(
+                raise RfbenchError(
                     f"{path} does not hold {old.strip().splitlines()[0]!r} {times} times but "
                     f"{text.count(old)}. Nothing was installed."
                 )
@@ -219,49 +214,38 @@ def write_wheel(files: dict[str, bytes], folder: Path) -> Path:
 
 
 def needs() -> list[str]:
-    """The requirements of Detectron2 besides torch: the extra `det`."""
-    setup = configparser.ConfigParser()
-    setup.read(SETUP)
-    return setup["options.extras_require"]["det"].split()
+    """The requirements of Detectron2 beside torch: rfbench's extra `det`."""
+    listed = [text.partition(";") for text in requires("rfbench") or []]
+    return [need.strip() for need, _, marker in listed if re.search("extra == .det.", marker)]
 
 
 def install(*what: str) -> None:
     """pip install."""
     result = pip("install", "--quiet", *what)
     if result.returncode:
-        raise Failed(f"pip could not install {' '.join(what)}: {why(result)}")
+        raise RfbenchError(f"pip could not install {' '.join(what)}: {why(result)}")
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Install Detectron2 unless a working one is there; returns the exit code."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--sdist", type=Path, help=f"archive of {SDIST}, instead of fetching it")
-    parser.add_argument("--wheel-dir", type=Path, help="only write the wheel into this folder")
-    given = parser.parse_args(arguments)
-    try:
-        if not given.wheel_dir and (found := works()):
-            print(f"Detectron2 {found} works already: left as it is.")
-            return 0
-        with tempfile.TemporaryDirectory() as name:
-            sdist = given.sdist or fetch(Path(name))
-            check_hash(sdist)
-            wheel = write_wheel(contents(sdist), given.wheel_dir or Path(name))
-            if given.wheel_dir:
-                print(f"wrote {wheel}")
-                return 0
-            install(*needs())
-            install("--no-deps", "--force-reinstall", str(wheel))
-        if not (found := works()):
-            raise Failed(
-                "Detectron2 was installed and cannot be imported: "
-                'python -c "import detectron2.modeling" says why.'
-            )
-    except Failed as error:
-        print(f"Error: {error}", file=sys.stderr)
-        return 1
-    print(f"Detectron2 {found}")
-    return 0
+def ensure(sdist: Path | None = None, wheel_dir: Path | None = None) -> str:
+    """Install Detectron2 unless a working one is there; returns what was done, in one line.
 
-
-if __name__ == "__main__":
-    sys.exit(main())
+    sdist: the archive, instead of fetching it. wheel_dir: only write the wheel there.
+    Raises RfbenchError.
+    """
+    if not wheel_dir and (found := works()):
+        return f"Detectron2 {found} works already: left as it is."
+    with tempfile.TemporaryDirectory() as name:
+        sdist = sdist or fetch(Path(name))
+        check_hash(sdist)
+        files = contents(sdist)
+        if wheel_dir:
+            wheel_dir.mkdir(parents=True, exist_ok=True)
+            return f"wrote {write_wheel(files, wheel_dir)}"
+        install(*needs())
+        install("--no-deps", "--force-reinstall", str(write_wheel(files, Path(name))))
+    if not (found := works()):
+        raise RfbenchError(
+            "Detectron2 was installed and cannot be imported: "
+            'python -c "import detectron2.modeling" says why.'
+        )
+    return f"Detectron2 {found}"
