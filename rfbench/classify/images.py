@@ -13,6 +13,7 @@ from rfbench.data.loader import Batch, Loader
 from rfbench.runs.processes import Processes
 from rfbench.schemas.cls import ClsConfig
 from rfbench.training.images import Reader
+from rfbench.training.split import Split as Shares
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +54,10 @@ class Images(Reader):
         number = {name: i for i, name in enumerate(classes)}
         self._number_of = torch.tensor([number[name] for name in self.set.classes])
         self.set = dataclasses.replace(self.set, classes=list(classes))
+
+    def check_memory(self, split: Shares) -> None:
+        """Raise RfbenchError if the shared memory is too small for the loaders' batches."""
+        self.check_room(split, self.image_size**2 * 3)
 
     def on_device(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Images (N, 3, H, W), normalised, and labels (N,)."""

@@ -11,6 +11,14 @@ if TYPE_CHECKING:
 log = logging.getLogger("rfbench")
 
 
+def is_trained(classifier: "Classifier", device: str) -> bool:
+    """Whether it has finished, as one of the processes sees its folder."""
+    from rfbench.runs import processes
+
+    with processes.started(device) as group:
+        return group.by_first(classifier.is_trained)
+
+
 def train_classifier(classifier: "Classifier") -> None:
     """Train the classifier; on a signal, exit with the exit code."""
     from rfbench.classify import fit

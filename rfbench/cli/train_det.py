@@ -53,7 +53,7 @@ def command(
         override = (*override, f"visualize={visualize}")
     settings = training.load_config(DetConfig, config, "det/digits.yaml", override, device)
     from rfbench.classify.fit import folder_of as classifier_folder
-    from rfbench.cli.classifier_first import describe_classifier, train_classifier
+    from rfbench.cli.classifier_first import describe_classifier, is_trained, train_classifier
     from rfbench.detect import config as configs
     from rfbench.detect import fit, plan
     from rfbench.detect.run import FORMAT
@@ -70,7 +70,8 @@ def command(
     classifier = classifier_of(settings, classifier_folder)
     if classifier:
         settings = classifier.used_by(settings)
-    train_first = classifier if classifier and not begun and not classifier.is_trained() else None
+    wanted = classifier if classifier and not begun else None
+    train_first = wanted if wanted and not is_trained(wanted, settings.device) else None
     if dry_run:
         text = plan.describe(settings, folder, check_weights=not begun and not train_first)
         if classifier and not begun:

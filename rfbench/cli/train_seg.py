@@ -53,7 +53,7 @@ def command(
         override = (*override, f"visualize={visualize}")
     settings = training.load_config(SegConfig, config, "seg/digits.yaml", override, device)
     from rfbench.classify.fit import folder_of as classifier_folder
-    from rfbench.cli.classifier_first import describe_classifier, train_classifier
+    from rfbench.cli.classifier_first import describe_classifier, is_trained, train_classifier
     from rfbench.segment import fit, plan
     from rfbench.segment.network import FORMAT
     from rfbench.segment.table import table
@@ -68,7 +68,8 @@ def command(
     classifier = classifier_of(settings, classifier_folder)
     if classifier:
         settings = classifier.used_by(settings)
-    train_first = classifier if classifier and not begun and not classifier.is_trained() else None
+    wanted = classifier if classifier and not begun else None
+    train_first = wanted if wanted and not is_trained(wanted, settings.device) else None
     if dry_run or train_first:  # what would stop the run is told before its classifier is trained
         text = plan.describe(settings, folder, check_weights=not begun and not train_first)
         if classifier and not begun:

@@ -27,6 +27,23 @@ from rfbench.errors import RfbenchError
 NONE = Slots(0, ())  # of a loader that reuses no memory
 
 
+PREFETCH = 2  # batches that each worker keeps ready
+
+
+def held_batches(
+    workers: int, train: bool, most: int | None = None, prefetch: int = PREFETCH
+) -> int:
+    """How many batches a loader holds in shared memory at once; without workers none.
+
+    most: how many there are in all, which bounds those of evaluation.
+    """
+    if not workers:
+        return 0
+    # one for each batch being read, one that is ready and one that the caller uses
+    held = workers * prefetch + 2
+    return held if train or most is None else min(held, most)
+
+
 @dataclass(frozen=True)
 class Batch:
     """Some images of a split, in pinned memory if `pin_memory`."""
@@ -54,7 +71,7 @@ class Loader:
         workers: int = 0,
         pin_memory: bool = False,
         max_bad_share: float = 0.001,
-        prefetch: int = 2,
+        prefetch: int = PREFETCH,
         channels: int = 3,
     ) -> None:
         """Training shuffles, by (seed, epoch), and replaces bad images; evaluation omits them.
@@ -73,9 +90,8 @@ class Loader:
         self._reader = _Reader(
             split, transform, seed, train, tries=self._allowed + 1, channels=channels
         )
-        # one for each batch being read, one that is ready and one that the caller uses; none for
-        # evaluation, since they would be idle most of the time
-        self._kept = workers * prefetch + 2 if train and workers else 0
+        # none for evaluation, since they would be idle most of the time
+        self._kept = held_batches(workers, True, prefetch=prefetch) if train else 0
         self._loader: DataLoader | None = DataLoader(
             self._reader,
             batch_size=None,

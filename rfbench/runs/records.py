@@ -53,7 +53,8 @@ class Parent(BaseModel):
 class TrainingRecord(Record):
     """The record of any training.
 
-    metrics: by name, in groups such as "bbox"; None: undefined. best: those of best.pth. input:
+    nonzero: parameters that are not zero, fewer where the network was pruned. metrics: by name, in
+    groups such as "bbox"; None: undefined. best: those of best.pth. input:
     size and augmentation. pictures: number of images by split. images_per_s: the median. lr: peak
     learning rate. batch: images per step ("global") and per BatchNorm batch ("per_batchnorm"), and
     processes. config: resolved; repeats the run. network: cost and receptive field, see
@@ -65,6 +66,7 @@ class TrainingRecord(Record):
     variant: str
     replaced: list[str]
     parameters: int
+    nonzero: int | None = None
     dataset: str
     input: dict[str, Any] = {}
     pictures: dict[str, Any] = {}

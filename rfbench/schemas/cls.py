@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, model_v
 from rfbench.config import AVERAGED, MOST_KEPT, MOST_SEED, MOST_THREADS, RESUMED, Section
 from rfbench.data import sources
 from rfbench.models import arguments
+from rfbench.schemas.prune import PruneConfig
 from rfbench.schemas.variant import VariantConfig
 
 
@@ -191,6 +192,11 @@ class ClsInit(Section):
         False, description="Accept weights of another variant, and report what the change costs."
     )
 
+    light_center: bool = Field(
+        False,
+        description="Scale random weights: less in the middle of a kernel, more at its rim, for a "
+        "larger effective field (Luo et al., 2016, section 4).",
+    )
     ema: bool = Field(
         False,
         description="Take the averaged (EMA) weights of a file that holds them beside the others; "
@@ -201,6 +207,8 @@ class ClsInit(Section):
     def _needs_weights(self) -> "ClsInit":
         if self.convert and self.weights is None:
             raise ValueError("convert needs init.weights: pretrained, or a file")
+        if self.light_center and self.weights is not None:
+            raise ValueError("light_center scales random weights; init.weights are set")
         return self
 
     zero_gamma: bool = Field(
@@ -240,6 +248,9 @@ class ClsConfig(Section):
     optim: ClsOptim = Field(ClsOptim(), description="The optimizer.")
     schedule: ClsSchedule = Field(ClsSchedule(), description="Learning rate and epochs.")
     init: ClsInit = Field(ClsInit(), description="Initial weights.")
+    prune: PruneConfig | None = Field(
+        None, description="Set the smallest weights to zero while training; null: none."
+    )
     batch_size: PositiveInt = Field(
         4096, description="Global batch size in images, over all GPUs and accumulation steps."
     )

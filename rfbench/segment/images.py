@@ -15,6 +15,7 @@ from rfbench.data.segmentation.sources import SOURCES
 from rfbench.runs.processes import Processes
 from rfbench.schemas.seg import SegConfig
 from rfbench.training.images import Reader
+from rfbench.training.split import Split as Shares
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +37,13 @@ class Images(Reader):
         self.scale = data.scale or self.set.scale
         self.flip = self.set.flip if data.flip is None else data.flip
         self._normalize = augment.Normalize(self.set.mean, self.set.std, group.device)
+
+    def check_memory(self, split: Shares) -> None:
+        """Raise RfbenchError if the shared memory is too small for the loaders' batches."""
+        height, width = (
+            max(sides) for sides in zip(self.crop, self.set.size or self.crop, strict=True)
+        )
+        self.check_room(split, height * width * CHANNELS)
 
     def check(self) -> None:
         """Raise RfbenchError that names the masks that cannot be used; the processes share them."""

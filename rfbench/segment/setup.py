@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from rfbench.data.order import steps_per_epoch
 from rfbench.errors import UsageError
-from rfbench.models import weight_files
+from rfbench.models import classifier_weights, weight_files
 from rfbench.runs import checkpoint, loop, records
 from rfbench.runs.state import Start
 from rfbench.schemas.seg import SegConfig
@@ -30,11 +30,14 @@ def setup(config: SegConfig, start: Start) -> Run:
     logger.info(data.described())
     names = data.set.classes
     shares = group.alike(lambda: split(config.batch_size, group.world, config.max_batch_per_gpu))
+    group.alike(lambda: data.check_memory(shares))
     backbone = group.alike(lambda: network.build(config, len(names)))
     if content is not None:
         data.follow(group.alike(lambda: same_data(start, data)))
     else:
-        group.alike(lambda: network.load_start(backbone, config))
+        # what is downloaded, once a machine
+        load = group.in_turn if config.weights == classifier_weights.PRETRAINED else group.alike
+        load(lambda: network.load_start(backbone, config))
         group.alike(data.check)
     names = data.set.classes
     class_weights = group.alike(lambda: network.weights_of_classes(config, names))

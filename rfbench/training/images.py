@@ -5,8 +5,9 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+from rfbench.data import workers
 from rfbench.data.dataset import ArraySplit
-from rfbench.data.loader import Batch, Loader
+from rfbench.data.loader import Batch, Loader, held_batches
 from rfbench.data.order import TrainTasks, evaluation_tasks
 from rfbench.data.segmentation.pairs import ArrayPairs
 from rfbench.errors import UsageError
@@ -17,14 +18,14 @@ from rfbench.training.split import Split
 class Reader:
     """The loaders of a data set's two splits; a training adds what it makes of their images.
 
-    data: a `Dataset` or `SegSet`. group: the processes that share the images. workers: as
-    configured; None: one per CPU core, shared by the processes of this machine.
+    data: a `Dataset` or `SegSet`. group: the processes that share the images. loaders: their
+    processes, as configured; None: one per CPU core, shared by the processes of this machine.
     """
 
-    def __init__(self, data: Any, group: Processes, workers: int | None) -> None:
+    def __init__(self, data: Any, group: Processes, loaders: int | None) -> None:
         self.set = data
         self.group = group
-        self.workers = self._workers() if workers is None else workers
+        self.workers = self._workers() if loaders is None else loaders
         self._loaders: dict[str, Loader] = {}
         self._bad: dict[str, str] = {}
 
@@ -49,6 +50,18 @@ class Reader:
         world = self.group.world
         tasks = evaluation_tasks(n, batch, self.group.rank, world)
         return self._loader(which).batches(tasks), math.ceil(math.ceil(n / world) / batch)
+
+    def check_room(self, split: Split, image: int) -> None:
+        """Raise RfbenchError if the shared memory is too small for the loaders' batches.
+
+        That of validation would be noticed after the first epoch. image: bytes of one.
+        """
+        loaders = ((self.set.train, True), (self.set.val, False))
+        count = sum(
+            held_batches(self.workers, train, math.ceil(len(part) / split.world / split.micro))
+            for part, train in loaders
+        )
+        workers.check_room(count * split.micro * image)
 
     @property
     def counts(self) -> dict[str, int]:
