@@ -14,6 +14,7 @@ from rfbench.data.order import steps_per_epoch
 from rfbench.errors import counted
 from rfbench.runs import processes
 from rfbench.schemas.cls import ClsConfig
+from rfbench.training import pruning
 from rfbench.training.device import set_up_device, to_device
 from rfbench.training.split import split
 
@@ -37,6 +38,8 @@ def describe(config: ClsConfig, folder: Path, check_weights: bool = True) -> str
             group.alike(lambda: network.load_start(backbone, config, names, device="meta"))
         train = len(data.set.train)
         per_epoch = group.alike(lambda: steps_per_epoch(train, config.batch_size))
+        steps = per_epoch * config.schedule.epochs
+        group.alike(lambda: pruning.check(backbone.module, config.prune, steps, config.model))
         first = data.set.train.read(0).shape
     lines = [
         yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False).rstrip(),
@@ -45,7 +48,7 @@ def describe(config: ClsConfig, folder: Path, check_weights: bool = True) -> str
         *(f"  {name}" for name in backbone.replaced),
         described_lr(config),
         f"{data.described()}; the first is {first[1]}x{first[0]} px",
-        f"{per_epoch} steps per epoch, {per_epoch * config.schedule.epochs} in all; a batch of "
+        f"{per_epoch} steps per epoch, {steps} in all; a batch of "
         f"{shares.batch} = {counted(shares.world, 'process', 'es')} x "
         f"{counted(shares.accumulation, 'pass', 'es')} x "
         f"{shares.micro} images (per BatchNorm batch)",

@@ -16,7 +16,7 @@ from rfbench.models import weight_files
 from rfbench.runs import checkpoint, loop, records
 from rfbench.runs.state import Start
 from rfbench.schemas.cls import ClsConfig, paper_lr
-from rfbench.training import device, ema, optimizer
+from rfbench.training import device, ema, optimizer, pruning
 from rfbench.training.split import split
 
 logger = logging.getLogger(__name__)
@@ -32,15 +32,20 @@ def setup(config: ClsConfig, start: Start) -> Run:
     shares = group.alike(lambda: split(config.batch_size, group.world, config.max_batch_per_gpu))
     if content is None:  # a run that has begun, of an older version perhaps, may go on
         group.alike(lambda: problems.refuse(config, data, shares))
+    group.alike(lambda: data.check_memory(shares))
     backbone = group.alike(lambda: network.build(config, len(data.set.classes)))
     names = data.set.classes
     if content is not None:
         data.follow(group.alike(lambda: same_data(start, data)))
     elif config.init.weights:
-        data.follow(group.alike(lambda: network.load_start(backbone, config, names)))
+        load = group.in_turn if config.init.weights == network.PRETRAINED else group.alike
+        data.follow(load(lambda: network.load_start(backbone, config, names)))
         network.warn_of_no_variant(config)
     elif config.init.ema:
         raise UsageError("init.ema needs init.weights, a file that holds EMA weights")
+    per_epoch = group.alike(lambda: steps_per_epoch(len(data.set.train), config.batch_size))
+    steps = per_epoch * config.schedule.epochs
+    group.alike(lambda: pruning.check(backbone.module, config.prune, steps, config.model))
     model = device.to_device(backbone.module, config, group.device)
     run = Run(
         config=config,
@@ -49,7 +54,7 @@ def setup(config: ClsConfig, start: Start) -> Run:
         backbone=backbone,
         split=shares,
         optimizer=optimizer.optimizer(model, config.optim),
-        per_epoch=group.alike(lambda: steps_per_epoch(len(data.set.train), config.batch_size)),
+        per_epoch=per_epoch,
         wrapped=model,
         mix=mix(config, len(data.set.classes)),
         parent=records.parent(config.init.weights),
@@ -59,10 +64,11 @@ def setup(config: ClsConfig, start: Start) -> Run:
     # from here on every process draws its own random numbers, as for dropout
     torch.manual_seed(1_000_003 * config.seed + group.rank)
     ema.start(run)
+    pruning.start(run)
     if content is not None:
         with checkpoint.restoring(start.folder):
             restore(run, content)
-    loop.begin(run, run.per_epoch * config.schedule.epochs, backbone.variant)
+    loop.begin(run, steps, backbone.variant)
     return run
 
 

@@ -22,7 +22,7 @@ from rfbench.classify.run import Run, save, weights
 from rfbench.data.loader import Batch
 from rfbench.errors import RfbenchError
 from rfbench.runs import best, loop
-from rfbench.training import ema
+from rfbench.training import ema, pruning
 from rfbench.training.schedule import lr_at
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,10 @@ def train(run: Run) -> None:
     epochs = run.config.schedule.epochs
     while run.epoch < epochs and not best.out_of_patience(run):
         train_epoch(run, run.epoch)
+        if not run.validated:  # what fails at the first validation must not cost the epoch
+            save(run)
         metrics = validate(run)
+        run.validated = True
         finish_epoch(run, metrics)
         save(run)
         logger.info("epoch %d/%d: %s", run.epoch, epochs, shown(metrics))
@@ -95,7 +98,9 @@ def train_step(run: Run, passes: list[Batch]) -> Tensor:
         sums += torch.stack([loss.detach() * count, top1_correct, count])
     run.optimizer.step()
     run.optimizer.zero_grad(set_to_none=True)
+    pruning.update(run)
     ema.update(run)
+    pruning.apply_to_averaged(run)
     return sums
 
 
@@ -171,4 +176,4 @@ def finish_epoch(run: Run, metrics: dict[str, Any]) -> None:
     run.epoch += 1
     averaged = {f"{best.EMA}/{key}": v for key, v in metrics.get(best.EMA, {}).items()}
     figures = {key: value for key, value in metrics.items() if key != best.EMA} | averaged
-    loop.evaluated(run, metrics, best.judge(run, metrics), lambda: weights(run), figures)
+    loop.evaluated(run, metrics, pruning.judge(run, metrics), lambda: weights(run), figures)

@@ -4,8 +4,11 @@ They agree through a group on the CPU, so that no GPU waits.
 """
 
 import contextlib
+import ctypes
 import os
 import platform
+import signal
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,6 +21,11 @@ from rfbench.errors import FailedElsewhere, RfbenchError, UsageError, one_line, 
 
 Result = TypeVar("Result")
 DEVICES = ("auto", "cpu", "cuda")
+PR_SET_PDEATHSIG = 1  # of linux/prctl.h
+INTERFACE = (
+    "On machines with several networks, GLOO_SOCKET_IFNAME (and NCCL_SOCKET_IFNAME) name the "
+    "interface, such as eth0."
+)
 
 
 @dataclass(frozen=True)
@@ -79,6 +87,14 @@ class Processes:
             dist.broadcast_object_list(result, src=0, group=self.control)
         return result[0]  # type: ignore[return-value]
 
+    def in_turn(self, call: Callable[[], Result]) -> Result:
+        """`alike`, on each machine by its first process before the others: for what is downloaded
+        into a cache of the machine.
+        """
+        leads = _number("LOCAL_RANK", 0) == 0
+        led = self.alike(lambda: [call()] if leads else [])
+        return self.alike(lambda: led[0] if leads else call())
+
     def alike(self, call: Callable[[], Result]) -> Result:
         """`call()` in every process; if some fail, the first of them raises its error.
 
@@ -106,18 +122,9 @@ def started(device: str) -> Iterator[Processes]:
     if world == 1:
         yield Processes(own)
         return
+    end_with_launcher()
     try:
-        dist.init_process_group(
-            "nccl" if own.type == "cuda" else "gloo", timeout=timedelta(minutes=30)
-        )
-    except (ValueError, RuntimeError) as error:
-        why = one_line(error)
-        raise RfbenchError(
-            f"process {rank} of {world} cannot join the others: {why}. Start the run with torchrun."
-        ) from error
-    try:
-        control = dist.new_group(backend="gloo") if own.type == "cuda" else dist.group.WORLD
-        yield Processes(own, rank, world, control)
+        yield _joined(own, rank, world)
     except RuntimeError as error:
         if "gloo" not in str(error):  # the only sign of a killed process
             raise
@@ -126,7 +133,36 @@ def started(device: str) -> Iterator[Processes]:
             "was killed (for lack of memory, say). --resume continues from the last checkpoint."
         ) from error
     finally:
-        dist.destroy_process_group()
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def _joined(own: torch.device, rank: int, world: int) -> Processes:
+    """This process among the others, once it has heard from each of them."""
+    try:
+        dist.init_process_group(
+            "nccl" if own.type == "cuda" else "gloo", timeout=timedelta(minutes=30)
+        )
+        control = dist.new_group(backend="gloo") if own.type == "cuda" else dist.group.WORLD
+        group = Processes(own, rank, world, control)
+        group.largest(0)
+    except (ValueError, RuntimeError) as error:
+        why = one_line(error)
+        raise RfbenchError(
+            f"process {rank} of {world} cannot join the others: {why}. Start the run with "
+            f"torchrun. {INTERFACE}"
+        ) from error
+    return group
+
+
+def end_with_launcher() -> None:
+    """Have SIGTERM sent to this process when torchrun is gone: it then saves and ends.
+
+    A signal that torchrun does not know, such as SIGUSR1, ends it alone; its processes would train
+    on, and hold folder and GPUs.
+    """
+    if sys.platform == "linux" and "TORCHELASTIC_RUN_ID" in os.environ:
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _number(name: str, default: int) -> int:
@@ -143,6 +179,9 @@ def _device(name: str, local_rank: int) -> torch.device:
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "cpu" or (name == "auto" and not gpus):
         return torch.device("cpu")
+    # `srun --gpus-per-task=1` shows each process its own GPU only; torchrun shows all of them
+    if gpus == 1 and "LOCAL_WORLD_SIZE" not in os.environ:
+        local_rank = 0
     if local_rank >= gpus:
         raise RfbenchError(
             f"process {local_rank} of this machine has no GPU: there are {gpus}. "

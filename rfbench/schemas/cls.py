@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, model_v
 from rfbench.config import AVERAGED, MOST_KEPT, MOST_SEED, MOST_THREADS, RESUMED, Section
 from rfbench.data import sources
 from rfbench.models import arguments
+from rfbench.schemas.prune import PruneConfig
 from rfbench.schemas.variant import VariantConfig
 
 
@@ -160,14 +161,14 @@ class ClsOptim(Section):
 class ClsSchedule(Section):
     """The learning rate as a function of the step."""
 
-    name: Literal["steps", "one_cycle", "cosine"] = Field(
+    name: Literal["steps", "one_cycle", "cosine", "poly"] = Field(
         "steps",
         description="Shape of the schedule: steps; one_cycle; cosine, a warm-up and half a cosine "
-        "to 0.",
+        "to 0; poly, a warm-up and (1 - share of the steps)^0.9.",
     )
     epochs: PositiveInt = Field(90, le=10**6, description="Epochs to train.")
     warmup_epochs: NonNegativeInt = Field(
-        5, description="steps, cosine: epochs of linear warm-up from 0."
+        5, description="steps, cosine, poly: epochs of linear warm-up from 0."
     )
     milestones: list[PositiveInt] = Field(
         [30, 60, 80], description="steps: epochs at whose start the learning rate drops."
@@ -247,6 +248,9 @@ class ClsConfig(Section):
     optim: ClsOptim = Field(ClsOptim(), description="The optimizer.")
     schedule: ClsSchedule = Field(ClsSchedule(), description="Learning rate and epochs.")
     init: ClsInit = Field(ClsInit(), description="Initial weights.")
+    prune: PruneConfig | None = Field(
+        None, description="Set the smallest weights to zero while training; null: none."
+    )
     batch_size: PositiveInt = Field(
         4096, description="Global batch size in images, over all GPUs and accumulation steps."
     )

@@ -34,6 +34,8 @@ class Epochs(Loop):
     wrapped: nn.Module  # the network, or DDP around it
     epoch: int = 0
     ema: Any = None  # timm's ModelEmaV3, see `ema`; None: not asked for
+    validated: bool = False  # in this process, whose loader of validation images works then
+    pruning: Any = None  # see `pruning`; None: not asked for
     # this process's [sum of losses, correct, counted] since the last line of metrics
     window: list[float] = field(default_factory=lambda: [0.0] * 3)
     # the same over all processes and the epoch, up to the last line
@@ -75,6 +77,7 @@ def content(run: Epochs) -> dict[str, Any]:
     }
     return {
         "optimizer": run.optimizer.state_dict(),
+        "pruned": None if run.pruning is None else run.pruning.state_dict(),
         "ranks": run.group.gather(mine),
         "pictures": run.data.counts,
         "total": run.total,
@@ -102,6 +105,8 @@ def restore(run: Epochs, content: dict[str, Any]) -> None:
     if run.ema is not None:
         averaged = content["state_dict_ema"]
         weight_files.load_strictly(run.ema.module, averaged, path, run.backbone.name)
+    if run.pruning is not None:
+        run.pruning.load_state_dict(content["pruned"])
     checkpoint.load_optimizer(run.optimizer, content["optimizer"])
     loop.restore(run, content)
     run.epoch, run.total = checkpoint.whole_number(content, "epoch"), content["total"]

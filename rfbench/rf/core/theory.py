@@ -54,11 +54,15 @@ class Disagreement:
 
 @dataclass
 class Theory:
-    """Fields of every node that sees the source (None: not at all), and where they disagree."""
+    """Fields of every node that sees the source (None: not at all), and where they disagree.
+
+    start: the nodes of the source.
+    """
 
     fields: list[Fields | None]
     disagreements: list[Disagreement]
     source: Size
+    start: frozenset[int] = frozenset({0})
 
     def of(self, graph: SpatialGraph, value: Value) -> Fields:
         """The union of the fields of a tensor's channels; None along each axis where none sees
@@ -89,7 +93,7 @@ def theory(graph: SpatialGraph, source: Value | None = None) -> Theory:
                 fields[i] = tuple(_apply(node, known, k, before, size) for k in range(len(size)))
                 steps[node.step].append(i)
     apart = [d for nodes in steps.values() for d in _disagree(graph, fields, nodes)]
-    return Theory(fields, apart, size)
+    return Theory(fields, apart, size, frozenset(start))
 
 
 def _apply(node: Node, known: list[Fields], axis: int, n: Size, source: Size) -> Along | None:
