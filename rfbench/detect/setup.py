@@ -3,7 +3,6 @@
 import contextlib
 import inspect
 import logging
-import os
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -19,10 +18,12 @@ from detectron2.solver.build import get_default_optimizer_params, maybe_add_grad
 from detectron2.utils import comm
 from torch import nn
 
+from rfbench import machine
 from rfbench.detect import config as configs
 from rfbench.detect import run as runs
 from rfbench.detect import sets, weights
 from rfbench.errors import RfbenchError, UsageError
+from rfbench.models import classifier_weights
 from rfbench.runs import checkpoint, loop, records
 from rfbench.runs.processes import Processes
 from rfbench.runs.state import Start
@@ -50,7 +51,7 @@ def setup(config: DetConfig, start: Start) -> runs.Run:
         group.alike(lambda: runs.load_detector(model, config, content, source))
     elif config.weights:
         given, own = config.weights, cfg.MODEL.RFBENCH
-        load = group.in_turn if given == weights.PRETRAINED else group.alike
+        load = group.in_turn if given == classifier_weights.PRETRAINED else group.alike
         load(lambda: weights.load(model, given, own.NAME, own.VARIANT, config.ema))
     run = runs.Run(config=config, start=start, cfg=cfg, sets=parts, model=model)
     run.parent = records.parent(config.weights)
@@ -132,7 +133,7 @@ def local_group(group: Processes) -> Iterator[None]:
     if group.world == 1:
         yield
         return
-    here = int(os.environ.get("LOCAL_WORLD_SIZE", group.world))
+    here = machine.processes(group.world)
     if group.world % here:
         raise RfbenchError(f"{group.world} processes do not make up machines of {here} each.")
     if hasattr(comm, "create_local_process_group"):

@@ -161,14 +161,14 @@ class ClsOptim(Section):
 class ClsSchedule(Section):
     """The learning rate as a function of the step."""
 
-    name: Literal["steps", "one_cycle", "cosine"] = Field(
+    name: Literal["steps", "one_cycle", "cosine", "poly"] = Field(
         "steps",
         description="Shape of the schedule: steps; one_cycle; cosine, a warm-up and half a cosine "
-        "to 0.",
+        "to 0; poly, a warm-up and (1 - share of the steps)^0.9.",
     )
     epochs: PositiveInt = Field(90, le=10**6, description="Epochs to train.")
     warmup_epochs: NonNegativeInt = Field(
-        5, description="steps, cosine: epochs of linear warm-up from 0."
+        5, description="steps, cosine, poly: epochs of linear warm-up from 0."
     )
     milestones: list[PositiveInt] = Field(
         [30, 60, 80], description="steps: epochs at whose start the learning rate drops."

@@ -25,7 +25,7 @@ from rfbench.rf.core.position import Pair
 from rfbench.rf.core.subjects import Subject, models, short, subjects
 from rfbench.rf.core.target import Target, pair
 from rfbench.rf.questions.audit.by_size import Bar, by_size
-from rfbench.rf.questions.audit.checkerboard import even_steps
+from rfbench.rf.questions.audit.checkerboard import even_steps, resizing_steps
 from rfbench.rf.questions.audit.counterfactual import Step, fixed, steps, uneven_layers
 from rfbench.schemas.rf import RfConfig
 from rfbench.spatial_graph.graph import Size
@@ -69,6 +69,7 @@ def audit(
     target, causes, clean = _roomy(subject.network, own)
     figures, causal = _figures(target), is_causal(own)
     rows = _causes(target, own, causes, figures)
+    rows += _causes(target, own, resizing_steps(target), figures)
     record: Record = {
         "model": subject.backbone.name,
         "variant": subject.backbone.variant,

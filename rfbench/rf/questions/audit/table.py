@@ -135,7 +135,7 @@ def _fixes(record: Record) -> list[str]:
     if record["checkerboard"] > 1e-6:
         lines.append(
             "  checkerboard: kernels that the stride divides, or resizing before a convolution "
-            "(Odena et al., 2016) have none"
+            "(Odena et al., 2016) have none; above, each in the place of a transposed convolution"
         )
     if record["best"]:
         lines.append(f'  best: rfbench.fix(model, "{record["best"]}")')
