@@ -73,9 +73,13 @@ class Manifest:
         temporary = self.folder / f"{NAME}.{os.getpid()}.tmp"
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()  # of a killed process, or a link
-        with open(temporary, "x", encoding="utf-8") as file:
-            file.write(json_text.dumps(content, indent=1) + "\n")
-        os.replace(temporary, self.folder / NAME)
+        try:
+            with open(temporary, "x", encoding="utf-8") as file:
+                file.write(json_text.dumps(content, indent=1) + "\n")
+            os.replace(temporary, self.folder / NAME)
+        except OSError as error:  # of a full disk it names no file
+            path = self.folder / NAME
+            raise RfbenchError(f"cannot write {path}: {error.strerror or error}") from error
 
     def tidy(self) -> None:
         """Remove the temporary files that a killed process has left of listed files."""
