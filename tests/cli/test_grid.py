@@ -291,12 +291,12 @@ def test_weights_of_no_task_before(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["paper", "digits"])
+@pytest.mark.parametrize("name", ["paper", "digits", "no_downsampling"])
 def test_the_shipped_grids_expand(name: str) -> None:
     code, out, err = run(ROOT / f"configs/grids/{name}.yaml", "--dry-run")
     assert code == 0, err
     lines = out.splitlines()
-    assert len(lines) == {"paper": 12, "digits": 94}[name]
+    assert len(lines) == {"paper": 12, "digits": 94, "no_downsampling": 24}[name]
     for line in lines:
         config = line.split("train-")[1].split()[1]
         assert (ROOT / config).exists(), config
