@@ -1,15 +1,14 @@
 """Loss, top-1 and top-5 over a validation set; each image is counted once on any process count."""
 
-import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rfbench.runs.processes import Processes
+from rfbench.training.device import evaluating
 
 
 def evaluate(
@@ -51,26 +50,6 @@ def _counts(scores: Tensor, labels: Tensor) -> Tensor:
     return torch.stack(
         [loss, best[:, 0].sum(), best.any(1).sum(), torch.ones_like(loss) * len(labels)]
     )
-
-
-@contextlib.contextmanager
-def evaluating(model: nn.Module, group: Processes) -> Iterator[None]:
-    """A network in evaluation mode, without gradients, the same in all processes."""
-    was_training = model.training
-    model.eval()
-    share_buffers(model, group)
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        model.train(was_training)
-
-
-def share_buffers(model: nn.Module, group: Processes) -> None:
-    """Give every process the running statistics of the first, which the checkpoint stores."""
-    if group.world > 1:
-        for buffer in model.buffers():
-            dist.broadcast(buffer, src=0)
 
 
 def shown(metrics: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.models import arguments, backbones, pretrained, variants, weight_files
+from rfbench.models.light_center import light_center
 from rfbench.schemas.cls import ClsConfig
 from rfbench.training.device import autocast
 
@@ -37,6 +38,8 @@ def build(config: ClsConfig, classes: int, meta: bool = False) -> backbones.Back
     set_classes(backbone.module, classes, config.model)
     if not meta:
         _set_gamma(backbone.module, config.init.zero_gamma, config.model)
+    if config.init.light_center:  # of a network without memory too: it may have no such kernel
+        light_center(backbone.module, config.model)
     return backbone
 
 

@@ -32,12 +32,14 @@ def setup(config: ClsConfig, start: Start) -> Run:
     shares = group.alike(lambda: split(config.batch_size, group.world, config.max_batch_per_gpu))
     if content is None:  # a run that has begun, of an older version perhaps, may go on
         group.alike(lambda: problems.refuse(config, data, shares))
+    group.alike(lambda: data.check_memory(shares))
     backbone = group.alike(lambda: network.build(config, len(data.set.classes)))
     names = data.set.classes
     if content is not None:
         data.follow(group.alike(lambda: same_data(start, data)))
     elif config.init.weights:
-        data.follow(group.alike(lambda: network.load_start(backbone, config, names)))
+        load = group.in_turn if config.init.weights == network.PRETRAINED else group.alike
+        data.follow(load(lambda: network.load_start(backbone, config, names)))
         network.warn_of_no_variant(config)
     elif config.init.ema:
         raise UsageError("init.ema needs init.weights, a file that holds EMA weights")

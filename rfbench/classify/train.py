@@ -37,7 +37,10 @@ def train(run: Run) -> None:
     epochs = run.config.schedule.epochs
     while run.epoch < epochs and not best.out_of_patience(run):
         train_epoch(run, run.epoch)
+        if not run.validated:  # what fails at the first validation must not cost the epoch
+            save(run)
         metrics = validate(run)
+        run.validated = True
         finish_epoch(run, metrics)
         save(run)
         logger.info("epoch %d/%d: %s", run.epoch, epochs, shown(metrics))

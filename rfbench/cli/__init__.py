@@ -22,6 +22,7 @@ from rfbench.errors import FailedElsewhere, RfbenchError, one_line, printable, s
 # name of the command -> module of this package
 COMMANDS = {
     "train-cls": "train_cls",
+    "train-seg": "train_seg",
     "train-det": "train_det",
     "grid": "grid",
     "compare": "compare",

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 # kind of a record -> the function that builds its network with weights
 BUILDERS = {
     "cls": "rfbench.classify.trained:classifier",
+    "seg": "rfbench.segment.trained:segmenter",
     "det": "rfbench.detect.trained:pyramid",
 }
 
@@ -39,12 +40,12 @@ def network_of(
     names = [checkpoint] if checkpoint else [BEST, LAST]
     found = [Path(name).name for name in names if Path(folder, Path(name).name).is_file()]
     if not found or record.kind not in BUILDERS:
-        raise UsageError(f"{folder}: no {' or '.join(names)} of a classification or detection")
+        raise UsageError(f"{folder}: no {' or '.join(names)} of a training")
     args: dict[str, object] = {"run": str(Path(folder).resolve()), "checkpoint": found[0]}
     if ema:
-        if record.kind != "cls":
+        if record.kind == "det":
             raise UsageError(
-                f"{folder}: --ema is for classifiers; a detection keeps no EMA weights"
+                f"{folder}: a detection keeps no EMA weights; --ema is for other trainings"
             )
         args["ema"] = True
     return arguments.named(BUILDERS[record.kind], args), str(Path(folder, found[0])), record

@@ -21,8 +21,8 @@ class Transform(Protocol):
     """A transform that a loader applies to each image."""
 
     @property
-    def size(self) -> int:
-        """Height and width of the output, in px."""
+    def size(self) -> int | tuple[int, int] | None:
+        """Height and width of the output, in px; None: those of the image."""
 
     def __call__(self, image: Tensor, rng: random.Random) -> Tensor:
         """(H, W, 3) uint8 to (size, size, 3) uint8; `image` is not modified."""

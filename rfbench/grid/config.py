@@ -13,12 +13,17 @@ from rfbench.files import default_folder
 from rfbench.schemas.cls import ClsConfig
 from rfbench.schemas.det import DetConfig
 from rfbench.schemas.grid import GridConfig, GridTask
+from rfbench.schemas.seg import SegConfig
 
 # a run's command -> the schema of its configuration
-SCHEMA: dict[str, type[BaseModel]] = {"train-cls": ClsConfig, "train-det": DetConfig}
+SCHEMA: dict[str, type[BaseModel]] = {
+    "train-cls": ClsConfig,
+    "train-seg": SegConfig,
+    "train-det": DetConfig,
+}
 EXPECTED = (
-    "a grid (see `rfbench schema grid`) or a configuration of train-cls (`rfbench schema cls`) or "
-    "train-det (`rfbench schema det`)"
+    "a grid (see `rfbench schema grid`) or a configuration of train-cls (`rfbench schema cls`), "
+    "train-seg (`rfbench schema seg`) or train-det (`rfbench schema det`)"
 )
 
 
@@ -31,10 +36,10 @@ def read(
 ) -> GridConfig:
     """The grid in the YAML file `path`, changed by the other arguments.
 
-    A configuration of train-cls or train-det becomes a grid of one task, named like the file, in
-    results/grid-cls-NAME or results/grid-det-NAME; without `variants` it has the configuration's
-    own. `override` is for every run. Raises UsageError if the file is none of the three, or fits
-    two.
+    A configuration of a training becomes a grid of one task, named like the file, in
+    results/grid-cls-NAME, grid-seg-NAME or grid-det-NAME; without `variants` it has the
+    configuration's own. `override` is for every run. Raises UsageError if the file is none of
+    these, or fits two.
     """
     path = shipped.path_of(path)
     kind = _kind(path, override)

@@ -23,7 +23,7 @@ from rfbench.schemas.grid import GridConfig, GridTask
 from rfbench.schemas.variant import VariantConfig
 
 # a command -> the key of its configuration for the weights that a run starts from
-WEIGHTS = {"train-cls": "init.weights", "train-det": "weights"}
+WEIGHTS = {"train-cls": "init.weights", "train-seg": "weights", "train-det": "weights"}
 
 
 class State(enum.Enum):

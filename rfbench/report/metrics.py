@@ -11,10 +11,15 @@ from rfbench.report.stats import Direction
 
 DEFAULT = {
     "cls": ("top1", "top5", "consistency"),
+    "seg": ("mIoU", "foreground_mIoU", "boundary_mIoU", "pixel_accuracy", "jitter"),
     "det": tuple(f"{task}.{name}" for task in ("segm", "bbox") for name in AP),
 }
 TASKS = {"bbox": "box", "segm": "mask"}
-MORE = ("top1", "top5", "train_top1", "consistency", "AP", "AR", "mIoU")
+MORE = (
+    *("top1", "top5", "train_top1", "consistency", "AP", "AR"),
+    *("mIoU", "foreground_mIoU", "boundary_mIoU", "pixel_accuracy", "mean_accuracy"),
+)
+CLASSES = ("iou.", "boundary_iou.")  # of a segmentation, by class
 LESS = ("loss", "jitter", "error")
 
 
@@ -66,6 +71,6 @@ def label(metric: str) -> str:
 def direction(metric: str) -> Direction:
     """1 if higher is better, -1 if lower is better, 0 if unknown."""
     name = metric.rpartition(".")[2]
-    if metric.startswith(tuple(TASKS)) or name.startswith(MORE):
+    if metric.startswith((*TASKS, *CLASSES)) or name.startswith(MORE):
         return 1
     return -1 if name.endswith(LESS) else 0

@@ -100,7 +100,9 @@ class Group:
     @property
     def title(self) -> str:
         """'RetinaNet ..., resnet50 on coco'."""
-        what = self.detector or {"cls": "Classification"}.get(self.kind, "Detection")
+        what = self.detector or {"cls": "Classification", "seg": "Segmentation"}.get(
+            self.kind, "Detection"
+        )
         source, _, name = self.model.rpartition(":")
         text = f"{what}: {name if source != 'timm' else self.model} on {self.dataset}"
         return printable(text)

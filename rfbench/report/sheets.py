@@ -160,7 +160,8 @@ def _interval(name: str, bounds: tuple[float, float] | None, sign: str = "") -> 
 def _network(group: Group, block: Block) -> Sheet:
     sizes = {row.network.size for row in block.rows if row.network.size}
     at = f" at {'x'.join(map(str, dict.fromkeys(sizes.pop())))} px" if len(sizes) == 1 else ""
-    macs = f"{'backbone ' if group.kind == 'det' else ''}MACs{at}"
+    part = {"det": "backbone MACs", "seg": "MACs without head"}.get(group.kind, "MACs")
+    macs = f"{part}{at}"
     ranked = used(Use.RANK)
     shape = [metric.with_unit(metric.name) for metric in ranked]
     pruned = any(row.is_pruned for row in block.rows)  # or it repeats the parameters

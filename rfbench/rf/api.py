@@ -110,9 +110,9 @@ def path_counts(
     The map has as many axes as the input: (L,) of a sequence, (D, H, W) of a volume. layer: the
     last map when None; unit: (y, x), or of other axes, the central one when None; source: as for
     `theory`. Counts are scaled by a power of two where they would overflow. Where 'cut' is true,
-    the shift has what the border adds as well; `audit` tells both apart. Where units have no stride
-    in common (a resized map), figures that need one are None and 'why_none' says so. Raises
-    UsageError for an unknown layer or unit, RfbenchError for attention.
+    the shift has what the border adds as well; `audit` tells both apart. Along an axis where units
+    have no stride in common (a resized map, learned mixing), figures that need one are None and
+    'why_none' says why. Raises UsageError for an unknown layer or unit, RfbenchError for attention.
     """
     target = Target(graph, layer, source)
     counts = target.counts(unit)

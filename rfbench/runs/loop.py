@@ -30,7 +30,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from rfbench.errors import RfbenchError, counted
+from rfbench.errors import RfbenchError, counted, one_line
 from rfbench.models import weight_files
 from rfbench.runs import best, checkpoint, processes, progress, records
 from rfbench.runs import folder as folders
@@ -95,6 +95,11 @@ def restore(run: Loop, content: Mapping[str, Any]) -> None:
     run.evaluated = count(content, "evaluated", run.step)
     run.metrics, run.best = content.get("metrics", {}), content.get("best", {})
     run.waited, run.parent = count(content, "waited"), content.get("parent")
+    for name, held in (("metrics", run.metrics), ("best", run.best)):
+        if not isinstance(held, dict):
+            raise ValueError(f"{name} is {one_line(repr(held), 60)}")
+    if run.parent is not None:
+        records.Parent.model_validate(run.parent)
     if run.best:
         best.merit(run, run.best)
     count(content, "lines")

@@ -44,7 +44,7 @@ class Parent(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True, strict=True)
 
     checkpoint: str
-    kind: Literal["cls", "det"] = "cls"
+    kind: Literal["cls", "seg", "det"] = "cls"
     seed: int
     batch: dict[str, Any]
     config: dict[str, Any]
@@ -61,7 +61,7 @@ class TrainingRecord(Record):
     rf/core/recorded; None: they could not be measured, or the record is of an older version.
     """
 
-    kind: Literal["cls", "det"]
+    kind: Literal["cls", "seg", "det"]
     model: str
     variant: str
     replaced: list[str]
@@ -93,6 +93,16 @@ class ClsRecord(TrainingRecord):
     kind: Literal["cls"]
     epochs: int | None = None
     cure: dict[str, Any] | None = None
+    bad_pictures: dict[str, str] = {}
+
+
+class SegRecord(TrainingRecord):
+    """A segmentation. head: above the model; bad_pictures: as in a classification."""
+
+    kind: Literal["seg"]
+    head: str
+    classes: int
+    epochs: int | None = None
     bad_pictures: dict[str, str] = {}
 
 
@@ -152,6 +162,7 @@ class MirrorRecord(Record):
 # kind -> the model by which a record is written and read
 KINDS: dict[str, type[Record]] = {
     "cls": ClsRecord,
+    "seg": SegRecord,
     "det": DetRecord,
     "rf": RfRecord,
     "rf-audit": AuditRecord,

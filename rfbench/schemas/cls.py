@@ -161,14 +161,14 @@ class ClsOptim(Section):
 class ClsSchedule(Section):
     """The learning rate as a function of the step."""
 
-    name: Literal["steps", "one_cycle", "cosine"] = Field(
+    name: Literal["steps", "one_cycle", "cosine", "poly"] = Field(
         "steps",
         description="Shape of the schedule: steps; one_cycle; cosine, a warm-up and half a cosine "
-        "to 0.",
+        "to 0; poly, a warm-up and (1 - share of the steps)^0.9.",
     )
     epochs: PositiveInt = Field(90, le=10**6, description="Epochs to train.")
     warmup_epochs: NonNegativeInt = Field(
-        5, description="steps, cosine: epochs of linear warm-up from 0."
+        5, description="steps, cosine, poly: epochs of linear warm-up from 0."
     )
     milestones: list[PositiveInt] = Field(
         [30, 60, 80], description="steps: epochs at whose start the learning rate drops."
@@ -192,6 +192,11 @@ class ClsInit(Section):
         False, description="Accept weights of another variant, and report what the change costs."
     )
 
+    light_center: bool = Field(
+        False,
+        description="Scale random weights: less in the middle of a kernel, more at its rim, for a "
+        "larger effective field (Luo et al., 2016, section 4).",
+    )
     ema: bool = Field(
         False,
         description="Take the averaged (EMA) weights of a file that holds them beside the others; "
@@ -202,6 +207,8 @@ class ClsInit(Section):
     def _needs_weights(self) -> "ClsInit":
         if self.convert and self.weights is None:
             raise ValueError("convert needs init.weights: pretrained, or a file")
+        if self.light_center and self.weights is not None:
+            raise ValueError("light_center scales random weights; init.weights are set")
         return self
 
     zero_gamma: bool = Field(

@@ -2,10 +2,11 @@
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -63,6 +64,26 @@ def autocast(config: Settings, device: torch.device) -> contextlib.AbstractConte
     """A context for forward passes in the configuration's precision."""
     bf16 = precision(config, device) == "bf16"
     return torch.autocast(device.type, torch.bfloat16, enabled=bf16)
+
+
+def share_buffers(model: nn.Module, group: Processes) -> None:
+    """Give every process the running statistics of the first, which the checkpoint stores."""
+    if group.world > 1:
+        for buffer in model.buffers():
+            dist.broadcast(buffer, src=0)
+
+
+@contextlib.contextmanager
+def evaluating(model: nn.Module, group: Processes) -> Iterator[None]:
+    """A network in evaluation mode, without gradients, the same in all processes."""
+    was_training = model.training
+    model.eval()
+    share_buffers(model, group)
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        model.train(was_training)
 
 
 def wrap(run: Epochs, loss: Callable[[nn.Module], Tensor], what: str) -> nn.Module:

@@ -7,6 +7,7 @@ from rfbench.schemas.cls import ClsSchedule
 
 # torch's OneCycleLR: starts at peak / 25, ends at 1 / 10,000 of that
 START, END = 25.0, 1e4
+POWER = 0.9  # of poly: Chen et al. 2018, section 4.1
 
 
 def steps(t: int, per_epoch: int, lr: float, schedule: ClsSchedule) -> float:
@@ -35,6 +36,14 @@ def one_cycle(t: int, per_epoch: int, lr: float, schedule: ClsSchedule) -> float
     return _cosine(lr, end, (t - peak) / (last - peak)) if last > peak else end
 
 
+def poly(t: int, per_epoch: int, lr: float, schedule: ClsSchedule) -> float:
+    """Linear from 0 over the warm-up, then lr (1 - share of the other steps)^0.9 (DeepLab)."""
+    warmup = schedule.warmup_epochs * per_epoch
+    if t < warmup:
+        return lr * t / warmup
+    return lr * (1 - (t - warmup) / max(1, schedule.epochs * per_epoch - warmup)) ** POWER
+
+
 def cosine(t: int, per_epoch: int, lr: float, schedule: ClsSchedule) -> float:
     """Linear from 0 over the warm-up, then half a cosine from `lr` to 0 at the end.
 
@@ -54,6 +63,7 @@ def _cosine(first: float, last: float, share: float) -> float:
 SCHEDULES: dict[str, Callable[[int, int, float, ClsSchedule], float]] = {
     "steps": steps,
     "one_cycle": one_cycle,
+    "poly": poly,
     "cosine": cosine,
 }
 

@@ -34,6 +34,7 @@ class Epochs(Loop):
     wrapped: nn.Module  # the network, or DDP around it
     epoch: int = 0
     ema: Any = None  # timm's ModelEmaV3, see `ema`; None: not asked for
+    validated: bool = False  # in this process, whose loader of validation images works then
     pruning: Any = None  # see `pruning`; None: not asked for
     # this process's [sum of losses, correct, counted] since the last line of metrics
     window: list[float] = field(default_factory=lambda: [0.0] * 3)

@@ -148,3 +148,25 @@ def test_a_wrong_number_of_widths_is_named() -> None:
         backbones.build("rfbench.classify.nets:cascade(widths=[8,8])")
     with pytest.raises(UsageError, match=r"widths: expected 6 numbers"):
         backbones.build("rfbench.classify.nets:dilated_dense(widths=[8,8,8,8,8,0])")
+
+
+def test_the_depthwise_resnet_is_the_dense_one_but_for_its_3x3s() -> None:
+    name = "rfbench.classify.nets:resnet14"
+    dense, own = small.resnet14(), small.resnet14_depthwise()
+    of = lambda net: {key: value.shape for key, value in net.state_dict().items()}  # noqa: E731
+    different = {key for key, shape in of(dense).items() if of(own)[key] != shape}
+    assert of(dense).keys() == of(own).keys()
+    assert different == {f"layer{i}.0.conv2.weight" for i in (1, 2, 3, 4)}
+    changed = [w * w * 9 - w * 9 for w in (8, 16, 32, 64)]
+    count = lambda net: sum(p.numel() for p in net.parameters())  # noqa: E731
+    assert count(dense) - count(own) == sum(changed)
+    # what a unit gets is of the size that ReLU keeps, whatever the width
+    for i in (1, 2, 3, 4):
+        weight = own.get_submodule(f"layer{i}.0.conv2").weight
+        assert weight.std().item() == pytest.approx((2 / 9) ** 0.5, rel=0.35)
+    strided = [f"layer{i}.0.{what}" for i in (2, 3, 4) for what in ("conv2", "downsample.0")]
+    for groups, expected in (("", strided), (":groups=depthwise", strided[::2]),
+                             (":groups=dense", strided[1::2])):  # fmt: skip
+        found = backbones.build(f"{name}_depthwise", f"1x1+3x3{groups}", meta=True)
+        assert found.replaced == expected
+    assert backbones.build(name, "1x1+3x3:groups=dense", meta=True).replaced == strided

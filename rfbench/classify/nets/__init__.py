@@ -18,7 +18,12 @@ from rfbench.classify.nets.chains import (
     max_pooled,
     strided,
 )
-from rfbench.classify.nets.residual import resnet14, resnet18_32px, resnet18_dilated
+from rfbench.classify.nets.residual import (
+    resnet14,
+    resnet14_depthwise,
+    resnet18_32px,
+    resnet18_dilated,
+)
 
 __all__ = [
     "cascade",
@@ -31,6 +36,7 @@ __all__ = [
     "large_kernels_dense",
     "max_pooled",
     "resnet14",
+    "resnet14_depthwise",
     "resnet18_32px",
     "resnet18_dilated",
     "skips",

@@ -118,11 +118,11 @@ def _curve(axes: Axes, record: dict[str, Any]) -> None:
     told = [row for row in found["rows"] if row["shift"] is not None]
     first, last = found["rows"][0]["size"], found["rows"][-1]["size"]
     along = next((k for k, ends in enumerate(zip(first, last, strict=True)) if len({*ends}) > 1), 0)
-    alike = all(max(row["shift"]) - min(row["shift"]) < SYMMETRIC for row in told)
+    alike = all(None not in s and max(s) - min(s) < SYMMETRIC for s in (r["shift"] for r in told))
     axes.axhline(0, color="#888888", linewidth=0.6)
     marks = (("y", LAYER, "o"), ("x", VARIANT, "^"))
     for k, (name, colour, mark) in enumerate(marks):
-        if k == 0 or not alike:
+        if (k == 0 or not alike) and any(row["shift"][k] is not None for row in told):
             sides = [row["size"][along if alike else k] for row in told]
             label = "along y and x" if alike else f"along {name}"
             style: dict[str, Any] = {"marker": mark, "markersize": 2, "linestyle": ""}

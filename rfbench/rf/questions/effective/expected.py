@@ -32,7 +32,7 @@ def expected(graph: SpatialGraph, layer: str, unit: tuple[int, int], counts: boo
     if value is None or witness.reach == Reach.UNSUPPORTED:
         return Expected()
     if witness.reach > Reach.CONTEXT:
-        return Expected(reach=str(witness.reach))
+        return Expected(reach=witness.extent)
     target, field, paths = Target(graph, None if value is graph.output else layer), None, None
     with contextlib.suppress(RfbenchError):  # a resized map has no field in common
         field = pair(target.geometry.uniform, "an effective field")

@@ -204,7 +204,7 @@ def _words(metrics: dict[str, Any], side: float) -> list[str]:
         lines[0] += f", {metrics['ratio']:.0%} of theory's {whole}"
     elif reach := metrics.get("reach"):
         words = {"global": "; it sees the whole image", "windowed": "; it mixes within windows"}
-        lines[0] += words.get(reach, "")
+        lines[0] += words.get(reach.partition(",")[0], "")
     lines.append(f"shift (y, x) {dy:+.1f}, {dx:+.1f} px".replace("-", "\u2212"))
     if bell := metrics["gaussian"]:
         sy, sx = bell["sigma"]

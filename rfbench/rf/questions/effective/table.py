@@ -32,4 +32,4 @@ def table(record: dict[str, Any]) -> str:
 
 def _reach(field: dict[str, Any]) -> str:
     """Why there is no theoretical size: attention; '-' where units have none in common."""
-    return str(field["reach"]) if field["reach"] in ("global", "windowed") else "-"
+    return field["reach"] if field["reach"].startswith(("global", "windowed")) else "-"
