@@ -97,6 +97,7 @@ def _block(setting: Setting, names: Sequence[str], baseline: str) -> Block:
     base = next((r for r in rows if r.variant == baseline and not r.alone), None)
     for row in rows:
         row.parameters = row.runs[0].record.parameters
+        row.nonzero = row.runs[0].record.nonzero
         figures = {run.record.seed: metrics.of(run) for run in row.runs}
         row.cells = {name: _cell(figures, name) for name in names}
         if base and not row.alone:

@@ -7,7 +7,7 @@ from typing import Any
 from rfbench.plotting.columns import columns
 from rfbench.rf.core import metrics
 from rfbench.rf.core.metric import Metric, Use, of_channels, unit_of
-from rfbench.rf.questions.audit import by_size
+from rfbench.rf.questions.audit import by_size, pruned
 from rfbench.rf.questions.audit.audit import effect, faultless
 
 MOST = 12  # steps in the text; --json has all
@@ -35,7 +35,8 @@ def text(record: Record) -> str:
     if (hidden := len(record["steps"]) - MOST) > 0:
         lines.append(f"    and {hidden} more that do less (--json)")
     sizes = by_size.lines(record["sizes"]) if "sizes" in record else []
-    return "\n".join([*lines, *_fixes(record), *sizes])
+    left = pruned.lines(record["pruned"]) if "pruned" in record else []
+    return "\n".join([*lines, *left, *_fixes(record), *sizes])
 
 
 def _by(size: Any) -> str:
