@@ -194,6 +194,8 @@ def test_it_stands_in_record_table_and_comparison(tmp_path: Path) -> None:
     table = CliRunner().invoke(main, ["compare", str(folder), "--format", "csv"]).stdout
     row = next(line for line in table.splitlines() if ",consistency," in line)
     assert str(metrics["consistency"]) in row.split(",")
+    shown = CliRunner().invoke(main, ["compare", str(folder), "--format", "markdown"]).stdout
+    assert "consistency: share of validation images" in " ".join(shown.split())
     # by hand: the same windows, one at a time
     from rfbench.models import backbones
 
