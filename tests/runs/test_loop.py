@@ -186,6 +186,7 @@ class Late(checkpoint.Writer):
     """Copies states at the steps' boundaries, and writes all of them at the end."""
 
     def __init__(self, failure: Exception | None = None) -> None:
+        super().__init__()
         self.held: list[tuple[Path, Any, int]] = []
         self.failure = failure
 
