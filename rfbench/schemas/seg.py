@@ -116,7 +116,6 @@ class SegConfig(Section):
         "baseline", description="Which convolutions change, and into what."
     )
     head: Literal["fcn", "fpn", "own"] = Field(
-        "fcn",
         description="What stands above a classifier: fcn, a 1x1 convolution of its last map; fpn, "
         "a feature pyramid; both are up-sampled bilinearly. own: the model returns scores at each "
         "pixel itself.",
