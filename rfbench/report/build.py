@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rfbench.errors import RfbenchError, UsageError, counted, printable
-from rfbench.models import variants
+from rfbench.models import variant as variants
 from rfbench.report import metrics, networks, reference, sort, stats
 from rfbench.report.model import Block, Cell, Group, Network, Report, Row
 from rfbench.report.runs import Results, Run, Setting, disputed, settings

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rfbench.errors import printable
-from rfbench.models import variants
+from rfbench.models import variant as variants
 from rfbench.report import paper
 from rfbench.report.runs import Run
 from rfbench.report.stats import Effect

@@ -36,6 +36,11 @@ LEGEND = (
     "enough for its whole receptive field; as in visualize-rf.",
 )
 
+CONSISTENCY = (
+    "consistency: share of validation images, in percent, with the same top-1 at two positions at "
+    "most 1/8 of the image apart (Zhang, 2019)."
+)
+
 
 @dataclass
 class Sheet:
@@ -209,4 +214,6 @@ def settings_line(block: Block) -> str:
 
 def legend(report: Report) -> list[str]:
     """How to read the signs, tests and columns."""
-    return [text.format(baseline=report.baseline) for text in LEGEND]
+    texts = [text.format(baseline=report.baseline) for text in LEGEND]
+    shown = any("consistency" in group.metrics for group in report.groups)
+    return [*texts, CONSISTENCY] if shown else texts

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rfbench.errors import UsageError, suggest
-from rfbench.models import variants
+from rfbench.models import variant as variants
 from rfbench.report import metrics
 from rfbench.report.model import Report, Row
 from rfbench.rf.core.metric import Metric, Use

@@ -121,7 +121,11 @@ def fetch(run: Loop, batches: Iterator[Item], count: int = 1) -> list[Item]:
 
 
 def agree(run: Loop) -> None:
-    """Decide with all processes whether to continue: raises Stopped, or the error of any."""
+    """Decide with all processes whether to continue: raises Stopped, or the error of any.
+
+    A checkpoint that could not be written is such an error, of the first process.
+    """
+    run.failure = run.failure or run.writer.failed()
     asked = run.group.largest(Asked.FAILED if run.failure else run.start.signals.asked)
     if asked != Asked.NOTHING:
         settle(run)
@@ -214,6 +218,15 @@ def save(run: Loop, state: Mapping[str, Any], keep: int) -> None:
     _write(run, checkpoint.LAST, {**shared, **state}, keep)
 
 
+def written(run: Loop) -> None:
+    """Wait for the checkpoints; an error in writing them is raised in all processes.
+
+    To be called before processes are forked: the writing thread would not be in them, but the locks
+    that it holds.
+    """
+    run.group.by_first(run.writer.wait)
+
+
 def _write(run: Loop, name: str, content: Mapping[str, Any], keep: int) -> None:
     run.group.by_first(lambda: run.writer.write(run.folder / name, content, keep))
 
@@ -237,9 +250,10 @@ def to_the_end(
     """
     try:
         train(run)
+        written(run)
     except Stopped as stop:
         save(run)
-        run.writer.wait()
+        written(run)
         logger.info(
             f"stopped at {run.unit} {run.step} and saved in {run.folder}; continue with --resume"
         )
@@ -250,7 +264,8 @@ def to_the_end(
         run.bar.close()
         if run.log:
             run.log.close()
-    run.group.by_first(run.writer.wait)
+        with contextlib.suppress(RfbenchError, OSError):  # the error above goes first
+            run.writer.wait()
     if run.step < run.steps:
         logger.info(
             f"stopped early at {run.unit} {run.step}: no better {run.config.best_metric} in "

@@ -55,7 +55,7 @@ class Processes:
         dist.all_reduce(tensor, dist.ReduceOp.MAX, group=self.control)
         return int(tensor)
 
-    def fail_together(self, failure: Exception | None) -> None:
+    def fail_together(self, failure: BaseException | None) -> None:
         """Raise in every process if one of them failed: its error there, FailedElsewhere here."""
         if self.largest(bool(failure)):
             raise failure or FailedElsewhere

@@ -35,9 +35,15 @@ class Reader:
 
     def train(self, first: int, last: int, split: Split) -> Iterator[Batch]:
         """This process's micro-batches for the steps `first` .. `last` - 1."""
+        return self._loader("train").batches(self._tasks(first, last, split))
+
+    def ahead(self, first: int, last: int, split: Split) -> None:
+        """Begin to read these steps' images while others are evaluated; `train` comes next."""
+        self._loader("train").begin(self._tasks(first, last, split))
+
+    def _tasks(self, first: int, last: int, split: Split) -> TrainTasks:
         n, group = len(self.set.train), self.group
-        tasks = TrainTasks(n, split.batch, first, last, split.accumulation, group.rank, group.world)
-        return self._loader("train").batches(tasks)
+        return TrainTasks(n, split.batch, first, last, split.accumulation, group.rank, group.world)
 
     def val(self, batch: int) -> tuple[Iterator[Batch], int]:
         """This process's share of the validation images, and the most batches of any process."""

@@ -183,6 +183,10 @@ def test_it_stands_in_record_table_and_comparison(tmp_path: Path) -> None:
     assert metrics["consistency_images"] == metrics["ema"]["consistency_images"] == 40
     assert f"  consistency {metrics['consistency']:.2f} % (EMA weights: " in result.stdout
     assert "the same top-1 at two positions, of 40 images" in result.stdout
+    # a run that ended before its record was written measures it again
+    (folder / "result.json").unlink()
+    resumed = run("--output", folder, *SMALL, "-o", "optim.ema=0.9", "--resume", "--json")
+    assert json.loads(resumed.stdout)["metrics"] == metrics, resumed.stderr
     again = run(*SMALL, "--eval-only", folder / "last.pth", "--json")
     assert json.loads(again.stdout)["consistency"] == metrics["consistency"]
     shown = run(*SMALL, "--eval-only", folder / "last.pth", "-o", "init.ema=true")
@@ -190,6 +194,8 @@ def test_it_stands_in_record_table_and_comparison(tmp_path: Path) -> None:
     table = CliRunner().invoke(main, ["compare", str(folder), "--format", "csv"]).stdout
     row = next(line for line in table.splitlines() if ",consistency," in line)
     assert str(metrics["consistency"]) in row.split(",")
+    shown = CliRunner().invoke(main, ["compare", str(folder), "--format", "markdown"]).stdout
+    assert "consistency: share of validation images" in " ".join(shown.split())
     # by hand: the same windows, one at a time
     from rfbench.models import backbones
 

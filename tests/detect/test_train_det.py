@@ -285,7 +285,7 @@ def test_the_command(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         (["-o", "opts.INPUT.RANDOM_FLIP=no"], 2, "cannot prepare images: ValueError"),
         (["-o", "opts.SOLVER.MAX_ITR=3"], 2, "Did you mean: SOLVER.MAX_ITER?"),
         (["-o", "weights=nofile.pth"], 2, "no such file: nofile.pth"),
-        (["-o", "weights=nofile.yaml"], 2, "there is no nofile.yaml"),
+        (["-o", "weights=nofile.yaml"], 2, "nofile.yaml: no such file"),
         (["-o", "weights=LAST"], 1, "holds a detector; a backbone takes a classifier's weights"),
         (
             ["-o", "data.train_annotations=a.json", "-o", "data.val_images=b"],
