@@ -9,6 +9,7 @@ from rfbench.data import sources
 from rfbench.data.segmentation.sources import SOURCES
 from rfbench.models import arguments
 from rfbench.schemas.cls import ClsCheckpoint, ClsOptim, ClsSchedule
+from rfbench.schemas.prune import PruneConfig
 from rfbench.schemas.variant import VariantConfig
 
 Metric = Literal[
@@ -140,6 +141,9 @@ class SegConfig(Section):
         ClsOptim(lr=0.02), description="The optimizer; lr is for the global batch."
     )
     schedule: SegSchedule = Field(SegSchedule(), description="Learning rate and epochs.")
+    prune: PruneConfig | None = Field(
+        None, description="Set the smallest weights to zero while training; null: none."
+    )
     batch_size: PositiveInt = Field(
         16, description="Global batch size in images, over all GPUs and accumulation steps."
     )

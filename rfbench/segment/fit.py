@@ -6,7 +6,7 @@ from typing import Any
 
 from rfbench import files
 from rfbench.errors import one_line
-from rfbench.models import backbones, variants
+from rfbench.models import backbones, pruned, variants
 from rfbench.rf.core import recorded
 from rfbench.runs import checkpoint, loop, progress
 from rfbench.schemas.seg import SegConfig
@@ -71,21 +71,31 @@ def write(run: Run, bad: dict[str, str]) -> dict[str, Any]:
     return loop.write_record(run, "seg", {**record(run), "bad_pictures": bad, "files": names})
 
 
+def built(run: Run) -> backbones.Backbone:
+    """The network below the head again, without memory, to be measured."""
+    variant = network.variant_of(run.config)
+    backbone = backbones.build(run.config.network, variant, meta=True)
+    if run.pruning is not None:  # its field is that of the taps that are left
+        below = "" if run.config.head == "own" else network.BELOW
+        state = run.network.state_dict()
+        held = {k.removeprefix(below): v for k, v in state.items() if k.startswith(below)}
+        backbone.module = pruned.shown(backbone.module, held)
+    return backbone
+
+
 def record(run: Run) -> dict[str, Any]:
     """The fields of the record that are specific to segmentation."""
     config, split, data = run.config, run.split, run.data
     parameters = list(run.network.parameters())
-    variant = network.variant_of(config)
     return {
         "model": run.backbone.name,
         "variant": run.backbone.variant,
         "head": config.head,
         "replaced": run.backbone.replaced,
         "parameters": sum(p.numel() for p in parameters),
+        "nonzero": pruned.nonzero(run.network),
         # of the network below the head; its map is what the head reads
-        "network": recorded.for_record(
-            lambda: backbones.build(config.network, variant, meta=True), data.crop
-        ),
+        "network": recorded.for_record(lambda: built(run), data.crop),
         "dataset": data.set.name,
         "classes": len(data.set.classes),
         "input": {"crop": list(data.crop), "scale": list(data.scale), "flip": data.flip},

@@ -15,6 +15,7 @@ from rfbench.schemas.seg import SegConfig
 from rfbench.segment import network, show
 from rfbench.segment.evaluate import evaluate, shown
 from rfbench.segment.images import Images
+from rfbench.training import pruning
 from rfbench.training.device import set_up_device, to_device
 from rfbench.training.split import split
 
@@ -39,6 +40,8 @@ def describe(config: SegConfig, folder: Path, check_weights: bool = True) -> str
         group.alike(data.check)
         train = len(data.set.train)
         per_epoch = group.alike(lambda: steps_per_epoch(train, config.batch_size))
+        steps = per_epoch * config.schedule.epochs
+        group.alike(lambda: pruning.check(backbone.module, config.prune, steps, config.model))
         first = data.set.train.read(0).shape
     lines = [
         yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False).rstrip(),
@@ -47,7 +50,7 @@ def describe(config: SegConfig, folder: Path, check_weights: bool = True) -> str
         *(f"  {name}" for name in backbone.replaced),
         f"{data.described()}; the first is {first[1]}x{first[0]} px",
         f"classes: {', '.join(names)}",
-        f"{per_epoch} steps per epoch, {per_epoch * config.schedule.epochs} in all; a batch of "
+        f"{per_epoch} steps per epoch, {steps} in all; a batch of "
         f"{shares.batch} = {counted(shares.world, 'process', 'es')} x "
         f"{counted(shares.accumulation, 'pass', 'es')} x "
         f"{shares.micro} images (per BatchNorm batch)",

@@ -14,7 +14,7 @@ from rfbench.schemas.seg import SegConfig
 from rfbench.segment import losses, network
 from rfbench.segment.images import Images
 from rfbench.segment.run import Run, restore
-from rfbench.training import device, ema, optimizer
+from rfbench.training import device, ema, optimizer, pruning
 from rfbench.training.split import split
 
 logger = logging.getLogger(__name__)
@@ -41,6 +41,9 @@ def setup(config: SegConfig, start: Start) -> Run:
         group.alike(data.check)
     names = data.set.classes
     class_weights = group.alike(lambda: network.weights_of_classes(config, names))
+    per_epoch = group.alike(lambda: steps_per_epoch(len(data.set.train), config.batch_size))
+    steps = per_epoch * config.schedule.epochs
+    group.alike(lambda: pruning.check(backbone.module, config.prune, steps, config.model))
     model = device.to_device(backbone.module, config, group.device)
     run = Run(
         config=config,
@@ -49,7 +52,7 @@ def setup(config: SegConfig, start: Start) -> Run:
         backbone=backbone,
         split=shares,
         optimizer=optimizer.optimizer(model, config.optim),
-        per_epoch=group.alike(lambda: steps_per_epoch(len(data.set.train), config.batch_size)),
+        per_epoch=per_epoch,
         wrapped=model,
         class_weights=None if class_weights is None else class_weights.to(group.device),
         weights_on_host=class_weights,
@@ -60,10 +63,11 @@ def setup(config: SegConfig, start: Start) -> Run:
     # from here on every process draws its own random numbers, as for dropout
     torch.manual_seed(1_000_003 * config.seed + group.rank)
     ema.start(run)
+    pruning.start(run)
     if content is not None:
         with checkpoint.restoring(start.folder):
             restore(run, content)
-    loop.begin(run, run.per_epoch * config.schedule.epochs, backbone.variant)
+    loop.begin(run, steps, backbone.variant)
     return run
 
 

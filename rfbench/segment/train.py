@@ -22,7 +22,7 @@ from rfbench.segment.evaluate import evaluate, shown
 from rfbench.segment.heads import upsampled
 from rfbench.segment.network import OUT, scores_of
 from rfbench.segment.run import Run, save, weights
-from rfbench.training import ema
+from rfbench.training import ema, pruning
 from rfbench.training.schedule import lr_at
 
 logger = logging.getLogger(__name__)
@@ -102,7 +102,9 @@ def train_step(run: Run, passes: list[Batch]) -> Tensor:
     sums[1] += mine
     run.optimizer.step()
     run.optimizer.zero_grad(set_to_none=True)
+    pruning.update(run)
     ema.update(run)
+    pruning.apply_to_averaged(run)
     return sums
 
 
@@ -168,7 +170,7 @@ def finish_epoch(run: Run, metrics: dict[str, Any]) -> None:
     run.total = [0.0] * 5
     metrics = {"epoch": run.epoch, **metrics, **training}
     run.epoch += 1
-    loop.evaluated(run, metrics, best.judge(run, metrics), lambda: weights(run), flat(metrics))
+    loop.evaluated(run, metrics, pruning.judge(run, metrics), lambda: weights(run), flat(metrics))
 
 
 def flat(metrics: dict[str, Any], above: str = "") -> dict[str, Any]:
