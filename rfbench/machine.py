@@ -4,12 +4,12 @@ import os
 import re
 
 
-def processes() -> int:
-    """The processes of the run on this machine, as torchrun or srun tells it; 1 if neither does."""
+def processes(otherwise: int = 1) -> int:
+    """The processes of the run on this machine, as torchrun or srun tells it, else `otherwise`."""
     local = os.environ.get("LOCAL_WORLD_SIZE", "")
     if local.isdigit():
         return max(1, int(local))
-    return _tasks_here() if by_srun() else 1
+    return _tasks_here(otherwise) if by_srun() else otherwise
 
 
 def by_srun() -> bool:
@@ -17,14 +17,14 @@ def by_srun() -> bool:
     return "SLURM_PROCID" in os.environ and "TORCHELASTIC_RUN_ID" not in os.environ
 
 
-def _tasks_here() -> int:
+def _tasks_here(otherwise: int) -> int:
     """This node's number in Slurm's list of tasks a node, such as 8(x2),4."""
     counts: list[int] = []
     for part in os.environ.get("SLURM_STEP_TASKS_PER_NODE", "").split(","):
         if found := re.fullmatch(r"(\d+)(?:\(x(\d+)\))?", part):
             counts += [int(found[1])] * int(found[2] or 1)
     node = os.environ.get("SLURM_NODEID", "0")
-    here = counts[int(node)] if node.isdigit() and int(node) < len(counts) else 1
+    here = counts[int(node)] if node.isdigit() and int(node) < len(counts) else otherwise
     return max(1, here)
 
 

@@ -1,6 +1,7 @@
 """The files that come with rfbench, by name from any folder; also from a built wheel."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from rfbench.config import load
 from rfbench.schemas.cls import ClsConfig
 
 ROOT = Path(__file__).parents[1]
-SLURM = {f"slurm/{path.name.removeprefix('slurm_')}" for path in ROOT.glob("scripts/*.sbatch")}
+SLURM = {"slurm/train.sbatch", "slurm/grid.sbatch"}
 
 
 def run(*arguments: object) -> tuple[int, str, str]:
@@ -83,8 +84,13 @@ def test_a_copy_anywhere_is_the_same(name: str, tmp_path: Path) -> None:
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what a wheel of this checkout installs."""
     folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"  # building leaves files behind
+    for name in ("rfbench", "configs", "scripts"):
+        shutil.copytree(ROOT / name, source / name, symlinks=True)
+    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
     pip = [sys.executable, "-m", "pip", "-q", "--disable-pip-version-check"]
-    given = ["--no-deps", "--no-build-isolation", "--no-index", "-w", str(folder), str(ROOT)]
+    given = ["--no-deps", "--no-build-isolation", "--no-index", "-w", str(folder), str(source)]
     subprocess.run([*pip, "wheel", *given], check=True)
     (wheel,) = folder.glob("*.whl")
     given = ["--no-deps", "--no-index", "--target", str(folder / "site"), str(wheel)]

@@ -10,6 +10,7 @@ from torch import Tensor
 from rfbench.data import augment, moved, sources
 from rfbench.data.dataset import Dataset, Split
 from rfbench.data.loader import Batch, Loader
+from rfbench.runs import streams
 from rfbench.runs.processes import Processes
 from rfbench.schemas.cls import ClsConfig
 from rfbench.training.images import Reader
@@ -62,12 +63,12 @@ class Images(Reader):
     def on_device(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Images (N, 3, H, W), normalised, and labels (N,)."""
         device = self.group.device
-        images = self._normalize(batch.images.to(device, non_blocking=True))
+        images = self._normalize(streams.to_device(batch.images, device))
         # the loader's batches are already in channels_last order
         if not self.config.channels_last:
             images = images.contiguous()
         labels = batch.labels if self._number_of is None else self._number_of[batch.labels]
-        return images, labels.to(device, non_blocking=True)
+        return images, streams.to_device(labels, device)
 
     def described(self) -> str:
         """'imagenet: 1281167 training images, 50000 validation images, 1000 classes, ...'."""

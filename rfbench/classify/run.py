@@ -31,3 +31,5 @@ def restore(run: Run, content: dict[str, Any]) -> None:
     """Continue from a checkpoint; see `state.restore`."""
     state.restore(run, content)
     run.conversion = content["cure"]
+    if not isinstance(run.conversion, dict):
+        raise ValueError(f"cure is {run.conversion!r}")

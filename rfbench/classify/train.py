@@ -7,6 +7,7 @@ checkpoint: weights, optimizer, random state, sums since the last line of metric
 import functools
 import logging
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from rfbench.classify.network import scores_of
 from rfbench.classify.run import Run, save, weights
 from rfbench.data.loader import Batch
 from rfbench.errors import RfbenchError
-from rfbench.runs import best, loop
+from rfbench.runs import best, loop, streams
 from rfbench.training import ema, pruning
 from rfbench.training.schedule import lr_at
 
@@ -37,8 +38,11 @@ def train(run: Run) -> None:
     epochs = run.config.schedule.epochs
     while run.epoch < epochs and not best.out_of_patience(run):
         train_epoch(run, run.epoch)
+        if run.epoch + 1 < epochs:
+            run.data.ahead(run.step, run.step + run.per_epoch, run.split)
         if not run.validated:  # what fails at the first validation must not cost the epoch
             save(run)
+            loop.written(run)
         metrics = validate(run)
         run.validated = True
         finish_epoch(run, metrics)
@@ -61,7 +65,9 @@ def train_epoch(run: Run, epoch: int) -> None:
         sums = train_step(run, passes)
         # 4. read the metrics of the previous step, so that nothing waits for the GPU
         loop.settle(run)
-        run.pending = functools.partial(read, run, run.step, sums, [b.indices for b in passes])
+        run.pending = functools.partial(
+            read, run, run.step, streams.later(sums), [b.indices for b in passes]
+        )
         run.step += 1
         # 5. a line of metrics, a checkpoint
         every = run.config.checkpoint.every
@@ -109,9 +115,9 @@ def lr(run: Run, step: int) -> float:
     return lr_at(step, run.per_epoch, run.config.optim.peak, run.config.schedule)
 
 
-def read(run: Run, step: int, sums: Tensor, indices: list[Tensor]) -> None:
+def read(run: Run, step: int, sums: Callable[[], list[float]], indices: list[Tensor]) -> None:
     """Add the sums of step `step` to the window; a loss that is not finite ends the run."""
-    values = sums.tolist()
+    values = sums()
     if math.isfinite(values[0]):
         run.window = [a + b for a, b in zip(run.window, values, strict=True)]
         return

@@ -21,9 +21,12 @@ def is_first() -> bool:
 
 def wait_passively() -> None:
     """Call before torch is imported: OpenMP threads that spin while they wait can make a small
-    machine ten times slower.
+    machine ten times slower. Ties the process to its launcher, too.
     """
+    from rfbench.runs.launcher import end_with_launcher
+
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    end_with_launcher()
 
 
 def load_config(

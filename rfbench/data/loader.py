@@ -5,6 +5,7 @@ state of a worker has to be saved. An unreadable image is recorded and, in train
 next of the epoch's order; too many of them stop the run.
 """
 
+import contextlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -87,6 +88,8 @@ class Loader:
         self._allowed = min(math.floor(max_bad_share * len(split) + 1e-9), len(split) - 1)
         self._share = max_bad_share
         self._tasks = _Tasks()
+        self._workers = workers
+        self._begun: tuple[Sequence[Task], Iterator[Any]] | None = None
         self._reader = _Reader(
             split, transform, seed, train, tries=self._allowed + 1, channels=channels
         )
@@ -113,12 +116,8 @@ class Loader:
         Raises RfbenchError if too many images are bad or a worker has died. A new call ends the
         batches of the previous one.
         """
-        if self._loader is None:
-            raise ValueError("this loader is closed")
-        self._tasks.now = tasks
-        with processes.reported():
-            self._keep(tasks)
-        results = processes.start(self._loader)
+        begun, self._begun = self._begun, None
+        results = begun[1] if begun and begun[0] == tasks else self._start(tasks)
         for task in tasks:
             with processes.reported(results):
                 images, indices, bad = next(results)
@@ -128,11 +127,26 @@ class Loader:
             yield batch
             del batch
 
+    def begin(self, tasks: Sequence[Task]) -> None:
+        """Have the workers begin with the tasks of the next call of `batches`."""
+        if self._workers:
+            with contextlib.suppress(RfbenchError):  # that call raises it
+                self._begun = tasks, self._start(tasks)
+
     def close(self) -> None:
         """End the workers and drop the batches that they have ready."""
         if self._loader is not None:
             processes.stop(self._loader)
-        self._loader = None
+        self._loader = self._begun = None
+
+    def _start(self, tasks: Sequence[Task]) -> Iterator[Any]:
+        """Hand the tasks to the workers; what they send."""
+        if self._loader is None:
+            raise ValueError("this loader is closed")
+        self._tasks.now = tasks
+        with processes.reported():
+            self._keep(tasks)
+        return processes.start(self._loader)
 
     def _keep(self, tasks: Sequence[Task]) -> None:
         """Allocate the memory for the batches, before the workers start."""

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, get_worker_info
 
+from rfbench import machine
 from rfbench.errors import RfbenchError
 
 SHARED_MEMORY = "/dev/shm"
@@ -84,7 +85,7 @@ def check_room(need: int) -> None:
         room = os.statvfs(SHARED_MEMORY)
     except OSError:  # there is none
         return
-    need *= int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    need *= machine.processes()
     free = room.f_bavail * room.f_frsize
     if need > free:
         raise RfbenchError(

@@ -3,7 +3,6 @@
 import contextlib
 import inspect
 import logging
-import os
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -19,6 +18,7 @@ from detectron2.solver.build import get_default_optimizer_params, maybe_add_grad
 from detectron2.utils import comm
 from torch import nn
 
+from rfbench import machine
 from rfbench.detect import config as configs
 from rfbench.detect import run as runs
 from rfbench.detect import sets, weights
@@ -133,7 +133,7 @@ def local_group(group: Processes) -> Iterator[None]:
     if group.world == 1:
         yield
         return
-    here = int(os.environ.get("LOCAL_WORLD_SIZE", group.world))
+    here = machine.processes(group.world)
     if group.world % here:
         raise RfbenchError(f"{group.world} processes do not make up machines of {here} each.")
     if hasattr(comm, "create_local_process_group"):

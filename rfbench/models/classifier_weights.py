@@ -11,6 +11,11 @@ from rfbench.errors import RfbenchError, UsageError
 from rfbench.models import backbones, pretrained, weight_files
 
 PRETRAINED = "pretrained"  # in place of a file: the library's own
+# how the parameters of what stands above a classifier begin -> what it is, and its training
+ABOVE = {
+    "backbone.bottom_up.": ("detector", "detection"),
+    "backbone.": ("segmenter", "segmentation"),
+}
 TRACKED = "num_batches_tracked"  # of a BatchNorm; nothing reads it
 
 
@@ -48,12 +53,13 @@ def state_of(
     else:
         name = (classifier.name, classifier.variant)
         state = weight_files.state_dict(source, *name, device, ema)
-    if any(key.startswith("backbone.") for key in state):
-        raise RfbenchError(
-            f"weights: {source} holds a detector or a segmenter; a backbone takes a classifier's "
-            "weights, such as best.pth of train-cls. To continue a run: --resume; to evaluate it: "
-            "--eval-only."
-        )
+    for start, (kind, run) in ABOVE.items():
+        if any(key.startswith(start) for key in state):
+            raise RfbenchError(
+                f"weights: {source} holds a {kind}; a backbone takes a classifier's weights, such "
+                f"as best.pth of train-cls. To continue a {run}: --resume; to evaluate it: "
+                "--eval-only."
+            )
     head = classifier.module.state_dict().keys() - own.keys()
     kept = {key: value for key, value in state.items() if key not in head}
     if problem := weight_files.misfit(own, kept, ignored=(TRACKED,)):

@@ -112,7 +112,10 @@ def load_strictly(
 
 
 def check_finite(own: Mapping[str, Tensor], given: Mapping[str, Tensor], path: str) -> None:
-    """Raise RfbenchError for NaN and infinity, but where a buffer of the network has them too."""
+    """Raise RfbenchError for NaN and infinity, but where a buffer of the network has them too.
+
+    And for variances below 0, of which a BatchNorm makes NaN.
+    """
     bad = [
         f"{key} ({int(wrong.sum())} of {value.numel()})"
         for key, value in given.items()
@@ -121,6 +124,14 @@ def check_finite(own: Mapping[str, Tensor], given: Mapping[str, Tensor], path: s
     if bad:
         more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
         raise RfbenchError(f"{path} holds numbers that are not finite: {', '.join(bad[:3])}{more}.")
+    negative = [key for key, value in given.items() if key in own and _is_negative(key, value)]
+    if negative:
+        raise RfbenchError(f"{path} holds variances below 0: {', '.join(negative[:3])}.")
+
+
+def _is_negative(name: str, value: Tensor) -> bool:
+    variance = name.endswith("running_var") and not value.is_meta and value.is_floating_point()
+    return variance and bool((value < 0).any())
 
 
 def _not_finite(own: Tensor, given: Tensor) -> Tensor:

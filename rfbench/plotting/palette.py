@@ -6,7 +6,7 @@ from typing import Any
 
 from matplotlib.patheffects import withStroke
 
-from rfbench.models.variants import VARIANTS
+from rfbench.models.variant import VARIANTS
 
 # Okabe and Ito's colours, distinct under all common kinds of colour blindness; every figure uses
 # them in this order: the first series is black, the second vermilion, ...

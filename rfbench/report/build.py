@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rfbench.errors import RfbenchError, UsageError, counted, printable
-from rfbench.models import variants
+from rfbench.models import variant as variants
 from rfbench.report import metrics, networks, reference, sort, stats
 from rfbench.report.model import Block, Cell, Group, Network, Report, Row
 from rfbench.report.runs import Results, Run, Setting, disputed, settings
@@ -97,6 +97,7 @@ def _block(setting: Setting, names: Sequence[str], baseline: str) -> Block:
     base = next((r for r in rows if r.variant == baseline and not r.alone), None)
     for row in rows:
         row.parameters = row.runs[0].record.parameters
+        row.nonzero = row.runs[0].record.nonzero
         figures = {run.record.seed: metrics.of(run) for run in row.runs}
         row.cells = {name: _cell(figures, name) for name in names}
         if base and not row.alone:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rfbench.errors import printable
-from rfbench.models import variants
+from rfbench.models import variant as variants
 from rfbench.report import paper
 from rfbench.report.runs import Run
 from rfbench.report.stats import Effect
@@ -47,6 +47,7 @@ class Row:
     alone: bool = False
     cells: dict[str, Cell] = field(default_factory=dict)
     parameters: int | None = None
+    nonzero: int | None = None  # of the parameters; None: the records do not tell
     step_time: float | None = None
     network: Network = field(default_factory=Network)
 
@@ -54,6 +55,11 @@ class Row:
     def kernels(self) -> tuple[int, ...]:
         """Kernel sizes of the stride-2 convolutions that the variant changes."""
         return variants.get(self.variant).kernels
+
+    @property
+    def is_pruned(self) -> bool:
+        """Whether its networks were pruned while they were trained."""
+        return any(run.record.config.get("prune") for run in self.runs)
 
     @property
     def label(self) -> str:

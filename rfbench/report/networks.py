@@ -11,9 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rfbench.errors import RfbenchError, one_line
-from rfbench.models import backbones, identity
+from rfbench.models import identity
 from rfbench.report.model import Network
-from rfbench.rf.core import recorded
 from rfbench.rf.core.metric import Metric, Use
 from rfbench.rf.core.metrics import used
 from rfbench.spatial_graph.graph import Size
@@ -76,6 +75,9 @@ def look(
 @functools.cache  # groups share models
 def _network(model: str, name: str, size: Size | None) -> Network:
     """One variant; what cannot be measured is logged, and stays None."""
+    from rfbench.models import backbones  # imports torch, which records that tell do not need
+    from rfbench.rf.core import recorded
+
     try:
         found = recorded.look(backbones.build(model, name, meta=True), size)
     except RfbenchError as error:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from rfbench.models.variants import PAPER
+from rfbench.models.variant import PAPER
 
 NAME = "paper"
 AP = ("AP", "AP50", "AP75", "APs", "APm", "APl")

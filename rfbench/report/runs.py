@@ -15,7 +15,7 @@ from typing import Any
 
 from rfbench.config import AVERAGED, covers, flat, marked
 from rfbench.errors import RfbenchError, UsageError
-from rfbench.models import variants
+from rfbench.models import variant as variants
 from rfbench.runs import progress, records
 from rfbench.runs.records import TrainingRecord
 from rfbench.schemas import SCHEMAS

@@ -169,7 +169,8 @@ def _network(group: Group, block: Block) -> Sheet:
     macs = f"{part}{at}"
     ranked = used(Use.RANK)
     shape = [metric.with_unit(metric.name) for metric in ranked]
-    head = ["variant", "parameters", macs, "step time", *shape]
+    pruned = any(row.is_pruned for row in block.rows)  # or it repeats the parameters
+    head = ["variant", "parameters", *["non-zero"] * pruned, macs, "step time", *shape]
     rows: list[list[webpage.Cell]] = []
     for row in block.rows:
         known = row.network if row.source != paper.NAME else type(row.network)()
@@ -177,6 +178,7 @@ def _network(group: Group, block: Block) -> Sheet:
             [
                 row.label,
                 _si(row.parameters),
+                *[_si(row.nonzero)] * pruned,
                 _si(known.macs),
                 "" if row.step_time is None else f"×{row.step_time:.2f}",
                 *(_shape(metric, known.figures.get(metric.name)) for metric in ranked),

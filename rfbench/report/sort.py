@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rfbench.errors import UsageError, suggest
-from rfbench.models import variants
+from rfbench.models import variant as variants
 from rfbench.report import metrics
 from rfbench.report.model import Report, Row
 from rfbench.rf.core.metric import Metric, Use
@@ -16,6 +16,7 @@ COLUMNS: dict[str, Callable[[Row], Any]] = {
     "variant": lambda row: paper_order(row.variant),
     "seeds": lambda row: -len(row.runs),
     "parameters": lambda row: row.parameters,
+    "non-zero": lambda row: row.nonzero,
     "macs": lambda row: row.network.macs,
     "step": lambda row: row.step_time,
 }

@@ -5,8 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from scipy import stats
-
 LEVEL, POWER = 0.95, 0.80
 Direction = Literal[-1, 0, 1]  # 1: higher is better, -1: lower is better, 0: unknown
 Values = Mapping[int, float]  # by seed
@@ -36,6 +34,8 @@ def interval(values: Sequence[float]) -> tuple[float, float] | None:
     """The t-interval of the mean; None for one value."""
     if len(values) < 2:
         return None
+    from scipy import stats  # slow to import
+
     mean, error = statistics.fmean(values), stats.sem(values)
     half = float(stats.t.ppf(0.5 + LEVEL / 2, len(values) - 1) * error)
     return mean - half, mean + half
@@ -43,6 +43,8 @@ def interval(values: Sequence[float]) -> tuple[float, float] | None:
 
 def compare(values: Values, baseline: Values) -> Effect:
     """Test a variant's values against the baseline's, both by seed and not empty."""
+    from scipy import stats  # slow to import
+
     common = [seed for seed in values if seed in baseline]
     if len(common) > 1:
         ours, theirs = [values[s] for s in common], [baseline[s] for s in common]

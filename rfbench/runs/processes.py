@@ -4,11 +4,8 @@ They agree through a group on the CPU, so that no GPU waits.
 """
 
 import contextlib
-import ctypes
 import os
 import platform
-import signal
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,10 +15,10 @@ import torch
 import torch.distributed as dist
 
 from rfbench.errors import FailedElsewhere, RfbenchError, UsageError, one_line, suggest
+from rfbench.runs.launcher import end_with_launcher
 
 Result = TypeVar("Result")
 DEVICES = ("auto", "cpu", "cuda")
-PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 INTERFACE = (
     "On machines with several networks, GLOO_SOCKET_IFNAME (and NCCL_SOCKET_IFNAME) name the "
     "interface, such as eth0."
@@ -58,7 +55,7 @@ class Processes:
         dist.all_reduce(tensor, dist.ReduceOp.MAX, group=self.control)
         return int(tensor)
 
-    def fail_together(self, failure: Exception | None) -> None:
+    def fail_together(self, failure: BaseException | None) -> None:
         """Raise in every process if one of them failed: its error there, FailedElsewhere here."""
         if self.largest(bool(failure)):
             raise failure or FailedElsewhere
@@ -153,16 +150,6 @@ def _joined(own: torch.device, rank: int, world: int) -> Processes:
             f"torchrun. {INTERFACE}"
         ) from error
     return group
-
-
-def end_with_launcher() -> None:
-    """Have SIGTERM sent to this process when torchrun is gone: it then saves and ends.
-
-    A signal that torchrun does not know, such as SIGUSR1, ends it alone; its processes would train
-    on, and hold folder and GPUs.
-    """
-    if sys.platform == "linux" and "TORCHELASTIC_RUN_ID" in os.environ:
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _number(name: str, default: int) -> int:

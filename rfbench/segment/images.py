@@ -12,6 +12,7 @@ from rfbench.data.segmentation import check
 from rfbench.data.segmentation.augment import ScaledCrop, Whole
 from rfbench.data.segmentation.pairs import CHANNELS, Renumbered, SegSet
 from rfbench.data.segmentation.sources import SOURCES
+from rfbench.runs import streams
 from rfbench.runs.processes import Processes
 from rfbench.schemas.seg import SegConfig
 from rfbench.training.images import Reader
@@ -92,7 +93,7 @@ class Images(Reader):
 
     def on_device(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Images (N, 3, H, W), normalised, and the classes of their pixels (N, H, W) int64."""
-        return self.split(batch.images.to(self.group.device, non_blocking=True))
+        return self.split(streams.to_device(batch.images, self.group.device))
 
     def split(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """(N, H, W, 4) uint8 as images and classes; see `on_device`."""

@@ -9,7 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from rfbench.errors import RfbenchError, UsageError
-from rfbench.models import backbones, classifier_weights, identity, integrity, weight_files
+from rfbench.models import (
+    arguments,
+    backbones,
+    classifier_weights,
+    identity,
+    integrity,
+    pyramid,
+    weight_files,
+)
 from rfbench.schemas.seg import SegConfig
 from rfbench.segment.heads import Headed
 from rfbench.training.device import autocast
@@ -17,6 +25,7 @@ from rfbench.training.device import autocast
 logger = logging.getLogger(__name__)
 
 FORMAT = "rfbench-segmentation/1"
+STRIDE = "output_stride"  # an argument of many networks
 OUT = "out"  # the key of the scores in a dict of outputs; the others are auxiliary
 BELOW = "backbone."  # of a classifier's parameters below a head
 
@@ -33,16 +42,45 @@ def build(config: SegConfig, classes: int, meta: bool = False) -> backbones.Back
     network has no map for the head.
     """
     torch.manual_seed(config.seed)
-    backbone = backbones.build(config.network, variant_of(config), meta=meta)
+    backbone = _built(config, meta)
     if config.head == "own":
         backbones.set_map_classes(backbone, classes)
         return backbone
     if backbones.is_segmenter(backbone.name):
         raise UsageError(f"{config.model} has a head of its own: set head: own")
+    _check_stride(backbone)
     whole = Headed(
         backbone.module, backbone.name, classes, config.head, config.channels, config.features
     )
     return dataclasses.replace(backbone, module=whole.eval())
+
+
+def _built(config: SegConfig, meta: bool) -> backbones.Backbone:
+    """The network below the head; UsageError if it is the output stride that it cannot have."""
+    try:
+        return backbones.build(config.network, variant_of(config), meta=meta)
+    except UsageError:
+        raise
+    except RfbenchError as error:
+        bare, args = arguments.split(config.network)
+        if STRIDE not in args:
+            raise
+        others = {key: value for key, value in args.items() if key != STRIDE}
+        backbones.build(arguments.named(bare, others), meta=True)  # raises what is not the stride's
+        raise UsageError(f"{bare} cannot have an {STRIDE} of {args[STRIDE]}") from error
+
+
+def _check_stride(backbone: backbones.Backbone) -> None:
+    """Raise UsageError if the coarsest map is not of the output stride that was asked for."""
+    asked = arguments.split(backbone.name)[1].get(STRIDE)
+    if asked is None:
+        return
+    found = max(pyramid.find(backbone.module, backbone.name).levels)
+    if found != asked:
+        raise UsageError(
+            f"{arguments.bare(backbone.name)} cannot have an {STRIDE} of {asked}: its coarsest map "
+            f"would be of stride {found}"
+        )
 
 
 def name_of(config: SegConfig, backbone: backbones.Backbone) -> dict[str, str]:

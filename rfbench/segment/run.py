@@ -24,6 +24,7 @@ class Run(state.Epochs):
     config: SegConfig
     data: Images
     class_weights: Tensor | None = None
+    weights_on_host: Tensor | None = None  # the same on the CPU
     window: list[float] = field(default_factory=lambda: [0.0] * 5)
     total: list[float] = field(default_factory=lambda: [0.0] * 5)
 

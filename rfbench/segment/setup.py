@@ -52,6 +52,7 @@ def setup(config: SegConfig, start: Start) -> Run:
         per_epoch=group.alike(lambda: steps_per_epoch(len(data.set.train), config.batch_size)),
         wrapped=model,
         class_weights=None if class_weights is None else class_weights.to(group.device),
+        weights_on_host=class_weights,
         parent=records.parent(config.weights),
     )
     size = "{}x{} px images".format(*data.crop)

@@ -7,6 +7,7 @@ checkpoint: weights, optimizer, random state, sums since the last line of metric
 import functools
 import logging
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from rfbench.data.loader import Batch
 from rfbench.data.segmentation.pairs import IGNORED
 from rfbench.errors import RfbenchError
-from rfbench.runs import best, loop
+from rfbench.runs import best, loop, streams
 from rfbench.segment import losses
 from rfbench.segment.evaluate import evaluate, shown
 from rfbench.segment.heads import upsampled
@@ -32,8 +33,11 @@ def train(run: Run) -> None:
     epochs = run.config.schedule.epochs
     while run.epoch < epochs and not best.out_of_patience(run):
         train_epoch(run, run.epoch)
+        if run.epoch + 1 < epochs:
+            run.data.ahead(run.step, run.step + run.per_epoch, run.split)
         if not run.validated:  # what fails at the first validation must not cost the epoch
             save(run)
+            loop.written(run)
         metrics = validate(run)
         run.validated = True
         finish_epoch(run, metrics)
@@ -55,7 +59,9 @@ def train_epoch(run: Run, epoch: int) -> None:
         sums = train_step(run, passes)
         # 4. read the metrics of the previous step, so that nothing waits for the GPU
         loop.settle(run)
-        run.pending = functools.partial(read, run, run.step, sums, [b.indices for b in passes])
+        run.pending = functools.partial(
+            read, run, run.step, streams.later(sums), [b.indices for b in passes]
+        )
         run.step += 1
         # 5. a line of metrics, a checkpoint
         every = run.config.checkpoint.every
@@ -77,8 +83,7 @@ def train_step(run: Run, passes: list[Batch]) -> Tensor:
     for group in run.optimizer.param_groups:
         group["lr"] = lr(run, run.step)
     # the loss is a mean over all pixels of the step, however they are shared
-    host = None if run.class_weights is None else run.class_weights.cpu()
-    mine = sum(losses.weight_of(batch.images[..., 3], host) for batch in passes)
+    mine = sum(losses.weight_of(batch.images[..., 3], run.weights_on_host) for batch in passes)
     whole = max(run.group.sum([mine])[0], 1e-9)
     forward = scores_of(run.wrapped, run.config, len(run.data.set.classes))
     sums = torch.zeros(5, dtype=torch.float64, device=run.group.device)
@@ -106,9 +111,9 @@ def lr(run: Run, step: int) -> float:
     return lr_at(step, run.per_epoch, run.config.optim.peak, run.config.schedule)
 
 
-def read(run: Run, step: int, sums: Tensor, indices: list[Tensor]) -> None:
+def read(run: Run, step: int, sums: Callable[[], list[float]], indices: list[Tensor]) -> None:
     """Add the sums of step `step` to the window; a loss that is not finite ends the run."""
-    values = sums.tolist()
+    values = sums()
     if math.isfinite(values[0]):
         run.window = [a + b for a, b in zip(run.window, values, strict=True)]
         return

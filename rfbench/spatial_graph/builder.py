@@ -84,17 +84,18 @@ class Builder:
         learned: for a sum with weights, how many of them each channel has; 0 for any other.
         """
         axes = self.still if axes is None else axes
-        counts = Counter(int(i) for i in labels)
-        total = counts.total() * learned
+        counts = Counter(labels.tolist() if isinstance(labels, np.ndarray) else labels)
+        total = len(labels) * learned
         counts.pop(CONSTANT, None)
         if not counts:
             return CONSTANT
         key = (kind, tuple(sorted(counts.items())), total, axes, reach)
         if key not in self._made:
-            n = self.graph.nodes[min(counts)].size
-            size = tuple(axis.out_size(m) for axis, m in zip(axes, n, strict=True))
-            if min(size) < 1:
-                raise too_small(self.graph.size, self.layer)
+            size = self.graph.nodes[min(counts)].size
+            if axes is not self.still:
+                size = tuple(axis.out_size(m) for axis, m in zip(axes, size, strict=True))
+                if min(size) < 1:
+                    raise too_small(self.graph.size, self.layer)
             call = self.rigid, self.op, self.layer, self.step
             summed = tuple(counts), size, axes, tuple(counts.values()), total
             self._made[key] = self._add(Node(kind, *summed, reach, *call))
@@ -125,9 +126,13 @@ class Builder:
 
     def each(self, value: Value, make: Callable[[int], int], dims: tuple | None = None) -> Value:
         """Replace every label by what `make` gives for it."""
-        unique, inverse = np.unique(value.labels, return_inverse=True)
-        new = np.array([CONSTANT if i == CONSTANT else make(int(i)) for i in unique])
-        return Value(dims or value.dims, new[inverse].reshape(value.labels.shape))
+        labels = value.labels
+        first = int(labels.flat[0]) if labels.size else CONSTANT
+        if first != CONSTANT and (labels == first).all():
+            return Value(dims or value.dims, np.full(labels.shape, make(first)))
+        unique, inverse = np.unique(labels, return_inverse=True)
+        new = np.array([CONSTANT if i == CONSTANT else make(i) for i in unique.tolist()])
+        return Value(dims or value.dims, new[inverse].reshape(labels.shape))
 
     def moved(
         self,
@@ -237,11 +242,21 @@ class Builder:
         `partial` where it keeps positions along another axis. partial: the same for a tensor that
         holds one value a window.
         """
-        dims, moved = self.meet(values, mixing, partial)
+        if self._alike(values):
+            dims, moved = list(values[0].dims), [v.labels for v in values]
+        else:
+            dims, moved = self.meet(values, mixing, partial)
         form = [channels(d) for d in dims]
         stacked = np.stack([np.broadcast_to(v, form) for v in moved], axis=-1)
         labels = self.mixed(stacked, lambda r: self.node(kind, r))
         return Value(tuple(tidy(list(d)) for d in dims), labels)
+
+    def _alike(self, values: Sequence[Value]) -> bool:
+        """Whether all stand for the same positions in the same order."""
+        first, *others = values
+        return all(v.dims == first.dims for v in others) and (
+            len({self._size(v) for v in values}) == 1
+        )
 
     def meet(
         self,

@@ -9,10 +9,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves, tree_map_only
 
 from rfbench.spatial_graph.layout import Scrambled
-from rfbench.spatial_graph.tracer import Op, Ref, Trace
+from rfbench.spatial_graph.tracer import Op, Ref, Trace, mapped, refs
 
 FACTORIES = {"arange", "eye", "full", "linspace", "ones", "scalar_tensor", "zeros"}
 FILLED = {"new_ones": 1, "new_zeros": 0, "ones_like": 1, "zeros_like": 0}  # whatever they are like
@@ -33,8 +32,7 @@ class Constants:
         for op in trace.ops:
             for i in op.written:
                 self._written[i].append(op)
-        leaves = ((leaf, op) for op in trace.ops for leaf in tree_leaves(op.out))
-        self._makers = {leaf.id: op for leaf, op in leaves if isinstance(leaf, Ref)}
+        self._makers = {ref.id: op for op in trace.ops for ref in refs(op.out)}
 
     def values(self, ref: Ref) -> Tensor | None:
         """The values of a tensor; None where weights or the input take part."""
@@ -118,12 +116,12 @@ class Constants:
         target, *others = op.args
         if value is None or self.trace.shapes[target.id] != tuple(value.shape):
             return None
-        args, kwargs = tree_map_only(Ref, values, (tuple(others), op.kwargs))
+        args, kwargs = mapped(Ref, values, (tuple(others), op.kwargs))
         return op.func(value.clone(), *args, **kwargs)
 
 
 def _refs(op: Op) -> list[Ref]:
-    return [leaf for leaf in tree_leaves((op.args, op.kwargs)) if isinstance(leaf, Ref)]
+    return refs((op.args, op.kwargs))
 
 
 def _run(op: Op, ref: Ref, values: Callable[[Ref], Tensor | None]) -> Tensor | None:
@@ -135,7 +133,7 @@ def _run(op: Op, ref: Ref, values: Callable[[Ref], Tensor | None]) -> Tensor | N
     made = op.name.split(".")[1] in FACTORIES
     if any(t is None for t in known.values()) or not (known or made):
         return None
-    args, kwargs = tree_map_only(Ref, lambda r: known[r.id], (op.args, op.kwargs))
+    args, kwargs = mapped(Ref, lambda r: known[r.id], (op.args, op.kwargs))
     if made or "device" in kwargs:
         kwargs |= {"device": torch.device("cpu")}
     out: Any = op.func(*args, **kwargs)

@@ -9,11 +9,9 @@ from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from fractions import Fraction
 
-import numpy as np
-
 from rfbench.errors import RfbenchError, UsageError, suggest
 from rfbench.spatial_graph.axis import WORDS, Axis, Dense, Expand, names
-from rfbench.spatial_graph.layout import CONSTANT, SPATIAL, Value
+from rfbench.spatial_graph.layout import SPATIAL, Value
 
 Size = tuple[int, ...]  # along every axis: (L,), (H, W) or (D, H, W)
 
@@ -192,7 +190,7 @@ class SpatialGraph:
         """The size of a tensor's map, along every axis."""
         if not isinstance(value, Value):
             raise RfbenchError("this tensor has no map of positions")
-        return self.nodes[int(max(value.labels.flat))].size
+        return self.nodes[int(value.labels.max())].size
 
     def layer(self, name: str) -> Value:
         """The map of a layer. Raises UsageError for an unknown one or one without positions."""
@@ -231,8 +229,7 @@ class SpatialGraph:
 
     def share(self, value: Value) -> dict[int, int]:
         """Number of channels behind every node of a tensor."""
-        labels, counts = np.unique(value.labels, return_counts=True)
-        return {int(a): int(n) for a, n in zip(labels, counts, strict=True) if a != CONSTANT}
+        return value.share
 
     def ancestors(self, nodes: set[int]) -> set[int]:
         """The nodes that any of these depend on, themselves included."""

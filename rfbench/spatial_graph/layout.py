@@ -6,9 +6,10 @@ permutations only regroup factors, so windows (Swin), tokens and channel shuffle
 case. Factors of size 1 are left out; the batch is always 1.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import cached_property, reduce
 from math import prod
 from typing import NamedTuple
 
@@ -58,6 +59,12 @@ class Value:
         """The factors of one axis by where they stand: (dimension, index in it)."""
         whole = enumerate(self.dims)
         return {(i, j): f for i, d in whole for j, f in enumerate(d) if f.axis == axis}
+
+    @cached_property
+    def share(self) -> dict[int, int]:
+        """Number of channels behind every node, constant ones left out."""
+        counts = Counter(self.labels.ravel().tolist())
+        return {i: counts[i] for i in sorted(counts) if i != CONSTANT}
 
     @property
     def depends_on_input(self) -> bool:

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
-from torch.utils._pytree import tree_leaves, tree_map_only
 
 from rfbench.spatial_graph.builder import Builder
 from rfbench.spatial_graph.constants import Constants
@@ -14,7 +13,7 @@ from rfbench.spatial_graph.layout import SPATIAL, Scrambled, Value
 from rfbench.spatial_graph.ops import lookup
 from rfbench.spatial_graph.ops.registry import Constant
 from rfbench.spatial_graph.trace import Shape, trace_module
-from rfbench.spatial_graph.tracer import Op, Ref, Trace
+from rfbench.spatial_graph.tracer import Op, Ref, Trace, mapped, refs
 
 
 def spatial_graph(
@@ -37,8 +36,8 @@ def unsupported_ops(trace: Trace) -> Counter[str]:
     """How often a trace calls each operation that has no handler and depends on the input."""
     seen, unknown = set(trace.inputs), Counter[str]()
     for op in trace.ops:
-        if any(r.id in seen for r in _refs((op.args, op.kwargs))):
-            seen.update(r.id for r in _refs(op.out))
+        if any(r.id in seen for r in refs((op.args, op.kwargs))):
+            seen.update(r.id for r in refs(op.out))
             if lookup(op.func, bool(op.written)) is None:
                 unknown[op.name] += 1
     return unknown
@@ -67,10 +66,10 @@ class Reader:
         """The whole graph."""
         trace, graph = self.trace, self.builder.graph
         for i, op in enumerate(trace.ops):
-            refs = _refs((op.args, op.kwargs))
             if i == trace.sized:
                 graph.sized = self.builder.step
-            if inputs := [self.values[r.id] for r in refs if r.id in self.values]:
+            given = refs((op.args, op.kwargs))
+            if inputs := [self.values[r.id] for r in given if r.id in self.values]:
                 self._read(op, inputs)
         graph.layers = {k: self.values[i] for k, i in trace.layers.items() if i in self.values}
         graph.failure, graph.program = trace.failure, tuple(op.name for op in trace.ops)
@@ -87,7 +86,7 @@ class Reader:
 
     def _read(self, op: Op, inputs: list[Value | Opaque]) -> None:
         """One operation that depends on the input."""
-        first = next(iter(_refs(op.out)), None)
+        first = next(iter(refs(op.out)), None)
         self.builder.begin(op.func, op.layer, self.trace.shapes[first.id] if first else ())
         out = self._result(op, inputs)
         if len(op.written) > 1 and not isinstance(out, Opaque):
@@ -119,7 +118,7 @@ class Reader:
         handler = lookup(op.func, bool(op.written))
         if handler is None:
             raise Scrambled("this operation is not known")
-        args, kwargs = tree_map_only(Ref, self._argument, (op.args, op.kwargs))
+        args, kwargs = mapped(Ref, self._argument, (op.args, op.kwargs))
         return handler(self.builder, *args, **kwargs)
 
     def _argument(self, ref: Ref) -> Value | Opaque | Constant:
@@ -145,10 +144,10 @@ class Reader:
 
     def _keep(self, op: Op, out: Any) -> None:
         """Store results; check the shapes that follow from the factors against the traced ones."""
-        refs = [op.out] if isinstance(op.out, Ref) else list(op.out)
+        made = [op.out] if isinstance(op.out, Ref) else list(op.out)
         single = isinstance(out, Opaque)
-        outs = out if isinstance(out, list) else [out] * (len(refs) if single else 1)
-        for ref, value in zip(refs, outs, strict=False):
+        outs = out if isinstance(out, list) else [out] * (len(made) if single else 1)
+        for ref, value in zip(made, outs, strict=False):
             if not isinstance(ref, Ref):
                 continue
             if value is None or (isinstance(value, Value) and not value.depends_on_input):
@@ -175,10 +174,6 @@ def main_output(trace: Trace) -> str | None:
 
 
 _UNEXPECTED = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
-
-
-def _refs(tree: Any) -> list[Ref]:
-    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Ref)]
 
 
 def _severity(value: Opaque) -> tuple[bool, bool]:

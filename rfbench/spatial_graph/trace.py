@@ -1,22 +1,23 @@
 """Trace the operations of one forward pass, on the meta device, without touching a weight.
 
 The pass runs on a skeleton of the module: the same Python objects with every tensor replaced by a
-meta tensor. Functionalisation (torch.func.functionalize) turns in-place operations and writes to
-views into plain ones, so the trace is a pure data flow.
+meta tensor. In-place operations on tensors that share their memory with no other are written down
+as plain ones. Where a pass writes to anything else, it is made once more under functionalisation
+(torch.func.functionalize), which turns every write into a plain operation: so the trace is a pure
+data flow either way.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.spatial_graph.graph import Size, by
 from rfbench.spatial_graph.skeleton import skeleton
-from rfbench.spatial_graph.tracer import Ref, Trace, Tracer, Trunk, memory
+from rfbench.spatial_graph.tracer import Trace, Tracer, Trunk, memory, refs
 
 
 def trunk(module: nn.Module) -> Callable[[Tensor], Any]:
@@ -64,35 +65,51 @@ def trace_module(
     A pass that fails behind a layer is traced as far as it went; `Trace.failure` says why. Raises
     UsageError where the input does not fit the network, RfbenchError where it fails at once.
     """
-    copied, buffers = skeleton(module)
     shapes = list(inputs or [(channels or input_channels(module, len(size)), *size)])
     if len({len(shape) for shape in shapes}) > 1:
         some = " and ".join(_text(shape) for shape in shapes)
         raise RfbenchError(f"inputs with different numbers of axes are not measured: {some}")
+    trace, mutated = _traced(module, shapes, pure=True)
+    if mutated:
+        trace, _ = _traced(module, shapes, pure=False)
+    if trace.failure is not None and not trace.layers:
+        raise trace.failure from trace.failure.__cause__
+    return trace
+
+
+def _traced(module: nn.Module, shapes: Sequence[Shape], pure: bool) -> tuple[Trace, str]:
+    """A pass, and what of it needs functionalisation.
+
+    pure: without it, which is faster: in-place operations on tensors that share their memory with
+    no other need none.
+    """
+    copied, buffers = skeleton(module)
     trace = Trace(shapes[0][1:], feature_maps=hasattr(module, "feature_info"))
-    tracer = Tracer(trace)
+    tracer = Tracer(trace, pure)
     tracer.watch.shape = (1, *shapes[0])
-    tracer.weights = {memory(p) for p in copied.parameters() if not p.is_meta}
-    _watch(copied, tracer)
-    trace.recurrent = {n for n, m in copied.named_modules() if isinstance(m, nn.RNNBase)}
+    parts = dict(copied.named_modules())
+    scripted = [m for m in parts.values() if isinstance(m, torch.jit.ScriptModule)]
+    tracer.weights = {memory(p) for m in scripted for p in m.parameters() if not p.is_meta}
+    _watch(parts, tracer)
+    trace.recurrent = {n for n, m in parts.items() if isinstance(m, nn.RNNBase)}
     dtype = next((p.dtype for p in copied.parameters() if p.is_floating_point()), torch.float32)
+    forward = _forward(copied, tracer)
 
     try:
         with torch.no_grad(), tracer:
             images = [torch.empty((1, *shape), dtype=dtype, device="meta") for shape in shapes]
             with tracer.watch:
-                _functional(_forward(copied, tracer), tracer)(*images)
+                (forward if pure else _functional(forward, tracer))(*images)
         trace.forward = trace.ops
     except Exception as error:
         if tracer.trunk is None:  # else the classifier insists on another size than the map
             trace.failure = _explain(module, shapes, tracer, error)
-            if not trace.layers:
-                raise trace.failure from error
+            trace.failure.__cause__ = None if trace.layers else error  # it holds all frames
     if tracer.trunk is not None and _is_classifier(trace, tracer.trunk):
         _cut(trace, tracer.trunk)
     alive = tracer.alive
     trace.fixed |= {i: buffers[id(t)] for i, t in enumerate(alive) if id(t) in buffers}
-    return trace
+    return trace, tracer.mutated
 
 
 def _forward(module: nn.Module, tracer: Tracer) -> Callable[..., None]:
@@ -145,9 +162,8 @@ def _is_classifier(trace: Trace, end: Trunk) -> bool:
         return True
     seen = set(end.outputs.values())
     for op in trace.ops[end.ops :]:
-        leaves = tree_leaves((op.args, op.kwargs))
-        if any(isinstance(leaf, Ref) and leaf.id in seen for leaf in leaves):
-            seen |= {leaf.id for leaf in tree_leaves(op.out) if isinstance(leaf, Ref)}
+        if any(ref.id in seen for ref in (*refs(op.args), *refs(op.kwargs))):
+            seen |= {ref.id for ref in refs(op.out)}
     vectors = all(len(trace.shapes[i]) <= 2 for i in trace.outputs.values())
     return vectors and not seen.isdisjoint(trace.outputs.values())
 
@@ -159,7 +175,7 @@ def _cut(trace: Trace, end: Trunk) -> None:
     trace.outputs = end.outputs
 
 
-def _watch(module: nn.Module, tracer: Tracer) -> None:
+def _watch(modules: Mapping[str, nn.Module], tracer: Tracer) -> None:
     """Tell the tracer which layer is running, and what each returned."""
 
     def enter(name: str) -> Callable:
@@ -182,8 +198,7 @@ def _watch(module: nn.Module, tracer: Tracer) -> None:
 
         return hook
 
-    modules = dict(module.named_modules())
-    for name, child in module.named_modules():
+    for name, child in modules.items():
         if name and not isinstance(child, torch.jit.ScriptModule):  # which takes no hooks
             child.register_forward_pre_hook(enter(name), prepend=True)
             child.register_forward_hook(leave(name))

@@ -1,15 +1,18 @@
 """What a traced pass is as data, and the mode that writes it down, operation by operation."""
 
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils._pytree import tree_leaves
 
 from rfbench.errors import RfbenchError
+from rfbench.spatial_graph import results
 from rfbench.spatial_graph.structure import named_tensors
 from rfbench.spatial_graph.watch import Watch, check_batch
 
@@ -21,9 +24,48 @@ class Ref:
     id: int
 
 
+def refs(tree: Any) -> list[Ref]:
+    """The tensors among arguments or results, in their order."""
+    found: list[Ref] = []
+    _gather(tree, found)
+    return found
+
+
+def _gather(tree: Any, found: list[Ref]) -> None:
+    kind = type(tree)
+    if kind is Ref:
+        found.append(tree)
+    elif kind is tuple or kind is list:
+        for part in tree:
+            _gather(part, found)
+    elif kind is dict:
+        for part in tree.values():
+            _gather(part, found)
+
+
+def mapped(kind: type, change: Callable[[Any], Any], tree: Any) -> Any:
+    """Arguments or results with every item of a class changed.
+
+    An operation has no other containers than lists and tuples, its keywords are a dict.
+    """
+    if isinstance(tree, kind):
+        return change(tree)
+    if type(tree) is tuple or type(tree) is list:
+        return type(tree)([mapped(kind, change, part) for part in tree])
+    if type(tree) is dict:
+        return {key: mapped(kind, change, part) for key, part in tree.items()}
+    return tree
+
+
 def plain_name(op: str) -> str:
     """An operation without namespace and overload: 'aten.add_.Tensor' and 'mylib.add' are 'add'."""
     return op.partition(".")[2].partition(".")[0].strip("_") or op
+
+
+@cache
+def name_of(func: Any) -> str:
+    """'aten.add.Tensor'."""
+    return str(func)
 
 
 @dataclass
@@ -44,7 +86,7 @@ class Op:
     @property
     def name(self) -> str:
         """'aten.add.Tensor'."""
-        return str(self.func)
+        return name_of(self.func)
 
 
 @dataclass
@@ -89,11 +131,19 @@ class Trunk:
 
 
 class Tracer(TorchDispatchMode):
-    """Writes every operation on tensors into the trace, with the layer that called it."""
+    """Writes every operation on tensors into the trace, with the layer that called it.
 
-    def __init__(self, trace: Trace) -> None:
+    pure: whether an in-place operation on a tensor that shares its memory with no other is written
+    down as the operation that makes a new tensor, which it then stands for. mutated: by name, what
+    wrote in place to anything else; the trace is of use only if functionalisation does not take
+    the network.
+    """
+
+    def __init__(self, trace: Trace, pure: bool = False) -> None:
         super().__init__()
         self.trace = trace
+        self.pure = pure
+        self.mutated = ""
         self.stack: list[str] = []
         self.calls: Counter[str] = Counter()  # of modules so far
         self.trunk: Trunk | None = None
@@ -102,6 +152,8 @@ class Tracer(TorchDispatchMode):
         self.refused: RfbenchError | None = None  # why scripted code was stopped
         self._sharing: dict[int, list[int]] = defaultdict(list)  # numbers by their memory
         self._ids: dict[int, int] = {}
+        self._refs: list[Ref] = []
+        self._made: set[int] = set()  # numbers of inputs and results
         self.alive: list[Tensor] = []  # an id() is only unique while its tensor lives
 
     def sized(self) -> None:
@@ -114,29 +166,46 @@ class Tracer(TorchDispatchMode):
         outer, self.watch.inside = self.watch.inside, True
         try:
             with torch._C.DisableTorchFunction():
-                return {k: self.number(inner(t)) for k, t in named_tensors(value, name).items()}
+                tensors = {name: value} if type(value) is Tensor else named_tensors(value, name)
+                return {k: self.number(inner(t)) for k, t in tensors.items()}
         finally:
             self.watch.inside = outer
 
     def restart(self) -> None:
         """Forget the operations and layers so far."""
-        held = (self.trace.ops, self.trace.layers, self.trace.outputs, self.calls, self.stack)
+        trace = self.trace
+        held: list[Any] = [trace.ops, trace.layers, trace.outputs, self.calls, self.stack]
         for kept in held:
             kept.clear()
         self.trunk, self.trace.sized = None, None
 
     def number(self, tensor: Tensor) -> int:
-        if id(tensor) not in self._ids:
-            self._ids[id(tensor)] = len(self.alive)
-            self.trace.shapes[len(self.alive)] = tuple(tensor.shape)
-            if not tensor.is_meta and memory(tensor) not in self.weights:
-                self.trace.fixed[len(self.alive)] = tensor
-            self._sharing[memory(tensor)].append(len(self.alive))
-            self.alive.append(tensor)
-        return self._ids[id(tensor)]
+        number = self._ids.get(id(tensor))
+        return self._new(tensor) if number is None else number
 
-    def _refs(self, tree: Any) -> Any:
-        return tree_map_only(Tensor, lambda t: Ref(self.number(t)), tree)
+    def _new(self, tensor: Tensor) -> int:
+        """The next number, from now on that of a tensor."""
+        number = self._ids[id(tensor)] = len(self.alive)
+        self.trace.shapes[number] = tuple(tensor.shape)
+        at = memory(tensor)
+        if not tensor.is_meta and at not in self.weights:
+            self.trace.fixed[number] = tensor
+        self._sharing[at].append(number)
+        self.alive.append(tensor)
+        self._refs.append(Ref(number))
+        return number
+
+    def _given(self, tensor: Tensor) -> Ref:
+        """An argument. One that no operation made may share memory with a result (x.data)."""
+        if id(tensor) not in self._ids and not self._made.isdisjoint(self._sharing[memory(tensor)]):
+            self.mutated = self.mutated or "an alias"
+        return self._refs[self.number(tensor)]
+
+    def _made_now(self, tensor: Tensor) -> Ref:
+        """A result."""
+        number = self.number(tensor)
+        self._made.add(number)
+        return self._refs[number]
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
@@ -149,13 +218,45 @@ class Tracer(TorchDispatchMode):
             return self._record(func, args, kwargs or {})
 
     def _record(self, func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+        written: tuple[int, ...] = ()
+        if func._schema.is_mutable:
+            if self.pure and (twin := self._twin(func, args, kwargs)):
+                return self._replace(twin, args, kwargs)
+            self._note_write(func)
         out = _run(func, args, kwargs)
+        if _writes(func):
+            written = self._written(func, args, kwargs)
+        given = mapped(Tensor, self._given, args), mapped(Tensor, self._given, kwargs)
         layer = self.stack[-1] if self.stack else ""
-        op = Op(func, self._refs(args), self._refs(kwargs), self._refs(out), layer)
-        if func._schema.is_mutable and torch.Tag.inplace_view not in func.tags:
-            op.written = self._written(func, args, kwargs)
-        self.trace.ops.append(op)
+        made = mapped(Tensor, self._made_now, out)
+        self.trace.ops.append(Op(func, *given, made, layer, written))
         return out
+
+    def _note_write(self, func: Any) -> None:
+        if func is not torch.ops.aten.as_strided_.default:  # functionalisation has it as it is
+            self.mutated = self.mutated or name_of(func)
+
+    def _twin(self, func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """The operation that returns what this one writes; None where others may see the write."""
+        twin, x = twin_of(func), args[0] if args else None
+        if twin is None or not isinstance(x, Tensor) or not x.is_meta:
+            return None
+        number = self.number(x)
+        if number not in self._made or self._sharing[memory(x)] != [number]:
+            return None
+        out = _run(twin, args, kwargs)
+        return twin if out.shape == x.shape and out.dtype == x.dtype else None
+
+    def _replace(self, twin: Any, args: tuple, kwargs: dict[str, Any]) -> Tensor:
+        """Write an in-place operation down as the one that makes a new tensor."""
+        given = mapped(Tensor, self._given, args), mapped(Tensor, self._given, kwargs)
+        x: Tensor = args[0]
+        self._sharing[memory(x)].clear()
+        number = self._new(x)
+        self._made.add(number)
+        layer = self.stack[-1] if self.stack else ""
+        self.trace.ops.append(Op(twin, *given, self._refs[number], layer))
+        return x
 
     def _check_batch(self, args: tuple) -> None:
         """Refuse what scripted code convolves without a batch, as `Watch` does in Python code."""
@@ -179,6 +280,29 @@ class Tracer(TorchDispatchMode):
         return tuple(i for t in targets for i in self._sharing[memory(t)])
 
 
+@cache
+def _writes(func: Any) -> bool:
+    """Whether an operation writes to the memory of an argument."""
+    return func._schema.is_mutable and torch.Tag.inplace_view not in func.tags
+
+
+@cache
+def twin_of(func: Any) -> Any:
+    """The operation that returns what another, such as relu_, writes to its argument, or None."""
+    packet, overload = str(func).rpartition(".")[::2]
+    library, _, name = packet.partition(".")
+    if not name.endswith("_") or name.endswith("__"):
+        return None
+    twin = getattr(getattr(getattr(torch.ops, library), name[:-1], None), overload, None)
+    if twin is None or twin._schema.is_mutable:
+        return None
+    mine, others = func._schema.arguments, twin._schema.arguments
+    alike = [(a.name, str(a.type)) for a in mine] == [(a.name, str(a.type)) for a in others]
+    writes = [a.name for a in mine if a.alias_info and a.alias_info.is_write]
+    single = len(twin._schema.returns) == 1 and twin._schema.returns[0].alias_info is None
+    return twin if alike and writes == [mine[0].name] and single else None
+
+
 def memory(tensor: Tensor) -> int:
     return tensor.untyped_storage()._cdata
 
@@ -187,12 +311,15 @@ def _run(func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
     """One operation; tensors that the network made without a device join those on meta."""
     if func.overloadpacket is torch.ops.aten._convolution:  # torch 2.11 has none on meta
         func, args = torch.ops.aten.convolution.default, args[:9]
+    out = results.known(func, args, kwargs)
+    if out is not None:
+        return out
     try:
         return func(*args, **kwargs)
     except RuntimeError as error:
         if "device" not in str(error):
             raise
-        args, kwargs = tree_map_only(Tensor, lambda t: t.to("meta"), (args, kwargs))
+        args, kwargs = mapped(Tensor, lambda t: t.to("meta"), (args, kwargs))
         return func(*args, **kwargs)
 
 

@@ -1,10 +1,10 @@
 """The share of a data set's images that a process reads."""
 
 import math
-import os
 from collections.abc import Iterator
 from typing import Any
 
+from rfbench import machine
 from rfbench.data import workers
 from rfbench.data.dataset import ArraySplit
 from rfbench.data.loader import Batch, Loader, held_batches
@@ -19,7 +19,7 @@ class Reader:
     """The loaders of a data set's two splits; a training adds what it makes of their images.
 
     data: a `Dataset` or `SegSet`. group: the processes that share the images. loaders: their
-    processes, as configured; None: one per CPU core, shared by the processes of this machine.
+    processes, as configured; None: one per CPU core of this process but one.
     """
 
     def __init__(self, data: Any, group: Processes, loaders: int | None) -> None:
@@ -35,9 +35,15 @@ class Reader:
 
     def train(self, first: int, last: int, split: Split) -> Iterator[Batch]:
         """This process's micro-batches for the steps `first` .. `last` - 1."""
+        return self._loader("train").batches(self._tasks(first, last, split))
+
+    def ahead(self, first: int, last: int, split: Split) -> None:
+        """Begin to read these steps' images while others are evaluated; `train` comes next."""
+        self._loader("train").begin(self._tasks(first, last, split))
+
+    def _tasks(self, first: int, last: int, split: Split) -> TrainTasks:
         n, group = len(self.set.train), self.group
-        tasks = TrainTasks(n, split.batch, first, last, split.accumulation, group.rank, group.world)
-        return self._loader("train").batches(tasks)
+        return TrainTasks(n, split.batch, first, last, split.accumulation, group.rank, group.world)
 
     def val(self, batch: int) -> tuple[Iterator[Batch], int]:
         """This process's share of the validation images, and the most batches of any process."""
@@ -96,7 +102,4 @@ class Reader:
     def _workers(self) -> int:
         if self.group.device.type == "cpu":  # its cores are busy with training
             return 0 if isinstance(self.set.train, ArraySplit | ArrayPairs) else 1
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        # set by torchrun; srun binds each process to its own cores
-        here = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-        return max(1, min(32, (cores or 1) // max(1, here)))
+        return max(1, min(32, machine.cores() - 1))  # one core is the main process's

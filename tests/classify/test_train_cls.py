@@ -20,7 +20,8 @@ from rfbench.config import load
 from rfbench.schemas.cls import ClsConfig
 from rfbench.training.optimizer import parameter_groups
 
-CONFIGS = sorted((Path(__file__).parents[2] / "configs" / "cls").glob("*.yaml"))
+FOLDER = Path(__file__).parents[2] / "configs" / "cls"
+CONFIGS = sorted(FOLDER.rglob("*.yaml"))
 SMALL = [
     *("-o", "data.train_scenes=96", "-o", "data.val_scenes=40"),
     *("-o", "schedule.epochs=1", "-o", "device=cpu"),
@@ -67,13 +68,23 @@ def cifar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (folder / name).write_bytes(pickle.dumps({"data": data, "labels": [*range(10)] * 2}))
     names = {"label_names": [f"c{i}" for i in range(10)]}
     (folder / "batches.meta").write_bytes(pickle.dumps(names))
+    hundred = tmp_path / "cifar" / "cifar-100-python"
+    hundred.mkdir()
+    for name in ("train", "test"):
+        data = rng.integers(0, 255, (100, 3072), dtype=np.uint8)
+        held = {"data": data, "fine_labels": [*range(100)]}
+        (hundred / name).write_bytes(pickle.dumps(held))
+    names = {"fine_label_names": [f"c{i}" for i in range(100)]}
+    (hundred / "meta").write_bytes(pickle.dumps(names))
     return tmp_path / "cifar"
 
 
 def tree_of(config: Path, imagenet: Path, cifar: Path) -> list[str]:
     values = load(ClsConfig, str(config))
-    root = {"imagenet": imagenet, "folder": imagenet, "cifar10": cifar}.get(values.data.name)
-    return ["-o", f"data.root={root}"] if root else ["-o", "data.train_scenes=96"]
+    roots = {"imagenet": imagenet, "folder": imagenet, "cifar10": cifar, "cifar100": cifar}
+    root = roots.get(values.data.name)
+    few = ["-o", "prune.begin=1", "-o", "prune.end=2"] if values.prune else []
+    return [*few, "-o", f"data.root={root}" if root else "data.train_scenes=96"]
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -95,11 +106,11 @@ def test_every_configuration_dry_runs(
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_configuration_opens_with_its_command(path: Path) -> None:
     first = path.read_text().splitlines()[0]
-    assert first.startswith("# ") and f"train-cls configs/cls/{path.name}" in first
+    assert first.startswith("# ") and f"train-cls configs/cls/{path.relative_to(FOLDER)}" in first
 
 
 def test_the_defaults_are_the_papers() -> None:
-    paper = load(ClsConfig, str(CONFIGS[0].parent / "resnet50.yaml"))
+    paper = load(ClsConfig, str(FOLDER / "resnet50.yaml"))
     default = ClsConfig()
     assert paper.optim == default.optim and paper.schedule == default.schedule
     assert (paper.batch_size, paper.model, paper.init) == (4096, "resnet50", default.init)
@@ -250,7 +261,7 @@ def test_imagenet_like(imagenet: Path, tmp_path: Path) -> None:
 
 
 def test_cifar_like(cifar: Path, tmp_path: Path) -> None:
-    path = CONFIGS[0].parent / "cifar10.yaml"
+    path = FOLDER / "cifar10.yaml"
     size = ("-o", "schedule.epochs=1", "-o", "batch_size=20", "-o", "device=cpu")
     model = ("-o", "model=timm:resnet10t", "-o", "variant=1x1+3x3")
     result = run(path, "-o", f"data.root={cifar}", *size, *model, "--output", tmp_path / "run")

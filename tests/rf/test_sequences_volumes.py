@@ -386,10 +386,3 @@ def test_figures_of_sequences_and_volumes(name: str, unit: str) -> None:
     assert Path("out/maps.png").stat().st_size > 10_000
     maps = np.load("out/maps.npz")
     assert all(maps[key].ndim == {"sequence": 1, "volume": 3}[name] for key in maps)
-
-
-@pytest.mark.usefixtures("own")
-@pytest.mark.parametrize("question", ["effective"])
-def test_other_questions_refuse_by_name(question: str) -> None:
-    result = CliRunner().invoke(main, ["rf", question, "own.py:sequence", "--size", "64"])
-    assert result.exit_code == 1 and "is for images, with two axes" in result.output

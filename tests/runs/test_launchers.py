@@ -83,9 +83,9 @@ time.sleep(60)
 """
 CHILD = """
 import os, signal, sys, time
-from rfbench.runs import processes
+from rfbench.runs.launcher import end_with_launcher
 from rfbench.runs.signals import Signals
-processes.end_with_launcher()
+end_with_launcher()
 with Signals() as signals:
     open(sys.argv[1], "w").write(str(os.getpid()))
     end = time.monotonic() + 30

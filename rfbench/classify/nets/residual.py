@@ -4,13 +4,18 @@ from typing import Any
 
 from torch import nn
 
+from rfbench.errors import UsageError
 
-def resnet14(classes: int = 10) -> nn.Module:
+
+def resnet14(classes: int = 10, output_stride: int = 16) -> nn.Module:
     """A bottleneck ResNet-14 of width 8 for (3, 48, 48) digit scenes: 0.13 M parameters.
 
     One block per stage, stride in the 3x3 as in torchvision's, total stride 16. No variant
-    changes the stem, a 5x5.
+    changes the stem, a 5x5. output_stride: 8 or 4 dilates the last stage, or the last two, in place
+    of stride. Raises UsageError for another.
     """
+    if output_stride not in (4, 8, 16):
+        raise UsageError(f"resnet14 has an output_stride of 4, 8 or 16, not {output_stride}")
     from timm.models.resnet import Bottleneck, ResNet
 
     block: Any = Bottleneck  # timm's annotation asks for an instance
@@ -22,6 +27,7 @@ def resnet14(classes: int = 10) -> nn.Module:
         stem_width=8,
         num_classes=classes,
         zero_init_last=False,
+        output_stride=2 * output_stride,  # timm reckons with the pooling, which is left out
     )
     net.conv1 = nn.Conv2d(3, 16, 5, stride=2, padding=2, bias=False)
     net.maxpool = nn.Identity()

@@ -57,7 +57,7 @@ def digits(
         background=0,
         size=size,
         crop=size,
-        scale=(0.8, 1.25),
+        scale=(1.0, 1.0),
         flip=False,  # mirrored digits are not digits
         mean=(0.28, 0.28, 0.28),
         std=(0.14, 0.14, 0.14),

@@ -10,6 +10,7 @@ from torch import nn
 
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.models.meta import meta_copy
+from rfbench.models.variant import Variant, get
 from rfbench.models.variants import behind
 from rfbench.models.variants.choose import (
     called_as_functions,
@@ -17,7 +18,6 @@ from rfbench.models.variants.choose import (
     is_conditional,
     may_call_functions,
 )
-from rfbench.models.variants.name import Variant, get
 from rfbench.models.variants.recorded import Recording, record
 from rfbench.models.variants.sampled import (
     MAX_POOLS,

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from rfbench.errors import RfbenchError, counted
 from rfbench.models.meta import meta_copy
-from rfbench.models.variants.name import Variant
+from rfbench.models.variant import Variant
 from rfbench.models.variants.recorded import Call, Recording, record
 from rfbench.models.variants.sampled import (
     MAX_POOLS,

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from rfbench.errors import UsageError, suggest
-from rfbench.models.variants.name import GROUPS, Variant
+from rfbench.models.variant import GROUPS, Variant
 from rfbench.models.variants.recorded import CONVS, Call, Recording
 from rfbench.models.variants.sampled import MAX_POOLS, axes_of, each, shown, stride_of
 

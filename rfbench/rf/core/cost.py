@@ -3,11 +3,9 @@
 from dataclasses import dataclass
 from math import prod
 
-from torch.utils._pytree import tree_leaves
-
 from rfbench.errors import RfbenchError
 from rfbench.spatial_graph.graph import by
-from rfbench.spatial_graph.tracer import Op, Ref, Trace, plain_name
+from rfbench.spatial_graph.tracer import Op, Trace, plain_name, refs
 
 
 @dataclass(frozen=True)
@@ -29,8 +27,7 @@ def cost(trace: Trace) -> Cost:
     for op in trace.forward:
         name = plain_name(op.name) if op.name.startswith("aten.") else ""
         if name in _MACS or "pool" in name:
-            out = next(leaf for leaf in tree_leaves(op.out) if isinstance(leaf, Ref))
-            activations += prod(trace.shapes[out.id])
+            activations += prod(trace.shapes[refs(op.out)[0].id])
         if name in _MACS:
             macs += _MACS[name](trace, op)
     return Cost(macs, activations)

@@ -12,7 +12,7 @@ from math import gcd, lcm
 
 import numpy as np
 
-from rfbench.spatial_graph.axis import Axis, Dense, Expand, Full, Index, Window
+from rfbench.spatial_graph.axis import SAME, Axis, Dense, Expand, Full, Index, Window
 
 Region = tuple[int, int]  # first and last position, both included; beyond the source: padding
 
@@ -169,6 +169,8 @@ def union(fields: Sequence[Along | None], units: int, source: int) -> Along | No
     each = [f for f in fields if f is not None]
     if not each or len(each) < len(fields):
         return None
+    if not isinstance(each[0], Whole) and all(f is each[0] for f in each):
+        return each[0]
     if any(isinstance(f, Whole) for f in each):
         seen = [w for f in each if (w := whole(f, units, source)) is not None]
         both = Whole(min(w.first for w in seen), max(w.last for w in seen))
@@ -201,12 +203,16 @@ def tidy(phases: Sequence[Region], step: int) -> Along:
 
 def apply(field: Along, step: Axis, n: int, source: int) -> Along | None:
     """The field behind a map along n positions; None where units have nothing in common."""
-    if isinstance(field, Whole):
+    if step is SAME or isinstance(field, Whole):
         return field
     if isinstance(step, Dense):
         return whole(field, n, source)
     if isinstance(step, Index) and step.inner is not None:
         step = step.inner
+    if isinstance(step, Window) and isinstance(field, Field):
+        first = field.first - step.before * field.stride
+        last = field.last + (step.extent - 1 - step.before) * field.stride
+        return Field(first, last, step.stride * field.stride)
     if isinstance(step, Window):
         taps: Phased | None = Phased(((-step.before, step.extent - 1 - step.before),), step.stride)
     elif isinstance(step, Full):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rfbench.rf.core import memory
-from rfbench.spatial_graph.axis import Axis
+from rfbench.spatial_graph.axis import SAME, Axis
 from rfbench.spatial_graph.graph import Node, Size, SpatialGraph, by
 from rfbench.spatial_graph.layout import Value
 
@@ -174,8 +174,13 @@ def is_skipped(node: Node, convention: Convention) -> bool:
     return node.kind == "context" and convention.gates == "ignore"
 
 
+_ONCE = [Fraction(1)]
+
+
 def channel_weights(node: Node, convention: Convention) -> list[Fraction]:
     """What each source of a node weighs."""
+    if node.counts == (1,) and not node.channels:
+        return _ONCE
     if node.channels and (convention.channels == "single" or node.kind != "conv"):
         return [Fraction(n, node.channels) for n in node.counts]
     return [Fraction(n) for n in node.counts]
@@ -215,7 +220,8 @@ def _adjoint(
 def _through(axes: tuple[Axis, ...], patch: _Patch, size: Size, convention: Convention) -> _Patch:
     array, at = patch.array, list(patch.at)
     for k, (axis, n) in enumerate(zip(axes, size, strict=True)):
-        array, at[k] = axis.adjoint((array, at[k]), k, n, convention.pool == "mean")
+        if axis is not SAME:
+            array, at[k] = axis.adjoint((array, at[k]), k, n, convention.pool == "mean")
     return _Patch(array, tuple(at), patch.exponent).tamed()
 
 

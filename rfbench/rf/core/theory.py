@@ -18,6 +18,7 @@ from rfbench.rf.core.field import (
     region,
     union,
 )
+from rfbench.spatial_graph.axis import SAME
 from rfbench.spatial_graph.graph import Node, Size, SpatialGraph
 from rfbench.spatial_graph.layout import Value
 
@@ -89,11 +90,17 @@ def theory(graph: SpatialGraph, source: Value | None = None) -> Theory:
         elif node.kind != "context":
             known = [f for s in node.sources if (f := fields[s]) is not None]
             if known:
-                before = graph.nodes[node.sources[0]].size
-                fields[i] = tuple(_apply(node, known, k, before, size) for k in range(len(size)))
+                alone = len(known) == 1 and all(a is SAME for a in node.axes)
+                fields[i] = known[0] if alone else _after(graph, node, known, size)
                 steps[node.step].append(i)
     apart = [d for nodes in steps.values() for d in _disagree(graph, fields, nodes)]
     return Theory(fields, apart, size, frozenset(start))
+
+
+def _after(graph: SpatialGraph, node: Node, known: list[Fields], source: Size) -> Fields:
+    """The fields behind a step of which some sources' are known."""
+    size = graph.nodes[node.sources[0]].size
+    return tuple(_apply(node, known, k, size, source) for k in range(len(source)))
 
 
 def _apply(node: Node, known: list[Fields], axis: int, n: Size, source: Size) -> Along | None:

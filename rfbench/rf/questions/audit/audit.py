@@ -7,14 +7,14 @@ the strides as the size given: what stride-2 windows do to the centre depends on
 import contextlib
 import copy
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from rfbench.errors import RfbenchError, UsageError
-from rfbench.models import variants
+from rfbench.models import pruned, variants
 from rfbench.rf.core import metrics
 from rfbench.rf.core.field import region
 from rfbench.rf.core.geometry import uncut_size
@@ -25,20 +25,30 @@ from rfbench.rf.core.position import Pair
 from rfbench.rf.core.subjects import Subject, models, short, subjects
 from rfbench.rf.core.target import Target, pair
 from rfbench.rf.questions.audit.by_size import Bar, by_size
-from rfbench.rf.questions.audit.checkerboard import even_steps
+from rfbench.rf.questions.audit.checkerboard import even_steps, resizing_steps
 from rfbench.rf.questions.audit.counterfactual import Step, fixed, steps, uneven_layers
+from rfbench.rf.questions.audit.pruned import pruned_of
 from rfbench.schemas.rf import RfConfig
 from rfbench.spatial_graph.graph import Size
 
 Record = dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Trained:
+    """The network of a training: its model, variant and weights."""
+
+    model: str
+    variant: str
+    state: Mapping[str, Tensor]
+
+
 def audits(
-    config: RfConfig, sizes: Iterable[Size] = (), bar: Bar = iter
+    config: RfConfig, sizes: Iterable[Size] = (), bar: Bar = iter, trained: Trained | None = None
 ) -> Iterator[tuple[str, Record | RfbenchError]]:
     """(model, record) of every network and variant; in place of a record the error that it raised.
 
-    config: with explicit variants.
+    config: with explicit variants. trained: of the training whose network is the only one.
     """
     for model in models(config):
         for variant in config.variants or []:
@@ -47,6 +57,10 @@ def audits(
             )
             try:
                 for subject in subjects(one):
+                    if trained is not None:
+                        subject.backbone.name = trained.model
+                        subject.backbone.variant = trained.variant
+                        subject = subject.with_weights(trained.state)
                     yield model, audit(one, subject, sizes, bar)
             except RfbenchError as error:  # the other networks have findings of their own
                 yield model, error
@@ -66,9 +80,14 @@ def audit(
     own = subject.target(config.to, config.from_)
     own.counts()  # refuses what is not local
     own.geometry.check_some()
-    target, causes, clean = _roomy(subject.network, own)
+    if subject.is_pruned:  # a kernel is many boxes of taps; none of them is a layer to be fixed
+        target = clean = subject.network.uncut(own)
+        causes: list[Step] = []
+    else:
+        target, causes, clean = _roomy(subject.network, own)
     figures, causal = _figures(target), is_causal(own)
     rows = _causes(target, own, causes, figures)
+    rows += _causes(target, own, resizing_steps(target), figures)
     record: Record = {
         "model": subject.backbone.name,
         "variant": subject.backbone.variant,
@@ -92,6 +111,10 @@ def audit(
         "all": _figures(target if causal else clean),
         "cost": _cost(subject.network, subject.size),
     }
+    if subject.is_pruned:
+        every = _like(subject.network, subject.backbone.module)
+        whole = every.target(target.graph.size, own.layer, own.source)
+        record["pruned"] = pruned_of(subject.backbone.module, subject.state, target, whole)
     if subject.backbone.variant == "baseline":
         record["cures"] = _fixes(subject, own, record["cost"])
         record["best"] = _best(record)
@@ -259,7 +282,7 @@ def _fixes(subject: Subject, own: Target, now: Record | None) -> list[Record]:
             continue
         if any(row.get("layers") == replaced for row in rows):
             continue  # the same change by another name
-        network = _like(subject.network, module)
+        network = _like(subject.network, pruned.shown(module, subject.state))
         target = network.uncut(network.target(subject.size, own.layer, own.source))
         if is_causal(own) and not is_causal(target):
             why = f"variant '{name}' would make this causal network read ahead"

@@ -7,7 +7,7 @@ from typing import Any
 from rfbench.plotting.columns import columns
 from rfbench.rf.core import metrics
 from rfbench.rf.core.metric import Metric, Use, of_channels, unit_of
-from rfbench.rf.questions.audit import by_size
+from rfbench.rf.questions.audit import by_size, pruned
 from rfbench.rf.questions.audit.audit import effect, faultless
 
 MOST = 12  # steps in the text; --json has all
@@ -35,7 +35,8 @@ def text(record: Record) -> str:
     if (hidden := len(record["steps"]) - MOST) > 0:
         lines.append(f"    and {hidden} more that do less (--json)")
     sizes = by_size.lines(record["sizes"]) if "sizes" in record else []
-    return "\n".join([*lines, *_fixes(record), *sizes])
+    left = pruned.lines(record["pruned"]) if "pruned" in record else []
+    return "\n".join([*lines, *left, *_fixes(record), *sizes])
 
 
 def _by(size: Any) -> str:
@@ -135,7 +136,7 @@ def _fixes(record: Record) -> list[str]:
     if record["checkerboard"] > 1e-6:
         lines.append(
             "  checkerboard: kernels that the stride divides, or resizing before a convolution "
-            "(Odena et al., 2016) have none"
+            "(Odena et al., 2016) have none; above, each in the place of a transposed convolution"
         )
     if record["best"]:
         lines.append(f'  best: rfbench.fix(model, "{record["best"]}")')

@@ -1,16 +1,16 @@
-"""Variants as data: a name of one line, or a mapping."""
+"""Variants as data: a name of one line, or a mapping. Nothing here needs torch."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from rfbench.errors import UsageError, one_line, suggest
-from rfbench.models.pools import POOLS
 
 KEYS = ("kernels", "pool", "maxpool", "layers", "groups")  # of a variant as a mapping
 GROUPS = ("dense", "depthwise")
 MAXPOOL = "maxpool"  # the word in a name
+SHIPPED = ("avg", "blur", "max", "alt", "blur_after")  # pools of `pools.POOLS` that come with this
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,9 @@ def _variant(
     """
     if not isinstance(kernels, list | tuple) or any(type(k) is not int or k < 1 for k in kernels):
         raise UsageError(f"variant: kernels is a list of sizes such as [1, 3], not {kernels!r}.")
-    if not isinstance(pool, str) or pool not in POOLS:
-        near = suggest(str(pool), POOLS) or f" There are: {', '.join(POOLS)}."
+    known = _pools(pool)
+    if not isinstance(pool, str) or pool not in known:
+        near = suggest(str(pool), known) or f" There are: {', '.join(known)}."
         raise UsageError(f"variant: unknown pool '{pool}'.{near}")
     if maxpool is None:
         maxpool = False
@@ -65,6 +66,15 @@ def _variant(
     return Variant(":".join(parts), sizes, pool, maxpool, globs, groups)
 
 
+def _pools(pool: Any) -> Collection[str]:
+    """The names of all pools; those of one's own are asked for only where others do not do."""
+    if pool in SHIPPED:
+        return SHIPPED
+    from rfbench.models.pools import POOLS  # imports torch
+
+    return POOLS
+
+
 def _globs(layers: Any) -> tuple[str, ...]:
     """A glob or a list of them."""
     globs = [layers] if isinstance(layers, str) else [] if layers is None else layers
@@ -76,7 +86,7 @@ def _globs(layers: Any) -> tuple[str, ...]:
 
 
 PAPER = ("baseline", "1x1", "3x3", "1x1+3x3")
-_LISTED = [([], "avg"), ([1], "avg"), ([3], "avg"), *(([1, 3], pool) for pool in POOLS)]
+_LISTED = [([], "avg"), ([1], "avg"), ([3], "avg"), *(([1, 3], pool) for pool in SHIPPED)]
 VARIANTS: dict[str, Variant] = {v.name: v for v in (_variant(*listed) for listed in _LISTED)}
 
 
