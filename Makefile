@@ -18,7 +18,7 @@ export OMP_WAIT_POLICY := PASSIVE
 .PHONY: install-det demo test test-oldest test-slow check constraints figures figures-erf zoo \
 	reproduce-digits format
 
-# read by every pip below, also the one that scripts/install_detectron2.py calls
+# read by every pip below, also the one that `rfbench install-detectron2` calls
 PIP_SETTINGS := $(if $(CONSTRAINTS),PIP_CONSTRAINT=$(CONSTRAINTS))
 UPGRADE := $(if $(CONSTRAINTS),,--upgrade --upgrade-strategy eager)
 
@@ -29,8 +29,8 @@ $(READY): setup.cfg $(CONSTRAINTS)
 	@touch $@
 
 # leaves a Detectron2 that works already alone
-$(DETECT): $(READY) scripts/install_detectron2.py
-	$(PIP_SETTINGS) $(BIN)/python scripts/install_detectron2.py
+$(DETECT): $(READY) rfbench/install_detectron2.py
+	$(PIP_SETTINGS) $(BIN)/rfbench install-detectron2
 	@touch $@
 
 install-det: $(DETECT)  ## Detectron2, for `rfbench train-det`; the rest runs without

@@ -5,7 +5,6 @@ A schema (schemas/) is a pydantic model made of `Section`s.
 
 import json
 import os
-import sys
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from rfbench import files
+from rfbench import files, shipped
 from rfbench.config_errors import Key, Origins, explain, shown
 from rfbench.errors import UsageError, one_line, suggest
 from rfbench.yaml_text import parse
@@ -80,11 +79,13 @@ def flat(values: Mapping[str, Any], above: str = "") -> dict[str, Any]:
 def load(schema: type[Schema], path: str | None, overrides: Sequence[str] = ()) -> Schema:
     """Read the YAML file `path` (None: none), apply `overrides` ("key=value") and validate.
 
-    The file may say `base: ../x.yaml`, relative to itself: its keys are merged over that file's,
-    mappings key by key, anything else as a whole. The value of an override is YAML and replaces the
-    key's value. Raises UsageError with all errors, one a line: file or "-o", key, what is wrong.
+    `path` may be the name of a shipped file, such as cls/resnet50. The file may say
+    `base: ../x.yaml`, relative to itself, or name a shipped one: its keys are merged over that
+    file's, mappings key by key, anything else as a whole. The value of an override is YAML and
+    replaces the key's value. Raises UsageError with all errors, one a line: file or "-o", key, what
+    is wrong.
     """
-    values, origins = ({}, {}) if path is None else _read_with_base(path)
+    values, origins = ({}, {}) if path is None else _read_with_base(shipped.path_of(path))
     problems = [problem for text in overrides if (problem := _override(values, origins, text))]
     if unusable := [*_unusable(values, origins)]:
         raise UsageError(*problems, *unusable)
@@ -113,15 +114,6 @@ def _unusable(values: Mapping[str, Any], origins: Origins, above: Key = ()) -> I
                 yield f"{where}: holds a NUL byte"
 
 
-def shipped(name: str) -> str:
-    """The configuration `name`, such as "cls/digits.yaml", of the checkout or the installation."""
-    folders = (Path(__file__).parents[1] / "configs", Path(sys.prefix, "share/rfbench/configs"))
-    for folder in folders:
-        if (folder / name).exists():
-            return os.path.relpath(folder / name)
-    raise UsageError(f"there is no {name} in {' or '.join(str(folder) for folder in folders)}")
-
-
 def schema_json(schema: type[BaseModel]) -> dict[str, Any]:
     """The JSON schema of a configuration *file*, where `base` may stand for the required keys."""
     described = schema.model_json_schema()
@@ -142,6 +134,7 @@ def _read(path: str, role: str = "") -> dict[str, Any]:
     except FileNotFoundError:
         folder = Path(path).parent
         near = suggest(Path(path).name, os.listdir(folder), n=1) if folder.is_dir() else ""
+        near = near or suggest(path.removeprefix("configs/"), shipped.files())
         raise UsageError(f"{path}: no such file{role}.{near}") from None
     except OSError as error:  # a directory, no permission
         raise UsageError(f"{path}: cannot be read{role}: {error.strerror}") from None
@@ -162,6 +155,8 @@ def _read_with_base(path: str) -> tuple[dict[str, Any], Origins]:
         if not isinstance(base, str):
             raise UsageError(f"{path}: 'base': expected the name of a file, got {shown(base)}")
         base_path = os.path.normpath(os.path.join(os.path.dirname(path), base))
+        if not os.path.exists(base_path) and shipped.find(base):
+            base_path = shipped.path_of(base)
         _merge(values, _read(base_path, f" ('base' of {path})"), base_path, origins)
         if "base" in values:
             raise UsageError(f"{base_path}: has a 'base' itself, and is the 'base' of {path}")

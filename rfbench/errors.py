@@ -45,9 +45,11 @@ def printable(text: str, lines: bool = False) -> str:
 
     They can neither steer a terminal nor, as line breaks, forge a line. lines: keep line breaks.
     """
+    if lines:  # a long text line by line: nearly all of them are printable
+        return "\n".join(printable(line) for line in text.split("\n"))
     if text.isprintable():
         return text
-    return "".join(c if (lines and c == "\n") or not _controls(c) else _escaped(c) for c in text)
+    return "".join(_escaped(c) if _controls(c) else c for c in text)
 
 
 def _controls(character: str) -> bool:

@@ -154,6 +154,9 @@ def _manifest_of(path: Path) -> tuple[Manifest | None, str]:
 
 # --- writing ------------------------------------------------------------------------------------
 
+# descriptors that lead elsewhere for a while -> where they are kept; see `cli.out`
+streams: dict[int, int] = {}
+
 
 @contextlib.contextmanager
 def naming(path: Path) -> Iterator[None]:
@@ -206,9 +209,10 @@ def _target(path: Path) -> Path | None:
 def _descriptor(path: Path) -> int | None:
     """The number of the open file that a name such as /dev/stdout or /dev/fd/3 stands for."""
     text = str(path)
-    streams = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
+    named = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
     numbered = re.fullmatch(r"/(?:dev|proc/self)/fd/(\d+)", text)
-    return int(numbered[1]) if numbered else streams.get(text)
+    number = int(numbered[1]) if numbered else named.get(text)
+    return None if number is None else streams.get(number, number)
 
 
 def _pour(content: Path, path: Path) -> None:

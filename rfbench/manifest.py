@@ -9,6 +9,7 @@ import hashlib
 import os
 import re
 import stat
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,8 @@ FORMAT = "rfbench-folder/1"
 LOCK = ".lock"
 TEMPORARY = re.compile(r"\.(?P<name>.+)\.\d+\.tmp(\.[^.]*)?")  # of `files.aside`, and `write`
 EDITED = "config.yaml"  # the file that people edit: replaced only as the run wrote it
+# checkpoints are written by a thread of their own
+_CLAIMING = threading.Lock()
 
 
 @dataclass
@@ -37,6 +40,10 @@ class Manifest:
         """List a file before it is written; RfbenchError if it is not the run's to write."""
         if name == LOCK:
             return
+        with _CLAIMING:
+            self._claim(name, made, content)
+
+    def _claim(self, name: str, made: bool, content: str | None) -> None:
         _refuse_links(self.folder, name)
         if name not in self.files and not made and os.path.lexists(self.folder / name):
             raise RfbenchError(
@@ -73,9 +80,13 @@ class Manifest:
         temporary = self.folder / f"{NAME}.{os.getpid()}.tmp"
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()  # of a killed process, or a link
-        with open(temporary, "x", encoding="utf-8") as file:
-            file.write(json_text.dumps(content, indent=1) + "\n")
-        os.replace(temporary, self.folder / NAME)
+        try:
+            with open(temporary, "x", encoding="utf-8") as file:
+                file.write(json_text.dumps(content, indent=1) + "\n")
+            os.replace(temporary, self.folder / NAME)
+        except OSError as error:  # of a full disk it names no file
+            path = self.folder / NAME
+            raise RfbenchError(f"cannot write {path}: {error.strerror or error}") from error
 
     def tidy(self) -> None:
         """Remove the temporary files that a killed process has left of listed files."""

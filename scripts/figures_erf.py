@@ -1,81 +1,40 @@
-"""Luo et al.'s figures drawn again: growth with depth, subsampling and dilation, training.
+"""Luo et al.'s figures drawn again: depth, layers, activations, borders, shapes, training.
 
-python scripts/figures_erf.py [--output docs/figures] [--draws 20]
+python scripts/figures_erf.py [--output docs/figures] [--draws 20] [--only PART ...]
 
-Slopes are fitted here and reported as they come out. The trained network is that of
-configs/cls/cifar10.yaml where datasets/cifar10 holds its files, else that of digit scenes; it is
-trained first where results/erf has none.
+Slopes, sizes and fits are computed here and reported as they come out. The trained network is that
+of configs/cls/cifar10.yaml where datasets/cifar10 holds its files, else that of digit scenes; it
+is trained first where results/erf has none.
 """
 
 import argparse
-import functools
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
 import torch
-from torch import nn
+from erf_chains import SHAPES, Chain, draws, fits, measured, size
 from tqdm import tqdm
 
 from rfbench.models import backbones
 from rfbench.plotting import page
 from rfbench.plotting.page import SMALL, TEXT, Page
-from rfbench.plotting.palette import COLOURS, EMPTY, MAPS, MARKS
+from rfbench.plotting.palette import BLACK, BLUE, COLOURS, EMPTY, GREY, MAPS, MARKS, VERMILION
 from rfbench.rf.questions.effective import images as pictures
-from rfbench.rf.questions.effective.extent import Position, extent, measure, nominal
+from rfbench.rf.questions.effective.extent import extent
 from rfbench.rf.questions.effective.gradients import Gradients, gradients
 
 DEPTHS = (5, 10, 20, 40, 60, 80)
-
-
-def chain(depth: int, channels: int, init: str, relu: bool, **special: dict[int, int]) -> nn.Module:
-    """3x3 convolutions without bias; `special`: stride or dilation of some layers, by number.
-
-    init: 'ones' or 'normal'. The scale of a layer's weights does not change a field's shape; this
-    one keeps the numbers finite over 80 layers.
-    """
-    layers: list[nn.Module] = []
-    for i in range(depth):
-        stride = special.get("stride", {}).get(i, 1)
-        dilation = special.get("dilation", {}).get(i, 1)
-        into, out = (1 if i == 0 else channels), channels
-        conv = nn.Conv2d(into, out, 3, stride, dilation, dilation, bias=False)
-        (nn.init.ones_ if init == "ones" else nn.init.normal_)(conv.weight)
-        conv.weight.data /= conv.weight.data.norm() / out**0.5
-        layers += [conv, nn.ReLU()] if relu else [conv]
-    return nn.Sequential(*layers).double()
-
-
-def draws(make: Callable[[], nn.Module], count: int) -> Iterator[nn.Module]:
-    """`count` networks of other weights."""
-    for seed in range(count):
-        torch.manual_seed(seed)
-        yield make()
-
-
-def field(make: Callable[[], nn.Module], side: int, count: int) -> Gradients:
-    """The mean field of the central unit."""
-    generator = torch.Generator().manual_seed(0)
-    noise = torch.randn(1, 1, side, side, dtype=torch.double, generator=generator)
-    return gradients(draws(make, count), [noise])
-
-
-def center(found: Gradients) -> float:
-    """The value at the unit's own pixel."""
-    y, x = nominal(found.unit, found.units, found.magnitude.shape)  # type: ignore[arg-type]
-    return float(found.magnitude[round(y), round(x)])
-
-
-KINDS: dict[str, tuple[int, str, bool]] = {
-    "uniform": (1, "ones", False),
-    "random": (1, "normal", False),
-    "random, 16 channels": (16, "normal", False),
-    "random, 16 channels, ReLU": (16, "normal", True),
+KINDS: dict[str, Chain] = {
+    "uniform": Chain(0, init="ones"),
+    "random": Chain(0),
+    "random, 16 channels": Chain(0, 16),
+    "random, 16 channels, ReLU": Chain(0, 16, activation="ReLU"),
 }
 
 
@@ -85,12 +44,11 @@ def growth(folder: Path, count: int) -> list[str]:
     left, right = figure.axes(0.5, 0.15, 2.9, 2.1), figure.axes(4.0, 0.15, 2.9, 2.1)
     lines = []
     bar = tqdm(total=len(KINDS) * len(DEPTHS), desc="depth", disable=None)
-    for number, (name, (channels, init, relu)) in enumerate(KINDS.items()):
+    for number, (name, kind) in enumerate(KINDS.items()):
         sizes = []
         for depth in DEPTHS:
-            make = functools.partial(chain, depth, channels, init, relu)
-            found = field(make, 2 * depth + 1, 1 if init == "ones" else count)
-            sizes.append(extent(found.magnitude, center(found)))
+            found = measured(replace(kind, depth=depth), 2 * depth + 1, count).magnitude
+            sizes.append(extent(found, float(found[depth, depth])))
             bar.update()
         whole = [2 * depth + 1 for depth in DEPTHS]
         slope = np.polyfit(np.log(DEPTHS), np.log(sizes), 1)[0]
@@ -113,65 +71,163 @@ def growth(folder: Path, count: int) -> list[str]:
     return lines
 
 
-def subsampling(folder: Path, count: int) -> list[str]:
-    """Fifteen layers: plain, with three strides of 2, and with dilation."""
-    kinds: dict[str, dict[str, dict[int, int]]] = {
-        "plain": {},
-        "stride 2 in layers 4, 8, 12": {"stride": {3: 2, 7: 2, 11: 2}},
-        "dilation 2 in every layer": {"dilation": dict.fromkeys(range(15), 2)},
-        "dilation 1, 2, 4, 8, 16, twice": {"dilation": {i: 2 ** (i % 5) for i in range(10)}},
-    }
+THREE = (3, 7, 11)  # of 15 layers, counted from 0
+LAYERS: dict[str, Chain] = {
+    "plain": Chain(15, 16),
+    "stride 2 in three": Chain(15, 16, stride=dict.fromkeys(THREE, 2)),
+    "dilation 2, 4, 8 in these": Chain(15, 16, dilation=dict(zip(THREE, (2, 4, 8), strict=True))),
+    "skips": Chain(15, 16, skips=True),
+    "plain, light in the middle": Chain(15, 16, init="light"),
+}
+
+
+def layers(folder: Path, count: int) -> list[str]:
+    """Fifteen layers: plain, with strides, dilations, skips, light middles; also by hand."""
     shown, words = {}, []
-    for name, special in tqdm(kinds.items(), desc="subsampling", disable=None):
-        make = functools.partial(chain, 15, 16, "normal", True, **special)
-        found = field(make, 193, count)
-        shown[name] = found.magnitude
-        words.append(f"{name}: size {extent(found.magnitude, float(found.magnitude.max())):.1f} px")
+    for name, chain in tqdm(LAYERS.items(), desc="layers", disable=None):
+        side = 121 if chain.stride else chain.theoretical + 8
+        values = measured(chain, side, count).magnitude
+        shown[name] = np.pad(values, (121 - side) // 2)  # all at one scale
+        exact = chain.by_hand()
+        words.append(
+            f"{name}: {size(values):.1f} px of {chain.theoretical}; by hand {size(exact):.1f}; by "
+            f"the kernels' variance alone {chain.by_variance:.1f}"
+        )
+    for name, init in (("uniform", "ones"), ("random", "normal"), ("random, light", "light")):
+        chain = Chain(15, init=init)
+        words.append(
+            f"plain, {name} weights of one channel: by hand {size(chain.by_hand()):.1f}; by the "
+            f"kernels' variance alone {chain.by_variance:.1f} px"
+        )
     draw(folder / "erf_layers", shown, words)
     return words
 
 
+ACTIVATED: dict[str, Chain] = {
+    "linear": Chain(20, 16),
+    "ReLU": Chain(20, 16, activation="ReLU"),
+    "tanh": Chain(20, 16, activation="tanh"),
+    "sigmoid": Chain(20, 16, activation="sigmoid"),
+    "ReLU, dropout 0.5": Chain(20, 16, activation="ReLU", dropout=0.5),
+}
+
+
+def activations(folder: Path, count: int) -> list[str]:
+    """Twenty layers of random weights with each activation, and with dropout as in training."""
+    shown, words = {}, []
+    for name, chain in tqdm(ACTIVATED.items(), desc="activations", disable=None):
+        values = shown[name] = measured(chain, 41, count).magnitude
+        words.append(f"{name}: {size(values):.1f} px; r2 of {ranked(symmetric(values))}")
+    hand = ACTIVATED["linear"]
+    sizes = f"{size(hand.by_hand()):.1f}; by the kernels' variance alone {hand.by_variance:.1f} px"
+    words.append(f"by hand {sizes}")
+    draw(folder / "erf_activations", shown, words)
+    return words
+
+
+def border(folder: Path, count: int) -> list[str]:
+    """Units at the border of a zero-padded map beside the central one."""
+    units = {"centre": (20, 20), "edge": (0, 20), "corner": (0, 0)}
+    shown, words, chain = {}, [], Chain(15, 16, activation="ReLU")
+    for name, unit in units.items():
+        values = shown[name] = measured(chain, 41, count, unit).magnitude
+        y, x = (int(c) for c in np.unravel_index(values.argmax(), values.shape))
+        size_there = extent(values, float(values.max()))
+        words.append(f"{name} ({unit[0]}, {unit[1]}): {size_there:.1f} px, largest at ({y}, {x})")
+    draw(folder / "erf_border", shown, [*words, "15 layers, 16 channels, ReLU, an image of 41 px"])
+    return words
+
+
+DRAWN = ("Gaussian", "pyramid", "exponential")  # of the shapes, as curves
+SHAPED: dict[str, Chain] = {
+    "uniform, 15 layers": Chain(15, init="ones"),
+    "random, 15 layers": Chain(15, 16),
+    "ReLU, 15 layers": Chain(15, 16, activation="ReLU"),
+    "random, 3 layers": Chain(3, 16),
+    "dilation 2, 4, 8": LAYERS["dilation 2, 4, 8 in these"],
+}
+
+
+def shapes(folder: Path, count: int) -> list[str]:
+    """A Gaussian against other shapes of one height and one width: which fits best."""
+    fields = {
+        name: symmetric(measured(chain, chain.theoretical + 8, count).magnitude)
+        for name, chain in tqdm(SHAPED.items(), desc="shapes", disable=None)
+    }
+    words = [f"{name}: {ranked(values)}" for name, values in fields.items()]
+    figure = Page(7.0, 1.72 + (len(words) + 1) * page.line(SMALL))
+    for number, (name, values) in enumerate(fields.items()):
+        left, side, best = 0.08 + 1.39 * number, len(values), fits(values)
+        figure.lines(left, 0.06, page.wrap(name, 1.3, TEXT), TEXT, weight="bold")
+        axes = figure.axes(left, 0.33, 1.27, 1.1)
+        at = np.arange(side) - side // 2
+        axes.plot(at, values[side // 2] / values.max(), "o", markersize=1.5, color=GREY)
+        fine = np.linspace(at[0], at[-1], 400)
+        for colour, label in zip((BLACK, VERMILION, BLUE), DRAWN, strict=True):
+            curve = best[label].height * SHAPES[label](np.zeros(1), fine / best[label].width)
+            axes.plot(fine, curve / values.max(), linewidth=0.8, color=colour, label=label)
+        axes.set_yticks([])
+        ticks = 5 * round(0.12 * side / 5) or 5
+        axes.set_xticks([-ticks, 0, ticks])
+        if not number:
+            handles = axes.get_legend_handles_labels()[0]
+    figure.legend(handles, 1.57, len(DRAWN))
+    title = "The middle row, px. Share of the whole field's variance that each shape explains (r2):"
+    figure.lines(0.08, 1.72, [title, *words], SMALL)
+    keep_png(figure, folder / "erf_shapes")
+    return words
+
+
+def symmetric(values: np.ndarray) -> np.ndarray:
+    """The mean over the square's eight symmetries, which the field of many draws has."""
+    both = (values + values[::-1]) / 2
+    both = (both + both[:, ::-1]) / 2
+    return (both + both.T) / 2
+
+
+def ranked(values: np.ndarray) -> str:
+    """'Gaussian 0.998, pyramid 0.989, ...': the share of the variance that each shape explains."""
+    return ", ".join(f"{name} {fit.r2:.3f}" for name, fit in fits(values).items())
+
+
 def training(folder: Path, count: int) -> list[str]:
-    """A residual network before and after training."""
+    """A residual network along its training, over the checkpoints that the run kept."""
     cifar = Path("datasets/cifar10").exists()
     config = f"configs/cls/{'cifar10' if cifar else 'digits'}.yaml"
     run = Path("results/erf", Path(config).stem)
     command = [sys.executable, "-m", "rfbench", "train-cls", config, "--output", str(run)]
+    keep = ["-o", "checkpoint.keep=60", "-o", f"checkpoint.every={0 if cifar else 75}"]
     if not (run / "result.json").exists():
-        subprocess.run([*command, "--resume"], check=True, stdout=subprocess.DEVNULL)
-    held = torch.load(run / "last.pth", map_location="cpu", weights_only=True)
-    name = held["model"]
+        subprocess.run([*command, *keep, "--resume"], check=True, stdout=subprocess.DEVNULL)
+    held = {}
+    for path in sorted(run.glob("last*.pth")):
+        held[torch.load(path, map_location="cpu", weights_only=True)["step"]] = path
+    name = torch.load(run / "last.pth", map_location="cpu", weights_only=True)["model"]
     blank = backbones.build(name, meta=True).module
     images = pictures.batches("noise" if cifar else "digits", blank, (96, 96), 64, 0)
-    found = {
-        "before training": gradients(
-            draws(lambda: backbones.build(name).module, count), images[:2]
-        ),
-        "after training": gradients(
-            [backbones.build(name, weights=str(run / "last.pth")).module], images
-        ),
-    }
-    words = []
-    for when, gradient in found.items():
-        at = nominal(gradient.unit, gradient.units, (96, 96))
-        metrics = measure(gradient, Position(at, at, None))
-        fit = metrics["gaussian"]
-        words.append(
-            f"{when}: size {metrics['size_by_maximum']:.1f} px, "
-            f"sigma {fit['sigma'][0]:.1f} px, 50 % in {metrics['areas']['50%']['share']:.1%}"
-        )
-    shown = {when: gradient.magnitude for when, gradient in found.items()}
+    plain = draws(lambda: backbones.build(name).module, count)
+    found: dict[int, Gradients] = {0: gradients(plain, images[:2])}
+    for step, path in tqdm(sorted(held.items()), desc="training", disable=None):
+        found[step] = gradients([backbones.build(name, weights=str(path)).module], images)
+    sizes = {s: extent(g.magnitude, float(g.magnitude.max())) for s, g in found.items()}
     what = "CIFAR-10" if cifar else "digit scenes (no CIFAR-10 files in datasets/cifar10)"
-    draw(folder / "erf_training", shown, [*words, f"{name.rpartition(':')[2]} on {what}, 96 px"])
+    words = [
+        "size by the maximum, px: " + ", ".join(f"step {s} {v:.1f}" for s, v in sizes.items()),
+        f"{name.rpartition(':')[2]} on {what}, 96 px; step 0: {count} draws of random weights",
+    ]
+    some = [0, *sorted(held)[:1], sorted(held)[len(held) // 2], max(held)]
+    shown = {f"step {step}": found[step].magnitude for step in dict.fromkeys(some)}
+    draw(folder / "erf_training", shown, words)
     return words
 
 
 def draw(stem: Path, shown: dict[str, np.ndarray], words: list[str]) -> None:
-    """Fields side by side."""
-    side, gap = 1.6, 0.12
-    figure = Page(
-        max(3.6, 0.08 + len(shown) * (side + gap)), side + 0.5 + len(words) * page.line(SMALL)
-    )
+    """Fields side by side, and the figures of them below."""
+    gap = 0.12
+    side = min(1.6, 6.92 / len(shown) - gap)
+    width = max(4.5, 0.08 + len(shown) * (side + gap))
+    wrapped = [line for text in words for line in page.wrap(text, width - 0.16, SMALL)]
+    figure = Page(width, side + 0.5 + len(wrapped) * page.line(SMALL))
     for i, (name, values) in enumerate(shown.items()):
         left = 0.08 + i * (side + gap)
         figure.lines(left, 0.06, page.wrap(name, side, TEXT), TEXT, weight="bold")
@@ -181,7 +237,7 @@ def draw(stem: Path, shown: dict[str, np.ndarray], words: list[str]) -> None:
         axes.imshow(np.ma.sqrt(masked), cmap=MAPS, interpolation="nearest")
         axes.set_xticks([], [])
         axes.set_yticks([], [])
-    figure.lines(0.08, side + 0.42, words, SMALL)
+    figure.lines(0.08, side + 0.42, wrapped, SMALL)
     keep_png(figure, stem)
 
 
@@ -192,15 +248,20 @@ def keep_png(figure: Page, stem: Path) -> None:
             path.unlink()
 
 
+PARTS = (growth, layers, activations, border, shapes, training)
+
+
 def main() -> None:
-    """Draw all three, and print the figures in them."""
+    """Draw all figures, or some, and print what is measured in them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=Path("docs/figures"))
     parser.add_argument("--draws", type=int, default=20, help="of random weights")
+    parser.add_argument("--only", nargs="*", choices=[part.__name__ for part in PARTS])
     given = parser.parse_args()
     given.output.mkdir(parents=True, exist_ok=True)
-    for part in (growth, subsampling, training):
-        print(f"{part.__name__}:", *part(given.output, given.draws), sep="\n  ", flush=True)
+    for part in PARTS:
+        if not given.only or part.__name__ in given.only:
+            print(f"{part.__name__}:", *part(given.output, given.draws), sep="\n  ", flush=True)
 
 
 if __name__ == "__main__":

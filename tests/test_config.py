@@ -297,6 +297,7 @@ MARKED = {
     ("cls", RESUMED): {
         *("data.workers", "data.root", "data.max_bad_share", "device", "threads", "tensorboard"),
         *("checkpoint.every", "checkpoint.keep", "init.weights", "max_batch_per_gpu"),
+        "consistency_images",
     },
     ("cls", AVERAGED): {
         *("seed", "variant", "device", "precision", "checkpoint", "log_every", "tensorboard"),

@@ -1,32 +1,33 @@
 """The installer of Detectron2: small archives with what can be wrong in them."""
 
+import configparser
+import hashlib
 import io
 import os
-import runpy
 import subprocess
 import sys
 import tarfile
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
-SCRIPT = Path(__file__).parents[1] / "scripts" / "install_detectron2.py"
-
-
-@pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """The script's names; its functions see what is changed here."""
-    names = runpy.run_path(str(SCRIPT))
-    return names["main"].__globals__
+from rfbench import install_detectron2
+from rfbench.cli import main
 
 
-def archive(path: Path, script: dict[str, Any], without: str = "", spoil: str = "") -> Path:
+def run(*arguments: object) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of `rfbench install-detectron2`."""
+    result = CliRunner().invoke(main, ["install-detectron2", *map(str, arguments)])
+    return result.exit_code, result.stdout, result.stderr
+
+
+def archive(path: Path, without: str = "", spoil: str = "") -> Path:
     """A source archive with all that the script changes, and a setup.py that must not run."""
     texts = {
         f"detectron2/{name}": "".join(old * times + "\n" for old, _, times in changes)
-        for name, changes in script["CHANGES"].items()
+        for name, changes in install_detectron2.CHANGES.items()
         if name != without
     }
     if spoil:
@@ -45,26 +46,23 @@ def archive(path: Path, script: dict[str, Any], without: str = "", spoil: str = 
     return path
 
 
-def pinned(script: dict[str, Any], path: Path) -> None:
+def pinned(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
     """Make the archive the one that is expected."""
-    import hashlib
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    monkeypatch.setattr(install_detectron2, "SHA256", digest)
 
-    script["SHA256"] = hashlib.sha256(path.read_bytes()).hexdigest()
 
-
-def test_a_wheel_of_changed_files(
-    script: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    sdist = archive(tmp_path / "a.tar.gz", script)
-    pinned(script, sdist)
-    assert script["main"](["--sdist", str(sdist), "--wheel-dir", str(tmp_path)]) == 0
+def test_a_wheel_of_changed_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sdist = archive(tmp_path / "a.tar.gz")
+    pinned(monkeypatch, sdist)
+    code, out, _ = run("--sdist", sdist, "--wheel-dir", tmp_path)
     (wheel,) = tmp_path.glob("*.whl")
-    assert str(wheel) in capsys.readouterr().out
+    assert (code, out) == (0, f"wrote {wheel}\n")
     with zipfile.ZipFile(wheel) as files:
         names = files.namelist()
         assert "setup.py" not in names
         assert "detectron2/model_zoo/configs/Base-RetinaNet.yaml" in names
-        for name, changes in script["CHANGES"].items():
+        for name, changes in install_detectron2.CHANGES.items():
             text = files.read(f"detectron2/{name}").decode()
             for old, new, times in changes:
                 assert text.count(new or "#") == (times if new else 0)
@@ -91,25 +89,31 @@ def test_a_wheel_of_changed_files(
 def test_a_change_that_does_not_match(
     changes: dict[str, str],
     says: str,
-    script: dict[str, Any],
     tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    sdist = archive(tmp_path / "a.tar.gz", script, **changes)
-    pinned(script, sdist)
-    assert script["main"](["--sdist", str(sdist), "--wheel-dir", str(tmp_path)]) == 1
-    assert_one_line(capsys, f"Error: {says}. Nothing was installed.")
+    sdist = archive(tmp_path / "a.tar.gz", **changes)
+    pinned(monkeypatch, sdist)
+    refused(f"Error: {says}. Nothing was installed.", "--sdist", sdist, "--wheel-dir", tmp_path)
     assert not list(tmp_path.glob("*.whl"))
 
 
-def test_a_wrong_hash(
-    script: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    sdist = archive(tmp_path / "a.tar.gz", script)
-    assert script["main"](["--sdist", str(sdist), "--wheel-dir", str(tmp_path)]) == 1
-    assert_one_line(capsys, f"Error: {sdist} is not pb1-detectron2==0.6: its sha256 is ")
-    assert script["main"](["--sdist", "nowhere.tar.gz", "--wheel-dir", str(tmp_path)]) == 1
-    assert_one_line(capsys, "Error: nowhere.tar.gz cannot be read: No such file or directory")
+def test_a_wrong_hash(tmp_path: Path) -> None:
+    sdist = archive(tmp_path / "a.tar.gz")
+    refused(
+        f"Error: {sdist} is not pb1-detectron2==0.6: its sha256 is ",
+        "--sdist",
+        sdist,
+        "--wheel-dir",
+        tmp_path,
+    )
+    refused(
+        "Error: nowhere.tar.gz cannot be read: No such file or directory",
+        "--sdist",
+        "nowhere.tar.gz",
+        "--wheel-dir",
+        tmp_path,
+    )
 
 
 def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -125,59 +129,59 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_fetching_runs_nothing_of_the_archive(
-    script: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     index = served(tmp_path, monkeypatch)
-    sdist = archive(index / "pb1-detectron2-0.6.tar.gz", script)
+    sdist = archive(index / "pb1-detectron2-0.6.tar.gz")
     (index / "index.html").write_text(f'<a href="{sdist.name}">{sdist.name}</a>')
-    pinned(script, sdist)
+    pinned(monkeypatch, sdist)
     out = tmp_path / "out"
-    out.mkdir()
-    assert script["main"](["--wheel-dir", str(out)]) == 0
+    assert run("--wheel-dir", out)[0] == 0
     assert len(list(out.glob("*.whl"))) == 1
 
 
 def test_an_index_with_another_archive(
-    script: dict[str, Any],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
 ) -> None:
     index = served(tmp_path, monkeypatch)
-    sdist = archive(index / "pb1-detectron2-0.6.tar.gz", script)
+    sdist = archive(index / "pb1-detectron2-0.6.tar.gz")
     (index / "index.html").write_text(f'<a href="{sdist.name}">{sdist.name}</a>')
-    assert script["main"](["--wheel-dir", str(tmp_path)]) == 1
-    assert_one_line(capsys, "is not the archive expected (sha256 5d2e9e51e523...): its hash diff")
+    refused(
+        "is not the archive expected (sha256 5d2e9e51e523...): its hash diff",
+        "--wheel-dir",
+        tmp_path,
+    )
 
 
 def test_no_network(
-    script: dict[str, Any],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
 ) -> None:
     served(tmp_path, monkeypatch)
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
     monkeypatch.setenv("PIP_RETRIES", "0")
-    assert script["main"](["--wheel-dir", str(tmp_path)]) == 1
-    assert_one_line(capsys, "pip could not fetch pb1-detectron2==0.6: ")
+    refused("pip could not fetch pb1-detectron2==0.6: ", "--wheel-dir", tmp_path)
 
 
-def test_what_works_is_left_alone(
-    script: dict[str, Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    script["works"] = lambda: "0.7 in /somewhere"
-    script["install"] = script["fetch"] = lambda *_: pytest.fail("something was installed")
-    assert script["main"]([]) == 0
-    assert capsys.readouterr().out == "Detectron2 0.7 in /somewhere works already: left as it is.\n"
+def test_what_works_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(install_detectron2, "works", lambda: "0.7 in /somewhere")
+    for name in ("install", "fetch"):
+        monkeypatch.setattr(install_detectron2, name, lambda *_: pytest.fail("was installed"))
+    assert run() == (0, "Detectron2 0.7 in /somewhere works already: left as it is.\n", "")
 
 
-def test_what_is_needed_beside_torch(script: dict[str, Any]) -> None:
-    names = {need.partition(">=")[0] for need in script["needs"]()}
+def test_what_is_needed_beside_torch() -> None:
+    needs = install_detectron2.needs()
+    setup = configparser.ConfigParser()
+    setup.read(Path(__file__).parents[1] / "setup.cfg")
+    assert needs == setup["options.extras_require"]["det"].split()
+    names = {need.partition(">=")[0] for need in needs}
     assert {"fvcore", "iopath", "pycocotools", "yacs"} <= names
 
 
-def assert_one_line(capsys: pytest.CaptureFixture[str], says: str) -> None:
-    said = capsys.readouterr().err
-    assert says in said, said
-    assert len(said.splitlines()) == 1
+def refused(says: str, *arguments: object) -> None:
+    code, _, err = run(*arguments)
+    assert code == 1
+    assert says in err, err
+    assert len(err.splitlines()) == 1

@@ -13,21 +13,24 @@ PACKAGE = Path(__file__).parents[1] / "rfbench"
 # The longest name that fits counts.
 LEVELS = {
     "errors": 0,
-    **dict.fromkeys(["config_errors", "json_text"], 1),
+    "machine": 0,
+    "shipped": 0,
+    **dict.fromkeys(["config_errors", "install_detectron2", "json_text"], 1),
     **dict.fromkeys(["manifest", "yaml_text"], 2),
     "files": 3,
     "config": 4,
     **dict.fromkeys(["models", "spatial_graph"], 5),
     **dict.fromkeys(["data", "plotting", "rf.autograd", "rf.core", "runs"], 6),
     "schemas": 7,
-    **dict.fromkeys(["classify", "detect", "grid", "report", "rf"], 8),
+    "training": 8,
+    **dict.fromkeys(["classify", "detect", "grid", "report", "rf", "segment"], 9),
     # a question does not import another; what they share stands in rf.core
     **{
-        f"rf.questions.{path.name}": 8
+        f"rf.questions.{path.name}": 9
         for path in sorted((PACKAGE / "rf/questions").iterdir())
         if (path / "__init__.py").exists()
     },
-    "cli": 9,
+    "cli": 10,
 }
 # a library -> the one package that may import it
 RESERVED = {"click": "cli", "detectron2": "detect"}

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from rfbench.classify import network
-from rfbench.classify.evaluate import evaluate, share_buffers, shown
+from rfbench.classify.evaluate import evaluate, shown
 from rfbench.classify.run import Run
-from rfbench.classify.setup import to_device
 from rfbench.runs import loop
 from rfbench.runs.checkpoint import random_state, set_random_state
 from rfbench.runs.processes import Processes
+from rfbench.training.device import share_buffers, to_device
 
 logger = logging.getLogger(__name__)
 

@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rfbench.runs.processes import Processes
+from rfbench.training.device import evaluating
 
 
 def evaluate(
@@ -25,18 +25,13 @@ def evaluate(
     batches of any process. forward: images to scores (N, C). agree: called by all processes, once
     a round.
     """
-    was_training = model.training
-    model.eval()
-    share_buffers(model, group)
     sums = torch.zeros(4, dtype=torch.float64, device=group.device)
     mine = iter(batches)
-    try:
+    with evaluating(model, group):
         for _ in range(rounds):
             agree()
             if (batch := next(mine, None)) is not None and len(batch[1]):
                 sums += _counts(forward(batch[0]), batch[1])
-    finally:
-        model.train(was_training)
     loss, top1, top5, images = group.sum(sums.tolist())
     n = max(images, 1)
     return {
@@ -57,17 +52,12 @@ def _counts(scores: Tensor, labels: Tensor) -> Tensor:
     )
 
 
-def share_buffers(model: nn.Module, group: Processes) -> None:
-    """Give every process the running statistics of the first, which the checkpoint stores."""
-    if group.world > 1:
-        for buffer in model.buffers():
-            dist.broadcast(buffer, src=0)
-
-
 def shown(metrics: dict[str, Any]) -> str:
-    """'top-1 76.30 %, top-5 93.00 %, loss 0.962'."""
+    """'top-1 76.30 %, top-5 93.00 %, loss 0.962, consistency 87.40 %'."""
     averaged = f"; of EMA weights: {shown(metrics['ema'])}" if "ema" in metrics else ""
+    same = metrics.get("consistency")
     return (
         f"top-1 {metrics['top1']:.2f} %, top-5 {metrics['top5']:.2f} %, loss {metrics['loss']:.4f}"
+        + ("" if same is None else f", consistency {same:.2f} %")
         + averaged
     )

@@ -6,16 +6,16 @@ from typing import Any
 
 from rfbench import files
 from rfbench.classify import curves, network
-from rfbench.classify.network import precision
 from rfbench.classify.run import Run, save
 from rfbench.classify.setup import setup
 from rfbench.classify.train import train
 from rfbench.errors import one_line
-from rfbench.models import variants
+from rfbench.models import pruned, variants
 from rfbench.models.backbones import Backbone
 from rfbench.rf.core import recorded
 from rfbench.runs import checkpoint, loop, progress
 from rfbench.schemas.cls import ClsConfig
+from rfbench.training.device import precision
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +69,10 @@ def write(run: Run, bad: dict[str, str]) -> dict[str, Any]:
 
 def built(run: Run) -> Backbone:
     """The network again, without memory, to be measured."""
-    return network.build(run.config, len(run.data.set.classes), meta=True)
+    backbone = network.build(run.config, len(run.data.set.classes), meta=True)
+    if run.pruning is not None:  # its field is that of the taps that are left
+        backbone.module = pruned.shown(backbone.module, run.network.state_dict())
+    return backbone
 
 
 def record(run: Run) -> dict[str, Any]:
@@ -80,6 +83,7 @@ def record(run: Run) -> dict[str, Any]:
         "variant": run.backbone.variant,
         "replaced": run.backbone.replaced,
         "parameters": sum(p.numel() for p in run.network.parameters()),
+        "nonzero": pruned.nonzero(run.network),
         "network": recorded.for_record(lambda: built(run), (run.data.image_size,) * 2),
         "dataset": run.data.set.name,
         "input": {

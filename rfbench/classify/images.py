@@ -2,59 +2,48 @@
 
 import dataclasses
 import logging
-import math
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-from rfbench.classify.split import Split
-from rfbench.data import augment, sources
-from rfbench.data.dataset import ArraySplit, Dataset
+from rfbench.data import augment, moved, sources
+from rfbench.data.dataset import Dataset, Split
 from rfbench.data.loader import Batch, Loader
-from rfbench.data.order import TrainTasks, evaluation_tasks
-from rfbench.errors import UsageError
+from rfbench.runs import streams
 from rfbench.runs.processes import Processes
 from rfbench.schemas.cls import ClsConfig
+from rfbench.training.images import Reader
+from rfbench.training.split import Split as Shares
 
 logger = logging.getLogger(__name__)
 
 
-class Images:
+class Images(Reader):
     """A data set with its size and augmentation: as configured, else the data set's defaults."""
+
+    set: Dataset
 
     def __init__(self, config: ClsConfig, group: Processes, eval_only: bool = False) -> None:
         """List the files without reading them. Raises RfbenchError for an unexpected layout."""
         data = config.data
-        self.set: Dataset = sources.load(data.name, data.root, eval_only, **data.all_options())
-        for note in self.set.notes:
+        found = sources.load(data.name, data.root, eval_only, **data.all_options())
+        for note in found.notes:
             logger.info(note)
+        super().__init__(found, group, data.workers)
         self.config = config
-        self.group = group
         self.image_size: int = data.image_size or self.set.image_size
+        self.train_size: int = data.train_size or self.image_size
         self.crop_ratio = data.crop_ratio or self.set.crop_ratio
         self.augment: str = data.augment or self.set.augment
         self.flip = self.set.flip if data.flip is None else data.flip
-        self.workers = self._workers()
-        self._loaders: dict[bool, Loader] = {}
-        self._bad: dict[str, str] = {}
         self._number_of: Tensor | None = None  # of a class of the data, see `follow`
         self._normalize = augment.Normalize(self.set.mean, self.set.std, group.device)
 
-    def train(self, first: int, last: int, split: Split) -> Iterator[Batch]:
-        """This process's micro-batches for the steps `first` .. `last` - 1."""
-        n, group = len(self.set.train), self.group
-        tasks = TrainTasks(n, split.batch, first, last, split.accumulation, group.rank, group.world)
-        return self._loader(train=True).batches(tasks)
-
-    def val(self, batch: int) -> tuple[Iterator[Batch], int]:
-        """This process's share of the validation images, and the most batches of any process."""
-        n, world = len(self.set.val), self.group.world
-        if not n:
-            raise UsageError(f"the data set '{self.set.name}' has no validation images")
-        tasks = evaluation_tasks(n, batch, self.group.rank, world)
-        return self._loader(train=False).batches(tasks), math.ceil(math.ceil(n / world) / batch)
+    def moved(self, batch: int) -> tuple[Iterator[Batch], int]:
+        """As `val`, of two moved windows of each of `consistency_images` images, see `Moved`."""
+        images = min(self.config.consistency_images, len(self.set.val))
+        return self.evaluated("moved", 2 * images, batch)
 
     def follow(self, classes: Sequence[str] | None) -> None:
         """Number the classes as a checkpoint does, whose outputs stand in its own order.
@@ -67,15 +56,19 @@ class Images:
         self._number_of = torch.tensor([number[name] for name in self.set.classes])
         self.set = dataclasses.replace(self.set, classes=list(classes))
 
+    def check_memory(self, split: Shares) -> None:
+        """Raise RfbenchError if the shared memory is too small for the loaders' batches."""
+        self.check_room(split, self.image_size**2 * 3)
+
     def on_device(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Images (N, 3, H, W), normalised, and labels (N,)."""
         device = self.group.device
-        images = self._normalize(batch.images.to(device, non_blocking=True))
+        images = self._normalize(streams.to_device(batch.images, device))
         # the loader's batches are already in channels_last order
         if not self.config.channels_last:
             images = images.contiguous()
         labels = batch.labels if self._number_of is None else self._number_of[batch.labels]
-        return images, labels.to(device, non_blocking=True)
+        return images, streams.to_device(labels, device)
 
     def described(self) -> str:
         """'imagenet: 1281167 training images, 50000 validation images, 1000 classes, ...'."""
@@ -85,52 +78,36 @@ class Images:
             f"{len(data.classes)} classes, at {self.image_size} px"
         )
 
-    @property
-    def counts(self) -> dict[str, int]:
-        """The number of images of each split."""
-        return {"train": len(self.set.train), "val": len(self.set.val)}
+    def make_loader(self, which: str) -> Loader:
+        """The loader of "train", "val" or "moved"."""
+        split, transform = self._split(which)
+        return Loader(
+            split,
+            transform,
+            train=which == "train",
+            seed=self.config.seed,
+            workers=self.workers,
+            pin_memory=self.group.device.type == "cuda",
+            # "moved" is a part of "val", where the unreadable have been counted
+            max_bad_share=1.0 if which == "moved" else self.config.data.max_bad_share,
+        )
 
-    @property
-    def bad(self) -> dict[str, str]:
-        """Path and reason of every image that this process could not read."""
-        bad = dict(self._bad)
-        for loader in self._loaders.values():
-            bad.update(loader.bad)
-        return bad
+    def _split(self, which: str) -> tuple[Split, augment.Transform]:
+        size, crop = self.image_size, augment.evaluation(self.image_size, self.crop_ratio)
+        if which == "train":
+            return self.set.train, self._augmented()
+        if which == "val":
+            return self.set.val, crop
+        windows = moved.Moved(self.set.val, crop, self.config.consistency_images)
+        return windows, augment.CenterCrop(size, size)
 
-    def restore_bad(self, bad: dict[str, str]) -> None:
-        """Go on counting from an earlier part of the run."""
-        self._bad = dict(bad)
+    def _augmented(self) -> augment.Transform:
+        base, data = (
+            augment.AUGMENTATIONS[self.augment](self.train_size, self.flip),
+            self.config.data,
+        )
+        if not (data.policy or data.erase):
+            return base
+        from rfbench.data.policies import Augmented  # imports torchvision
 
-    def close(self) -> None:
-        """End the DataLoader workers."""
-        for loader in self._loaders.values():
-            loader.close()
-
-    def _loader(self, train: bool) -> Loader:
-        if train not in self._loaders:
-            make: Callable[[int, bool], augment.Transform] = augment.AUGMENTATIONS[self.augment]
-            size, data = self.image_size, self.config.data
-            self._loaders[train] = Loader(
-                self.set.train if train else self.set.val,
-                make(size, self.flip) if train else augment.evaluation(size, self.crop_ratio),
-                train=train,
-                seed=self.config.seed,
-                workers=self.workers,
-                pin_memory=self.group.device.type == "cuda",
-                max_bad_share=data.max_bad_share,
-            )
-            if train:
-                self._loaders[train].bad.update(self._bad)
-        return self._loaders[train]
-
-    def _workers(self) -> int:
-        """As configured, else one per CPU core, shared by the processes of this machine."""
-        if self.config.data.workers is not None:
-            return self.config.data.workers
-        if self.group.device.type == "cpu":  # its cores are busy with training
-            return 0 if isinstance(self.set.train, ArraySplit) else 1
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        # set by torchrun; srun binds each process to its own cores
-        here = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-        return max(1, min(32, (cores or 1) // max(1, here)))
+        return Augmented(base, data.policy, data.erase, self.set.mean)

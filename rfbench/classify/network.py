@@ -1,4 +1,4 @@
-"""The network of a run: built, initialized, fitted to the number of classes; its optimizer."""
+"""The network of a run: built, initialized, fitted to the number of classes."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.models import arguments, backbones, pretrained, variants, weight_files
-from rfbench.schemas.cls import ClsConfig, ClsOptim
+from rfbench.models.light_center import light_center
+from rfbench.schemas.cls import ClsConfig
+from rfbench.training.device import autocast
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +38,8 @@ def build(config: ClsConfig, classes: int, meta: bool = False) -> backbones.Back
     set_classes(backbone.module, classes, config.model)
     if not meta:
         _set_gamma(backbone.module, config.init.zero_gamma, config.model)
+    if config.init.light_center:  # of a network without memory too: it may have no such kernel
+        light_center(backbone.module, config.model)
     return backbone
 
 
@@ -175,56 +179,14 @@ def _refuse_misfits(backbone: backbones.Backbone, fit: Mapping[str, Tensor]) -> 
             )
 
 
-def precision(config: ClsConfig, device: torch.device) -> str:
-    """fp32 or bf16, as configured; auto is bf16 on a GPU and fp32 on a CPU."""
-    if config.precision == "auto":
-        return "bf16" if device.type == "cuda" else "fp32"
-    return config.precision
-
-
 def scores_of(model: nn.Module, config: ClsConfig) -> Callable[[Tensor], Tensor]:
     """A forward pass, images (N, 3, H, W) to scores (N, C), in the configuration's precision."""
 
     def forward(images: Tensor) -> Tensor:
-        bf16 = precision(config, images.device) == "bf16"
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
+        with autocast(config, images.device):
             output = model(images)
         if not isinstance(output, Tensor) or output.ndim != 2:
             raise RfbenchError(f"{config.model} does not return one score per class in training.")
         return output
 
     return forward
-
-
-def parameter_groups(model: nn.Module, optim: ClsOptim) -> list[dict[str, Any]]:
-    """All parameters; biases and normalizations in a group without weight decay, if configured."""
-    decayed: list[Tensor] = []
-    plain: list[Tensor] = []
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            # one dimension: biases, and scales and shifts of normalizations
-            free = parameter.ndim <= 1 and not optim.norm_weight_decay
-            (plain if free else decayed).append(parameter)
-    groups: list[dict[str, Any]] = [{"params": decayed, "weight_decay": optim.weight_decay}]
-    return [*groups, {"params": plain, "weight_decay": 0.0}] if plain else groups
-
-
-def _sgd(groups: list[dict[str, Any]], optim: ClsOptim) -> torch.optim.Optimizer:
-    nesterov = optim.nesterov and optim.momentum > 0  # torch refuses it without momentum
-    return torch.optim.SGD(groups, optim.peak, optim.momentum, nesterov=nesterov, fused=True)
-
-
-def _adamw(groups: list[dict[str, Any]], optim: ClsOptim) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(groups, optim.peak, optim.betas, fused=True)
-
-
-# A new optimizer is one entry here and one word in ClsOptim.name.
-OPTIMIZERS: dict[str, Callable[[list[dict[str, Any]], ClsOptim], torch.optim.Optimizer]] = {
-    "sgd": _sgd,
-    "adamw": _adamw,
-}
-
-
-def optimizer(model: nn.Module, optim: ClsOptim) -> torch.optim.Optimizer:
-    """The optimizer of a model; its learning rate is set before every step."""
-    return OPTIMIZERS[optim.name](parameter_groups(model, optim), optim)

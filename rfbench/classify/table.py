@@ -17,6 +17,7 @@ def table(record: dict[str, Any]) -> str:
             f"  top-1 {last['top1']:.2f} %, top-5 {last['top5']:.2f} % after the last epoch "
             f"(best: {best.get('ema', best)['top1']:.2f} % after epoch {best['epoch'] + 1})",
             *_averaged(last),
+            *_consistent(last),
             f"  {record['seconds']:.0f} s, {record['images_per_s']:.0f} images/s on "
             f"{record['device']}, {batch['per_batchnorm']} images per BatchNorm batch",
         ]
@@ -29,6 +30,18 @@ def _averaged(last: dict[str, Any]) -> list[str]:
         return []
     top1, top5 = last["ema"]["top1"], last["ema"]["top5"]
     return [f"  top-1 {top1:.2f} %, top-5 {top5:.2f} % of the EMA weights, after the last epoch"]
+
+
+def _consistent(last: dict[str, Any]) -> list[str]:
+    """One line on consistency, if it was measured."""
+    if last.get("consistency") is None:
+        return []
+    averaged = last.get("ema", {}).get("consistency")
+    more = "" if averaged is None else f" (EMA weights: {averaged:.2f} %)"
+    return [
+        f"  consistency {last['consistency']:.2f} %{more}: the same top-1 at two positions, of "
+        f"{last['consistency_images']:,} images"
+    ]
 
 
 def _conversion(stages: dict[str, Any] | None, last: dict[str, Any]) -> list[str]:

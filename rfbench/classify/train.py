@@ -7,20 +7,24 @@ checkpoint: weights, optimizer, random state, sums since the last line of metric
 import functools
 import logging
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rfbench.classify import convert, ema
+from rfbench.classify import convert
+from rfbench.classify.consistency import consistency
 from rfbench.classify.evaluate import evaluate, shown
+from rfbench.classify.mix import classes_of
 from rfbench.classify.network import scores_of
 from rfbench.classify.run import Run, save, weights
-from rfbench.classify.schedule import lr_at
 from rfbench.data.loader import Batch
 from rfbench.errors import RfbenchError
-from rfbench.runs import best, loop
+from rfbench.runs import best, loop, streams
+from rfbench.training import ema, pruning
+from rfbench.training.schedule import lr_at
 
 logger = logging.getLogger(__name__)
 
@@ -34,10 +38,17 @@ def train(run: Run) -> None:
     epochs = run.config.schedule.epochs
     while run.epoch < epochs and not best.out_of_patience(run):
         train_epoch(run, run.epoch)
+        if run.epoch + 1 < epochs:
+            run.data.ahead(run.step, run.step + run.per_epoch, run.split)
+        if not run.validated:  # what fails at the first validation must not cost the epoch
+            save(run)
+            loop.written(run)
         metrics = validate(run)
+        run.validated = True
         finish_epoch(run, metrics)
         save(run)
         logger.info("epoch %d/%d: %s", run.epoch, epochs, shown(metrics))
+    add_consistency(run)
 
 
 def train_epoch(run: Run, epoch: int) -> None:
@@ -54,7 +65,9 @@ def train_epoch(run: Run, epoch: int) -> None:
         sums = train_step(run, passes)
         # 4. read the metrics of the previous step, so that nothing waits for the GPU
         loop.settle(run)
-        run.pending = functools.partial(read, run, run.step, sums, [b.indices for b in passes])
+        run.pending = functools.partial(
+            read, run, run.step, streams.later(sums), [b.indices for b in passes]
+        )
         run.step += 1
         # 5. a line of metrics, a checkpoint
         every = run.config.checkpoint.every
@@ -77,19 +90,23 @@ def train_step(run: Run, passes: list[Batch]) -> Tensor:
         group["lr"] = lr(run, run.step)
     forward, smoothing = scores_of(run.wrapped, run.config), run.config.optim.label_smoothing
     sums = torch.zeros(3, dtype=torch.float64, device=run.group.device)
+    world, rank = run.group.world, run.group.rank
     for number, batch in enumerate(passes, 1):
         # gradients are exchanged once per step, in the last pass
         with run.synchronised(number == len(passes)):
-            images, labels = run.data.on_device(batch)
+            part = (number - 1) * world + rank
+            images, targets = run.mix(*run.data.on_device(batch), run.step, part)
             scores = forward(images)
-            loss = F.cross_entropy(scores.float(), labels, label_smoothing=smoothing)
+            loss = F.cross_entropy(scores.float(), targets, label_smoothing=smoothing)
             (loss / len(passes)).backward()
-        top1_correct = (scores.detach().argmax(1) == labels).sum()
-        count = torch.full_like(sums[0], len(labels))
+        top1_correct = (scores.detach().argmax(1) == classes_of(targets)).sum()
+        count = torch.full_like(sums[0], len(targets))
         sums += torch.stack([loss.detach() * count, top1_correct, count])
     run.optimizer.step()
     run.optimizer.zero_grad(set_to_none=True)
+    pruning.update(run)
     ema.update(run)
+    pruning.apply_to_averaged(run)
     return sums
 
 
@@ -98,9 +115,9 @@ def lr(run: Run, step: int) -> float:
     return lr_at(step, run.per_epoch, run.config.optim.peak, run.config.schedule)
 
 
-def read(run: Run, step: int, sums: Tensor, indices: list[Tensor]) -> None:
+def read(run: Run, step: int, sums: Callable[[], list[float]], indices: list[Tensor]) -> None:
     """Add the sums of step `step` to the window; a loss that is not finite ends the run."""
-    values = sums.tolist()
+    values = sums()
     if math.isfinite(values[0]):
         run.window = [a + b for a, b in zip(run.window, values, strict=True)]
         return
@@ -141,8 +158,19 @@ def evaluated(run: Run, model: nn.Module) -> dict[str, Any]:
     images = (run.data.on_device(batch) for batch in batches)
     # not through DDP, which needs equal numbers of batches
     forward = scores_of(model, run.config)
-    with torch.inference_mode():
-        return evaluate(model, images, rounds, run.group, forward, lambda: loop.agree(run))
+    return evaluate(model, images, rounds, run.group, forward, lambda: loop.agree(run))
+
+
+def add_consistency(run: Run) -> None:
+    """Measure it at the end. No checkpoint holds it: a run resumed here measures it again."""
+
+    def of(model: nn.Module) -> dict[str, Any]:
+        micro, agree = run.split.micro, lambda: loop.agree(run)
+        return consistency(model, run.data, run.config, micro, run.group, agree)
+
+    run.metrics = {**run.metrics, **of(run.network)}
+    if (averaged := ema.averaged(run)) is not None:
+        run.metrics[best.EMA] = {**run.metrics[best.EMA], **of(averaged)}
 
 
 def finish_epoch(run: Run, metrics: dict[str, Any]) -> None:
@@ -154,4 +182,4 @@ def finish_epoch(run: Run, metrics: dict[str, Any]) -> None:
     run.epoch += 1
     averaged = {f"{best.EMA}/{key}": v for key, v in metrics.get(best.EMA, {}).items()}
     figures = {key: value for key, value in metrics.items() if key != best.EMA} | averaged
-    loop.evaluated(run, metrics, best.judge(run, metrics), lambda: weights(run), figures)
+    loop.evaluated(run, metrics, pruning.judge(run, metrics), lambda: weights(run), figures)

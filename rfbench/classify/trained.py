@@ -11,15 +11,18 @@ from rfbench.models import variants, weight_files
 from rfbench.schemas.cls import ClsConfig
 
 
-def classifier(run: str, checkpoint: str) -> nn.Module:
-    """The classifier of the run in a folder. checkpoint: a file of it, such as best.pth."""
+def classifier(run: str, checkpoint: str, ema: bool = False) -> nn.Module:
+    """The classifier of the run in a folder. checkpoint: a file of it, such as best.pth.
+
+    ema: take its averaged weights.
+    """
     with open(f"{run}/result.json", encoding="utf-8") as file:
         config = ClsConfig.model_validate_json(json.dumps(json.load(file)["config"]))
     variant: Any = config.variant if isinstance(config.variant, str) else dict(config.variant)
     source = f"{run}/{checkpoint}"
-    held = weight_files.read(source, config.network, variants.get(variant).name)
+    held = weight_files.read(source, config.network, variants.get(variant).name, ema)
     plain = network.build(config, _classes(config, held.state), meta=False)
-    network.load(plain, source, held.classes or ())
+    network.load(plain, source, held.classes or (), ema)
     return plain.module
 
 

@@ -5,7 +5,10 @@ and everything heavy inside the command, so that `rfbench --help` is fast.
 """
 
 import importlib
+import importlib.metadata
 import os
+import re
+import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
@@ -19,12 +22,15 @@ from rfbench.errors import FailedElsewhere, RfbenchError, one_line, printable, s
 # name of the command -> module of this package
 COMMANDS = {
     "train-cls": "train_cls",
+    "train-seg": "train_seg",
     "train-det": "train_det",
     "grid": "grid",
     "compare": "compare",
     "visualize-rf": "visualize_rf",
     "rf": "rf",
+    "configs": "configs",
     "schema": "schema",
+    "install-detectron2": "install_detectron2",
 }
 
 
@@ -78,12 +84,30 @@ class CommandGroup(click.Group):
         except KeyboardInterrupt:
             click.echo("Interrupted.", err=True)
             raise click.exceptions.Exit(130) from None
+        except ModuleNotFoundError as error:
+            name = (error.name or "").partition(".")[0]
+            if name not in _requirements():
+                _fail_internally(error)
+            what = f"rfbench needs {name}, which is not installed in {sys.prefix}"
+            _fail([f"{what}: `pip install {name}`, or install rfbench with pip"], 1)
         except OSError as error:  # such as a full disk or missing permission: not a bug
             _fail([one_line(error, 1000)], 1)
         except Exception as error:
-            what = f"{type(error).__name__}: {one_line(error, 1000)}".removesuffix(": ")
-            hint = "this is a bug; run with RFBENCH_TRACEBACK=1 for the traceback"
-            _fail([f"internal error: {what} ({hint})"], 1)
+            _fail_internally(error)
+
+
+def _requirements() -> set[str]:
+    """The modules of other projects that rfbench is installed with, by pip's names for them."""
+    modules = {"pyyaml": "yaml", "pillow": "PIL"}
+    names = [re.split(r"[^\w.-]", text)[0] for text in importlib.metadata.requires("rfbench") or []]
+    return {modules.get(name.lower(), name) for name in names}
+
+
+def _fail_internally(error: Exception) -> NoReturn:
+    """The end that no user should see."""
+    what = f"{type(error).__name__}: {one_line(error, 1000)}".removesuffix(": ")
+    hint = "this is a bug; run with RFBENCH_TRACEBACK=1 for the traceback"
+    _fail([f"internal error: {what} ({hint})"], 1)
 
 
 def _fail(problems: Sequence[object], code: int) -> NoReturn:

@@ -17,7 +17,10 @@ FORMATS = ("table", "markdown", "csv", "json", "html")
 )
 @click.option("--output", metavar="FILE", type=Path, help="Write to this file (default: stdout).")
 @click.option(
-    "--kind", type=click.Choice(["cls", "det"]), multiple=True, help="Only runs of this kind."
+    "--kind",
+    type=click.Choice(["cls", "seg", "det"]),
+    multiple=True,
+    help="Only runs of this kind.",
 )
 @click.option("--metric", metavar="NAME", multiple=True, help="A metric to show; repeat for more.")
 @click.option("--baseline", metavar="VARIANT", help="Variant to compare with (default: baseline).")

@@ -50,8 +50,8 @@ def command(
 ) -> None:
     """Train every variant and seed of the tasks in the YAML file CONFIG.
 
-    CONFIG is a grid (`rfbench schema grid`) or the configuration of one train-cls or train-det run:
-    a path, or one that rfbench ships, such as grids/digits.yaml.
+    CONFIG is a grid (`rfbench schema grid`) or the configuration of one run of train-cls,
+    train-seg or train-det: a path, or one that rfbench ships, such as grids/digits.yaml.
     Each run is an ordinary one, in OUTPUT/TASK/VARIANT-sSEED, with its log beside the folder.
     Classifiers are trained before the detectors that start from them. Run the same command again
     at any time: finished runs are kept, interrupted ones continue. A failed run does not stop the

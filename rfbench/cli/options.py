@@ -77,6 +77,11 @@ model_arg_option = click.option(
 )
 """`model_args: tuple[str, ...]`"""
 
+ema_option = click.option(
+    "--ema", is_flag=True, help="Take the EMA weights of a file that holds them beside raw ones."
+)
+"""`ema: bool`"""
+
 from_option = click.option(
     "--from", "from_", metavar="LAYER", help="Start at the output of this layer (default: input)."
 )

@@ -1,13 +1,16 @@
 """What a command shows on stdout: its result and nothing else.
 
-Whatever else prints, such as a network of the user's own, prints to stderr; `--json` stays JSON.
+Whatever else prints, such as a network of the user's own or what it calls in C, prints to stderr;
+`--json` stays JSON.
 """
 
+import atexit
 import contextlib
 import functools
+import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -50,10 +53,13 @@ def apart(callback: Callable[..., Any] | None) -> Callable[..., Any] | None:
 
     @functools.wraps(callback)
     def command(*args: Any, **kwargs: Any) -> Any:
-        _stdout.append(sys.stdout)
         try:
-            with contextlib.redirect_stdout(sys.stderr):
-                return callback(*args, **kwargs)
+            with _stdout_kept() as stream, contextlib.redirect_stdout(sys.stderr):
+                _stdout.append(stream)
+                try:
+                    return callback(*args, **kwargs)
+                finally:
+                    _stdout.pop()
         except (Exception, KeyboardInterrupt):  # click's own are among them
             raise
         except BaseException as error:
@@ -62,10 +68,56 @@ def apart(callback: Callable[..., Any] | None) -> Callable[..., Any] | None:
             raise RfbenchError(_ended_by(error)) from error
         finally:
             sys.stderr.flush()  # what was printed comes before what click says of its end
-            _stdout.pop()
 
     setattr(command, APART, True)
     return command
+
+
+@contextlib.contextmanager
+def _stdout_kept() -> Iterator[Any]:
+    """The stream of stdout, while its file descriptor leads to stderr for all others.
+
+    People's code also writes to the descriptor, by os.system or in C.
+    """
+    from rfbench import files
+
+    try:
+        own = sys.stdout.fileno() == 1
+    except (AttributeError, OSError, ValueError):  # closed, or a stream in memory
+        own = False
+    if not own:
+        yield sys.stdout
+        return
+    kept = os.dup(1)
+    stream = os.fdopen(kept, "w", encoding=sys.stdout.encoding, errors=sys.stdout.errors)
+    sys.stdout.flush()
+    _to_stderr()
+    files.streams[1] = kept
+    try:
+        yield stream
+    finally:
+        files.streams.pop(1)
+        os.dup2(kept, 1)
+        with contextlib.suppress(OSError):  # a closed pipe: said when it was written to
+            stream.close()
+        atexit.register(_end)  # before the handlers that people's code has registered
+
+
+def _to_stderr() -> None:
+    try:
+        os.dup2(2, 1)
+    except OSError:  # stderr is closed
+        number = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(number, 1)
+        os.close(number)
+
+
+def _end() -> None:
+    """What is printed while the process ends, also from the buffers of C, is no result either."""
+    with contextlib.suppress(AttributeError, OSError, ValueError):
+        sys.stdout.flush()
+    sys.stdout = sys.stderr
+    _to_stderr()
 
 
 def _ended_by(error: BaseException) -> str:

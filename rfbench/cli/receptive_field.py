@@ -26,11 +26,12 @@ def load_config(
 
     given: keys of the configuration, `from_` for `from`; None and False leave a key unchanged.
     """
+    from rfbench import shipped
     from rfbench.config import load
     from rfbench.errors import UsageError
     from rfbench.schemas.rf import RfConfig
 
-    files = [name for name in model if name.endswith((".yaml", ".yml"))]
+    files = [name for name in model if shipped.is_configuration(name)]
     if files and len(model) > 1:
         raise UsageError(f"{files[0]}: give a configuration alone; it names its models itself")
     values = {

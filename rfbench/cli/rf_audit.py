@@ -3,6 +3,7 @@
 import functools
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,6 +18,9 @@ from rfbench.cli.options import (
     variant_option,
 )
 
+if TYPE_CHECKING:
+    from rfbench.rf.questions.audit.audit import Trained
+
 log = logging.getLogger("rfbench")
 
 
@@ -24,6 +28,9 @@ log = logging.getLogger("rfbench")
 @click.argument("model", nargs=-1, required=True)
 @variant_option
 @model_arg_option
+@click.option(
+    "--weights", metavar="PATH", help="Checkpoint that must fit: kernels are read where not zero."
+)
 @layer_options
 @input_options
 @click.option(
@@ -44,6 +51,7 @@ def command(
     model: tuple[str, ...],
     variant: tuple[str, ...],
     model_args: tuple[str, ...],
+    weights: str | None,
     from_: str | None,
     to: str | None,
     size: str | None,
@@ -60,7 +68,9 @@ def command(
 ) -> None:
     """Check the receptive field of each MODEL: shift, gridding, holes, misaligned branches.
 
-    MODEL is a torchvision or timm name, FILE.py:function, package.module:function or a YAML file.
+    MODEL is a torchvision or timm name, FILE.py:function, package.module:function, a YAML file or
+    the folder of a finished classification, whose best.pth is taken. Of pruned weights it is said
+    what they leave of the field and of the directions of each kernel.
     Every finding is traced to layers: what remains after fixing only this layer. Then come the
     fixes: the paper's variants and one with all kernel sizes of MODEL, with what remains and what
     they cost. With --sizes also the nearest input size at which MODEL has no shift; every size is
@@ -76,17 +86,24 @@ def command(
     """
     from tqdm import tqdm
 
+    from rfbench.cli import trained
     from rfbench.errors import RfbenchError, UsageError
     from rfbench.rf.core import subjects
     from rfbench.rf.questions.audit.audit import audits
     from rfbench.rf.questions.audit.limits import parse
     from rfbench.rf.questions.audit.table import text
 
+    held = None
+    if len(model) == 1 and trained.is_run(model[0]):
+        if variant or model_args or weights:
+            raise UsageError(f"{model[0]}: a training has its own variant, arguments and weights")
+        model, held = trained_of(model[0])
     config = receptive_field.load_with_baseline(
         model,
         override,
         variant=variant,
         model_args=model_args,
+        weights=weights,
         from_=from_,
         to=to,
         size=size,
@@ -105,7 +122,7 @@ def command(
     results, code = [], 0
     several = len(subjects.models(config)) > 1
     bar = functools.partial(tqdm, unit="size", leave=False, disable=None)
-    for name, record in audits(config, span, bar):
+    for name, record in audits(config, span, bar, held):
         if isinstance(record, RfbenchError):  # the other networks have findings of their own
             log.error(f"Error: {name}: {record}" if several else f"Error: {record}")
             code = max(code, record.exit_code)
@@ -129,6 +146,20 @@ def command(
         out.note(f"wrote {', '.join(str(output / name) for name in files)}")
     if code:
         ctx.exit(code)
+
+
+def trained_of(folder: str) -> tuple[tuple[str, ...], "Trained"]:
+    """The network of a classification for `backbones.build`, and what an audit says of it."""
+    from rfbench.cli import trained
+    from rfbench.errors import UsageError
+    from rfbench.models import weight_files
+    from rfbench.rf.questions.audit.audit import Trained
+
+    name, path, record = trained.network_of(folder, None)
+    if record.kind != "cls":
+        raise UsageError(f"{folder}: an audit takes the folder of a classification")
+    state = weight_files.state_dict(path, record.model, record.variant)
+    return (name,), Trained(record.model, record.variant, state)
 
 
 def _range(text: str | None) -> list[tuple[int, int]]:

@@ -1,11 +1,13 @@
 """`rfbench rf effective`: the effective receptive field, by a unit's gradient over images."""
 
+import dataclasses
 from pathlib import Path
 
 import click
 
 from rfbench.cli import out, receptive_field
 from rfbench.cli.options import (
+    ema_option,
     end_options,
     json_option,
     model_arg_option,
@@ -26,6 +28,7 @@ from rfbench.cli.options import (
     default="random",
     help="random (default), pretrained or a checkpoint.",
 )
+@ema_option
 @click.option(
     "--images", metavar="NAME|DIR", default="noise", help="noise (default), digits or a folder."
 )
@@ -58,6 +61,7 @@ def command(
     variant: tuple[str, ...],
     model_args: tuple[str, ...],
     weights: str,
+    ema: bool,
     images: str,
     pictures: int,
     draws: int,
@@ -81,8 +85,9 @@ def command(
     a YAML file or the folder of a finished training, whose best.pth is taken (of a detector: the
     backbone and its pyramid, with the layers levels.p3, levels.p4, ...). The field is the mean
     |gradient| of a unit over images and draws of weights: of the sum over its channels of |output|,
-    unless --of says otherwise. Writes effective.png, effective.pdf, effective.npz and result.json;
-    prints a table. Without --variant: the network as it is.
+    unless --of says otherwise; networks of sequences (drawn as curves) and of volumes (in sections)
+    see noise. Writes effective.png, effective.pdf, effective.npz and result.json; prints a table.
+    Without --variant: the network as it is.
 
     Example: rfbench rf effective resnet50 --weights run/best.pth --images photos/ --pictures 50
     """
@@ -98,7 +103,7 @@ def command(
         if variant or model_args:
             raise UsageError(f"{model[0]}: a training has its own variant and arguments")
         chosen = weights if weights != "random" else None
-        name, weights, record_of = trained.network_of(model[0], chosen)
+        name, weights, record_of = trained.network_of(model[0], chosen, ema)
         model, run = (name,), (trained.label(record_of), record_of.variant)
     sample = effective_run.Sample(
         weights,
@@ -120,15 +125,22 @@ def command(
         variant=variant,
         model_args=model_args,
         weights=own,
+        ema=ema and not run,
         to=to[0] if to else None,
         size=size,
         unit=unit,
     )
-    if config.variants is None and not own:
+    if run and config.weights:
+        raise UsageError(f"{run[0]}: a training has its own weights; leave out {config.weights}")
+    if config.weights:  # also those of the configuration
+        sample = dataclasses.replace(sample, weights=config.weights, ema=config.ema)
+    if config.variants is None and not config.weights:
         config = config.model_copy(update={"variants": ["baseline"]})
     if receptive_field.print_only(subjects.subjects(config), config, list_layers, dry_run):
         return
     names = [run[0], run[1]] if run else [Path(name).name for name in subjects.models(config)]
+    if config.ema and not config.weights:
+        raise UsageError("--ema needs --weights FILE, or the folder of a training")
     folder = output or files.default_folder("rf-effective", *names)
     files.check_folder(folder, overwrite)
     record = effective_run.run(config, sample, folder)

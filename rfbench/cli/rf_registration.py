@@ -46,7 +46,7 @@ def command(
     With --objects: quantiles of the sizes of a set's boxes, in images resized as CONFIG resizes
     test images, and by level the shares that are smaller than its stride and larger than its field.
 
-    Example: rfbench rf registration configs/det/mask_rcnn_R_50_FPN_1x.yaml --output results/reg
+    Example: rfbench rf registration det/mask_rcnn_R_50_FPN_1x --output results/reg
     """
     from tqdm import tqdm
 

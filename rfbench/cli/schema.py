@@ -10,9 +10,9 @@ from rfbench.cli import out
 def command(kind: str) -> None:
     """Print the JSON schema of a configuration KIND, for editors.
 
-    KIND is rf (a configuration of `visualize-rf`), cls (`train-cls`), det (`train-det`) or grid
-    (`grid`). Save the output, and name the file in the first line of a configuration:
-    `# yaml-language-server: $schema=rf.schema.json`.
+    KIND is rf (a configuration of `visualize-rf`), cls (`train-cls`), seg (`train-seg`), det
+    (`train-det`) or grid (`grid`). Save the output, and name the file in the first line of a
+    configuration: `# yaml-language-server: $schema=rf.schema.json`.
     """
     from rfbench.config import schema_json
     from rfbench.errors import UsageError, suggest

@@ -8,8 +8,8 @@ import click
 from rfbench.cli import out, training
 from rfbench.cli.options import check_resume, train_options
 
-DEMO = """No configuration given: training the embedded demo, configs/cls/digits.yaml, on scenes of
-MNIST digits. For ImageNet: rfbench train-cls configs/cls/resnet50.yaml -o data.root=IMAGENET"""
+DEMO = """No configuration given: training the embedded demo, cls/digits, on scenes of
+MNIST digits. For ImageNet: rfbench train-cls cls/resnet50 -o data.root=IMAGENET"""
 
 
 @click.command()
@@ -34,7 +34,7 @@ def command(
     as_json: bool,
     check_images: bool,
 ) -> None:
-    """Train the classifier in the YAML file CONFIG; without CONFIG, the embedded demo.
+    """Train the classifier in the YAML file CONFIG, or the embedded demo.
 
     Writes config.yaml, metrics.jsonl, last.pth, best.pth, curves.png and result.json. On several
     GPUs: torchrun --nproc_per_node=8 -m rfbench train-cls CONFIG. --resume continues an interrupted

@@ -3,18 +3,14 @@
 import logging
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from rfbench.cli import out, training
 from rfbench.cli.options import check_resume, train_options
 
-if TYPE_CHECKING:
-    from rfbench.detect.classifier import Classifier
-
-DEMO = """No configuration given: training the embedded demo, configs/det/digits.yaml, on scenes of
-MNIST digits. For COCO: rfbench train-det configs/det/retinanet_R_50_FPN_1x.yaml"""
+DEMO = """No configuration given: training the embedded demo, det/digits, on scenes of
+MNIST digits. For COCO: rfbench train-det det/retinanet_R_50_FPN_1x"""
 log = logging.getLogger("rfbench")
 
 
@@ -40,7 +36,7 @@ def command(
     visualize: int | None,
     as_json: bool,
 ) -> None:
-    """Train the detector in the YAML file CONFIG; without CONFIG, the embedded demo.
+    """Train the detector in the YAML file CONFIG, or the embedded demo.
 
     CONFIG names a stock configuration of Detectron2 and lists what differs from it. Writes
     config.yaml, metrics.jsonl, last.pth, best.pth, inference/ (predictions) and result.json. On
@@ -57,12 +53,13 @@ def command(
         override = (*override, f"visualize={visualize}")
     settings = training.load_config(DetConfig, config, "det/digits.yaml", override, device)
     from rfbench.classify.fit import folder_of as classifier_folder
+    from rfbench.cli.classifier_first import describe_classifier, is_trained, train_classifier
     from rfbench.detect import config as configs
     from rfbench.detect import fit, plan
-    from rfbench.detect.classifier import classifier_of
     from rfbench.detect.run import FORMAT
     from rfbench.detect.table import table
     from rfbench.runs import folder as folders
+    from rfbench.training.classifier import classifier_of
 
     folder = output or fit.folder_of(settings)
     if eval_only:
@@ -73,7 +70,8 @@ def command(
     classifier = classifier_of(settings, classifier_folder)
     if classifier:
         settings = classifier.used_by(settings)
-    train_first = classifier if classifier and not begun and not classifier.is_trained() else None
+    wanted = classifier if classifier and not begun else None
+    train_first = wanted if wanted and not is_trained(wanted, settings.device) else None
     if dry_run:
         text = plan.describe(settings, folder, check_weights=not begun and not train_first)
         if classifier and not begun:
@@ -92,25 +90,3 @@ def command(
     if code:
         raise click.exceptions.Exit(code)
     return None
-
-
-def train_classifier(classifier: "Classifier") -> None:
-    """Train a detector's classifier; on a signal, exit with the exit code."""
-    from rfbench.classify import fit
-
-    log.info(f"training the classifier {classifier.path} first, into {classifier.folder}")
-    _, code = fit.fit(classifier.config, classifier.folder, True, False)
-    if code or not classifier.is_trained():
-        raise click.exceptions.Exit(code)
-
-
-def describe_classifier(classifier: "Classifier", train_first: bool) -> str:
-    """The lines of --dry-run on a detector's classifier; raises what its training would raise."""
-    from rfbench.classify import plan
-    from rfbench.runs import folder as folders
-
-    if not train_first:
-        return f"the classifier {classifier.path} is finished, in {classifier.folder}"
-    plan.describe(classifier.config, classifier.folder)
-    folders.check(classifier.folder, resume=True, overwrite=False)
-    return f"would train the classifier {classifier.path} first, into {classifier.folder}"

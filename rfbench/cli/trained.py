@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 # kind of a record -> the function that builds its network with weights
 BUILDERS = {
     "cls": "rfbench.classify.trained:classifier",
+    "seg": "rfbench.segment.trained:segmenter",
     "det": "rfbench.detect.trained:pyramid",
 }
 
@@ -22,10 +23,13 @@ def is_run(model: str) -> bool:
     return Path(model).is_dir()
 
 
-def network_of(folder: str, checkpoint: str | None) -> tuple[str, str, "TrainingRecord"]:
+def network_of(
+    folder: str, checkpoint: str | None, ema: bool = False
+) -> tuple[str, str, "TrainingRecord"]:
     """(name of the network for `backbones.build`, path of the weights, record) of a training.
 
-    checkpoint: a file of the folder; None: best.pth, else last.pth. Raises UsageError for others.
+    checkpoint: a file of the folder; None: best.pth, else last.pth. ema: take its averaged
+    weights. Raises UsageError for others.
     """
     from rfbench.errors import UsageError
     from rfbench.models import arguments
@@ -36,8 +40,14 @@ def network_of(folder: str, checkpoint: str | None) -> tuple[str, str, "Training
     names = [checkpoint] if checkpoint else [BEST, LAST]
     found = [Path(name).name for name in names if Path(folder, Path(name).name).is_file()]
     if not found or record.kind not in BUILDERS:
-        raise UsageError(f"{folder}: no {' or '.join(names)} of a classification or detection")
-    args = {"run": str(Path(folder).resolve()), "checkpoint": found[0]}
+        raise UsageError(f"{folder}: no {' or '.join(names)} of a training")
+    args: dict[str, object] = {"run": str(Path(folder).resolve()), "checkpoint": found[0]}
+    if ema:
+        if record.kind == "det":
+            raise UsageError(
+                f"{folder}: a detection keeps no EMA weights; --ema is for other trainings"
+            )
+        args["ema"] = True
     return arguments.named(BUILDERS[record.kind], args), str(Path(folder, found[0])), record
 
 

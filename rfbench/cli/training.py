@@ -21,9 +21,12 @@ def is_first() -> bool:
 
 def wait_passively() -> None:
     """Call before torch is imported: OpenMP threads that spin while they wait can make a small
-    machine ten times slower.
+    machine ten times slower. Ties the process to its launcher, too.
     """
+    from rfbench.runs.launcher import end_with_launcher
+
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    end_with_launcher()
 
 
 def load_config(
@@ -34,12 +37,12 @@ def load_config(
     device: str | None,
 ) -> Config:
     """The configuration, without `path` the embedded demo's; only one process shows its errors."""
-    from rfbench.config import load, shipped
+    from rfbench.config import load
     from rfbench.errors import FailedElsewhere, UsageError
 
     given = [f"device={json.dumps(device)}"] if device else []
     try:
-        return load(schema, path or shipped(demo), [*override, *given])
+        return load(schema, path or demo, [*override, *given])
     except UsageError as error:
         if is_first():
             raise

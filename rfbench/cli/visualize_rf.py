@@ -6,6 +6,7 @@ import click
 
 from rfbench.cli import out, receptive_field
 from rfbench.cli.options import (
+    ema_option,
     input_options,
     json_option,
     layer_options,
@@ -23,6 +24,7 @@ from rfbench.cli.options import (
 @variant_option
 @model_arg_option
 @click.option("--weights", metavar="PATH", help="Checkpoint to load; it must fit.")
+@ema_option
 @layer_options
 @input_options
 @rate_option
@@ -56,6 +58,7 @@ def command(
     variant: tuple[str, ...],
     model_args: tuple[str, ...],
     weights: str | None,
+    ema: bool,
     from_: str | None,
     to: str | None,
     size: str | None,
@@ -77,7 +80,7 @@ def command(
     override: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Draw the receptive field of MODEL: its position, and whether it shows gridding.
+    """Draw the receptive field of MODEL, its shift and its gridding.
 
     MODEL is a torchvision or timm name, FILE.py:function, package.module:function or a YAML file;
     several names are drawn side by side; networks of sequences as curves, of volumes in sections
@@ -96,6 +99,7 @@ def command(
         variant=variant,
         model_args=model_args,
         weights=weights,
+        ema=ema,
         from_=from_,
         to=to,
         size=size,

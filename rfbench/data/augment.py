@@ -21,8 +21,8 @@ class Transform(Protocol):
     """A transform that a loader applies to each image."""
 
     @property
-    def size(self) -> int:
-        """Height and width of the output, in px."""
+    def size(self) -> int | tuple[int, int] | None:
+        """Height and width of the output, in px; None: those of the image."""
 
     def __call__(self, image: Tensor, rng: random.Random) -> Tensor:
         """(H, W, 3) uint8 to (size, size, 3) uint8; `image` is not modified."""
@@ -107,13 +107,23 @@ class CenterCrop:
             raise ValueError(f"cannot crop {self.size} px out of {self.shorter}")
 
     def __call__(self, image: Tensor, rng: random.Random) -> Tensor:
+        return self.window(image)
+
+    def window(self, image: Tensor, down: int = 0, right: int = 0) -> Tensor:
+        """The same crop, of the same resized image, moved by whole px.
+
+        Where it reaches over the resized image's edge, the pixels are mirrored there, the outermost
+        not repeated; it may reach over by less than the image's size.
+        """
         height, width, _ = image.shape
         longer = int(self.shorter * max(height, width) / min(height, width))
         h, w = (self.shorter, longer) if height <= width else (longer, self.shorter)
         if (h, w) != (height, width):
             image = resize(image, h, w)
-        top, left = round((h - self.size) / 2), round((w - self.size) / 2)
-        return image[top : top + self.size, left : left + self.size]
+        top, left = round((h - self.size) / 2) + down, round((w - self.size) / 2) + right
+        if 0 <= top <= h - self.size and 0 <= left <= w - self.size:
+            return image[top : top + self.size, left : left + self.size]
+        return image[_mirrored(top, self.size, h)][:, _mirrored(left, self.size, w)]
 
 
 # value of `data.augment` -> function of (size, flip) -> transform of a training image
@@ -161,6 +171,12 @@ class Normalize:
         width = images.shape[2]
         torch.addcmul(self.shift.repeat(width), rows, self.scale.repeat(width), out=rows)
         return rows.view(images.shape).to(self.dtype).permute(0, 3, 1, 2)
+
+
+def _mirrored(first: int, count: int, n: int) -> Tensor:
+    """Which of n pixels stand at first .. first + count - 1, if the row is mirrored at its ends."""
+    inside = torch.arange(first, first + count).abs()
+    return n - 1 - (n - 1 - inside).abs()
 
 
 def _mirror(image: Tensor, rng: random.Random) -> Tensor:

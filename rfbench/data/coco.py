@@ -46,7 +46,7 @@ KINDS: dict[str, dict[str, Kind]] = {
 class CocoSet:
     """The contents of a data set. `notes`: remarks for the user, one line each."""
 
-    categories: dict[int, str]  # id -> name
+    categories: dict[int, str]  # id -> name, in the order of a detector's classes
     images: int
     objects: int  # annotations that are not crowds
     crowds: int
@@ -90,7 +90,8 @@ def check(annotations: Path, folder: Path, sample: int = coco_files.SAMPLE) -> C
         raise RfbenchError(*findings.faults)
     crowds = sum(one["iscrowd"] for one in objects)
     return CocoSet(
-        {one["id"]: one["name"] for one in categories},
+        # Detectron2's order
+        {one["id"]: one["name"] for one in sorted(categories, key=lambda one: one["id"])},
         len(images),
         len(objects) - crowds,
         crowds,
@@ -157,7 +158,9 @@ def _check_boxes(
     def shown(which: Any) -> list[str]:
         return [f"{known[i]['bbox']} of annotation {known[i]['id']}" for i in which.nonzero()[0]]
 
-    empty, negative = (boxes[:, 2:] == 0).any(1), (boxes[:, 2:] < 0).any(1)
+    # in Detectron2's numbers, in which a very small side vanishes
+    empty = (corners.astype(np.float32) <= boxes[:, :2].astype(np.float32)).any(1)
+    negative = (boxes[:, 2:] < 0).any(1)
     far = (outside > SLACK) & ~negative
     findings.fault("boxes of negative width or height", shown(negative))
     findings.tolerate("boxes without area", shown(empty & ~negative), len(objects))

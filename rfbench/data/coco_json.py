@@ -57,7 +57,8 @@ def read(annotations: Path, images: Path) -> dict[str, Any]:
     if absent:
         raise RfbenchError(f"{'; '.join(absent)}. {HINT}")
     try:
-        content = json.loads(annotations.read_bytes())
+        # as pycocotools reads it: UTF-8 without a byte order mark
+        content = json.loads(annotations.read_text("utf-8"))
     except OSError as error:
         raise RfbenchError(f"{annotations}: cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:  # also for bytes that are not text

@@ -31,6 +31,10 @@ OTHER_SIZE = "run lengths of another size than their image"
 NO_RUNS = "run lengths that are not whole numbers from 0 up"
 NO_TEXT = "compressed run lengths that cannot be decoded"
 OTHER_SUM = "run lengths that do not sum to height x width"
+EMPTY = (
+    "masks of no pixel (points on one line, run lengths of background), which no prediction can "
+    "match"
+)
 FAULTS = (UNFIT, SHORT, FAR, OTHER_SIZE, NO_RUNS, NO_TEXT, OTHER_SUM)
 NOTES = (OUTSIDE, TINY)
 
@@ -55,6 +59,7 @@ def check(
     for what in FAULTS:
         findings.fault(what, ids[what])
     findings.tolerate(PART, ids[PART], counts["polygons"])
+    findings.tolerate(EMPTY, ids[EMPTY], counts["polygons"] + counts["rle"])
     for what in NOTES:
         findings.note(what, ids[what])
     return counts
@@ -86,7 +91,22 @@ def _polygons(mask: list[list[float]], size: Size) -> str | None:
         return SHORT
     side = max(size)
     far = any(min(polygon) < -side or max(polygon) > 2 * side for polygon in mask if polygon)
-    return FAR if far else None
+    if far:
+        return FAR
+    return EMPTY if mask and not any(map(_has_area, mask)) else None
+
+
+def _has_area(polygon: list[float]) -> bool:
+    """Whether the points of a polygon are not on one line."""
+    if len(polygon) < LEAST or len(polygon) % 2:
+        return False
+    x, y = polygon[:2]
+    if (polygon[2] - x) * (polygon[5] - y) != (polygon[3] - y) * (polygon[4] - x):
+        return True  # of nearly all, three points tell
+    points = np.reshape(polygon, (-1, 2))
+    right, down = (points[1:] - points[0]).T
+    far = np.argmax(right * right + down * down)
+    return bool((right * down[far] != down * right[far]).any())
 
 
 def _run_lengths(mask: dict[str, Any], size: Size) -> str | None:
@@ -102,7 +122,9 @@ def _run_lengths(mask: dict[str, Any], size: Size) -> str | None:
     runs = decompressed(counts) if type(counts) is str else counts
     if runs is None:
         return NO_TEXT
-    return OTHER_SUM if sum(runs) != width * height else None
+    if sum(runs) != width * height:
+        return OTHER_SUM
+    return None if any(runs[1::2]) else EMPTY  # background and object take turns
 
 
 def decompressed(text: str) -> list[int] | None:

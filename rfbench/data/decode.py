@@ -41,6 +41,7 @@ class BadImage(RfbenchError):
 
 
 LARGEST = 1 << 30  # bytes of an image file
+POSTSCRIPT = (b"%!PS", b"\xc5\xd0\xd3\xc6")  # how files of PIL's EPS format begin
 
 
 def read(path: str, upright: bool = False) -> Tensor:
@@ -78,10 +79,14 @@ def decode(data: bytes, path: str, upright: bool = False) -> Tensor:
     try:
         pixels = _jpeg(data)
         if pixels is None:
+            if data.startswith(POSTSCRIPT):
+                raise BadImage(path, "PostScript, which is a program; give pixels")
             pixels = _other(data)
         return torch.from_numpy(_upright(pixels, data) if upright else pixels)
     except UnidentifiedImageError:  # its message holds a memory address
         raise BadImage(path, "not an image of a known format") from None
+    except BadImage:
+        raise
     except Exception as error:
         # decoders raise nearly anything on damaged bytes: OSError, SyntaxError, struct.error, ...
         reason = one_line(error) or type(error).__name__

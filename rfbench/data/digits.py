@@ -232,24 +232,27 @@ def _visible(digits: Sequence[Digit], covers: list[np.ndarray]) -> list[Placed]:
 
 def _scenes(part: str, seed: int, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Images (count, 48, 48, 3) uint8 and labels (count,) of scenes of one digit, cached."""
-    file = _cache_folder() / f"digits-v{VERSION}-{part}-seed{seed}-{count}.npz"
-    cached = _load(file, count)
+    file = cache_folder() / f"digits-v{VERSION}-{part}-seed{seed}-{count}.npz"
+    cached = load_cached(file, count)
     if cached is not None:
         return cached
     images = np.empty((count, SIZE, SIZE, 3), np.uint8)
     labels = np.empty(count, np.int64)
     for i, (image, placed) in enumerate(draw(part, seed, count)):
         images[i], labels[i] = image, placed[0].label
-    _save(file, images, labels)
+    save_cached(file, images, labels)
     return images, labels
 
 
-def _cache_folder() -> Path:
+def cache_folder() -> Path:
+    """Where drawn sets are kept."""
     return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "rfbench"
 
 
-def _load(file: Path, count: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """The arrays in a cache file; None if it is missing, damaged or changed."""
+def load_cached(
+    file: Path, count: int, shape: tuple[int, ...] = (SIZE, SIZE, 3)
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """The arrays in a cache file, images of `shape`; None if it is missing, damaged or changed."""
     if not file.is_file():
         return None
     try:
@@ -258,7 +261,7 @@ def _load(file: Path, count: int) -> tuple[np.ndarray, np.ndarray] | None:
     except Exception:  # zipfile and numpy raise many kinds of errors on damaged files
         return None
     whole = digest.dtype == np.uint8 and digest.tobytes() == _digest(images, labels)
-    fits = images.shape == (count, SIZE, SIZE, 3) and labels.shape == (count,)
+    fits = images.shape == (count, *shape) and labels.shape == (count,)
     return (images, labels) if whole and fits else None
 
 
@@ -271,7 +274,7 @@ def _digest(images: np.ndarray, labels: np.ndarray) -> bytes:
     return found.digest()
 
 
-def _save(file: Path, images: np.ndarray, labels: np.ndarray) -> None:
+def save_cached(file: Path, images: np.ndarray, labels: np.ndarray) -> None:
     """Write through a temporary file, so that several processes may; ignore a full disk."""
     aside = file.with_name(f".{file.name}.{os.getpid()}")
     try:

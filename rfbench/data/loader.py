@@ -5,6 +5,7 @@ state of a worker has to be saved. An unreadable image is recorded and, in train
 next of the epoch's order; too many of them stop the run.
 """
 
+import contextlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,23 @@ from rfbench.data.slots import Filled, Slots
 from rfbench.errors import RfbenchError
 
 NONE = Slots(0, ())  # of a loader that reuses no memory
+
+
+PREFETCH = 2  # batches that each worker keeps ready
+
+
+def held_batches(
+    workers: int, train: bool, most: int | None = None, prefetch: int = PREFETCH
+) -> int:
+    """How many batches a loader holds in shared memory at once; without workers none.
+
+    most: how many there are in all, which bounds those of evaluation.
+    """
+    if not workers:
+        return 0
+    # one for each batch being read, one that is ready and one that the caller uses
+    held = workers * prefetch + 2
+    return held if train or most is None else min(held, most)
 
 
 @dataclass(frozen=True)
@@ -54,12 +72,14 @@ class Loader:
         workers: int = 0,
         pin_memory: bool = False,
         max_bad_share: float = 0.001,
-        prefetch: int = 2,
+        prefetch: int = PREFETCH,
+        channels: int = 3,
     ) -> None:
         """Training shuffles, by (seed, epoch), and replaces bad images; evaluation omits them.
 
         workers: number of processes; 0: read in this one. prefetch: batches that each keeps ready.
-        max_bad_share: share of the split's images above which RfbenchError is raised.
+        max_bad_share: share of the split's images above which RfbenchError is raised. channels: of
+        an image. A transform's `size` may be (H, W); in evaluation None: images of a task share it.
         """
         self.bad: dict[str, str] = {}
         self._split = split
@@ -68,10 +88,13 @@ class Loader:
         self._allowed = min(math.floor(max_bad_share * len(split) + 1e-9), len(split) - 1)
         self._share = max_bad_share
         self._tasks = _Tasks()
-        self._reader = _Reader(split, transform, seed, train, tries=self._allowed + 1)
-        # one for each batch being read, one that is ready and one that the caller uses; none for
-        # evaluation, since they would be idle most of the time
-        self._kept = workers * prefetch + 2 if train and workers else 0
+        self._workers = workers
+        self._begun: tuple[Sequence[Task], Iterator[Any]] | None = None
+        self._reader = _Reader(
+            split, transform, seed, train, tries=self._allowed + 1, channels=channels
+        )
+        # none for evaluation, since they would be idle most of the time
+        self._kept = held_batches(workers, True, prefetch=prefetch) if train else 0
         self._loader: DataLoader | None = DataLoader(
             self._reader,
             batch_size=None,
@@ -93,12 +116,8 @@ class Loader:
         Raises RfbenchError if too many images are bad or a worker has died. A new call ends the
         batches of the previous one.
         """
-        if self._loader is None:
-            raise ValueError("this loader is closed")
-        self._tasks.now = tasks
-        with processes.reported():
-            self._keep(tasks)
-        results = processes.start(self._loader)
+        begun, self._begun = self._begun, None
+        results = begun[1] if begun and begun[0] == tasks else self._start(tasks)
         for task in tasks:
             with processes.reported(results):
                 images, indices, bad = next(results)
@@ -108,11 +127,26 @@ class Loader:
             yield batch
             del batch
 
+    def begin(self, tasks: Sequence[Task]) -> None:
+        """Have the workers begin with the tasks of the next call of `batches`."""
+        if self._workers:
+            with contextlib.suppress(RfbenchError):  # that call raises it
+                self._begun = tasks, self._start(tasks)
+
     def close(self) -> None:
         """End the workers and drop the batches that they have ready."""
         if self._loader is not None:
             processes.stop(self._loader)
-        self._loader = None
+        self._loader = self._begun = None
+
+    def _start(self, tasks: Sequence[Task]) -> Iterator[Any]:
+        """Hand the tasks to the workers; what they send."""
+        if self._loader is None:
+            raise ValueError("this loader is closed")
+        self._tasks.now = tasks
+        with processes.reported():
+            self._keep(tasks)
+        return processes.start(self._loader)
 
     def _keep(self, tasks: Sequence[Task]) -> None:
         """Allocate the memory for the batches, before the workers start."""
@@ -155,8 +189,15 @@ class _Reader(TorchDataset):
     """(task, slot) -> (images, indices, bad), in a worker and in the main process alike."""
 
     def __init__(
-        self, split: Split, transform: Transform, seed: int, train: bool, tries: int
+        self,
+        split: Split,
+        transform: Transform,
+        seed: int,
+        train: bool,
+        tries: int,
+        channels: int,
     ) -> None:
+        self.channels = channels
         self.split = split
         self.transform = transform
         self.seed = seed
@@ -168,25 +209,38 @@ class _Reader(TorchDataset):
         self, given: tuple[Task, int | None]
     ) -> tuple[Tensor | Filled, np.ndarray, list[BadImage]]:
         task, slot = given
-        images = processes.empty(self.shape(task)) if slot is None else self.slots.images[slot]
+        images = self._memory(task, slot)
         used: list[int] = []
         bad: list[BadImage] = []
         for position in range(task.start, task.stop):
-            index = self._read(task.epoch, position, images[len(used)], bad)
-            if index is not None:
+            found = self._read(task.epoch, position, bad)
+            if found is not None:
+                index, image = found
+                if images is None:
+                    images = processes.empty((task.stop - task.start, *image.shape))
+                images[len(used)].copy_(image)
                 used.append(index)
             elif self.train:
                 break  # more bad images than allowed: the main process raises the error
+        if images is None:
+            images = processes.empty((0, 0, 0, self.channels))
         batch = images[: len(used)] if slot is None else Filled(self.slots.number, slot, len(used))
         return batch, np.array(used, dtype=np.int64), bad
 
+    def _memory(self, task: Task, slot: int | None) -> Tensor | None:
+        """Where the images of a task are written; None if their size is known only from them."""
+        if slot is not None:
+            return self.slots.images[slot]
+        return None if self.transform.size is None else processes.empty(self.shape(task))
+
     def shape(self, task: Task) -> tuple[int, int, int, int]:
         """The shape of the images of a task."""
-        size = self.transform.size
-        return task.stop - task.start, size, size, 3
+        size: Any = self.transform.size
+        height, width = (size, size) if isinstance(size, int) else size
+        return task.stop - task.start, height, width, self.channels
 
-    def _read(self, epoch: int, position: int, out: Tensor, bad: list[BadImage]) -> int | None:
-        """Write the image at a position, or its replacement, to `out`; its index, None if none."""
+    def _read(self, epoch: int, position: int, bad: list[BadImage]) -> tuple[int, Tensor] | None:
+        """The index and pixels of the image at a position, or of its replacement; None if none."""
         n = len(self.split)
         indices = replacements(n, self.seed, epoch, position) if self.train else iter([position])
         # a replacement takes the random numbers of the image that it replaces, so that its crop
@@ -199,8 +253,7 @@ class _Reader(TorchDataset):
             except BadImage as error:
                 bad.append(error)
                 continue
-            out.copy_(self.transform(image, rng))
-            return index
+            return index, self.transform(image, rng)
         return None
 
 

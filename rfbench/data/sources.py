@@ -3,7 +3,7 @@
 import importlib
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,10 +21,10 @@ class Source:
     can be set as `data.options` of a configuration.
     """
 
-    function: "str | Callable[..., Dataset]"
+    function: "str | Callable[..., Any]"
     reads: str
 
-    def open(self) -> "Callable[..., Dataset]":
+    def open(self) -> Callable[..., Any]:
         """The function, imported now."""
         if callable(self.function):
             return self.function
@@ -42,24 +42,35 @@ SOURCES: dict[str, Source] = {
 }
 
 
-def unknown(name: str) -> str | None:
+def unknown(name: str, sources: Mapping[str, Source] = SOURCES) -> str | None:
     """The error message for an unknown data set `name`; None if it is known."""
-    if name in SOURCES:
+    if name in sources:
         return None
-    known = suggest(name, SOURCES) or f" There are: {', '.join(SOURCES)}."
+    known = suggest(name, sources) or f" There are: {', '.join(sources)}."
     return f"unknown data set '{name}'.{known}"
 
 
 def load(name: str, root: str | None = None, eval_only: bool = False, **options: Any) -> "Dataset":
+    """The data set for classification `name`; see `open_set`."""
+    return open_set(SOURCES, name, root, eval_only, **options)
+
+
+def open_set(
+    sources: Mapping[str, Source],
+    name: str,
+    root: str | None = None,
+    eval_only: bool = False,
+    **options: Any,
+) -> Any:
     """The data set `name` in the folder `root` (None: datasets/NAME), its files listed.
 
     With `eval_only` the training split is empty, and its files need not exist. Options that are
     None keep the function's default. Raises UsageError for an unknown name or option, RfbenchError
     for missing or inconsistent files.
     """
-    if problem := unknown(name):
+    if problem := unknown(name, sources):
         raise UsageError(problem)
-    function = SOURCES[name].open()
+    function = sources[name].open()
     given = {key: value for key, value in options.items() if value is not None}
     known = set(inspect.signature(function).parameters) - {"root", "eval_only"}
     if foreign := sorted(set(given) - known):

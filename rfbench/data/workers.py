@@ -16,8 +16,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, get_worker_info
 
+from rfbench import machine
 from rfbench.errors import RfbenchError
 
+SHARED_MEMORY = "/dev/shm"
 PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 
 # exit code of a process (-signal) -> its most frequent cause
@@ -75,6 +77,22 @@ def shared(shape: tuple[int, ...]) -> Tensor:
     """A uint8 tensor in shared memory; RuntimeError if there is no room."""
     storage = torch.UntypedStorage._new_shared(math.prod(shape), device="cpu")
     return torch.empty(0, dtype=torch.uint8).set_(storage).view(shape)
+
+
+def check_room(need: int) -> None:
+    """Raise RfbenchError if /dev/shm has not `need` bytes for each process of this machine."""
+    try:
+        room = os.statvfs(SHARED_MEMORY)
+    except OSError:  # there is none
+        return
+    need *= machine.processes()
+    free = room.f_bavail * room.f_frsize
+    if need > free:
+        raise RfbenchError(
+            f"loading images takes {need / 2**20:.0f} MB of shared memory, and {SHARED_MEMORY} has "
+            f"{free / 2**20:.0f} MB left (in a container: --shm-size); lower data.workers or "
+            "max_batch_per_gpu"
+        )
 
 
 def start(loader: DataLoader) -> Iterator[Any]:

@@ -10,8 +10,7 @@ try:
         import detectron2.modeling  # noqa: F401
 except ImportError as _error:
     raise RfbenchError(
-        f"Detectron2 is not installed ({_error}). Install it with `make install-det` or "
-        "`python scripts/install_detectron2.py`."
+        f"Detectron2 is not installed ({_error}). Install it with `rfbench install-detectron2`."
     ) from None
 
 from rfbench.detect import backbone  # noqa: F401

@@ -10,7 +10,6 @@ with INPUT.FORMAT RGB and the PIXEL_MEAN and PIXEL_STD that the network was trai
 variant is applied before the FPN is added, so the stride-2 convolutions of P6 and P7 stay plain.
 """
 
-import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -22,9 +21,8 @@ from detectron2.modeling import BACKBONE_REGISTRY, Backbone
 from detectron2.modeling.backbone.fpn import FPN, LastLevelMaxPool, LastLevelP6P7
 from torch import Tensor, nn
 
-from rfbench.detect import pyramid
 from rfbench.errors import UsageError, suggest
-from rfbench.models import backbones
+from rfbench.models import backbones, features, pyramid
 
 NORMS = ("FrozenBN", "BN", "SyncBN")
 
@@ -54,25 +52,20 @@ class FeatureBackbone(Backbone):
         super().__init__()
         self.net = network.module.train()
         self.name, self.replaced = network.name, network.replaced
-        features = pyramid.find(network.module, network.name, names)
-        levels = {f"res{int(math.log2(stride))}": part for stride, part in features.levels.items()}
+        found = pyramid.find(network.module, network.name, names)
+        levels = {f"res{int(math.log2(stride))}": part for stride, part in found.levels.items()}
         if missing := [name for name in out_features if name not in levels]:
             known = ", ".join(f"{name} ({part.path})" for name, part in levels.items())
             raise UsageError(f"{network.name} has no feature {missing[0]}; it has: {known}.")
         self._out_features = list(out_features)
         self._out_feature_strides = {name: levels[name].stride for name in out_features}
         self._out_feature_channels = {name: levels[name].channels for name in out_features}
-        self._maps: dict[str, Tensor] = {}
-        for name in out_features:
-            module = self.net.get_submodule(levels[name].path)
-            module.register_forward_hook(functools.partial(_keep, self._maps, name))
-        last = features.chain.index(levels[out_features[-1]])
-        for part in features.chain[last + 1 :]:
-            _set(self.net, part.path, nn.Identity())
-        frozen = features.chain[: features.stem if freeze_at else 0]
+        self._maps = features.keep(self.net, {name: levels[name] for name in out_features})
+        features.cut(self.net, found.chain, levels[out_features[-1]])
+        frozen = found.chain[: found.stem if freeze_at else 0]
         for name, part in levels.items():
             if int(name.removeprefix("res")) <= freeze_at:
-                frozen = features.chain[: features.chain.index(part) + 1]
+                frozen = found.chain[: found.chain.index(part) + 1]
         self._norms(norm, [part.path for part in frozen])
 
     def _norms(self, norm: str, frozen: list[str]) -> None:
@@ -83,7 +76,7 @@ class FeatureBackbone(Backbone):
             )
         for path in frozen:
             self.net.get_submodule(path).requires_grad_(False)
-            _set(self.net, path, freeze_norms(self.net.get_submodule(path)))
+            features.put(self.net, path, freeze_norms(self.net.get_submodule(path)))
         if norm == "FrozenBN":
             self.net = freeze_norms(self.net)
         elif norm == "SyncBN":
@@ -103,15 +96,6 @@ class FeatureBackbone(Backbone):
         maps = {name: self._maps[name] for name in self._out_features}
         self._maps.clear()  # or they would stay in memory until the next images
         return maps
-
-
-def _keep(maps: dict[str, Tensor], name: str, _module: Any, _inputs: Any, output: Tensor) -> None:
-    maps[name] = output
-
-
-def _set(module: nn.Module, path: str, new: nn.Module) -> None:
-    parent, _, child = path.rpartition(".")
-    setattr(module.get_submodule(parent), child, new)
 
 
 class FrozenNormAct(FrozenBatchNorm2d):

@@ -238,7 +238,8 @@ def _check_device(cfg: CfgNode, world: int, device: str) -> None:
     if cfg.SOLVER.IMS_PER_BATCH % world:
         raise UsageError(
             f"opts.SOLVER.IMS_PER_BATCH {cfg.SOLVER.IMS_PER_BATCH} does not divide by {world} "
-            f"processes."
+            "processes. reference_world_size=8 (the model zoo's number of GPUs) scales batch, "
+            "learning rate and periods to any number."
         )
     if cfg.SOLVER.AMP.ENABLED and device == "cpu":
         raise UsageError("precision: fp16 and bf16 need a GPU; a CPU computes in fp32.")

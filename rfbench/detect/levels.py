@@ -11,12 +11,12 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_backbone
 from torch import Tensor, nn
 
+from rfbench import shipped
 from rfbench.config import load
 from rfbench.detect import config as configs
-from rfbench.detect import pyramid
 from rfbench.detect.backbone import FeatureBackbone
 from rfbench.errors import RfbenchError, UsageError, one_line, suggest
-from rfbench.models import variants
+from rfbench.models import pyramid, variants
 from rfbench.rf.core.levels import Level
 from rfbench.schemas.det import DetConfig
 
@@ -61,7 +61,8 @@ def read(path: str, wanted: list[str], overrides: list[str]) -> list[Detector]:
 
 
 def _file(path: str) -> str:
-    """The file `path`, or Detectron2's own configuration of that name."""
+    """The file `path`, rfbench's own or Detectron2's own configuration of that name."""
+    path = shipped.path_of(path)
     if Path(path).exists():
         return path
     folder = configs.stock_folder()

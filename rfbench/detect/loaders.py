@@ -7,7 +7,7 @@ a resumed run skips the batches that it has had, and repeats none.
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from detectron2.data import (
     get_detection_dataset_dicts,
 )
 from detectron2.data.build import trivial_batch_collator, worker_init_reset_seed
-from detectron2.data.datasets import register_coco_instances
+from detectron2.data.datasets import load_coco_json, register_coco_instances
 from detectron2.data.samplers import RepeatFactorTrainingSampler, TrainingSampler
 from PIL import Image
 
@@ -33,12 +33,36 @@ from rfbench.detect.config import as_usage_error
 from rfbench.errors import RfbenchError, UsageError, one_line
 
 
-def register(name: str, annotations: str, images: str) -> None:
-    """Register a set in COCO's format with Detectron2, replacing one of that name."""
+def register(
+    name: str, annotations: str, images: str, categories: Mapping[int, str] | None = None
+) -> None:
+    """Register a set in COCO's format with Detectron2, replacing one of that name.
+
+    categories: id -> name in the order of a detector's classes; None: Detectron2's, by id.
+    """
     if name in DatasetCatalog.list():
         DatasetCatalog.remove(name)
         MetadataCatalog.remove(name)
-    register_coco_instances(name, {}, annotations, images)
+    if categories is None:
+        register_coco_instances(name, {}, annotations, images)
+        return
+    class_of = {key: i for i, key in enumerate(categories)}
+
+    def entries() -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = load_coco_json(annotations, images)
+        for one in (one for entry in found for one in entry["annotations"]):
+            one["category_id"] = class_of[one["category_id"]]
+        return found
+
+    DatasetCatalog.register(name, entries)
+    # the names stand by id: the evaluator takes them so for the metrics of single classes
+    MetadataCatalog.get(name).set(
+        json_file=annotations,
+        image_root=images,
+        evaluator_type="coco",
+        thing_classes=[categories[key] for key in sorted(categories)],
+        thing_dataset_id_to_contiguous_id=class_of,
+    )
 
 
 class Batches:

@@ -73,15 +73,15 @@ def evaluate_checkpoint(config: DetConfig, path: str, folder: Path) -> dict[str,
         group.by_first(lambda: files.open_folder(folder, keep=True))
         if config.threads:
             torch.set_num_threads(config.threads)
-        parts = sets.prepare(config.data, group, eval_only=True)
+        content = group.alike(lambda: integrity.read(path))
+        found = sets.prepare(config.data, group, eval_only=True)
+        parts = group.alike(lambda: sets.follow(config.data, found, content, path))
         classes = len(parts["val"].categories)
         device = group.device.type
         cfg = group.alike(lambda: configs.resolve(config, classes, folder, device, group.world))
         group.alike(lambda: sets.check_masks(cfg, parts))
         model = group.alike(lambda: detector(cfg))
-        names = run.names_of(parts["val"])
-        content = group.alike(lambda: integrity.read(path))
-        group.alike(lambda: run.load_detector(model, config, content, path, names))
+        group.alike(lambda: run.load_detector(model, config, content, path))
         metrics = evaluate.evaluate(model, cfg, config, group, folder)
         written = [f"{evaluate.FOLDER}/{evaluate.RESULTS}"]
         if group.first and config.visualize:

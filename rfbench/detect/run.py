@@ -1,7 +1,7 @@
 """The state of a detection run, saved to a checkpoint and restored from it."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,7 +49,7 @@ class Run(Loop):
 
 def names_of(data: CocoSet) -> list[str]:
     """The names of a data set's categories, in the order of the detector's classes."""
-    return [data.categories[key] for key in sorted(data.categories)]
+    return list(data.categories.values())
 
 
 def weights(run: Run) -> dict[str, Any]:
@@ -106,21 +106,11 @@ def identity_of(config: DetConfig, model: nn.Module) -> dict[str, str]:
     }
 
 
-def check_classes(content: Mapping[str, Any], own: Sequence[str], source: str) -> None:
-    """Raise RfbenchError, with both lists, if a checkpoint tells classes and they are others."""
-    held = content.get("classes")
-    if isinstance(held, list) and held != list(own):
-        weight_files.compare_classes(held, own, source, same_order=True)
-
-
-def load_detector(
-    model: nn.Module, config: DetConfig, content: Any, source: str, classes: Sequence[str]
-) -> None:
+def load_detector(model: nn.Module, config: DetConfig, content: Any, source: str) -> None:
     """Load a detector's weights strictly.
 
-    content: of a checkpoint of this package, or of a file of Detectron2 with a "model". classes:
-    names of the data's categories. Raises RfbenchError if it is of another detector, model,
-    variant or other classes, or does not fit.
+    content: of a checkpoint of this package, or of a file of Detectron2 with a "model". Raises
+    RfbenchError if it is of another detector, model or variant, or does not fit.
     """
     state = content.get("model") if isinstance(content, dict) else None
     if not isinstance(state, dict):
@@ -138,5 +128,4 @@ def load_detector(
         )
     if ours:
         weight_files.note_of_code(content.get("code"), own["backbone"], source)
-    check_classes(content, classes, source)
     weight_files.load_strictly(model, state, source, "this detector")

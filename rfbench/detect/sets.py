@@ -1,10 +1,12 @@
 """The data sets of a run, checked before training starts."""
 
+import dataclasses
 import hashlib
 import json
 import logging
 import os
 from pathlib import Path
+from typing import Any
 
 from detectron2.config import CfgNode
 
@@ -13,6 +15,7 @@ from rfbench.data.dataset import some
 from rfbench.detect.config import TRAIN, VAL
 from rfbench.detect.loaders import register
 from rfbench.errors import RfbenchError, UsageError
+from rfbench.models import weight_files
 from rfbench.runs.processes import Processes
 from rfbench.schemas.det import DetData
 
@@ -35,9 +38,8 @@ def prepare(data: DetData, group: Processes, eval_only: bool = False) -> dict[st
     or if the two sets differ in categories; UsageError for files given along with digit scenes.
     """
     refuse_files(data)
-    root = Path(data.root or "datasets/coco")
+    root = root_of(data)
     if data.name == "digits":
-        root = Path(data.root) if data.root else cached(data)
         scenes = data.scenes.model_dump()
         group.by_first(lambda: digits_coco.write(root, **scenes))
     checked = {}
@@ -61,6 +63,27 @@ def prepare(data: DetData, group: Processes, eval_only: bool = False) -> dict[st
     if not eval_only:
         check_apart(checked["train"].files, checked["val"].files)
     return checked
+
+
+def follow(
+    data: DetData, parts: dict[str, coco.CocoSet], content: Any, source: str
+) -> dict[str, coco.CocoSet]:
+    """The sets with their classes in the order of a checkpoint's, if it tells them in another.
+
+    content: of the checkpoint in the file `source`. Raises RfbenchError, with both lists, for other
+    classes.
+    """
+    held = content.get("classes") if isinstance(content, dict) else None
+    own = parts["val"].categories
+    if not isinstance(held, list) or held == list(own.values()):
+        return parts
+    weight_files.compare_classes(held, list(own.values()), source)
+    number = {name: key for key, name in own.items()}
+    ordered = {number[name]: name for name in held}
+    for part in parts:
+        annotations, images = paths(data, part, root_of(data))
+        register(PARTS[part][0], str(annotations), str(images), ordered)
+    return {key: dataclasses.replace(one, categories=ordered) for key, one in parts.items()}
 
 
 def check_apart(train: frozenset[str], val: frozenset[str]) -> None:
@@ -100,6 +123,13 @@ def check_masks(cfg: CfgNode, parts: dict[str, coco.CocoSet]) -> None:
                 f"{data.rle} masks of the {part} set are run lengths: set "
                 "opts.INPUT.MASK_FORMAT=bitmask"
             )
+
+
+def root_of(data: DetData) -> Path:
+    """The folder of the files: as configured, else the default one or, of scenes, a cache."""
+    if data.name == "digits":
+        return Path(data.root) if data.root else cached(data)
+    return Path(data.root or "datasets/coco")
 
 
 def paths(data: DetData, part: str, root: Path) -> tuple[Path, Path]:

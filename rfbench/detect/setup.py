@@ -3,7 +3,6 @@
 import contextlib
 import inspect
 import logging
-import os
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -19,10 +18,12 @@ from detectron2.solver.build import get_default_optimizer_params, maybe_add_grad
 from detectron2.utils import comm
 from torch import nn
 
+from rfbench import machine
 from rfbench.detect import config as configs
 from rfbench.detect import run as runs
 from rfbench.detect import sets, weights
 from rfbench.errors import RfbenchError, UsageError
+from rfbench.models import classifier_weights
 from rfbench.runs import checkpoint, loop, records
 from rfbench.runs.processes import Processes
 from rfbench.runs.state import Start
@@ -37,20 +38,21 @@ def setup(config: DetConfig, start: Start) -> runs.Run:
     # errors in the configuration come before the check of the data
     device = group.device.type
     group.alike(lambda: configs.resolve(config, 1, folder, device, group.world))
-    parts = sets.prepare(config.data, group)
+    parts, source = sets.prepare(config.data, group), str(folder / checkpoint.LAST)
+    if content is not None:
+        found = parts
+        parts = group.alike(lambda: sets.follow(config.data, found, content, source))
     classes = len(parts["train"].categories)
     cfg = group.alike(lambda: configs.resolve(config, classes, folder, device, group.world))
     group.alike(lambda: sets.check_masks(cfg, parts))
     torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
     model = group.alike(lambda: detector(cfg))
     if content is not None:
-        source, names = str(folder / checkpoint.LAST), runs.names_of(parts["val"])
-        group.alike(lambda: runs.load_detector(model, config, content, source, names))
+        group.alike(lambda: runs.load_detector(model, config, content, source))
     elif config.weights:
-        source, name = config.weights, cfg.MODEL.RFBENCH.NAME
-        group.alike(
-            lambda: weights.load(model, source, name, cfg.MODEL.RFBENCH.VARIANT, config.ema)
-        )
+        given, own = config.weights, cfg.MODEL.RFBENCH
+        load = group.in_turn if given == classifier_weights.PRETRAINED else group.alike
+        load(lambda: weights.load(model, given, own.NAME, own.VARIANT, config.ema))
     run = runs.Run(config=config, start=start, cfg=cfg, sets=parts, model=model)
     run.parent = records.parent(config.weights)
     run.trainer = group.alike(lambda: trainer(run))
@@ -107,12 +109,13 @@ def trainer(run: runs.Run) -> Any:
     if precision == "bf16" and "precision" not in inspect.signature(AMPTrainer).parameters:
         raise UsageError("precision: this Detectron2 supports fp16 only; bf16 needs a newer one.")
     algorithm = optimizer(cfg, run.config.optimizer, run.model)
-    devices = {} if run.group.device.type == "cuda" else {"device_ids": None}
+    device = run.group.device  # not by Detectron2's local rank, which srun does not tell it
+    devices = [device.index] if device.type == "cuda" else None
     # parameters of an FPN level that no head reads get no gradient
     heads = cfg.MODEL.RETINANET if cfg.MODEL.META_ARCHITECTURE == "RetinaNet" else cfg.MODEL.RPN
     unread = run.model.backbone.output_shape().keys() - set(heads.IN_FEATURES)  # type: ignore
     model = create_ddp_model(
-        run.model, broadcast_buffers=False, find_unused_parameters=bool(unread), **devices
+        run.model, broadcast_buffers=False, find_unused_parameters=bool(unread), device_ids=devices
     )
     if precision == "fp32":
         return SimpleTrainer(model, run.feed(), algorithm)
@@ -130,7 +133,7 @@ def local_group(group: Processes) -> Iterator[None]:
     if group.world == 1:
         yield
         return
-    here = int(os.environ.get("LOCAL_WORLD_SIZE", group.world))
+    here = machine.processes(group.world)
     if group.world % here:
         raise RfbenchError(f"{group.world} processes do not make up machines of {here} each.")
     if hasattr(comm, "create_local_process_group"):

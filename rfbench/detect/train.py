@@ -28,6 +28,7 @@ def train(run: Run) -> None:
         while run.evaluated < end and not best.out_of_patience(run):
             stop = min((run.evaluated // period + 1) * period, end) if period else end
             train_to(run, stop, batches, storage)
+            loop.written(run)
             measure(run)
             save(run)
 

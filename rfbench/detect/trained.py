@@ -28,9 +28,7 @@ def pyramid(run: str, checkpoint: str) -> nn.Module:
     except UsageError as error:  # also where layers are built without memory: tried again with it
         raise RfbenchError(str(error)) from error
     source = f"{run}/{checkpoint}"
-    content = integrity.read(source)
-    own = content.get("classes") if isinstance(content, dict) else None
-    load_detector(model, config, content, source, own or ())
+    load_detector(model, config, integrity.read(source), source)
     found = Named(model.get_submodule("backbone"))
     found.default_cfg = {  # type: ignore[assignment]  # as timm's
         "mean": [m / 255 for m in config.pixel_mean],

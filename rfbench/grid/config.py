@@ -6,18 +6,24 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from rfbench.config import load, shipped
+from rfbench import shipped
+from rfbench.config import load
 from rfbench.errors import UsageError
 from rfbench.files import default_folder
 from rfbench.schemas.cls import ClsConfig
 from rfbench.schemas.det import DetConfig
 from rfbench.schemas.grid import GridConfig, GridTask
+from rfbench.schemas.seg import SegConfig
 
 # a run's command -> the schema of its configuration
-SCHEMA: dict[str, type[BaseModel]] = {"train-cls": ClsConfig, "train-det": DetConfig}
+SCHEMA: dict[str, type[BaseModel]] = {
+    "train-cls": ClsConfig,
+    "train-seg": SegConfig,
+    "train-det": DetConfig,
+}
 EXPECTED = (
-    "a grid (see `rfbench schema grid`) or a configuration of train-cls (`rfbench schema cls`) or "
-    "train-det (`rfbench schema det`)"
+    "a grid (see `rfbench schema grid`) or a configuration of train-cls (`rfbench schema cls`), "
+    "train-seg (`rfbench schema seg`) or train-det (`rfbench schema det`)"
 )
 
 
@@ -30,12 +36,12 @@ def read(
 ) -> GridConfig:
     """The grid in the YAML file `path`, changed by the other arguments.
 
-    A configuration of train-cls or train-det becomes a grid of one task, named like the file, in
-    results/grid-cls-NAME or results/grid-det-NAME; without `variants` it has the configuration's
-    own. `override` is for every run. Raises UsageError if the file is none of the three, or fits
-    two.
+    A configuration of a training becomes a grid of one task, named like the file, in
+    results/grid-cls-NAME, grid-seg-NAME or grid-det-NAME; without `variants` it has the
+    configuration's own. `override` is for every run. Raises UsageError if the file is none of
+    these, or fits two.
     """
-    path = file_of(path)
+    path = shipped.path_of(path)
     kind = _kind(path, override)
     grid = load(GridConfig, path) if kind == "grid" else _single(kind, path, override)
     given: dict[str, Any] = {"variants": list(variants) or None, "seeds": seeds}
@@ -45,16 +51,6 @@ def read(
         for name, task in grid.tasks.items()
     }
     return grid.model_copy(update={"tasks": tasks, "output": output or grid.output})
-
-
-def file_of(name: str) -> str:
-    """The file `name`, or the one shipped with rfbench under it, such as grids/digits.yaml."""
-    if Path(name).exists():
-        return name
-    try:
-        return shipped(name.removeprefix("configs/"))
-    except UsageError:
-        return name  # reading it raises the error
 
 
 def _kind(path: str, override: Sequence[str]) -> str:

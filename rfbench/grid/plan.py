@@ -12,10 +12,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from rfbench import files
+from rfbench import files, shipped
 from rfbench.config import load
 from rfbench.errors import RfbenchError, UsageError
-from rfbench.grid.config import SCHEMA, file_of
+from rfbench.grid.config import SCHEMA
 from rfbench.models import variants
 from rfbench.runs import checkpoint, progress
 from rfbench.runs import folder as folders
@@ -23,7 +23,7 @@ from rfbench.schemas.grid import GridConfig, GridTask
 from rfbench.schemas.variant import VariantConfig
 
 # a command -> the key of its configuration for the weights that a run starts from
-WEIGHTS = {"train-cls": "init.weights", "train-det": "weights"}
+WEIGHTS = {"train-cls": "init.weights", "train-seg": "weights", "train-det": "weights"}
 
 
 class State(enum.Enum):
@@ -103,7 +103,7 @@ def _run(
         f"seed={seed}",
         *task.override,
     ]
-    path = file_of(task.config)
+    path = shipped.path_of(task.config)
     config: Any = load(SCHEMA[task.command], path, overrides)
     if (config.seed, config.variant) != (seed, variant):
         raise UsageError(f"{name}: override sets seed or variant; use seeds and variants for that")

@@ -17,6 +17,9 @@ from rfbench.models.meta import build_on_meta, meta_copy
 from rfbench.models.weight_files import LIBRARIES
 from rfbench.models.weight_files import load as load_weights
 
+# classes of torchvision's segmenters; of no other layer's width
+OUTPUTS = 21
+
 
 @dataclass
 class Backbone:
@@ -39,6 +42,7 @@ def build(
     variant: str | Mapping[str, Any] | variants.Variant = "baseline",
     weights: str | None = None,
     meta: bool = False,
+    ema: bool = False,
 ) -> Backbone:
     """Build the network `name` as `variant`.
 
@@ -47,7 +51,7 @@ def build(
     stand behind it, as in 'resnet50(in_chans=1)', see `arguments`. weights: a
     checkpoint of rfbench, a state dict or a .safetensors file; it must fit strictly. meta: allocate
     nothing; parameters are on the meta device, only fixed kernels (BlurPool's) keep their values,
-    and weights are checked instead of loaded.
+    and weights are checked instead of loaded. ema: take the averaged weights of a file with both.
 
     Raises UsageError for unknown names, variants and files, RfbenchError if the user's code, a
     library or loading the weights fails.
@@ -64,7 +68,7 @@ def build(
     replaced = variants.apply(module, variant, label=bare, size=size) if variant.changes else []
     if weights is not None:
         target = meta_copy(module) if meta else module
-        load_weights(target, weights, canonical, variant.name, "meta" if meta else "cpu")
+        load_weights(target, weights, canonical, variant.name, "meta" if meta else "cpu", ema)
     return Backbone(canonical, module, size, variant.name, replaced)
 
 
@@ -112,6 +116,8 @@ def _found(name: str) -> tuple[Any, ...]:
     if library != "timm" and rest in names("torchvision"):
         make, size = _torchvision(rest)
         return f"torchvision:{rest}", make, size, functools.partial(build_on_meta, make)
+    if library != "timm" and rest in segmenters():
+        return f"torchvision:{rest}", functools.partial(_torchvision_segmenter, rest), (520, 520)
     arch, _, tag = rest.partition(".")
     if library != "torchvision" and arch in names("timm"):
         import timm
@@ -126,6 +132,41 @@ def _found(name: str) -> tuple[Any, ...]:
         raise UsageError(f"which function of {name} builds the model? Write {name}:FUNCTION.")
     known = {n for lib in LIBRARIES if library in ("", lib) for n in names(lib)}
     raise UsageError(f"unknown model '{name}'.{suggest(rest, sorted(known))}")
+
+
+def segmenters() -> list[str]:
+    """The names of torchvision's networks for segmentation, sorted."""
+    from torchvision import models
+
+    return models.list_models(module=models.segmentation)
+
+
+def is_segmenter(name: str) -> bool:
+    """Whether a canonical name is of one of them."""
+    library, _, rest = arguments.bare(name).rpartition(":")
+    return library == "torchvision" and rest in segmenters()
+
+
+def set_map_classes(segmenter: Backbone, classes: int) -> None:
+    """Give one of torchvision's segmenters `classes` outputs; others have what they have."""
+    if not is_segmenter(segmenter.name):
+        return
+    own = {
+        name: layer
+        for name, layer in segmenter.module.named_modules()
+        if isinstance(layer, nn.Conv2d) and layer.out_channels == OUTPUTS
+    }
+    for name, layer in own.items():  # auxiliary ones, and both of LR-ASPP
+        parent, _, child = name.rpartition(".")
+        new = nn.Conv2d(layer.in_channels, classes, 1, device=layer.weight.device)
+        setattr(segmenter.module.get_submodule(parent), child, new)
+
+
+def _torchvision_segmenter(name: str, **args: Any) -> nn.Module:
+    from torchvision import models
+
+    # the backbone's weights would be downloaded otherwise
+    return models.get_model(name, weights=None, weights_backbone=None, num_classes=OUTPUTS, **args)
 
 
 def _torchvision(name: str) -> tuple[Callable[..., nn.Module], tuple[int, int]]:

@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 FORMAT = "rfbench-checkpoint/1"
 PLAIN = ("state_dict", "model")  # keys of weights in a checkpoint, as various tools name them
 AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict", "ema_model", "ema")
+EMA = "ema: true (init.ema of train-cls, --ema of rf commands)"
 MANY = 20  # class names that a message lists
 
 
@@ -111,7 +112,10 @@ def load_strictly(
 
 
 def check_finite(own: Mapping[str, Tensor], given: Mapping[str, Tensor], path: str) -> None:
-    """Raise RfbenchError for NaN and infinity, but where a buffer of the network has them too."""
+    """Raise RfbenchError for NaN and infinity, but where a buffer of the network has them too.
+
+    And for variances below 0, of which a BatchNorm makes NaN.
+    """
     bad = [
         f"{key} ({int(wrong.sum())} of {value.numel()})"
         for key, value in given.items()
@@ -120,6 +124,14 @@ def check_finite(own: Mapping[str, Tensor], given: Mapping[str, Tensor], path: s
     if bad:
         more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
         raise RfbenchError(f"{path} holds numbers that are not finite: {', '.join(bad[:3])}{more}.")
+    negative = [key for key, value in given.items() if key in own and _is_negative(key, value)]
+    if negative:
+        raise RfbenchError(f"{path} holds variances below 0: {', '.join(negative[:3])}.")
+
+
+def _is_negative(name: str, value: Tensor) -> bool:
+    variance = name.endswith("running_var") and not value.is_meta and value.is_floating_point()
+    return variance and bool((value < 0).any())
 
 
 def _not_finite(own: Tensor, given: Tensor) -> Tensor:
@@ -131,18 +143,12 @@ def _not_finite(own: Tensor, given: Tensor) -> Tensor:
     return wrong
 
 
-def compare_classes(
-    held: Sequence[Any], own: Sequence[str], path: str, same_order: bool = False
-) -> None:
-    """Raise RfbenchError, with both lists, for other classes; another order is only said.
-
-    same_order: another order is refused too.
-    """
+def compare_classes(held: Sequence[Any], own: Sequence[str], path: str) -> None:
+    """Raise RfbenchError, with both lists, for other classes; another order is only said."""
     held = [str(name) for name in held]
-    if same_order or sorted(held) != sorted(own):
-        which = "in another order" if sorted(held) == sorted(own) else "of other classes"
+    if sorted(held) != sorted(own):
         raise RfbenchError(
-            f"{path} is {which}: {_listed(held, own)}; the data has {_listed(own, held)}."
+            f"{path} is of other classes: {_listed(held, own)}; the data has {_listed(own, held)}."
         )
     if list(held) != list(own):
         logger.warning(
@@ -197,21 +203,16 @@ def _choose(content: Any, path: str, ema: bool) -> Any:
     averaged = next((key for key in AVERAGED if isinstance(content.get(key), dict)), None)
     if ema:
         if averaged is None:
-            raise RfbenchError(
-                f"{path} holds no EMA weights; set ema (init.ema of train-cls) to false."
-            )
+            raise RfbenchError(f"{path} holds no EMA weights; leave out {EMA}.")
         logger.info("%s: the EMA weights (%s) are taken.", path, averaged)
         return _choose(content[averaged], path, False)
     if averaged is not None:
         if plain is None:
-            raise RfbenchError(
-                f"{path} holds only EMA weights ({averaged}); ema: true, or init.ema of "
-                "train-cls, takes them."
-            )
+            raise RfbenchError(f"{path} holds only EMA weights ({averaged}); {EMA} takes them.")
         logger.info(
-            "%s holds raw weights (%s) and EMA weights (%s): the raw ones are taken "
-            "(ema: true, or init.ema of train-cls, takes the others).",
-            *(path, plain, averaged),
+            "%s holds raw weights (%s) and EMA weights (%s): the raw ones are taken (%s takes the "
+            "others).",
+            *(path, plain, averaged, EMA),
         )
     return content if plain is None else _choose(content[plain], path, False)
 

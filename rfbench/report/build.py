@@ -3,7 +3,7 @@
 import math
 import statistics
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,7 +97,9 @@ def _block(setting: Setting, names: Sequence[str], baseline: str) -> Block:
     base = next((r for r in rows if r.variant == baseline and not r.alone), None)
     for row in rows:
         row.parameters = row.runs[0].record.parameters
-        row.cells = {name: _cell(row, name) for name in names}
+        row.nonzero = row.runs[0].record.nonzero
+        figures = {run.record.seed: metrics.of(run) for run in row.runs}
+        row.cells = {name: _cell(figures, name) for name in names}
         if base and not row.alone:
             row.step_time = _step_time(row, base)
     for name in names:
@@ -106,8 +108,9 @@ def _block(setting: Setting, names: Sequence[str], baseline: str) -> Block:
     return block
 
 
-def _cell(row: Row, metric: str) -> Cell:
-    by_seed = {run.record.seed: metrics.of(run).get(metric) for run in row.runs}
+def _cell(figures: Mapping[int, Mapping[str, float | None]], metric: str) -> Cell:
+    """A metric of a row. figures: all metrics by seed."""
+    by_seed = {seed: held.get(metric) for seed, held in figures.items()}
     values = {seed: value for seed, value in by_seed.items() if value is not None}
     missing = len(by_seed) - len(values)
     if not values:

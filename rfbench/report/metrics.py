@@ -10,11 +10,16 @@ from rfbench.report.runs import Run
 from rfbench.report.stats import Direction
 
 DEFAULT = {
-    "cls": ("top1", "top5"),
+    "cls": ("top1", "top5", "consistency"),
+    "seg": ("mIoU", "foreground_mIoU", "boundary_mIoU", "pixel_accuracy", "jitter"),
     "det": tuple(f"{task}.{name}" for task in ("segm", "bbox") for name in AP),
 }
 TASKS = {"bbox": "box", "segm": "mask"}
-MORE = ("top1", "top5", "train_top1", "AP", "AR", "mIoU")
+MORE = (
+    *("top1", "top5", "train_top1", "consistency", "AP", "AR"),
+    *("mIoU", "foreground_mIoU", "boundary_mIoU", "pixel_accuracy", "mean_accuracy"),
+)
+CLASSES = ("iou.", "boundary_iou.")  # of a segmentation, by class
 LESS = ("loss", "jitter", "error")
 
 
@@ -36,8 +41,10 @@ def select(runs: Sequence[Run], asked: Sequence[str]) -> list[str]:
     known = list(dict.fromkeys(key for run in runs for key in of(run)))
     kind = runs[0].record.kind
     if not asked:
+        # top-1 and AP are always shown, the rest where it was measured
         masks = any(key.startswith("segm.") for key in known)
-        return [m for m in DEFAULT[kind] if masks or not m.startswith("segm.")]
+        measured = [m for m in DEFAULT[kind] if m in known or m != "consistency"]
+        return [m for m in measured if masks or not m.startswith("segm.")]
     return list(dict.fromkeys(key for name in asked for key in known if fits(name, key)))
 
 
@@ -64,6 +71,6 @@ def label(metric: str) -> str:
 def direction(metric: str) -> Direction:
     """1 if higher is better, -1 if lower is better, 0 if unknown."""
     name = metric.rpartition(".")[2]
-    if metric.startswith(tuple(TASKS)) or name.startswith(MORE):
+    if metric.startswith((*TASKS, *CLASSES)) or name.startswith(MORE):
         return 1
     return -1 if name.endswith(LESS) else 0

@@ -47,6 +47,7 @@ class Row:
     alone: bool = False
     cells: dict[str, Cell] = field(default_factory=dict)
     parameters: int | None = None
+    nonzero: int | None = None  # of the parameters; None: the records do not tell
     step_time: float | None = None
     network: Network = field(default_factory=Network)
 
@@ -54,6 +55,11 @@ class Row:
     def kernels(self) -> tuple[int, ...]:
         """Kernel sizes of the stride-2 convolutions that the variant changes."""
         return variants.get(self.variant).kernels
+
+    @property
+    def is_pruned(self) -> bool:
+        """Whether its networks were pruned while they were trained."""
+        return any(run.record.config.get("prune") for run in self.runs)
 
     @property
     def label(self) -> str:
@@ -94,7 +100,9 @@ class Group:
     @property
     def title(self) -> str:
         """'RetinaNet ..., resnet50 on coco'."""
-        what = self.detector or {"cls": "Classification"}.get(self.kind, "Detection")
+        what = self.detector or {"cls": "Classification", "seg": "Segmentation"}.get(
+            self.kind, "Detection"
+        )
         source, _, name = self.model.rpartition(":")
         text = f"{what}: {name if source != 'timm' else self.model} on {self.dataset}"
         return printable(text)

@@ -4,6 +4,7 @@ Records are of one setting if their resolved configurations differ only in seed,
 device.
 """
 
+import functools
 import json
 import os
 from collections import Counter
@@ -161,9 +162,16 @@ def decisive(kind: str, config: Mapping[str, Any]) -> dict[str, Any]:
 
     Keys added since the run have their defaults.
     """
-    free = marked(SCHEMAS[kind], AVERAGED)
-    values = flat(SCHEMAS[kind]().model_dump(mode="json")) | flat(config)
+    free, defaults = _schema(kind)
+    values = defaults | flat(config)
     return {key: value for key, value in values.items() if not covers(free, key)}
+
+
+@functools.cache  # the same for thousands of records
+def _schema(kind: str) -> tuple[set[str], dict[str, Any]]:
+    """(keys marked `AVERAGED`, the default of every key) of a kind's configuration."""
+    schema = SCHEMAS[kind]
+    return marked(schema, AVERAGED), flat(schema().model_dump(mode="json"))
 
 
 def text(value: Any) -> str:

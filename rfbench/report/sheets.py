@@ -36,6 +36,11 @@ LEGEND = (
     "enough for its whole receptive field; as in visualize-rf.",
 )
 
+CONSISTENCY = (
+    "consistency: share of validation images, in percent, with the same top-1 at two positions at "
+    "most 1/8 of the image apart (Zhang, 2019)."
+)
+
 
 @dataclass
 class Sheet:
@@ -160,10 +165,12 @@ def _interval(name: str, bounds: tuple[float, float] | None, sign: str = "") -> 
 def _network(group: Group, block: Block) -> Sheet:
     sizes = {row.network.size for row in block.rows if row.network.size}
     at = f" at {'x'.join(map(str, dict.fromkeys(sizes.pop())))} px" if len(sizes) == 1 else ""
-    macs = f"{'backbone ' if group.kind == 'det' else ''}MACs{at}"
+    part = {"det": "backbone MACs", "seg": "MACs without head"}.get(group.kind, "MACs")
+    macs = f"{part}{at}"
     ranked = used(Use.RANK)
     shape = [metric.with_unit(metric.name) for metric in ranked]
-    head = ["variant", "parameters", macs, "step time", *shape]
+    pruned = any(row.is_pruned for row in block.rows)  # or it repeats the parameters
+    head = ["variant", "parameters", *["non-zero"] * pruned, macs, "step time", *shape]
     rows: list[list[webpage.Cell]] = []
     for row in block.rows:
         known = row.network if row.source != paper.NAME else type(row.network)()
@@ -171,6 +178,7 @@ def _network(group: Group, block: Block) -> Sheet:
             [
                 row.label,
                 _si(row.parameters),
+                *[_si(row.nonzero)] * pruned,
                 _si(known.macs),
                 "" if row.step_time is None else f"×{row.step_time:.2f}",
                 *(_shape(metric, known.figures.get(metric.name)) for metric in ranked),
@@ -206,4 +214,6 @@ def settings_line(block: Block) -> str:
 
 def legend(report: Report) -> list[str]:
     """How to read the signs, tests and columns."""
-    return [text.format(baseline=report.baseline) for text in LEGEND]
+    texts = [text.format(baseline=report.baseline) for text in LEGEND]
+    shown = any("consistency" in group.metrics for group in report.groups)
+    return [*texts, CONSISTENCY] if shown else texts

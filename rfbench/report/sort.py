@@ -16,6 +16,7 @@ COLUMNS: dict[str, Callable[[Row], Any]] = {
     "variant": lambda row: paper_order(row.variant),
     "seeds": lambda row: -len(row.runs),
     "parameters": lambda row: row.parameters,
+    "non-zero": lambda row: row.nonzero,
     "macs": lambda row: row.network.macs,
     "step": lambda row: row.step_time,
 }

@@ -25,7 +25,7 @@ from rfbench.models import arguments, backbones, variants
 from rfbench.rf.core.metrics import measure_known
 from rfbench.rf.core.network import Network
 from rfbench.rf.core.subjects import Subject, input_size
-from rfbench.rf.core.target import Target, not_local
+from rfbench.rf.core.target import Target, not_local, pair
 from rfbench.rf.questions.audit.audit import audit as audit_subject
 from rfbench.rf.questions.effective import extent
 from rfbench.rf.questions.effective.expected import Expected, expected
@@ -110,9 +110,9 @@ def path_counts(
     The map has as many axes as the input: (L,) of a sequence, (D, H, W) of a volume. layer: the
     last map when None; unit: (y, x), or of other axes, the central one when None; source: as for
     `theory`. Counts are scaled by a power of two where they would overflow. Where 'cut' is true,
-    the shift has what the border adds as well; `audit` tells both apart. Where units have no stride
-    in common (a resized map), figures that need one are None and 'why_none' says so. Raises
-    UsageError for an unknown layer or unit, RfbenchError for attention.
+    the shift has what the border adds as well; `audit` tells both apart. Along an axis where units
+    have no stride in common (a resized map, learned mixing), figures that need one are None and
+    'why_none' says why. Raises UsageError for an unknown layer or unit, RfbenchError for attention.
     """
     target = Target(graph, layer, source)
     counts = target.counts(unit)
@@ -123,7 +123,7 @@ def effective(
     model: Model,
     images: Tensor | Iterable[Tensor],
     layer: str | None = None,
-    unit: tuple[int, int] | None = None,
+    unit: Size | None = None,
     *,
     of: str | int | None = None,
     axes: str | None = None,
@@ -131,13 +131,16 @@ def effective(
 ) -> tuple[Gradients, dict[str, Any]]:
     """The mean |gradient| of a unit over images (Luo et al., 2016), and its figures in px.
 
-    model: with the weights that it has. images: (N, C, H, W), normalised, or batches of them.
+    model: with the weights that it has. images: (N, C, H, W), normalised, or batches of them; of
+    networks of sequences (N, C, L), of volumes (N, C, D, H, W).
     layer: the last map when None. of: what of the unit is differentiated: 'abs', the sum over
     channels of |output| (default); 'sum'; 'relu'; the number of a channel. axes: of the layer's
     output, such as 'NHWC' or 'NLC:1+14x14', where the trace does not tell. convention: 'rfbench',
     'replknet' or 'openerf' for those scripts' figures. 'theoretical' is None for attention.
     """
     definition, logarithm = convention_of(convention, of)
+    if convention != "rfbench" and isinstance(images, Tensor):
+        pair(images.shape[2:], f"convention={convention!r}")
     module = _module(model)
     batches = [images] if isinstance(images, Tensor) else list(images)
     training, wanted = module.training, [p.requires_grad for p in module.parameters()]

@@ -5,16 +5,20 @@ to continue; a classifier's can be read by `weight_files` (format, model, varian
 """
 
 import contextlib
+import copy
 import logging
 import math
 import os
 import random
+from collections import deque
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import BaseModel
+from torch import Tensor
 
 from rfbench import files
 from rfbench.config import RESUMED, covers, flat, marked
@@ -167,9 +171,9 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -
         group.update({k: v for k, v in before.items() if k not in (*RATES, "params")})
 
 
-def _check_state(name: str, value: Any, parameter: torch.Tensor) -> None:
+def _check_state(name: str, value: Any, parameter: Tensor) -> None:
     """Raise ValueError for what an optimizer cannot keep of a parameter."""
-    if not isinstance(value, torch.Tensor):
+    if not isinstance(value, Tensor):
         return check_finite_state({name: value}, "optimizer")
     if value.ndim and value.shape != parameter.shape:
         raise ValueError(f"{name} is {list(value.shape)} for {list(parameter.shape)}")
@@ -202,18 +206,51 @@ def set_random_state(state: dict[str, Any], device: torch.device) -> None:
 
 
 class Writer:
-    """Writes checkpoints in the first process. This one has written when `write` returns.
+    """Writes the checkpoints of the first process, in a thread, in the order that they were given.
 
-    An asynchronous writer must copy `content` before `write` returns: the tensors are the network's
-    own and change with the next step.
+    The state is copied before `write` returns, so that the next step cannot change it. At most two
+    copies are held, as of best.pth and last.pth at the end of an epoch.
     """
 
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, "checkpoints")
+        self._pending: deque[Future[None]] = deque()
+
     def write(self, path: Path, content: Mapping[str, Any], keep: int = 1) -> None:
-        """Write the state of a run between two steps; see `save`."""
-        save(path, content, keep)
+        """Write the state of a run between two steps; see `save`. Raises an earlier error."""
+        while len(self._pending) > 1 or (self._pending and self._pending[0].done()):
+            self._pending.popleft().result()
+        self._pending.append(self._thread.submit(save, path, snapshot(dict(content)), keep))
+
+    def failed(self) -> BaseException | None:
+        """Why writing failed, without waiting; None: it has not, so far."""
+        done = [future for future in self._pending if future.done()]
+        return next((error for future in done if (error := future.exception())), None)
 
     def wait(self) -> None:
         """Return when everything is written; raise the error if writing failed."""
+        while self._pending:
+            self._pending.popleft().result()
+
+
+def snapshot(content: Any, held: dict[Any, Tensor] | None = None) -> Any:
+    """A copy on the CPU of a state of tensors in nested dicts, lists and tuples.
+
+    held: copies so far; tensors that are one stay one.
+    """
+    held = {} if held is None else held
+    if isinstance(content, Tensor):
+        place = (content.data_ptr(), content.shape, content.stride(), content.dtype)
+        if place not in held or not content.numel():
+            held[place] = content.detach().to("cpu", copy=True)
+        return held[place]
+    if isinstance(content, dict):
+        whole = copy.copy(content)  # a state dict has attributes beside its items
+        whole.update({key: snapshot(value, held) for key, value in content.items()})
+        return whole
+    if isinstance(content, list | tuple):
+        return type(content)(snapshot(value, held) for value in content)
+    return content
 
 
 def _aged(path: Path, age: int) -> Path:

@@ -1,6 +1,7 @@
 """A run's folder: its lock, its contents from the start, and what --resume continues from."""
 
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -19,6 +20,9 @@ from rfbench.runs.checkpoint import BEST, LAST, SAME
 from rfbench.runs.processes import Processes
 
 logger = logging.getLogger(__name__)
+
+# of flock: Lustre without `-o flock`, NFS without a lock daemon
+NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
 
 Content = dict[str, Any]
 
@@ -194,5 +198,14 @@ def _flock(file: IO[bytes], folder: Path) -> None:
         raise RfbenchError(
             f"another run is writing to {folder}. Wait until it ends, or choose another --output."
         ) from None
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        logger.warning(
+            "the file system of %s has no locks (%s): nothing refuses a second run in it",
+            folder,
+            error.strerror,
+        )
+        return
     # a forked loader that outlives a killed run must not keep the folder locked
     os.register_at_fork(after_in_child=file.close)

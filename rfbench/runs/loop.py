@@ -30,7 +30,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from rfbench.errors import RfbenchError, counted
+from rfbench.errors import RfbenchError, counted, one_line
 from rfbench.models import weight_files
 from rfbench.runs import best, checkpoint, processes, progress, records
 from rfbench.runs import folder as folders
@@ -95,6 +95,11 @@ def restore(run: Loop, content: Mapping[str, Any]) -> None:
     run.evaluated = count(content, "evaluated", run.step)
     run.metrics, run.best = content.get("metrics", {}), content.get("best", {})
     run.waited, run.parent = count(content, "waited"), content.get("parent")
+    for name, held in (("metrics", run.metrics), ("best", run.best)):
+        if not isinstance(held, dict):
+            raise ValueError(f"{name} is {one_line(repr(held), 60)}")
+    if run.parent is not None:
+        records.Parent.model_validate(run.parent)
     if run.best:
         best.merit(run, run.best)
     count(content, "lines")
@@ -116,7 +121,11 @@ def fetch(run: Loop, batches: Iterator[Item], count: int = 1) -> list[Item]:
 
 
 def agree(run: Loop) -> None:
-    """Decide with all processes whether to continue: raises Stopped, or the error of any."""
+    """Decide with all processes whether to continue: raises Stopped, or the error of any.
+
+    A checkpoint that could not be written is such an error, of the first process.
+    """
+    run.failure = run.failure or run.writer.failed()
     asked = run.group.largest(Asked.FAILED if run.failure else run.start.signals.asked)
     if asked != Asked.NOTHING:
         settle(run)
@@ -209,6 +218,15 @@ def save(run: Loop, state: Mapping[str, Any], keep: int) -> None:
     _write(run, checkpoint.LAST, {**shared, **state}, keep)
 
 
+def written(run: Loop) -> None:
+    """Wait for the checkpoints; an error in writing them is raised in all processes.
+
+    To be called before processes are forked: the writing thread would not be in them, but the locks
+    that it holds.
+    """
+    run.group.by_first(run.writer.wait)
+
+
 def _write(run: Loop, name: str, content: Mapping[str, Any], keep: int) -> None:
     run.group.by_first(lambda: run.writer.write(run.folder / name, content, keep))
 
@@ -232,9 +250,10 @@ def to_the_end(
     """
     try:
         train(run)
+        written(run)
     except Stopped as stop:
         save(run)
-        run.writer.wait()
+        written(run)
         logger.info(
             f"stopped at {run.unit} {run.step} and saved in {run.folder}; continue with --resume"
         )
@@ -245,7 +264,8 @@ def to_the_end(
         run.bar.close()
         if run.log:
             run.log.close()
-    run.group.by_first(run.writer.wait)
+        with contextlib.suppress(RfbenchError, OSError):  # the error above goes first
+            run.writer.wait()
     if run.step < run.steps:
         logger.info(
             f"stopped early at {run.unit} {run.step}: no better {run.config.best_metric} in "

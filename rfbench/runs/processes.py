@@ -15,9 +15,14 @@ import torch
 import torch.distributed as dist
 
 from rfbench.errors import FailedElsewhere, RfbenchError, UsageError, one_line, suggest
+from rfbench.runs.launcher import end_with_launcher
 
 Result = TypeVar("Result")
 DEVICES = ("auto", "cpu", "cuda")
+INTERFACE = (
+    "On machines with several networks, GLOO_SOCKET_IFNAME (and NCCL_SOCKET_IFNAME) name the "
+    "interface, such as eth0."
+)
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,7 @@ class Processes:
         dist.all_reduce(tensor, dist.ReduceOp.MAX, group=self.control)
         return int(tensor)
 
-    def fail_together(self, failure: Exception | None) -> None:
+    def fail_together(self, failure: BaseException | None) -> None:
         """Raise in every process if one of them failed: its error there, FailedElsewhere here."""
         if self.largest(bool(failure)):
             raise failure or FailedElsewhere
@@ -79,6 +84,14 @@ class Processes:
             dist.broadcast_object_list(result, src=0, group=self.control)
         return result[0]  # type: ignore[return-value]
 
+    def in_turn(self, call: Callable[[], Result]) -> Result:
+        """`alike`, on each machine by its first process before the others: for what is downloaded
+        into a cache of the machine.
+        """
+        leads = _number("LOCAL_RANK", 0) == 0
+        led = self.alike(lambda: [call()] if leads else [])
+        return self.alike(lambda: led[0] if leads else call())
+
     def alike(self, call: Callable[[], Result]) -> Result:
         """`call()` in every process; if some fail, the first of them raises its error.
 
@@ -106,18 +119,9 @@ def started(device: str) -> Iterator[Processes]:
     if world == 1:
         yield Processes(own)
         return
+    end_with_launcher()
     try:
-        dist.init_process_group(
-            "nccl" if own.type == "cuda" else "gloo", timeout=timedelta(minutes=30)
-        )
-    except (ValueError, RuntimeError) as error:
-        why = one_line(error)
-        raise RfbenchError(
-            f"process {rank} of {world} cannot join the others: {why}. Start the run with torchrun."
-        ) from error
-    try:
-        control = dist.new_group(backend="gloo") if own.type == "cuda" else dist.group.WORLD
-        yield Processes(own, rank, world, control)
+        yield _joined(own, rank, world)
     except RuntimeError as error:
         if "gloo" not in str(error):  # the only sign of a killed process
             raise
@@ -126,7 +130,26 @@ def started(device: str) -> Iterator[Processes]:
             "was killed (for lack of memory, say). --resume continues from the last checkpoint."
         ) from error
     finally:
-        dist.destroy_process_group()
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def _joined(own: torch.device, rank: int, world: int) -> Processes:
+    """This process among the others, once it has heard from each of them."""
+    try:
+        dist.init_process_group(
+            "nccl" if own.type == "cuda" else "gloo", timeout=timedelta(minutes=30)
+        )
+        control = dist.new_group(backend="gloo") if own.type == "cuda" else dist.group.WORLD
+        group = Processes(own, rank, world, control)
+        group.largest(0)
+    except (ValueError, RuntimeError) as error:
+        why = one_line(error)
+        raise RfbenchError(
+            f"process {rank} of {world} cannot join the others: {why}. Start the run with "
+            f"torchrun. {INTERFACE}"
+        ) from error
+    return group
 
 
 def _number(name: str, default: int) -> int:
@@ -143,6 +166,9 @@ def _device(name: str, local_rank: int) -> torch.device:
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "cpu" or (name == "auto" and not gpus):
         return torch.device("cpu")
+    # `srun --gpus-per-task=1` shows each process its own GPU only; torchrun shows all of them
+    if gpus == 1 and "LOCAL_WORLD_SIZE" not in os.environ:
+        local_rank = 0
     if local_rank >= gpus:
         raise RfbenchError(
             f"process {local_rank} of this machine has no GPU: there are {gpus}. "

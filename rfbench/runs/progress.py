@@ -50,7 +50,8 @@ class Log:
 
     def close(self) -> None:
         """Close the files."""
-        self.file.close()
+        with files.naming(self.path):  # what a full disk has not taken is written again
+            self.file.close()
         if self.board:
             self.board.close()
 

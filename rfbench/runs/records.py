@@ -44,7 +44,7 @@ class Parent(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True, strict=True)
 
     checkpoint: str
-    kind: Literal["cls", "det"] = "cls"
+    kind: Literal["cls", "seg", "det"] = "cls"
     seed: int
     batch: dict[str, Any]
     config: dict[str, Any]
@@ -53,18 +53,20 @@ class Parent(BaseModel):
 class TrainingRecord(Record):
     """The record of any training.
 
-    metrics: by name, in groups such as "bbox"; None: undefined. best: those of best.pth. input:
+    nonzero: parameters that are not zero, fewer where the network was pruned. metrics: by name, in
+    groups such as "bbox"; None: undefined. best: those of best.pth. input:
     size and augmentation. pictures: number of images by split. images_per_s: the median. lr: peak
     learning rate. batch: images per step ("global") and per BatchNorm batch ("per_batchnorm"), and
     processes. config: resolved; repeats the run. network: cost and receptive field, see
     rf/core/recorded; None: they could not be measured, or the record is of an older version.
     """
 
-    kind: Literal["cls", "det"]
+    kind: Literal["cls", "seg", "det"]
     model: str
     variant: str
     replaced: list[str]
     parameters: int
+    nonzero: int | None = None
     dataset: str
     input: dict[str, Any] = {}
     pictures: dict[str, Any] = {}
@@ -91,6 +93,16 @@ class ClsRecord(TrainingRecord):
     kind: Literal["cls"]
     epochs: int | None = None
     cure: dict[str, Any] | None = None
+    bad_pictures: dict[str, str] = {}
+
+
+class SegRecord(TrainingRecord):
+    """A segmentation. head: above the model; bad_pictures: as in a classification."""
+
+    kind: Literal["seg"]
+    head: str
+    classes: int
+    epochs: int | None = None
     bad_pictures: dict[str, str] = {}
 
 
@@ -150,6 +162,7 @@ class MirrorRecord(Record):
 # kind -> the model by which a record is written and read
 KINDS: dict[str, type[Record]] = {
     "cls": ClsRecord,
+    "seg": SegRecord,
     "det": DetRecord,
     "rf": RfRecord,
     "rf-audit": AuditRecord,

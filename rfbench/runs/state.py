@@ -39,7 +39,7 @@ class Loop:
     best: dict[str, Any] = field(default_factory=dict)  # the metrics of the best one
     waited: int = 0  # evaluations since then
     parent: dict[str, Any] | None = None  # the run whose weights it started from, if known
-    failure: Exception | None = None  # of this process, until all processes know of it
+    failure: BaseException | None = None  # of this process, until all processes know of it
     pending: Callable[[], None] | None = None  # reads the metrics of the last step
     writer: checkpoint.Writer = field(default_factory=checkpoint.Writer)
     clock: Clock = field(default_factory=Clock)

@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, model_v
 from rfbench.config import AVERAGED, MOST_KEPT, MOST_SEED, MOST_THREADS, RESUMED, Section
 from rfbench.data import sources
 from rfbench.models import arguments
+from rfbench.schemas.prune import PruneConfig
 from rfbench.schemas.variant import VariantConfig
 
 
@@ -57,6 +58,30 @@ class ClsData(Section):
         None,
         description="Training augmentation: resized_crop, a random part of the image, resized; "
         "pad_crop, a shift of up to 4 px; none. null: the data set's own (ImageNet: resized_crop).",
+    )
+    train_size: PositiveInt | None = Field(
+        None, description="Side of the training images in px; null: image_size."
+    )
+    policy: Literal["trivial_augment"] | None = Field(
+        None, description="Further augmentation, behind crop and flip; null: none."
+    )
+    erase: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Probability that a rectangle of a training image is erased; 0: none.",
+    )
+    mixup: float | None = Field(
+        None,
+        gt=0,
+        description="Alpha of mixup, such as 0.2: a training image is mixed with another, labels "
+        "in proportion; null: none. With cutmix too, each batch of a pass gets one of the two.",
+    )
+    cutmix: float | None = Field(
+        None,
+        gt=0,
+        description="Alpha of CutMix, such as 1.0: a rectangle of a training image is another's, "
+        "labels in proportion; null: none.",
     )
     flip: Annotated[bool | None, AVERAGED] = Field(
         None, description="Mirror half of the training images; null: the data set's own choice."
@@ -136,9 +161,15 @@ class ClsOptim(Section):
 class ClsSchedule(Section):
     """The learning rate as a function of the step."""
 
-    name: Literal["steps", "one_cycle"] = Field("steps", description="Shape of the schedule.")
+    name: Literal["steps", "one_cycle", "cosine", "poly"] = Field(
+        "steps",
+        description="Shape of the schedule: steps; one_cycle; cosine, a warm-up and half a cosine "
+        "to 0; poly, a warm-up and (1 - share of the steps)^0.9.",
+    )
     epochs: PositiveInt = Field(90, le=10**6, description="Epochs to train.")
-    warmup_epochs: NonNegativeInt = Field(5, description="steps: epochs of linear warm-up from 0.")
+    warmup_epochs: NonNegativeInt = Field(
+        5, description="steps, cosine, poly: epochs of linear warm-up from 0."
+    )
     milestones: list[PositiveInt] = Field(
         [30, 60, 80], description="steps: epochs at whose start the learning rate drops."
     )
@@ -161,6 +192,11 @@ class ClsInit(Section):
         False, description="Accept weights of another variant, and report what the change costs."
     )
 
+    light_center: bool = Field(
+        False,
+        description="Scale random weights: less in the middle of a kernel, more at its rim, for a "
+        "larger effective field (Luo et al., 2016, section 4).",
+    )
     ema: bool = Field(
         False,
         description="Take the averaged (EMA) weights of a file that holds them beside the others; "
@@ -171,6 +207,8 @@ class ClsInit(Section):
     def _needs_weights(self) -> "ClsInit":
         if self.convert and self.weights is None:
             raise ValueError("convert needs init.weights: pretrained, or a file")
+        if self.light_center and self.weights is not None:
+            raise ValueError("light_center scales random weights; init.weights are set")
         return self
 
     zero_gamma: bool = Field(
@@ -210,6 +248,9 @@ class ClsConfig(Section):
     optim: ClsOptim = Field(ClsOptim(), description="The optimizer.")
     schedule: ClsSchedule = Field(ClsSchedule(), description="Learning rate and epochs.")
     init: ClsInit = Field(ClsInit(), description="Initial weights.")
+    prune: PruneConfig | None = Field(
+        None, description="Set the smallest weights to zero while training; null: none."
+    )
     batch_size: PositiveInt = Field(
         4096, description="Global batch size in images, over all GPUs and accumulation steps."
     )
@@ -246,6 +287,11 @@ class ClsConfig(Section):
     patience: PositiveInt | None = Field(
         None,
         description="Stop early after this many epochs without a better best_metric; null: never.",
+    )
+    consistency_images: Annotated[NonNegativeInt, RESUMED] = Field(
+        1000,
+        description="Validation images of which consistency is measured at the end: the share with "
+        "the same top-1 at two positions, at most 1/8 of the image apart; 0: none.",
     )
     log_every: Annotated[PositiveInt, AVERAGED] = Field(
         50, description="Steps between lines of metrics.jsonl."

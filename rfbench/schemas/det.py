@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from rfbench.config import (
     AVERAGED,
@@ -105,7 +105,7 @@ class DetConfig(Section):
         (123.675, 116.28, 103.53),
         description="Mean in RGB, 0 to 255; that of the backbone's training.",
     )
-    pixel_std: tuple[float, float, float] = Field(
+    pixel_std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] = Field(
         (58.395, 57.12, 57.375),
         description="Standard deviation in RGB; that of the backbone's training.",
     )

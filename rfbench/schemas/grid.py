@@ -11,7 +11,9 @@ from rfbench.schemas.variant import VariantConfig
 class GridTask(Section):
     """One configuration, in several variants, with several seeds."""
 
-    command: Literal["train-cls", "train-det"] = Field(description="The command that runs it.")
+    command: Literal["train-cls", "train-seg", "train-det"] = Field(
+        description="The command that runs it."
+    )
     config: str = Field(description="Its YAML file.")
     variants: list[str | VariantConfig] = Field(
         min_length=1, description="Variants to train; the classifier of a detector has the same."

@@ -76,4 +76,7 @@ class RfConfig(Section):
     by_layer: bool = Field(False, description="Draw the shift by layer instead of maps.")
     exact: bool = Field(False, description="Count in exact integers instead of floats.")
     weights: str | None = Field(None, description="Checkpoint to load; null: none.")
+    ema: bool = Field(
+        False, description="Take the EMA weights of the file, where it holds them beside raw ones."
+    )
     title: str | None = Field(None, description="Title of the figure; null: the model's name.")

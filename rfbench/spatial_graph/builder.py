@@ -250,8 +250,9 @@ class Builder:
         """Add or multiply tensors that broadcast against each other.
 
         A tensor that lacks an axis is expanded along it. mixing: what that makes of the network:
-        a context in element-wise operations, global in a product of matrices (attention). partial:
-        the same for a tensor that holds one value a window.
+        a context in element-wise operations, global in a product of matrices (attention), or
+        `partial` where it keeps positions along another axis. partial: the same for a tensor that
+        holds one value a window.
         """
         dims, moved = self.meet(values, mixing, partial)
         form = [channels(d) for d in dims]
@@ -304,6 +305,8 @@ class Builder:
         """Labels of an operand, moved to the positions of the references."""
         axes: list[Axis] = []
         reach = Reach.LOCAL
+        if mixing == Reach.GLOBAL and value.spatial:  # attention along some axes, or in windows
+            mixing = partial
         for axis, (ref, name) in enumerate(zip(refs, self.letters, strict=True)):
             mine, theirs = value.slots(name), ref.slots(name)
             n, size = self._size(value)[axis], self._size(ref)[axis]

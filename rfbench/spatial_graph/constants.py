@@ -14,6 +14,7 @@ from rfbench.spatial_graph.layout import Scrambled
 from rfbench.spatial_graph.tracer import Op, Ref, Trace, mapped, refs
 
 FACTORIES = {"arange", "eye", "full", "linspace", "ones", "scalar_tensor", "zeros"}
+FILLED = {"new_ones": 1, "new_zeros": 0, "ones_like": 1, "zeros_like": 0}  # whatever they are like
 
 ZEROING = {
     "constant_pad_nd", "copy", "diag_embed", "eye", "index_put", "masked_fill", "new_zeros",
@@ -48,6 +49,9 @@ class Constants:
         op = self._makers.get(ref.id)
         if op is None or ref.id in self._written:
             return None
+        filling = FILLED.get(op.name.split(".")[1])
+        if filling is not None:
+            return torch.full(self.trace.shapes[ref.id], float(filling))
         return _run(op, ref, self.values)
 
     # -- zeros ------------------------------------------------------------------------------------

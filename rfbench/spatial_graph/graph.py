@@ -10,7 +10,7 @@ from enum import IntEnum
 from fractions import Fraction
 
 from rfbench.errors import RfbenchError, UsageError, suggest
-from rfbench.spatial_graph.axis import Axis, Dense, Expand, names
+from rfbench.spatial_graph.axis import WORDS, Axis, Dense, Expand, names
 from rfbench.spatial_graph.layout import SPATIAL, Value
 
 Size = tuple[int, ...]  # along every axis: (L,), (H, W) or (D, H, W)
@@ -31,12 +31,22 @@ class Reach(IntEnum):
 
 @dataclass(frozen=True)
 class Witness:
-    """Why a network is not local: the operation, and the layer that called it."""
+    """Why a network is not local: the operation, and the layer that called it.
+
+    along: of windows the axes along which they hold all positions, 'z'.
+    """
 
     reach: Reach
     op: str
     layer: str
     reason: str = ""
+    along: str = ""
+
+    @property
+    def extent(self) -> str:
+        """How far it looks, in words: 'windowed', 'windowed, global along depth'."""
+        words = " and ".join(WORDS.get(name, name) for name in self.along)
+        return str(self.reach) + (f", global along {words}" if words else "")
 
     def __str__(self) -> str:
         where = f" in layer {self.layer}" if self.layer else ""
@@ -236,11 +246,23 @@ class SpatialGraph:
         if isinstance(value, Opaque):
             return value.witness
         widest = Witness(Reach.LOCAL, "", "")
+        along: set[str] = set()  # axes of which windows hold all positions
         for i in sorted(self.ancestors(set(self.share(value)))):
             node = self.nodes[i]
-            if node.reach > widest.reach:
-                widest = Witness(node.reach, node.op, node.layer)
+            if node.reach == Reach.WINDOWED:
+                along |= self._held(node)
+            every = node.reach == Reach.WINDOWED and along == set(self.names)
+            reach = Reach.GLOBAL if every else node.reach
+            if reach > widest.reach:
+                widest = Witness(reach, node.op, node.layer)
+        if widest.reach == Reach.WINDOWED:
+            return replace(widest, along="".join(name for name in self.names if name in along))
         return widest
+
+    def _held(self, node: Node) -> set[str]:
+        """The axes along which a node holds one value, of all positions."""
+        each = zip(self.names, node.axes, strict=True)
+        return {name for name, axis in each if isinstance(axis, Expand)}
 
     def mixed_axes(self, value: Value | Opaque | None) -> str:
         """The axes along which a tensor depends on all positions: 'x'; '' for none.

@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from rfbench.classify import ema, fit
+from rfbench.classify import fit
 from rfbench.classify.setup import setup
 from rfbench.classify.train import train_epoch
 from rfbench.runs import loop
 from rfbench.schemas.cls import ClsConfig
+from rfbench.training import ema
 from tests.classify import runs
 
 DECAY = 0.8

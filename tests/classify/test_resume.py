@@ -108,7 +108,7 @@ def test_an_old_checkpoint_resumes(whole: Path, tmp_path: Path) -> None:
     def age(content: dict[str, Any]) -> None:
         for key in ("evaluated", "waited", "digest"):
             del content[key]
-        for key in ("best_metric", "patience"):
+        for key in ("best_metric", "patience", "consistency_images"):
             del content["config"][key]
 
     edit(folder / "last.pth", age)
@@ -139,3 +139,24 @@ def test_a_second_process_is_refused(tmp_path: Path) -> None:
     assert second == [1]
     assert "another run is writing to" in Path(f"{folder}.stderr0").read_text()
     runs.kill(first)
+
+
+def cannot_validate(*args: Any) -> None:
+    from rfbench.classify import train
+    from rfbench.errors import RfbenchError
+
+    def validate(run: Any) -> None:
+        raise RfbenchError("no room for the loader of validation")
+
+    train.validate = validate  # type: ignore[assignment]
+    runs.job(*args)
+
+
+def test_an_epoch_is_kept_when_the_first_validation_fails(whole: Path, tmp_path: Path) -> None:
+    folder, values = tmp_path / "run", runs.config(checkpoint={"every": 0})
+    started = runs.start_all(cannot_validate, (values, str(folder), False, 0.0), 1)
+    assert runs.finish(started) == [1]
+    held = checkpoint.load_last(folder)
+    assert held is not None and (held["step"], held["epoch"]) == (20, 0)
+    assert runs.finish(runs.start(values, folder, resume=True)) == [0]
+    runs.assert_equal(whole, folder)

@@ -14,12 +14,14 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from rfbench.classify import fit
-from rfbench.classify.network import build, parameter_groups
+from rfbench.classify.network import build
 from rfbench.cli import main
 from rfbench.config import load
 from rfbench.schemas.cls import ClsConfig
+from rfbench.training.optimizer import parameter_groups
 
-CONFIGS = sorted((Path(__file__).parents[2] / "configs" / "cls").glob("*.yaml"))
+FOLDER = Path(__file__).parents[2] / "configs" / "cls"
+CONFIGS = sorted(FOLDER.rglob("*.yaml"))
 SMALL = [
     *("-o", "data.train_scenes=96", "-o", "data.val_scenes=40"),
     *("-o", "schedule.epochs=1", "-o", "device=cpu"),
@@ -66,13 +68,23 @@ def cifar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (folder / name).write_bytes(pickle.dumps({"data": data, "labels": [*range(10)] * 2}))
     names = {"label_names": [f"c{i}" for i in range(10)]}
     (folder / "batches.meta").write_bytes(pickle.dumps(names))
+    hundred = tmp_path / "cifar" / "cifar-100-python"
+    hundred.mkdir()
+    for name in ("train", "test"):
+        data = rng.integers(0, 255, (100, 3072), dtype=np.uint8)
+        held = {"data": data, "fine_labels": [*range(100)]}
+        (hundred / name).write_bytes(pickle.dumps(held))
+    names = {"fine_label_names": [f"c{i}" for i in range(100)]}
+    (hundred / "meta").write_bytes(pickle.dumps(names))
     return tmp_path / "cifar"
 
 
 def tree_of(config: Path, imagenet: Path, cifar: Path) -> list[str]:
     values = load(ClsConfig, str(config))
-    root = {"imagenet": imagenet, "folder": imagenet, "cifar10": cifar}.get(values.data.name)
-    return ["-o", f"data.root={root}"] if root else ["-o", "data.train_scenes=96"]
+    roots = {"imagenet": imagenet, "folder": imagenet, "cifar10": cifar, "cifar100": cifar}
+    root = roots.get(values.data.name)
+    few = ["-o", "prune.begin=1", "-o", "prune.end=2"] if values.prune else []
+    return [*few, "-o", f"data.root={root}" if root else "data.train_scenes=96"]
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -94,11 +106,11 @@ def test_every_configuration_dry_runs(
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_configuration_opens_with_its_command(path: Path) -> None:
     first = path.read_text().splitlines()[0]
-    assert first.startswith("# ") and f"train-cls configs/cls/{path.name}" in first
+    assert first.startswith("# ") and f"train-cls configs/cls/{path.relative_to(FOLDER)}" in first
 
 
 def test_the_defaults_are_the_papers() -> None:
-    paper = load(ClsConfig, str(CONFIGS[0].parent / "resnet50.yaml"))
+    paper = load(ClsConfig, str(FOLDER / "resnet50.yaml"))
     default = ClsConfig()
     assert paper.optim == default.optim and paper.schedule == default.schedule
     assert (paper.batch_size, paper.model, paper.init) == (4096, "resnet50", default.init)
@@ -218,7 +230,7 @@ def test_imagenet_like(imagenet: Path, tmp_path: Path) -> None:
         "model": "resnet18",
         "variant": "3x3",
         "data": {"root": str(imagenet), "image_size": 64, "workers": 1},
-        "schedule": {"epochs": 1},
+        "schedule": {"epochs": 1, "warmup_epochs": 1},
         "batch_size": 16,
         "max_batch_per_gpu": 8,
         "tensorboard": False,
@@ -249,7 +261,7 @@ def test_imagenet_like(imagenet: Path, tmp_path: Path) -> None:
 
 
 def test_cifar_like(cifar: Path, tmp_path: Path) -> None:
-    path = CONFIGS[0].parent / "cifar10.yaml"
+    path = FOLDER / "cifar10.yaml"
     size = ("-o", "schedule.epochs=1", "-o", "batch_size=20", "-o", "device=cpu")
     model = ("-o", "model=timm:resnet10t", "-o", "variant=1x1+3x3")
     result = run(path, "-o", f"data.root={cifar}", *size, *model, "--output", tmp_path / "run")
@@ -282,6 +294,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
         (["-o", "init.convert=true"], 2, "convert needs init.weights: pretrained, or a file"),
         (["-o", "model=vgg11", "-o", "data.image_size=16"], 1, "does not train on 16 px"),
         (["--eval-only", "nothing.pth"], 2, "no such file: nothing.pth"),
+        (["-o", "schedule={epochs: 1}"], 2, "the schedule ends before its warm-up: schedule.epo"),
     ],
 )
 def test_bad_input_is_one_line(

@@ -193,6 +193,17 @@ def test_what_is_not_finite_is_refused_by_name(
     refused(train(*ways[way]), f"holds numbers that are not finite: {key} (1 of")
 
 
+def test_a_variance_below_0_is_refused_by_name(here: Path) -> None:
+    """BatchNorm would make NaN of it, and evaluation chance."""
+
+    def change(content: dict[str, Any]) -> None:
+        content["state_dict"]["1.running_var"][0] = -1.0
+
+    edit("run/last.pth", change)
+    said = train("--eval-only", "run/last.pth")
+    refused(said, "holds variances below 0: 1.running_var")
+
+
 # --- averaged weights ---------------------------------------------------------------------------
 
 
@@ -325,7 +336,11 @@ TAMPERED: dict[str, Callable[[dict[str, Any]], Any]] = {
     "seconds": set_key("seconds", float("nan")),
     "best": set_key("best", {"top1": "x"}),
     "best of another kind": set_key("best", 5),
-    "metrics": set_key("lines", -3),
+    "best as a list": set_key("best", []),
+    "metrics of another kind": set_key("metrics", 5),
+    "parent": set_key("parent", {"a": float("nan")}),
+    "conversion": set_key("cure", [5]),
+    "lines": set_key("lines", -3),
     "ranks": set_key("ranks", []),
     "random state": lambda c: c["ranks"][0]["rng"].update(torch=torch.zeros(3)),
     "no epoch": lambda c: c.pop("epoch"),

@@ -291,12 +291,32 @@ def test_weights_of_no_task_before(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["paper", "digits"])
+@pytest.mark.parametrize("name", ["paper", "digits", "depthwise", "no_downsampling"])
 def test_the_shipped_grids_expand(name: str) -> None:
     code, out, err = run(ROOT / f"configs/grids/{name}.yaml", "--dry-run")
     assert code == 0, err
     lines = out.splitlines()
-    assert len(lines) == {"paper": 12, "digits": 94}[name]
+    numbers = {"paper": 28, "digits": 94, "depthwise": 32, "no_downsampling": 24}
+    assert len(lines) == numbers[name]
     for line in lines:
         config = line.split("train-")[1].split()[1]
         assert (ROOT / config).exists(), config
+
+
+def test_the_depthwise_question_changes_what_it_says() -> None:
+    """Dense and depthwise networks stride in the same six convolutions, 1x1 and 3x3 apart."""
+    from rfbench.grid.config import read
+    from rfbench.models import backbones
+
+    grid = read(str(ROOT / "configs/grids/depthwise.yaml"))
+    assert {task.seeds for task in grid.tasks.values()} == {4}
+    found = {
+        name: [backbones.build(model, variant, meta=True).replaced for variant in task.variants]
+        for (name, task), model in zip(
+            grid.tasks.items(),
+            ("rfbench.classify.nets:resnet14", "rfbench.classify.nets:resnet14_depthwise"),
+            strict=True,
+        )
+    }
+    assert found["dense"] == found["depthwise"]
+    assert [len(names) for names in found["dense"]] == [0, 3, 3, 6]

@@ -1,6 +1,9 @@
 """What a network of the user's own does: its prints, its exits, its own kinds of errors."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -23,6 +26,7 @@ def build():
     {making}
     return Net(3, 8, 3, 2, 1)
 """
+ROOT = Path(__file__).parents[2]
 ENDS = ["sys.exit(0)", "sys.exit()", "raise GeneratorExit", "raise Mine('no')", "raise SystemExit"]
 COMMANDS = {
     "theory": ("rf", "theory"),
@@ -103,3 +107,26 @@ def test_a_training_that_its_network_ends_has_failed(tmp_path: Path, end: str) -
     lines = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
     assert len(lines) == 1 and "net.py, line 14" in lines[0]
     assert not Path("run/result.json").exists()
+
+
+LOUD = """
+import atexit, ctypes, os
+os.system("echo from a shell")
+os.write(1, b"from the descriptor\\n")
+ctypes.CDLL(None).printf(b"from C\\n")
+atexit.register(print, "at the end")
+from torch import nn
+def build():
+    return nn.Conv2d(3, 8, 3, 2, 1)
+"""
+
+
+def test_what_is_written_to_the_descriptor_of_stdout(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(LOUD)
+    command = [sys.executable, "-m", "rfbench", "rf", "theory", "net.py:build", "--json"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)[0]["model"] == "net.py:build"
+    for text in ("from a shell", "from the descriptor", "from C", "at the end"):
+        assert text in done.stderr

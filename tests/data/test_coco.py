@@ -129,7 +129,7 @@ def again(name: str) -> Change:
         (first("annotations", segmentation=[1, 2]), "'segmentation' that is neither polygons nor"),
         (first("annotations", segmentation={"size": [60, 80]}), "'segmentation' that is neither "),
         (
-            first("annotations", segmentation={"size": [80, 60], "counts": [4800]}),
+            first("annotations", segmentation={"size": [80, 60], "counts": [4700, 100]}),
             "run lengths of another size than their image: 1 (100)",
         ),
         (first("images", width=0), "'width' that is not a whole number above 0: 1 (0 in images[0"),
@@ -292,7 +292,7 @@ def test_what_training_survives_is_a_note(tmp_path: Path) -> None:
 
 def test_masks_are_counted(tmp_path: Path) -> None:
     found = content()
-    found["annotations"][0]["segmentation"] = {"size": [60, 80], "counts": [4800]}
+    found["annotations"][0]["segmentation"] = {"size": [60, 80], "counts": [4700, 100]}
     found["annotations"][1]["segmentation"] = []
     del found["annotations"][2]["segmentation"]
     got = coco.check(*save(tmp_path, found))
@@ -346,3 +346,16 @@ print(*findings.faults, sep="\\n")
         "x.json: 'file_name' that is not a text: 1 (\"\" in images[0])",
         "x.json: 'width' that is not a whole number above 0: 1 (0 in images[0])",
     ], done.stderr
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_an_encoding_that_pycocotools_cannot_read(encoding: str, tmp_path: Path) -> None:
+    path, images = save(tmp_path, content())
+    path.write_text(path.read_text(), encoding)
+    with pytest.raises(RfbenchError, match="is not JSON: "):
+        coco.check(path, images)
+
+
+def test_a_box_that_vanishes_in_single_precision(tmp_path: Path) -> None:
+    lines = faults(tmp_path, first("annotations", bbox=[1.0, 1.0, 1e-12, 5.0]))
+    assert len(lines) == 1 and "boxes without area" in lines[0]

@@ -36,8 +36,9 @@ def test_run_lengths_are_those_of_pycocotools(tools: Any, share: float) -> None:
         column = np.repeat(np.arange(len(runs)) % 2, runs).reshape(width, height).T
         assert np.array_equal(column, mask)
         found = {"size": [height, width], "counts": text}
-        assert [*coco_masks.problems(found, (width, height))] == []
-        assert [*coco_masks.problems({**found, "counts": runs}, (width, height))] == []
+        wanted = [] if mask.any() else [coco_masks.EMPTY]
+        assert [*coco_masks.problems(found, (width, height))] == wanted
+        assert [*coco_masks.problems({**found, "counts": runs}, (width, height))] == wanted
 
 
 def rle(counts: Any, size: Any = (30, 40)) -> dict[str, Any]:
@@ -47,6 +48,12 @@ def rle(counts: Any, size: Any = (30, 40)) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("mask", "what"),
     [
+        ([[2, 2, 2, 2, 2, 2]], coco_masks.EMPTY),
+        ([[1, 1, 5, 5, 9, 9]], coco_masks.EMPTY),
+        ([[1, 1, 5, 1, 5, 1, 1, 1]], coco_masks.EMPTY),
+        ([[3, 1, 3, 9, 3, 4, 3, 2]], coco_masks.EMPTY),
+        (rle([1200]), coco_masks.EMPTY),
+        (rle([1200, 0]), coco_masks.EMPTY),
         (rle([10, 50_000]), coco_masks.OTHER_SUM),
         (rle([10, 20]), coco_masks.OTHER_SUM),
         (rle([]), coco_masks.OTHER_SUM),
@@ -118,7 +125,7 @@ def checked(folder: Path, *masks: Any, **values: Any) -> coco.CocoSet:
 
 def test_faults_name_annotations(tmp_path: Path) -> None:
     with pytest.raises(RfbenchError) as error:
-        checked(tmp_path, [SQUARE], rle([10, 50_000]), [[]], rle([1200]), [SQUARE, [1, 1, 2, 2]])
+        checked(tmp_path, [SQUARE], rle([10, 50_000]), [[]], rle([0, 1200]), [SQUARE, [1, 1, 2, 2]])
     short, runs, part = str(error.value).splitlines()
     assert short.endswith("1 (9)") and "first polygon is empty, odd or of fewer" in short
     assert runs.endswith("run lengths that do not sum to height x width: 1 (8)")
@@ -168,3 +175,9 @@ def test_what_would_fail_or_mislead_later_is_a_fault(
     with pytest.raises(RfbenchError) as error:
         checked(tmp_path, [SQUARE], **values)
     assert f"a.json: {fault}" in str(error.value)
+
+
+def test_a_polygon_whose_first_points_are_on_one_line_has_an_area() -> None:
+    assert [*coco_masks.problems([[1, 1, 5, 5, 9, 9, 9, 1]], SIZE)] == []
+    assert [*coco_masks.problems([[1, 1, 1, 1, 9, 1, 9, 9]], SIZE)] == []
+    assert [*coco_masks.problems([[1, 1, 5, 5, 9, 9], SQUARE], SIZE)] == []

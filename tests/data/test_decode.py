@@ -241,3 +241,15 @@ def test_a_forbidden_file(tmp_path: Path) -> None:
     path.chmod(0)
     with pytest.raises(BadImage, match="Permission denied"):
         read(str(path))
+
+
+@pytest.mark.parametrize(
+    "start", [b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", b"\xc5\xd0\xd3\xc6"]
+)
+def test_postscript_is_not_run(start: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PIL would give it to Ghostscript."""
+    import subprocess
+
+    monkeypatch.setattr(subprocess, "check_call", pytest.fail)
+    with pytest.raises(BadImage, match="PostScript"):
+        decode(start + bytes(100), "x")

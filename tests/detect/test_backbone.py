@@ -10,10 +10,10 @@ from detectron2.modeling import build_backbone, build_model
 from torch import nn
 
 import rfbench.detect  # noqa: F401 (registers the backbones)
-from rfbench.detect import config, pyramid
+from rfbench.detect import config
 from rfbench.detect.backbone import FeatureBackbone, freeze_norms
 from rfbench.errors import RfbenchError, UsageError
-from rfbench.models import backbones, variants
+from rfbench.models import backbones, pyramid, variants
 
 RETINANET = "COCO-Detection/retinanet_R_50_FPN_1x.yaml"
 MASK_RCNN = "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.yaml"

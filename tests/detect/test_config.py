@@ -155,3 +155,10 @@ def test_marks_name_keys_that_detectron2_has() -> None:
         if key.startswith("opts.")
     }
     assert named and named <= set(known)
+
+
+@pytest.mark.parametrize("std", ["[0, 57, 57]", "[58, -57, 57]"])
+def test_a_deviation_that_is_none_is_refused(std: str) -> None:
+    """Division by it would make every pixel infinite."""
+    with pytest.raises(UsageError, match="pixel_std"):
+        load(DetConfig, None, [f"pixel_std={std}"])

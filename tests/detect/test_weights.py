@@ -11,7 +11,7 @@ from torch import nn
 
 from rfbench.detect import config, weights
 from rfbench.errors import RfbenchError, UsageError
-from rfbench.models import backbones, weight_files
+from rfbench.models import backbones, pretrained, weight_files
 
 TAKING = (weights.load, weights.check)
 
@@ -90,7 +90,7 @@ def test_a_detectors_weights(tmp_path: Path, take: Any) -> None:
 
 
 def test_a_check_takes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weights.pretrained, "state_dict", lambda _: pytest.fail("a download"))
+    monkeypatch.setattr(pretrained, "state_dict", lambda _: pytest.fail("a download"))
     model = detector()
     before = {key: value.clone() for key, value in model.state_dict().items()}
     weights.check(model, checkpoint(tmp_path / "best.pth", "baseline"), "resnet18", "baseline")

@@ -162,6 +162,51 @@ def test_max_pools_of_every_kind_keep_the_map(pool: str) -> None:
         )
 
 
+@pytest.mark.parametrize("pool", ["avg", "blur", "max"])
+@pytest.mark.parametrize("name", ["squeezenet1_0", "squeezenet1_1", "googlenet"])
+def test_pools_that_round_up_keep_every_map(name: str, pool: str) -> None:
+    with torch.device("meta"):
+        model = getattr(torchvision.models, name)(
+            **({"aux_logits": False} if name == "googlenet" else {})
+        )
+    changed = copy.deepcopy(model).eval()
+    layers = variants.apply(
+        changed, {"maxpool": True, "kernels": [], "pool": pool}, size=(224, 224)
+    )
+    assert len(layers) == 3
+    for size in (97, 98, 224, 225):
+        image = torch.empty(1, 3, size, size, device="meta")
+        assert maps_of(changed, layers, image) == maps_of(model.eval(), layers, image)
+
+
+def maps_of(model: nn.Module, layers: list[str], image: torch.Tensor) -> list[torch.Size]:
+    """What some layers return for an image."""
+    shapes: list[torch.Size] = []
+    for name in layers:
+        layer = model.get_submodule(name)
+        layer.register_forward_hook(lambda _m, _x, out: shapes.append(out.shape))
+    model(image)
+    return shapes
+
+
+@pytest.mark.parametrize(("side", "shift"), [(32, (0.5, 0)), (33, (0, -0.5))])
+def test_a_pool_that_rounds_up_is_centred_on_even_maps(side: int, shift: tuple) -> None:
+    """Of 32 pixels the last window has two: by hand, 1 - (0 + 1) / 2 = 0.5 px from the centre."""
+    net = nn.Sequential(nn.Conv2d(1, 1, 1), nn.MaxPool2d(3, 2, ceil_mode=True))
+    found = [
+        rf.path_counts(rf.record(net, side, variant), unit=(7, 7))[1]
+        for variant in ("baseline", "maxpool")
+    ]
+    assert [f["shift"][0] for f in found] == pytest.approx(shift)
+    assert found[0]["gridding"] == pytest.approx(((1 + 1 / 9) ** 2 - 1) ** 0.5)
+    assert found[1]["gridding"] < 1e-12
+    x = torch.randn(1, 1, side, side)
+    after = rfbench.fix(copy.deepcopy(net), "maxpool")[1](x)
+    wide = F.max_pool2d(F.pad(x, (1, 1, 1, 1), value=-torch.inf), 3, 1)[..., :-1, :-1]
+    by_hand = F.avg_pool2d(wide, 2, ceil_mode=True, count_include_pad=False)
+    torch.testing.assert_close(after, by_hand)
+
+
 def test_a_max_pool_alone_is_measured() -> None:
     net = nn.Sequential(nn.Conv2d(1, 1, 3, 1, 1), nn.MaxPool2d(3, 2, 1))
     _, figures = rf.path_counts(rf.record(net, 32, "maxpool"))

@@ -95,9 +95,9 @@ def test_a_decoder_has_all_figures() -> None:
 def test_a_map_without_a_stride_has_counts_all_the_same() -> None:
     counts, figures = rf.path_counts(rf.record(Rolled(), 32), unit=(16, 16))
     assert (counts > 0).sum() == 9 and counts[16, 13] > 0
-    assert {"shift", "gridding", "size", "stride", "registration", "cut"} <= {
-        name for name, value in figures.items() if value is None
-    }
+    assert figures["shift"] == (0, None) and figures["stride"] == [1, None]
+    assert figures["registration"] == (0, None) and figures["padding"] == [1, None]
+    assert figures["size"] == [3, 3] and figures["center"] == [16, 13] and not figures["cut"]
     assert "no effective stride" in figures["why_none"]
     assert figures["support"]["left"] == 12 and figures["support"]["right"] == 14
     _, whole = rf.path_counts(rf.record("resnet18", 64))

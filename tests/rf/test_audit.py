@@ -335,13 +335,24 @@ def test_what_would_mend_a_checkerboard() -> None:
     """Each transposed convolution with the next larger kernel that its stride divides."""
     found = audit(*own(nn.Sequential(*DOWN, LARGE, SMALL), 96))
     assert found["checkerboard"] == pytest.approx(constant(*DOWN, LARGE, SMALL), abs=1e-9)
-    rows = {row["layer"]: row for row in found["steps"]}
+    resized = {r["layer"]: r for r in found["steps"] if "nearest" in r["what"]}
+    rows = {row["layer"]: row for row in found["steps"] if row not in resized.values()}
     assert rows["2"]["what"] == "transposed convolution 5x5 stride 2: kernel 6x6"
     assert rows["3"]["what"] == "transposed convolution 3x3 stride 2: kernel 4x4"
     for layer, mended in (("2", (EVEN[0], SMALL)), ("3", (LARGE, EVEN[1]))):
         assert rows[layer]["checkerboard"] == pytest.approx(constant(*DOWN, *mended), abs=1e-9)
     assert rows["0"]["checkerboard"] == found["checkerboard"]
     assert found["all"]["checkerboard"] == pytest.approx(constant(*DOWN, *EVEN), abs=1e-9) == 0
+    assert resized["2"]["what"].endswith("stride 2: nearest and convolution 5x5")
+    five, three = nn.Conv2d(1, 1, 5, 1, 2), nn.Conv2d(1, 1, 3, 1, 1)
+    for layer, new in (
+        ("2", [nn.Upsample(scale_factor=2), five, SMALL]),
+        ("3", [LARGE, nn.Upsample(scale_factor=2), three]),
+    ):
+        assert resized[layer]["checkerboard"] == pytest.approx(constant(*DOWN, *new), abs=1e-9)
+        alike = audit(*own(nn.Sequential(*DOWN, *new), 96))
+        for key in ("shift", "gridding", "read"):
+            assert resized[layer][key] == pytest.approx(alike[key], abs=1e-9)
     # its other figures are those of the network that has it
     mended = audit(*own(nn.Sequential(*DOWN, LARGE, EVEN[1]), 96))
     for key in ("shift", "gridding", "read"):

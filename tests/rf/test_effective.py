@@ -105,7 +105,7 @@ def test_what_cannot_be_measured_says_why() -> None:
         gradients([loud], images)
     with pytest.raises(UsageError, match=r"no layer 'lyer1'\. Did you mean: layer1\?"):
         gradients([nn.ModuleDict({"layer1": nn.Conv2d(3, 4, 3)})], images, "lyer1")
-    with pytest.raises(UsageError, match="no unit 14,0 in 0: its map is 14x14"):
+    with pytest.raises(UsageError, match="unit 14,0 is outside 0: its map is 14x14"):
         gradients([dead], images, "0", (14, 0))
     with pytest.raises(UsageError, match="returns 1x768, no map of units"):
         gradients([nn.Sequential(nn.Flatten(), nn.Linear(768, 2))], images)

@@ -301,6 +301,9 @@ def test_learned_mixing_along_x_leaves_y_measured() -> None:
     theirs = autograd_counts(net, (32, 32), to="b", unit=(8, 3))
     assert np.allclose(np.ldexp(ours.counts, ours.exponent), theirs)
     assert "along x" in figures["why_none"]
+    assert figures["shift"] == (-0.5, None) and figures["stride"] == [2, None]
+    assert figures["gridding"] == pytest.approx(1 / 7)  # 7 rows: 4 of one phase, 3 of the other
+    assert figures["size"] == [7, 32] and figures["read"] == 1 and not figures["cut"]
 
 
 def test_a_residual_around_mixing_adds_nothing_along_its_axis() -> None:
@@ -383,10 +386,3 @@ def test_figures_of_sequences_and_volumes(name: str, unit: str) -> None:
     assert Path("out/maps.png").stat().st_size > 10_000
     maps = np.load("out/maps.npz")
     assert all(maps[key].ndim == {"sequence": 1, "volume": 3}[name] for key in maps)
-
-
-@pytest.mark.usefixtures("own")
-@pytest.mark.parametrize("question", ["effective"])
-def test_other_questions_refuse_by_name(question: str) -> None:
-    result = CliRunner().invoke(main, ["rf", question, "own.py:sequence", "--size", "64"])
-    assert result.exit_code == 1 and "is for images, with two axes" in result.output

@@ -186,6 +186,7 @@ class Late(checkpoint.Writer):
     """Copies states at the steps' boundaries, and writes all of them at the end."""
 
     def __init__(self, failure: Exception | None = None) -> None:
+        super().__init__()
         self.held: list[tuple[Path, Any, int]] = []
         self.failure = failure
 
@@ -236,3 +237,14 @@ def test_only_the_first_process_prints(
     logging.getLogger("rfbench.runs.loop").warning("of the first")
     logging.getLogger("rfbench.runs.loop").debug("of nobody")
     assert capsys.readouterr().err == printed
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
+def test_a_log_that_cannot_be_closed_names_its_file(tmp_path: Path) -> None:
+    log = progress.Log(tmp_path, 0, False)
+    log.file.close()
+    log.file = open("/dev/full", "w")  # noqa: SIM115
+    with pytest.raises(RfbenchError, match=r"cannot write .*metrics.jsonl: No space left"):
+        log.write({"split": "train", "step": 1})
+    with pytest.raises(RfbenchError, match=r"cannot write .*metrics.jsonl: No space left"):
+        log.close()

@@ -62,6 +62,7 @@ def test_a_record_is_written_and_read(tmp_path: Path) -> None:
         "detector": None,
         "stopped_early": None,
         "network": None,
+        "nonzero": None,
         "lr": None,
     }
     assert (found.name, found.format, found.kind) == ("x", records.FORMAT, "cls")

@@ -168,7 +168,6 @@ def tokens(n: Net, x: Tensor) -> Tensor:
 ATTENTIONS = {
     "full": lambda n, x: attend(*[tokens(n, x)] * 3),
     "sdpa": lambda n, x: F.scaled_dot_product_attention(*[tokens(n, x)] * 3),
-    "axial": lambda n, x: attend(*[n.a(x).permute(0, 2, 3, 1)] * 3),
     "channels": lambda n, x: attend(*[n.a(x).flatten(2)] * 3),
     "linear": lambda n, x: (n.a(x) @ n.a(x).transpose(-1, -2)) @ n.a(x),
     "outer": lambda n, x: n.a(x).mean(3, keepdim=True) @ n.a(x).mean(2, keepdim=True),
@@ -179,6 +178,47 @@ ATTENTIONS = {
 @CASES.each(ATTENTIONS, reach=GLOBAL, op="aten.bmm", a=conv())
 def attention(n: Net, x: Tensor, run: Any) -> Tensor:
     return run(n, x)
+
+
+AXIAL = {
+    "along_x": lambda n, x: attend(*[n.a(x).permute(0, 2, 3, 1)] * 3),
+    "along_y": lambda n, x: attend(*[n.a(x).permute(0, 3, 2, 1)] * 3),
+}
+
+
+@CASES.each(AXIAL, reach=WINDOWED, op="aten.bmm", a=conv())
+def axial(n: Net, x: Tensor, run: Any) -> Tensor:
+    return run(n, x)
+
+
+@CASES.add(GLOBAL, "aten.bmm", a=conv())
+def axial_along_both(n: Net, x: Tensor) -> Tensor:
+    y = attend(*[n.a(x).permute(0, 2, 3, 1)] * 3)
+    return attend(*[y.permute(0, 2, 1, 3)] * 3)
+
+
+@pytest.mark.parametrize(("name", "along"), [("axial_along_x", "x"), ("axial_along_y", "y")])
+def test_attention_along_an_axis_names_it(name: str, along: str) -> None:
+    witness = examine(CASES[name].module, (18, 21), 3).witness
+    assert witness.extent == f"windowed, global along {along}"
+
+
+class Frames(nn.Module):
+    """Windows of all four frames and 3x3 positions of a volume, as video transformers have them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Conv3d(3, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        t = self.a(x).view(1, 4, 4, 6, 3, 7, 3).permute(0, 3, 5, 2, 4, 6, 1).reshape(42, 36, 4)
+        t = attend(t, t, t).view(6, 7, 4, 3, 3, 4).permute(5, 2, 0, 3, 1, 4)
+        return t.reshape(1, 4, 4, 18, 21)
+
+
+def test_windows_that_hold_all_frames_are_windows_all_the_same() -> None:
+    verdict = examine(Frames(), (4, 18, 21), 3)
+    assert verdict.witness.extent == "windowed, global along depth" and not verdict.wrong
 
 
 @CASES.add(GLOBAL, "aten.bmm", a=conv(), b=nn.TransformerEncoderLayer(4, 2, 8, batch_first=True))

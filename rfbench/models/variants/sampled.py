@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rfbench.errors import UsageError
@@ -152,10 +153,43 @@ def swap(layer: Any, pool: str, level: int = -1, channels: int = 1) -> None:
     sample = make_pool(pool, channels, stride, level)
     x = torch.empty(1, channels, *(4 * s for s in stride), device="meta")
     if sample(x).shape != x.shape:
+        if isinstance(layer, MAX_POOLS) and layer.ceil_mode:
+            sample = _with_last_window(layer, sample)
         unstrided(layer)
     else:
         after = False  # a max pool of its own stride, on a map that was moved
     attach(layer, sample, after)
+
+
+class Cropped(nn.Module):
+    """Cuts some positions off the end of every axis, and samples the rest."""
+
+    def __init__(self, sample: nn.Module, less: tuple[int, ...]) -> None:
+        super().__init__()
+        self.sample = sample
+        self.less = [-n for own in reversed(less) for n in (0, own)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to what the sample makes of (N, C, H - less, W - less)."""
+        return self.sample(F.pad(x, self.less))
+
+
+def _with_last_window(layer: Any, sample: nn.Module) -> nn.Module:
+    """The sample for a max pool that rounds its size up (`ceil_mode`), whose padding it changes.
+
+    The stride less one more windows are then needed at stride 1. They are taken before the first,
+    which leaves the pool centred where its last window was cut short. The layer is left as it is
+    where torch allows no such padding; its output then has another size.
+    """
+    axes = axes_of(layer)
+    kernel, own = each(layer.kernel_size, axes), each(layer.padding, axes)
+    more = tuple(s - 1 for s in stride_of(layer))
+    padding = tuple(p + m for p, m in zip(own, more, strict=True))
+    dense = all(d == 1 for d in each(layer.dilation, axes))
+    if not dense or any(2 * p > k for p, k in zip(padding, kernel, strict=True)):
+        return sample
+    layer.padding, layer.ceil_mode = padding, False
+    return Cropped(sample, more)
 
 
 def unstrided(layer: Any) -> None:

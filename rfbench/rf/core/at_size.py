@@ -24,7 +24,7 @@ from rfbench.spatial_graph.graph import Node, Size, SpatialGraph
 from rfbench.spatial_graph.layout import Value
 from rfbench.spatial_graph.skeleton import skeleton
 
-Pixels = tuple[float, ...]  # along every axis
+Pixels = tuple[float | None, ...]  # along every axis; None where there is no stride
 
 
 @dataclass
@@ -60,7 +60,8 @@ class Shifts:
             center = self._centers[key]
         else:
             center = self._centers[key] = _center(whole_field(self.network, target))
-        return tuple(c + p for c, p in zip(center, _half_spares(target), strict=True))
+        both = zip(center, _half_spares(target), strict=True)
+        return tuple(None if c is None or p is None else c + p for c, p in both)
 
     def _check(self, size: Size) -> None:
         """Raise where the network does not run to its end at a size, as torch says."""
@@ -188,16 +189,16 @@ def _alike(target: Target, larger: Target) -> bool:
 
 def _half_spares(target: Target) -> Pixels:
     """((n - 1) S - (H - 1)) / 2 along each axis: by how much a centred grid begins after 0."""
-    spares = []
-    sides = zip(target.geometry.fields, target.units, target.source_size, strict=True)
-    for field_, units, side in sides:
-        if field_.stride is None:
-            raise RfbenchError("along an axis every unit sees all: it has no shift")
-        spares.append(float(((units - 1) * field_.stride - (side - 1)) / 2))
-    return tuple(spares)
+    target.geometry.check_some()
+    sides = zip(target.geometry.strides, target.units, target.source_size, strict=True)
+    return tuple(
+        None if stride is None else float(((units - 1) * stride - (side - 1)) / 2)
+        for stride, units, side in sides
+    )
 
 
 def _center(target: Target) -> Pixels:
     """Where unit 0 looks: its centre of mass, on the mean of the units that take turns."""
     shift = metrics.shift(target.counts(), target.geometry)
-    return tuple(s - p for s, p in zip(shift, _half_spares(target), strict=True))
+    both = zip(shift, _half_spares(target), strict=True)
+    return tuple(None if s is None or p is None else s - p for s, p in both)

@@ -1,11 +1,15 @@
 """Where units stand over their source, by theory: what metrics need besides the path counts."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
 from math import lcm
 
 from rfbench.errors import RfbenchError
 from rfbench.rf.core.field import Along, Field, Phased, Region, Whole, region
 from rfbench.rf.core.theory import Disagreement, Theory
+from rfbench.rf.core.unit_field import unit_field
 from rfbench.spatial_graph.axis import Window, names
 from rfbench.spatial_graph.graph import Size, SpatialGraph
 from rfbench.spatial_graph.layout import Value
@@ -21,8 +25,9 @@ class Geometry:
 
     Of every axis: field: theoretical field of units that are alike or take turns; None where they
     have nothing in common. periods: effective strides > 1 that all paths pass, and distances of
-    dilated kernels' taps, ascending. source: size of the source map. step: source positions by
-    which an input may grow so that all layers stay as they are.
+    dilated kernels' taps, ascending; none along an axis without a stride. source: size of the
+    source map. step: source positions by which an input may grow so that all layers stay as they
+    are. alone: the field of one unit, for axes where units have nothing in common.
     """
 
     field: tuple[Along | None, ...]
@@ -30,6 +35,22 @@ class Geometry:
     source: Size
     disagreements: list[Disagreement]
     step: Size = (1, 1)
+    alone: Callable[[Size], tuple[Region, ...]] | None = None
+
+    @property
+    def strided(self) -> tuple[Field | Phased | None, ...]:
+        """The field of every axis that has a stride; None for the others."""
+        return tuple(f if isinstance(f, Field | Phased) else None for f in self.field)
+
+    @property
+    def strides(self) -> tuple[int | Fraction | None, ...]:
+        """The effective stride along every axis; None where there is none."""
+        return tuple(None if f is None else f.stride for f in self.strided)
+
+    def check_some(self) -> None:
+        """Raise NotUniform where no axis has a stride."""
+        if not any(self.strided):
+            self.fields  # noqa: B018  says why
 
     @property
     def fields(self) -> tuple[Field | Phased, ...]:
@@ -37,16 +58,18 @@ class Geometry:
         strided = tuple(f for f in self.field if isinstance(f, Field | Phased))
         if len(strided) == len(self.field):
             return strided
-        if any(f is None for f in self.field):
+        each = [*zip(names(len(self.field)), self.field, strict=True)]
+        whole = [name for name, f in each if isinstance(f, Whole)]
+        lost = [name for name, f in each if f is None]
+        if lost:
+            along = f" along {' and '.join(lost)}" if len(lost) < len(each) else ""
             raise NotUniform(
-                "this map has no effective stride: it is resized irregularly or not uniform. "
-                "Choose an earlier layer with --to, or another --size."
+                f"this map has no effective stride{along}: it is resized irregularly or not "
+                "uniform. Choose an earlier layer with --to, or another --size."
             )
-        mixed = zip(names(len(self.field)), self.field, strict=True)
-        along = " and ".join(name for name, f in mixed if isinstance(f, Whole))
         raise NotUniform(
-            f"this map has no effective stride along {along}: learned mixing lets every unit see "
-            "all positions there. Choose an earlier layer with --to."
+            f"this map has no effective stride along {' and '.join(whole)}: learned mixing lets "
+            "every unit see all positions there. Choose an earlier layer with --to."
         )
 
     @property
@@ -66,18 +89,32 @@ class Geometry:
         """The field of a unit within the source: first and last position along every axis."""
         return tuple(
             (max(0, first), min(n - 1, last))
-            for (first, last), n in zip(self._regions(unit), self.source, strict=True)
+            for (first, last), n in zip(self.regions(unit), self.source, strict=True)
         )
 
     def is_cut(self, unit: Size) -> bool:
-        """Whether the border of the source cuts the field of a unit."""
-        return any(
-            first < 0 or last > n - 1
-            for (first, last), n in zip(self._regions(unit), self.source, strict=True)
-        )
+        """Whether the border of the source cuts the field of a unit, along an axis with a stride.
 
-    def _regions(self, unit: Size) -> list[Region]:
-        return [region(f, u) for f, u in zip(self.fields, unit, strict=True)]
+        Only there does a larger input help.
+        """
+        cut = zip(self.strided, self.regions(unit), self.source, strict=True)
+        return any(f and (first < 0 or last > n - 1) for f, (first, last), n in cut)
+
+    def is_cut_anywhere(self, unit: Size) -> bool:
+        """The same along any axis."""
+        sides = zip(self.regions(unit), self.source, strict=True)
+        return any(first < 0 or last > n - 1 for (first, last), n in sides)
+
+    def regions(self, unit: Size) -> tuple[Region, ...]:
+        """The field of a unit along every axis, beyond the border where windows are padded."""
+        if None not in self.field:
+            known = (f for f in self.field if f is not None)
+            return tuple(region(f, u) for f, u in zip(known, unit, strict=True))
+        if self.alone is None:
+            self.fields  # noqa: B018  says why
+            raise AssertionError("an axis has no field")
+        each = zip(self.field, unit, self.alone(unit), strict=True)
+        return tuple(own if f is None else region(f, u) for f, u, own in each)
 
 
 def geometry(graph: SpatialGraph, value: Value, theory: Theory, source: Size) -> Geometry:
@@ -104,7 +141,9 @@ def geometry(graph: SpatialGraph, value: Value, theory: Theory, source: Size) ->
                 or _all_pass(graph, ends, {i for i in by_node if not by_node[i] % s})
             }
             periods[axis].extend(sorted(shared | _dilations(graph, behind, theory, axis)))
-    return Geometry(fields, tuple(periods), source, theory.behind(graph, value), tuple(steps))
+    alone = partial(unit_field, graph, value, theory)
+    apart = theory.behind(graph, value)
+    return Geometry(fields, tuple(periods), source, apart, tuple(steps), alone)
 
 
 def _all_pass(graph: SpatialGraph, ends: set[int], gates: set[int]) -> bool:
@@ -134,12 +173,15 @@ def _dilations(graph: SpatialGraph, behind: set[int], theory: Theory, axis: int)
 def uncut_size(size: Size, geometry: Geometry, units: Size) -> Size:
     """An input size at which the central unit's field is whole, with room for an uneven one.
 
-    So are those of the units that take turns with it. It is larger than `size`, the graph's own, by
-    multiples of the strides: what is left over at the border when windows do not fit (VALID
-    padding: 299 pixels of Inception) stays as it is.
+    So are those of the units that take turns with it; along axes without a stride it stays as it
+    is. It is larger than `size`, the graph's own, by multiples of the strides: what is left over at
+    the border when windows do not fit (VALID padding: 299 pixels of Inception) stays as it is.
     """
     larger = []
-    for axis, field in enumerate(geometry.fields):
+    for axis, field in enumerate(geometry.strided):
+        if field is None:
+            larger.append(size[axis])
+            continue
         scale = size[axis] / geometry.source[axis]
         spare = abs(field.center((units[axis] - 1) // 2) - (geometry.source[axis] - 1) / 2)
         need = (field.size + 2 * spare + 2 * field.step) * scale

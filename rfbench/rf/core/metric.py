@@ -69,7 +69,8 @@ class Metric:
         """A value as a cell of a table, '-' for None; merge: equal axes as one."""
         if value is None:
             return "-"
-        cells = [self._number(v) for v in (value if _is_pair(value) else [value])]
+        each = value if _is_pair(value) else [value]
+        cells = ["-" if v is None else self._number(v) for v in each]
         return self.join.join(merged(cells) if merge else cells)
 
     def _number(self, value: float) -> str:
@@ -85,29 +86,36 @@ class Metric:
         return int(self.form.strip("+.fg%") or 0) + percent
 
     def scalar(self, value: Any) -> float:
-        """One number: of several the one along the larger axis, with its sign."""
-        return max(value, key=abs) if _is_pair(value) else value
+        """One number: of several the one along the larger axis, with its sign.
+
+        Of the axes that have one; NaN where none has.
+        """
+        known = [v for v in (value if _is_pair(value) else [value]) if v is not None]
+        return max(known, key=abs, default=math.nan)
 
     def judged(self, value: Any) -> float:
         """One number as limits name it: of what is best at 0, the distance from it."""
         return abs(self.scalar(value)) if self.best is Best.ZERO else self.scalar(value)
 
     def badness(self, value: Any) -> float:
-        """One number of which less is better, for ranks."""
-        return 1 - value if self.best is Best.ONE else self.judged(value)
+        """One number of which less is better, for ranks; 0 where there is none."""
+        number = self.judged(value)
+        if math.isnan(number):
+            return 0.0
+        return 1 - number if self.best is Best.ONE else number
 
     def rank(self, value: Any) -> float:
         """`badness` as precise as it is shown: what differs by less is alike."""
         return round(self.badness(value), self._places)
 
     def is_zero(self, value: Any) -> bool:
-        """Whether it is shown as 0."""
-        return abs(self.scalar(value)) < 0.5 * 10.0**-self._places
+        """Whether it is shown as 0, or not at all."""
+        return not abs(self.scalar(value)) >= 0.5 * 10.0**-self._places
 
     def is_fault(self, value: Any) -> bool:
         """Whether it has a best value and is shown as another."""
         if self.best is Best.ONE:
-            return value < 1
+            return self.scalar(value) < 1
         return self.best is Best.ZERO and not self.is_zero(value)
 
     def caption(self, record: Record, brief: bool) -> list[str]:
@@ -116,8 +124,10 @@ class Metric:
             return self.words(record, brief)
         if brief or self.name not in record:
             return []
-        axes = len(record["shift"]) if "shift" in record else 2
+        axes = len(record["centroid"]) if "centroid" in record else 2
         unit = self.with_unit("", axes).translate({ord(c): None for c in "()"})
+        if record[self.name] is None:
+            return []
         return [f"{self.name} {self.text(record[self.name], merge=True)}{unit}"]
 
 

@@ -43,8 +43,9 @@ def gridding_by_period(counts: PathMap, geometry: Geometry) -> dict[str, float]:
 
     A period is the effective stride behind one of the network's reductions, or the distance of a
     dilated kernel's taps: both sample the layers before them at that distance. 0 for an even map.
+    Along an axis without a stride counts are summed. Raises NotUniform where no axis has one.
     """
-    geometry.fields  # noqa: B018  where there is no stride there is no period
+    geometry.check_some()  # where there is no stride there is no period
     together = _together(geometry.periods)
     return {"x".join(map(str, p if len({*p}) > 1 else p[:1])): _cv_of(counts, p) for p in together}
 
@@ -116,10 +117,13 @@ def misaligned_layers(geometry: Geometry) -> list[str]:
 def _shift_words(record: Record, brief: bool) -> list[str]:
     border = record.get("shift_by_border")
     more = f" ({_offset(border)[0]} by the border)" if border else ""
+    if record["shift"] is None:
+        return ["" if brief else "no stride, so no shift"]
     text, both = _offset(record["shift"])
     words = [f"shift {'' if both else _axes(record['shift'])}{text} {_unit(record)}{more}"]
     if (ranges := record.get("shift_range")) and not brief:
-        ends = [" to ".join((_offset(r)[0].split(", ") * 2)[:2]) for r in ranges]
+        told = [r for r in ranges if None not in r]
+        ends = [" to ".join((_offset(r)[0].split(", ") * 2)[:2]) for r in told]
         p = " × ".join(merged(record["phases"]))
         words.append(f"mean of {p} phases: {', '.join(dict.fromkeys(ends))}")
     return words
@@ -127,7 +131,8 @@ def _shift_words(record: Record, brief: bool) -> list[str]:
 
 def _offset(pair: Pair) -> tuple[str, bool]:
     """A figure of every axis in words, and whether it is the same along all."""
-    each = [f"{round(s, 2) + 0.0:.2f}".replace("-", "−") for s in pair]
+    known = ["–" if s is None else f"{round(s, 2) + 0.0:.2f}" for s in pair]
+    each = [text.replace("-", "−") for text in known]
     return ", ".join(merged(each)), len(set(each)) == 1
 
 
@@ -136,16 +141,18 @@ def _axes(figures: Sequence[float]) -> str:
 
 
 def _unit(record: Record) -> str:
-    return unit_of(len(record["shift"]))
+    return unit_of(len(record["size"]))
 
 
 def _gridding_words(record: Record, brief: bool) -> list[str]:
-    grid = record["gridding_by_period"]
+    grid = record["gridding_by_period"] or {}
     periods = [*grid][:1] if brief else [*grid][:1] + [*grid][-1:]
     return [f"CV({p}) {_cv(grid[p])}" for p in dict.fromkeys(periods)]
 
 
-def _whole(stride: Fraction | int) -> int | float:
+def _whole(stride: Fraction | int | None) -> int | float | None:
+    if stride is None:
+        return None
     return int(stride) if stride == int(stride) else float(stride)
 
 
@@ -212,7 +219,10 @@ METRICS = [
     READ,
     Metric(
         "size",
-        lambda _, geometry: [f.size for f in geometry.fields],
+        lambda counts, geometry: [
+            last - first + 1 if f is None else f.size
+            for f, (first, last) in zip(geometry.field, geometry.regions(counts.unit), strict=True)
+        ],
         "theoretical field along every axis; the largest where units take turns",
         use=Use.TABLE,
         form="",
@@ -221,7 +231,7 @@ METRICS = [
     ),
     Metric(
         "stride",
-        lambda _, geometry: [_whole(f.stride) for f in geometry.fields],
+        lambda _, geometry: _of_some([_whole(s) for s in geometry.strides]),
         "effective stride",
         use=Use.TABLE,
         form="g",
@@ -260,18 +270,19 @@ BESIDES: dict[str, Callable[[PathMap, Geometry], Any]] = {
     "gridding_by_period": gridding_by_period,
     "centroid": lambda counts, _: centroid(counts),
     "phases": lambda _, geometry: geometry.phases,
-    "least_size": lambda _, geometry: [
-        min(last - first + 1 for first, last in f.phases) for f in geometry.fields
+    "least_size": lambda counts, geometry: [
+        min(b - a + 1 for a, b in (f.phases if f is not None else [alone]))
+        for f, alone in zip(geometry.field, geometry.regions(counts.unit), strict=True)
     ],
     "shift_range": shift_range,
     "registration_range": registration_range,
     "unit_shift": unit_shift,
-    "padding": lambda _, geometry: [f.padding for f in geometry.fields],
+    "padding": lambda _, geometry: [f and f.padding for f in geometry.strided],
     "center": lambda counts, geometry: [
-        f.center(u) for f, u in zip(geometry.fields, counts.unit, strict=True)
+        (first + last) / 2 for first, last in geometry.regions(counts.unit)
     ],
     "support": lambda counts, _: support(counts),
-    "cut": lambda counts, geometry: geometry.is_cut(counts.unit),
+    "cut": lambda counts, geometry: geometry.is_cut_anywhere(counts.unit),
     "misaligned_layers": lambda _, geometry: sorted(set(misaligned_layers(geometry))),
     "unit": lambda counts, _: counts.unit,
     "units": lambda counts, _: counts.units,
@@ -288,20 +299,32 @@ def used(use: Use) -> list[Metric]:
 def measure(counts: PathMap, geometry: Geometry) -> dict[str, Any]:
     """All figures of a map, ready for JSON: distances in pixels of the source, pairs as (y, x).
 
-    Raises UsageError where no path reaches the unit, NotUniform for a map without a stride.
+    Along an axis where units have no stride in common, figures that need one are None, and
+    'why_none' says why. Raises UsageError where no path reaches the unit, NotUniform for a map
+    without a stride along any axis.
     """
-    return {name: of(counts, geometry) for name, of in _functions(counts).items()}
+    geometry.check_some()
+    return measure_known(counts, geometry)
 
 
 def measure_known(counts: PathMap, geometry: Geometry) -> dict[str, Any]:
-    """As `measure`, but None for what needs a stride where there is none; 'why_none' says so."""
+    """As `measure`, also where no axis has a stride: then figures that need one are None."""
     out: dict[str, Any] = {}
     for name, of in _functions(counts).items():
         try:
             out[name] = of(counts, geometry)
-        except NotUniform as error:
-            out[name], out["why_none"] = None, str(error)
+        except NotUniform:
+            out[name] = None
+    try:
+        geometry.fields  # noqa: B018  says why there is none
+    except NotUniform as error:
+        out["why_none"] = str(error)
     return out
+
+
+def _of_some(values: list[Any]) -> list[Any] | None:
+    """A figure of every axis; None where no axis has one."""
+    return None if all(v is None for v in values) else values
 
 
 def _functions(counts: PathMap) -> dict[str, Callable[[PathMap, Geometry], Any]]:

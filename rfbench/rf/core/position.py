@@ -8,11 +8,11 @@ import numpy as np
 from rfbench.rf.core.geometry import Geometry
 from rfbench.rf.core.path_counts import PathMap
 
-Pair = tuple[float, ...]  # of every axis, (y, x) of an image; also (least, largest)
+Pair = tuple[float | None, ...]  # of every axis, (y, x) of an image; None: it has no stride
 Nominal = Callable[[np.ndarray, int, float, int], np.ndarray]
 
 
-def centroid(counts: PathMap) -> Pair:
+def centroid(counts: PathMap) -> tuple[float, ...]:
     """Centre of mass (y, x) of the counts, in source pixels."""
     values = counts.counts.astype(float)
     axes = range(values.ndim)
@@ -25,8 +25,9 @@ def shift(counts: PathMap, geometry: Geometry) -> Pair:
 
     That position is (u - (n - 1) / 2) S + (H - 1) / 2; 0 for a network without the paper's fault.
     Where units take turns, S is their mean distance, and the shift that of one period on the mean.
+    None along an axis without a stride. Raises NotUniform where no axis has one.
     """
-    return tuple(float(a.mean()) for a in _offsets(counts, geometry, _centred))
+    return _means(_offsets(counts, geometry, _centred))
 
 
 def shift_range(counts: PathMap, geometry: Geometry) -> list[Pair] | None:
@@ -46,7 +47,7 @@ def registration(counts: PathMap, geometry: Geometry) -> Pair | None:
     """
     if not _registers(counts, geometry):
         return None
-    return tuple(float(a.mean()) for a in _offsets(counts, geometry, _half_pixel))
+    return _means(_offsets(counts, geometry, _half_pixel))
 
 
 def registration_range(counts: PathMap, geometry: Geometry) -> list[Pair] | None:
@@ -57,8 +58,9 @@ def registration_range(counts: PathMap, geometry: Geometry) -> list[Pair] | None
 
 
 def _registers(counts: PathMap, geometry: Geometry) -> bool:
-    sides = zip(geometry.fields, counts.units, geometry.source, strict=True)
-    return max(geometry.phases) == 1 or all(f.stride * n == side for f, n, side in sides)
+    geometry.check_some()
+    sides = zip(geometry.strides, counts.units, geometry.source, strict=True)
+    return max(geometry.phases) == 1 or all(s is None or s * n == side for s, n, side in sides)
 
 
 def _centred(u: np.ndarray, n: int, s: float, h: int) -> np.ndarray:
@@ -69,19 +71,30 @@ def _half_pixel(u: np.ndarray, n: int, s: float, h: int) -> np.ndarray:
     return (u + 0.5) * s - 0.5
 
 
-def _offsets(counts: PathMap, geometry: Geometry, nominal: Nominal) -> list[np.ndarray]:
+def _offsets(counts: PathMap, geometry: Geometry, nominal: Nominal) -> list[np.ndarray | None]:
     """Centroids minus nominal positions along y and x, of the units (p_y, p_x) of a period."""
+    geometry.check_some()
     axes = len(counts.unit)
     first, middles = counts.unit, np.reshape(centroid(counts), (axes, *[1] * axes))
     if counts.period is not None:
         first, middles = counts.period.first, counts.period.centroids
-    out = []
-    for a, field in enumerate(geometry.fields):
+    out: list[np.ndarray | None] = []
+    for a, stride in enumerate(geometry.strides):
         units = first[a] + np.indices(middles.shape[1:])[a]
-        place = nominal(units, counts.units[a], float(field.stride), geometry.source[a])
+        if stride is None:
+            out.append(None)
+            continue
+        place = nominal(units, counts.units[a], float(stride), geometry.source[a])
         out.append(middles[a] - place)
     return out
 
 
-def _range(counts: PathMap, offsets: list[np.ndarray]) -> list[Pair] | None:
-    return None if counts.period is None else [(float(a.min()), float(a.max())) for a in offsets]
+def _means(offsets: list[np.ndarray | None]) -> Pair:
+    return tuple(None if a is None else float(a.mean()) for a in offsets)
+
+
+def _range(counts: PathMap, offsets: list[np.ndarray | None]) -> list[Pair] | None:
+    """(least, largest) along every axis."""
+    if counts.period is None:
+        return None
+    return [(None, None) if a is None else (float(a.min()), float(a.max())) for a in offsets]

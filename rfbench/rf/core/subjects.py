@@ -1,12 +1,14 @@
 """What a question is asked of: every model asked for, in every variant asked for."""
 
 import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+from torch import Tensor
+
 from rfbench.errors import UsageError
-from rfbench.models import arguments, backbones, variants, weight_files
+from rfbench.models import arguments, backbones, pruned, variants, weight_files
 from rfbench.models.weight_files import LIBRARIES
 from rfbench.rf.core import theory as arithmetic
 from rfbench.rf.core.network import Network
@@ -38,6 +40,10 @@ class Wanted(Protocol):
         """A checkpoint that must fit."""
 
     @property
+    def ema(self) -> bool:
+        """Whether its averaged weights are taken, where it holds both."""
+
+    @property
     def size(self) -> int | Size | None:
         """N, or as many numbers as there are axes; None: the network's own."""
 
@@ -58,6 +64,18 @@ class Subject:
     backbone: backbones.Backbone
     network: Network
     size: Size  # the user's own
+    state: Mapping[str, Tensor] = field(default_factory=dict)  # of the weights, where they are told
+
+    @property
+    def is_pruned(self) -> bool:
+        """Whether its weights have zeros, of which the network takes account."""
+        return self.network.module is not self.backbone.module
+
+    def with_weights(self, state: Mapping[str, Tensor]) -> "Subject":
+        """The same with weights; a tap of a kernel whose weights are all zero is no longer read."""
+        module = pruned.shown(self.backbone.module, state)
+        network = replace(self.network, module=module, graphs={}, traces={})
+        return replace(self, network=network, state=state)
 
     def target(self, layer: str | None, source: str | None, size: Size | None = None) -> Target:
         """A layer, seen from a source, at the user's size or at another."""
@@ -82,7 +100,9 @@ def subjects(config: Wanted) -> Iterator[Subject]:
         idle: list[str] = []
         for variant in wanted or [variants.get(name) for name in variants.PAPER]:
             try:
-                backbone = backbones.build(model, variant, config.weights, meta=True)
+                backbone = backbones.build(
+                    model, variant, config.weights, meta=True, ema=config.ema
+                )
             except UsageError:
                 if wanted or not variant.changes:
                     raise
@@ -98,7 +118,12 @@ def subjects(config: Wanted) -> Iterator[Subject]:
             # shapes that are given are the network's own: it may take no others
             native = size if config.inputs or len(size) != 2 else backbone.input_size
             network = Network(backbone.module, native, config.in_channels, config.inputs)
-            yield Subject(title, backbone, network, size)
+            subject = Subject(title, backbone, network, size)
+            if config.weights:
+                names = backbone.name, backbone.variant
+                held = weight_files.state_dict(config.weights, *names, ema=config.ema)
+                subject = subject.with_weights(held)
+            yield subject
         if idle:
             log.info(f"{model}: left out {', '.join(idle)} (nothing to change, or nothing new)")
 

@@ -109,7 +109,7 @@ class Target:
 
     @property
     def is_cut(self) -> bool:
-        """Whether the border cuts the central unit's field. Raises NotUniform without a stride."""
+        """Whether the border cuts the central unit's field, along an axis with a stride."""
         return self.geometry.is_cut(self.center)
 
     def unit(self, unit: Unit | None) -> Unit:
@@ -184,6 +184,6 @@ def pair(values: Sequence[T], what: str) -> tuple[T, T]:
 def not_local(witness: Witness, what: str = "path counts need") -> RfbenchError:
     """The error for a network that mixes positions beyond windows and pooling."""
     return RfbenchError(
-        f"{what} a convolutional network; this one is {witness.reach}: {witness}. "
+        f"{what} a convolutional network; this one is {witness.extent}: {witness}. "
         "Choose an earlier layer with --to; --list-layers shows them."
     )

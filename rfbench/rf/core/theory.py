@@ -55,11 +55,15 @@ class Disagreement:
 
 @dataclass
 class Theory:
-    """Fields of every node that sees the source (None: not at all), and where they disagree."""
+    """Fields of every node that sees the source (None: not at all), and where they disagree.
+
+    start: the nodes of the source.
+    """
 
     fields: list[Fields | None]
     disagreements: list[Disagreement]
     source: Size
+    start: frozenset[int] = frozenset({0})
 
     def of(self, graph: SpatialGraph, value: Value) -> Fields:
         """The union of the fields of a tensor's channels; None along each axis where none sees
@@ -90,7 +94,7 @@ def theory(graph: SpatialGraph, source: Value | None = None) -> Theory:
                 fields[i] = known[0] if alone else _after(graph, node, known, size)
                 steps[node.step].append(i)
     apart = [d for nodes in steps.values() for d in _disagree(graph, fields, nodes)]
-    return Theory(fields, apart, size)
+    return Theory(fields, apart, size, frozenset(start))
 
 
 def _after(graph: SpatialGraph, node: Node, known: list[Fields], source: Size) -> Fields:

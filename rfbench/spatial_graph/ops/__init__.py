@@ -12,6 +12,7 @@ from rfbench.spatial_graph.ops import (  # noqa: F401
     folding,
     indexing,
     join,
+    masks,
     mixing,
     padding,
     pointwise,

@@ -4,6 +4,8 @@ Products with a constant matrix are linear layers, over channels or over positio
 maps, and softmax over positions, are attention.
 """
 
+import math
+
 from rfbench.spatial_graph.axis import Dense, names
 from rfbench.spatial_graph.builder import Builder
 from rfbench.spatial_graph.graph import Opaque, Reach
@@ -76,14 +78,13 @@ def _mix(b: Builder, x: Value, dim: int, out: int) -> Value | Opaque:
 
 
 def mixing_reach(b: Builder, x: Value, dim: int) -> Reach:
-    """What mixing all positions of a dimension is: windowed while they stand close together."""
-    size = b.graph.map_size(x)
-    wide = any(
-        2 * (f.size - 1) * f.step >= size[b.letters.index(f.axis)]
-        for f in x.dims[dim]
-        if f.axis in SPATIAL
-    )
-    return Reach.GLOBAL if wide else Reach.WINDOWED
+    """What mixing all positions of a dimension is: windowed while they stand close together.
+
+    Along one axis at least.
+    """
+    size = dict(zip(b.letters, b.graph.map_size(x), strict=True))
+    wide = {f.axis for f in x.dims[dim] if 2 * (f.size - 1) * f.step >= size.get(f.axis, math.inf)}
+    return Reach.GLOBAL if wide >= {a for a, n in size.items() if n > 1} else Reach.WINDOWED
 
 
 @register_op("aten::_softmax", "aten::_safe_softmax", "aten::_log_softmax")

@@ -7,37 +7,48 @@ the strides as the size given: what stride-2 windows do to the centre depends on
 import contextlib
 import copy
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from rfbench.errors import RfbenchError, UsageError
-from rfbench.models import variants
+from rfbench.models import pruned, variants
 from rfbench.rf.core import metrics
 from rfbench.rf.core.field import region
 from rfbench.rf.core.geometry import uncut_size
 from rfbench.rf.core.metric import Use
 from rfbench.rf.core.network import Network
 from rfbench.rf.core.path_counts import DEFAULT
+from rfbench.rf.core.position import Pair
 from rfbench.rf.core.subjects import Subject, models, short, subjects
 from rfbench.rf.core.target import Target, pair
 from rfbench.rf.questions.audit.by_size import Bar, by_size
-from rfbench.rf.questions.audit.checkerboard import even_steps
+from rfbench.rf.questions.audit.checkerboard import even_steps, resizing_steps
 from rfbench.rf.questions.audit.counterfactual import Step, fixed, steps, uneven_layers
+from rfbench.rf.questions.audit.pruned import pruned_of
 from rfbench.schemas.rf import RfConfig
 from rfbench.spatial_graph.graph import Size
 
 Record = dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Trained:
+    """The network of a training: its model, variant and weights."""
+
+    model: str
+    variant: str
+    state: Mapping[str, Tensor]
+
+
 def audits(
-    config: RfConfig, sizes: Iterable[Size] = (), bar: Bar = iter
+    config: RfConfig, sizes: Iterable[Size] = (), bar: Bar = iter, trained: Trained | None = None
 ) -> Iterator[tuple[str, Record | RfbenchError]]:
     """(model, record) of every network and variant; in place of a record the error that it raised.
 
-    config: with explicit variants.
+    config: with explicit variants. trained: of the training whose network is the only one.
     """
     for model in models(config):
         for variant in config.variants or []:
@@ -46,6 +57,10 @@ def audits(
             )
             try:
                 for subject in subjects(one):
+                    if trained is not None:
+                        subject.backbone.name = trained.model
+                        subject.backbone.variant = trained.variant
+                        subject = subject.with_weights(trained.state)
                     yield model, audit(one, subject, sizes, bar)
             except RfbenchError as error:  # the other networks have findings of their own
                 yield model, error
@@ -64,9 +79,15 @@ def audit(
         pair(subject.size, "--sizes")
     own = subject.target(config.to, config.from_)
     own.counts()  # refuses what is not local
-    target, causes, clean = _roomy(subject.network, own)
+    own.geometry.check_some()
+    if subject.is_pruned:  # a kernel is many boxes of taps; none of them is a layer to be fixed
+        target = clean = subject.network.uncut(own)
+        causes: list[Step] = []
+    else:
+        target, causes, clean = _roomy(subject.network, own)
     figures, causal = _figures(target), is_causal(own)
     rows = _causes(target, own, causes, figures)
+    rows += _causes(target, own, resizing_steps(target), figures)
     record: Record = {
         "model": subject.backbone.name,
         "variant": subject.backbone.variant,
@@ -74,7 +95,8 @@ def audit(
         "input_channels": target.graph.channels,
         "from": target.source or "input",
         "to": target.name or "output",
-        "status": str(target.witness.reach),
+        "status": _status(own),
+        "no_stride_along": _without_stride(target),
         "causal": causal,
         "measured_at": target.graph.size,
         "convention": asdict(DEFAULT),
@@ -89,6 +111,10 @@ def audit(
         "all": _figures(target if causal else clean),
         "cost": _cost(subject.network, subject.size),
     }
+    if subject.is_pruned:
+        every = _like(subject.network, subject.backbone.module)
+        whole = every.target(target.graph.size, own.layer, own.source)
+        record["pruned"] = pruned_of(subject.backbone.module, subject.state, target, whole)
     if subject.backbone.variant == "baseline":
         record["cures"] = _fixes(subject, own, record["cost"])
         record["best"] = _best(record)
@@ -115,6 +141,18 @@ def _roomy(network: Network, own: Target) -> tuple[Target, list[Step], Target]:
     return target, causes, clean
 
 
+def _status(own: Target) -> str:
+    """How far the layer looks: 'local', 'local, global along x'."""
+    mixed = own.graph.mixed_axes(own.value)
+    return str(own.witness.reach) + (f", global along {mixed}" if mixed else "")
+
+
+def _without_stride(target: Target) -> str:
+    """The axes without a shift: 'x'; '' for none."""
+    each = zip(target.graph.names, target.geometry.strides, strict=True)
+    return "".join(name for name, stride in each if stride is None)
+
+
 def _steps(target: Target) -> list[Step]:
     """All that has something to fix, in order."""
     return sorted([*steps(target), *even_steps(target)], key=lambda step: step.number)
@@ -124,16 +162,20 @@ def _figures(target: Target) -> Record:
     """What is judged of the central unit."""
     counts, geometry = target.counts(), target.geometry
     row = {m.name: m.of(counts, geometry) for m in metrics.used(Use.AUDIT)}
-    row["shift"] = [round(s, 9) + 0.0 for s in row["shift"]]
+    row["shift"] = [s if s is None else round(s, 9) + 0.0 for s in row["shift"]]
     row["checkerboard"] = metrics.checkerboard(counts, geometry) or 0.0
     return {**row, "gridding_by_period": metrics.gridding_by_period(counts, geometry)}
 
 
-def _at_own_size(own: Target, whole: Sequence[float]) -> Record:
+def _at_own_size(own: Target, whole: Pair) -> Record:
     """The shift at the own size, and how much of it the border adds to that of a whole field."""
     shift = metrics.shift(own.counts(), own.geometry)
-    border = [a - b for a, b in zip(shift, whole, strict=True)] if own.is_cut else None
+    border = [_difference(a, b) for a, b in zip(shift, whole, strict=True)] if own.is_cut else None
     return {"shift": shift, "cut": own.is_cut, "shift_by_border": border}
+
+
+def _difference(a: float | None, b: float | None) -> float | None:
+    return None if a is None or b is None else a - b
 
 
 def _coverage(own: Target) -> Record:
@@ -180,7 +222,7 @@ def effect(rest: Record, now: Record) -> float:
         then, before = rest[m.name], now[m.name]
         pairs.append((m.badness(then), m.badness(before)))
         if isinstance(then, list):
-            pairs += zip(then, before, strict=True)
+            pairs += ((a, b) for a, b in zip(then, before, strict=True) if None not in (a, b))
     pairs.append((rest["checkerboard"], now["checkerboard"]))
     return max(abs(a - b) / max(abs(b), 1e-3) for a, b in pairs)
 
@@ -199,9 +241,9 @@ def is_causal(target: Target) -> bool:
     return region(field, 0)[1] <= 0 and field.size > field.stride
 
 
-def size_of(shift: Sequence[float]) -> float:
-    """A shift as one number: the largest of all axes, in px."""
-    return max(abs(s) for s in shift)
+def size_of(shift: Pair) -> float:
+    """A shift as one number: the largest of all axes that have one, in px."""
+    return max(abs(s) for s in shift if s is not None)
 
 
 def _levels(target: Target, causes: list[Step]) -> list[Record]:
@@ -240,7 +282,7 @@ def _fixes(subject: Subject, own: Target, now: Record | None) -> list[Record]:
             continue
         if any(row.get("layers") == replaced for row in rows):
             continue  # the same change by another name
-        network = _like(subject.network, module)
+        network = _like(subject.network, pruned.shown(module, subject.state))
         target = network.uncut(network.target(subject.size, own.layer, own.source))
         if is_causal(own) and not is_causal(target):
             why = f"variant '{name}' would make this causal network read ahead"

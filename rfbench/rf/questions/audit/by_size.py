@@ -33,14 +33,15 @@ def by_size(
 
 def _row(shifts: Shifts, size: Size, traced: bool = False) -> Record:
     try:
-        shift = [round(s, 9) + 0.0 for s in shifts.at(size, traced)]
+        shift = [s if s is None else round(s, 9) + 0.0 for s in shifts.at(size, traced)]
     except RfbenchError as error:
         return {"size": size, "shift": None, "refused": str(error)}
     return {"size": size, "shift": shift}
 
 
 def _is_symmetric(row: Record) -> bool:
-    return row["shift"] is not None and max(map(abs, row["shift"])) < SYMMETRIC
+    known = [abs(s) for s in row["shift"] or () if s is not None]
+    return bool(known) and max(known) < SYMMETRIC
 
 
 def _distance(size: Size, own: Size) -> tuple[int, ...]:

@@ -2,11 +2,12 @@
 
 A transposed convolution whose stride does not divide its kernel reaches some positions of its
 output by more taps than others (Odena et al., Distill 2016). Counterfactually it gets the next
-larger kernel that the stride divides, with as many outputs and padded alike on both sides.
+larger kernel that the stride divides, with as many outputs and padded alike on both sides; or
+nearest-neighbour resizing and a convolution of its kernel size, the next odd one.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,6 +39,18 @@ class Transposed:
 
 def even_steps(target: Target) -> list[Step]:
     """The transposed convolutions on the way that make a checkerboard, each evened; in order."""
+    return _steps(target, larger_kernel)
+
+
+def resizing_steps(target: Target) -> list[Step]:
+    """The same, each replaced by nearest-neighbour resizing and a convolution."""
+    return _steps(target, nearest)
+
+
+Mend = Callable[[Transposed, int, int], tuple[Index, str, int]]  # its map, and what it is
+
+
+def _steps(target: Target, mend: Mend) -> list[Step]:
     if (metrics.checkerboard(target.counts(), target.geometry) or 0.0) < LEAST:
         return []  # there is none, or later layers even it out
     groups: dict[int, list[int]] = defaultdict(list)
@@ -45,15 +58,15 @@ def even_steps(target: Target) -> list[Step]:
         node = target.graph.nodes[i]
         if node.kind == "conv" and any(map(is_uneven, node.axes)):
             groups[node.step].append(i)
-    found = (_step(target, number, nodes) for number, nodes in groups.items())
+    found = (_step(target, number, nodes, mend) for number, nodes in groups.items())
     return [step for step in found if step is not None]
 
 
-def _step(target: Target, number: int, nodes: list[int]) -> Step | None:
+def _step(target: Target, number: int, nodes: list[int], mend: Mend) -> Step | None:
     """One of them; None where its taps are not those of a transposed convolution."""
     graph = target.graph
     new: dict[int, tuple[Axis, ...] | None] = {}
-    words: list[tuple[int, int, int]] = []
+    words: list[tuple[int, int, str, int]] = []
     for i in nodes:
         node, axes = graph.nodes[i], []
         before = graph.nodes[node.sources[0]].size
@@ -65,25 +78,35 @@ def _step(target: Target, number: int, nodes: list[int]) -> Step | None:
             own = read(axis.at, n)
             if own is None or own.dilation > 1:
                 return None
-            even = _even(own, n, m)
-            axes.append(Index(even.at(n, m)))
-            words.append((own.kernel, own.stride, even.kernel))
+            made, name, kernel = mend(own, n, m)
+            axes.append(made)
+            words.append((own.kernel, own.stride, name, kernel))
         new[i] = tuple(axes)
-    kernels, strides, larger = zip(*words[: len(graph.size)], strict=True)
+    kernels, strides, names, larger = zip(*words[: len(graph.size)], strict=True)
     first = graph.nodes[nodes[0]]
     what = f"transposed convolution {_by(kernels)} stride {_by(dict.fromkeys(strides))}"
-    return Step(number, first.layer, f"{what}: kernel {_by(larger)}", new)
+    return Step(number, first.layer, f"{what}: {names[0]} {_by(larger)}", new)
 
 
 def _by(numbers: Iterable[int]) -> str:
     return "x".join(map(str, numbers))
 
 
-def _even(own: Transposed, inputs: int, outputs: int) -> Transposed:
+def larger_kernel(own: Transposed, inputs: int, outputs: int) -> tuple[Index, str, int]:
     """With the next larger kernel that the stride divides."""
     kernel = -(-own.kernel // own.stride) * own.stride
     spare = (inputs - 1) * own.stride + kernel - outputs
-    return Transposed(kernel, own.stride, spare // 2, 1)
+    even = Transposed(kernel, own.stride, spare // 2, 1)
+    return Index(even.at(inputs, outputs)), "kernel", kernel
+
+
+def nearest(own: Transposed, inputs: int, outputs: int) -> tuple[Index, str, int]:
+    """Every input `stride` times over, and a convolution at stride 1, centred on the outputs."""
+    kernel, wide = own.kernel + 1 - own.kernel % 2, inputs * own.stride
+    first = (wide - outputs) // 2 - kernel // 2
+    places = np.add.outer(np.arange(outputs) + first, np.arange(kernel))
+    at = np.where((places >= 0) & (places < wide), places // own.stride, -1)
+    return Index(at, period=(own.stride, 1)), "nearest and convolution", kernel
 
 
 def read(at: np.ndarray, inputs: int) -> Transposed | None:

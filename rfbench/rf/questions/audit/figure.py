@@ -16,6 +16,7 @@ from rfbench.plotting.palette import BLACK, BLUE, SKY, VERMILION
 from rfbench.rf.core.metric import unit_of
 from rfbench.rf.core.path_counts import DEFAULT
 from rfbench.rf.core.subjects import short
+from rfbench.rf.questions.audit import pruned
 from rfbench.rf.questions.audit.audit import effect, size_of
 from rfbench.rf.questions.audit.by_size import SYMMETRIC
 from rfbench.runs import records
@@ -51,7 +52,8 @@ def audit_figure(record: dict[str, Any]) -> Figure:
     top = 0.34 + line(LARGE)
     tall = ROW * len(rows) + 0.04
     curve = SIDE + 0.6 if "sizes" in record else 0.0
-    below = top + tall + 0.36 + curve
+    left_over = SIDE + 0.75 if "pruned" in record else 0.0
+    below = top + tall + 0.36 + curve + left_over
     sheet = Page(WIDTH, below + len(foot) * line(SMALL) + 0.06)
     sheet.lines(0.08, 0.06, [head], LARGE, weight="bold")
     wide = (WIDTH - left - 0.2 - RIGHT) / 2
@@ -71,6 +73,9 @@ def audit_figure(record: dict[str, Any]) -> Figure:
     sheet.legend(handles, 0.08 + line(LARGE), len(handles))
     if curve:
         _curve(sheet.axes(0.5, top + tall + 0.56, WIDTH - 0.62, SIDE), record)
+    if left_over:
+        at_top = top + tall + 0.56 + curve + 0.15
+        pruned.draw(sheet.axes(0.5, at_top, WIDTH - 0.62, SIDE), record["pruned"])
     sheet.lines(0.08, below, foot, SMALL)
     return sheet.figure
 
@@ -113,11 +118,11 @@ def _curve(axes: Axes, record: dict[str, Any]) -> None:
     told = [row for row in found["rows"] if row["shift"] is not None]
     first, last = found["rows"][0]["size"], found["rows"][-1]["size"]
     along = next((k for k, ends in enumerate(zip(first, last, strict=True)) if len({*ends}) > 1), 0)
-    alike = all(max(row["shift"]) - min(row["shift"]) < SYMMETRIC for row in told)
+    alike = all(None not in s and max(s) - min(s) < SYMMETRIC for s in (r["shift"] for r in told))
     axes.axhline(0, color="#888888", linewidth=0.6)
     marks = (("y", LAYER, "o"), ("x", VARIANT, "^"))
     for k, (name, colour, mark) in enumerate(marks):
-        if k == 0 or not alike:
+        if (k == 0 or not alike) and any(row["shift"][k] is not None for row in told):
             sides = [row["size"][along if alike else k] for row in told]
             label = "along y and x" if alike else f"along {name}"
             style: dict[str, Any] = {"marker": mark, "markersize": 2, "linestyle": ""}

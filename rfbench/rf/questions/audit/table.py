@@ -7,7 +7,7 @@ from typing import Any
 from rfbench.plotting.columns import columns
 from rfbench.rf.core import metrics
 from rfbench.rf.core.metric import Metric, Use, of_channels, unit_of
-from rfbench.rf.questions.audit import by_size
+from rfbench.rf.questions.audit import by_size, pruned
 from rfbench.rf.questions.audit.audit import effect, faultless
 
 MOST = 12  # steps in the text; --json has all
@@ -35,7 +35,8 @@ def text(record: Record) -> str:
     if (hidden := len(record["steps"]) - MOST) > 0:
         lines.append(f"    and {hidden} more that do less (--json)")
     sizes = by_size.lines(record["sizes"]) if "sizes" in record else []
-    return "\n".join([*lines, *_fixes(record), *sizes])
+    left = pruned.lines(record["pruned"]) if "pruned" in record else []
+    return "\n".join([*lines, *left, *_fixes(record), *sizes])
 
 
 def _by(size: Any) -> str:
@@ -51,6 +52,9 @@ def _value(metric: Metric, record: Record) -> str:
 
 def _cut(metric: Metric, record: Record) -> str:
     own, at = record["at_own_size"], _by(record["input_size"])
+    if record["no_stride_along"]:
+        axes = " and ".join(record["no_stride_along"])
+        return f"   (along {axes} units have no stride in common)"
     if record["causal"]:
         return "   (meant: it is causal, and reads nothing ahead)"
     if not own["cut"]:
@@ -115,6 +119,8 @@ def _fixes(record: Record) -> list[str]:
         return []
     if faultless(record) and all("refused" in row for row in record["cures"]):
         centred = "causal" if record["causal"] else "centred"
+        if record["no_stride_along"]:
+            centred += " where there is a stride"
         return [f"  nothing to fix: {centred}, without grid or holes, all branches aligned"]
     rows: list[tuple[str, ...]] = [("variant", "layers", *_head(record), "MACs", "activations")]
     for row in (r for r in record["cures"] if "refused" not in r):
@@ -130,7 +136,7 @@ def _fixes(record: Record) -> list[str]:
     if record["checkerboard"] > 1e-6:
         lines.append(
             "  checkerboard: kernels that the stride divides, or resizing before a convolution "
-            "(Odena et al., 2016) have none"
+            "(Odena et al., 2016) have none; above, each in the place of a transposed convolution"
         )
     if record["best"]:
         lines.append(f'  best: rfbench.fix(model, "{record["best"]}")')

@@ -16,6 +16,7 @@ from rfbench import files
 from rfbench.errors import RfbenchError, UsageError, counted
 from rfbench.models import backbones, pretrained
 from rfbench.rf.core import memory
+from rfbench.rf.core.metric import unit_of
 from rfbench.rf.core.path_counts import PathMap
 from rfbench.rf.core.subjects import Subject, short, subjects
 from rfbench.rf.core.target import pair
@@ -29,6 +30,7 @@ from rfbench.rf.questions.effective.gradients import (
 )
 from rfbench.runs import records
 from rfbench.schemas.rf import RfConfig
+from rfbench.spatial_graph.graph import by
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +42,7 @@ class Sample:
     weights: random, pretrained or a file; images: as `batches` has it. layers: one panel each,
     empty for the last map. of, convention: as `convention_of` has them. axes: of the layer's output
     where the trace does not tell. run: (model, variant) of the training whose network it is, with
-    its weights; None: the network is built by its name.
+    its weights; None: the network is built by its name. ema: take a file's averaged weights.
     """
 
     weights: str = "random"
@@ -53,6 +55,7 @@ class Sample:
     convention: str = "rfbench"
     axes: str | None = None
     run: tuple[str, str] | None = None
+    ema: bool = False
 
     @property
     def definition(self) -> Definition:
@@ -92,7 +95,7 @@ def run(config: RfConfig, sample: Sample, folder: Path) -> dict[str, Any]:
     )
     records.open_folder(folder)
     panels = [effective.panel_of(m.title, m.gradients, m.counts, m.metrics) for m in measured]
-    figure = effective.figure(panels, f"Effective field of {title}", caption(sample, measured))
+    figure = effective.of_axes(panels, f"Effective field of {title}", caption(sample, measured))
     written = page.save(figure, folder / "effective")
     with files.aside(folder / "effective.npz") as temporary:
         arrays = {m.key: m for m in measured}
@@ -117,14 +120,15 @@ def run(config: RfConfig, sample: Sample, folder: Path) -> dict[str, Any]:
 def measure(config: RfConfig, sample: Sample) -> Iterator[Measured]:
     """The fields of all subjects and layers, one at a time."""
     definition, convention = convention_of(sample.convention, sample.of)
-    unit = pair(config.unit, "an effective field") if config.unit else None
     for subject in subjects(config):
-        pair(subject.size, "an effective field")
         size, held = subject.size, subject.backbone
+        if sample.convention != "rfbench":
+            pair(size, f"--convention {sample.convention}")
         at_once = min(sample.pictures, images.BATCH)
+        sides = f"{by(size)} {unit_of(len(size))}"
         memory.check(
             subject.network.memory(size, at_once),
-            f"the gradient of {short(held.name)} on {at_once} images of {size[0]}x{size[1]} px",
+            f"the gradient of {short(held.name)} on {at_once} inputs of {sides}",
             "Choose a smaller --size, or fewer --pictures.",
         )
         batches = images.batches(sample.images, held.module, size, sample.pictures, sample.seed)
@@ -137,7 +141,7 @@ def measure(config: RfConfig, sample: Sample) -> Iterator[Measured]:
                 disable=None,
             )
             wanted = layer or _last(subject)
-            seen = gradients(nets, batches, wanted, unit, definition, sample.axes)
+            seen = gradients(nets, batches, wanted, config.unit, definition, sample.axes)
             theory = _expected(subject, seen)
             figures = extent.measure(seen, extent.position(seen, theory.field), convention)
             figures |= {"reach": theory.reach, "definition": str(definition)}
@@ -168,7 +172,7 @@ def _network(held: backbones.Backbone, sample: Sample, draw: int) -> nn.Module:
     torch.manual_seed(sample.seed + draw)
     built_in = sample.run or sample.weights in ("random", "pretrained")
     path = None if built_in else sample.weights
-    module = backbones.build(held.name, held.variant, path).module
+    module = backbones.build(held.name, held.variant, path, ema=sample.ema).module
     if sample.weights == "pretrained":
         module.load_state_dict(pretrained.state_dict(held.name))
     zero = [n for n, m in module.named_modules() if _closed(m)]
@@ -201,21 +205,32 @@ def caption(sample: Sample, measured: list[Measured]) -> str:
     if sample.draws > 1:
         weights = f"{sample.draws} draws of {weights}"
     # each draw sees every image
-    source = counted(m["samples"] // sample.draws, "picture")
+    axes = len(m["input_size"])
+    source = counted(m["samples"] // sample.draws, "picture" if axes == 2 else "input")
     source += {"noise": " of noise", "digits": " of digit scenes"}.get(sample.images, "")
     some = any(one.counts is not None for one in measured)
-    above = "Above: path counts at the same size. " if some else ""
+    where = "Shaded" if axes == 1 else "Above"
+    above = f"{where}: path counts at the same size. " if some else ""
     units = {tuple(one.metrics["unit"]) for one in measured}
     layers = {one.metrics["layer"] for one in measured}
-    what = f"Unit ({m['unit'][0]}, {m['unit'][1]})" if len(units) == 1 else "The unit"
+    what = f"Unit ({', '.join(map(str, m['unit']))})" if len(units) == 1 else "The unit"
     unit = f"{what} of {layers.pop() or 'the output'}" if len(layers) == 1 else "One unit a panel"
+    sides = f"{by(tuple(m['input_size']))} {unit_of(axes)}"
+    ellipse = "; ellipse: two sigma of the Gaussian" if axes == 2 else ""
     return (
-        f"{unit}; mean {sample.definition}, over {source}, {weights}; input "
-        f"{'x'.join(map(str, m['input_size']))} px, the part that holds the field; offsets from "
-        f"the unit's position. {above}Size: of a square as large as all pixels above 4.55 % of the "
-        "centre's value (Luo et al., 2016); ellipse: two sigma of the Gaussian. "
-        + AREAS[sample.convention]
+        f"{unit}; mean {sample.definition}, over {source}, {weights}; input {sides}, the part that "
+        f"holds the field; offsets from the unit's position. {above}{SIZES[axes]} above 4.55 % of "
+        f"the centre's value (Luo et al., 2016){ellipse}. "
+        + AREAS[sample.convention].replace("square", SHAPES[axes])
     )
+
+
+SIZES = {
+    1: "Size: all samples",
+    2: "Size: of a square as large as all pixels",
+    3: "Size: of a cube as large as all voxels",
+}
+SHAPES = {1: "interval", 2: "square", 3: "cube"}
 
 
 AREAS = {

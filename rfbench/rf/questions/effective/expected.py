@@ -6,23 +6,23 @@ from dataclasses import dataclass
 from rfbench.errors import RfbenchError
 from rfbench.rf.core.field import Field
 from rfbench.rf.core.path_counts import PathMap
-from rfbench.rf.core.target import Target, pair
-from rfbench.spatial_graph.graph import Reach, SpatialGraph
+from rfbench.rf.core.target import Target
+from rfbench.spatial_graph.graph import Reach, Size, SpatialGraph
 
 
 @dataclass(frozen=True)
 class Expected:
-    """Theoretical field of unit 0 along (y, x) and path counts; None where there are none.
+    """Theoretical field of unit 0 along every axis and path counts; None where there are none.
 
     reach: how far the unit looks, in words: local, global (attention), ...; '' where not known.
     """
 
-    field: tuple[Field, Field] | None = None
+    field: tuple[Field, ...] | None = None
     counts: PathMap | None = None
     reach: str = ""
 
 
-def expected(graph: SpatialGraph, layer: str, unit: tuple[int, int], counts: bool) -> Expected:
+def expected(graph: SpatialGraph, layer: str, unit: Size, counts: bool) -> Expected:
     """Of a unit of a layer, or 'output'; neither field nor paths of attention, which sees all.
 
     counts: whether path counts are wanted.
@@ -32,10 +32,10 @@ def expected(graph: SpatialGraph, layer: str, unit: tuple[int, int], counts: boo
     if value is None or witness.reach == Reach.UNSUPPORTED:
         return Expected()
     if witness.reach > Reach.CONTEXT:
-        return Expected(reach=str(witness.reach))
+        return Expected(reach=witness.extent)
     target, field, paths = Target(graph, None if value is graph.output else layer), None, None
     with contextlib.suppress(RfbenchError):  # a resized map has no field in common
-        field = pair(target.geometry.uniform, "an effective field")
+        field = target.geometry.uniform
     if counts:
         with contextlib.suppress(RfbenchError):
             paths = target.counts(unit)

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,10 @@ from rfbench.spatial_graph.graph import Size
 THRESHOLD = 1 - 0.9545
 SHARES = (0.2, 0.5, 0.99)
 RADII = (5, 10, 20, 30, 40, 60, 80)  # openerf's, px
-FITTED = 128  # a fit on more pixels a side takes long and says the same
+FITTED = {1: 1024, 2: 128, 3: 24}  # a fit on more pixels a side takes long and says the same
+
+
+Place = tuple[float, ...]  # along every axis, (y, x) of an image
 
 
 @dataclass(frozen=True)
@@ -27,50 +31,50 @@ class Position:
     theoretical: size of that field along (y, x), None where there is none (attention).
     """
 
-    nominal: tuple[float, float]
-    center: tuple[float, float]
-    theoretical: tuple[int, int] | None
+    nominal: Place
+    center: Place
+    theoretical: Size | None
 
 
-def nominal(unit: tuple[int, int], units: Size, size: Size) -> tuple[float, float]:
+def nominal(unit: Size, units: Size, size: Size) -> Place:
     """The unit's position if the map is a grid centred on the image with its cells H / h apart."""
-    y, x = (
+    return tuple(
         (u - (n - 1) / 2) * (side / n) + (side - 1) / 2
         for u, n, side in zip(unit, units, size, strict=True)
     )
-    return y, x
 
 
-def position(seen: Gradients, field: tuple[Field, Field] | None) -> Position:
-    """Where the unit of `seen` stands; `field`: the theoretical one of unit 0 along (y, x)."""
+def position(seen: Gradients, field: tuple[Field, ...] | None) -> Position:
+    """Where the unit of `seen` stands; `field`: the theoretical one of unit 0, by axis."""
     middle = nominal(seen.unit, seen.units, seen.magnitude.shape)
     if field is None:
         return Position(middle, middle, None)
-    y, x = field
-    return Position(middle, (y.center(seen.unit[0]), x.center(seen.unit[1])), (y.size, x.size))
+    centers = tuple(f.center(u) for f, u in zip(field, seen.unit, strict=True))
+    return Position(middle, centers, tuple(f.size for f in field))
 
 
 def measure(seen: Gradients, position: Position, convention: str = "rfbench") -> dict[str, Any]:
     """All figures of a field, ready for JSON: lengths in px, pairs as (y, x).
 
-    size: square root of the number of pixels above 1 - 0.9545 of the centre's value (Luo et al.),
-    the centre being that of the theoretical field; size_by_maximum: above that share of the
-    largest. ratio: size over the theoretical size. areas: for each share of the sum the side of the
-    smallest square around the unit's position that holds it, and that square's share of the image
-    (convention: RepLKNet's, see `log_areas`; openerf's, see `circles`).
+    size: square root of the number of pixels above 1 - 0.9545 of the centre's value (Luo et al.; of
+    samples the number, of voxels the cube root), the centre being that of the theoretical field;
+    size_by_maximum: above that share of the largest. ratio: size over the theoretical size. areas:
+    for each share of the sum the side of the smallest square around the unit's position that holds
+    it (an interval, a cube), and its share of the image (convention: RepLKNet's, see `log_areas`;
+    openerf's, see `circles`).
     """
     field = seen.magnitude
     middle = centroid(field)
     at = np.array(position.center)[:, None]
     center = float(map_coordinates(field, at, order=1, mode="nearest")[0])
     size = extent(field, center)
-    theory = position.theoretical and math.sqrt(math.prod(position.theoretical))
+    theory = position.theoretical and math.prod(position.theoretical) ** (1 / field.ndim)
     return {
         "size": size,
         "size_by_maximum": extent(field, float(field.max())),
         "theoretical": list(position.theoretical) if position.theoretical else None,
         "ratio": size / theory if theory else None,
-        "shift": [middle[0] - position.nominal[0], middle[1] - position.nominal[1]],
+        "shift": [m - n for m, n in zip(middle, position.nominal, strict=True)],
         "centroid": list(middle),
         "gaussian": gaussian(field),
         "areas": log_areas(field) if convention == "replknet" else areas(field, position.nominal),
@@ -84,16 +88,20 @@ def measure(seen: Gradients, position: Position, convention: str = "rfbench") ->
     }
 
 
-def centroid(field: np.ndarray) -> tuple[float, float]:
-    """Centre of mass (y, x), in px."""
-    rows, columns = field.sum(1), field.sum(0)
-    y, x = (float(v @ np.arange(len(v)) / v.sum()) for v in (rows, columns))
-    return y, x
+def centroid(field: np.ndarray) -> Place:
+    """Centre of mass along every axis, (y, x), in px."""
+    return tuple(float(v @ np.arange(len(v)) / v.sum()) for v in _sums(field))
+
+
+def _sums(field: np.ndarray) -> list[np.ndarray]:
+    """The sums of a field along every axis over all others."""
+    axes = range(field.ndim)
+    return [field.sum(tuple(a for a in axes if a != k)) for k in axes]
 
 
 def extent(field: np.ndarray, reference: float) -> float:
     """Luo et al.'s size in px: a square as large as all pixels above 1 - 0.9545 of `reference`."""
-    return math.sqrt(int((field > THRESHOLD * reference).sum()))
+    return int((field > THRESHOLD * reference).sum()) ** (1 / field.ndim)
 
 
 def log_areas(field: np.ndarray) -> dict[str, dict[str, float] | None]:
@@ -104,7 +112,7 @@ def log_areas(field: np.ndarray) -> dict[str, dict[str, float] | None]:
     no such square.
     """
     values, (h, w) = np.log10(field + 1), field.shape
-    held = _held(values, h // 2, w // 2)
+    held = _held(values, (h // 2, w // 2))
     squares: dict[str, dict[str, float] | None] = {}
     for share in (0.2, 0.3, 0.5, 0.99):
         i = max(1, int(np.argmax(held > share)))
@@ -121,61 +129,67 @@ def circles(field: np.ndarray) -> dict[str, float]:
     return {str(r): float(field[distance <= r].sum() / field.sum()) for r in RADII}
 
 
-def _held(field: np.ndarray, y: int, x: int) -> np.ndarray:
-    """The share of the sum in the squares of side 2 i + 1 around a pixel."""
+def _held(field: np.ndarray, center: Size) -> np.ndarray:
+    """The share of the sum in the squares of side 2 i + 1 around a pixel (intervals, cubes)."""
     # sums of all squares at once: of every pixel the distance to the centre decides
-    distance = np.maximum(
-        np.abs(np.arange(field.shape[0]) - y)[:, None], np.abs(np.arange(field.shape[1]) - x)
-    )
+    each = [np.abs(np.arange(n) - c) for n, c in zip(field.shape, center, strict=True)]
+    distance = reduce(np.maximum.outer, each)
     return np.cumsum(np.bincount(distance.ravel(), field.ravel())) / field.sum()
 
 
-def areas(field: np.ndarray, center: tuple[float, float]) -> dict[str, dict[str, float]]:
+def areas(field: np.ndarray, center: Place) -> dict[str, dict[str, float]]:
     """Side and share of the image of the smallest squares that hold 20, 50 and 99 % of the sum.
 
     Around the pixel at the unit's position; RepLKNet's script has the image's own.
     """
-    y, x = (round(c) for c in center)
-    held = _held(field, y, x)
+    held = _held(field, tuple(round(c) for c in center))
     squares = {}
     for share in SHARES:
         side = 2 * int(np.searchsorted(held, share - 1e-12)) + 1
-        squares[f"{share:.0%}"] = {"side": side, "share": min(1.0, side**2 / field.size)}
+        squares[f"{share:.0%}"] = {"side": side, "share": min(1.0, side**field.ndim / field.size)}
     return squares
 
 
 def gaussian(field: np.ndarray) -> dict[str, Any] | None:
-    """A two-dimensional Gaussian fitted by least squares: centre, sigma (y, x) in px, r2.
+    """A Gaussian fitted by least squares: centre, sigma (y, x) in px, r2; along every axis.
 
     r2 is the share of the field's variance that it explains: low for a gridded field. None where
     no fit was found.
     """
-    block = max(1, math.ceil(max(field.shape) / FITTED))
+    block = max(1, math.ceil(max(field.shape) / FITTED[field.ndim]))
     values = _blocks(field, block)
     values = values / values.max()
-    y, x = (block * np.arange(n) + (block - 1) / 2 for n in values.shape)
+    places = [block * np.arange(n) + (block - 1) / 2 for n in values.shape]
+    axes = len(places)
     start = centroid(values)
     spread = [
         max(0.5, math.sqrt(float(v @ (np.arange(len(v)) - m) ** 2 / v.sum())))
-        for v, m in zip((values.sum(1), values.sum(0)), start, strict=True)
+        for v, m in zip(_sums(values), start, strict=True)
     ]
     first = [1.0, *(block * m + (block - 1) / 2 for m in start), *(block * s for s in spread)]
 
-    def bell(_: Any, height: float, my: float, mx: float, sy: float, sx: float) -> np.ndarray:
-        rows, columns = np.exp(-(((y - my) / sy) ** 2) / 2), np.exp(-(((x - mx) / sx) ** 2) / 2)
-        return (height * rows[:, None] * columns).ravel()
+    def bell(_: Any, height: float, *form: float) -> np.ndarray:
+        each = zip(places, form[:axes], form[axes:], strict=True)
+        return (
+            height
+            * reduce(
+                np.multiply.outer, [np.exp(-(((at - m) / s) ** 2) / 2) for at, m, s in each]
+            ).ravel()
+        )
 
     try:
         best = curve_fit(bell, None, values.ravel(), first, maxfev=2000)[0]
     except RuntimeError:  # scipy: not found within maxfev
         return None
     left = values.ravel() - bell(None, *best)
-    _, my, mx, sy, sx = map(float, best)
+    form = [float(v) for v in best[1:]]
     r2 = 1 - float((left**2).sum() / ((values - values.mean()) ** 2).sum())
-    return {"center": [my, mx], "sigma": [abs(sy), abs(sx)], "r2": r2}
+    return {"center": form[:axes], "sigma": [abs(s) for s in form[axes:]], "r2": r2}
 
 
 def _blocks(field: np.ndarray, block: int) -> np.ndarray:
     """Means over blocks of pixels; what is left over at the lower right border is cut off."""
-    h, w = (n // block for n in field.shape)
-    return field[: h * block, : w * block].reshape(h, block, w, block).mean((1, 3))
+    whole = [n // block for n in field.shape]
+    inside = field[tuple(slice(n * block) for n in whole)]
+    parts = inside.reshape([n for k in whole for n in (k, block)])
+    return parts.mean(tuple(range(1, 2 * field.ndim, 2)))

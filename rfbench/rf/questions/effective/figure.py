@@ -15,6 +15,7 @@ from matplotlib.patches import Ellipse, Rectangle
 from rfbench.errors import UsageError
 from rfbench.plotting.page import LARGE, SMALL, TEXT, Page, line, wrap
 from rfbench.plotting.palette import CENTROID, EMPTY, GREEN, MAPS, SHARE, SKY, UNIT
+from rfbench.rf.core.metric import axes_text, merged, unit_of
 from rfbench.rf.core.path_counts import PathMap
 from rfbench.rf.questions.effective.gradients import Gradients
 
@@ -35,10 +36,10 @@ class Panel:
     metrics: dict[str, Any]
 
     @property
-    def origin(self) -> tuple[float, float]:
+    def origin(self) -> tuple[float, ...]:
         """(y, x) of the unit in the input: the origin of the panel's axes."""
-        (y, x), (dy, dx) = self.metrics["centroid"], self.metrics["shift"]
-        return y - dy, x - dx
+        both = zip(self.metrics["centroid"], self.metrics["shift"], strict=True)
+        return tuple(c - d for c, d in both)
 
 
 def panel_of(title: str, seen: Gradients, counts: PathMap | None, metrics: dict[str, Any]) -> Panel:
@@ -46,6 +47,17 @@ def panel_of(title: str, seen: Gradients, counts: PathMap | None, metrics: dict[
     paths = None if counts is None else counts.counts.astype(float)
     paths = None if paths is None else paths / paths.max()
     return Panel(title, paths, seen.magnitude / seen.magnitude.max(), metrics)
+
+
+def of_axes(panels: Sequence[Panel], title: str, caption: str) -> Figure:
+    """The figure for the number of axes that the fields have."""
+    from rfbench.rf.questions.effective import other_axes
+
+    axes = {panel.field.ndim for panel in panels}
+    if len(axes) > 1:
+        raise UsageError("networks of sequences, images and volumes need a figure each")
+    draw = {1: other_axes.lines, 3: other_axes.sections}.get(next(iter(axes), 2), figure)
+    return draw(panels, title, caption)
 
 
 def figure(panels: Sequence[Panel], title: str, caption: str) -> Figure:
@@ -59,8 +71,8 @@ def figure(panels: Sequence[Panel], title: str, caption: str) -> Figure:
     width = LEFT + columns * (side + GAP) + RIGHT
     head, foot = wrap(title, 0.9 * (width - 0.16), LARGE), wrap(caption, width - 0.16, SMALL)
     paths = any(p.counts is not None for p in panels)
-    words = [_words(p.metrics, side) for p in panels]
-    rows = max(len(lines) for lines in words)
+    texts = [words(p.metrics, side) for p in panels]
+    rows = max(len(lines) for lines in texts)
     block = 0.16 + (2 if paths else 1) * (tall + 0.08) + 0.24 + rows * line(TEXT) + 0.1
     blocks = -(-len(panels) // columns)
     top = 0.1 + len(head) * line(LARGE)
@@ -72,7 +84,7 @@ def figure(panels: Sequence[Panel], title: str, caption: str) -> Figure:
     for i, panel in enumerate(panels):
         x, y = LEFT + (i % columns) * (side + GAP), top + (i // columns) * block
         cell = _Cell(x, y, wide, tall, first=i % columns == 0)
-        _column(page, cell, window, panel, paths, words[i])
+        _column(page, cell, window, panel, paths, texts[i])
     _bar(page, LEFT + columns * (side + GAP), top + 0.16, tall)
     page.legend(keys, below - 0.04 - down * 0.15, -(-len(keys) // down))
     page.lines(0.08, below, foot, SMALL)
@@ -125,7 +137,7 @@ def _ends(panel: Panel, axis: int) -> tuple[float, float]:
 
 
 def _column(
-    page: Page, cell: _Cell, window: _Window, panel: Panel, paths: bool, words: list[str]
+    page: Page, cell: _Cell, window: _Window, panel: Panel, paths: bool, text: list[str]
 ) -> None:
     x, y, wide, tall = cell.x, cell.y, cell.width, cell.height
     page.lines(x, y, [panel.title.replace("\n", " ")], TEXT + 0.5, weight="bold")
@@ -147,7 +159,7 @@ def _column(
     _outlines(axes, panel)
     _label(axes, "effective field" if cell.first else "")
     axes.set_xlabel("offset, px", fontsize=TEXT, labelpad=1)
-    page.lines(x, y + tall + 0.32, words, TEXT)
+    page.lines(x, y + tall + 0.32, text, TEXT)
 
 
 def _bar(page: Page, x: float, y: float, height: float) -> None:
@@ -193,26 +205,31 @@ def _outlines(axes: Axes, panel: Panel) -> None:
         axes.add_patch(Ellipse(at, 4 * sx, 4 * sy, fill=False, color=OVAL, linewidth=0.9))
 
 
-def _words(metrics: dict[str, Any], side: float) -> list[str]:
-    """The figures below a column."""
-    dy, dx = metrics["shift"]
-    where = "unit {},{} of {}x{}".format(*metrics["unit"], *metrics["units"])
-    lines = [f"size {metrics['size']:.1f} px"]
+def words(metrics: dict[str, Any], side: float) -> list[str]:
+    """The figures below a field."""
+    axes = len(metrics["shift"])
+    unit = unit_of(axes)
+    units = "x".join(map(str, metrics["units"]))
+    where = f"unit {','.join(map(str, metrics['unit']))} of {units}"
+    lines = [f"size {metrics['size']:.1f} {unit}"]
     if metrics["ratio"] is not None:
-        y, x = metrics["theoretical"]
-        whole = f"{y}" if y == x else f"{y}x{x}"
+        whole = "x".join(merged(metrics["theoretical"]))
         lines[0] += f", {metrics['ratio']:.0%} of theory's {whole}"
     elif reach := metrics.get("reach"):
-        words = {"global": "; it sees the whole image", "windowed": "; it mixes within windows"}
-        lines[0] += words.get(reach, "")
-    lines.append(f"shift (y, x) {dy:+.1f}, {dx:+.1f} px".replace("-", "\u2212"))
+        reaches = {"global": "; it sees the whole input", "windowed": "; it mixes within windows"}
+        lines[0] += reaches.get(reach.partition(",")[0], "")
+    along = f" ({axes_text(axes)})" if axes > 1 else ""
+    shift = ", ".join(f"{s:+.1f}" for s in metrics["shift"])
+    lines.append(f"shift{along} {shift} {unit}".replace("-", "\u2212"))
     if bell := metrics["gaussian"]:
-        sy, sx = bell["sigma"]
-        lines.append(f"sigma {sy:.1f}, {sx:.1f} px, R\u00b2 {bell['r2']:.2f}")
+        sigma = ", ".join(f"{s:.1f}" for s in bell["sigma"])
+        lines.append(f"sigma {sigma} {unit}, R\u00b2 {bell['r2']:.2f}")
     shares = ", ".join(name.rstrip("%") for name in metrics["areas"])
     held = (f"{area['share'] * 100:.1f}" if area else "-" for area in metrics["areas"].values())
-    lines.append(f"{shares} % of the sum in squares of {', '.join(held)}\u00a0% of the image")
-    return [part for words in [where, *lines] for part in wrap(words, side, TEXT)]
+    shapes = {1: "intervals", 2: "squares", 3: "cubes"}[axes]
+    what = "image" if axes == 2 else "input"
+    lines.append(f"{shares} % of the sum in {shapes} of {', '.join(held)}\u00a0% of the {what}")
+    return [part for text in [where, *lines] for part in wrap(text, side, TEXT)]
 
 
 def _handles() -> list[Line2D | Rectangle]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from rfbench.errors import RfbenchError, UsageError
-from rfbench.rf.core.target import pair
+from rfbench.rf.core.target import check_position
 from rfbench.rf.questions.effective.layout import Layout
 from rfbench.rf.questions.effective.outputs import output_of
 from rfbench.rf.questions.effective.place import Place, locate
@@ -27,15 +27,16 @@ log = logging.getLogger(__name__)
 class Gradients:
     """What one unit sees.
 
-    magnitude: (H, W) float64, the mean over images of |gradient|, summed over input channels (of
-    its positive part, where the definition says so). signed: the gradient itself. layer: '' for
-    the network's output. units: of the layer's map. samples: images, all draws of weights together.
+    magnitude: (H, W), or of the input's other axes, float64, the mean over images of |gradient|,
+    summed over input channels (of its positive part, where the definition says so). signed: the
+    gradient itself. layer: '' for the network's output. units: of the layer's map. samples: images,
+    all draws of weights together.
     """
 
     magnitude: np.ndarray
     signed: np.ndarray
     layer: str
-    unit: tuple[int, int]
+    unit: Size
     units: Size
     samples: int
 
@@ -56,11 +57,10 @@ class Definition:
     mixed: bool = False
     tokens_apart: bool = False
 
-    def center(self, units: Size, is_nchw: bool = True) -> tuple[int, int]:
+    def center(self, units: Size, is_nchw: bool = True) -> Size:
         """The central unit of a map. is_nchw: its tensor is (N, C, H, W)."""
         middle = self.middle and (is_nchw or not self.tokens_apart)
-        y, x = (n // 2 if middle else (n - 1) // 2 for n in units)
-        return y, x
+        return tuple(n // 2 if middle else (n - 1) // 2 for n in units)
 
     def kept(self, gradient: Tensor) -> Tensor:
         """What of the gradients (N, C, H, W) of several images counts: (H, W), their sum."""
@@ -68,7 +68,7 @@ class Definition:
             gradient = gradient.sum(1, keepdim=True)
         return (gradient.relu() if self.positive else gradient.abs()).sum((0, 1))
 
-    def signal(self, layout: Layout, output: Tensor, unit: tuple[int, int]) -> Tensor:
+    def signal(self, layout: Layout, output: Tensor, unit: Size) -> Tensor:
         """The number whose gradient is taken: summed over images and channels.
 
         Behind a ReLU, 'abs', 'sum' and 'relu' are the same. The plain sum is constant behind a
@@ -123,22 +123,24 @@ def gradients(
     modules: Iterable[nn.Module],
     batches: Iterable[Tensor],
     layer: str | None = None,
-    unit: tuple[int, int] | None = None,
+    unit: Size | None = None,
     definition: Definition = OURS,
     axes: str | None = None,
 ) -> Gradients:
     """Average the gradient of `unit` of `layer` over all modules (draws of weights) and batches.
 
-    batches: (N, C, H, W) each, normalised as the network wants them; iterated once for each module.
-    layer: as in `named_modules`; the last map when None. unit: the central one when None. axes: of
-    the layer's output, such as NHWC, where the trace does not tell.
+    batches: (N, C, H, W) each, or of sequences (N, C, L) or volumes, normalised as the network
+    wants them; iterated once for each module. layer: as in `named_modules`; the last map when None.
+    unit: the central one when None. axes: of the layer's output, such as NHWC, where the trace does
+    not tell.
 
     Raises UsageError for a layer or unit that is not there or has no known map, RfbenchError where
     the gradient is not finite, or zero for every image.
     """
     held = list(batches)
     for images in held:
-        pair(images.shape[2:], "an effective field")
+        if not 3 <= images.dim() <= 5:
+            raise UsageError(f"images are (N, C, H, W), or of 1 or 3 axes, not {images.shape}")
     sums: list[Tensor] = []
     place, count = None, 0
     for module in modules:
@@ -161,7 +163,7 @@ def gradients(
     if place is None or unit is None:
         raise UsageError("the effective field needs at least one network and one image")
     magnitude, signed = (part.numpy() / count for part in sums)
-    _check(magnitude, f"the gradient of unit {unit[0]},{unit[1]} of {place.label}")
+    _check(magnitude, f"the gradient of unit {','.join(map(str, unit))} of {place.label}")
     return Gradients(magnitude, signed, place.name, unit, place.layout.units, count)
 
 
@@ -180,7 +182,7 @@ def _check(magnitude: np.ndarray, what: str) -> None:
 
 
 def _each(
-    module: nn.Module, images: Tensor, place: Place, unit: tuple[int, int], definition: Definition
+    module: nn.Module, images: Tensor, place: Place, unit: Size, definition: Definition
 ) -> Iterator[Tensor]:
     """The gradients of a batch, (N, C, H, W) float64.
 
@@ -207,13 +209,8 @@ def _each(
     yield torch.zeros_like(images).double() if gradient is None else gradient.double()
 
 
-def _checked(
-    unit: tuple[int, int] | None, place: Place, center: tuple[int, int]
-) -> tuple[int, int]:
-    h, w = place.layout.units
+def _checked(unit: Size | None, place: Place, center: Size) -> Size:
     if unit is None:
         return center
-    if not (0 <= unit[0] < h and 0 <= unit[1] < w):
-        what = f"its map is {h}x{w}"
-        raise UsageError(f"there is no unit {unit[0]},{unit[1]} in {place.label}: {what}")
-    return unit
+    check_position("unit", unit, place.layout.units, f"{place.label}: its map")
+    return tuple(unit)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from rfbench.data import augment, decode, sources, walk
 from rfbench.data.dataset import IMAGENET_MEAN, IMAGENET_STD
-from rfbench.errors import RfbenchError
+from rfbench.errors import RfbenchError, UsageError
 from rfbench.spatial_graph.graph import Size
 from rfbench.spatial_graph.inputs import trace_as_fits
 from rfbench.spatial_graph.trace import input_channels
@@ -28,6 +28,11 @@ def batches(source: str, module: nn.Module, size: Size, count: int, seed: int) -
     Raises RfbenchError where the folder has none that can be read.
     """
     channels = _channels(module, size)
+    if source != "noise" and len(size) != 2:
+        raise UsageError(
+            "--images is for networks of images; one of sequences or volumes takes noise here, and "
+            "in Python what you give it: rfbench.rf.effective(model, batches)"
+        )
     if source == "noise":
         generator = torch.Generator().manual_seed(seed)
         chosen = [torch.randn(channels, *size, generator=generator) for _ in range(count)]
@@ -47,7 +52,7 @@ def _channels(module: nn.Module, size: Size) -> int:
     try:
         trace = trace_as_fits(module, size)
     except RfbenchError:  # not to be traced; the network itself says whether these fit
-        return input_channels(module)
+        return input_channels(module, len(size))
     return trace.shapes[trace.inputs[0]][1]
 
 

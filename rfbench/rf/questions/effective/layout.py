@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rfbench.errors import UsageError
 from rfbench.spatial_graph.graph import Size
-from rfbench.spatial_graph.layout import Dim, Value, positions
+from rfbench.spatial_graph.layout import SPATIAL, Dim, Value, positions
 
 NOWHERE = -(10**9)  # the row of an element that belongs to no unit: a class token
 
@@ -22,13 +22,13 @@ NOWHERE = -(10**9)  # the row of an element that belongs to no unit: a class tok
 class Layout:
     """Where the units of a map stand in a tensor of one image.
 
-    shape: of the tensor. rows, columns: for every dimension what each of its indices adds to the
-    row and the column of the unit. units: (h, w). channels: the dimensions that hold channels.
+    shape: of the tensor. places: along every axis of the map, for every dimension, what each of its
+    indices adds to the position of the unit. units: (h, w), or of other axes. channels: the
+    dimensions that hold channels.
     """
 
     shape: tuple[int, ...]
-    rows: tuple[np.ndarray, ...]
-    columns: tuple[np.ndarray, ...]
+    places: tuple[tuple[np.ndarray, ...], ...]
     units: Size
     channels: tuple[int, ...]
 
@@ -40,22 +40,23 @@ class Layout:
 
     def same_as(self, other: "Layout") -> bool:
         """Whether both say the same of every element."""
-        mine, theirs = (*self.rows, *self.columns), (*other.rows, *other.columns)
+        mine, theirs = sum(self.places, ()), sum(other.places, ())
         return self.shape == other.shape and all(
             np.array_equal(a, b) for a, b in zip(mine, theirs, strict=True)
         )
 
-    def unit(self, output: Tensor, unit: tuple[int, int]) -> Tensor:
+    def unit(self, output: Tensor, unit: Size) -> Tensor:
         """The channels of one unit, (N, channels), of an output for N images.
 
         N other than 1 only where `takes` says so.
         """
         placed = [i for i in range(len(self.shape)) if self._places(i)]
-        y, x = (
+        at = (
             sum(np.ix_(*(part[i] for i in placed)), np.zeros((1,) * len(placed), int))
-            for part in (self.rows, self.columns)
+            for part in self.places
         )
-        found = np.nonzero((y == unit[0]) & (x == unit[1]))
+        own = [position == u for position, u in zip(at, unit, strict=True)]
+        found = np.nonzero(np.logical_and.reduce(own))
         rest = [i for i in range(len(self.shape)) if i not in placed]
         values = output.permute(*placed, *rest)
         if placed:
@@ -71,17 +72,18 @@ class Layout:
         return self.shape[dim] == 1 and not self._places(dim)
 
     def _places(self, dim: int) -> bool:
-        return bool(self.rows[dim].any() or self.columns[dim].any())
+        return any(bool(part[dim].any()) for part in self.places)
 
 
 def of_value(value: Value, units: Size) -> Layout | None:
     """The layout of a traced tensor; None where its factors do not make up its map of `units`."""
-    counted = [prod(f.size for f in value.factors(axis)) for axis in "hw"]
+    axes = SPATIAL[-len(units) :]
+    counted = [prod(f.size for f in value.factors(axis)) for axis in axes]
     if counted != list(units):
         return None
-    rows, columns = (tuple(_part(dim, axis) for dim in value.dims) for axis in "hw")
+    places = tuple(tuple(_part(dim, axis) for dim in value.dims) for axis in axes)
     channels = tuple(i for i, dim in enumerate(value.dims) if any(f.axis == "c" for f in dim))
-    return Layout(value.shape, rows, columns, units, channels)
+    return Layout(value.shape, places, units, channels)
 
 
 def _part(dim: Dim, axis: str) -> np.ndarray:
@@ -102,7 +104,7 @@ def of_tokens(shape: tuple[int, ...], dim: int, grid: Size, first: int) -> Layou
     rows[dim] = np.concatenate([spare, np.repeat(np.arange(h), w)])
     columns[dim] = np.concatenate([spare, np.tile(np.arange(w), h)])
     channels = tuple(i for i, n in enumerate(shape) if i != dim and n > 1)
-    return Layout(shape, tuple(rows), tuple(columns), grid, channels)
+    return Layout(shape, (tuple(rows), tuple(columns)), grid, channels)
 
 
 AXES = re.compile(r"(?P<letters>[NCHWL]+)(:((?P<first>\d+)\+)?(?P<h>\d+)x(?P<w>\d+))?")
@@ -125,10 +127,10 @@ def of_axes(axes: str, shape: tuple[int, ...]) -> Layout:
         y, x = letters.index("H"), letters.index("W")
         parts = [[np.zeros(n, int) for n in shape] for _ in "yx"]
         parts[0][y], parts[1][x] = np.arange(shape[y]), np.arange(shape[x])
-        return Layout(shape, tuple(parts[0]), tuple(parts[1]), (shape[y], shape[x]), channels)
+        return Layout(shape, tuple(map(tuple, parts)), (shape[y], shape[x]), channels)
     first, h, w = int(match["first"] or 0), int(match["h"]), int(match["w"])
     dim = letters.index("L")
     if min(h, w) < 1 or shape[dim] != first + h * w:
         raise UsageError(f"--axes {axes} does not fit the output, {what}: {first} + {h} * {w}")
     laid = of_tokens(shape, dim, (h, w), first)
-    return Layout(shape, laid.rows, laid.columns, (h, w), channels)
+    return Layout(shape, laid.places, (h, w), channels)

@@ -40,7 +40,7 @@ class Places:
 
     def __init__(self, module: nn.Module, image: Tensor) -> None:
         self.module, self.image = module, image
-        size = (image.shape[2], image.shape[3])
+        size = tuple(image.shape[2:])
         trace = trace_module(module, size, image.shape[1])
         self.reader = Reader(trace)
         self.graph: SpatialGraph = self.reader.run()
@@ -144,6 +144,8 @@ def locate(
     """
     if layer is not None:
         split_name(module, layer)  # refused here where there is none
+    if axes is not None and image.dim() != 4:
+        raise UsageError("--axes is for images; of sequences and volumes the trace tells the axes")
     if axes is not None and layer is None:
         raise UsageError("--axes says the axes of one layer: name it with --to")
     try:

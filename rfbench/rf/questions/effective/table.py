@@ -3,13 +3,19 @@
 from typing import Any
 
 from rfbench.plotting.columns import columns
+from rfbench.rf.core.metric import axes_text, unit_of
 
 
 def table(record: dict[str, Any]) -> str:
     """The record's figures, a line a field, and what was measured."""
     shares = [f"area of {share}" for share in record["fields"][0]["areas"]]
-    head = ("model", "variant", "layer", "unit", "size (px)", "of theory", "shift y, x (px)")
-    lines: list[tuple[str, ...]] = [(*head, "sigma y, x", "R2", *shares)]
+    axes = len(record["fields"][0]["shift"])
+    names, unit = axes_text(axes), unit_of(axes)
+    head = ("model", "variant", "layer", "unit", f"size ({unit})", "of theory")
+    along = f" {names}" if axes > 1 else ""
+    lines: list[tuple[str, ...]] = [
+        (*head, f"shift{along} ({unit})", f"sigma{along}", "R2", *shares)
+    ]
     for field in record["fields"]:
         ratio, bell = field["ratio"], field["gaussian"]
         areas = field["areas"].values()
@@ -18,11 +24,11 @@ def table(record: dict[str, Any]) -> str:
                 field["model"],
                 field["variant"],
                 field["layer"] or "(output)",
-                "{},{} of {}x{}".format(*field["unit"], *field["units"]),
+                f"{','.join(map(str, field['unit']))} of {'x'.join(map(str, field['units']))}",
                 f"{field['size']:.1f}",
                 _reach(field) if ratio is None else f"{ratio:.0%}",
-                f"{field['shift'][0]:+.1f}, {field['shift'][1]:+.1f}",
-                f"{bell['sigma'][0]:.1f}, {bell['sigma'][1]:.1f}" if bell else "-",
+                ", ".join(f"{s:+.1f}" for s in field["shift"]),
+                ", ".join(f"{s:.1f}" for s in bell["sigma"]) if bell else "-",
                 f"{bell['r2']:.2f}" if bell else "-",
                 *("-" if area is None else f"{area['share']:.1%}" for area in areas),
             )
@@ -32,4 +38,4 @@ def table(record: dict[str, Any]) -> str:
 
 def _reach(field: dict[str, Any]) -> str:
     """Why there is no theoretical size: attention; '-' where units have none in common."""
-    return str(field["reach"]) if field["reach"] in ("global", "windowed") else "-"
+    return field["reach"] if field["reach"].startswith(("global", "windowed")) else "-"

@@ -48,13 +48,28 @@ class Panel:
 
     @property
     def origin(self) -> tuple[float, ...]:
-        """(y, x) of the unit in a grid centred on the source: the origin of the panel's axes."""
+        """(y, x) of the unit in a grid centred on the source: the origin of the panel's axes.
+
+        Along an axis without a stride there is no such grid: the middle of what the unit reads.
+        """
         return tuple(c - d for c, d in zip(self.metrics["centroid"], self.offset, strict=True))
 
     @property
     def offset(self) -> tuple[float, ...]:
         """(y, x) of the centroid: the shift of this unit alone, where units take turns."""
-        return tuple(self.metrics.get("unit_shift", self.metrics["shift"]))
+        known = self.metrics.get("unit_shift", self.metrics["shift"])
+        if known is not None and None not in known:
+            return tuple(known)
+        both = zip(self.metrics["centroid"], self.metrics["center"], strict=True)
+        own = [centroid - middle for centroid, middle in both]
+        each = zip(known or [None] * len(own), own, strict=True)
+        return tuple(o if s is None else s for s, o in each)
+
+    @property
+    def strides(self) -> list[float]:
+        """Source positions a unit along every axis; 1 where there is no stride."""
+        known = self.metrics["stride"] or [None] * len(self.metrics["centroid"])
+        return [1 if s is None else s for s in known]
 
     @property
     def counts(self) -> np.ndarray:
@@ -114,10 +129,11 @@ def _shared(panels: Sequence[Panel], side: float, scale: Scale) -> _Shared:
     # few enough pixels to be told apart in print, enough for the way from place to centroid
     wanted = 2 * max(14, shift + 5)
     zoom = min((n for n in whole if n % 2 == 0), key=lambda n: abs(n - wanted))
-    strides = [s for panel in panels for s in panel.metrics["stride"]]
+    strides = [s for panel in panels for s in panel.strides]
     show = max(strides) > 1 and max(zoom, CELLS) < need
     # of a map that the border cuts, only the CV at the shortest period means something
-    grids = [list(panel.metrics["gridding_by_period"].values()) or [0.0] for panel in panels]
+    by_period = [panel.metrics["gridding_by_period"] or {} for panel in panels]
+    grids = [list(grid.values()) or [0.0] for grid in by_period]
     cv = max(g[0 if p.metrics["cut"] else -1] for g, p in zip(grids, panels, strict=True))
     # a scale fit to the data would blow up the steps that an even pooling leaves on a slope
     contrast = min(1.0, 2 * cv) if cv > EVEN else 0.1
@@ -147,7 +163,7 @@ def over_mean(panel: Panel, width: float) -> np.ndarray:
     the map's own slopes, by more than a weak grid weighs: so what it left over is averaged again,
     twice, and added ("twicing", Tukey 1977).
     """
-    strides = [max(1, round(s)) for s in panel.metrics["stride"]]
+    strides = [max(1, round(s)) for s in panel.strides]
     inner, outer = _window(panel, width), _window(panel, width + 4 * max(strides))
     rest = counts = panel.counts[outer]
     for _ in range(3):

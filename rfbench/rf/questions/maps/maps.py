@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,9 +16,11 @@ from rfbench import files
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.rf.autograd import path_counts as autograd
 from rfbench.rf.core import memory
+from rfbench.rf.core.geometry import NotUniform
 from rfbench.rf.core.metric import merged, of_channels, unit_of
-from rfbench.rf.core.metrics import measure, shift
+from rfbench.rf.core.metrics import measure_known, shift
 from rfbench.rf.core.path_counts import Convention, PathMap
+from rfbench.rf.core.position import Pair
 from rfbench.rf.core.subjects import Subject, models, short
 from rfbench.rf.core.target import Target
 from rfbench.runs import records
@@ -62,7 +65,7 @@ def draw(config: RfConfig, chosen: list[Subject]) -> Iterator[Drawn]:
     for subject, target, at_own in zip(chosen, targets, own, strict=True):
         size = sizes[subject.backbone.name]
         if size == subject.size:
-            if at_own[1]["cut"]:
+            if at_own[1]["cut"] and at_own[1]["shift"] is not None:
                 with contextlib.suppress(RfbenchError):  # a network may insist on its own size
                     uncut = subject.network.uncut(target)
                     counts = uncut.counts(None, convention_of(config))
@@ -85,13 +88,14 @@ def _turns(config: RfConfig, target: Target) -> list[tuple[PathMap, dict[str, An
     if period is None or len(target.units) != 2:
         return []
     every = (target.counts(u, convention, config.exact) for u in phases.chosen_units(period))
-    return [(counts, measure(counts, target.geometry)) for counts in every]
+    return [(counts, measure_known(counts, target.geometry)) for counts in every]
 
 
-def _blame_border(figures: dict[str, Any], whole: Sequence[float]) -> None:
+def _blame_border(figures: dict[str, Any], whole: Pair | None) -> None:
     """Say how much of a cut map's shift the border adds to that of a whole one."""
-    if figures["cut"]:
-        figures["shift_by_border"] = [a - b for a, b in zip(figures["shift"], whole, strict=True)]
+    if figures["cut"] and whole is not None:
+        both = zip(figures["shift"], whole, strict=True)
+        figures["shift_by_border"] = [None if None in p else p[0] - p[1] for p in both]
 
 
 def convention_of(config: RfConfig) -> Convention:
@@ -106,7 +110,7 @@ def _measured(config: RfConfig, subject: Subject, target: Target) -> tuple[PathM
         counts = _second_opinion(config, subject, target, counts)
     graph = target.graph
     taken = {"input_size": graph.size, "input_channels": graph.channels}
-    return counts, {**measure(counts, geometry), **taken}
+    return counts, {**measure_known(counts, geometry), **taken}
 
 
 def _second_opinion(config: RfConfig, subject: Subject, target: Target, ours: PathMap) -> PathMap:
@@ -145,7 +149,9 @@ def shift_by_layer(config: RfConfig, subject: Subject) -> list[tuple[str, float]
         counts = target.counts(convention=convention_of(config))
         if counts.counts.any():
             axis = max(0, graph.names.find("y"))
-            rows.append((name, shift(counts, target.geometry)[axis]))
+            with contextlib.suppress(NotUniform):
+                along = shift(counts, target.geometry)[axis]
+                rows.append((name, math.nan if along is None else along))
     return rows
 
 

@@ -39,8 +39,9 @@ def mirror(
     if own.graph.inputs:
         raise UsageError("a mirror is of one input: this network has several")
     own.counts()  # refuses what is not local
-    shifts = Shifts(subject.network, own, config.to).at(own.graph.size)
     strides = [float(f.stride) for f in own.geometry.fields]
+    at_size = Shifts(subject.network, own, config.to).at(own.graph.size)
+    shifts = [s for s in at_size if s is not None]  # with a stride, every axis has one
     off = [round(-2 * s, 9) + 0.0 for s in shifts]
     every = zip(_names(len(off)), shifts, off, strides, strict=True)
     axes: dict[str, Record] = {

@@ -1,0 +1,88 @@
+"""`rfbench train-seg`: train a network for semantic segmentation."""
+
+import logging
+from pathlib import Path
+
+import click
+
+from rfbench.cli import out, training
+from rfbench.cli.options import check_resume, train_options
+
+DEMO = """No configuration given: training the embedded demo, seg/digits, on scenes of
+MNIST digits. For Pascal VOC: rfbench train-seg seg/voc -o data.root=VOCdevkit"""
+log = logging.getLogger("rfbench")
+
+
+@click.command()
+@click.argument("config", required=False)
+@train_options(
+    network="network",
+    output="Folder (default: results/seg-...).",
+    override="Set a key of the configuration.",
+)
+@click.option(
+    "--visualize", metavar="N", type=click.IntRange(0), help="Draw predictions on N images."
+)
+def command(
+    config: str | None,
+    override: tuple[str, ...],
+    output: Path | None,
+    resume: bool,
+    overwrite: bool,
+    device: str | None,
+    dry_run: bool,
+    eval_only: str | None,
+    visualize: int | None,
+    as_json: bool,
+) -> None:
+    """Train the segmentation network in the YAML file CONFIG, or the embedded demo.
+
+    A network with scores of its own, or any classifier below a head. Writes config.yaml,
+    metrics.jsonl, last.pth, best.pth, curves.png, pictures/ (predictions) and result.json. On
+    several GPUs: torchrun --nproc_per_node=8 -m rfbench train-seg CONFIG. --resume continues an
+    interrupted run; the result is identical.
+    """
+    training.wait_passively()
+    from rfbench.runs import folder as folders
+    from rfbench.schemas.seg import SegConfig
+
+    check_resume(resume, overwrite)
+    if config is None and training.is_first() and not eval_only:
+        log.info("%s", " ".join(DEMO.split()))
+    if visualize is not None:
+        override = (*override, f"visualize={visualize}")
+    settings = training.load_config(SegConfig, config, "seg/digits.yaml", override, device)
+    from rfbench.classify.fit import folder_of as classifier_folder
+    from rfbench.cli.classifier_first import describe_classifier, is_trained, train_classifier
+    from rfbench.segment import fit, plan
+    from rfbench.segment.network import FORMAT
+    from rfbench.segment.table import table
+    from rfbench.training.classifier import classifier_of
+
+    folder = output or fit.folder_of(settings)
+    if eval_only:
+        folder = output or Path(f"{folder}-eval")
+        result = plan.evaluate_checkpoint(settings, eval_only, folder)
+        return training.show_result(result, plan.line, as_json, folder, result["files"])
+    begun = resume and folders.begun(folder)  # then its own weights are used
+    classifier = classifier_of(settings, classifier_folder)
+    if classifier:
+        settings = classifier.used_by(settings)
+    wanted = classifier if classifier and not begun else None
+    train_first = wanted if wanted and not is_trained(wanted, settings.device) else None
+    if dry_run or train_first:  # what would stop the run is told before its classifier is trained
+        text = plan.describe(settings, folder, check_weights=not begun and not train_first)
+        if classifier and not begun:
+            text += f"\n{describe_classifier(classifier, bool(train_first))}"
+        training.check_folder(folder, settings, resume, overwrite, FORMAT)
+        if dry_run:
+            return out.show(text) if training.is_first() else None
+    if train_first:
+        train_classifier(train_first)
+    record, code = fit.fit(settings, folder, resume, overwrite)
+    if record:
+        files = [*record["files"], "result.json"]
+        training.show_result(record, table, as_json, folder, files)
+    if code:
+        raise click.exceptions.Exit(code)
+    return None

@@ -1,0 +1,109 @@
+"""One's own images and masks: images/ and masks/ of the same names, masks as index PNGs."""
+
+import os
+
+from rfbench.data.folder import missing
+from rfbench.data.order import epoch_order
+from rfbench.data.segmentation import lists, masks
+from rfbench.data.segmentation.lists import Pair
+from rfbench.data.segmentation.pairs import IGNORED, SegSet, none
+from rfbench.errors import RfbenchError, UsageError
+
+NAMES = "classes.txt"
+EXPECTED = "images/train/*.jpg and masks/train/*.png, images/val/ and masks/val/"
+
+
+def folder(
+    root: str,
+    classes: list[str] | None = None,
+    ignored: list[int] | None = None,
+    colors: list[list[int]] | None = None,
+    background: str | None = None,
+    val_share: float | None = None,
+    eval_only: bool = False,
+) -> SegSet:
+    """ROOT/images/train/** with ROOT/masks/train/**.png, and val; or images/** split by val_share.
+
+    classes: their names, in the order of the indices; null: the lines of ROOT/classes.txt. ignored:
+    indices that count nowhere, 255 by default. colors: masks are colour images; [red, green, blue]
+    of every class, in their order; white is ignored unless a class has it. background: the class
+    that is none of the objects, for the foreground's mIoU.
+    """
+    names = _names(root, classes)
+    values = _values(names, ignored, colors)
+    if background is not None and background not in names:
+        raise UsageError(
+            f"data.options.background: no class '{background}'. There are: {', '.join(names)}."
+        )
+    number = None if background is None else names.index(background)
+    notes: list[str] = []
+    if val_share is not None:
+        if not 0 < val_share < 1:
+            raise UsageError(f"val_share must lie between 0 and 1 (it is {val_share})")
+        pairs = _part(root, "", notes)
+        held = max(1, round(len(pairs) * val_share))
+        chosen = {int(i) for i in epoch_order(len(pairs), 0, 0)[:held]}  # always the same
+        where = os.path.join(root, "images")
+        val = lists.paired([p for i, p in enumerate(pairs) if i in chosen], values, where)
+        rest = [p for i, p in enumerate(pairs) if i not in chosen]
+        train = none(values) if eval_only else lists.paired(rest, values, where)
+    else:
+        val = lists.paired(_part(root, "val", notes), values, os.path.join(root, "images/val"))
+        where = os.path.join(root, "images/train")
+        train = (
+            none(values) if eval_only else lists.paired(_part(root, "train", notes), values, where)
+        )
+    lists.apart(train, val)
+    return SegSet(
+        "folder", names, train, val, background=number, crop=(256, 256), notes=tuple(notes)
+    )
+
+
+def _names(root: str, classes: list[str] | None) -> list[str]:
+    path = os.path.join(root, NAMES)
+    if classes is None and not os.path.isfile(path):
+        if not os.path.isdir(os.path.join(root, "images")):
+            raise missing("images with masks", root, EXPECTED)
+        raise UsageError(
+            f"which classes do the masks of {root} have? Name them in {path}, one a line in the "
+            "order of their indices, or with -o data.options.classes=[background,...]."
+        )
+    names = lists.names_in(path) if classes is None else [str(name) for name in classes]
+    if len(set(names)) < len(names) or not 1 < len(names) < IGNORED:
+        raise UsageError(f"classes must be 2 to 254 different names (they are {len(names)})")
+    return names
+
+
+def _values(
+    names: list[str], ignored: list[int] | None, colors: list[list[int]] | None
+) -> masks.Values:
+    if colors is None:
+        left_out = [IGNORED] if ignored is None else ignored
+        if wrong := [v for v in left_out if not isinstance(v, int) or not len(names) <= v <= 255]:
+            raise UsageError(f"data.options.ignored: {wrong[0]} is not an index beyond the classes")
+        return masks.indices(len(names), left_out)
+    if ignored is not None:
+        raise UsageError("data.options.ignored is of indices; with colors, white is ignored")
+    if len(colors) != len(names) or any(len(one) != 3 for one in colors):
+        raise UsageError(
+            f"data.options.colors must be [red, green, blue] for each of {len(names)} classes"
+        )
+    known = {(one[0], one[1], one[2]): i for i, one in enumerate(colors)}
+    if len(known) < len(colors):
+        raise UsageError("data.options.colors has one colour for two classes")
+    return masks.colours([*({(255, 255, 255): IGNORED} | known).items()])
+
+
+def _part(root: str, part: str, notes: list[str]) -> list[Pair]:
+    images, truth = (os.path.join(root, name, part) for name in ("images", "masks"))
+    if not (os.path.isdir(images) and os.path.isdir(truth)):
+        raise missing("images with masks", root, EXPECTED)
+    found = lists.below(
+        images, lambda name: os.path.join(truth, os.path.splitext(name)[0] + ".png"), notes
+    )
+    stems: dict[str, str] = {}
+    for image, mask in found:
+        if mask in stems:
+            raise RfbenchError(f"{stems[mask]} and {image} would have the same mask, {mask}")
+        stems[mask] = image
+    return found

@@ -1,0 +1,62 @@
+"""Pairs of images and masks by their names, and what is wrong where one of them is missing."""
+
+import os
+from collections.abc import Callable, Sequence
+
+from rfbench import files
+from rfbench.data import walk
+from rfbench.data.dataset import some
+from rfbench.data.segmentation.masks import Values
+from rfbench.data.segmentation.pairs import FilePairs
+from rfbench.errors import RfbenchError, one_line
+
+Pair = tuple[str, str]  # paths of an image and its mask
+SHOWN = 5  # missing files that are named
+
+
+def paired(pairs: Sequence[Pair], values: Values, where: str) -> FilePairs:
+    """The pairs; RfbenchError if there are none, or for files that are not there.
+
+    where: the folder or list that they come from, for errors.
+    """
+    if not pairs:
+        raise RfbenchError(f"{where} names no images")
+    for what, place in (("mask", 1), ("image", 0)):
+        gone = [pair[place] for pair in pairs if not os.path.isfile(pair[place])]
+        if gone:
+            many = f"{len(gone)} {what}s are missing" if len(gone) > 1 else f"a {what} is missing"
+            raise RfbenchError(f"{where}: {many}: {some(gone, SHOWN)}")
+    return FilePairs([image for image, _ in pairs], [mask for _, mask in pairs], values)
+
+
+def below(folder: str, mask_of: Callable[[str], str], notes: list[str]) -> list[Pair]:
+    """Every image below `folder` with the mask that `mask_of(its path below)` names.
+
+    notes: gets a line on links and junk that are left out.
+    """
+    found = walk.images(folder)
+    left_out = [*found.junk, *found.again]
+    if left_out:
+        notes.append(f"{folder}: left out {some(left_out)}")
+    return [(os.path.join(folder, name), mask_of(name)) for name in found.names]
+
+
+def names_in(path: str) -> list[str]:
+    """The lines of a text file, without empty ones; RfbenchError if it cannot be read."""
+    try:
+        text = files.read_bytes(path).decode("utf-8-sig")
+    except FileNotFoundError:
+        raise RfbenchError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RfbenchError(f"{path} cannot be read: {one_line(error)}") from None
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def apart(train: FilePairs, val: FilePairs) -> None:
+    """Raise RfbenchError for images that are in both splits."""
+    own = {os.path.realpath(train.name(i)) for i in range(len(train))}
+    both = [val.name(i) for i in range(len(val)) if os.path.realpath(val.name(i)) in own]
+    if both:
+        raise RfbenchError(
+            f"{len(both)} images are for training and for validation: {some(both, SHOWN)}"
+        )

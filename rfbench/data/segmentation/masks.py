@@ -1,0 +1,136 @@
+"""Masks in files: from what is stored at a pixel, an index or a colour, to its class.
+
+Only formats without loss are read. A mask's own values are never rescaled, and colours are never
+taken for indices: a palette PNG (VOC) holds indices, whatever its palette looks like.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from rfbench import files
+from rfbench.data.decode import BadImage
+from rfbench.errors import one_line
+
+IGNORED = 255  # the class of pixels that count nowhere
+UNKNOWN = -1  # a value that means nothing
+LOSSLESS = ("PNG", "BMP", "TIFF", "GIF", "PPM")
+INDICES = ("L", "P", "1")  # modes of PIL with one index per pixel
+WIDE = ("I;16", "I;16B", "I;16L", "I")
+
+Color = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Values:
+    """What the values of a mask mean. table: class of each index 0 .. 255, `UNKNOWN` for most.
+
+    colors: class of each colour; where given, masks are colour images. known: the values in words.
+    """
+
+    table: tuple[int, ...]
+    known: str
+    colors: tuple[tuple[Color, int], ...] = ()
+
+
+def indices(classes: int, ignored: Sequence[int] = (IGNORED,)) -> Values:
+    """Index i is class i; those in `ignored` count nowhere."""
+    table = [i if i < classes else UNKNOWN for i in range(256)]
+    for value in ignored:
+        table[value] = IGNORED
+    more = f" and {', '.join(map(str, ignored))} (ignored)" if ignored else ""
+    return Values(tuple(table), f"0 to {classes - 1}{more}")
+
+
+def numbered(classes: dict[int, int]) -> Values:
+    """Values by a table of their own: value -> class, or `IGNORED`."""
+    table = tuple(classes.get(value, UNKNOWN) for value in range(256))
+    return Values(table, f"{min(classes)} to {max(v for v in classes if v != IGNORED)}")
+
+
+def colours(classes: Sequence[tuple[Color, int]]) -> Values:
+    """Masks are colour images: (red, green, blue) -> class, or `IGNORED`."""
+    return Values((), f"{len(classes)} colours", tuple(classes))
+
+
+def read(path: str, values: Values) -> np.ndarray:
+    """The classes of a mask's pixels, (H, W) uint8, 255 for ignored ones; raises `BadImage`."""
+    stored = _stored(path, bool(values.colors))
+    return _by_color(path, stored, values) if values.colors else _by_index(path, stored, values)
+
+
+def size(path: str) -> tuple[int, int]:
+    """(H, W) of an image, from its header; raises `BadImage`."""
+    try:
+        files.check_regular(path)
+        with Image.open(path) as image:
+            return image.height, image.width
+    except FileNotFoundError:
+        raise BadImage(path, "no such file") from None
+    except Exception as error:
+        raise BadImage(path, one_line(error) or type(error).__name__) from None
+
+
+def _stored(path: str, colored: bool) -> np.ndarray:
+    """What the file holds: indices (H, W), or colours (H, W, 3) uint8."""
+    try:
+        files.check_regular(path)
+        with Image.open(path) as image:
+            if image.format not in LOSSLESS:
+                raise BadImage(
+                    path, f"{image.format} changes the values of a mask; save it as PNG instead"
+                )
+            if colored:
+                return np.array(image.convert("RGB"))
+            if image.mode in WIDE:
+                return np.array(image).astype(np.int64)
+            if image.mode not in INDICES:
+                raise BadImage(path, _not_indices(image.mode))
+            return np.array(image).astype(np.int64)
+    except BadImage:
+        raise
+    except FileNotFoundError:
+        raise BadImage(path, "no such file") from None
+    except Exception as error:  # decoders raise nearly anything on damaged bytes
+        raise BadImage(path, one_line(error) or type(error).__name__) from None
+
+
+def _not_indices(mode: str) -> str:
+    return (
+        f"a colour image ({mode}) where the index of a class is expected at each pixel. Give the "
+        "colours in the order of the classes (data.name=folder, data.options.colors=[[0,0,0],"
+        "[128,0,0],...]), or, if red, green and blue are equal, save it with PIL's convert('L')"
+    )
+
+
+def _by_index(path: str, stored: np.ndarray, values: Values) -> np.ndarray:
+    table = np.array(values.table, np.int64)
+    inside = (stored >= 0) & (stored < len(table))
+    found = np.where(inside, table[np.clip(stored, 0, len(table) - 1)], UNKNOWN)
+    if (unknown := found == UNKNOWN).any():
+        others = np.unique(stored[unknown])
+        raise BadImage(path, _beyond([str(v) for v in others.tolist()], unknown, values))
+    return found.astype(np.uint8)
+
+
+def _by_color(path: str, stored: np.ndarray, values: Values) -> np.ndarray:
+    packed = stored.astype(np.int64) @ np.array([1 << 16, 1 << 8, 1])
+    found = np.full(packed.shape, UNKNOWN, np.int64)
+    for (red, green, blue), number in values.colors:
+        found[packed == (red << 16) + (green << 8) + blue] = number
+    if (unknown := found == UNKNOWN).any():
+        others = np.unique(packed[unknown]).tolist()
+        names = [f"[{v >> 16}, {v >> 8 & 255}, {v & 255}]" for v in others]
+        raise BadImage(path, _beyond(names, unknown, values))
+    return found.astype(np.uint8)
+
+
+def _beyond(names: list[str], unknown: np.ndarray, values: Values) -> str:
+    what = "colours" if values.colors else "values"
+    some = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    return (
+        f"holds {what} beyond the classes, {some} at {int(unknown.sum())} pixels; known: "
+        f"{values.known}"
+    )

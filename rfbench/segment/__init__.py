@@ -1,0 +1,1 @@
+"""Semantic segmentation: network, training step, evaluation and record."""

@@ -1,0 +1,111 @@
+"""The images of a run with their masks: the data set, and the share that this process reads."""
+
+import dataclasses
+import logging
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from rfbench.data import augment, sources
+from rfbench.data.loader import Batch, Loader
+from rfbench.data.segmentation import check
+from rfbench.data.segmentation.augment import ScaledCrop, Whole
+from rfbench.data.segmentation.pairs import CHANNELS, Renumbered, SegSet
+from rfbench.data.segmentation.sources import SOURCES
+from rfbench.runs import streams
+from rfbench.runs.processes import Processes
+from rfbench.schemas.seg import SegConfig
+from rfbench.training.images import Reader
+from rfbench.training.split import Split as Shares
+
+logger = logging.getLogger(__name__)
+
+
+class Images(Reader):
+    """A data set with its crop and augmentation: as configured, else the data set's defaults."""
+
+    set: SegSet
+
+    def __init__(self, config: SegConfig, group: Processes, eval_only: bool = False) -> None:
+        """List the files without reading them. Raises RfbenchError for an unexpected layout."""
+        data = config.data
+        found = sources.open_set(SOURCES, data.name, data.root, eval_only, **data.options)
+        for note in found.notes:
+            logger.info(note)
+        super().__init__(found, group, data.workers)
+        self.config = config
+        self.crop = data.crop or self.set.crop
+        self.scale = data.scale or self.set.scale
+        self.flip = self.set.flip if data.flip is None else data.flip
+        self._normalize = augment.Normalize(self.set.mean, self.set.std, group.device)
+
+    def check_memory(self, split: Shares) -> None:
+        """Raise RfbenchError if the shared memory is too small for the loaders' batches."""
+        height, width = (
+            max(sides) for sides in zip(self.crop, self.set.size or self.crop, strict=True)
+        )
+        self.check_room(split, height * width * CHANNELS)
+
+    def check(self) -> None:
+        """Raise RfbenchError that names the masks that cannot be used; the processes share them."""
+        values, group = self.config.data.check == "values", self.group
+        for split in (self.set.train, self.set.val):
+            check.check(split, values, group.rank, group.world)
+
+    def follow(self, classes: Sequence[str] | None) -> None:
+        """Number the classes as a checkpoint does, whose outputs stand in its own order.
+
+        classes: the same names; None: not told.
+        """
+        own = self.set.classes
+        if classes is None or list(classes) == own:
+            return
+        numbers = [list(classes).index(name) for name in own]
+        train, val = (Renumbered(part, numbers) for part in (self.set.train, self.set.val))  # type: ignore[arg-type]
+        ground = self.set.background
+        self.set = dataclasses.replace(
+            self.set,
+            classes=list(classes),
+            train=train,
+            val=val,
+            background=None if ground is None else numbers[ground],
+        )
+
+    def make_loader(self, which: str) -> Loader:
+        """The loader of the training images, augmented, or of the validation images, whole."""
+        train = which == "train"
+        fill = tuple(round(255 * value) for value in self.set.mean)
+        crop = ScaledCrop(self.crop, self.scale, self.flip, (fill[0], fill[1], fill[2]))
+        return Loader(
+            self.set.train if train else self.set.val,
+            crop if train else Whole(self.set.size),
+            train=train,
+            seed=self.config.seed,
+            workers=self.workers,
+            pin_memory=self.group.device.type == "cuda",
+            max_bad_share=self.config.data.max_bad_share,
+            channels=CHANNELS,
+        )
+
+    def val_batch(self, largest: int) -> int:
+        """How many validation images are evaluated at once: one where their sizes differ."""
+        return largest if self.set.size else 1
+
+    def on_device(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Images (N, 3, H, W), normalised, and the classes of their pixels (N, H, W) int64."""
+        return self.split(streams.to_device(batch.images, self.group.device))
+
+    def split(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, H, W, 4) uint8 as images and classes; see `on_device`."""
+        images = self._normalize(pixels[..., :3])
+        if not self.config.channels_last:
+            images = images.contiguous()
+        return images, pixels[..., 3].long()
+
+    def described(self) -> str:
+        """'voc: 1464 training images, 1449 validation images, 21 classes, crops of 512x512 px'."""
+        data = self.set
+        return (
+            f"{data.name}: {len(data.train)} training images, {len(data.val)} validation images, "
+            f"{len(data.classes)} classes, crops of {self.crop[1]}x{self.crop[0]} px"
+        )

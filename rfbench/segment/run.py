@@ -1,0 +1,39 @@
+"""The state of a segmentation run, saved to a checkpoint and restored from it."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from rfbench.runs import loop
+from rfbench.schemas.seg import SegConfig
+from rfbench.segment.images import Images
+from rfbench.segment.network import FORMAT, name_of
+from rfbench.training import state
+from rfbench.training.state import restore as restore
+
+
+@dataclass(kw_only=True)
+class Run(state.Epochs):
+    """A run in one process.
+
+    window and total: [sum of losses, sum of the pixels' weights, correct pixels, pixels, images].
+    class_weights: (C,); None: all are 1.
+    """
+
+    config: SegConfig
+    data: Images
+    class_weights: Tensor | None = None
+    weights_on_host: Tensor | None = None  # the same on the CPU
+    window: list[float] = field(default_factory=lambda: [0.0] * 5)
+    total: list[float] = field(default_factory=lambda: [0.0] * 5)
+
+
+def weights(run: Run) -> dict[str, Any]:
+    """The part that --eval-only loads."""
+    return {"format": FORMAT, **state.weights(run), **name_of(run.config, run.backbone)}
+
+
+def save(run: Run) -> None:
+    """Write `last.pth`, all processes together."""
+    loop.save(run, {**weights(run), **state.content(run)}, run.config.checkpoint.keep)

@@ -1,0 +1,1 @@
+"""What trainings share that go through a data set epoch by epoch: classification, segmentation."""

@@ -1,0 +1,3 @@
+"""Where drawn scenes are kept while the tests run."""
+
+from tests.classify.conftest import cache  # noqa: F401
