@@ -67,8 +67,8 @@ WITHOUT = json.dumps({k: v for k, v in record().items() if k != "metrics"})
         ("result.json", WITHOUT, "is damaged: metrics: Field required"),
         (
             "result.json",
-            json.dumps({**record(), "kind": "seg"}),
-            "is of kind seg; this version",
+            json.dumps({**record(), "kind": "pose"}),
+            "is of kind pose; this version",
         ),
         (
             "result.json",
