@@ -134,7 +134,7 @@ def _read(path: str, role: str = "") -> dict[str, Any]:
     except FileNotFoundError:
         folder = Path(path).parent
         near = suggest(Path(path).name, os.listdir(folder), n=1) if folder.is_dir() else ""
-        near = near or suggest(path.removeprefix("configs/"), shipped.files())
+        near = near or shipped.near(path)
         raise UsageError(f"{path}: no such file{role}.{near}") from None
     except OSError as error:  # a directory, no permission
         raise UsageError(f"{path}: cannot be read{role}: {error.strerror}") from None

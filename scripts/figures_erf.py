@@ -167,7 +167,7 @@ def shapes(folder: Path, count: int) -> list[str]:
             curve = best[label].height * SHAPES[label](np.zeros(1), fine / best[label].width)
             axes.plot(fine, curve / values.max(), linewidth=0.8, color=colour, label=label)
         axes.set_yticks([])
-        ticks = 5 * round(0.12 * side / 5) or 5
+        ticks = 5 * round(0.3 * side / 5) or 5
         axes.set_xticks([-ticks, 0, ticks])
         if not number:
             handles = axes.get_legend_handles_labels()[0]

@@ -292,6 +292,7 @@ def test_an_editor_accepts_what_load_accepts() -> None:
 DATA = ["annotations", "images"]
 OPTS = {"opts.SOLVER.CHECKPOINT_PERIOD", "opts.DATALOADER.NUM_WORKERS"}
 CLS_DATA = ["root", "train_scenes", "val_scenes", "image_size", "augment", "flip", "crop_ratio"]
+SEG_DATA = ["root", "crop", "scale", "flip", "check", "workers"]
 DET_DATA = ["root", *(f"{split}_{what}" for split in ("train", "val") for what in DATA)]
 MARKED = {
     ("cls", RESUMED): {
@@ -303,6 +304,15 @@ MARKED = {
         *("seed", "variant", "device", "precision", "checkpoint", "log_every", "tensorboard"),
         "best_metric",
         *("data.workers", *(f"data.{name}" for name in CLS_DATA)),
+    },
+    ("seg", RESUMED): {
+        *("data.workers", "data.root", "data.max_bad_share", "data.check", "device", "threads"),
+        *("checkpoint.every", "checkpoint.keep", "weights", "max_batch_per_gpu", "tensorboard"),
+        "visualize",
+    },
+    ("seg", AVERAGED): {
+        *("seed", "variant", "device", "precision", "checkpoint", "log_every", "tensorboard"),
+        *("best_metric", "jitter", "visualize", *(f"data.{name}" for name in SEG_DATA)),
     },
     ("det", RESUMED): {
         *("device", "threads", "tensorboard", "weights", "eval", "visualize", "keep"),

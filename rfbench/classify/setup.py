@@ -93,9 +93,10 @@ def described_lr(config: ClsConfig) -> str:
 
 
 def blank_loss(run: Run, model: nn.Module) -> Tensor:
-    """The loss of two blank images."""
+    """The loss of a few blank images."""
     config, size = run.config, run.data.train_size
-    many = min(2, run.split.micro)
+    # torch.compile compiles for the number of images that it sees
+    many = run.split.micro if config.compile else min(2, run.split.micro)
     images = torch.zeros(many, size, size, 3, device=run.group.device).permute(0, 3, 1, 2)
     if not config.channels_last:
         images = images.contiguous()

@@ -35,7 +35,7 @@ def command(
     visualize: int | None,
     as_json: bool,
 ) -> None:
-    """Train the segmentation network in the YAML file CONFIG, or the embedded demo.
+    """Train the segmenter in the YAML file CONFIG, or the embedded demo.
 
     A network with scores of its own, or any classifier below a head. Writes config.yaml,
     metrics.jsonl, last.pth, best.pth, curves.png, pictures/ (predictions) and result.json. On

@@ -124,7 +124,7 @@ def resolve(
     cfg.MODEL.PIXEL_STD = list(config.pixel_std)
     cfg.MODEL.RETINANET.NUM_CLASSES = cfg.MODEL.ROI_HEADS.NUM_CLASSES = classes
     cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = (TRAIN,), (VAL,)
-    cfg.SOLVER.AMP.ENABLED = config.precision != "fp32"
+    cfg.SOLVER.AMP.ENABLED = config.precision in ("fp16", "bf16")
     cfg.SOLVER.REFERENCE_WORLD_SIZE = config.reference_world_size
     cfg.OUTPUT_DIR = str(folder)
     cfg.SEED = config.seed

@@ -19,6 +19,7 @@ from rfbench.models import backbones
 from rfbench.rf.core import recorded
 from rfbench.runs import checkpoint, loop, progress, records
 from rfbench.schemas.det import DetConfig
+from rfbench.training.device import available
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +98,7 @@ def record(run: Run) -> dict[str, Any]:
         },
         "scaled": configs.scaling(cfg, config),
         "memory": peak(run.group.device),
-        "precision": config.precision,
+        "precision": available(config.precision, run.group.device),
         "versions": {**records.versions(), **versions()},
         "differs": configs.difference(cfg, configs.stock(config.detector)),
     }

@@ -28,6 +28,7 @@ from rfbench.runs import checkpoint, loop, records
 from rfbench.runs.processes import Processes
 from rfbench.runs.state import Start
 from rfbench.schemas.det import DetConfig
+from rfbench.training.device import set_tf32
 
 
 def setup(config: DetConfig, start: Start) -> runs.Run:
@@ -46,6 +47,7 @@ def setup(config: DetConfig, start: Start) -> runs.Run:
     cfg = group.alike(lambda: configs.resolve(config, classes, folder, device, group.world))
     group.alike(lambda: sets.check_masks(cfg, parts))
     torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
+    set_tf32(config.precision != "fp32")
     model = group.alike(lambda: detector(cfg))
     if content is not None:
         group.alike(lambda: runs.load_detector(model, config, content, source))
@@ -117,7 +119,7 @@ def trainer(run: runs.Run) -> Any:
     model = create_ddp_model(
         run.model, broadcast_buffers=False, find_unused_parameters=bool(unread), device_ids=devices
     )
-    if precision == "fp32":
+    if precision in ("fp32", "tf32"):
         return SimpleTrainer(model, run.feed(), algorithm)
     kind = {"precision": torch.bfloat16} if precision == "bf16" else {}
     return AMPTrainer(model, run.feed(), algorithm, **kind)

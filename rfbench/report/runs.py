@@ -171,7 +171,10 @@ def decisive(kind: str, config: Mapping[str, Any]) -> dict[str, Any]:
 def _schema(kind: str) -> tuple[set[str], dict[str, Any]]:
     """(keys marked `AVERAGED`, the default of every key) of a kind's configuration."""
     schema = SCHEMAS[kind]
-    return marked(schema, AVERAGED), flat(schema().model_dump(mode="json"))
+    required = any(field.is_required() for field in schema.model_fields.values())
+    # a key that must be given has no default; it is in every record
+    defaults = schema.model_construct() if required else schema()
+    return marked(schema, AVERAGED), flat(defaults.model_dump(mode="json"))
 
 
 def text(value: Any) -> str:

@@ -260,8 +260,10 @@ class ClsConfig(Section):
     seed: Annotated[NonNegativeInt, AVERAGED] = Field(
         0, le=MOST_SEED, description="Seed of weights, order and augmentation."
     )
-    precision: Annotated[Literal["auto", "fp32", "bf16"], AVERAGED] = Field(
-        "auto", description="auto: bf16 autocast on a GPU, fp32 on a CPU."
+    precision: Annotated[Literal["auto", "fp32", "tf32", "bf16"], AVERAGED] = Field(
+        "auto",
+        description="auto: bf16 autocast on a GPU, fp32 on a CPU. tf32: TensorFloat-32 where the "
+        "GPU has it (Ampere and later), else fp32.",
     )
     channels_last: bool = Field(
         True,

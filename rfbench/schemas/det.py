@@ -114,8 +114,10 @@ class DetConfig(Section):
         description="sgd: Detectron2's own; adamw: with the learning rate, decay and "
         "clipping of SOLVER.",
     )
-    precision: Annotated[Literal["fp32", "fp16", "bf16"], AVERAGED] = Field(
-        "fp32", description="Mixed precision on GPUs; bf16 needs a Detectron2 newer than 0.6."
+    precision: Annotated[Literal["fp32", "tf32", "fp16", "bf16"], AVERAGED] = Field(
+        "fp32",
+        description="tf32: TensorFloat-32 where the GPU has it, else fp32 (Detectron2 calls both "
+        "fp32). fp16, bf16: mixed precision on GPUs; bf16 needs a Detectron2 newer than 0.6.",
     )
     reference_world_size: NonNegativeInt = Field(
         0,

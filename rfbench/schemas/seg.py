@@ -117,7 +117,6 @@ class SegConfig(Section):
         "baseline", description="Which convolutions change, and into what."
     )
     head: Literal["fcn", "fpn", "own"] = Field(
-        "fcn",
         description="What stands above a classifier: fcn, a 1x1 convolution of its last map; fpn, "
         "a feature pyramid; both are up-sampled bilinearly. own: the model returns scores at each "
         "pixel itself.",
@@ -162,8 +161,10 @@ class SegConfig(Section):
     seed: Annotated[NonNegativeInt, AVERAGED] = Field(
         0, le=MOST_SEED, description="Seed of weights, order and augmentation."
     )
-    precision: Annotated[Literal["auto", "fp32", "bf16"], AVERAGED] = Field(
-        "auto", description="auto: bf16 autocast on a GPU, fp32 on a CPU."
+    precision: Annotated[Literal["auto", "fp32", "tf32", "bf16"], AVERAGED] = Field(
+        "auto",
+        description="auto: bf16 autocast on a GPU, fp32 on a CPU. tf32: TensorFloat-32 where the "
+        "GPU has it (Ampere and later), else fp32.",
     )
     channels_last: bool = Field(
         True,

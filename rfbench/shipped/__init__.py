@@ -6,6 +6,8 @@ themselves there.
 
 from pathlib import Path
 
+from rfbench.errors import suggest
+
 FOLDER = Path(__file__).parent
 
 
@@ -30,6 +32,13 @@ def path_of(name: str) -> str:
         return name
     here = Path.cwd()
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
+def near(name: str) -> str:
+    """The nearest shipped names, as `suggest` tells them; '' unless a folder of theirs is named."""
+    plain, held = name.removeprefix("configs/"), files()
+    kinds = {own.partition("/")[0] for own in held}
+    return suggest(plain, held) if plain.partition("/")[0] in kinds else ""
 
 
 def is_configuration(name: str) -> bool:

@@ -38,6 +38,7 @@ from rfbench.spatial_graph.layout import (
     solid,
     tidy,
 )
+from rfbench.spatial_graph.tracer import name_of
 
 Axes = tuple[Axis, ...]  # a map for each axis
 
@@ -83,17 +84,19 @@ class Builder:
 
         learned: for a sum with weights, how many of them each channel has; 0 for any other.
         """
-        axes = self.still if axes is None else axes
+        if axes is None or axes == self.still:
+            axes = self.still
+        made = None if axes is self.still else axes
         counts = Counter(labels.tolist() if isinstance(labels, np.ndarray) else labels)
         total = len(labels) * learned
         counts.pop(CONSTANT, None)
         if not counts:
             return CONSTANT
-        key = (kind, tuple(sorted(counts.items())), total, axes, reach)
+        key = (kind, tuple(sorted(counts.items())), total, made, reach)
         if key not in self._made:
             size = self.graph.nodes[min(counts)].size
-            if axes is not self.still:
-                size = tuple(axis.out_size(m) for axis, m in zip(axes, size, strict=True))
+            if made is not None:
+                size = tuple(axis.out_size(m) for axis, m in zip(made, size, strict=True))
                 if min(size) < 1:
                     raise too_small(self.graph.size, self.layer)
             call = self.rigid, self.op, self.layer, self.step
@@ -115,7 +118,7 @@ class Builder:
 
     def begin(self, func: Any, layer: str, out_shape: tuple[int, ...]) -> None:
         """Start an operation: nodes are shared within one, never between two."""
-        self.op, self.layer, self.rigid = str(func), layer, False
+        self.op, self.layer, self.rigid = name_of(func), layer, False
         self.func, self.out_shape = func, out_shape
         self.step += 1
         self._made.clear()
@@ -147,7 +150,16 @@ class Builder:
 
     def same(self, value: Value) -> Value:
         """A tensor of its own with the same history: activations, norms, named outputs."""
-        return self.each(value, lambda i: self.node("same", [i]))
+        return self.each(value, self._same_node)
+
+    def _same_node(self, i: int) -> int:
+        """As `node` for one label, made often."""
+        key = ("same", ((i, 1),), 0, None, Reach.LOCAL)
+        if key not in self._made:
+            call = self.rigid, self.op, self.layer, self.step
+            one = (i,), self.graph.nodes[i].size, self.still, (1,), 0
+            self._made[key] = self._add(Node("same", *one, Reach.LOCAL, *call))
+        return self._made[key]
 
     # -- sums over whole dimensions ---------------------------------------------------------------
 
@@ -242,21 +254,16 @@ class Builder:
         `partial` where it keeps positions along another axis. partial: the same for a tensor that
         holds one value a window.
         """
-        if self._alike(values):
-            dims, moved = list(values[0].dims), [v.labels for v in values]
-        else:
-            dims, moved = self.meet(values, mixing, partial)
+        dims, moved = self.meet(values, mixing, partial)
         form = [channels(d) for d in dims]
         stacked = np.stack([np.broadcast_to(v, form) for v in moved], axis=-1)
         labels = self.mixed(stacked, lambda r: self.node(kind, r))
         return Value(tuple(tidy(list(d)) for d in dims), labels)
 
-    def _alike(self, values: Sequence[Value]) -> bool:
-        """Whether all stand for the same positions in the same order."""
-        first, *others = values
-        return all(v.dims == first.dims for v in others) and (
-            len({self._size(v) for v in values}) == 1
-        )
+    def _alike(self, values: Sequence[Value], apart: int | None) -> bool:
+        """Whether all stand for the same positions in the same order; apart: see `meet`."""
+        forms = {tuple(d for i, d in enumerate(v.dims) if i != apart) for v in values}
+        return len(forms) == 1 and len({self._size(v) for v in values}) == 1
 
     def meet(
         self,
@@ -269,6 +276,9 @@ class Builder:
 
         apart: a dimension in which they need not agree (concatenation).
         """
+        if self._alike(values, apart):
+            first = enumerate(values[0].dims)
+            return [() if i == apart else d for i, d in first], [v.labels for v in values]
         rank = max(len(v.dims) for v in values)
         values = [pad_rank(v, rank) for v in values]
         dims, values, clash = common_dims(values, apart)

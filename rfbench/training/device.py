@@ -15,6 +15,8 @@ from rfbench.runs.checkpoint import random_state, set_random_state
 from rfbench.runs.processes import Processes
 from rfbench.training.state import Epochs
 
+AMPERE = (8, 0)  # the compute capability from which a GPU has TensorFloat-32
+
 
 class Settings(Protocol):
     """The keys of a configuration that are read here."""
@@ -37,7 +39,7 @@ def set_up_device(config: Settings, group: Processes) -> None:
         torch.set_num_threads(config.threads)
     if group.device.type == "cuda":
         torch.backends.cudnn.benchmark = not config.deterministic
-        torch.set_float32_matmul_precision("high")
+        set_tf32(precision(config, group.device) != "fp32")
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)
@@ -49,15 +51,32 @@ def to_device(model: nn.Module, config: Settings, device: torch.device) -> nn.Mo
         model = model.to(memory_format=torch.channels_last)
     model = model.to(device)
     if config.compile:
-        model.compile()
+        model.compile(dynamic=False)  # once for each shape, the steps' at the warm-up pass
     return model
 
 
 def precision(config: Settings, device: torch.device) -> str:
-    """fp32 or bf16, as configured; auto is bf16 on a GPU and fp32 on a CPU."""
+    """fp32, tf32 or bf16, as configured; auto is bf16 on a GPU and fp32 on a CPU."""
     if config.precision == "auto":
         return "bf16" if device.type == "cuda" else "fp32"
-    return config.precision
+    return available(config.precision, device)
+
+
+def available(asked: str, device: torch.device) -> str:
+    """The precision `asked`; fp32 in place of tf32 where the device has none."""
+    if asked == "tf32" and not (
+        device.type == "cuda" and torch.cuda.get_device_capability(device) >= AMPERE
+    ):
+        return "fp32"
+    return asked
+
+
+def set_tf32(on: bool) -> None:
+    """Whether float32 operations of GPUs may round their inputs to TensorFloat-32.
+
+    torch's own defaults are no for matrices and yes for convolutions.
+    """
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = on
 
 
 def autocast(config: Settings, device: torch.device) -> contextlib.AbstractContextManager:

@@ -23,12 +23,18 @@ from rfbench.errors import RfbenchError
 from rfbench.schemas.cls import ClsConfig
 from rfbench.schemas.det import DetConfig
 from rfbench.schemas.grid import GridConfig
+from rfbench.schemas.seg import SegConfig
 from tests.fuzz import mutate
 
 ROOT = Path(__file__).parents[2]
 LIMIT = 10  # s of this process's own time; other processes may keep a small machine busy
 WAIT = 120  # s, for what waits and does not compute
-SCHEMAS: dict[str, Any] = {"cls": ClsConfig, "det": DetConfig, "grids": GridConfig}
+SCHEMAS: dict[str, Any] = {
+    "cls": ClsConfig,
+    "seg": SegConfig,
+    "det": DetConfig,
+    "grids": GridConfig,
+}
 FILES = sorted(path for name in SCHEMAS for path in (ROOT / "configs" / name).glob("*.yaml"))
 
 Try = Callable[[Path, random.Random], object]

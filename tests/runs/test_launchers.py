@@ -18,6 +18,8 @@ from rfbench.errors import RfbenchError
 from rfbench.runs import folder as folders
 from rfbench.runs import processes
 from rfbench.runs.processes import Processes
+from rfbench.schemas.cls import ClsConfig
+from rfbench.training import device
 
 ROOT = Path(__file__).parents[2]
 
@@ -194,3 +196,39 @@ def test_shared_memory_is_asked_for_before_the_first_step(monkeypatch: pytest.Mo
         workers.check_room(free // 4)
     monkeypatch.setattr(workers, "SHARED_MEMORY", "/nowhere")
     workers.check_room(4 * free)
+
+
+@pytest.mark.parametrize(
+    ("asked", "kind", "capability", "told", "rounded"),
+    [
+        ("auto", "cpu", None, "fp32", None),
+        ("tf32", "cpu", None, "fp32", None),
+        ("auto", "cuda", (8, 0), "bf16", True),
+        ("fp32", "cuda", (9, 0), "fp32", False),
+        ("tf32", "cuda", (8, 0), "tf32", True),
+        ("tf32", "cuda", (7, 5), "fp32", False),
+        ("bf16", "cuda", (9, 0), "bf16", True),
+    ],
+)
+def test_the_precision_that_is_told_is_computed_in(
+    asked: str,
+    kind: str,
+    capability: tuple[int, int] | None,
+    told: str,
+    rounded: bool | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """fp32 is not TensorFloat-32, which torch's convolutions use on GPUs unless told otherwise."""
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    held = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    config = ClsConfig(model="resnet18", precision=asked)  # type: ignore[arg-type, call-arg]
+    group = processes.Processes(torch.device(kind))
+    try:
+        assert device.precision(config, group.device) == told
+        device.set_up_device(config, group)
+        if rounded is not None:
+            now = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+            assert now == (rounded, rounded)
+    finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = held
+        torch.backends.cudnn.benchmark = False

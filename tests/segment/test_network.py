@@ -18,7 +18,7 @@ OWN = "tests.segment.test_network"
 
 
 def config(**values: Any) -> SegConfig:
-    return SegConfig.model_validate({"model": RESNET14, **values})
+    return SegConfig.model_validate({"model": RESNET14, "head": "fcn", **values})
 
 
 def scores(classes: int = 5, size: tuple[int, int] = (64, 80), **values: Any) -> torch.Tensor:

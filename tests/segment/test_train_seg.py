@@ -86,6 +86,7 @@ def test_a_folder_of_ones_own_with_classes_in_another_order(tmp_path: Path) -> N
     ("args", "code", "message"),
     [
         (["-o", "optim.nestrov=true"], 2, "did you mean 'optim.nesterov'"),
+        (["-o", "head=null"], 2, "'head'"),
         (["-o", "data.name=vocs"], 2, "unknown data set 'vocs'"),
         (["-o", "data={name: voc}"], 1, "no Pascal VOC at datasets/voc"),
         (["-o", "optim={name: sgd}"], 2, "optim.lr: segmentation has no learning rate"),

@@ -6,7 +6,9 @@ attention): then the operations are the same. Otherwise the network is traced at
 """
 
 import contextlib
+import gc
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from math import prod
 
@@ -24,6 +26,18 @@ from rfbench.spatial_graph.trace import Shape, input_channels, trace_module
 from rfbench.spatial_graph.tracer import Trace
 
 log = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def _without_collection() -> Iterator[None]:
+    """A garbage collection goes through all of torch's objects, longer than a recording takes."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 @dataclass
@@ -81,7 +95,8 @@ class Network:
         return self._build(size)
 
     def _build(self, size: Size) -> SpatialGraph:
-        graph = read(self._trace(size))
+        with _without_collection():
+            graph = read(self._trace(size))
         first = next(iter(self.graphs.values()), graph)
         if list(graph.named()) == list(first.named()):  # not where a loop ran longer
             graph.target = first.target
