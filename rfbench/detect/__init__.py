@@ -13,4 +13,4 @@ except ImportError as _error:
         f"Detectron2 is not installed ({_error}). Install it with `rfbench install-detectron2`."
     ) from None
 
-from rfbench.detect import backbone  # noqa: F401
+from rfbench.detect import backbone, fields  # noqa: F401

@@ -128,7 +128,7 @@ def three_fields(classes: int = 10, in_chans: int = 3, widths: Sequence[int] = W
     """Three layers to 15 px, then three branches of dilation 2, 4 and 8: 19, 23 and 31 px.
 
     For a detector with a head each for small, medium and large objects, all at full resolution
-    (configs/det/three_fields.yaml); TridentNet (Li et al., 2019) forks at stride 16.
+    (rfbench/detect/fields.py); TridentNet (Li et al., 2019) forks at stride 16.
     """
     check_widths(widths, 4)
     return Forked(classes, in_chans, widths, (2, 4, 8))
