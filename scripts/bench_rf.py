@@ -175,10 +175,17 @@ def measure(cases: list[Case], pythons: dict[str, str], repeats: int, large: boo
 @click.option("--sizes", default="512", show_default=True, help="Pixels, with commas.")
 @click.option("--repeats", default=3, show_default=True, type=click.IntRange(1), help="Turns.")
 @click.option("--peers", metavar="PYTHON", help="Python of the environment with openerf.")
+@click.option("--tools", default=",".join(TOOLS), help="Which to run beside rfbench, with commas.")
 @click.option("--big", "large", is_flag=True, help=f"Also {BIG} at {BIG_SIZE} px.")
 @click.option("--output", type=Path, help="Markdown file to write.")
 def main(
-    models: str, sizes: str, repeats: int, peers: str | None, large: bool, output: Path | None
+    models: str,
+    sizes: str,
+    repeats: int,
+    peers: str | None,
+    tools: str,
+    large: bool,
+    output: Path | None,
 ) -> None:
     try:
         if not all(s.isdigit() for s in sizes.split(",")):
@@ -191,6 +198,10 @@ def main(
         else:
             del pythons["openerf"]
             click.echo(f"openerf is not run; its environment: {PEERS}", err=True)
+        wanted = {"rfbench", *tools.split(",")}
+        if unknown := wanted - {*TOOLS}:
+            raise UsageError(f"--tools {unknown.pop()}: there are {', '.join(TOOLS)}")
+        pythons = {tool: python for tool, python in pythons.items() if tool in wanted}
         cases = [(name, int(size)) for name in names for size in sizes.split(",")]
         text = measure(cases, pythons, repeats, large)
     except RfbenchError as error:
