@@ -111,3 +111,26 @@ def test_a_segmenter(variant: str, head: str, precision: str, fake: FakeTensorMo
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     assert {kind for kind, _ in seen} == {dtype}
     assert (loss.device, loss.dtype) == (CUDA, torch.float32)
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("norm", ["FrozenBN", "BN"])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_detector_s_backbone(
+    variant: str, norm: str, precision: torch.dtype, fake: FakeTensorMode
+) -> None:
+    pytest.importorskip("detectron2", reason="run `make install-det`")
+    from rfbench.detect.backbone import FeatureBackbone
+
+    names, network = ["res2", "res3", "res4", "res5"], backbones.build("resnet18", variant)
+    model = on_gpu(FeatureBackbone(network, names, freeze_at=2, norm=norm), fake)
+    seen = convolutions(model)
+    with fake, torch.no_grad():
+        images = torch.empty(2, 3, 96, 128, device=CUDA)
+        with torch.autocast("cuda", torch.bfloat16, enabled=precision == torch.bfloat16):
+            maps = model(images)
+    assert {kind for kind, _ in seen} == {precision}
+    assert [maps[name].shape[-2:] for name in names] == [
+        (96 // stride, 128 // stride) for stride in (4, 8, 16, 32)
+    ]
+    assert {maps[name].device for name in names} == {CUDA}
