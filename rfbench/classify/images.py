@@ -56,9 +56,9 @@ class Images(Reader):
         self._number_of = torch.tensor([number[name] for name in self.set.classes])
         self.set = dataclasses.replace(self.set, classes=list(classes))
 
-    def check_memory(self, split: Shares) -> None:
-        """Raise RfbenchError if the shared memory is too small for the loaders' batches."""
-        self.check_room(split, self.image_size**2 * 3)
+    def memory(self, split: Shares) -> int:
+        """The bytes of shared memory that the loaders of this process take."""
+        return self._memory(split, max(self.image_size, self.train_size) ** 2 * 3)
 
     def on_device(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Images (N, 3, H, W), normalised, and labels (N,)."""

@@ -12,9 +12,9 @@ from rfbench.classify.images import Images
 from rfbench.classify.setup import described_lr
 from rfbench.data.order import steps_per_epoch
 from rfbench.errors import counted
-from rfbench.runs import processes
+from rfbench.runs import processes, surroundings
 from rfbench.schemas.cls import ClsConfig
-from rfbench.training import pruning
+from rfbench.training import pruning, state
 from rfbench.training.device import set_up_device, to_device
 from rfbench.training.split import split
 
@@ -41,6 +41,8 @@ def describe(config: ClsConfig, folder: Path, check_weights: bool = True) -> str
         steps = per_epoch * config.schedule.epochs
         group.alike(lambda: pruning.check(backbone.module, config.prune, steps, config.model))
         first = data.set.train.read(0).shape
+        around = surroundings.look(folder, group, state.need(config, backbone, data, shares), True)
+        found = [str(finding) for finding in around]
     lines = [
         yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False).rstrip(),
         "",
@@ -52,7 +54,8 @@ def describe(config: ClsConfig, folder: Path, check_weights: bool = True) -> str
         f"{shares.batch} = {counted(shares.world, 'process', 'es')} x "
         f"{counted(shares.accumulation, 'pass', 'es')} x "
         f"{shares.micro} images (per BatchNorm batch)",
-        f"device {group.device}, {counted(data.workers, 'DataLoader worker')} each",
+        f"device {group.device}",
+        *found,
         f"would write to {folder}",
     ]
     return "\n".join(lines)

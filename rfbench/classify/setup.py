@@ -10,13 +10,14 @@ from rfbench.classify import network, problems
 from rfbench.classify.images import Images
 from rfbench.classify.mix import mix
 from rfbench.classify.run import Run, restore
+from rfbench.data import workers
 from rfbench.data.order import steps_per_epoch
 from rfbench.errors import UsageError
 from rfbench.models import weight_files
-from rfbench.runs import checkpoint, loop, records
+from rfbench.runs import checkpoint, loop, records, surroundings
 from rfbench.runs.state import Start
 from rfbench.schemas.cls import ClsConfig, paper_lr
-from rfbench.training import device, ema, optimizer, pruning
+from rfbench.training import device, ema, optimizer, pruning, state
 from rfbench.training.split import split
 
 logger = logging.getLogger(__name__)
@@ -32,7 +33,8 @@ def setup(config: ClsConfig, start: Start) -> Run:
     shares = group.alike(lambda: split(config.batch_size, group.world, config.max_batch_per_gpu))
     if content is None:  # a run that has begun, of an older version perhaps, may go on
         group.alike(lambda: problems.refuse(config, data, shares))
-    group.alike(lambda: data.check_memory(shares))
+    # that of validation would be noticed after the first epoch
+    group.alike(lambda: workers.check_room(data.memory(shares)))
     backbone = group.alike(lambda: network.build(config, len(data.set.classes)))
     names = data.set.classes
     if content is not None:
@@ -46,6 +48,7 @@ def setup(config: ClsConfig, start: Start) -> Run:
     per_epoch = group.alike(lambda: steps_per_epoch(len(data.set.train), config.batch_size))
     steps = per_epoch * config.schedule.epochs
     group.alike(lambda: pruning.check(backbone.module, config.prune, steps, config.model))
+    surroundings.warn(start.folder, group, state.need(config, backbone, data, shares))
     model = device.to_device(backbone.module, config, group.device)
     run = Run(
         config=config,

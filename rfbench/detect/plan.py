@@ -15,6 +15,7 @@ from rfbench.detect.setup import detector, local_group, optimizer, scheduler
 from rfbench.errors import counted
 from rfbench.models import integrity
 from rfbench.runs import processes
+from rfbench.runs.surroundings import Need, look
 from rfbench.schemas.det import DetConfig
 
 
@@ -41,6 +42,11 @@ def describe(config: DetConfig, folder: Path, check_weights: bool = True) -> str
         scheduler(cfg, optimizer(cfg, config.optimizer, model))
         Reader(cfg, train=True)
         changes = configs.difference(cfg, configs.stock(config.detector))
+        weights_of = sum(t.numel() * t.element_size() for t in model.state_dict().values())
+        copies = 3 if config.optimizer == "adamw" else 2
+        # its loaders send images one by one
+        need = Need(cfg.DATALOADER.NUM_WORKERS, 0, copies * weights_of, config.keep + 1)
+        around = [str(finding) for finding in look(folder, group, need, probe=True)]
     solver, scaled = cfg.SOLVER, configs.scaling(cfg, config)
     lines = [
         yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False).rstrip(),
@@ -57,6 +63,7 @@ def describe(config: DetConfig, folder: Path, check_weights: bool = True) -> str
         f"{counted(group.world, 'process', 'es')}, learning rate {solver.BASE_LR:g}"
         + (f" (scaled from {scaled['from']} GPUs)" if scaled else ""),
         f"device {device}, evaluation by {config.eval}",
+        *around,
         f"would write to {folder}",
     ]
     return "\n".join(lines)

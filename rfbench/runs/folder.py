@@ -187,25 +187,36 @@ def locked(folder: Path) -> Iterator[None]:
         file.close()
 
 
-def _flock(file: IO[bytes], folder: Path) -> None:
+def lock_error(file: IO[bytes]) -> str:
+    """Lock a file; '' if it is locked, else why the file system has no locks.
+
+    Raises BlockingIOError if another process has locked it.
+    """
     try:
         import fcntl
-    except ImportError:  # Windows has none
-        return
+    except ImportError:
+        return "Windows has none"
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        return str(error.strerror)
+    return ""
+
+
+def _flock(file: IO[bytes], folder: Path) -> None:
+    try:
+        error = lock_error(file)
     except BlockingIOError:
         raise RfbenchError(
             f"another run is writing to {folder}. Wait until it ends, or choose another --output."
         ) from None
-    except OSError as error:
-        if error.errno not in NO_LOCKS:
-            raise
-        logger.warning(
-            "the file system of %s has no locks (%s): nothing refuses a second run in it",
-            folder,
-            error.strerror,
-        )
+    if error:
+        text = "the file system of %s has no locks (%s): nothing refuses a second run in it"
+        logger.warning(text, folder, error)
         return
     # a forked loader that outlives a killed run must not keep the folder locked
     os.register_at_fork(after_in_child=file.close)

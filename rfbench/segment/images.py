@@ -39,12 +39,12 @@ class Images(Reader):
         self.flip = self.set.flip if data.flip is None else data.flip
         self._normalize = augment.Normalize(self.set.mean, self.set.std, group.device)
 
-    def check_memory(self, split: Shares) -> None:
-        """Raise RfbenchError if the shared memory is too small for the loaders' batches."""
+    def memory(self, split: Shares) -> int:
+        """The bytes of shared memory that the loaders of this process take."""
         height, width = (
             max(sides) for sides in zip(self.crop, self.set.size or self.crop, strict=True)
         )
-        self.check_room(split, height * width * CHANNELS)
+        return self._memory(split, height * width * CHANNELS)
 
     def check(self) -> None:
         """Raise RfbenchError that names the masks that cannot be used; the processes share them."""

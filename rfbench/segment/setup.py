@@ -5,16 +5,17 @@ import logging
 import torch
 from torch import Tensor, nn
 
+from rfbench.data import workers
 from rfbench.data.order import steps_per_epoch
 from rfbench.errors import UsageError
 from rfbench.models import classifier_weights, weight_files
-from rfbench.runs import checkpoint, loop, records
+from rfbench.runs import checkpoint, loop, records, surroundings
 from rfbench.runs.state import Start
 from rfbench.schemas.seg import SegConfig
 from rfbench.segment import losses, network
 from rfbench.segment.images import Images
 from rfbench.segment.run import Run, restore
-from rfbench.training import device, ema, optimizer, pruning
+from rfbench.training import device, ema, optimizer, pruning, state
 from rfbench.training.split import split
 
 logger = logging.getLogger(__name__)
@@ -30,7 +31,8 @@ def setup(config: SegConfig, start: Start) -> Run:
     logger.info(data.described())
     names = data.set.classes
     shares = group.alike(lambda: split(config.batch_size, group.world, config.max_batch_per_gpu))
-    group.alike(lambda: data.check_memory(shares))
+    # that of validation would be noticed after the first epoch
+    group.alike(lambda: workers.check_room(data.memory(shares)))
     backbone = group.alike(lambda: network.build(config, len(names)))
     if content is not None:
         data.follow(group.alike(lambda: same_data(start, data)))
@@ -44,6 +46,7 @@ def setup(config: SegConfig, start: Start) -> Run:
     per_epoch = group.alike(lambda: steps_per_epoch(len(data.set.train), config.batch_size))
     steps = per_epoch * config.schedule.epochs
     group.alike(lambda: pruning.check(backbone.module, config.prune, steps, config.model))
+    surroundings.warn(start.folder, group, state.need(config, backbone, data, shares))
     model = device.to_device(backbone.module, config, group.device)
     run = Run(
         config=config,

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from rfbench import machine
-from rfbench.data import workers
 from rfbench.data.dataset import ArraySplit
 from rfbench.data.loader import Batch, Loader, held_batches
 from rfbench.data.order import TrainTasks, evaluation_tasks
@@ -57,17 +56,18 @@ class Reader:
         tasks = evaluation_tasks(n, batch, self.group.rank, world)
         return self._loader(which).batches(tasks), math.ceil(math.ceil(n / world) / batch)
 
-    def check_room(self, split: Split, image: int) -> None:
-        """Raise RfbenchError if the shared memory is too small for the loaders' batches.
+    def memory(self, split: Split) -> int:
+        """The bytes of shared memory that the loaders of this process take."""
+        raise NotImplementedError
 
-        That of validation would be noticed after the first epoch. image: bytes of one.
-        """
+    def _memory(self, split: Split, image: int) -> int:
+        """The same. image: bytes of one."""
         loaders = ((self.set.train, True), (self.set.val, False))
         count = sum(
             held_batches(self.workers, train, math.ceil(len(part) / split.world / split.micro))
             for part, train in loaders
         )
-        workers.check_room(count * split.micro * image)
+        return count * split.micro * image
 
     @property
     def counts(self) -> dict[str, int]:

@@ -13,6 +13,7 @@ from rfbench.models import identity, weight_files
 from rfbench.models.backbones import Backbone
 from rfbench.runs import checkpoint, loop
 from rfbench.runs.state import Loop
+from rfbench.runs.surroundings import Need
 from rfbench.training.split import Split
 
 logger = logging.getLogger(__name__)
@@ -51,6 +52,14 @@ class Epochs(Loop):
         if isinstance(self.wrapped, DistributedDataParallel) and not last:
             return self.wrapped.no_sync()
         return contextlib.nullcontext()
+
+
+def need(config: Any, network: Backbone, data: Any, shares: Split) -> Need:
+    """What a process of the run will need, before it is there. data: the images."""
+    weights = sum(t.numel() * t.element_size() for t in network.module.state_dict().values())
+    # beside the weights their momentum, or both moments, and the average
+    copies = 1 + (2 if config.optim.name == "adamw" else 1) + (config.optim.ema is not None)
+    return Need(data.workers, data.memory(shares), copies * weights, config.checkpoint.keep + 1)
 
 
 def weights(run: Epochs) -> dict[str, Any]:
