@@ -1,4 +1,4 @@
-"""Both trainings as the tests of faults need them: start, resume, compare with a whole run."""
+"""All trainings as the tests of faults need them: start, resume, compare with a whole run."""
 
 import json
 import os
@@ -12,6 +12,7 @@ from rfbench.runs import checkpoint, progress
 from tests.classify import runs as cls
 from tests.detect import runs as det
 from tests.faults import faults
+from tests.segment import runs as seg
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,14 @@ def start_det(folder: Path, resume: bool, workers: int = 0, job: Any = det.job) 
     return started
 
 
+def start_seg(folder: Path, resume: bool, workers: int = 0, job: Any = seg.job) -> Any:
+    values = seg.config(data={"workers": workers}, checkpoint={"every": 2})
+    (started,) = cls.start_all(job, (values, str(folder), resume), 1)
+    return started
+
+
 def nothing(folder: Path) -> None:
-    """A classifier's checkpoint says everything."""
+    """The checkpoint says everything."""
 
 
 def keep_seen(folder: Path) -> None:
@@ -65,6 +72,7 @@ def same_det(whole: Path, folder: Path) -> None:
 
 TRAININGS = {
     "train-cls": Training(start_cls, nothing, cls.assert_equal),
+    "train-seg": Training(start_seg, nothing, seg.assert_equal),
     "train-det": Training(start_det, keep_seen, same_det),
 }
 
@@ -79,7 +87,17 @@ def det_with_small_shm(*args: Any) -> None:
     det.job(*args)
 
 
-SMALL_SHM = {"train-cls": cls_with_small_shm, "train-det": det_with_small_shm}
+def seg_with_small_shm(*args: Any) -> None:
+    faults.small_shared_memory(64)
+    seg.job(*args)
+
+
+# training -> what starts it with little shared memory
+SMALL_SHM: dict[str, Callable[[Path], Any]] = {
+    "train-cls": lambda folder: start_cls(folder, False, 2, cls_with_small_shm),
+    "train-seg": lambda folder: start_seg(folder, False, 2, seg_with_small_shm),
+    "train-det": lambda folder: start_det(folder, False, 2, det_with_small_shm),
+}
 
 
 def whole(training: Training, folder: Path) -> float:
