@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from rfbench.cli import out
+from rfbench.cli.options import split
 
 FORMATS = ("table", "markdown", "csv", "json", "html")
 
@@ -23,7 +24,15 @@ FORMATS = ("table", "markdown", "csv", "json", "html")
     help="Only runs of this kind.",
 )
 @click.option("--metric", metavar="NAME", multiple=True, help="A metric to show; repeat for more.")
-@click.option("--baseline", metavar="VARIANT", help="Variant to compare with (default: baseline).")
+@click.option(
+    "--rows",
+    metavar="KEY,...",
+    help="Compare the values of these keys of the configurations, such as model,prune, instead of "
+    "variants.",
+)
+@click.option(
+    "--baseline", metavar="ROW", help="Variant, or row, to compare with (default: baseline)."
+)
 @click.option("--sort", metavar="COLUMN", help="Sort by this column, best or smallest first.")
 @click.option(
     "--look",
@@ -38,6 +47,7 @@ def command(
     output: Path | None,
     kind: tuple[str, ...],
     metric: tuple[str, ...],
+    rows: str | None,
     baseline: str | None,
     sort: str | None,
     look: bool,
@@ -59,6 +69,7 @@ def command(
     wanted = build.Wanted(
         kinds=kind,
         metrics=metric,
+        rows=tuple(split(rows) or ()),
         baseline=baseline,
         sort=sort,
         reference=reference is not None,

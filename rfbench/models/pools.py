@@ -150,8 +150,7 @@ class Alternate(nn.Module):
         return f"level={self.level}"
 
 
-# To add a pool, add one entry (and its name to SHIPPED in variant.py where it comes with rfbench);
-# variants, commands and tests follow.
+# To add a pool, add one entry; variants, commands and tests follow.
 POOLS: dict[str, Callable[..., nn.Module]] = {
     "avg": average,
     "blur": Blur,

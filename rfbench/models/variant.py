@@ -1,6 +1,8 @@
 """Variants as data: a name of one line, or a mapping. Nothing here needs torch."""
 
+import functools
 import re
+import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +12,8 @@ from rfbench.errors import UsageError, one_line, suggest
 KEYS = ("kernels", "pool", "maxpool", "layers", "groups")  # of a variant as a mapping
 GROUPS = ("dense", "depthwise")
 MAXPOOL = "maxpool"  # the word in a name
-SHIPPED = ("avg", "blur", "max", "alt", "blur_after")  # pools of `pools.POOLS` that come with this
+# pools of `pools.POOLS` that need not be looked up there, which imports torch
+SHIPPED = ("avg", "blur", "max", "alt", "blur_after")
 
 
 @dataclass(frozen=True)
@@ -86,8 +89,21 @@ def _globs(layers: Any) -> tuple[str, ...]:
 
 
 PAPER = ("baseline", "1x1", "3x3", "1x1+3x3")
-_LISTED = [([], "avg"), ([1], "avg"), ([3], "avg"), *(([1, 3], pool) for pool in SHIPPED)]
-VARIANTS: dict[str, Variant] = {v.name: v for v in (_variant(*listed) for listed in _LISTED)}
+
+
+def listed() -> dict[str, Variant]:
+    """The paper's variants and one for each pool, by name.
+
+    Pools of one's own are among them once `pools` is imported; nothing else tells that they exist.
+    """
+    held = sys.modules.get("rfbench.models.pools")
+    return _listed(tuple(held.POOLS) if held else SHIPPED)
+
+
+@functools.cache
+def _listed(pools: tuple[str, ...]) -> dict[str, Variant]:
+    values = [([], "avg"), ([1], "avg"), ([3], "avg"), *(([1, 3], pool) for pool in pools)]
+    return {v.name: v for v in (_variant(*value) for value in values)}
 
 
 def get(
@@ -123,8 +139,8 @@ def _get(variant: str | Mapping[str, Any] | Variant) -> Variant:
             variant.get("kernels", [] if variant.get("maxpool") else None),
             **{key: variant[key] for key in KEYS[1:] if key in variant},
         )
-    if variant in VARIANTS:
-        return VARIANTS[variant]
+    if variant in listed():
+        return listed()[variant]
     return _parsed(str(variant))
 
 
@@ -144,6 +160,6 @@ def _parsed(name: str) -> Variant:
     kinds = sizes.split("+")
     kernels = [int(m[1]) for k in kinds if (m := re.fullmatch(r"([0-9]{1,4})x\1", k))]
     if len(pools) > 1 or len(kernels) + (MAXPOOL in kinds) != len(kinds):
-        near = suggest(name, [*VARIANTS, MAXPOOL]) or f" There are: {', '.join(VARIANTS)}."
+        near = suggest(name, [*listed(), MAXPOOL]) or f" There are: {', '.join(listed())}."
         raise UsageError(f"unknown variant '{one_line(name, 100)}'.{near}")
     return _variant(kernels, pools[0] if pools else "avg", MAXPOOL in kinds, **chosen)

@@ -6,7 +6,7 @@ from typing import Any
 
 from matplotlib.patheffects import withStroke
 
-from rfbench.models.variant import VARIANTS
+from rfbench.models.variant import listed
 
 # Okabe and Ito's colours, distinct under all common kinds of colour blindness; every figure uses
 # them in this order: the first series is black, the second vermilion, ...
@@ -36,7 +36,7 @@ CENTROID: dict[str, Any] = MARK | {
 def colours(series: Iterable[str]) -> dict[str, str]:
     """A colour for each series: listed variants have a fixed one, others get the remaining ones."""
     names = list(dict.fromkeys(series))
-    listed = dict(zip(VARIANTS, COLOURS, strict=False))
-    used = {listed[name] for name in names if name in listed}
+    fixed = dict(zip(listed(), COLOURS, strict=False))
+    used = {fixed[name] for name in names if name in fixed}
     spare = itertools.cycle([c for c in COLOURS if c not in used] or COLOURS[1:])
-    return {name: listed.get(name) or next(spare) for name in names}
+    return {name: fixed.get(name) or next(spare) for name in names}

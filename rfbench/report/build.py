@@ -1,5 +1,6 @@
 """From runs to a comparison: grouped, averaged, tested, with the paper's rows beside them."""
 
+import dataclasses
 import math
 import statistics
 from collections import Counter
@@ -7,7 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rfbench.errors import RfbenchError, UsageError, counted, printable
+from rfbench.config import flat
+from rfbench.errors import RfbenchError, UsageError, counted, printable, suggest
 from rfbench.models import variant as variants
 from rfbench.report import metrics, networks, reference, sort, stats
 from rfbench.report.model import Block, Cell, Group, Network, Report, Row
@@ -19,13 +21,17 @@ Look = Callable[[str, Sequence[str], tuple[int, int] | None], dict[str, Network]
 
 @dataclass(frozen=True)
 class Wanted:
-    """The user's choices; (): all kinds, the paper's metrics; None: baseline, the paper's order."""
+    """The user's choices; (): all kinds, the paper's metrics; None: baseline, the paper's order.
+
+    rows: keys of the configuration that are compared; (): the variant is.
+    """
 
     kinds: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ()
     baseline: str | None = None
     sort: str | None = None
     reference: bool = False
+    rows: tuple[str, ...] = ()
 
 
 def build(results: Results, wanted: Wanted, look: Look, folders: Sequence[Path]) -> Report:
@@ -33,6 +39,11 @@ def build(results: Results, wanted: Wanted, look: Look, folders: Sequence[Path])
     runs = [run for run in results.runs if not wanted.kinds or run.record.kind in wanted.kinds]
     if not runs and not wanted.reference:
         raise RfbenchError(_nothing(results, wanted, folders))
+    if wanted.rows:
+        if wanted.reference:
+            raise UsageError("--reference compares variants; leave out --rows")
+        runs = [dataclasses.replace(run, rows=wanted.rows) for run in runs]
+        _check_rows(runs)
     report = Report(_baseline(runs, wanted), [], list(results.problems))
     tables = reference.tables(wanted.kinds, wanted.metrics) if wanted.reference else []
     known = [key for run in runs for key in metrics.of(run)]
@@ -65,11 +76,20 @@ def _baseline(runs: Sequence[Run], wanted: Wanted) -> str:
     """The variant that the others are compared with."""
     if wanted.baseline is None:
         return variants.PAPER[0]
-    name = variants.get(wanted.baseline).name
-    known = sorted({run.record.variant for run in runs}, key=sort.paper_order)
+    name = wanted.baseline if wanted.rows else variants.get(wanted.baseline).name
+    known = sorted({run.row for run in runs}, key=sort.paper_order)
     if runs and name not in known:
         raise UsageError(f"--baseline: no run is of '{name}'. There are: {', '.join(known)}.")
     return name
+
+
+def _check_rows(runs: Sequence[Run]) -> None:
+    """Raise UsageError for a key that no configuration has."""
+    known = {"variant"}.union(*(flat(run.record.config) for run in runs))
+    known |= {key.rpartition(".")[0] for key in known} - {""}
+    for key in runs[0].rows if runs else ():
+        if key not in known:
+            raise UsageError(f"--rows: no run has the key '{key}'.{suggest(key, sorted(known))}")
 
 
 def _nothing(results: Results, wanted: Wanted, folders: Sequence[Path]) -> str:
@@ -88,9 +108,9 @@ def _block(setting: Setting, names: Sequence[str], baseline: str) -> Block:
     rows: list[Row] = []
     for run in setting.runs:
         if run.folder in claims:
-            rows.append(Row(run.record.variant, runs=[run], alone=True))
+            rows.append(Row(run.row, runs=[run], alone=True))
         else:
-            by_variant.setdefault(run.record.variant, []).append(run)
+            by_variant.setdefault(run.row, []).append(run)
     rows += [Row(variant, runs=members) for variant, members in by_variant.items()]
     rows.sort(key=lambda row: (sort.paper_order(row.variant), row.alone, row.label))
     block = Block(setting.keys, rows)
@@ -194,6 +214,8 @@ def _look_at(group: Group, look: Look) -> None:
     unknown = {row.variant for row, known in zip(rows, told, strict=True) if known is None}
     names = sorted(unknown, key=sort.paper_order)
     size = (side, side) if isinstance(side, int) else None
+    if runs and runs[0].rows:  # not of one model; the records tell, or nobody does
+        names = []
     measured = look(group.name, names, size) if names else {}
     for row, known in zip(rows, told, strict=True):
         row.network = known or measured.get(row.variant, Network())

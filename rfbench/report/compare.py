@@ -34,7 +34,7 @@ def compare(
         logger.info("skipped %s of receptive fields", counted(loaded.maps, "record"))
     report = build(loaded, wanted, functools.partial(networks.look, own=own), folders)
     _warn(report.problems[len(loaded.problems) :])
-    for group in report.groups if draw else []:
+    for group in report.groups if draw and not wanted.rows else []:
         _draw(group, draw, own)  # type: ignore[arg-type]
     return report
 

@@ -38,6 +38,7 @@ class Network:
 class Row:
     """A variant averaged over seeds, or a single run if two claim to be the same.
 
+    variant: its name; where other keys are compared, their values, see `Run.row`.
     source: "ours", "paper" or "not run". step_time: relative to the baseline's.
     """
 
@@ -54,7 +55,8 @@ class Row:
     @property
     def kernels(self) -> tuple[int, ...]:
         """Kernel sizes of the stride-2 convolutions that the variant changes."""
-        return variants.get(self.variant).kernels
+        variant = self.runs[0].record.variant if self.runs else self.variant
+        return variants.get(variant).kernels
 
     @property
     def is_pruned(self) -> bool:
@@ -103,6 +105,8 @@ class Group:
         what = self.detector or {"cls": "Classification", "seg": "Segmentation"}.get(
             self.kind, "Detection"
         )
+        if not self.model:  # models are compared
+            return printable(f"{what} on {self.dataset}")
         source, _, name = self.model.rpartition(":")
         text = f"{what}: {name if source != 'timm' else self.model} on {self.dataset}"
         return printable(text)

@@ -28,20 +28,46 @@ STARTED = ("config.yaml", "last.pth", progress.METRICS)  # a run writes these be
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run."""
+    """A finished run. rows: the keys whose values are compared; (): the variant is."""
 
     folder: Path
     record: TrainingRecord
+    rows: tuple[str, ...] = ()
 
     @property
     def group(self) -> tuple[str, str, str, str]:
         """Kind, detector, model and data set; only runs with the same are compared."""
         r = self.record
+        model = "" if "model" in self.rows else self.model
+        return r.kind, Path(r.detector or "").stem, model, r.dataset
+
+    @property
+    def row(self) -> str:
+        """What names its row: the variant, or the values of `rows`, such as 'cascade, prune 0.75'.
+
+        Of a key that has no value nothing is said.
+        """
+        if not self.rows:
+            return self.record.variant
+        plain = {**self.record.config, "variant": self.record.variant}
+        values = flat(plain)
+        parts = [self.model.rpartition(":")[2]] if "model" in self.rows else []
+        for key in self.rows:
+            held = {k: v for k, v in values.items() if covers({key}, k) and v not in (None, {})}
+            if key != "model" and held:
+                name = [] if key == "variant" else [key.rpartition(".")[2]]
+                parts.append(" ".join([*name, *(text(value) for value in held.values())]))
+        return ", ".join(parts) or "not set"
+
+    @property
+    def model(self) -> str:
+        """The model's name, without the folder of one's own file."""
+        r = self.record
         source, _, name = r.model.rpartition(":")
         model = r.model if source != "torchvision" else name
         if source.endswith(".py"):  # an own file may have been moved
             model = f"{Path(source).name}:{name}"
-        return r.kind, Path(r.detector or "").stem, model, r.dataset
+        return model
 
 
 @dataclass
@@ -104,7 +130,7 @@ class Setting:
 
 def settings(runs: Sequence[Run]) -> list[Setting]:
     """The runs of one group by setting, the largest first."""
-    by_run = [_settings(run.record) for run in runs]
+    by_run = [_settings(run.record, run.rows) for run in runs]
     names = sorted({key for values in by_run for key in values})
     apart = [key for key in names if len({v.get(key, _absent(key)) for v in by_run} - {None}) > 1]
     by_values: dict[tuple[str, ...], list[Run]] = {}
@@ -123,9 +149,16 @@ def _absent(key: str) -> str | None:
     return None if key.startswith("parent") or key == "code" else "not set"
 
 
-def _settings(record: TrainingRecord) -> dict[str, str]:
-    """What runs must have in common to be averaged, as text by dotted key."""
+def _settings(record: TrainingRecord, rows: Sequence[str] = ()) -> dict[str, str]:
+    """What runs must have in common to be averaged, as text by dotted key; `rows` name their row.
+
+    Where the model does, so does its code.
+    """
     values = _decisive(record.model_dump())
+    named = {*rows, *(["code"] if "model" in rows else [])}
+    values = {key: value for key, value in values.items() if not covers(named, key)}
+    if "variant" not in rows and rows:
+        values["variant"] = record.variant
     source = _source(record.config)
     if source not in (None, "pretrained"):
         parent = record.parent.model_dump() if record.parent else records.parent(source)
@@ -183,6 +216,6 @@ def text(value: Any) -> str:
 
 
 def disputed(runs: Sequence[Run]) -> set[Path]:
-    """Folders of runs in a setting that have the same variant and seed as another."""
-    claims = Counter((run.record.variant, run.record.seed) for run in runs)
-    return {run.folder for run in runs if claims[run.record.variant, run.record.seed] > 1}
+    """Folders of runs in a setting that have the same row and seed as another."""
+    claims = Counter((run.row, run.record.seed) for run in runs)
+    return {run.folder for run in runs if claims[run.row, run.record.seed] > 1}

@@ -34,7 +34,7 @@ def _badness(metric: Metric, row: Row) -> float | None:
 
 def paper_order(variant: str) -> tuple[int, str]:
     """Sort key of variants: the paper's, then the controls, then the user's."""
-    known = list(variants.VARIANTS)
+    known = list(variants.listed())
     return known.index(variant) if variant in known else len(known), variant
 
 

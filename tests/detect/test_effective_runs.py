@@ -124,4 +124,4 @@ def test_a_folder_without_weights_is_one_line(tmp_path: Path) -> None:
 def test_a_checkpoint_that_is_not_there(name: str) -> None:
     run = Path(__file__).parents[2] / "docs" / "runs" / "classification" / "baseline-s0"
     wrong = CliRunner().invoke(main, ["rf", "effective", str(run), "--weights", name])
-    assert wrong.exit_code == 2 and f"no {name} of a classification" in wrong.stderr
+    assert wrong.exit_code == 2 and f"no {name} of a training" in wrong.stderr

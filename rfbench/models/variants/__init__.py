@@ -7,10 +7,12 @@ strictly into any variant. `fix(model)` changes any network.
 
 from rfbench.models.meta import meta_copy
 from rfbench.models.pools import POOLS
-from rfbench.models.variant import PAPER, VARIANTS, Variant, get
+from rfbench.models.variant import PAPER, Variant, get, listed
 from rfbench.models.variants.apply import apply, fix
 from rfbench.models.variants.choose import is_uneven
 from rfbench.models.variants.sampled import MAX_POOLS, Pooled, PooledAfter, _blank
+
+VARIANTS = listed()
 
 __all__ = [
     "MAX_POOLS",
