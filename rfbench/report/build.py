@@ -13,7 +13,7 @@ from rfbench.errors import RfbenchError, UsageError, counted, printable, suggest
 from rfbench.models import variant as variants
 from rfbench.report import metrics, networks, reference, sort, stats
 from rfbench.report.model import Block, Cell, Group, Network, Report, Row
-from rfbench.report.runs import Results, Run, Setting, disputed, settings
+from rfbench.report.runs import Results, Run, Setting, defaults, disputed, settings
 
 # (model, names of variants, input size) -> what is known of each variant
 Look = Callable[[str, Sequence[str], tuple[int, int] | None], dict[str, Network]]
@@ -85,7 +85,8 @@ def _baseline(runs: Sequence[Run], wanted: Wanted) -> str:
 
 def _check_rows(runs: Sequence[Run]) -> None:
     """Raise UsageError for a key that no configuration has."""
-    known = {"variant"}.union(*(flat(run.record.config) for run in runs))
+    # older records lack keys that have been added since
+    known = {"variant"}.union(*({*flat(r.record.config), *defaults(r.record.kind)} for r in runs))
     known |= {key.rpartition(".")[0] for key in known} - {""}
     for key in runs[0].rows if runs else ():
         if key not in known:

@@ -195,9 +195,14 @@ def decisive(kind: str, config: Mapping[str, Any]) -> dict[str, Any]:
 
     Keys added since the run have their defaults.
     """
-    free, defaults = _schema(kind)
-    values = defaults | flat(config)
+    free, known = _schema(kind)
+    values = known | flat(config)
     return {key: value for key, value in values.items() if not covers(free, key)}
+
+
+def defaults(kind: str) -> dict[str, Any]:
+    """The default of every key, dotted, of a kind's configuration."""
+    return _schema(kind)[1]
 
 
 @functools.cache  # the same for thousands of records
@@ -206,8 +211,8 @@ def _schema(kind: str) -> tuple[set[str], dict[str, Any]]:
     schema = SCHEMAS[kind]
     required = any(field.is_required() for field in schema.model_fields.values())
     # a key that must be given has no default; it is in every record
-    defaults = schema.model_construct() if required else schema()
-    return marked(schema, AVERAGED), flat(defaults.model_dump(mode="json"))
+    held = schema.model_construct() if required else schema()
+    return marked(schema, AVERAGED), flat(held.model_dump(mode="json"))
 
 
 def text(value: Any) -> str:
