@@ -86,6 +86,7 @@ def run(config: RfConfig, sample: Sample, folder: Path) -> dict[str, Any]:
     """Measure, draw and write everything; returns the record."""
     from rfbench.plotting import page
     from rfbench.rf.questions.effective import figure as effective
+    from rfbench.rf.questions.effective.panel import panel_of
 
     if sample.draws > 1 and sample.weights != "random":
         raise UsageError("--draws is for random weights; those of a checkpoint are what they are")
@@ -94,7 +95,7 @@ def run(config: RfConfig, sample: Sample, folder: Path) -> dict[str, Any]:
         dict.fromkeys(short(sample.names(m.subject)[0]) for m in measured)
     )
     records.open_folder(folder)
-    panels = [effective.panel_of(m.title, m.gradients, m.counts, m.metrics) for m in measured]
+    panels = [panel_of(m.title, m.gradients, m.counts, m.metrics) for m in measured]
     figure = effective.of_axes(panels, f"Effective field of {title}", caption(sample, measured))
     written = page.save(figure, folder / "effective")
     with files.aside(folder / "effective.npz") as temporary:

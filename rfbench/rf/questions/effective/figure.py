@@ -15,9 +15,8 @@ from matplotlib.patches import Ellipse, Rectangle
 from rfbench.errors import UsageError
 from rfbench.plotting.page import LARGE, SMALL, TEXT, Page, line, wrap
 from rfbench.plotting.palette import CENTROID, EMPTY, GREEN, MAPS, SHARE, SKY, UNIT
-from rfbench.rf.core.metric import axes_text, merged, unit_of
-from rfbench.rf.core.path_counts import PathMap
-from rfbench.rf.questions.effective.gradients import Gradients
+from rfbench.rf.questions.effective import other_axes
+from rfbench.rf.questions.effective.panel import Panel, words
 
 LEFT, GAP = 0.62, 0.12
 BAR, RIGHT = 0.08, 0.5  # of the colour bar: width, and room for it with its words
@@ -26,33 +25,8 @@ SQUARE, OVAL = SKY, GREEN
 BRIGHTNESS = PowerNorm(0.5, 0, 1)  # the square root shows a field's skirts
 
 
-@dataclass(frozen=True)
-class Panel:
-    """A column: path counts (None where there are none) and field, both with a maximum of 1."""
-
-    title: str
-    counts: np.ndarray | None
-    field: np.ndarray
-    metrics: dict[str, Any]
-
-    @property
-    def origin(self) -> tuple[float, ...]:
-        """(y, x) of the unit in the input: the origin of the panel's axes."""
-        both = zip(self.metrics["centroid"], self.metrics["shift"], strict=True)
-        return tuple(c - d for c, d in both)
-
-
-def panel_of(title: str, seen: Gradients, counts: PathMap | None, metrics: dict[str, Any]) -> Panel:
-    """A column of the figure."""
-    paths = None if counts is None else counts.counts.astype(float)
-    paths = None if paths is None else paths / paths.max()
-    return Panel(title, paths, seen.magnitude / seen.magnitude.max(), metrics)
-
-
 def of_axes(panels: Sequence[Panel], title: str, caption: str) -> Figure:
     """The figure for the number of axes that the fields have."""
-    from rfbench.rf.questions.effective import other_axes
-
     axes = {panel.field.ndim for panel in panels}
     if len(axes) > 1:
         raise UsageError("networks of sequences, images and volumes need a figure each")
@@ -203,33 +177,6 @@ def _outlines(axes: Axes, panel: Panel) -> None:
         (gy, gx), (sy, sx) = bell["center"], bell["sigma"]
         at = gx - panel.origin[1], gy - panel.origin[0]
         axes.add_patch(Ellipse(at, 4 * sx, 4 * sy, fill=False, color=OVAL, linewidth=0.9))
-
-
-def words(metrics: dict[str, Any], side: float) -> list[str]:
-    """The figures below a field."""
-    axes = len(metrics["shift"])
-    unit = unit_of(axes)
-    units = "x".join(map(str, metrics["units"]))
-    where = f"unit {','.join(map(str, metrics['unit']))} of {units}"
-    lines = [f"size {metrics['size']:.1f} {unit}"]
-    if metrics["ratio"] is not None:
-        whole = "x".join(merged(metrics["theoretical"]))
-        lines[0] += f", {metrics['ratio']:.0%} of theory's {whole}"
-    elif reach := metrics.get("reach"):
-        reaches = {"global": "; it sees the whole input", "windowed": "; it mixes within windows"}
-        lines[0] += reaches.get(reach.partition(",")[0], "")
-    along = f" ({axes_text(axes)})" if axes > 1 else ""
-    shift = ", ".join(f"{s:+.1f}" for s in metrics["shift"])
-    lines.append(f"shift{along} {shift} {unit}".replace("-", "\u2212"))
-    if bell := metrics["gaussian"]:
-        sigma = ", ".join(f"{s:.1f}" for s in bell["sigma"])
-        lines.append(f"sigma {sigma} {unit}, R\u00b2 {bell['r2']:.2f}")
-    shares = ", ".join(name.rstrip("%") for name in metrics["areas"])
-    held = (f"{area['share'] * 100:.1f}" if area else "-" for area in metrics["areas"].values())
-    shapes = {1: "intervals", 2: "squares", 3: "cubes"}[axes]
-    what = "image" if axes == 2 else "input"
-    lines.append(f"{shares} % of the sum in {shapes} of {', '.join(held)}\u00a0% of the {what}")
-    return [part for text in [where, *lines] for part in wrap(text, side, TEXT)]
 
 
 def _handles() -> list[Line2D | Rectangle]:

@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 
 from rfbench.plotting.page import LARGE, SMALL, TEXT, Page, line, wrap
 from rfbench.plotting.palette import BLUE, CENTROID, EMPTY, MAPS, ORANGE, SHARE, UNIT, VERMILION
-from rfbench.rf.questions.effective.figure import Panel, words
+from rfbench.rf.questions.effective.panel import Panel, words
 
 WIDTH, TALL, LEFT = 7.0, 1.3, 0.5
 SIDE, GAP, BAR = 1.7, 0.42, 0.62  # of sections: width, between them, room for the colour bar
