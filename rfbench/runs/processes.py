@@ -6,6 +6,7 @@ They agree through a group on the CPU, so that no GPU waits.
 import contextlib
 import os
 import platform
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -132,6 +133,9 @@ def started(device: str) -> Iterator[Processes]:
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
+            # gloo's thread may still want the GIL, to free the tensors of the last exchange; the
+            # group's destructor waits for that thread with the GIL held, and would wait for ever
+            time.sleep(0.1)
 
 
 def _joined(own: torch.device, rank: int, world: int) -> Processes:
