@@ -36,6 +36,7 @@ from rfbench.models import backbones, variants
 from rfbench.runs import processes, signals
 from rfbench.runs.state import Start
 from rfbench.schemas.cls import ClsConfig
+from rfbench.training import epochs
 
 Calls = dict[str, Callable[[], object]]
 OURS, TIMM, VISION = "rfbench", "timm", "torchvision"
@@ -104,7 +105,8 @@ def prepared(root: Path, model: str, size: int, batch: int, given: argparse.Name
 
 def our_epoch(made: run.Run) -> None:
     """One epoch of training, without checkpoint and validation."""
-    train.train_epoch(made, made.step // made.per_epoch)
+    made.epoch = made.step // made.per_epoch
+    epochs.train_epoch(made, train.KIND)
 
 
 class Given:

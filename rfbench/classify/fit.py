@@ -15,6 +15,7 @@ from rfbench.models.backbones import Backbone
 from rfbench.rf.core import recorded
 from rfbench.runs import checkpoint, loop, progress
 from rfbench.schemas.cls import ClsConfig
+from rfbench.training import epochs
 from rfbench.training.device import precision
 
 logger = logging.getLogger(__name__)
@@ -46,14 +47,8 @@ def fit(
 
 
 def finish(run: Run) -> dict[str, Any]:
-    """Write curves and record; warn of images that could not be read."""
-    bad: dict[str, str] = {}
-    for unreadable in run.group.gather(run.data.bad):
-        bad.update(unreadable)
-    if bad:
-        some = "; ".join(f"{path}: {reason}" for path, reason in list(bad.items())[:3])
-        logger.warning("%d images could not be read; result.json names all: %s", len(bad), some)
-    return run.group.by_first(lambda: write(run, bad))
+    """Write curves and record."""
+    return epochs.finish(run, write)
 
 
 def write(run: Run, bad: dict[str, str]) -> dict[str, Any]:

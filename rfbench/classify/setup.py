@@ -13,7 +13,6 @@ from rfbench.classify.run import Run, restore
 from rfbench.data import workers
 from rfbench.data.order import steps_per_epoch
 from rfbench.errors import UsageError
-from rfbench.models import weight_files
 from rfbench.runs import checkpoint, loop, records, surroundings
 from rfbench.runs.state import Start
 from rfbench.schemas.cls import ClsConfig, paper_lr
@@ -38,7 +37,7 @@ def setup(config: ClsConfig, start: Start) -> Run:
     backbone = group.alike(lambda: network.build(config, len(data.set.classes)))
     names = data.set.classes
     if content is not None:
-        data.follow(group.alike(lambda: same_data(start, data)))
+        data.follow(group.alike(lambda: state.same_data(start, data)))
     elif config.init.weights:
         load = group.in_turn if config.init.weights == network.PRETRAINED else group.alike
         data.follow(load(lambda: network.load_start(backbone, config, names)))
@@ -73,18 +72,6 @@ def setup(config: ClsConfig, start: Start) -> Run:
             restore(run, content)
     loop.begin(run, steps, backbone.variant)
     return run
-
-
-def same_data(start: Start, data: Images) -> list[str] | None:
-    """The classes of a run's checkpoint, if it tells them; raises if the data are others now."""
-    content, path = start.content or {}, start.folder / checkpoint.LAST
-    now = {"pictures": data.counts}
-    checkpoint.same_numbers(start.folder, {"pictures": content.get("pictures")}, now)
-    classes = content.get("classes")
-    if not isinstance(classes, list):
-        return None
-    weight_files.compare_classes(classes, data.set.classes, str(path))
-    return classes
 
 
 def described_lr(config: ClsConfig) -> str:

@@ -14,7 +14,7 @@ from rfbench.segment import curves, network, show
 from rfbench.segment.run import Run, save
 from rfbench.segment.setup import setup
 from rfbench.segment.train import train
-from rfbench.training import ema
+from rfbench.training import ema, epochs
 from rfbench.training.device import precision
 
 logger = logging.getLogger(__name__)
@@ -47,14 +47,8 @@ def fit(
 
 
 def finish(run: Run) -> dict[str, Any]:
-    """Write curves, drawings and record; warn of images that could not be read."""
-    bad: dict[str, str] = {}
-    for unreadable in run.group.gather(run.data.bad):
-        bad.update(unreadable)
-    if bad:
-        some = "; ".join(f"{path}: {reason}" for path, reason in list(bad.items())[:3])
-        logger.warning("%d images could not be read; result.json names all: %s", len(bad), some)
-    return run.group.by_first(lambda: write(run, bad))
+    """Write curves, drawings and record."""
+    return epochs.finish(run, write)
 
 
 def write(run: Run, bad: dict[str, str]) -> dict[str, Any]:

@@ -98,8 +98,8 @@ def evaluate_checkpoint(config: SegConfig, path: str, folder: Path) -> dict[str,
         written: list[str] = []
         if config.visualize:
             group.by_first(lambda: files.open_folder(folder, keep=True))
-            draw = lambda: show.draw(model, config, data, folder, config.visualize)  # noqa: E731
-            written = group.by_first(draw)
+            many = config.visualize
+            written = group.by_first(lambda: show.draw(model, config, data, folder, many))
     return {
         **network.name_of(config, backbone),
         "weights": path,

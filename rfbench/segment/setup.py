@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from rfbench.data import workers
 from rfbench.data.order import steps_per_epoch
 from rfbench.errors import UsageError
-from rfbench.models import classifier_weights, weight_files
+from rfbench.models import classifier_weights
 from rfbench.runs import checkpoint, loop, records, surroundings
 from rfbench.runs.state import Start
 from rfbench.schemas.seg import SegConfig
@@ -35,7 +35,7 @@ def setup(config: SegConfig, start: Start) -> Run:
     group.alike(lambda: workers.check_room(data.memory(shares)))
     backbone = group.alike(lambda: network.build(config, len(names)))
     if content is not None:
-        data.follow(group.alike(lambda: same_data(start, data)))
+        data.follow(group.alike(lambda: state.same_data(start, data)))
     else:
         # what is downloaded, once a machine
         load = group.in_turn if config.weights == classifier_weights.PRETRAINED else group.alike
@@ -72,18 +72,6 @@ def setup(config: SegConfig, start: Start) -> Run:
             restore(run, content)
     loop.begin(run, steps, backbone.variant)
     return run
-
-
-def same_data(start: Start, data: Images) -> list[str] | None:
-    """The classes of a run's checkpoint, if it tells them; raises if the data are others now."""
-    content, path = start.content or {}, start.folder / checkpoint.LAST
-    now = {"pictures": data.counts}
-    checkpoint.same_numbers(start.folder, {"pictures": content.get("pictures")}, now)
-    classes = content.get("classes")
-    if not isinstance(classes, list):
-        return None
-    weight_files.compare_classes(classes, data.set.classes, str(path))
-    return classes
 
 
 def blank_loss(run: Run, model: nn.Module) -> Tensor:

@@ -12,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from rfbench.models import identity, weight_files
 from rfbench.models.backbones import Backbone
 from rfbench.runs import checkpoint, loop
-from rfbench.runs.state import Loop
+from rfbench.runs.state import Loop, Start
 from rfbench.runs.surroundings import Need
 from rfbench.training.split import Split
 
@@ -60,6 +60,18 @@ def need(config: Any, network: Backbone, data: Any, shares: Split) -> Need:
     # beside the weights their momentum, or both moments, and the average
     copies = 1 + (2 if config.optim.name == "adamw" else 1) + (config.optim.ema is not None)
     return Need(data.workers, data.memory(shares), copies * weights, config.checkpoint.keep + 1)
+
+
+def same_data(start: Start, data: Any) -> list[str] | None:
+    """The classes of a run's checkpoint, if it tells them; raises if the data are others now."""
+    content, path = start.content or {}, start.folder / checkpoint.LAST
+    now = {"pictures": data.counts}
+    checkpoint.same_numbers(start.folder, {"pictures": content.get("pictures")}, now)
+    classes = content.get("classes")
+    if not isinstance(classes, list):
+        return None
+    weight_files.compare_classes(classes, data.set.classes, str(path))
+    return classes
 
 
 def weights(run: Epochs) -> dict[str, Any]:

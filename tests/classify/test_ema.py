@@ -8,10 +8,10 @@ import torch
 
 from rfbench.classify import fit
 from rfbench.classify.setup import setup
-from rfbench.classify.train import train_epoch
+from rfbench.classify.train import KIND
 from rfbench.runs import loop
 from rfbench.schemas.cls import ClsConfig
-from rfbench.training import ema
+from rfbench.training import ema, epochs
 from tests.classify import runs
 
 DECAY = 0.8
@@ -37,7 +37,7 @@ def test_every_step_is_averaged_as_by_hand(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(ema, "update", noted)
     with loop.opened(config, tmp_path / "run", False, False) as start:
         run = setup(config, start)
-        train_epoch(run, 0)
+        epochs.train_epoch(run, KIND)
         found = run.ema.module.state_dict()
         assert run.log
         run.log.close()

@@ -142,13 +142,13 @@ def test_a_second_process_is_refused(tmp_path: Path) -> None:
 
 
 def cannot_validate(*args: Any) -> None:
-    from rfbench.classify import train
     from rfbench.errors import RfbenchError
+    from rfbench.training import epochs
 
-    def validate(run: Any) -> None:
+    def validate(run: Any, kind: Any) -> None:
         raise RfbenchError("no room for the loader of validation")
 
-    train.validate = validate  # type: ignore[assignment]
+    epochs.validate = validate  # type: ignore[assignment]
     runs.job(*args)
 
 

@@ -4,6 +4,7 @@ On a GPU each of these operations waits for all that is queued. The same code ru
 they can be seen.
 """
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from rfbench.schemas.seg import SegConfig
 from rfbench.segment import losses
 from rfbench.segment import setup as segmentation
 from rfbench.segment import train as segment
-from rfbench.training import pruning
+from rfbench.training import epochs, pruning
 from tests.classify import runs as cls
 from tests.segment import runs as seg
 
@@ -97,8 +98,8 @@ def test_steps_without_waiting(
     # checkpoints are written once in a while
     for name in ("fetch", "settle", "settle_together", "log_steps"):
         monkeypatch.setattr(loop, name, allow(watch, getattr(loop, name)))
-    monkeypatch.setattr(train, "log_window", allow(watch, train.log_window))
-    monkeypatch.setattr(train, "save", allow(watch, train.save))
+    monkeypatch.setattr(epochs, "log_window", allow(watch, epochs.log_window))
+    kind = dataclasses.replace(train.KIND, save=allow(watch, train.KIND.save))
     # once in `prune.every` steps, a warning of empty layers
     monkeypatch.setattr(pruning.Pruning, "_choose", allow(watch, pruning.Pruning._choose))
     # of masks on the host
@@ -109,7 +110,7 @@ def test_steps_without_waiting(
         if isinstance(config, ClsConfig):  # draws its numbers on the host
             run.mix = allow(watch, run.mix)
         with watch:
-            train.train_epoch(run, 0)
+            epochs.train_epoch(run, kind)
         loop.settle(run)
         assert run.step == 6
         run.data.close()

@@ -38,8 +38,11 @@ def camvid(root: str, val: str = "val", eval_only: bool = False) -> SegSet:
         images, truth = os.path.join(root, name), os.path.join(root, f"{name}{suffix}")
         if not (os.path.isdir(images) and os.path.isdir(truth)):
             raise missing("CamVid", root, EXPECTED)
-        stem = lambda file: os.path.join(truth, os.path.splitext(file)[0] + ending)  # noqa: E731
-        return lists.paired(lists.below(images, stem, notes), values, images)
+
+        def mask_of(file: str) -> str:
+            return os.path.join(truth, os.path.splitext(file)[0] + ending)
+
+        return lists.paired(lists.below(images, mask_of, notes), values, images)
 
     train, validation = none(values) if eval_only else part("train"), part(val)
     return SegSet("camvid", names, train, validation, crop=(352, 480), notes=tuple(notes))
