@@ -24,6 +24,7 @@ def train(run: Run) -> None:
         ema.start(run)
         save(run)
     epochs.train(run, KIND)
+    loop.written(run)  # its loader starts new processes
     add_consistency(run)
 
 

@@ -4,9 +4,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
-from rfbench.config import AVERAGED, MOST_KEPT, MOST_SEED, MOST_THREADS, RESUMED, Section
+from rfbench.config import AVERAGED, MOST_KEPT, MOST_THREADS, RESUMED, Section
 from rfbench.data import sources
 from rfbench.models import arguments
+from rfbench.schemas import keys
 from rfbench.schemas.prune import PruneConfig
 from rfbench.schemas.variant import VariantConfig
 
@@ -257,50 +258,27 @@ class ClsConfig(Section):
     max_batch_per_gpu: Annotated[PositiveInt, RESUMED] = Field(
         256, description="Most images per GPU in one pass; accumulation follows from it."
     )
-    seed: Annotated[NonNegativeInt, AVERAGED] = Field(
-        0, le=MOST_SEED, description="Seed of weights, order and augmentation."
-    )
-    precision: Annotated[Literal["auto", "fp32", "tf32", "bf16"], AVERAGED] = Field(
-        "auto",
-        description="auto: bf16 autocast on a GPU, fp32 on a CPU. tf32: TensorFloat-32 where the "
-        "GPU has it (Ampere and later), else fp32.",
-    )
-    channels_last: bool = Field(
-        True,
-        description="channels_last memory format: faster for nearly every network, on CPUs too.",
-    )
-    compile: bool = Field(False, description="torch.compile the network.")
-    deterministic: bool = Field(
-        False, description="Bit-exact on GPUs too, at lower speed; CPUs always are."
-    )
-    device: Annotated[str, RESUMED, AVERAGED] = Field("auto", description="auto, cpu or cuda.")
-    threads: Annotated[PositiveInt | None, RESUMED] = Field(
-        None,
-        le=MOST_THREADS,
-        description="CPU threads per process; 1 is fastest for tiny networks; null: "
-        "PyTorch's default.",
-    )
+    seed: keys.Seed = 0
+    precision: keys.Precision = "auto"
+    channels_last: keys.ChannelsLast = True
+    compile: keys.Compile = False
+    deterministic: keys.Deterministic = False
+    device: keys.Device = "auto"
+    threads: keys.Threads = None
     checkpoint: Annotated[ClsCheckpoint, AVERAGED] = Field(
         ClsCheckpoint(), description="When the run is saved."
     )
     best_metric: Annotated[Literal["top1", "top5", "loss"], AVERAGED] = Field(
         "top1", description="Validation metric by which best.pth is kept, and patience counts."
     )
-    patience: PositiveInt | None = Field(
-        None,
-        description="Stop early after this many epochs without a better best_metric; null: never.",
-    )
+    patience: keys.Patience = None
     consistency_images: Annotated[NonNegativeInt, RESUMED] = Field(
         1000,
         description="Validation images of which consistency is measured at the end: the share with "
         "the same top-1 at two positions, at most 1/8 of the image apart; 0: none.",
     )
-    log_every: Annotated[PositiveInt, AVERAGED] = Field(
-        50, description="Steps between lines of metrics.jsonl."
-    )
-    tensorboard: Annotated[bool, RESUMED, AVERAGED] = Field(
-        False, description="Write TensorBoard event files too."
-    )
+    log_every: keys.LogEvery = 50
+    tensorboard: keys.TensorBoard = False
 
     @property
     def network(self) -> str:

@@ -7,13 +7,12 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 from rfbench.config import (
     AVERAGED,
     MOST_KEPT,
-    MOST_SEED,
-    MOST_THREADS,
     RESUMED,
     Free,
     Section,
 )
 from rfbench.models import arguments
+from rfbench.schemas import keys
 from rfbench.schemas.variant import VariantConfig
 
 BestMetric = Literal["bbox/AP", "bbox/AP50", "bbox/AP75", "segm/AP", "segm/AP50", "segm/AP75"]
@@ -137,13 +136,9 @@ class DetConfig(Section):
     visualize: Annotated[NonNegativeInt, RESUMED, AVERAGED] = Field(
         0, description="Number of images to draw with predictions beside ground truth."
     )
-    seed: Annotated[NonNegativeInt, AVERAGED] = Field(
-        0, le=MOST_SEED, description="Seed of weights, order and augmentation."
-    )
-    device: Annotated[str, RESUMED, AVERAGED] = Field("auto", description="auto, cpu or cuda.")
-    threads: Annotated[PositiveInt | None, RESUMED] = Field(
-        None, le=MOST_THREADS, description="CPU threads per process; null: PyTorch's default."
-    )
+    seed: keys.Seed = 0
+    device: keys.Device = "auto"
+    threads: keys.Threads = None
     keep: Annotated[PositiveInt, RESUMED, AVERAGED] = Field(
         2,
         le=MOST_KEPT,
@@ -160,9 +155,7 @@ class DetConfig(Section):
     log_every: Annotated[PositiveInt, AVERAGED] = Field(
         20, description="Iterations between lines of metrics.jsonl."
     )
-    tensorboard: Annotated[bool, RESUMED, AVERAGED] = Field(
-        False, description="Write TensorBoard event files too."
-    )
+    tensorboard: keys.TensorBoard = False
 
     @property
     def network(self) -> str:
