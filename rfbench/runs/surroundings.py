@@ -102,8 +102,9 @@ def _gpus() -> Finding:
 
 
 def _disk(place: Path, need: Need, probe: bool) -> Finding:
-    free, wanted = shutil.disk_usage(place).free, need.state * (need.kept + 1)  # one is written
-    text = f"{_size(free)} free in {place}, {need.kept} checkpoints take {_size(wanted)}"
+    free, wanted = shutil.disk_usage(place).free, need.state * (need.kept + 1)
+    kept = f"{need.kept} checkpoints and the one being written take up to {_size(wanted)}"
+    text = f"{_size(free)} free in {place}; {kept}"
     if probe and (speed := _write_speed(place)):
         text += f", written at {_size(speed)}/s"
     short = "make room, keep fewer (checkpoint.keep), or choose another --output"

@@ -41,7 +41,10 @@ def test_nothing_to_say(tmp_path: Path) -> None:
     text = "\n".join(map(str, found))
     assert "12 of " in text and "3 DataLoader workers" in text
     assert "/dev/shm has 99.0 GB left, loading takes 1.0 GB" in text
-    assert f"99.0 GB free in {tmp_path}, 2 checkpoints take 3.0 GB, written at " in text
+    assert (
+        f"99.0 GB free in {tmp_path}; 2 checkpoints and the one being written take up to 3.0 GB, "
+        in text
+    )
     assert "can be locked" in text
     assert list(tmp_path.iterdir()) == []
 
@@ -75,7 +78,8 @@ def test_too_little_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(9 * GB, 0, 64 * 2**20))
     found = lines(tmp_path)
     assert "--shm-size" in found["/dev/shm"]
-    assert found["64"].startswith(f"64 MB free in {tmp_path}, 2 checkpoints take 3.0 GB: make room")
+    assert found["64"].startswith(f"64 MB free in {tmp_path}; 2 checkpoints")
+    assert "up to 3.0 GB: make room" in found["64"]
 
 
 @pytest.mark.usefixtures("roomy")
