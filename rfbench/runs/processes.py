@@ -56,6 +56,22 @@ class Processes:
         dist.all_reduce(tensor, dist.ReduceOp.MAX, group=self.control)
         return int(tensor)
 
+    def vote(self, value: int) -> Callable[[], int]:
+        """A function that waits for the largest `value` of all processes; this one waits for none.
+
+        To be called by all of them, and in the same order as whatever else they exchange.
+        """
+        if self.control is None:
+            return lambda: value
+        tensor = torch.tensor(value)
+        work = dist.all_reduce(tensor, dist.ReduceOp.MAX, group=self.control, async_op=True)
+
+        def result() -> int:
+            work.wait()
+            return int(tensor)
+
+        return result
+
     def fail_together(self, failure: BaseException | None) -> None:
         """Raise in every process if one of them failed: its error there, FailedElsewhere here."""
         if self.largest(bool(failure)):
