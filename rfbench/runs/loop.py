@@ -28,8 +28,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
-
 from rfbench.errors import RfbenchError, counted, one_line
 from rfbench.models import weight_files
 from rfbench.runs import best, checkpoint, processes, progress, records
@@ -280,7 +278,9 @@ def to_the_end(
             f"stopped at {run.unit} {run.step} and saved in {run.folder}; continue with --resume"
         )
         return None, stop.exit_code
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not processes.out_of_memory(error):
+            raise
         raise RfbenchError(f"the GPU is out of memory. {memory}") from error
     finally:
         run.bar.close()
