@@ -53,7 +53,8 @@ def read_bytes(path: str | Path, most: int | None = None) -> bytes:
     with open(path, "rb", opener=_without_waiting) as file:
         _refuse_kind(os.fstat(file.fileno()).st_mode, path)  # it may have been replaced since
         if most is not None and os.fstat(file.fileno()).st_size > most:
-            raise OSError(errno.EFBIG, f"it is larger than {most >> 20} MB", str(path))
+            size = f"{most >> 20} MB" if most >> 20 else f"{most >> 10} KB"
+            raise OSError(errno.EFBIG, f"it is larger than {size}", str(path))
         return file.read()
 
 
