@@ -68,6 +68,7 @@ constraints:  ## renew constraints.txt: the newest that pip finds, if `check` pa
 
 figures: $(READY)  ## the figures of the documentation
 	$(BIN)/python scripts/make_figures.py
+	$(BIN)/python scripts/hero.py docs/figures/hero.png
 
 zoo: $(READY)  ## every architecture of torchvision and timm: results/zoo/index.html, docs/zoo.md
 	$(BIN)/rfbench rf zoo --markdown docs/zoo.md
