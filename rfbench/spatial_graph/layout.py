@@ -173,6 +173,13 @@ def _take_block(value: Value, dim: int, picked: np.ndarray) -> Value:
     return Value((*value.dims[:dim], new, *value.dims[dim + 1 :]), labels)
 
 
+def windows_over(labels: np.ndarray, dim: int, at: np.ndarray) -> np.ndarray:
+    """Labels of the channels `at` (outputs, taps; -1: none) of a dimension, with a last axis of
+    taps."""
+    edge = np.full_like(labels.take([0], axis=dim), CONSTANT)  # -1 in `at`: the last
+    return np.moveaxis(np.concatenate([labels, edge], axis=dim).take(at, axis=dim), dim + 1, -1)
+
+
 def solid(value: Value, dim: int) -> Value:
     """Copies in a dimension as channels of the same history."""
     factors = value.dims[dim]

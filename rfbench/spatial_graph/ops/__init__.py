@@ -19,6 +19,7 @@ from rfbench.spatial_graph.ops import (  # noqa: F401
     pooling,
     reduce,
     resize,
+    sampling,
     views,
 )
 from rfbench.spatial_graph.ops.registry import OPS, Handler

@@ -14,6 +14,7 @@ from rfbench.spatial_graph.layout import CONSTANT, SPATIAL, Factor, Scrambled, V
 from rfbench.spatial_graph.ops.pointwise import pointwise
 from rfbench.spatial_graph.ops.registry import Constant, dependent, register_op
 from rfbench.spatial_graph.ops.views import copies
+from rfbench.spatial_graph.spread import spread
 
 MOST = 64  # rectangles of positions, and masks of different channels
 
@@ -69,6 +70,8 @@ def kept(b: Builder, x: Value, mask: np.ndarray) -> Value | None:
     x = copies(x, b.out_shape)
     mask = mask.reshape((1,) * (len(x.dims) - mask.ndim) + mask.shape)
     varied = [i for i, n in enumerate(mask.shape) if n > 1]
+    for i in varied:
+        x = spread(b, x, i)
     held = [i for i in varied if any(f.axis in SPATIAL for f in x.dims[i])]
     if mask.all() or b.graph.witness(x).reach > Reach.CONTEXT:
         return b.same(x)  # attention: positions meet all the same
@@ -81,12 +84,12 @@ def kept(b: Builder, x: Value, mask: np.ndarray) -> Value | None:
     every, which = np.unique(rows.reshape(math.prod(form), -1), axis=0, return_inverse=True)
     if len(every) > MOST:
         raise Scrambled("channels have different masks of their positions")
-    spread = which.reshape([1 if i in held else n for i, n in enumerate(mask.shape)])
-    labels = np.full(np.broadcast_shapes(x.labels.shape, spread.shape), CONSTANT)
+    mine = which.reshape([1 if i in held else n for i, n in enumerate(mask.shape)])
+    labels = np.full(np.broadcast_shapes(x.labels.shape, mine.shape), CONSTANT)
     for i, one in enumerate(every):
         if one.any():
             shape = [mask.shape[k] for k in held]
-            labels = np.where(spread == i, _held(b, x, held, one.reshape(shape)).labels, labels)
+            labels = np.where(mine == i, _held(b, x, held, one.reshape(shape)).labels, labels)
     out = Value(x.dims, labels)
     return out if out.depends_on_input else None
 

@@ -18,7 +18,8 @@ UNTAGGED = (
     "alias", "clone", "_to_copy", "detach", "contiguous", "lift_fresh", "native_dropout",
     "hardswish", "hardsigmoid", "hardtanh", "silu", "mish", "elu", "celu", "selu", "leaky_relu",
     "prelu", "_prelu_kernel", "rrelu_with_noise", "rrelu_with_noise_functional", "softplus",
-    "softshrink", "hardshrink", "log_sigmoid_forward", "bitwise_not",
+    "softshrink", "hardshrink", "log_sigmoid_forward", "bitwise_not", "_conj", "_conj_physical",
+    "resolve_conj", "_neg_view", "resolve_neg",
 )  # fmt: skip
 FILLED = (
     "empty_like", "full_like", "ones_like", "rand_like", "randint_like", "randn_like", "zeros_like",
