@@ -164,6 +164,8 @@ def _take_block(value: Value, dim: int, picked: np.ndarray) -> Value:
     lead, *rest = value.dims[dim]
     inner = prod(f.size for f in rest)
     blocks, offset = np.divmod(picked.reshape(-1, inner) if len(picked) % inner == 0 else -1, inner)
+    if all(f.axis in SPATIAL for f in value.dims[dim]):
+        raise Scrambled("positions are selected across a dimension that holds several axes")
     if lead.axis != "c" or any(f.axis == "c" for f in rest) or np.ndim(blocks) == 0:
         raise Scrambled("positions are selected across a dimension that mixes them with channels")
     if (blocks != blocks[:, :1]).any() or (offset != np.arange(inner)).any():

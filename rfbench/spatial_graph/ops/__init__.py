@@ -21,6 +21,7 @@ from rfbench.spatial_graph.ops import (  # noqa: F401
     resize,
     sampling,
     views,
+    writes,
 )
 from rfbench.spatial_graph.ops.registry import OPS, Handler
 

@@ -227,6 +227,11 @@ def _fractions(values: torch.Tensor) -> tuple[Fraction, ...]:
     return tuple(Fraction(float(v)).limit_denominator(10**6) for v in values)
 
 
+@register_op(*(f"torchvision::{p}roi_{how}" for p in ("", "ps_") for how in ("align", "pool")))
+def pooled_boxes(b: Builder, *_: object) -> Opaque:
+    return b.opaque(Reach.UNSUPPORTED, "it reads boxes, wherever they lie")
+
+
 @register_op("torchvision::deform_conv2d")
 def deformable(b: Builder, *_: object) -> Opaque:
     return b.opaque(Reach.UNSUPPORTED, "its offsets depend on the values of the image")

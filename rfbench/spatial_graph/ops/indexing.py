@@ -21,6 +21,7 @@ def pick(b: Builder, x: Value, dim: int, at: np.ndarray) -> Value:
     size = x.shape[dim]
     if at.dtype == bool:  # a mask
         at = np.flatnonzero(at)
+    at = np.where(at < 0, at + size, at)
     whole = len(at) == size and (at == np.arange(size)).all()
     if not whole:
         x = spread(b, x, dim)

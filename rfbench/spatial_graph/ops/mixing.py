@@ -147,6 +147,20 @@ def view_as_real(b: Builder, x: Value) -> Value:
     return copies(insert(x, len(x.dims)), b.out_shape)
 
 
-@register_op("aten::_fft_r2c", "aten::_fft_c2c")
-def fourier(b: Builder, *_: object) -> Opaque:
-    return b.opaque(Reach.GLOBAL)
+@register_op("aten::_fft_r2c", "aten::_fft_c2c", "aten::_fft_c2r")
+def fourier(b: Builder, x: Value, dims: list[int], *_: object) -> Value | Opaque:
+    """Over channels, over windows of a signal, along an axis; global where it holds all axes."""
+    dims = [dim_of(x, d) for d in dims]
+    kept = {f.axis for i, d in enumerate(x.dims) if i not in dims for f in d}
+    if any(f.axis in SPATIAL for d in dims for f in x.dims[d]) and not kept & {*SPATIAL}:
+        return b.opaque(Reach.GLOBAL)
+    for dim in dims:
+        held = {f.axis for f in x.dims[dim]} & {*SPATIAL}
+        if held - kept:
+            made = _mix(b, x, dim, b.out_shape[dim])
+            if isinstance(made, Opaque):
+                return made
+            x = made
+        else:  # channels, or a window's part of an axis
+            x = widen(b.contract(x, [dim], "pool"), dim, b.out_shape[dim])
+    return x

@@ -87,6 +87,11 @@ def ranked(b: Builder, x: Value, *args: Any, **more: Any) -> list[Value]:
     return [out, out]
 
 
+@register_op("aten::cummax", "aten::cummin")
+def best_so_far(b: Builder, x: Value, dim: int) -> list[Value]:
+    return [cumulated(b, x, dim)] * 2
+
+
 @register_op("aten::cumsum", "aten::cumprod", "aten::logcumsumexp")
 def cumulated(b: Builder, x: Value, dim: int, **_: Any) -> Value:
     """Sums over all entries up to each."""

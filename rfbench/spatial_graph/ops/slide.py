@@ -27,7 +27,7 @@ def along(
     dims = list(value.dims)
     for dim, window in windows.items():
         axis, made = None, window
-        if _is_block(value, dim):
+        if is_block(value, dim):
             axis, made, dims = within(b, value, dim, window, dims)
         else:
             axis, n = whole_axis(b, value, dim, len(value.dims) - dim)
@@ -43,7 +43,7 @@ def along(
     return tuple(axes.get(k, SAME) for k in range(len(b.letters))), tuple(dims)
 
 
-def _is_block(value: Value, dim: int) -> bool:
+def is_block(value: Value, dim: int) -> bool:
     """Whether a dimension holds one factor of an axis whose others stand elsewhere."""
     factors = value.dims[dim]
     if len(factors) != 1 or factors[0].axis not in SPATIAL:

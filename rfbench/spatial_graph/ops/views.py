@@ -129,6 +129,18 @@ def unfold(b: Builder, x: Value, dim: int, size: int, step: int) -> Value:
     return Value(tuple(dims), x.labels)
 
 
+@register_op("aten::as_strided")
+def frames(
+    b: Builder, x: Value, size: list[int], stride: list[int], offset: int | None = None
+) -> Value:
+    """Windows of a signal, 1 x L, as torch.stft cuts them."""
+    if list(x.shape[:-1]) != [1] * (len(size) - 2) or len(size) != len(x.shape) + 1:
+        raise Scrambled("a tensor is read in another order than it is written")
+    if size[:-2] != [1] * (len(size) - 2) or stride[-1] != 1 or offset:
+        raise Scrambled("a tensor is read in another order than it is written")
+    return unfold(b, x, len(x.shape) - 1, size[-1], stride[-2])
+
+
 @register_op("aten::as_strided_")
 def restride(b: Builder, x: Value, size: list[int], _: object, *offset: int) -> Value:
     """Only another order in memory (channels last), of a pooled vector."""
