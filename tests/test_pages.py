@@ -24,6 +24,7 @@ from rfbench.data.sources import SOURCES
 from rfbench.grid import config as grids
 from rfbench.models import backbones, weight_files
 from rfbench.models.pools import POOLS
+from rfbench.models.variants import behind
 from rfbench.schemas import SCHEMAS
 from tests.pages import PAGES, Block, blocks, command_lines, kind, schema_of
 
@@ -52,6 +53,8 @@ def own_words() -> Iterator[None]:
     held = [(table, copy.copy(table)) for table in (POOLS, SOURCES)]
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
+    root.handlers[:] = []
+    behind._say.cache_clear()  # it says things once a process
     yield
     for table, before in held:
         table.clear()
@@ -128,7 +131,12 @@ def check_command(words: list[str]) -> None:
     context = command.make_context(name, words, parent=context.parent)
     name, values = context.info_name, context.params
     if name == "grid" and values["config"] not in OWN:
-        grids.read(values["config"], values["override"], split(values["variants"]), values["seeds"])
+        grids.read(
+            values["config"],
+            values["override"],
+            split(values["variants"], "--variants"),
+            values["seeds"],
+        )
     elif name in grids.SCHEMA and values["config"] not in OWN:
         path = values["config"] or f"{name.removeprefix('train-')}/digits"
         config.load(grids.SCHEMA[name], path, values["override"])
