@@ -8,8 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from rfbench.data import sources
 from rfbench.data.decode import BadImage
-from rfbench.data.segmentation import masks
+from rfbench.data.segmentation import check, masks
+from rfbench.data.segmentation.pairs import FilePairs
+from rfbench.data.segmentation.sources import SOURCES
+from rfbench.errors import RfbenchError
+from tests.data.segmentation import trees
 
 
 def png(values: np.ndarray, bits: int) -> bytes:
@@ -64,3 +69,27 @@ def test_tiff_in_which_0_is_white(kind: type, tmp_path: Path) -> None:
                 masks.read(path, masks.indices(4))
         else:
             assert np.array_equal(masks.read(path, masks.indices(4)), values)
+
+
+def test_masks_of_nothing_but_ignored_pixels_are_refused(tmp_path: Path) -> None:
+    """Else the loss of nothing is 0, and a training ends well without a figure."""
+    names = [(str(tmp_path / f"i{n}.png"), str(tmp_path / f"m{n}.png")) for n in range(3)]
+    for image, mask in names:
+        Image.new("RGB", (4, 4)).save(image)
+        Image.new("L", (4, 4), 255).save(mask)
+    pairs = FilePairs(*zip(*names, strict=True), masks.indices(2))
+    for rank in range(3):
+        with pytest.raises(RfbenchError, match="every pixel is ignored"):
+            check.check(pairs, True, rank, 3)
+    Image.new("L", (4, 4), 1).save(names[1][1])
+    for rank in range(3):  # also of the processes whose own share holds none
+        check.check(pairs, True, rank, 3)
+
+
+def test_masks_without_an_image_are_told(tmp_path: Path) -> None:
+    trees.folder(tmp_path)
+    trees.mask(tmp_path / "masks/train/lonely.png", trees.halves(0, 1))
+    notes = sources.open_set(SOURCES, "folder", str(tmp_path)).notes
+    assert [note for note in notes if "lonely" in note] == [
+        f"{tmp_path}/masks/train: masks without an image: {tmp_path}/masks/train/lonely.png"
+    ]
