@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from rfbench import files, shipped
 from rfbench.config_errors import Key, Origins, explain, shown
 from rfbench.errors import UsageError, one_line, suggest
-from rfbench.yaml_text import parse
+from rfbench.yaml_text import MOST_BYTES, parse
 
 # the largest values that a run can use
 MOST_SEED, MOST_THREADS, MOST_KEPT = 2**32 - 1, 1024, 99
@@ -130,7 +130,7 @@ def schema_json(schema: type[BaseModel]) -> dict[str, Any]:
 def _read(path: str, role: str = "") -> dict[str, Any]:
     """The mapping in the file `path`; empty for an empty file."""
     try:
-        text = files.read_bytes(path)
+        text = files.read_bytes(path, MOST_BYTES)
     except FileNotFoundError:
         folder = Path(path).parent
         near = suggest(Path(path).name, os.listdir(folder), n=1) if folder.is_dir() else ""

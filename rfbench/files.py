@@ -53,7 +53,8 @@ def read_bytes(path: str | Path, most: int | None = None) -> bytes:
     with open(path, "rb", opener=_without_waiting) as file:
         _refuse_kind(os.fstat(file.fileno()).st_mode, path)  # it may have been replaced since
         if most is not None and os.fstat(file.fileno()).st_size > most:
-            raise OSError(errno.EFBIG, f"it is larger than {most >> 20} MB", str(path))
+            size = f"{most >> 20} MB" if most >> 20 else f"{most >> 10} KB"
+            raise OSError(errno.EFBIG, f"it is larger than {size}", str(path))
         return file.read()
 
 
@@ -174,11 +175,14 @@ def aside(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`, renamed to it if the block ends without an error.
 
     A link is followed to its target, but not within the folder of a run. What is there and no
-    regular file (/dev/stdout) is never replaced: the content is written into it.
+    regular file (/dev/stdout) is never replaced: the content is written into it. A file of a run
+    is replaced by that run alone: for any other, RfbenchError.
     """
     with naming(path):
         claim(path)
         target = path if _manifest_of(path)[0] else _target(path)
+        if target and not _manifest_of(path)[0]:
+            manifest.refuse_owned(target)
         if target is None or (target.exists() and kind_of(target.stat().st_mode)):
             with tempfile.TemporaryDirectory() as folder:
                 temporary = Path(folder, f"content{path.suffix}")
@@ -221,11 +225,24 @@ def _pour(content: Path, path: Path) -> None:
     if number is None:
         if kind_of(path.stat().st_mode) == "a folder":
             raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
-        target = os.open(path, os.O_WRONLY)
+        target = _open_for_writing(path)
     else:
         target = os.dup(number)  # opening it anew would cut a file that stdout goes to
     with os.fdopen(target, "wb") as file:
         file.write(content.read_bytes())
+
+
+def _open_for_writing(path: Path) -> int:
+    """The descriptor of a device or FIFO; OSError for a FIFO that nobody reads, not a wait."""
+    try:
+        target = _without_waiting(str(path), os.O_WRONLY)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            what = kind_of(path.stat().st_mode)
+            raise OSError(errno.ENXIO, f"it is {what}, and nobody reads from it") from None
+        raise
+    os.set_blocking(target, True)
+    return target
 
 
 def _keep_mode(temporary: Path, target: Path) -> None:

@@ -139,6 +139,13 @@ def others(folder: Path) -> list[str]:
     return sorted(name for name in names if not TEMPORARY.fullmatch(name))
 
 
+def refuse_owned(path: Path) -> None:
+    """Raise RfbenchError for a file that a run of ours has listed in its folder."""
+    held = read(path.parent)
+    if held and (path.name == NAME or path.name in held.files):
+        raise RfbenchError(f"{path} is of the run in its folder: it is not replaced")
+
+
 def check_replaceable(folder: Path) -> None:
     """Raise UsageError unless a run has listed its files in the folder; see `remove`."""
     held = read(folder)

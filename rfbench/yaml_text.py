@@ -1,5 +1,6 @@
 """YAML 1.2 as plain values: the text of a configuration file or of a single value."""
 
+import functools
 import json
 import re
 from typing import Any
@@ -61,12 +62,17 @@ for _tag, _first, _pattern in (
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"({_pattern})$"), _first)
 
 
+@functools.lru_cache(maxsize=64)  # the thousands of runs of a grid read the same files
+def _as_json(text: bytes | str) -> str:
+    return json.dumps(yaml.load(text, _Loader))
+
+
 def parse(text: bytes | str, where: str) -> Any:
     """The plain value (what JSON can hold) of a YAML text; UsageError naming `where`."""
     if len(text) > MOST_BYTES:
         raise UsageError(f"{where}: not a configuration: it has {len(text) >> 10} KB")
     try:
-        return json.loads(json.dumps(yaml.load(text, _Loader)), parse_int=json_text.whole)
+        return json.loads(_as_json(text), parse_int=json_text.whole)
     except yaml.MarkedYAMLError as error:
         line = f" (line {error.problem_mark.line + 1})" if error.problem_mark else ""
         raise UsageError(f"{where}: not valid YAML: {error.problem}{line}") from None

@@ -42,7 +42,7 @@ FILES = {
     "deep": ("model: " + "[" * 5000 + "]" * 5000, "not valid YAML"),
     "unknown keys": ("".join(f"key{i}: 1\n" for i in range(5_000)), "and more"),
     "near keys": ("".join(f"{'sched' * 30}{i}: 1\n" for i in range(1_000)), "and more"),
-    "large": ("model: " + "x" * (1 << 20), "not a configuration"),
+    "large": ("model: " + "x" * (1 << 20), "larger than 256 KB"),
     "a long number": ("seed: " + "9" * 4_000, "digits"),
     "a longer one": ("seed: " + "9" * 20_000, "not valid YAML"),
     "NUL": (b"model: a\0b\n", "not valid YAML"),

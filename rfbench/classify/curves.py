@@ -33,6 +33,6 @@ def draw(lines: list[dict[str, Any]], title: str, per_epoch: int, path: Path) ->
     for axes in (loss, top1, lr):
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(title)
+    figure.suptitle(title, parse_math=False)
     with files.aside(path) as temporary:
         figure.savefig(temporary, dpi=150)

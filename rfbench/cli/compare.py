@@ -69,7 +69,7 @@ def command(
     wanted = build.Wanted(
         kinds=kind,
         metrics=metric,
-        rows=tuple(split(rows) or ()),
+        rows=tuple(split(rows, "--rows")),
         baseline=baseline,
         sort=sort,
         reference=reference is not None,

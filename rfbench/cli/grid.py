@@ -69,7 +69,7 @@ def command(
 
     part = shard_of(shard)
     folder = str(output) if output else None
-    grid = grids.read(config, override, split(variants), seeds, folder)
+    grid = grids.read(config, override, split(variants, "--variants"), seeds, folder)
     runs = plan.choose(plan.expand(grid), only, part)
     for run in runs:
         run.state = plan.look(run)

@@ -189,6 +189,13 @@ def numbers(
     return values[0] if len(values) == 1 and form.startswith("N") else values
 
 
-def split(text: str | None) -> Sequence[str]:
-    """'a,b' as ['a', 'b']."""
-    return [part.strip() for part in text.split(",") if part.strip()] if text else []
+def split(text: str | None, option: str) -> Sequence[str]:
+    """'a,b' as ['a', 'b'], [] if the option is not given; UsageError for '' and ','."""
+    from rfbench.errors import UsageError
+
+    if text is None:
+        return []
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not parts:
+        raise UsageError(f"{option}: names nothing; leave it out, or give names, such as a,b")
+    return parts

@@ -7,7 +7,7 @@ slightly outside, two boxes of height 0 (annotation 918 is one), and run lengths
 import contextlib
 import gc
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,8 @@ class CocoSet:
     bare: int  # objects without a mask; training or evaluating masks fails on them
     notes: tuple[str, ...] = ()
     files: frozenset[str] = field(default=frozenset(), compare=False)  # real paths of the images
+    # (height, width) of the images -> how many have it
+    sizes: Mapping[tuple[int, int], int] = field(default_factory=dict, compare=False)
 
 
 @contextlib.contextmanager
@@ -98,6 +100,7 @@ def check(annotations: Path, folder: Path, sample: int = coco_files.SAMPLE) -> C
         **masks,
         notes=tuple(findings.notes),
         files=files,
+        sizes=Counter((one["height"], one["width"]) for one in images),
     )
 
 

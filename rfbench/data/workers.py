@@ -79,8 +79,11 @@ def shared(shape: tuple[int, ...]) -> Tensor:
     return torch.empty(0, dtype=torch.uint8).set_(storage).view(shape)
 
 
-def check_room(need: int) -> None:
-    """Raise RfbenchError if /dev/shm has not `need` bytes for each process of this machine."""
+def check_room(need: int, keys: str = "data.workers or max_batch_per_gpu") -> None:
+    """Raise RfbenchError if /dev/shm has not `need` bytes for each process of this machine.
+
+    keys: of the configuration, to be lowered.
+    """
     try:
         room = os.statvfs(SHARED_MEMORY)
     except OSError:  # there is none
@@ -90,8 +93,7 @@ def check_room(need: int) -> None:
     if need > free:
         raise RfbenchError(
             f"loading images takes {need / 2**20:.0f} MB of shared memory, and {SHARED_MEMORY} has "
-            f"{free / 2**20:.0f} MB left (in a container: --shm-size); lower data.workers or "
-            "max_batch_per_gpu"
+            f"{free / 2**20:.0f} MB left (in a container: --shm-size); lower {keys}"
         )
 
 

@@ -66,23 +66,10 @@ class FeatureBackbone(Backbone):
         for name, part in levels.items():
             if int(name.removeprefix("res")) <= freeze_at:
                 frozen = found.chain[: found.chain.index(part) + 1]
-        self._norms(norm, [part.path for part in frozen])
-
-    def _norms(self, norm: str, frozen: list[str]) -> None:
-        if norm not in NORMS:
-            raise UsageError(
-                f"MODEL.RESNETS.NORM: must be one of {', '.join(NORMS)}, not '{norm}'."
-                f"{suggest(norm, NORMS)}"
-            )
-        for path in frozen:
-            self.net.get_submodule(path).requires_grad_(False)
-            features.put(self.net, path, freeze_norms(self.net.get_submodule(path)))
-        if norm == "FrozenBN":
-            self.net = freeze_norms(self.net)
-        elif norm == "SyncBN":
-            from timm.layers import convert_sync_batchnorm
-
-            self.net = convert_sync_batchnorm(self.net)
+        for part in frozen:
+            self.net.get_submodule(part.path).requires_grad_(False)
+            features.put(self.net, part.path, freeze_norms(self.net.get_submodule(part.path)))
+        self.net = with_norm(self.net, norm)
 
     @property
     def size_divisibility(self) -> int:
@@ -96,6 +83,22 @@ class FeatureBackbone(Backbone):
         maps = {name: self._maps[name] for name in self._out_features}
         self._maps.clear()  # or they would stay in memory until the next images
         return maps
+
+
+def with_norm(module: nn.Module, norm: str) -> nn.Module:
+    """`module` with its BatchNorms as MODEL.RESNETS.NORM says. Raises UsageError if unknown."""
+    if norm not in NORMS:
+        raise UsageError(
+            f"MODEL.RESNETS.NORM: must be one of {', '.join(NORMS)}, not '{norm}'."
+            f"{suggest(norm, NORMS)}"
+        )
+    if norm == "FrozenBN":
+        return freeze_norms(module)
+    if norm == "SyncBN":
+        from timm.layers import convert_sync_batchnorm
+
+        return convert_sync_batchnorm(module)
+    return module
 
 
 class FrozenNormAct(FrozenBatchNorm2d):

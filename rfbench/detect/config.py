@@ -112,7 +112,15 @@ def resolve(
     if "fpn" not in cfg.MODEL.BACKBONE.NAME:
         raise UsageError(f"detector: {config.detector} has no FPN for a backbone.")
     retina = cfg.MODEL.META_ARCHITECTURE == "RetinaNet"
-    cfg.MODEL.BACKBONE.NAME = f"build_rfbench_{'retinanet_' * retina}fpn_backbone"
+    if config.fpn:
+        cfg.MODEL.BACKBONE.NAME = f"build_rfbench_{'retinanet_' * retina}fpn_backbone"
+    elif not retina:
+        raise UsageError("fpn: false is for RetinaNet; other heads tell levels by their strides.")
+    else:
+        cfg.MODEL.BACKBONE.NAME = "build_rfbench_fields_backbone"
+        cfg.MODEL.BACKBONE.FREEZE_AT = 0
+        levels = [f"f{number}" for number in range(1, len(config.features) + 1)]
+        cfg.MODEL.RETINANET.IN_FEATURES = levels
     cfg.MODEL.RFBENCH.NAME = config.network
     cfg.MODEL.RFBENCH.VARIANT = variant_name(config)
     cfg.MODEL.RFBENCH.FEATURES = list(config.features)
@@ -130,6 +138,8 @@ def resolve(
     cfg.SEED = config.seed
     set_opts(cfg, config.opts)
     _check_numbers(cfg)
+    if not config.fpn and cfg.MODEL.BACKBONE.FREEZE_AT:
+        raise UsageError("opts.MODEL.BACKBONE.FREEZE_AT: must be 0 without an FPN; nothing freezes")
     if config.best_metric.startswith("segm") and not cfg.MODEL.MASK_ON:
         raise UsageError(f"best_metric: {config.detector} has no masks; use bbox/AP.")
     cfg = DefaultTrainer.auto_scale_workers(cfg, world)

@@ -1,5 +1,6 @@
 """The levels of a detector's pyramid: the layers they come from, and where anchors assume them."""
 
+import logging
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +16,13 @@ from rfbench import shipped
 from rfbench.config import load
 from rfbench.detect import config as configs
 from rfbench.detect.backbone import FeatureBackbone
+from rfbench.detect.fields import Layers
 from rfbench.errors import RfbenchError, UsageError, one_line, suggest
 from rfbench.models import pyramid, variants
 from rfbench.rf.core.levels import Level
 from rfbench.schemas.det import DetConfig
+
+log = logging.getLogger("rfbench")
 
 
 @dataclass(frozen=True)
@@ -55,8 +59,13 @@ def read(path: str, wanted: list[str], overrides: list[str]) -> list[Detector]:
     detectors = []
     for name in names:
         config = load(DetConfig, path, [*overrides, f"variant={name}"])
-        cfg = configs.resolve(config, 80, Path("results"))
-        detectors.append(_detector(cfg, f"{Path(config.detector).stem} on {config.network}", name))
+        title = f"{Path(config.detector).stem} on {config.network}"
+        try:
+            detectors.append(_detector(configs.resolve(config, 80, Path("results")), title, name))
+        except UsageError:
+            if wanted or name in ("baseline", own):
+                raise
+            log.info(f"{title}: left out {name} (nothing to change)")
     return detectors
 
 
@@ -80,7 +89,7 @@ def _of_detectron2(
         raise UsageError(f"{path} is Detectron2's: -o is for configurations of train-det")
     cfg = get_cfg()
     _merge(cfg, Path(path), held)
-    if "fpn" not in cfg.MODEL.BACKBONE.NAME:
+    if not any(kind in cfg.MODEL.BACKBONE.NAME for kind in ("fpn", "rfbench_fields")):
         raise UsageError(f"{path}: MODEL.BACKBONE.NAME {cfg.MODEL.BACKBONE.NAME} has no FPN")
     if "rfbench" not in cfg.MODEL.BACKBONE.NAME:
         if wanted:
@@ -125,8 +134,10 @@ def _detector(cfg: CfgNode, title: str, variant: str) -> Detector:
     features = _features(cfg, fpn.bottom_up)
     levels = []
     for name, shape in fpn.output_shape().items():
-        # the topmost levels have no lateral connection: they come from the level below
-        feature = features.get(f"res{int(math.log2(shape.stride))}", f"levels.{name}")
+        # an FPN's level is known by its stride; the topmost have no lateral connection: they come
+        # from the level below
+        below = features.get(name) or features.get(f"res{int(math.log2(shape.stride))}")
+        feature = below or f"levels.{name}"
         on, read = name in anchors, name in rois
         levels.append(Level(name, shape.stride, feature, f"levels.{name}", on, read))
     offset = float(cfg.MODEL.ANCHOR_GENERATOR.OFFSET)
@@ -149,6 +160,8 @@ class Named(nn.Module):
 
 def _features(cfg: CfgNode, bottom: nn.Module) -> dict[str, str]:
     """The layer of each feature of the bottom-up network."""
+    if isinstance(bottom, Layers):
+        return {name: f"fpn.bottom_up.net.{part.path}" for name, part in bottom.layers.items()}
     if isinstance(bottom, FeatureBackbone):
         levels = pyramid.find(bottom.net, bottom.name, cfg.MODEL.RFBENCH.FEATURES).levels
         return {

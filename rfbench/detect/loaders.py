@@ -7,6 +7,8 @@ a resumed run skips the batches that it has had, and repeats none.
 
 import contextlib
 import itertools
+import math
+import mmap
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -29,6 +31,8 @@ from detectron2.data.samplers import RepeatFactorTrainingSampler, TrainingSample
 from PIL import Image
 
 from rfbench.data import decode, workers
+from rfbench.data.coco import CocoSet
+from rfbench.data.loader import held_batches
 from rfbench.detect.config import as_usage_error
 from rfbench.errors import RfbenchError, UsageError, one_line
 
@@ -144,6 +148,34 @@ def train_loader(cfg: CfgNode, world: int, start: int) -> Any:
         collate_fn=trivial_batch_collator,
         worker_init_fn=prepare,
     )
+
+
+def memory(cfg: CfgNode, parts: Mapping[str, CocoSet], world: int) -> int:
+    """Bytes of shared memory that the loaders of one process take, by the mean of the images.
+
+    Training's and validation's are there at once. Masks take memory as bitmaps only.
+    """
+    count, given = cfg.DATALOADER.NUM_WORKERS, cfg.INPUT
+    train, val = parts["train"], parts["val"]
+    image = _image_bytes(train, float(np.mean(given.MIN_SIZE_TRAIN)), given.MAX_SIZE_TRAIN)
+    if cfg.MODEL.MASK_ON and given.MASK_FORMAT == "bitmask":
+        image += image // 3 * train.objects // max(1, train.images)
+    image += 2 * mmap.PAGESIZE  # its boxes and their classes
+    batch = cfg.SOLVER.IMS_PER_BATCH // world
+    shown = _image_bytes(val, given.MIN_SIZE_TEST, given.MAX_SIZE_TEST)
+    return (
+        held_batches(count, True) * batch * image
+        + held_batches(count, False, math.ceil(val.images / world)) * shown
+    )
+
+
+def _image_bytes(data: CocoSet, short: float, most: int) -> int:
+    """Bytes of a set's images after Detectron2's resizing, on average; whole pages."""
+    total = 0.0
+    for (height, width), number in data.sizes.items():
+        scale = min(short / min(height, width), most / max(height, width)) if short else 1.0
+        total += number * 3 * height * width * scale**2
+    return math.ceil(total / max(1, data.images) / mmap.PAGESIZE) * mmap.PAGESIZE
 
 
 def with_plain_errors(loader: Any) -> Iterator[Any]:

@@ -10,7 +10,7 @@ import yaml
 from rfbench import files
 from rfbench.detect import config as configs
 from rfbench.detect import evaluate, run, sets, show, weights
-from rfbench.detect.loaders import Reader
+from rfbench.detect.loaders import Reader, memory
 from rfbench.detect.setup import detector, local_group, optimizer, scheduler
 from rfbench.errors import counted
 from rfbench.models import integrity
@@ -44,8 +44,8 @@ def describe(config: DetConfig, folder: Path, check_weights: bool = True) -> str
         changes = configs.difference(cfg, configs.stock(config.detector))
         weights_of = sum(t.numel() * t.element_size() for t in model.state_dict().values())
         copies = 3 if config.optimizer == "adamw" else 2
-        # its loaders send images one by one
-        need = Need(cfg.DATALOADER.NUM_WORKERS, 0, copies * weights_of, config.keep + 1)
+        shared = memory(cfg, parts, group.world)
+        need = Need(cfg.DATALOADER.NUM_WORKERS, shared, copies * weights_of, config.keep + 1)
         around = [str(finding) for finding in look(folder, group, need, probe=True)]
     solver, scaled = cfg.SOLVER, configs.scaling(cfg, config)
     lines = [

@@ -19,9 +19,10 @@ from detectron2.utils import comm
 from torch import nn
 
 from rfbench import machine
+from rfbench.data import workers
 from rfbench.detect import config as configs
+from rfbench.detect import loaders, sets, weights
 from rfbench.detect import run as runs
-from rfbench.detect import sets, weights
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.models import classifier_weights
 from rfbench.runs import checkpoint, loop, records
@@ -29,6 +30,8 @@ from rfbench.runs.processes import Processes
 from rfbench.runs.state import Start
 from rfbench.schemas.det import DetConfig
 from rfbench.training.device import set_tf32
+
+SMALLER = "opts.DATALOADER.NUM_WORKERS or opts.SOLVER.IMS_PER_BATCH"
 
 
 def setup(config: DetConfig, start: Start) -> runs.Run:
@@ -46,6 +49,8 @@ def setup(config: DetConfig, start: Start) -> runs.Run:
     classes = len(parts["train"].categories)
     cfg = group.alike(lambda: configs.resolve(config, classes, folder, device, group.world))
     group.alike(lambda: sets.check_masks(cfg, parts))
+    # Detectron2's loaders would wait for ever, or end at the first evaluation
+    group.alike(lambda: workers.check_room(loaders.memory(cfg, parts, group.world), SMALLER))
     torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
     set_tf32(config.precision != "fp32")
     model = group.alike(lambda: detector(cfg))

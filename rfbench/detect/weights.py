@@ -19,7 +19,6 @@ PREFIX = "backbone.bottom_up."  # of a detector's parameters
 def load(detector: nn.Module, source: str, model: str, variant: str, ema: bool = False) -> None:
     """Load the backbone of a detector from `source`; see `state_of`."""
     bottom = detector.get_submodule(PREFIX.rstrip("."))
-    assert isinstance(bottom, FeatureBackbone)
     state = state_of(bottom, source, model, variant, ema=ema)
     bottom.load_state_dict(state, strict=False)  # only the counts of batches are missing
 
@@ -27,7 +26,6 @@ def load(detector: nn.Module, source: str, model: str, variant: str, ema: bool =
 def check(detector: nn.Module, source: str, model: str, variant: str, ema: bool = False) -> None:
     """Raise what `load` would, without loading or downloading anything."""
     bottom = detector.get_submodule(PREFIX.rstrip("."))
-    assert isinstance(bottom, FeatureBackbone)
     theirs = {key.removeprefix("net."): value for key, value in bottom.state_dict().items()}
     classifier_weights.check(theirs, source, model, variant, ema)
 
@@ -47,7 +45,7 @@ def save(source: str, target: Path, model: str, variant: str = "baseline") -> No
 
 
 def state_of(
-    bottom: FeatureBackbone,
+    bottom: nn.Module,
     source: str,
     model: str,
     variant: str,

@@ -2,10 +2,11 @@
 
 import enum
 import json
+import os
 import re
 import shlex
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,10 @@ class Run:
     @property
     def root(self) -> "Run":
         """The first run of its chain."""
-        return self.parent.root if self.parent else self
+        run = self
+        while run.parent:
+            run = run.parent
+        return run
 
 
 def expand(grid: GridConfig) -> list[Run]:
@@ -75,8 +79,9 @@ def expand(grid: GridConfig) -> list[Run]:
     Raises UsageError if a run's configuration is wrong or a parent is missing.
     """
     runs: dict[tuple[str, str, int], Run] = {}
+    earlier: set[str] = set()
     for name, task in grid.tasks.items():
-        if task.weights and task.weights not in {key[0] for key in runs}:
+        if task.weights and task.weights not in earlier:
             raise UsageError(
                 f"{name}: weights names {task.weights!r}, which is not an earlier task"
             )
@@ -84,7 +89,22 @@ def expand(grid: GridConfig) -> list[Run]:
             for variant in task.variants:
                 run = _run(grid, name, task, variant, seed, runs)
                 runs[run.task, run.variant, seed] = run
+        earlier.add(name)
+    _check_folders(runs.values())
     return [*runs.values()]
+
+
+def _check_folders(runs: Iterable[Run]) -> None:
+    """Raise UsageError for two runs whose folder or log would be one."""
+    owners: dict[str, Run] = {}
+    for run in runs:
+        for path in (run.folder, run.log):
+            other = owners.setdefault(os.path.normcase(path), run)
+            if other is not run:
+                raise UsageError(
+                    f"{run.name} and {other.name} would both be in {path}: give them in two grids, "
+                    "or name the variants apart"
+                )
 
 
 def _run(
@@ -155,15 +175,18 @@ def choose(
     if unknown:
         raise UsageError(f"no task {unknown[0]!r}; there are: {', '.join(names)}")
     keep: list[Run] = []
+    needed: set[int] = set()
     for run in reversed(runs):  # children come after their parents
-        if not tasks or run.task in tasks or any(other.parent is run for other in keep):
+        if not tasks or run.task in tasks or id(run) in needed:
             keep.append(run)
+            needed.add(id(run.parent))
     keep.reverse()
     if shard is None:
         return keep
     index, count = shard
-    roots = [run for run in keep if run.root is run]
-    return [run for run in keep if roots.index(run.root) % count == index - 1]
+    roots = [run for run in keep if run.parent is None]
+    mine = {id(run) for run in roots[index - 1 :: count]}
+    return [run for run in keep if id(run.root) in mine]
 
 
 def look(run: Run) -> State:

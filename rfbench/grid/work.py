@@ -12,11 +12,13 @@ from collections.abc import Iterator
 from tqdm import tqdm
 
 from rfbench import files
+from rfbench.errors import RfbenchError, one_line
 from rfbench.grid.plan import Run, State, in_use
 from rfbench.runs import records
 
 log = logging.getLogger(__name__)
 PAUSE = 0.2  # seconds between two checks of the processes
+TAIL = 64 << 10  # bytes of a log in which its last error is looked for
 
 
 def work(runs: list[Run], jobs: int, fail_fast: bool = False) -> None:
@@ -81,10 +83,14 @@ def start(run: Run) -> None:
         run.folder.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable if part == "python" else part for part in run.command]
     with files.append(run.log, "ab") as file:
-        # a session of its own, so that ctrl-C reaches it only through this process
-        run.process = subprocess.Popen(
-            command, stdout=file, stderr=file, stdin=subprocess.DEVNULL, start_new_session=True
-        )
+        try:
+            # a session of its own, so that ctrl-C reaches it only through this process
+            run.process = subprocess.Popen(
+                command, stdout=file, stderr=file, stdin=subprocess.DEVNULL, start_new_session=True
+            )
+        except OSError as error:
+            what = f"launch: cannot start {command[0]}: {error.strerror or error}"
+            raise RfbenchError(what) from error
     run.state = State.RUNNING
 
 
@@ -123,9 +129,14 @@ def stop(running: list[Run]) -> None:
 
 def _last_words(run: Run) -> str:
     """The last error in a run's log, as ': ...'."""
-    lines = run.log.read_text("utf-8", errors="replace").splitlines()
+    try:
+        with open(run.log, "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL))
+            lines = file.read(TAIL).decode("utf-8", errors="replace").splitlines()
+    except OSError as error:  # the folder was deleted
+        return f": {error.strerror}"
     errors = [line for line in lines if line.startswith("Error: ")]
-    return f": {errors[-1].removeprefix('Error: ')}" if errors else ""
+    return f": {one_line(errors[-1].removeprefix('Error: '), 1000)}" if errors else ""
 
 
 @contextlib.contextmanager

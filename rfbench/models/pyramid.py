@@ -57,7 +57,7 @@ def find(model: nn.Module, label: str, names: Sequence[str] = ()) -> Pyramid:
                 near = suggest(name, (path for path, part in ran.items() if part.stride))
                 raise UsageError(f"features: {label} has no map '{name}'.{near}")
             levels[ran[name].stride] = ran[name]
-        chain = _through(chain, levels, ran)
+        chain = _through(model, chain, levels, ran)
     else:
         before: Part | None = None
         for part in chain:
@@ -111,7 +111,7 @@ def _map(output: Any) -> tuple[int, int]:
 
 def _chain(module: nn.Module, path: str, stride: int, ran: dict[str, Part]) -> list[Part]:
     """The children of `module` in the order in which they run, down to at most one halving each."""
-    own = {f"{path}.{name}".strip("."): child for name, child in module.named_children()}
+    own = _children(module, path, ran)
     parts: list[Part] = []
     for name in (name for name in ran if name in own):
         part = ran[name]
@@ -121,7 +121,18 @@ def _chain(module: nn.Module, path: str, stride: int, ran: dict[str, Part]) -> l
     return parts
 
 
-def _through(chain: list[Part], levels: dict[int, Part], ran: dict[str, Part]) -> list[Part]:
+def _children(module: nn.Module, path: str, ran: dict[str, Part]) -> dict[str, nn.Module]:
+    """The children by path; those of a ModuleList, which does not run itself, in its place."""
+    own: dict[str, nn.Module] = {}
+    for name, child in module.named_children():
+        place = f"{path}.{name}".strip(".")
+        own |= {place: child} if place in ran else _children(child, place, ran)
+    return own
+
+
+def _through(
+    model: nn.Module, chain: list[Part], levels: dict[int, Part], ran: dict[str, Part]
+) -> list[Part]:
     """The chain, with parts that contain a level named by the user replaced by their children."""
     wanted = {part.path for part in levels.values()}
     opened: list[Part] = []
@@ -130,13 +141,8 @@ def _through(chain: list[Part], levels: dict[int, Part], ran: dict[str, Part]) -
         if not inside:
             opened.append(part)
             continue
-        depth = part.path.count(".") + 1
-        children = [
-            other
-            for path, other in ran.items()
-            if path.startswith(f"{part.path}.") and path.count(".") == depth
-        ]
-        opened += _through(children, levels, ran)
+        own = _children(model.get_submodule(part.path), part.path, ran)
+        opened += _through(model, [ran[path] for path in ran if path in own], levels, ran)
     return opened
 
 

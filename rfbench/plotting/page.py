@@ -50,7 +50,14 @@ class Page:
         """A legend, centred at the height y."""
         at = (0.5, 1 - y / self.height)
         anchor: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": at, "borderaxespad": 0}
-        self.figure.legend(handles=handles, ncols=columns, fontsize=TEXT, frameon=False, **anchor)
+        anchor |= {"ncols": columns, "fontsize": TEXT, "frameon": False}
+        literal(self.figure.legend(handles=handles, **anchor))
+
+
+def literal(legend: Any) -> None:
+    """Show a legend's texts, which hold names from outside, as they are: `$` begins no formula."""
+    for text in legend.get_texts():
+        text.set_parse_math(False)
 
 
 def dots(length: float) -> float:

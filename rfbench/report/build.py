@@ -1,7 +1,6 @@
 """From runs to a comparison: grouped, averaged, tested, with the paper's rows beside them."""
 
 import dataclasses
-import math
 import statistics
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -158,8 +157,8 @@ def _step_time(row: Row, base: Row) -> float | None:
     for each in (row, base):
         speeds.append({})
         for record in (run.record for run in each.runs):
-            speed = record.images_per_s or 0.0
-            if 0 < speed < math.inf:
+            speed = metrics.figure(record.images_per_s) or 0.0
+            if speed > 0:
                 device = f"{record.device} x {record.batch.get('world_size', 1)}"
                 speeds[-1].setdefault(device, []).append(speed)
     ours, theirs = speeds

@@ -68,17 +68,19 @@ def markdown(report: Report) -> str:
             for sheet in sheets(group, block):
                 rule = ["---"] * len(sheet.head)
                 rows = [sheet.head, rule, *sheet.texts]
-                cells = [[_plain(c).replace("|", "\\|") for c in row] for row in rows]
+                cells = [[_plain(c) for c in row] for row in rows]
                 parts.append("\n".join(f"| {' | '.join(row)} |" for row in cells))
             if block.notes:
                 parts.append("\n".join(f"- {_plain(note)}" for note in block.notes))
-    parts.append("\n".join(f"- {text}" for text in legend(report)))
+    plain = dataclasses.replace(report, baseline=_plain(report.baseline))
+    parts.append("\n".join(f"- {text}" for text in legend(plain)))
     return "\n\n".join(parts)
 
 
 def _plain(text: str) -> str:
-    """Text from outside for Markdown: no HTML, links or images."""
-    return text.replace("<", "&lt;").replace("](", "]\\(")
+    """Text from outside for Markdown: no HTML, links or images, no cell's end."""
+    text = text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
+    return text.replace("](", "]\\(")
 
 
 def entries(report: Report, entry: Callable[[Group, Block, Row, str], Any]) -> list[Any]:

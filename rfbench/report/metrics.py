@@ -1,7 +1,7 @@
 """The metrics of runs: which are shown, their labels, and whether higher is better."""
 
-import math
 from collections.abc import Sequence
+from typing import Any
 
 from rfbench.config import flat
 from rfbench.errors import UsageError, suggest
@@ -21,16 +21,22 @@ MORE = (
 )
 CLASSES = ("iou.", "boundary_iou.")  # of a segmentation, by class
 LESS = ("loss", "jitter", "error")
+LARGEST = 1e100  # of a figure: squares and sums of what is larger overflow
 
 
 def of(run: Run) -> dict[str, float | None]:
     """The metrics of a run by dotted name; None for one that is not a number."""
     figures: dict[str, float | None] = {}
     for key, value in flat(run.record.metrics).items():
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if number or value is None:
-            figures[key] = float(value) if number and math.isfinite(value) else None
+        if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
+            figures[key] = figure(value)
     return figures
+
+
+def figure(value: Any) -> float | None:
+    """A number as it can be averaged; None for anything else, also what is far too large."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if number and -LARGEST <= value <= LARGEST else None
 
 
 def select(runs: Sequence[Run], asked: Sequence[str]) -> list[str]:

@@ -3,6 +3,7 @@
 import io
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,6 +13,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from rfbench.errors import RfbenchError, one_line
 from rfbench.plotting import palette
+from rfbench.plotting.page import literal
 from rfbench.report import metrics, paper
 from rfbench.report.model import Block, Group, Row
 from rfbench.report.runs import Run
@@ -21,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 DPI = 160
 ACROSS = 3  # panels side by side
+MOST = 64 << 20  # bytes of metrics.jsonl, 300,000 lines and more
 Curve = tuple[list[float], list[float]]
 
 
@@ -38,9 +41,10 @@ def differences(group: Group, block: Block, baseline: str) -> bytes | None:
         for y, row in enumerate(rows):
             _bar(axes, y, row, base, name, published.get(row.variant))
         axes.axvline(0, color="black", linewidth=0.8)
-        axes.set_yticks(range(len(rows)), [r.variant for r in rows] if i % ACROSS == 0 else [])
+        shown = [r.variant for r in rows] if i % ACROSS == 0 else []
+        axes.set_yticks(range(len(rows)), shown, parse_math=False)
         axes.set_ylim(len(rows) - 0.4, -0.6)
-        axes.set_title(f"{metrics.label(name)}, minus {baseline}", fontsize=9)
+        axes.set_title(f"{metrics.label(name)}, minus {baseline}", fontsize=9, parse_math=False)
         axes.margins(x=0.08)
     return _png(figure)
 
@@ -62,9 +66,10 @@ def _bar(axes: Axes, y: int, row: Row, base: Row, name: str, published: Row | No
 def curves(group: Group, block: Block) -> bytes | None:
     """Training loss and repeatedly evaluated metrics: means over seeds with their range; a PNG."""
     rows = [row for row in block.rows if row.runs]
-    series = {"training loss": [_curves(row.runs, "train", "loss") for row in rows]}
+    told = [[_lines(run) for run in row.runs] for row in rows]
+    series = {"training loss": [_curves(runs, "train", "loss") for runs in told]}
     for name in group.metrics:
-        series[metrics.label(name)] = [_curves(row.runs, "val", name) for row in rows]
+        series[metrics.label(name)] = [_curves(runs, "val", name) for runs in told]
     series = {name: lines for name, lines in series.items() if any(map(_is_long, lines))}
     if not series:
         return None
@@ -79,29 +84,34 @@ def curves(group: Group, block: Block) -> bytes | None:
         axes.grid(alpha=0.25)
     handles, labels = panels[0].get_legend_handles_labels()
     columns = min(4, len(labels))
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
+    place: dict[str, Any] = {"loc": "outside lower center", "ncols": columns, "frameon": False}
+    literal(figure.legend(handles, labels, **place))
     return _png(figure)
 
 
-def _curves(runs: Sequence[Run], split: str, metric: str) -> list[Curve]:
-    """(steps, values) of every run that has a metrics.jsonl."""
+def _lines(run: Run) -> list[dict[str, Any]]:
+    """The lines of a run's metrics.jsonl; none if it is missing or damaged, which is told."""
+    try:
+        return progress.read_metrics(run.folder, MOST)
+    except FileNotFoundError:
+        return []
+    except (OSError, RfbenchError) as error:
+        where = f"{run.folder / progress.METRICS}: " * isinstance(error, OSError)
+        what = (error.strerror if isinstance(error, OSError) else None) or error
+        logger.warning("its curves are left out: %s%s", where, one_line(what, 300))
+        return []
+
+
+def _curves(runs: Sequence[list[dict[str, Any]]], split: str, metric: str) -> list[Curve]:
+    """(steps, values) of every run that has them."""
+    key = metric.replace(".", "/") if "." in metric else metric
     curves = []
-    for run in runs:
-        try:
-            lines = progress.read_metrics(run.folder)
-        except FileNotFoundError:
-            continue
-        except (OSError, RfbenchError) as error:
-            logger.warning("its curves are left out: %s", one_line(error, 300))
-            continue
-        key = metric.replace(".", "/") if "." in metric else metric
-        values = [
-            (x["step"], x[key])
-            for x in lines
-            if x["split"] == split and isinstance(x.get(key), int | float) and x[key]
-        ]
-        if values:
-            curves.append(([float(x) for x, _ in values], [float(y) for _, y in values]))
+    for lines in runs:
+        own = [(x["step"], x.get(key)) for x in lines if x["split"] == split]
+        values = [(metrics.figure(step), metrics.figure(value)) for step, value in own]
+        points = [(x, y) for x, y in values if x is not None and y]
+        if points:
+            curves.append(([x for x, _ in points], [y for _, y in points]))
     return curves
 
 

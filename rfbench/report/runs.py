@@ -23,6 +23,7 @@ from rfbench.schemas import SCHEMAS
 # fields of the record with the resolved values of keys that are marked as free
 RESOLVED = ("precision", "input", "pictures", "objects", "classes", "scaled")
 WEIGHTS = ("weights", "init.weights")
+MOST = 100_000  # folders that are searched
 STARTED = ("config.yaml", "last.pth", progress.METRICS)  # a run writes these before its record
 
 
@@ -82,7 +83,7 @@ class Results:
 def find(folders: Sequence[Path]) -> Results:
     """Read every record below `folders`. Raises UsageError for one that is not a folder."""
     results = Results()
-    for folder, names in _walk(folders):
+    for folder, names in _walk(folders, results.problems):
         if records.RECORD in names:
             try:
                 record = records.read_record(folder / records.RECORD)
@@ -103,21 +104,40 @@ def find(folders: Sequence[Path]) -> Results:
     return results
 
 
-def _walk(tops: Sequence[Path]) -> Iterator[tuple[Path, list[str]]]:
-    """Every folder once, with the names of its files; links are followed."""
-    seen: set[str] = set()
+def _walk(tops: Sequence[Path], problems: list[str]) -> Iterator[tuple[Path, list[str]]]:
+    """Every folder once, with the names of its files; links are followed, but not upwards.
+
+    Adds folders that cannot be read to `problems`. Raises UsageError for a top that is no folder,
+    and for more than `MOST` folders.
+    """
+
+    def unread(error: OSError) -> None:
+        problems.append(f"{error.filename} cannot be read: {error.strerror}")
+
+    seen: set[tuple[int, int] | None] = {None}
     for top in tops:
         if not top.is_dir():
             what = "it is a file" if top.exists() else "no such folder"
             raise UsageError(f"{top}: {what}. Give a folder that contains runs.")
-        for root, below, names in os.walk(top, followlinks=True):
+        above = {_identity(parent) for parent in Path(os.path.realpath(top)).parents}
+        for root, below, names in os.walk(top, onerror=unread, followlinks=True):
             below.sort()
-            real = os.path.realpath(root)
-            if real in seen:
+            if (one := _identity(root)) in seen or one in above:
                 below.clear()
                 continue
-            seen.add(real)
+            seen.add(one)
+            if len(seen) > MOST:
+                raise UsageError(f"{top}: more than {MOST:,} folders. Give those of the runs.")
             yield Path(root), names
+
+
+def _identity(folder: str | Path) -> tuple[int, int] | None:
+    """What is equal for one folder under all of its names; None: it may not be looked at."""
+    try:
+        found = os.stat(folder)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 @dataclass

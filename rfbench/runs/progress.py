@@ -68,9 +68,11 @@ def _board(folder: Path) -> Any:
         return SummaryWriter(str(folder / "tensorboard"))
 
 
-def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl; OSError, or RfbenchError that names a line which is none."""
-    return parsed(files.read_bytes(folder / METRICS).splitlines(), folder / METRICS)
+def read_metrics(folder: Path, most: int | None = None) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl; OSError, also for more than `most` bytes, or RfbenchError that
+    names a line which is none.
+    """
+    return parsed(files.read_bytes(folder / METRICS, most).splitlines(), folder / METRICS)
 
 
 def parsed(lines: Sequence[bytes], path: Path) -> list[dict[str, Any]]:

@@ -17,7 +17,8 @@ from rfbench.errors import RfbenchError, one_line
 
 FORMAT = "rfbench-record/1"
 RECORD = "result.json"
-MOST = 32 << 20  # bytes; a record has kilobytes
+MOST = 8 << 20  # bytes; a record has kilobytes
+LONGEST = 10_000  # characters of a text
 
 
 class Record(BaseModel):
@@ -27,7 +28,9 @@ class Record(BaseModel):
     a result. git: state of the code. Undeclared fields are kept when a record is read.
     """
 
-    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=True, strict=True)
+    model_config = ConfigDict(
+        extra="allow", frozen=True, allow_inf_nan=True, strict=True, str_max_length=LONGEST
+    )
 
     format: str
     kind: str

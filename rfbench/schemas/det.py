@@ -90,6 +90,11 @@ class DetConfig(Section):
         description="Layers that the FPN reads, fine to coarse; []: the last layer of "
         "every stride.",
     )
+    fpn: bool = Field(
+        True,
+        description="false: each layer of `features` is a level of RetinaNet's heads, f1, f2, ..., "
+        "through a 1x1 convolution, without an FPN.",
+    )
     weights: Annotated[str | None, RESUMED] = Field(
         "pretrained",
         description="Weights of the backbone: pretrained (the library's own) or a checkpoint of "

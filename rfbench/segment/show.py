@@ -61,6 +61,8 @@ def panels(
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
+    from rfbench.plotting.page import literal
+
     truth = pixels[..., 3]
     height, width = truth.shape
     colors = colours(len(names), background)
@@ -82,11 +84,10 @@ def panels(
     marks = [Patch(fc=colors[c] / 255, ec="0.4", lw=0.4, label=printable(names[c])) for c in there]
     if (truth == IGNORED).any():
         marks.append(Patch(fc=colors[IGNORED] / 255, ec="0.4", lw=0.4, label="ignored"))
-    style = {"fontsize": 6.5, "handlelength": 1.0, "handleheight": 1.0, "columnspacing": 1.2}
+    style: dict[str, Any] = {"fontsize": 6.5, "handlelength": 1.0, "handleheight": 1.0}
+    style |= {"columnspacing": 1.2, "loc": "lower center", "frameon": False, "borderpad": 0}
     columns = min(ACROSS, len(marks))
-    figure.legend(
-        handles=marks, loc="lower center", ncols=columns, frameon=False, borderpad=0, **style
-    )
+    literal(figure.legend(handles=marks, ncols=columns, **style))
     return figure
 
 

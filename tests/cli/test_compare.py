@@ -1,7 +1,10 @@
 """`rfbench compare` as a user types it: networks looked at on the spot, one line for bad input."""
 
 import json
+import os
 import shutil
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -124,3 +127,35 @@ def test_bad_input_is_one_line(folder: Path, args: list[str], code: int, message
     assert message in result.stderr
     assert "Traceback" not in result.stderr
     assert sum(line.startswith("Error: ") for line in result.stderr.splitlines()) == 1
+
+
+def test_the_files_of_a_run_are_not_replaced(folder: Path) -> None:
+    """Neither by their names nor through a link."""
+    run_folder = folder / "results" / "two-baseline-s0"
+    held = {"format": "rfbench-folder/1", "files": {"result.json": [], "config.yaml": []}}
+    (run_folder / ".rfbench.json").write_text(json.dumps(held))
+    (folder / "link.txt").symlink_to(run_folder / "config.yaml")
+    before = {path: path.read_bytes() for path in run_folder.iterdir()}
+    for name in (run_folder / "result.json", run_folder / ".rfbench.json", folder / "link.txt"):
+        result = run("--output", str(name))
+        assert result.exit_code == 1
+        assert "is of the run in its folder: it is not replaced" in result.stderr
+    assert {path: path.read_bytes() for path in run_folder.iterdir()} == before
+    assert run("--output", str(run_folder / "notes.txt")).exit_code == 0
+
+
+def test_a_fifo_is_written_into_if_somebody_reads_it(folder: Path) -> None:
+    os.mkfifo(folder / "pipe")
+    result = run("--output", "pipe")
+    assert result.exit_code == 1
+    assert "cannot write pipe: it is a FIFO, and nobody reads from it" in result.stderr
+    with subprocess.Popen(["cat", "pipe"], stdout=subprocess.PIPE, cwd=folder, text=True) as cat:
+        time.sleep(0.3)  # until it is open
+        assert run("--output", "pipe").exit_code == 0
+        assert cat.communicate()[0] == run().stdout
+
+
+def test_rows_name_something(folder: Path) -> None:
+    for given in ("", ","):
+        result = run("--rows", given)
+        assert (result.exit_code, "--rows: names nothing" in result.stderr) == (2, True)

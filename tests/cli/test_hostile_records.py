@@ -167,3 +167,79 @@ def test_names_cannot_steer_a_terminal_a_sheet_or_a_page(
     assert "<script>x" not in text or form in ("table", "csv", "json")
     if form == "csv":
         assert not [cell for cell in text.replace("\n", ",").split(",") if cell.startswith("=")]
+
+
+@pytest.mark.parametrize("form", ["table", "json", "html"])
+def test_figures_too_large_to_average_are_no_figures(folder: Path, form: str) -> None:
+    for seed, value in enumerate((1e308, -1e308)):
+        for variant in ("baseline", "1x1"):
+            values = {"variant": variant, "metrics": {"top1": value, "top5": 90.0}, "seed": seed}
+            run_folder = write(
+                folder / f"huge/{variant}{seed}", record(), images_per_s=1e308, **values
+            )
+            lines = [{"split": "val", "step": 10**290 * i, "top1": 1e308} for i in range(3)]
+            (run_folder / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    result = run("huge", "--format", form)
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert "e+308" not in result.stdout
+    assert "90" in result.stdout
+
+
+def test_a_dollar_begins_no_formula(folder: Path) -> None:
+    """Matplotlib would read two of them as TeX, and end with an error of its own."""
+    for name in ("a", "$\\frac{$"):
+        for seed in (0, 1):
+            metrics = {"top1": 50.0 + len(name) + seed, "$\\x$": 1.0 * seed}
+            path = write(folder / f"tex/{len(name)}{seed}", record(), seed=seed, metrics=metrics)
+            change = {"config__model": name, "model": name}
+            write(path, json.loads((path / "result.json").read_text()), **change)
+            lines = [{"split": "val", "step": i, "top1": 50.0 + i} for i in (1, 2)]
+            (path / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    asked = ["--metric", "top1", "--metric", "$\\x$"]
+    result = run("tex", "--rows", "model", "--baseline", "a", "--format", "html", *asked)
+    assert (result.exit_code, result.stderr) == (0, "")
+
+
+def test_large_records_and_metrics_are_told_not_read(folder: Path) -> None:
+    long = json.dumps({**record(), "model": "x" * 10_001})
+    for name, text in (("large", " " * 9_000_000), ("long", long)):
+        (folder / f"results/{name}").mkdir()
+        (folder / f"results/{name}/result.json").write_text(text)
+    with open(folder / "results/good/metrics.jsonl", "wb") as file:
+        file.truncate(1 << 36)  # of holes
+    result = run("results", "--format", "html")
+    assert result.exit_code == 0
+    assert result.stderr.splitlines() == [
+        "results/large/result.json cannot be read: it is larger than 8 MB",
+        "results/long/result.json is damaged: model: String should have at most 10000 characters",
+        "its curves are left out: results/good/metrics.jsonl: it is larger than 64 MB",
+    ]
+
+
+def test_links_upwards_are_not_followed(folder: Path) -> None:
+    """Not to what lies beside the folder, and not to the whole disk."""
+    write(folder / "beside/a", record(), variant="1x1")
+    for number, target in enumerate(("/", "..", "../..", folder)):
+        (folder / f"results/good/{number}").symlink_to(target)
+    result = run("results")
+    assert result.exit_code == 0
+    assert "1x1" not in result.stdout.splitlines()[3]
+    (folder / "results/beside").symlink_to(folder / "beside")
+    assert run("results").stdout.count("1x1") > result.stdout.count("1x1")
+
+
+def test_a_folder_that_cannot_be_read_is_told(folder: Path) -> None:
+    run("results")  # imports what another user may not read
+    write(folder / "results/closed/a", record(), seed=1)
+    (folder / "results/closed").chmod(0)
+    folder.chmod(0o755)
+    user = os.geteuid()
+    try:
+        if user == 0:  # root reads everything
+            os.seteuid(65534)
+        result = run("results")
+    finally:
+        os.seteuid(user)
+        (folder / "results/closed").chmod(0o755)
+    assert "results/closed cannot be read: Permission denied" in result.stderr
+    assert "26.40" in result.stdout

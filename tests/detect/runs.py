@@ -75,17 +75,18 @@ def job(values: dict[str, Any], folder: str, resume: bool, env: Any) -> None:
     os.setpgid(0, 0)  # so that a kill takes the loader's processes along
     torch.set_num_threads(1)
     sys.stderr = open(f"{folder}.stderr{env.get('RANK', '')}", "a", buffering=1)  # noqa: SIM115
-    from rfbench.detect import fit, loaders
+    from rfbench.detect import fit, train
 
-    read = loaders.Reader.__call__
+    step = train.train_step
     seen = open(f"{folder}.seen{env.get('RANK', '')}", "a", buffering=1)  # noqa: SIM115
 
-    def noting(self: Any, entry: dict[str, Any]) -> Any:
-        if self.mapper.is_train:
+    # not where they are read: workers read ahead, and each in its own time
+    def noting(run: Any, storage: Any) -> None:
+        for entry in run.batch:
             print(entry["image_id"], file=seen)
-        return read(self, entry)
+        step(run, storage)
 
-    loaders.Reader.__call__ = noting  # type: ignore[method-assign]
+    train.train_step = noting
     logs.to_stderr()
     try:
         _, code = fit.fit(parsed(values), Path(folder), resume, not resume)
@@ -104,5 +105,5 @@ def start(values: dict[str, Any], folder: Path, resume: bool = False, world: int
 
 
 def seen(folder: Path, rank: int = 0) -> list[int]:
-    """The images read for training so far, in order, over all parts of a run."""
+    """The images trained on so far, in order, over all parts of a run."""
     return [int(line) for line in Path(f"{folder}.seen{rank}").read_text().split()]

@@ -232,3 +232,30 @@ def test_anyones_own_configuration() -> None:
     )
     cfg.merge_from_list(["MODEL.FPN.IN_FEATURES", ["res4"], "MODEL.DEVICE", "cpu"])
     assert build_backbone(cfg).output_shape()["res4"].stride == 16
+
+
+class Staged(nn.Module):
+    """Stages in a ModuleList, as users often write them; one more list inside the last."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, 2, 1)
+        self.stages = nn.ModuleList(nn.Conv2d(8, 8, 3, 2, 1) for _ in range(3))
+        self.blocks = nn.ModuleList([nn.ModuleList([nn.Conv2d(8, 8, 3, 2, 1)])])
+        self.fc = nn.Linear(8, 10)
+
+    def forward(self, x: Any) -> Any:
+        x = self.stem(x)
+        for stage in [*self.stages, *self.blocks[0]]:
+            x = stage(x)
+        return self.fc(x.mean((2, 3)))
+
+
+@pytest.mark.parametrize("names", [[], ["stages.1", "blocks.0.0"]])
+def test_stages_in_lists_are_a_pyramid(names: list[str]) -> None:
+    found = pyramid.find(Staged(), "own", names)
+    chain = ["stem", "stages.0", "stages.1", "stages.2", "blocks.0.0", "fc"]
+    assert [part.path for part in found.chain] == chain
+    every = dict(zip((2, 4, 8, 16, 32), chain, strict=False))
+    wanted = {8: "stages.1", 32: "blocks.0.0"} if names else every
+    assert {stride: part.path for stride, part in found.levels.items()} == wanted

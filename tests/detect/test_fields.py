@@ -1,7 +1,12 @@
 """Three heads at three fields of one full-resolution backbone, in Detectron2's RetinaNet."""
 
+import json
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
+from click.testing import CliRunner
 
 pytest.importorskip("detectron2", reason="Detectron2 is not installed: make install-det")
 
@@ -13,7 +18,9 @@ from detectron2.utils.events import EventStorage
 import rfbench.detect  # noqa: F401  # registers the builders
 from rfbench import rf
 from rfbench.classify import nets
+from rfbench.cli import main
 from rfbench.errors import UsageError
+from tests.detect import runs
 
 PATHS = ["branches.0", "branches.1", "branches.2"]
 
@@ -59,7 +66,7 @@ def test_it_learns_and_detects() -> None:
     sum(losses.values()).backward()
     laterals = [p.grad is not None for p in model.backbone.lateral.parameters()]
     assert set(losses) == {"loss_cls", "loss_box_reg"} and all(laterals)
-    assert model.backbone.net.trunk[0][0].weight.grad.any()
+    assert model.backbone.bottom_up.net.trunk[0][0].weight.grad.any()
     found = model.eval()([{"image": torch.rand(3, 32, 32)}])
     assert "instances" in found[0]
 
@@ -67,5 +74,65 @@ def test_it_learns_and_detects() -> None:
 def test_unknown_layers_are_named() -> None:
     with pytest.raises(UsageError, match=r"no map 'branches\.7'"):
         build_model(config(["branches.7"]))
-    with pytest.raises(UsageError, match=r"MODEL\.RFBENCH\.FEATURES: name the layers"):
+    with pytest.raises(UsageError, match=r"features: name the layers of the heads"):
         build_model(config([]))
+
+
+def trained_by_train_det(**changes: Any) -> dict[str, Any]:
+    """Two iterations of three fields, as a file for train-det."""
+    found = runs.config(model="rfbench.classify.nets:three_fields", features=PATHS, fpn=False)
+    found |= changes
+    found["opts"]["MODEL"] = {
+        "RESNETS": {"NORM": "BN"},
+        "FPN": {"OUT_CHANNELS": 8},
+        "RETINANET": {"NUM_CONVS": 1},
+        "ANCHOR_GENERATOR": {"SIZES": [[12], [18], [26]], "ASPECT_RATIOS": [[1.0]]},
+    }
+    found["opts"]["SOLVER"] |= {"IMS_PER_BATCH": 2, "MAX_ITER": 2}
+    return found
+
+
+def test_train_det_trains_it_and_its_levels_are_measured(tmp_path: Path) -> None:
+    (tmp_path / "fields.yaml").write_text(json.dumps(trained_by_train_det()))
+    file, run = str(tmp_path / "fields.yaml"), str(tmp_path / "run")
+    done = CliRunner().invoke(main, ["train-det", file, "--output", run])
+    assert done.exit_code == 0, done.output
+    record = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert record["model"] == "rfbench.classify.nets:three_fields"
+    state = torch.load(tmp_path / "run" / "last.pth")["model"]
+    assert not [key for key in state if key.startswith("backbone.bottom_up.net.head")]
+
+    shown = CliRunner().invoke(main, ["rf", "registration", file, "--json"])
+    assert shown.exit_code == 0, shown.output
+    (levels,) = json.loads(shown.stdout)["variants"].values()
+    # a unit looks at the centre of its own pixel, anchors stand at its corner
+    seen = [(at["level"], at["stride"], at["field"], at["field_size"]) for at in levels]
+    assert seen == [("f1", 1, 0.5, 19), ("f2", 1, 0.5, 23), ("f3", 1, 0.5, 31)]
+
+    args = ["rf", "effective", run, "--to", "levels.f1", "--size", "48", "--pictures", "1"]
+    effective = CliRunner().invoke(main, [*args, "--output", str(tmp_path / "out")])
+    assert effective.exit_code == 0, effective.output
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"detector": "COCO-InstanceSegmentation/mask_rcnn_R_50_FPN_1x.yaml"}, "is for RetinaNet"),
+        ({"features": []}, "features: name the layers"),
+        ({"features": ["branches.9"]}, "no map 'branches.9'"),
+    ],
+)
+def test_what_cannot_be_is_named(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    (tmp_path / "fields.yaml").write_text(json.dumps(trained_by_train_det(**changes)))
+    args = ["train-det", str(tmp_path / "fields.yaml"), "--output", str(tmp_path / "run")]
+    done = CliRunner().invoke(main, [*args, "--dry-run"])
+    assert done.exit_code == 2 and message in done.stderr, done.output
+
+
+def test_nothing_freezes_without_a_stem(tmp_path: Path) -> None:
+    values = trained_by_train_det()
+    values["opts"]["MODEL"]["BACKBONE"] = {"FREEZE_AT": 2}
+    (tmp_path / "fields.yaml").write_text(json.dumps(values))
+    args = ["train-det", str(tmp_path / "fields.yaml"), "--output", str(tmp_path / "run")]
+    done = CliRunner().invoke(main, [*args, "--dry-run"])
+    assert done.exit_code == 2 and "FREEZE_AT: must be 0 without an FPN" in done.stderr

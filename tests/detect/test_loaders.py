@@ -1,15 +1,23 @@
 """The order of images: Detectron2's own, from any iteration on."""
 
 import itertools
+import mmap
 import random
 from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from detectron2.data.common import AspectRatioGroupedDataset
 from detectron2.data.samplers import TrainingSampler
 
+from rfbench.detect import config as configs
+from rfbench.detect import loaders, sets
 from rfbench.detect.loaders import Batches
+from rfbench.runs.processes import Processes
+from tests.detect import runs
 
 
 def taken(start: int, count: int, batch: int = 4, wide: Any = None, n: int = 50) -> list[list[int]]:
@@ -45,3 +53,37 @@ def test_a_resumed_order_continues(wide: Any) -> None:
 def test_every_image_once_an_epoch() -> None:
     seen = Counter(itertools.chain(*taken(0, 25, n=50)))  # 100 images: two epochs
     assert set(seen.values()) == {2}
+
+
+def pages(value: Any) -> Iterator[int]:
+    """The whole pages of every tensor in what a loader sends."""
+    if isinstance(value, torch.Tensor):
+        yield -(-value.numel() * value.element_size() // mmap.PAGESIZE) * mmap.PAGESIZE
+    elif isinstance(value, dict):
+        for one in value.values():
+            yield from pages(one)
+    elif hasattr(value, "get_fields"):
+        yield from pages(value.get_fields())
+    elif hasattr(value, "tensor"):
+        yield from pages(value.tensor)
+
+
+@pytest.mark.parametrize("masks", [False, True])
+def test_the_memory_of_the_loaders_is_what_they_send(tmp_path: Path, masks: bool) -> None:
+    values = runs.config(DATALOADER__NUM_WORKERS=3)
+    values["opts"]["INPUT"] |= {"MIN_SIZE_TRAIN": [96, 160], "MIN_SIZE_TEST": 128}
+    values["opts"]["MODEL"]["MASK_ON"] = masks
+    config = runs.parsed(values)
+    parts = sets.prepare(config.data, Processes(torch.device("cpu")))
+    cfg = configs.resolve(config, len(parts["train"].categories), tmp_path, "cpu", 1)
+    cfg.defrost()
+    cfg.DATALOADER.NUM_WORKERS = 0
+    batches = list(itertools.islice(loaders.train_loader(cfg, 1, 0), 20))
+    training = sum(itertools.chain(*(pages(one) for one in itertools.chain(*batches)))) / 20
+    shown = [sum(pages(one["image"])) for (one,) in loaders.val_loader(cfg)]
+    cfg.DATALOADER.NUM_WORKERS = 3
+    # 3 x 2 being read, one ready, one in use; validation has 6 images in all
+    wanted = 8 * training + 6 * sum(shown) / len(shown)
+    assert loaders.memory(cfg, parts, 1) == pytest.approx(wanted, rel=0.15)
+    cfg.DATALOADER.NUM_WORKERS = 0
+    assert loaders.memory(cfg, parts, 1) == 0

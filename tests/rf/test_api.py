@@ -15,12 +15,13 @@ import rfbench
 from rfbench import rf
 from rfbench.errors import RfbenchError, UsageError
 
-PAGE = Path(__file__).parents[2] / "docs" / "python.md"
+ROOT = Path(__file__).parents[2]
 
 
-def test_the_examples_of_the_page() -> None:
-    found = doctest.testfile(str(PAGE), module_relative=False)
-    assert found.attempted >= 18 and found.failed == 0
+@pytest.mark.parametrize(("page", "examples"), [("docs/python.md", 18), ("README.md", 6)])
+def test_the_examples_of_the_pages(page: str, examples: int) -> None:
+    found = doctest.testfile(str(ROOT / page), module_relative=False)
+    assert found.attempted >= examples and found.failed == 0
 
 
 def test_a_module_stays_as_it_was() -> None:

@@ -11,7 +11,7 @@ from rfbench.errors import RfbenchError, UsageError
 from rfbench.models import backbones
 from rfbench.models.weight_files import FORMAT
 from rfbench.schemas.seg import SegConfig
-from rfbench.segment import network
+from rfbench.segment import losses, network
 
 RESNET14 = "rfbench.classify.nets:resnet14"
 OWN = "tests.segment.test_network"
@@ -177,3 +177,24 @@ def test_weights_of_classes() -> None:
     assert found is not None and found.tolist() == [1, 2]
     with pytest.raises(UsageError, match="no class 'x'. There are: a, b."):
         network.weights_of_classes(config(loss={"class_weights": {"x": 2}}), ["a", "b"])
+
+
+@pytest.mark.parametrize("reduction", ["sum", "none"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_loss_of_a_list_of_pixels_is_that_of_the_map(
+    reduction: str, smoothing: float, weighted: bool
+) -> None:
+    """On GPUs that of the map is not deterministic."""
+    draw = torch.Generator().manual_seed(0)
+    maps = torch.randn(2, 5, 6, 7, generator=draw, requires_grad=True)
+    truth = torch.randint(0, 5, (2, 6, 7), generator=draw)
+    truth[0, :2] = 255
+    weights = torch.rand(5, generator=draw) if weighted else None
+    found = []
+    for as_list in (False, True):
+        loss = losses.of_pixels(maps, truth, reduction, weights, smoothing, as_list)
+        found.append((loss.detach(), *torch.autograd.grad(loss.sum(), maps)))
+    for one, other in zip(*found, strict=True):
+        assert one.shape == other.shape
+        torch.testing.assert_close(one, other)

@@ -1,0 +1,68 @@
+"""The README's first picture: where ResNet-50's central unit looks, as it is and changed.
+
+    python scripts/hero.py docs/figures/hero.png
+
+Drawn for a page 700 px wide; `rfbench visualize-rf` draws the figure of the same maps for a paper.
+"""
+
+from pathlib import Path
+
+import click
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.patheffects import withStroke
+
+from rfbench import rf
+from rfbench.files import aside
+from rfbench.plotting import palette
+from rfbench.plotting.page import Page
+
+COLUMNS = {  # variant: what it is
+    "baseline": "as it is",
+    "1x1+3x3": "the paper's change",
+    "1x1+3x3+7x7+maxpool": "the stem too",
+}
+AROUND, NEAR = 150, 20  # px to each side of the unit's place
+SIDE, GAP, TOP = 2.05, 0.12, 0.55  # in
+DPI = 140  # enough for 700 px on a fine screen
+SEEN = {"path_effects": [withStroke(linewidth=4, foreground="black")], "markeredgewidth": 2}
+WIDTH = len(COLUMNS) * (SIDE + GAP) + GAP
+
+
+@click.command()
+@click.argument("output", type=Path)
+def main(output: Path) -> None:
+    """Draw the picture into the PNG file OUTPUT."""
+    page = Page(WIDTH, TOP + 2 * (SIDE + GAP) + 0.3)
+    for number, (variant, what) in enumerate(COLUMNS.items()):
+        counts, figures = rf.path_counts(rf.record("resnet50", size=608, variant=variant))
+        x = GAP + number * (SIDE + GAP)
+        shift, gridding = figures["shift"], figures["gridding"]
+        page.lines(x, 0.08, [what], 11, fontweight="bold")
+        told = f"shift {round(shift[0], 1) or 0:g} px, gridding {gridding:.2f}"
+        page.lines(x, 0.3, [told], 9.5)
+        centre = (np.array(counts.shape) - 1) / 2
+        wide = page.axes(x, TOP, SIDE, SIDE)
+        near = page.axes(x, TOP + SIDE + GAP, SIDE, SIDE)
+        draw(wide, np.sqrt(counts / counts.max()), centre, AROUND, cmap=palette.MAPS)
+        draw(near, counts, centre, NEAR, cmap=palette.GREYS)
+        for axes in (wide, near):
+            axes.plot(*shift[::-1], **palette.CENTROID | {"markersize": 10} | SEEN)
+            axes.plot(0, 0, **palette.UNIT | {"markersize": 8} | SEEN)
+    y = TOP + 2 * (SIDE + GAP) + 0.02
+    words = "+ where the unit stands    ◯ where its field is centred    below: the 40 px around it"
+    page.lines(GAP, y, [words], 9)
+    with aside(output) as temporary:
+        page.figure.savefig(temporary, format="png", dpi=DPI)
+
+
+def draw(axes: Axes, values: np.ndarray, centre: np.ndarray, around: int, cmap: str) -> None:
+    """The part of a map within `around` px of the unit's place, without ticks."""
+    bottom, right = (n - c - 0.5 for n, c in zip(values.shape, centre, strict=True))
+    extent = (-centre[1] - 0.5, right, bottom, -centre[0] - 0.5)
+    axes.imshow(values, cmap=cmap, extent=extent, interpolation="nearest")
+    axes.set(xlim=(-around, around), ylim=(around, -around), xticks=[], yticks=[])
+
+
+if __name__ == "__main__":
+    main()
