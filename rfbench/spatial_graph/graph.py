@@ -203,10 +203,14 @@ class SpatialGraph:
             return self.together()
         named = self.inputs | self.outputs | self.layers
         if name not in named:
+            if parts := [n for n in named if n.startswith(f"{name}.")]:
+                some = ", ".join(parts[:6]) + (", ..." if len(parts) > 6 else "")
+                raise UsageError(f"'{name}' has no map of its own: choose one of {some}")
             near = suggest(name, named)
             if self.failure is not None:
                 raise type(self.failure)(
-                    f"layer '{name}' is not there:{near} {self.failure}.{self._last()}"
+                    f"layer '{name}' has not been run, or does not exist.{near} "
+                    f"{self.failure}.{self._last()}"
                 )
             raise UsageError(f"unknown layer '{name}'.{near} --list-layers shows all.")
         value = named[name]
@@ -240,7 +244,9 @@ class SpatialGraph:
             raise type(self.failure)(f"{self.failure}.{self._last()} Choose it with --to.")
         if self.must_choose:
             some = ", ".join(n for n in self.outputs if is_map(self.outputs[n])) or "none is a map"
-            raise UsageError(f"the network has several outputs: choose one with --to ({some})")
+            raise UsageError(
+                f"the network has several outputs: choose one with --to ({some}); in Python: layer="
+            )
 
     def _last(self) -> str:
         """The last map, as a sentence."""
