@@ -59,7 +59,10 @@ class Target:
         """The tensor of the source; None: the only input."""
         if self.source is None and self.graph.inputs:
             some = ", ".join(self.graph.inputs)
-            raise UsageError(f"the network has several inputs: choose one with --from ({some})")
+            raise UsageError(
+                f"the network has several inputs: choose one with --from ({some}); "
+                "in Python: source="
+            )
         return None if self.source is None else self.graph.layer(self.source)
 
     @cached_property
