@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rfbench.errors import RfbenchError, UsageError, one_line, suggest
+from rfbench.errors import RfbenchError, UsageError, suggest
 from rfbench.models import variants
+from rfbench.models.colors import why_not
 
 SIDE = 256  # px of the image by which strides are measured
 
@@ -96,7 +97,7 @@ def _run(model: nn.Module, label: str) -> dict[str, Part]:
         with torch.no_grad():
             copy(torch.empty(1, 3, SIDE, SIDE, device="meta"))
     except Exception as error:
-        what = one_line(f"{type(error).__name__}: {error}")
+        what = why_not(model, (SIDE, SIDE), error)
         raise RfbenchError(f"{label} does not run on {SIDE} px images: {what}") from error
     return ran
 

@@ -22,6 +22,7 @@ FORMAT = "rfbench-checkpoint/1"
 PLAIN = ("state_dict", "model")  # keys of weights in a checkpoint, as various tools name them
 AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict", "ema_model", "ema")
 EMA = "ema: true (init.ema of train-cls, --ema of rf commands)"
+ONCE = {"once": True}  # files are read to be checked, and again to be loaded
 MANY = 20  # class names that a message lists
 
 
@@ -192,7 +193,8 @@ def note_of_code(held: object, model: str, path: str) -> None:
     """Say that the code of one's own network is not what it was when `path` was written."""
     now = identity.code_of(model)
     if held and now and held != now:
-        logger.warning("the code of %s has changed since %s was written.", model, path)
+        text = "the code of %s has changed since %s was written."
+        logger.warning(text, model, path, extra=ONCE)
 
 
 def _choose(content: Any, path: str, ema: bool) -> Any:
@@ -204,7 +206,7 @@ def _choose(content: Any, path: str, ema: bool) -> Any:
     if ema:
         if averaged is None:
             raise RfbenchError(f"{path} holds no EMA weights; leave out {EMA}.")
-        logger.info("%s: the EMA weights (%s) are taken.", path, averaged)
+        logger.info("%s: the EMA weights (%s) are taken.", path, averaged, extra=ONCE)
         return _choose(content[averaged], path, False)
     if averaged is not None:
         if plain is None:
@@ -213,6 +215,7 @@ def _choose(content: Any, path: str, ema: bool) -> Any:
             "%s holds raw weights (%s) and EMA weights (%s): the raw ones are taken (%s takes the "
             "others).",
             *(path, plain, averaged, EMA),
+            extra=ONCE,
         )
     return content if plain is None else _choose(content[plain], path, False)
 

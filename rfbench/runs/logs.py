@@ -12,11 +12,20 @@ from rfbench.errors import printable
 class Stderr(logging.Handler):
     """Writes to the current sys.stderr, above any progress bars.
 
-    A message is one line, whatever names it holds, unless it says `extra={"lines": True}`.
+    A message is one line, whatever names it holds, unless it says `extra={"lines": True}`. One
+    that says `extra={"once": True}` is written once a command.
     """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one message."""
+        if getattr(record, "once", False):
+            if record.getMessage() in self.said:
+                return
+            self.said.add(record.getMessage())
         try:
             with tqdm.external_write_mode():
                 lines = getattr(record, "lines", False)

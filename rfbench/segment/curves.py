@@ -38,7 +38,7 @@ def draw(lines: list[dict[str, Any]], title: str, per_epoch: int, path: Path) ->
         axes.set(title=name, xlabel="epoch")
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-    for axes in (loss, iou):
+    for axes in (axes for axes in (loss, iou) if axes.lines):
         axes.legend(frameon=False)
     lr.set(ylim=(0, None))
     figure.suptitle(title, parse_math=False)

@@ -9,7 +9,8 @@ import yaml
 
 from rfbench import files
 from rfbench.data.order import steps_per_epoch
-from rfbench.errors import RfbenchError, counted, one_line
+from rfbench.errors import RfbenchError, counted
+from rfbench.models.colors import why_not
 from rfbench.runs import processes, surroundings
 from rfbench.schemas.seg import SegConfig
 from rfbench.segment import network, show
@@ -72,7 +73,7 @@ def try_once(model: torch.nn.Module, config: SegConfig, data: Images) -> None:
         with torch.inference_mode():
             network.outputs(model(images), config, len(data.set.classes))
     except (RuntimeError, ValueError, TypeError) as error:
-        what = f"{height}x{width} px images: {one_line(error)}"
+        what = f"{height}x{width} px images: {why_not(model, data.crop, error)}"
         raise RfbenchError(f"{config.model} does not run on {what}") from error
 
 

@@ -10,12 +10,14 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from rfbench.errors import RfbenchError, one_line
+from rfbench.errors import RfbenchError
+from rfbench.models.colors import why_not
 from rfbench.runs.checkpoint import random_state, set_random_state
 from rfbench.runs.processes import Processes, lost, out_of_memory
 from rfbench.training.state import Epochs
 
 AMPERE = (8, 0)  # the compute capability from which a GPU has TensorFloat-32
+SIDE = 224  # px of images on which other numbers of channels are tried
 
 
 class Settings(Protocol):
@@ -144,9 +146,8 @@ def pass_once(run: Epochs, loss: Callable[[], Tensor], what: str, times: int = 1
             raise RfbenchError(f"the GPU is out of memory at the first pass. {advice}") from error
         if isinstance(error, RuntimeError) and lost(error, run.group.rank, run.group.world):
             raise  # not of the network
-        raise RfbenchError(
-            f"{run.config.model} does not train on {what}: {one_line(error)}"
-        ) from error
+        why = why_not(run.network, (SIDE, SIDE), error)
+        raise RfbenchError(f"{run.config.model} does not train on {what}: {why}") from error
     unused = [name for name, p in run.network.named_parameters() if p.grad is None]
     run.network.zero_grad(set_to_none=True)
     for buffer, saved in buffers:

@@ -56,10 +56,11 @@ BOTH = {"state_dict": weights(False), "state_dict_ema": weights(True)}
 def test_the_raw_ones_are_taken_unless_the_others_are_asked_for(effective: Any) -> None:
     result, pixels = effective(BOTH)
     assert (result.exit_code, pixels) == (0, 1), result.stderr
-    assert "the raw ones are taken" in result.stderr and "--ema" in result.stderr
+    assert result.stderr.count("the raw ones are taken") == 1  # though the file is read thrice
+    assert "--ema" in result.stderr
     result, pixels = effective(BOTH, "--ema")
     assert (result.exit_code, pixels) == (0, 25), result.stderr
-    assert "the EMA weights (state_dict_ema) are taken" in result.stderr
+    assert result.stderr.count("the EMA weights (state_dict_ema) are taken") == 1
     result, pixels = effective(BOTH, "--weights", "random", "-o", "weights=w.pth", "-o", "ema=true")
     assert (result.exit_code, pixels) == (0, 25), result.stderr
 

@@ -11,7 +11,8 @@ from rfbench.errors import RfbenchError, UsageError
 from rfbench.models import backbones
 from rfbench.models.weight_files import FORMAT
 from rfbench.schemas.seg import SegConfig
-from rfbench.segment import losses, network
+from rfbench.segment import losses, network, plan
+from tests.segment import runs
 
 RESNET14 = "rfbench.classify.nets:resnet14"
 OWN = "tests.segment.test_network"
@@ -198,3 +199,19 @@ def test_the_loss_of_a_list_of_pixels_is_that_of_the_map(
     for one, other in zip(*found, strict=True):
         assert one.shape == other.shape
         torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize(
+    ("model", "head"), [("timm:resnet18(in_chans=1)", "fcn"), ("grey.py:build", "own")]
+)
+def test_a_network_of_one_channel_says_so(
+    model: str, head: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Grey images are read as three channels alike; torch would only tell of shapes."""
+    monkeypatch.chdir(tmp_path)
+    Path("grey.py").write_text(
+        "from torch import nn\ndef build(): return nn.Conv2d(1, 11, 3, padding=1)\n"
+    )
+    values = {**runs.config(model=model, head=head), "model_args": {}}
+    with pytest.raises(RfbenchError, match="it takes images of 1 channel, and all images are read"):
+        plan.describe(SegConfig.model_validate(values), tmp_path / "out")

@@ -16,7 +16,8 @@ THREADS = 8  # PIL decodes beside Python
 def check(pairs: Pairs, values: bool = True, rank: int = 0, world: int = 1) -> None:
     """Raise RfbenchError that names the masks that cannot be used, a line each.
 
-    values: false: look at sizes only, which is faster. rank, world: this process's share.
+    Also where no pixel of any mask counts. values: false: look at sizes only, which is faster.
+    rank, world: this process's share.
     """
     pairs = pairs.pairs if isinstance(pairs, Renumbered) else pairs
     if not isinstance(pairs, FilePairs):  # drawn, or checked when they were read
@@ -24,22 +25,29 @@ def check(pairs: Pairs, values: bool = True, rank: int = 0, world: int = 1) -> N
     mine = range(rank, len(pairs), world)
     workers = min(THREADS, os.cpu_count() or 1)
     with ThreadPoolExecutor(workers) as pool:
-        found = [text for text in pool.map(lambda i: problem(pairs, i, values), mine) if text]
-    if found:
+        looked = list(pool.map(lambda i: look(pairs, i, values), mine))
+    if found := [text for text, _ in looked if text]:
         raise RfbenchError(*shortened(found))
+    others = (i for i in range(len(pairs)) if i not in mine)
+    # of other processes' masks only as many as it takes to find one that counts
+    counted = any(own for _, own in looked) or any(look(pairs, i)[1] for i in others)
+    if values and len(pairs) and not counted:
+        raise RfbenchError(
+            f"{pairs.mask_name(0)} and the {len(pairs) - 1} others: every pixel is ignored, so "
+            "there is nothing to learn or to measure"
+        )
 
 
-def problem(pairs: FilePairs, i: int, values: bool = True) -> str | None:
-    """What is wrong with image i and its mask; None if nothing is."""
+def look(pairs: FilePairs, i: int, values: bool = True) -> tuple[str | None, bool]:
+    """What is wrong with image i and its mask, None if nothing is; whether any pixel counts."""
     try:
         image, mask = masks.size(pairs.name(i)), masks.size(pairs.mask_name(i))
         if image != mask:
-            return f"{pairs.mask_name(i)}: {differs(mask, image)}"
-        if values:
-            masks.read(pairs.mask_name(i), pairs.values)
+            return f"{pairs.mask_name(i)}: {differs(mask, image)}", False
+        read = masks.read(pairs.mask_name(i), pairs.values) if values else None
     except BadImage as error:
-        return str(error)
-    return None
+        return str(error), False
+    return None, read is None or bool((read != masks.IGNORED).any())
 
 
 def shortened(problems: Sequence[str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 import os
 
+from rfbench.data.dataset import some
 from rfbench.data.folder import missing
 from rfbench.data.order import epoch_order
 from rfbench.data.segmentation import lists, masks
@@ -106,4 +107,6 @@ def _part(root: str, part: str, notes: list[str]) -> list[Pair]:
         if mask in stems:
             raise RfbenchError(f"{stems[mask]} and {image} would have the same mask, {mask}")
         stems[mask] = image
+    if idle := sorted({*lists.masks_below(truth)} - {*stems}):
+        notes.append(f"{truth}: masks without an image: {some(idle)}")
     return found

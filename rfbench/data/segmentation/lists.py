@@ -12,6 +12,7 @@ from rfbench.errors import RfbenchError, one_line
 
 Pair = tuple[str, str]  # paths of an image and its mask
 SHOWN = 5  # missing files that are named
+MOST = 256 << 20  # bytes of a list of names
 
 
 def paired(pairs: Sequence[Pair], values: Values, where: str) -> FilePairs:
@@ -41,10 +42,15 @@ def below(folder: str, mask_of: Callable[[str], str], notes: list[str]) -> list[
     return [(os.path.join(folder, name), mask_of(name)) for name in found.names]
 
 
+def masks_below(folder: str) -> list[str]:
+    """The paths of every mask below `folder`."""
+    return [os.path.join(folder, name) for name in walk.images(folder).names]
+
+
 def names_in(path: str) -> list[str]:
     """The lines of a text file, without empty ones; RfbenchError if it cannot be read."""
     try:
-        text = files.read_bytes(path).decode("utf-8-sig")
+        text = files.read_bytes(path, MOST).decode("utf-8-sig")
     except FileNotFoundError:
         raise RfbenchError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:

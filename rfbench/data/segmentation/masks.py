@@ -6,6 +6,7 @@ taken for indices: a palette PNG (VOC) holds indices, whatever its palette looks
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -84,17 +85,34 @@ def _stored(path: str, colored: bool) -> np.ndarray:
                 )
             if colored:
                 return np.array(image.convert("RGB"))
-            if image.mode in WIDE:
-                return np.array(image).astype(np.int64)
-            if image.mode not in INDICES:
+            if image.mode not in (*INDICES, *WIDE):
                 raise BadImage(path, _not_indices(image.mode))
-            return np.array(image).astype(np.int64)
+            step = _step(image)
+            return np.array(image).astype(np.int64) // step
     except BadImage:
         raise
     except FileNotFoundError:
         raise BadImage(path, "no such file") from None
     except Exception as error:  # decoders raise nearly anything on damaged bytes
         raise BadImage(path, one_line(error) or type(error).__name__) from None
+
+
+def _step(image: Any) -> int:
+    """By what PIL multiplies the values of an opened file, before it is read.
+
+    Grey of 2 and 4 bits is spread over 0 to 255, of which 255 would count nowhere; what PIL scales
+    or turns round in another way raises ValueError.
+    """
+    codec, _, _, given = image.tile[0]
+    raw, *more = given if isinstance(given, tuple) else (given,)
+    bits = {"L;2": 2, "L;4": 4}.get(str(raw))
+    if bits is not None and image.mode == "L":
+        return 255 // (2**bits - 1)
+    if codec.startswith("ppm") and more and more[0] not in (255, 65535):
+        raise ValueError(f"its largest value is {more[0]}, not 255: save it as PNG")
+    if str(raw).endswith(("I", "IR")) and image.mode in ("L", "1"):
+        raise ValueError("its values are stored inverted (0 is white): save it as PNG")
+    return 1
 
 
 def _not_indices(mode: str) -> str:

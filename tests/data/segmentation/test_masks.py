@@ -1,0 +1,95 @@
+"""Masks in files hold the values that were stored, whatever a library makes of them."""
+
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rfbench.data import sources
+from rfbench.data.decode import BadImage
+from rfbench.data.segmentation import check, masks
+from rfbench.data.segmentation.pairs import FilePairs
+from rfbench.data.segmentation.sources import SOURCES
+from rfbench.errors import RfbenchError
+from tests.data.segmentation import trees
+
+
+def png(values: np.ndarray, bits: int) -> bytes:
+    """A grey PNG of 1, 2 or 4 bits a pixel, by the format's definition."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        )
+
+    rows = b""
+    for row in values:
+        text = "".join(f"{value:0{bits}b}" for value in row)
+        text += "0" * (-len(text) % 8)
+        rows += b"\0" + bytes(int(text[i : i + 8], 2) for i in range(0, len(text), 8))
+    head = struct.pack(">IIBBBBB", values.shape[1], len(values), bits, 0, 0, 0, 0)
+    parts = [(b"IHDR", head), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_grey_of_few_bits(bits: int, tmp_path: Path) -> None:
+    """PIL spreads it over 0 to 255: the largest value would be 255, and count nowhere."""
+    values = np.arange(15).reshape(3, 5) % 2**bits
+    (tmp_path / "x.png").write_bytes(png(values, bits))
+    assert np.array_equal(masks.read(str(tmp_path / "x.png"), masks.indices(16)), values)
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"P5 4 1 3\n\0\1\2\3", "its largest value is 3, not 255"),
+        (b"P2 4 1 3\n0 1 2 3\n", "its largest value is 3, not 255"),
+        (b"P5 2 1 300\n\0\1\0\2", "its largest value is 300, not 255"),
+        (b"P4 8 1\n\x55", "stored inverted"),
+    ],
+)
+def test_what_pil_scales_or_inverts_is_refused(data: bytes, why: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.ppm"
+    path.write_bytes(data)
+    with pytest.raises(BadImage, match=why):
+        masks.read(str(path), masks.indices(4))
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_tiff_in_which_0_is_white(kind: type, tmp_path: Path) -> None:
+    values, path = np.arange(4, dtype=kind)[None], str(tmp_path / "x.tif")
+    for white in (0, 1):
+        Image.fromarray(values).save(path, tiffinfo={262: white})
+        if white == 0 and kind is np.uint8:  # of 16 bits PIL takes them as they are
+            with pytest.raises(BadImage, match="stored inverted"):
+                masks.read(path, masks.indices(4))
+        else:
+            assert np.array_equal(masks.read(path, masks.indices(4)), values)
+
+
+def test_masks_of_nothing_but_ignored_pixels_are_refused(tmp_path: Path) -> None:
+    """Else the loss of nothing is 0, and a training ends well without a figure."""
+    names = [(str(tmp_path / f"i{n}.png"), str(tmp_path / f"m{n}.png")) for n in range(3)]
+    for image, mask in names:
+        Image.new("RGB", (4, 4)).save(image)
+        Image.new("L", (4, 4), 255).save(mask)
+    pairs = FilePairs(*zip(*names, strict=True), masks.indices(2))
+    for rank in range(3):
+        with pytest.raises(RfbenchError, match="every pixel is ignored"):
+            check.check(pairs, True, rank, 3)
+    Image.new("L", (4, 4), 1).save(names[1][1])
+    for rank in range(3):  # also of the processes whose own share holds none
+        check.check(pairs, True, rank, 3)
+
+
+def test_masks_without_an_image_are_told(tmp_path: Path) -> None:
+    trees.folder(tmp_path)
+    trees.mask(tmp_path / "masks/train/lonely.png", trees.halves(0, 1))
+    notes = sources.open_set(SOURCES, "folder", str(tmp_path)).notes
+    assert [note for note in notes if "lonely" in note] == [
+        f"{tmp_path}/masks/train: masks without an image: {tmp_path}/masks/train/lonely.png"
+    ]
