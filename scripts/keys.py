@@ -15,8 +15,8 @@ PAGE = Path(__file__).parents[1] / "docs" / "keys.md"
 HEAD = """# Configuration keys
 
 Every key of every configuration file, written from the schemas by `python scripts/keys.py`; a test
-compares. `-o key=value` sets one on the command line, with dots between the parts; an unknown key, or
-a value of another type, is an error. `base: other.yaml` takes all other keys from another file.
+compares. `-o key=value` sets one on the command line, with dots between the parts; an unknown key,
+or a value of another type, is an error. `base: other.yaml` takes all other keys from another file.
 `rfbench schema KIND` prints the same as a JSON schema, for editors.
 """
 KINDS = {

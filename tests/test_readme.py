@@ -152,10 +152,11 @@ def test_what_the_readme_says_was_found_is_in_the_records() -> None:
     assert f"Of {counted[1]} networks" in told and f"{counted[2]} are shifted" in told
     assert f"{counted[3]} are clean" in told
 
-    args = ["compare", str(DOCS / "runs"), "--kind", "cls", "--format", "json"]
+    args = ["compare", str(DOCS / "runs"), "--format", "json"]
+    groups = json.loads(CliRunner().invoke(main, args).stdout)["groups"]
     settings = {
         setting["keys"]["schedule.epochs"]: {row["variant"]: row for row in setting["rows"]}
-        for group in json.loads(CliRunner().invoke(main, args).stdout)["groups"]
+        for group in groups
         for setting in group["settings"]
         if "schedule.epochs" in setting["keys"]
     }
@@ -167,6 +168,14 @@ def test_what_the_readme_says_was_found_is_in_the_records() -> None:
     assert f"{gained:.2f} after 10 ({len(long['runs'])} seeds)" in told
     blur = settings["3"]["blur:1x1+3x3"]["metrics"]["top1"]["test"]
     assert f"gains as much ({blur['difference']:.2f} points)" in told
+    (rows,) = (
+        {row["variant"]: row for row in group["settings"][0]["rows"]}
+        for group in groups
+        if group["kind"] == "seg" and "output_stride" not in group["model"]
+    )
+    masks = [rows[name]["metrics"]["mIoU"]["test"] for name in ("1x1+3x3", "blur:1x1+3x3")]
+    (gain,) = {f"{test['difference']:.1f}" for test in masks}
+    assert f"both gain the same {gain} points of mIoU" in told
     fields = (DOCS / "receptive_fields.md").read_text()
     assert re.search(r"^1x1\+3x3 +p5 +32 +\+14\.50 +\+14\.50", fields, re.MULTILINE)
     assert "looks 14.5 px off them at p5" in told
