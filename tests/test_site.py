@@ -66,6 +66,16 @@ def test_lists_and_tables_of_pages_are_lists_and_tables(site: Path) -> None:
     assert {page.name for page in site.glob("*.html") if lost.search(page.read_text())} == set()
 
 
+def test_the_pictures_of_concepts_are_small_and_shown() -> None:
+    """`make figures-concepts` draws them."""
+    folder = ROOT / "docs" / "figures" / "concepts"
+    for page in (ROOT / "docs" / "concepts").glob("*.md"):
+        picture = folder / f"{page.stem}.png"
+        assert f"](../figures/concepts/{picture.name})" in page.read_text()
+        assert picture.stat().st_size < 60_000
+    assert len([*folder.iterdir()]) == 7
+
+
 def test_links_that_leave_the_pages(tmp_path: Path) -> None:
     """A file that is linked to is shown, what it links to as well; a dead link ends the build."""
     (tmp_path / "scripts").mkdir()
