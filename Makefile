@@ -16,7 +16,7 @@ export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := check
 .PHONY: install-det demo test test-oldest test-slow check constraints figures figures-erf zoo \
-	reproduce-digits format
+	reproduce-digits format docs
 
 # read by every pip below, also the one that `rfbench install-detectron2` calls
 PIP_SETTINGS := $(if $(CONSTRAINTS),PIP_CONSTRAINT=$(CONSTRAINTS))
@@ -79,6 +79,9 @@ figures-erf: $(READY)  ## Luo et al.'s figures of effective fields; trains a sma
 reproduce-digits: $(READY) $(DETECT)  ## the paper's grid in miniature, about 90 minutes on two cores
 	$(BIN)/rfbench grid configs/grids/digits.yaml --jobs 2
 	$(BIN)/rfbench compare results/digits --format html --output results/digits/report.html
+
+docs: $(READY)  ## the pages in docs/ as a site: site/index.html; dead links fail
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
 
 format: $(READY)  ## rewrite the files as `check` wants them
 	$(BIN)/ruff check --fix .

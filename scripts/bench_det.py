@@ -1,14 +1,17 @@
 """Step time of `rfbench train-det`: Detectron2's own ResNet-50 beside rfbench's, one trainer.
 
-python scripts/bench_det.py [--detector NAME] [--device cpu] [--size 256] [--batch 2] [--rounds 15]
+python scripts/bench_det.py [--detector NAME] [--size 256] [--batch 2] [--rounds 15]
+python scripts/bench_det.py --device cuda --size 800 --batch 16 [--amp] --markdown FILE
 
 All networks are built once and take turns on the same images; compare the ratios. On a GPU use the
-1x settings: --size 800 --batch 16 (2 per GPU on eight).
+1x settings, as above.
 """
 
 import argparse
+import functools
 import os
-import time
+import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ from detectron2.modeling import build_model
 from detectron2.solver import build_optimizer
 from detectron2.structures import BitMasks, Boxes, Instances
 from detectron2.utils.events import EventStorage
+from timing import Section, in_turns
 
 import rfbench.detect  # noqa: F401 (registers the backbones)
 from rfbench.detect import config
@@ -69,24 +73,19 @@ def trainer(detector: str, variant: str, given: argparse.Namespace, data: Any) -
     return kind(model, iter(lambda: data, None), build_optimizer(cfg, model))
 
 
-def step(one: Any, device: str) -> float:
-    """Seconds of one step; CPU seconds without a GPU."""
-    clock = time.perf_counter if device == "cuda" else time.process_time
-    if device == "cuda":
-        torch.cuda.synchronize()
-    begun = clock()
+def step(one: Any) -> None:
+    """One step of training."""
     with EventStorage(0):
         one.run_step()
-    if device == "cuda":
-        torch.cuda.synchronize()
-    return clock() - begun
 
 
-def peak(one: Any) -> str:
-    """The peak memory of a step on a GPU."""
+def peak(one: Any) -> float:
+    """The GiB that a step takes on a GPU beside what was there before it."""
+    torch.cuda.synchronize()
     torch.cuda.reset_peak_memory_stats()
-    step(one, "cuda")
-    return f"  {torch.cuda.max_memory_allocated() / 2**30:5.2f} GiB"
+    before = torch.cuda.memory_allocated()
+    step(one)
+    return (torch.cuda.max_memory_allocated() - before) / 2**30
 
 
 def main() -> None:
@@ -100,30 +99,25 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15, help="measured rounds")
     parser.add_argument("--amp", action="store_true", help="fp16, on a GPU")
     parser.add_argument("--variants", nargs="*", default=list(PAPER), help="rfbench's")
+    parser.add_argument("--markdown", type=Path, help="a file that the section is appended to")
     given = parser.parse_args()
     if given.device == "cpu":
         torch.set_num_threads(1)
+    device = torch.device(given.device)
+    command = shlex.join(["python", "scripts/bench_det.py", *sys.argv[1:]])
+    section = Section("Training a detector, side by side with Detectron2", command, device)
     data = noise(given.size, given.batch, given.detector == "mask_rcnn")
     names = [OWN, *given.variants]
     trainers = {name: trainer(DETECTORS[given.detector], name, given, data) for name in names}
-    for one in trainers.values():
-        for _ in range(2):
-            step(one, given.device)
-    seconds = {name: [] for name in names}
-    for number in range(given.rounds):
-        # each starts a round equally often
-        for name in names[number % len(names) :] + names[: number % len(names)]:
-            seconds[name].append(step(trainers[name], given.device))
-    where = torch.cuda.get_device_name() if given.device == "cuda" else "CPU, one thread"
-    print(f"{given.detector}, {data[0]['image'].shape[1:]} px, batch {given.batch}, {where}")
-    for name in names:
-        own = np.array(seconds[OWN])
-        each = np.array(seconds[name])
-        memory = peak(trainers[name]) if given.device == "cuda" else ""
-        print(
-            f"  {name:24} {1000 * np.median(each):8.1f} ms a step  "
-            f"{np.median(each / own):.3f} of Detectron2's{memory}"
-        )
+    calls = {name: functools.partial(step, one) for name, one in trainers.items()}
+    height, width = data[0]["image"].shape[1:]
+    kind = "fp16" if given.amp else "fp32 (in convolutions TF32, where the GPU has it)"
+    section.add(f"{given.detector}, {height}x{width} px, batches of {given.batch}, {kind}.")
+    section.table(in_turns(calls, device, given.rounds, 2), given.batch, OWN, "training step")
+    if given.device == "cuda":
+        rows = [f"| {name} | {peak(one):.2f} |" for name, one in trainers.items()]
+        section.add("| network | GiB that a step takes |", "|---|---|", *rows)
+    section.write(given.markdown)
 
 
 if __name__ == "__main__":

@@ -198,7 +198,7 @@ def test_every_command_shown_exists(
         args = shlex.split(line)[1:]
         if args[0] == "compare":  # has nothing to be dry about
             args = [arg.replace("results/", "docs/runs") for arg in args]
-        elif args[0] != "configs" and "registration" not in args:
+        elif args[0] != "configs" and not {"registration", "--fail-on"} & set(args):
             args.append("--dry-run")
         if "IMAGENET" in line:
             args += ["-o", "batch_size=2"]  # two images to train on
@@ -207,7 +207,8 @@ def test_every_command_shown_exists(
         if {"train-det", "registration"} & set(args) and not importlib.util.find_spec("detectron2"):
             continue
         result = CliRunner().invoke(main, args)
-        assert result.exit_code == 0, f"{line}: {result.output}"
+        # the network above grids, which the gate is there to say
+        assert result.exit_code == ("--fail-on" in args), f"{line}: {result.output}"
 
 
 def test_files_named_exist() -> None:

@@ -38,10 +38,8 @@ def fit(
         if start.record:
             return start.record, 0
         run = setup(config, start)
-        smaller = max(1, run.split.micro // 2)
-        memory = f"Try -o max_batch_per_gpu={smaller}; --resume continues with it."
         try:
-            return loop.to_the_end(run, train, save, finish, memory)
+            return loop.to_the_end(run, train, save, finish, run.split.memory_advice)
         finally:
             run.data.close()
 

@@ -88,6 +88,7 @@ class Images(Reader):
             seed=self.config.seed,
             workers=self.workers,
             pin_memory=self.group.device.type == "cuda",
+            used=self.used,
             # "moved" is a part of "val", where the unreadable have been counted
             max_bad_share=1.0 if which == "moved" else self.config.data.max_bad_share,
         )

@@ -32,16 +32,20 @@ PREFETCH = 2  # batches that each worker keeps ready
 
 
 def held_batches(
-    workers: int, train: bool, most: int | None = None, prefetch: int = PREFETCH
+    workers: int,
+    train: bool,
+    most: int | None = None,
+    prefetch: int = PREFETCH,
+    used: int = 2,
 ) -> int:
     """How many batches a loader holds in shared memory at once; without workers none.
 
-    most: how many there are in all, which bounds those of evaluation.
+    most: how many there are in all, which bounds those of evaluation. used: how many the caller
+    holds; where batches are pinned, the copy being made takes that place.
     """
     if not workers:
         return 0
-    # one for each batch being read, one that is ready and one that the caller uses
-    held = workers * prefetch + 2
+    held = workers * prefetch + used
     return held if train or most is None else min(held, most)
 
 
@@ -74,12 +78,14 @@ class Loader:
         max_bad_share: float = 0.001,
         prefetch: int = PREFETCH,
         channels: int = 3,
+        used: int = 2,
     ) -> None:
         """Training shuffles, by (seed, epoch), and replaces bad images; evaluation omits them.
 
         workers: number of processes; 0: read in this one. prefetch: batches that each keeps ready.
         max_bad_share: share of the split's images above which RfbenchError is raised. channels: of
-        an image. A transform's `size` may be (H, W); in evaluation None: images of a task share it.
+        an image. used: batches of training that the caller holds at once. A transform's `size` may
+        be (H, W); in evaluation None: images of a task share it.
         """
         self.bad: dict[str, str] = {}
         self._split = split
@@ -94,7 +100,7 @@ class Loader:
             split, transform, seed, train, tries=self._allowed + 1, channels=channels
         )
         # none for evaluation, since they would be idle most of the time
-        self._kept = held_batches(workers, True, prefetch=prefetch) if train else 0
+        self._kept = held_batches(workers, True, prefetch=prefetch, used=used) if train else 0
         self._loader: DataLoader | None = DataLoader(
             self._reader,
             batch_size=None,

@@ -37,7 +37,7 @@ def train_to(run: Run, last: int, batches: Any, storage: Any) -> None:
     """The remaining iterations up to `last`."""
     while run.step < last:
         # 1. the images; an error is kept until all processes know of it
-        batch = loop.fetch(run, batches)
+        batch = loop.fetch(run, batches, run.step + 1 < last)
         # 2. stop here if any process was asked to, or has failed
         loop.agree(run)
         # 3. forward, backward, optimizer: Detectron2's trainer

@@ -2,7 +2,9 @@
 
 from typing import Any
 
-FUNCTIONS = ("audit", "effective", "mirror", "path_counts", "record", "theory", "tiles")
+FUNCTIONS = (
+    *("audit", "effective", "mirror", "path_counts", "record", "theory", "tiles", "visualize"),
+)
 
 
 def __getattr__(name: str) -> Any:

@@ -10,7 +10,7 @@ A training adds its network, step and evaluation. Its own loop reads from top to
 
     def train(run):
         while run.step < steps and not best.out_of_patience(run):
-            batch = loop.fetch(run, batches)        # an error is kept until all know of it
+            batch = loop.fetch(run, batches, more)  # an error is kept until all know of it
             loop.agree(run)                         # stop here, all processes at one step
             loss = train_step(run, batch)
             loop.settle(run)                        # read the metrics of the previous step
@@ -28,15 +28,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import torch
-
 from rfbench.errors import RfbenchError, counted, one_line
 from rfbench.models import weight_files
 from rfbench.runs import best, checkpoint, processes, progress, records
 from rfbench.runs import folder as folders
 from rfbench.runs.progress import Clock, Log
 from rfbench.runs.signals import Asked, Signals
-from rfbench.runs.state import Loop, Start
+from rfbench.runs.state import Ahead, Loop, Start
 
 logger = logging.getLogger(__name__)
 
@@ -110,25 +108,47 @@ def restore(run: Loop, content: Mapping[str, Any]) -> None:
 # --- between two steps ---------------------------------------------------------------------------
 
 
-def fetch(run: Loop, batches: Iterator[Item], count: int = 1) -> list[Item]:
-    """The next `count` batches; an error is kept until `agree` raises it in all processes."""
+def fetch(run: Loop, batches: Iterator[Item], more: bool, count: int = 1) -> list[Item]:
+    """The `count` batches of this step; an error is kept until `agree` raises it in all processes.
+
+    more: whether another step follows before anything else. Its batches are fetched too, so that
+    the others can learn a step ahead that there are none, see `agree`.
+    """
+    if run.ahead is None:
+        if run.vote:  # it was asked before these batches were there
+            run.vote()
+            run.vote = None
+        run.ahead = _fetched(run, batches, count)
+    now, run.ahead = run.ahead, None
+    run.failure = run.failure or now.failure
+    if more and not run.failure:
+        run.ahead = _fetched(run, batches, count)
+    return now.batches
+
+
+def _fetched(run: Loop, batches: Iterator[Item], count: int) -> Ahead:
     try:
         with run.clock.waiting():
-            return [next(batches) for _ in range(count)]
+            return Ahead([next(batches) for _ in range(count)])
     except RfbenchError as error:
-        run.failure = error
-        return []
+        return Ahead([], error)
 
 
 def agree(run: Loop) -> None:
     """Decide with all processes whether to continue: raises Stopped, or the error of any.
 
-    A checkpoint that could not be written is such an error, of the first process.
+    A checkpoint that could not be written is such an error, of the first process. Several processes
+    decide by what they wanted one call ago, which has reached all of them while they computed, and
+    ask for the next. The first time, and after batches that were not fetched ahead, they wait.
     """
-    run.failure = run.failure or run.writer.failed()
-    asked = run.group.largest(Asked.FAILED if run.failure else run.start.signals.asked)
+    failure = run.failure or (run.ahead and run.ahead.failure) or run.writer.failed()
+    vote = run.group.vote(Asked.FAILED if failure else run.start.signals.asked)
+    before, run.vote = run.vote, vote
+    asked = (before if before and run.group.world > 1 else vote)()
     if asked != Asked.NOTHING:
         settle(run)
+        if asked == Asked.FAILED:
+            run.failure = run.failure or failure
         run.group.fail_together(run.failure)
         raise Stopped(asked)
 
@@ -258,7 +278,9 @@ def to_the_end(
             f"stopped at {run.unit} {run.step} and saved in {run.folder}; continue with --resume"
         )
         return None, stop.exit_code
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not processes.out_of_memory(error):
+            raise
         raise RfbenchError(f"the GPU is out of memory. {memory}") from error
     finally:
         run.bar.close()

@@ -19,6 +19,7 @@ from rfbench.errors import FailedElsewhere, RfbenchError, UsageError, one_line, 
 from rfbench.runs.launcher import end_with_launcher
 
 Result = TypeVar("Result")
+TIMEOUT = timedelta(minutes=30)
 DEVICES = ("auto", "cpu", "cuda")
 INTERFACE = (
     "On machines with several networks, GLOO_SOCKET_IFNAME (and NCCL_SOCKET_IFNAME) name the "
@@ -55,6 +56,22 @@ class Processes:
         tensor = torch.tensor(value)
         dist.all_reduce(tensor, dist.ReduceOp.MAX, group=self.control)
         return int(tensor)
+
+    def vote(self, value: int) -> Callable[[], int]:
+        """A function that waits for the largest `value` of all processes; this one waits for none.
+
+        To be called by all of them, and in the same order as whatever else they exchange.
+        """
+        if self.control is None:
+            return lambda: value
+        tensor = torch.tensor(value)
+        work = dist.all_reduce(tensor, dist.ReduceOp.MAX, group=self.control, async_op=True)
+
+        def result() -> int:
+            work.wait()
+            return int(tensor)
+
+        return result
 
     def fail_together(self, failure: BaseException | None) -> None:
         """Raise in every process if one of them failed: its error there, FailedElsewhere here."""
@@ -124,12 +141,9 @@ def started(device: str) -> Iterator[Processes]:
     try:
         yield _joined(own, rank, world)
     except RuntimeError as error:
-        if "gloo" not in str(error):  # the only sign of a killed process
-            raise
-        raise RfbenchError(
-            f"rank {rank} of {world} lost contact with another rank; check its log, and whether it "
-            "was killed (for lack of memory, say). --resume continues from the last checkpoint."
-        ) from error
+        if told := lost(error, rank, world):
+            raise told from error
+        raise
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
@@ -141,9 +155,10 @@ def started(device: str) -> Iterator[Processes]:
 def _joined(own: torch.device, rank: int, world: int) -> Processes:
     """This process among the others, once it has heard from each of them."""
     try:
-        dist.init_process_group(
-            "nccl" if own.type == "cuda" else "gloo", timeout=timedelta(minutes=30)
-        )
+        store, _, _ = next(dist.rendezvous("env://", rank, world, timeout=TIMEOUT))
+        _same_kind(dist.PrefixStore("devices", store), own, rank, world)
+        kind = "nccl" if own.type == "cuda" else "gloo"
+        dist.init_process_group(kind, timeout=TIMEOUT, world_size=world, rank=rank, store=store)
         control = dist.new_group(backend="gloo") if own.type == "cuda" else dist.group.WORLD
         group = Processes(own, rank, world, control)
         group.largest(0)
@@ -154,6 +169,18 @@ def _joined(own: torch.device, rank: int, world: int) -> Processes:
             f"torchrun. {INTERFACE}"
         ) from error
     return group
+
+
+def _same_kind(store: dist.Store, own: torch.device, rank: int, world: int) -> None:
+    """Raise RfbenchError where some have a GPU and others none: they would wait for each other."""
+    store.set(str(rank), own.type)
+    kinds = [store.get(str(other)).decode() for other in range(world)]
+    without = [other for other, kind in enumerate(kinds) if kind == "cpu"]
+    if without and len(without) < world:
+        raise RfbenchError(
+            f"rank {without[0]} of {world} sees no GPU, and others do: check the driver of its "
+            "machine and CUDA_VISIBLE_DEVICES, or use --device cpu."
+        )
 
 
 def _number(name: str, default: int) -> int:
@@ -180,6 +207,30 @@ def _device(name: str, local_rank: int) -> torch.device:
         )
     torch.cuda.set_device(local_rank)
     return torch.device("cuda", local_rank)
+
+
+def out_of_memory(error: RuntimeError) -> bool:
+    """Whether a GPU had too little memory: torch's allocator, the driver or a library says so."""
+    text = str(error)
+    of_driver = "CUDA error: out of memory" in text or "_STATUS_ALLOC_FAILED" in text
+    return isinstance(error, torch.OutOfMemoryError) or of_driver
+
+
+def lost(error: RuntimeError, rank: int, world: int) -> RfbenchError | None:
+    """What an error of the network or of NCCL means to a user; None for any other error."""
+    text = str(error)
+    if "NCCL" in text:
+        why = one_line(text.rpartition("Last error:")[2] or text)
+        return RfbenchError(
+            f"rank {rank} of {world}: the GPUs cannot communicate: {why}. Each process needs a GPU "
+            f"of its own; NCCL_DEBUG=INFO tells more. {INTERFACE}"
+        )
+    if "gloo" in text:  # the only sign of a killed process
+        return RfbenchError(
+            f"rank {rank} of {world} lost contact with another rank; check its log, and whether it "
+            "was killed (for lack of memory, say). --resume continues from the last checkpoint."
+        )
+    return None
 
 
 def device_name(device: torch.device) -> str:

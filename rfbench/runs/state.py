@@ -22,6 +22,14 @@ class Start:
     content: dict[str, Any] | None
 
 
+@dataclass(frozen=True)
+class Ahead:
+    """The batches of a step, or why there are none."""
+
+    batches: list[Any]
+    failure: BaseException | None = None
+
+
 @dataclass(kw_only=True)
 class Loop:
     """The part of a run's state, in one process, that is the same for all trainings.
@@ -40,6 +48,8 @@ class Loop:
     waited: int = 0  # evaluations since then
     parent: dict[str, Any] | None = None  # the run whose weights it started from, if known
     failure: BaseException | None = None  # of this process, until all processes know of it
+    ahead: Ahead | None = None  # what `fetch` has for the next step
+    vote: Callable[[], int] | None = None  # what the processes want, asked a step ago
     pending: Callable[[], None] | None = None  # reads the metrics of the last step
     writer: checkpoint.Writer = field(default_factory=checkpoint.Writer)
     clock: Clock = field(default_factory=Clock)

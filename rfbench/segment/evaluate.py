@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from rfbench.data.segmentation.pairs import IGNORED, SegSet
 from rfbench.runs.processes import Processes
-from rfbench.segment import figures
+from rfbench.segment import figures, losses
 from rfbench.segment.heads import upsampled
 from rfbench.segment.network import OUT
 from rfbench.training.device import evaluating
@@ -53,8 +53,8 @@ def add(
     predicted = scores.argmax(1)
     counts.confusion += figures.confusion(predicted, truth, classes)
     counts.boundary += figures.boundary(predicted, truth, classes)
-    losses = F.cross_entropy(scores, truth, ignore_index=IGNORED, reduction="none")
-    counts.loss += torch.stack([losses.double().sum(), (truth != IGNORED).sum()])
+    each = losses.of_pixels(scores, truth, "none")
+    counts.loss += torch.stack([each.double().sum(), (truth != IGNORED).sum()])
     counts.images += len(truth)
     if jitter:
         after = upsampled(forward(moved(images))[OUT], truth.shape[-2:]).argmax(1)

@@ -83,6 +83,7 @@ class Images(Reader):
             seed=self.config.seed,
             workers=self.workers,
             pin_memory=self.group.device.type == "cuda",
+            used=self.used,
             max_bad_share=self.config.data.max_bad_share,
             channels=CHANNELS,
         )

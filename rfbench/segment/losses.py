@@ -20,17 +20,39 @@ def total(
     smoothing = config.optim.label_smoothing
     parts = [
         (1.0 if name == OUT else config.loss.auxiliary)
-        * F.cross_entropy(
-            upsampled(one, truth.shape[-2:]),
-            truth,
-            weights,
-            ignore_index=IGNORED,
-            reduction="sum",
-            label_smoothing=smoothing,
-        )
+        * of_pixels(upsampled(one, truth.shape[-2:]), truth, "sum", weights, smoothing)
         for name, one in scores.items()
     ]
     return torch.stack(parts).sum()
+
+
+def of_pixels(
+    scores: Tensor,
+    truth: Tensor,
+    reduction: str,
+    weights: Tensor | None = None,
+    smoothing: float = 0.0,
+    as_list: bool | None = None,
+) -> Tensor:
+    """Cross-entropy of scores (N, C, H, W) and classes (N, H, W), 0 where they are ignored.
+
+    as_list: as of a list of pixels, which on GPUs is deterministic where that of maps is refused;
+    None: only there.
+    """
+    if as_list is None:
+        as_list = scores.is_cuda and torch.are_deterministic_algorithms_enabled()
+    shape = truth.shape
+    if as_list:
+        scores, truth = scores.movedim(1, -1).flatten(0, -2), truth.flatten()
+    found = F.cross_entropy(
+        scores,
+        truth,
+        weights,
+        ignore_index=IGNORED,
+        reduction=reduction,
+        label_smoothing=smoothing,
+    )
+    return found.view(shape) if reduction == "none" else found
 
 
 def weight_of(truth: Tensor, weights: Tensor | None) -> float:

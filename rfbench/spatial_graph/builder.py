@@ -38,6 +38,7 @@ from rfbench.spatial_graph.layout import (
     solid,
     tidy,
 )
+from rfbench.spatial_graph.spread import spread
 from rfbench.spatial_graph.tracer import name_of
 
 Axes = tuple[Axis, ...]  # a map for each axis
@@ -281,6 +282,8 @@ class Builder:
             return [() if i == apart else d for i, d in first], [v.labels for v in values]
         rank = max(len(v.dims) for v in values)
         values = [pad_rank(v, rank) for v in values]
+        if mixing == Reach.CONTEXT:
+            values = [self._spread(v, values, apart) for v in values]
         dims, values, clash = common_dims(values, apart)
         if clash:
             mixing = Reach.GLOBAL
@@ -290,6 +293,14 @@ class Builder:
             slots |= ref.slots(axis)
         dims = [tuple(slots.get((i, j), f) for j, f in enumerate(d)) for i, d in enumerate(dims)]
         return dims, [self._aligned(v, refs, mixing, partial) for v in values]
+
+    def _spread(self, value: Value, others: Sequence[Value], apart: int | None) -> Value:
+        """An operand with whole axes in place of copies where another has such an axis."""
+        for i, n in enumerate(value.shape):
+            axes = [v.dims[i] for v in others if len(v.dims[i]) == 1 and v.dims[i][0].size == n]
+            if i != apart and any(d[0].axis in SPATIAL for d in axes):
+                value = spread(self, value, i)
+        return value
 
     def _reference(self, values: Sequence[Value], dims: Sequence[Dim], name: str) -> Value:
         """The operand whose positions along an axis the result takes."""

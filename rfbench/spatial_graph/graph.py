@@ -231,6 +231,29 @@ class SpatialGraph:
         """Number of channels behind every node of a tensor."""
         return value.share
 
+    def alike(self, a: int, b: int) -> bool:
+        """Whether two nodes are made of the input in the same way: by equal steps."""
+        pairs, seen = [(a, b)], set()
+        while pairs:
+            a, b = (self._plain(i) for i in pairs.pop())
+            if a == b or (a, b) in seen:
+                continue
+            seen.add((a, b))
+            one, other = self.nodes[max(a, 0)], self.nodes[max(b, 0)]
+            forms = [(n.kind, n.size, n.axes, n.counts, n.channels) for n in (one, other)]
+            if min(a, b) < 0 or forms[0] != forms[1] or len(one.sources) != len(other.sources):
+                return False
+            if not one.sources:
+                return False
+            pairs += zip(one.sources, other.sources, strict=True)
+        return True
+
+    def _plain(self, i: int) -> int:
+        """The node before activations and other steps that leave all as it was."""
+        while i >= 0 and self.nodes[i].kind == "same":
+            i = self.nodes[i].sources[0]
+        return i
+
     def ancestors(self, nodes: set[int]) -> set[int]:
         """The nodes that any of these depend on, themselves included."""
         seen = set(nodes)

@@ -164,6 +164,8 @@ def _take_block(value: Value, dim: int, picked: np.ndarray) -> Value:
     lead, *rest = value.dims[dim]
     inner = prod(f.size for f in rest)
     blocks, offset = np.divmod(picked.reshape(-1, inner) if len(picked) % inner == 0 else -1, inner)
+    if all(f.axis in SPATIAL for f in value.dims[dim]):
+        raise Scrambled("positions are selected across a dimension that holds several axes")
     if lead.axis != "c" or any(f.axis == "c" for f in rest) or np.ndim(blocks) == 0:
         raise Scrambled("positions are selected across a dimension that mixes them with channels")
     if (blocks != blocks[:, :1]).any() or (offset != np.arange(inner)).any():
@@ -171,6 +173,13 @@ def _take_block(value: Value, dim: int, picked: np.ndarray) -> Value:
     new = tidy([Factor("c", len(blocks)), *rest])
     labels = value.labels.take(blocks[:, 0], axis=dim)
     return Value((*value.dims[:dim], new, *value.dims[dim + 1 :]), labels)
+
+
+def windows_over(labels: np.ndarray, dim: int, at: np.ndarray) -> np.ndarray:
+    """Labels of the channels `at` (outputs, taps; -1: none) of a dimension, with a last axis of
+    taps."""
+    edge = np.full_like(labels.take([0], axis=dim), CONSTANT)  # -1 in `at`: the last
+    return np.moveaxis(np.concatenate([labels, edge], axis=dim).take(at, axis=dim), dim + 1, -1)
 
 
 def solid(value: Value, dim: int) -> Value:

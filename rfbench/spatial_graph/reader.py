@@ -11,6 +11,7 @@ from rfbench.spatial_graph.constants import Constants
 from rfbench.spatial_graph.graph import Opaque, Reach, Size, SpatialGraph, Witness, is_map
 from rfbench.spatial_graph.layout import SPATIAL, Scrambled, Value
 from rfbench.spatial_graph.ops import lookup
+from rfbench.spatial_graph.ops.join import settled
 from rfbench.spatial_graph.ops.registry import Constant
 from rfbench.spatial_graph.trace import Shape, trace_module
 from rfbench.spatial_graph.tracer import Op, Ref, Trace, mapped, refs
@@ -158,6 +159,7 @@ class Reader:
                 reason = f"it gives {shape}, the spatial graph {value.shape}"
                 value = self.builder.opaque(Reach.UNSUPPORTED, reason)
             if isinstance(value, Value) and ref.id in self.named:
+                value = settled(self.builder, value)
                 value = self.builder.same(value)  # paths through it are its own
             self.values[ref.id] = value
 

@@ -21,7 +21,7 @@ _EXACT = (torch.float32, torch.float64)  # of which torch takes statistics in th
 
 def known(func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
     """What an operation returns; None where it has to be run."""
-    rule = RULES.get(func)
+    rule = RULES.get(func) or MISSING.get(func)
     if rule is None:
         return None
     try:
@@ -198,6 +198,11 @@ def pad(x: Tensor, amounts: list[int], value: Any = 0) -> Result:
     return _new(x, sides)
 
 
+def fake_quantize(x: Tensor, *_: Any) -> Result:
+    """The rounded tensor, and which of its entries are not cut off."""
+    return (_new(x, x.shape), torch.empty(x.shape, dtype=torch.bool, device="meta"))
+
+
 _UNARY = (
     "relu", "hardtanh", "silu", "gelu", "sigmoid", "tanh", "hardswish", "hardsigmoid", "leaky_relu",
     "elu", "mish", "softplus", "exp", "abs", "neg", "sqrt", "rsqrt", "clamp", "clamp_min",
@@ -218,4 +223,11 @@ RULES: dict[Any, Callable[..., Result]] = {
     _aten._softmax.default: softmax,
     _aten._safe_softmax.default: safe_softmax,
     _aten.constant_pad_nd.default: pad,
+}
+# of which torch has no shapes on the meta device
+MISSING: dict[Any, Callable[..., Result]] = {
+    _aten.fake_quantize_per_tensor_affine_cachemask.default: fake_quantize,
+    _aten._fake_quantize_per_tensor_affine_cachemask_tensor_qparams.default: fake_quantize,
+    _aten.fake_quantize_per_channel_affine_cachemask.default: fake_quantize,
+    _aten._fused_moving_avg_obs_fq_helper.default: fake_quantize,
 }

@@ -211,8 +211,9 @@ def _explain(
     error = tracer.refused or error
     where = f" in layer {tracer.stack[-1]}" if tracer.stack else ""
     reason = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
-    if by_values := _BY_VALUES.match(reason):
-        reason = f"the shape of its result depends on values: {by_values[1]}; a trace has none"
+    for form, told in _TOLD:
+        if found := form.match(reason):
+            reason = told.format(found[1])
     given = " and ".join(_text(shape) for shape in shapes)
     what = f"{type(module).__name__} fails on an input of {given}{where}: {reason}"
     if isinstance(error, RfbenchError):
@@ -231,5 +232,17 @@ def _text(shape: Shape) -> str:
     return f"{shape[0]} x {by(shape[1:])}"
 
 
-_BY_VALUES = re.compile(r".*register_meta function for (torch\.\w+)")
+_SHAPE = "the shape of its result depends on values: {}; a trace has none"
+_TOLD = (  # what torch's long messages come to
+    (re.compile(r".*register_meta function for (torch\.\w+)"), _SHAPE),
+    (re.compile(r"(\w+::\w+) \(.*data-dependent shape"), _SHAPE),
+    (
+        re.compile(r"There was no rule registered for HigherOrderOperator (\w+) "),
+        "torch.{} chooses by values; a trace has none",
+    ),
+    (
+        re.compile(r"(\w+::\w+): attempted to run this operator with Meta tensors"),
+        "{} has no rule for the shape of its result (torch.library.register_fake gives it one)",
+    ),
+)
 _SIZE_WORDS = ("too small", "kernel size", "input size", "match model", "height", "padding size")

@@ -167,7 +167,8 @@ class Tracer(TorchDispatchMode):
         try:
             with torch._C.DisableTorchFunction():
                 tensors = {name: value} if type(value) is Tensor else named_tensors(value, name)
-                return {k: self.number(inner(t)) for k, t in tensors.items()}
+                plain = {k: t for k, t in tensors.items() if not _is_batched(t)}
+                return {k: self.number(inner(t)) for k, t in plain.items()}
         finally:
             self.watch.inside = outer
 
@@ -219,6 +220,8 @@ class Tracer(TorchDispatchMode):
 
     def _record(self, func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
         written: tuple[int, ...] = ()
+        if torch.Tag.inplace_view in func.tags and func is not torch.ops.aten.as_strided_.default:
+            return self._review(func, args, kwargs)
         if func._schema.is_mutable:
             if self.pure and (twin := self._twin(func, args, kwargs)):
                 return self._replace(twin, args, kwargs)
@@ -258,6 +261,19 @@ class Tracer(TorchDispatchMode):
         self.trace.ops.append(Op(twin, *given, self._refs[number], layer))
         return x
 
+    def _review(self, func: Any, args: tuple, kwargs: dict[str, Any]) -> Tensor:
+        """Write a view in place (squeeze_) down as one, which the tensor from now on stands for."""
+        given = mapped(Tensor, self._given, args), mapped(Tensor, self._given, kwargs)
+        func(*args, **kwargs)
+        packet = getattr(torch.ops.aten, str(func).split(".")[1].removesuffix("_"))
+        every = [getattr(packet, name) for name in packet.overloads()]
+        twin = next(f for f in every if _kinds(f) == _kinds(func))
+        number = self._new(args[0])
+        self._made.add(number)
+        layer = self.stack[-1] if self.stack else ""
+        self.trace.ops.append(Op(twin, *given, self._refs[number], layer))
+        return args[0]
+
     def _check_batch(self, args: tuple) -> None:
         """Refuse what scripted code convolves without a batch, as `Watch` does in Python code."""
         last = self.trace.ops[-1] if self.trace.ops else None
@@ -278,6 +294,11 @@ class Tracer(TorchDispatchMode):
         marked = [given.get(s.name) for s in schema if s.alias_info and s.alias_info.is_write]
         targets = [t for t in tree_leaves(marked) if isinstance(t, Tensor)]
         return tuple(i for t in targets for i in self._sharing[memory(t)])
+
+
+def _kinds(func: Any) -> list[str]:
+    """The types of its arguments."""
+    return [str(argument.type) for argument in func._schema.arguments]
 
 
 @cache
@@ -321,6 +342,11 @@ def _run(func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
             raise
         args, kwargs = mapped(Tensor, lambda t: t.to("meta"), (args, kwargs))
         return func(*args, **kwargs)
+
+
+def _is_batched(tensor: Tensor) -> bool:
+    """Whether it is one of many, inside of torch.vmap."""
+    return torch._C._functorch.is_batchedtensor(tensor)
 
 
 def inner(tensor: Tensor) -> Tensor:

@@ -40,6 +40,10 @@ class Watch(TorchFunctionMode):
                     check_batch(_BATCHED[name], tuple(x.shape), self.shape)
             if func is nn.functional.pad and "circular" in (*args, *kwargs.values()):
                 return _pad_circular(*(*args, *kwargs.values())[:2])
+            if func is nn.functional.local_response_norm:  # norms are identities
+                return (args[0] if args else kwargs["input"]).clone()
+            if name == "take_along_dim":  # whose table may not be on another device
+                return _taken(*args, **kwargs)
             out = func(*args, **kwargs)
         finally:
             self.inside = outer
@@ -99,6 +103,18 @@ def check_batch(axes: int, shape: tuple[int, ...], given: tuple[int, ...]) -> No
 
 def _layout(axes: int) -> str:
     return " x ".join(["N", "C", *{1: "L", 2: "HW", 3: "DHW"}.get(axes, "")])
+
+
+def _taken(input: Tensor, indices: Tensor, dim: int | None = None) -> Tensor:
+    if dim is None:
+        input, indices, dim = input.flatten(), indices.flatten(), 0
+    form = torch.broadcast_shapes(
+        *((*t.shape[: dim % t.dim()], 1, *t.shape[dim % t.dim() + 1 :]) for t in (input, indices))
+    )
+    sides = [list(form), list(form)]
+    for side, t in zip(sides, (input, indices), strict=True):
+        side[dim] = t.shape[dim]
+    return input.expand(sides[0]).gather(dim, indices.expand(sides[1]))
 
 
 def _pad_circular(x: Tensor, amounts: Any) -> Tensor:

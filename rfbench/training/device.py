@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from rfbench.errors import RfbenchError
 from rfbench.models.colors import why_not
 from rfbench.runs.checkpoint import random_state, set_random_state
-from rfbench.runs.processes import Processes
+from rfbench.runs.processes import Processes, lost, out_of_memory
 from rfbench.training.state import Epochs
 
 AMPERE = (8, 0)  # the compute capability from which a GPU has TensorFloat-32
@@ -141,6 +141,11 @@ def pass_once(run: Epochs, loss: Callable[[], Tensor], what: str, times: int = 1
         for _ in range(times):
             loss().backward()
     except (RuntimeError, ValueError, TypeError) as error:
+        if isinstance(error, RuntimeError) and out_of_memory(error):
+            advice = run.split.memory_advice
+            raise RfbenchError(f"the GPU is out of memory at the first pass. {advice}") from error
+        if isinstance(error, RuntimeError) and lost(error, run.group.rank, run.group.world):
+            raise  # not of the network
         why = why_not(run.network, (SIDE, SIDE), error)
         raise RfbenchError(f"{run.config.model} does not train on {what}: {why}") from error
     unused = [name for name, p in run.network.named_parameters() if p.grad is None]

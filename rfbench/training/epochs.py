@@ -67,7 +67,7 @@ def train_epoch(run: Epochs, kind: Kind) -> None:
     run.network.train()
     while run.step < last:
         # 1. the images of the step; an error is kept until all processes know of it
-        passes = loop.fetch(run, batches, run.split.accumulation)
+        passes = loop.fetch(run, batches, run.step + 1 < last, run.split.accumulation)
         # 2. stop here if any process was asked to, or has failed
         loop.agree(run)
         # 3. forward, backward, optimizer

@@ -25,6 +25,7 @@ class Reader:
         self.set = data
         self.group = group
         self.workers = self._workers() if loaders is None else loaders
+        self.used = 2  # batches of training that the loop holds at once, see `train`
         self._loaders: dict[str, Loader] = {}
         self._bad: dict[str, str] = {}
 
@@ -34,6 +35,7 @@ class Reader:
 
     def train(self, first: int, last: int, split: Split) -> Iterator[Batch]:
         """This process's micro-batches for the steps `first` .. `last` - 1."""
+        self.used = self._used(split)
         return self._loader("train").batches(self._tasks(first, last, split))
 
     def ahead(self, first: int, last: int, split: Split) -> None:
@@ -43,6 +45,10 @@ class Reader:
     def _tasks(self, first: int, last: int, split: Split) -> TrainTasks:
         n, group = len(self.set.train), self.group
         return TrainTasks(n, split.batch, first, last, split.accumulation, group.rank, group.world)
+
+    def _used(self, split: Split) -> int:
+        """Those of this step and of the next, which are pinned for a GPU and so no longer there."""
+        return 2 if self.group.device.type == "cuda" else 2 * split.accumulation
 
     def val(self, batch: int) -> tuple[Iterator[Batch], int]:
         """This process's share of the validation images, and the most batches of any process."""
@@ -64,7 +70,12 @@ class Reader:
         """The same. image: bytes of one."""
         loaders = ((self.set.train, True), (self.set.val, False))
         count = sum(
-            held_batches(self.workers, train, math.ceil(len(part) / split.world / split.micro))
+            held_batches(
+                self.workers,
+                train,
+                math.ceil(len(part) / split.world / split.micro),
+                used=self._used(split) if train else 2,
+            )
             for part, train in loaders
         )
         return count * split.micro * image

@@ -22,6 +22,14 @@ class Split:
         """Images per step."""
         return self.world * self.accumulation * self.micro
 
+    @property
+    def memory_advice(self) -> str:
+        """What to do where a pass takes too much memory."""
+        fewer = (_even(self.batch, self.world, most) for most in range(self.micro - 1, 0, -1))
+        if (smaller := next(filter(None, fewer), None)) is None:
+            return "Choose smaller images, or a smaller network."
+        return f"Try -o max_batch_per_gpu={smaller.micro}; --resume continues with it."
+
 
 def split(batch: int, world: int, largest: int) -> Split:
     """Share `batch` over `world` processes, in passes of at most `largest` images.

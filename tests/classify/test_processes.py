@@ -39,19 +39,61 @@ def test_signals_are_noted_and_a_second_interrupt_ends_at_once() -> None:
     assert [signal.getsignal(number) for number in ASKED] == before
 
 
-def test_a_lost_process_is_reported_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+DUPLICATE = """NCCL error in: ../torch/csrc/distributed/c10d/NCCLUtils.cpp:94, invalid usage
+ncclInvalidUsage: This usually reflects invalid usage of NCCL library.
+Last error:
+Duplicate GPU detected : rank 1 and rank 0 both on CUDA device 1a000"""
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        ("[gloo/transport/tcp/pair.cc:545] Connection reset by peer", "rank 0 of 2 lost contact "),
+        (DUPLICATE, "communicate: Duplicate GPU detected : rank 1 and rank 0 both on CUDA device"),
+        (DUPLICATE, "Each process needs a GPU of its own"),
+    ],
+)
+def test_a_lost_process_is_reported_in_one_line(
+    error: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(processes, "_number", lambda name, _: {"WORLD_SIZE": 2}.get(name, 0))
-    for name in ("init_process_group", "destroy_process_group"):
-        monkeypatch.setattr(processes.dist, name, lambda *_, **__: None)
-    with (
-        pytest.raises(
-            RfbenchError, match="rank 0 of 2 lost contact with another rank; check its log"
-        ),
-        started("cpu"),
-    ):
-        raise RuntimeError("[gloo/transport/tcp/pair.cc:545] Connection reset by peer")
+    monkeypatch.setattr(processes, "_joined", lambda *_: None)
+    with pytest.raises(RfbenchError, match=said), started("cpu"):
+        raise RuntimeError(error)
     with pytest.raises(RuntimeError, match="a bug"), started("cpu"):
         raise RuntimeError("a bug")
+
+
+@pytest.mark.parametrize(
+    ("error", "is_memory"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), True),
+        (RuntimeError("CUDA error: out of memory"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
+        (RuntimeError("CUDA error: device-side assert triggered"), False),
+    ],
+)
+def test_memory_that_a_gpu_lacks(error: RuntimeError, is_memory: bool) -> None:
+    assert processes.out_of_memory(error) is is_memory
+
+
+def join(folder: str, env: dict[str, str]) -> None:
+    """One of two processes; the second says that it has a GPU."""
+    import os
+
+    os.environ.update(env)
+    rank = int(env["RANK"])
+    try:
+        processes._joined(torch.device("cuda", 0) if rank else torch.device("cpu"), rank, 2)
+    except RfbenchError as error:
+        Path(folder, str(rank)).write_text(str(error))
+
+
+def test_a_process_without_a_gpu_among_others_is_told(tmp_path: Path) -> None:
+    runs.finish(runs.start_all(join, (str(tmp_path),), 2), 60)
+    for rank in range(2):
+        assert "rank 0 of 2 sees no GPU, and others do" in (tmp_path / str(rank)).read_text()
 
 
 def test_two_processes_give_the_losses_of_one(tmp_path: Path) -> None:

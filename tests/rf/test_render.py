@@ -72,8 +72,8 @@ def test_figures_are_written_below_the_maps() -> None:
     text = "\n".join(t.get_text() for t in maps_figure([shifted()], "T", "my caption").texts)
     for part in (
         "shift\u00a0−3.50\u00a0px",
-        "CV(8)",
-        "r\u00a015\u00a0px",
+        "gridding\u00a0",
+        "size\u00a015\u00a0px",
         "at 96 px",
         "my caption",
     ):

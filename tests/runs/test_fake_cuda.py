@@ -4,6 +4,7 @@ A constant of the wrong device, a layer in another precision or memory format ra
 GPU is. Backward passes, optimizers and streams need a driver: they run on the CPU in other tests.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,14 +12,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from rfbench.classify import evaluate, network
 from rfbench.data import augment
 from rfbench.models import backbones
 from rfbench.schemas.cls import ClsConfig
 from rfbench.schemas.seg import SegConfig
+from rfbench.segment import evaluate as pixels
 from rfbench.segment import losses
 from rfbench.segment import network as segmenters
+from rfbench.segment.heads import upsampled
 
 VARIANTS = ["baseline", "1x1+3x3", "blur:1x1+3x3", "blur_after:3x3", "max:1x1+3x3", "alt:1x1+3x3"]
 CUDA = torch.device("cuda", 0)
@@ -38,6 +42,37 @@ def convolutions(model: nn.Module) -> list[tuple[torch.dtype, bool]]:
         if isinstance(module, nn.Conv2d):
             module.register_forward_hook(look)
     return seen
+
+
+# what refuses to run where `deterministic` is asked for, or whose backward pass does: the list of
+# torch.use_deterministic_algorithms, as operations
+REFUSED = {
+    "aten::nll_loss2d_forward",
+    "aten::upsample_bilinear2d",
+    "aten::upsample_bilinear2d.vec",
+    "aten::upsample_bicubic2d",
+    "aten::replication_pad2d",
+    "aten::_adaptive_avg_pool2d",
+    "aten::adaptive_max_pool2d",
+    "aten::histc",
+}
+
+
+class Deterministic(TorchDispatchMode):
+    """Raises where an operation on a GPU is none that is deterministic."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func._schema.name
+        weighted = name == "aten::bincount" and len(args) > 1 and args[1] is not None
+        assert name not in REFUSED and not weighted, f"{name} is not deterministic"
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.fixture
+def deterministic() -> Iterator[Deterministic]:
+    torch.use_deterministic_algorithms(True)
+    yield Deterministic()
+    torch.use_deterministic_algorithms(False)
 
 
 @pytest.fixture
@@ -134,3 +169,41 @@ def test_a_detector_s_backbone(
         (96 // stride, 128 // stride) for stride in (4, 8, 16, 32)
     ]
     assert {maps[name].device for name in names} == {CUDA}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_deterministic_classifier(
+    variant: str, fake: FakeTensorMode, deterministic: Deterministic
+) -> None:
+    model = on_gpu(backbones.build("torchvision:resnet18", variant).module, fake)
+    with fake, torch.no_grad():
+        batch, labels = images()
+        with deterministic:
+            scores = model(batch)
+            F.cross_entropy(scores.float(), labels)
+            evaluate._counts(scores, labels)
+
+
+@pytest.mark.parametrize("head", ["fcn", "fpn"])
+def test_a_deterministic_segmenter(
+    head: str, fake: FakeTensorMode, deterministic: Deterministic
+) -> None:
+    held = {"model": "torchvision:resnet18", "data": {"name": "digits"}, "head": head}
+    config = SegConfig.model_validate({**held, "variant": "blur:1x1+3x3", "precision": "fp32"})
+    model = on_gpu(segmenters.build(config, 11).module, fake)
+    with fake, torch.no_grad():
+        batch, _ = images()
+        truth = torch.zeros(4, 64, 64, dtype=torch.int64, device=CUDA)
+        with deterministic:
+            forward = segmenters.scores_of(model, config, 11)
+            losses.total(forward(batch), truth, config, torch.ones(11, device=CUDA))
+            maps = forward(pixels.moved(batch))["out"]
+            losses.of_pixels(upsampled(maps, truth.shape[-2:]), truth, "none")
+
+
+def test_what_is_not_deterministic_is_seen(
+    fake: FakeTensorMode, deterministic: Deterministic
+) -> None:
+    with fake, pytest.raises(AssertionError, match="nll_loss2d_forward is not"), deterministic:
+        maps = torch.zeros(1, 3, 4, 4, device=CUDA)
+        F.cross_entropy(maps, torch.zeros(1, 4, 4, dtype=torch.int64, device=CUDA))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from rfbench.config import Section
@@ -30,6 +31,7 @@ class Config(Section):
     steps: int = 40
     lr: float = 0.05
     pause: float = 0.0  # seconds a step, so that a test can stop it
+    bad: tuple[int, int] = (-1, -1)  # the step without a batch, in which process
 
 
 @dataclass(kw_only=True)
@@ -65,10 +67,11 @@ def setup(config: Config, start: Start) -> Run:
 
 def train(run: Run) -> None:
     """The loop, from top to end."""
-    batches = (data(step) for step in range(run.step, run.config.steps))
+    batches = (mine(run, step) for step in range(run.step, run.config.steps))
     while run.evaluated < run.config.steps and not best.out_of_patience(run):
         while run.step < run.evaluated + PERIOD:
-            batch = loop.fetch(run, batches)
+            more = run.step + 1 < run.evaluated + PERIOD
+            batch = loop.fetch(run, batches, more)
             loop.agree(run)
             loss = train_step(run, *batch[0])
             loop.settle(run)
@@ -84,6 +87,12 @@ def train(run: Run) -> None:
         save(run)
 
 
+def mine(run: Run, step: int) -> tuple[Tensor, Tensor]:
+    if run.config.bad == (step, run.group.rank):
+        raise RfbenchError(f"no batch {step}")
+    return data(step)
+
+
 def data(step: int) -> tuple[Tensor, Tensor]:
     if step == 1_000:
         raise RfbenchError("no batch 1000")
@@ -95,6 +104,11 @@ def train_step(run: Run, x: Tensor, y: Tensor) -> Tensor:
     loss = (run.network(x) - y).square().mean()
     run.optimizer.zero_grad()
     loss.backward()
+    if run.group.world > 1:  # who does not take part keeps the others waiting
+        for parameter in run.network.parameters():
+            assert parameter.grad is not None
+            dist.all_reduce(parameter.grad)
+            parameter.grad /= run.group.world
     run.optimizer.step()
     return loss.detach()
 
@@ -130,4 +144,8 @@ def job(values: dict[str, Any], folder: str, resume: bool, env: Any) -> None:
     torch.set_num_threads(1)
     sys.stderr = open(f"{folder}.stderr{env.get('RANK', '')}", "a", buffering=1)  # noqa: SIM115
     logs.to_stderr()
-    sys.exit(fit(Config(**values), Path(folder), resume)[1])
+    try:
+        sys.exit(fit(Config(**values), Path(folder), resume)[1])
+    except RfbenchError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

@@ -11,7 +11,7 @@ from rfbench.errors import RfbenchError, UsageError
 from rfbench.models import backbones
 from rfbench.models.weight_files import FORMAT
 from rfbench.schemas.seg import SegConfig
-from rfbench.segment import network, plan
+from rfbench.segment import losses, network, plan
 from tests.segment import runs
 
 RESNET14 = "rfbench.classify.nets:resnet14"
@@ -194,3 +194,24 @@ def test_a_network_of_one_channel_says_so(
     values = {**runs.config(model=model, head=head), "model_args": {}}
     with pytest.raises(RfbenchError, match="it takes images of 1 channel, and all images are read"):
         plan.describe(SegConfig.model_validate(values), tmp_path / "out")
+
+
+@pytest.mark.parametrize("reduction", ["sum", "none"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_loss_of_a_list_of_pixels_is_that_of_the_map(
+    reduction: str, smoothing: float, weighted: bool
+) -> None:
+    """On GPUs that of the map is not deterministic."""
+    draw = torch.Generator().manual_seed(0)
+    maps = torch.randn(2, 5, 6, 7, generator=draw, requires_grad=True)
+    truth = torch.randint(0, 5, (2, 6, 7), generator=draw)
+    truth[0, :2] = 255
+    weights = torch.rand(5, generator=draw) if weighted else None
+    found = []
+    for as_list in (False, True):
+        loss = losses.of_pixels(maps, truth, reduction, weights, smoothing, as_list)
+        found.append((loss.detach(), *torch.autograd.grad(loss.sum(), maps)))
+    for one, other in zip(*found, strict=True):
+        assert one.shape == other.shape
+        torch.testing.assert_close(one, other)

@@ -54,12 +54,21 @@ class Alive(TorchFunctionMode):
             return args[0] + args[1]
         if name.startswith("adaptive_max_pool"):
             return _of("adaptive_avg_pool", args[0])(args[0], args[1])
+        if name in ("sort", "topk"):  # each value depends on all
+            mean = args[0].mean(kwargs["dim"], keepdim=True)
+            return mean.expand_as(func(*args, **kwargs)[0]), None
+        if name.startswith("max_unpool"):  # to every position of its window
+            x, axes, k = args[0], args[0].dim() - 2, args[2]
+            ones = x.new_ones(x.shape[1], 1, *[k] * axes)
+            return _of("conv_transpose", x)(x, ones, stride=k, groups=x.shape[1])
         if name in ("amax", "amin"):
             return torch.mean(*args, **kwargs)
         if name in ("max", "min") and len(args) > 1 and isinstance(args[1], Tensor):
             return args[0] + args[1]
-        if name in ("max", "min") and (len(args) > 1 or kwargs):
+        if name in ("max", "min", "median", "prod") and (len(args) > 1 or kwargs):
             mean = torch.mean(*args, **kwargs)
+            if name == "prod":
+                return mean
             return torch.return_types.max((mean, torch.zeros_like(mean, dtype=torch.long)))
         return func(*args, **kwargs)
 
@@ -72,7 +81,10 @@ def _mean_pool(
     dilation: Any = 1,
     ceil_mode: bool = False,
     return_indices: bool = False,
-) -> Tensor:
+) -> Any:
+    if return_indices:
+        mean = _mean_pool(x, kernel_size, stride, padding, dilation, ceil_mode)
+        return mean, torch.zeros_like(mean, dtype=torch.long)
     if {dilation} == {1} if isinstance(dilation, int) else {*dilation} == {1}:
         return _of("avg_pool", x)(x, kernel_size, stride, padding, ceil_mode)
     axes = x.dim() - 2

@@ -239,7 +239,7 @@ def other_pools(n: Net, x: Tensor) -> Tensor:
     return n.b(n.lp(y))
 
 
-@CASES.add(Reach.UNSUPPORTED, "aten.max_unpool2d", **A)
+@CASES.add(size=(18, 22), **A)
 def unpooled(n: Net, x: Tensor) -> Tensor:
     return n.b(F.max_unpool2d(*F.max_pool2d(n.a(x), 2, return_indices=True), 2))
 

@@ -298,19 +298,14 @@ def constants_of_positions(n: Net, x: Tensor) -> Tensor:
 
 
 UNKNOWN = {
-    "cumsum": ("aten.cumsum", lambda x: x.cumsum(2)),
     "sort": ("aten.sort", lambda x: x.sort(2)[0]),
     "topk": ("aten.topk", lambda x: x.flatten(2).topk(5)[0]),
-    "gather": ("aten.argmax", lambda x: x.gather(2, x.argmax(2, keepdim=True))),
-    "prod": ("aten.prod", lambda x: x.prod(2)),
-    "median": ("aten.median", lambda x: x.median(2)[0]),
+    "gather": ("aten.gather", lambda x: x.gather(2, x.argmax(2, keepdim=True))),
     "grid_sample": (
         "aten.grid_sampler",
         lambda x: F.grid_sample(x, x.permute(0, 2, 3, 1)[..., :2], align_corners=False),
     ),
     "fractional": ("aten.fractional", lambda x: F.fractional_max_pool2d(x, 2, (5, 5))),
-    "max_pool3d": ("aten.max_pool3d", lambda x: F.max_pool3d(x, 3, 2, 1)),
-    "local_response": ("aten.avg_pool3d", lambda x: F.local_response_norm(x, 3)),
 }
 for _name, (_op, _run) in UNKNOWN.items():
 

@@ -133,7 +133,7 @@ def pixel_shuffle_of_classes(n: Net, x: Tensor) -> Tensor:
     return n.b(F.pixel_shuffle(classes(n, x), 2))
 
 
-@CASES.add(Reach.UNSUPPORTED, "aten.pixel_shuffle", **TWO)
+@CASES.add(**TWO)
 def pixel_shuffle_of_mixed_classes(n: Net, x: Tensor) -> Tensor:
     return F.pixel_shuffle(torch.stack([n.a(x), n.c(x)], 2).flatten(1, 2), 2)
 
@@ -246,7 +246,7 @@ def copies_by_expanding(n: Net, x: Tensor) -> Tensor:
     return n.b(y.reshape(1, 8, 18, 21)) + y.sum(1).repeat(1, 2, 1, 1)
 
 
-@CASES.add(Reach.UNSUPPORTED, "aten.convolution", **A)
+@CASES.add(**A)
 def resized_by_expanding(n: Net, x: Tensor) -> Tensor:
     y = n.a(x)[:, :, :, None, :, None].expand(1, 4, 18, 2, 21, 2)
     return n.b(y.reshape(1, 4, 36, 42))

@@ -39,3 +39,18 @@ def test_uneven_is_refused_with_the_nearest(
     key, _, value = advice.partition(" or ")[0].removeprefix("-o ").partition("=")
     given = {"batch_size": batch, "max_batch_per_gpu": largest, key: int(value)}
     assert split(given["batch_size"], world, given["max_batch_per_gpu"])
+
+
+@pytest.mark.parametrize(
+    ("batch", "world", "largest", "advised"),
+    [(4096, 8, 256, 128), (75, 1, 25, 15), (30, 3, 5, 2), (8, 8, 1, None)],
+)
+def test_what_is_advised_where_memory_is_short_can_be_taken(
+    batch: int, world: int, largest: int, advised: int | None
+) -> None:
+    advice = split(batch, world, largest).memory_advice
+    if advised is None:
+        assert "smaller images" in advice
+        return
+    assert f"-o max_batch_per_gpu={advised};" in advice
+    assert split(batch, world, advised).micro == advised < split(batch, world, largest).micro

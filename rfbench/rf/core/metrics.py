@@ -116,11 +116,12 @@ def misaligned_layers(geometry: Geometry) -> list[str]:
 
 def _shift_words(record: Record, brief: bool) -> list[str]:
     border = record.get("shift_by_border")
-    more = f" ({_offset(border)[0]} by the border)" if border else ""
     if record["shift"] is None:
         return ["" if brief else "no stride, so no shift"]
     text, both = _offset(record["shift"])
-    words = [f"shift {'' if both else _axes(record['shift'])}{text} {_unit(record)}{more}"]
+    words = [f"shift {'' if both else _axes(record['shift'])}{text} {_unit(record)}"]
+    if border:
+        words.append(f"{_offset(border)[0]} of it by the border")
     if (ranges := record.get("shift_range")) and not brief:
         told = [r for r in ranges if None not in r]
         ends = [" to ".join((_offset(r)[0].split(", ") * 2)[:2]) for r in told]
@@ -146,8 +147,11 @@ def _unit(record: Record) -> str:
 
 def _gridding_words(record: Record, brief: bool) -> list[str]:
     grid = record["gridding_by_period"] or {}
-    periods = [*grid][:1] if brief else [*grid][:1] + [*grid][-1:]
-    return [f"CV({p}) {_cv(grid[p])}" for p in dict.fromkeys(periods)]
+    words = [] if record["gridding"] is None else [f"gridding {_cv(record['gridding'])}"]
+    first = next(iter(grid), None)
+    if not brief and first is not None and _cv(grid[first]) != _cv(record["gridding"]):
+        words.append(f"{_cv(grid[first])} at period {first}")
+    return words
 
 
 def _whole(stride: Fraction | int | None) -> int | float | None:
@@ -169,7 +173,11 @@ def _size_words(record: Record, brief: bool) -> list[str]:
     size = " × ".join(merged(record["size"]))
     least = " × ".join(merged(record.get("least_size", record["size"])))
     unit = _unit(record)
-    return [] if brief else [f"r {size} {unit}" if least == size else f"r {least} to {size} {unit}"]
+    return (
+        []
+        if brief
+        else [f"size {size} {unit}" if least == size else f"size {least} to {size} {unit}"]
+    )
 
 
 def _checkerboard_words(record: Record, brief: bool) -> list[str]:

@@ -19,7 +19,9 @@ from rfbench.spatial_graph.ops import (  # noqa: F401
     pooling,
     reduce,
     resize,
+    sampling,
     views,
+    writes,
 )
 from rfbench.spatial_graph.ops.registry import OPS, Handler
 

@@ -12,7 +12,6 @@ from rfbench.spatial_graph.axis import Axis, Index, Window
 from rfbench.spatial_graph.builder import Builder
 from rfbench.spatial_graph.graph import Opaque, Reach
 from rfbench.spatial_graph.layout import (
-    CONSTANT,
     SPATIAL,
     Factor,
     Scrambled,
@@ -21,6 +20,7 @@ from rfbench.spatial_graph.layout import (
     solid,
     tidy,
     view,
+    windows_over,
 )
 from rfbench.spatial_graph.ops.join import positions_to_channels
 from rfbench.spatial_graph.ops.masked import cut, masked
@@ -94,6 +94,8 @@ def _masked(b: Builder, x: Value, conv: Convolution, nonzero: Tensor) -> Value:
         nonzero = torch.cat([part.transpose(0, 1) for part in nonzero.chunk(conv.groups)])
     x = solid(x, len(x.dims) - len(conv.weight) + 1)
     first = len(x.dims) - len(conv.weight) + 2
+    for dim in range(first, len(x.dims)):
+        x = unfurl(b, x, dim)
     windows: dict[int, Axis] = {first + i: Window() for i in range(len(conv.weight) - 2)}
     windows |= _windows(b, x, replace(conv, kernel=None))
     return masked(b, x, windows, nonzero.numpy(), conv.groups)
@@ -187,9 +189,7 @@ def _over_channels(x: Value, windows: dict[int, Axis]) -> tuple[np.ndarray, Valu
             raise Scrambled("a fixed kernel runs across channels")
         at = window.matrix(x.shape[dim])
         rows = solid(Value(x.dims, rows), dim).labels
-        edge = np.full_like(rows.take([0], axis=dim), CONSTANT)  # -1 in `at`: the last
-        rows = np.concatenate([rows, edge], axis=dim).take(at, axis=dim)
-        rows = np.moveaxis(rows, dim + 1, -1)
+        rows = windows_over(rows, dim, at)
         x = Value((*x.dims[:dim], tidy([Factor("c", len(at))]), *x.dims[dim + 1 :]), x.labels)
     return rows, x, kept
 
@@ -225,6 +225,11 @@ def _fixed_taps(weight: Tensor | None, groups: int) -> tuple[tuple[Fraction, ...
 def _fractions(values: torch.Tensor) -> tuple[Fraction, ...]:
     """Weights of a fixed kernel as the simple fractions that they stand for."""
     return tuple(Fraction(float(v)).limit_denominator(10**6) for v in values)
+
+
+@register_op(*(f"torchvision::{p}roi_{how}" for p in ("", "ps_") for how in ("align", "pool")))
+def pooled_boxes(b: Builder, *_: object) -> Opaque:
+    return b.opaque(Reach.UNSUPPORTED, "it reads boxes, wherever they lie")
 
 
 @register_op("torchvision::deform_conv2d")

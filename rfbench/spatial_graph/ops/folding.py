@@ -9,6 +9,7 @@ from rfbench.spatial_graph.ops.convolution import transposed_windows
 from rfbench.spatial_graph.ops.indexing import select
 from rfbench.spatial_graph.ops.registry import register_op
 from rfbench.spatial_graph.ops.slide import along, slide
+from rfbench.spatial_graph.spread import spread
 
 
 @register_op("aten::im2col")
@@ -22,6 +23,7 @@ def im2col(
 ) -> Value:
     """Every tap of a window as channels of its own: (1, C k k, h w)."""
     b.rigid = True
+    x = spread(b, spread(b, x, 2), 3)
     dims = x.dims
     taps = []
     for ty in range(kernel[0]):

@@ -12,14 +12,20 @@ from rfbench.spatial_graph.layout import SPATIAL, Scrambled, Value, dim_of, take
 from rfbench.spatial_graph.ops.registry import Constant, register_op
 from rfbench.spatial_graph.ops.slide import within
 from rfbench.spatial_graph.ops.views import squeeze, transpose
+from rfbench.spatial_graph.spread import spread
 
 
 def pick(b: Builder, x: Value, dim: int, at: np.ndarray) -> Value:
     """The entries `at` of a dimension: channels, or positions of one axis."""
     dim = dim_of(x, dim)
-    factors = x.dims[dim]
     size = x.shape[dim]
+    if at.dtype == bool:  # a mask
+        at = np.flatnonzero(at)
+    at = np.where(at < 0, at + size, at)
     whole = len(at) == size and (at == np.arange(size)).all()
+    if not whole:
+        x = spread(b, x, dim)
+    factors = x.dims[dim]
     if whole or len(factors) != 1 or factors[0].axis not in SPATIAL:
         return take(x, dim, at)
     axis, made, dims = within(b, x, dim, Index(np.asarray(at)[:, None]), x.dims)
@@ -89,7 +95,9 @@ def index(b: Builder, x: Value | Constant, tables: list[Any]) -> Value:
     if isinstance(x, Constant) or any(isinstance(t, Value) for t in tables):
         raise Scrambled("an index depends on the input")
     dims = [i for i, table in enumerate(tables) if table is not None]
-    if len(dims) != 1 or len(tables[dims[0]].shape) != 1:
+    if len(dims) > 1:
+        return _crossed(b, x, dims, [tables[i].values for i in dims])
+    if len(tables[dims[0]].shape) != 1:
         raise Scrambled("positions are picked by a table")
     dim = dims[0]
     at = tables[dim].values
@@ -99,6 +107,39 @@ def index(b: Builder, x: Value | Constant, tables: list[Any]) -> Value:
     if alike and all(f.axis == "c" for f in x.dims[dim]):  # whichever it picks
         return pick(b, x, dim, np.zeros(b.out_shape[dim], int))
     raise Scrambled("positions are picked by a table that is not known")
+
+
+def _crossed(b: Builder, x: Value, dims: list[int], tables: list[Any]) -> Value:
+    """x[..., rows[:, None], columns]: a table for each of neighbouring dimensions, crossed."""
+    if any(t is None or t.dtype.itemsize == 1 for t in tables):
+        raise Scrambled("positions are picked by tables that are not known")
+    every = np.broadcast_arrays(*(t.numpy() for t in tables))
+    if dims != list(range(dims[0], dims[-1] + 1)) or every[0].ndim != len(dims):
+        raise Scrambled("positions are picked one by one")
+    for i, (dim, table) in enumerate(zip(dims, every, strict=True)):
+        x = pick(b, x, dim, _line(table, i))
+    return x
+
+
+def _line(table: np.ndarray, dim: int) -> np.ndarray:
+    """A table that is the same along all other dimensions."""
+    rows = np.moveaxis(table, dim, 0).reshape(table.shape[dim], -1)
+    if (rows != rows[:, :1]).any():
+        raise Scrambled("positions are picked one by one")
+    return rows[:, 0]
+
+
+@register_op("aten::gather")
+def gather(b: Builder, x: Value | Constant, dim: int, table: Value | Constant, **_: Any) -> Value:
+    """A table of positions along one dimension, the same along all others."""
+    at = table.values if isinstance(table, Constant) else None
+    if at is None or isinstance(x, Constant):
+        raise Scrambled("positions are picked by a table that is not known")
+    dim = dim_of(x, dim)
+    for other, n in enumerate(at.shape):
+        if other != dim and n < x.shape[other]:
+            x = pick(b, x, other, np.arange(n))
+    return pick(b, x, dim, _line(at.numpy(), dim))
 
 
 @register_op("aten::index_select")

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rfbench.spatial_graph.axis import from_matrix
+from rfbench.spatial_graph.axis import Expand, from_matrix
 from rfbench.spatial_graph.builder import Builder
+from rfbench.spatial_graph.graph import Reach
 from rfbench.spatial_graph.layout import (
     CONSTANT,
     SPATIAL,
@@ -21,6 +22,7 @@ from rfbench.spatial_graph.layout import (
 from rfbench.spatial_graph.ops.indexing import pick, unbind
 from rfbench.spatial_graph.ops.registry import Constant, dependent, register_op
 from rfbench.spatial_graph.ops.views import copies
+from rfbench.spatial_graph.spread import spread
 
 Tensors = list[Value | Constant]
 Parts = Sequence[Value | None]  # None: constant
@@ -33,7 +35,7 @@ def join(b: Builder, parts: Parts, dim: int, sizes: Sequence[int]) -> Value | No
     if not known:
         return None
     dim = dim_of(known[0], dim)
-    parts = [p and solid(p, dim) for p in parts]
+    parts = [p and _channels_apart(b, solid(p, dim), dim) for p in parts]
     known = [p for p in parts if p is not None]
     if any(f.axis in SPATIAL for p in known for f in p.dims[dim]):
         starts = np.cumsum([0, *sizes])
@@ -51,6 +53,18 @@ def join(b: Builder, parts: Parts, dim: int, sizes: Sequence[int]) -> Value | No
     return b.same(Value(tuple(dims), np.concatenate(rows, axis=dim)))
 
 
+def _channels_apart(b: Builder, x: Value, dim: int) -> Value:
+    """Positions among channels as channels of different history, where the axis stands elsewhere.
+
+    Such is a space-to-depth.
+    """
+    held = x.dims[dim]
+    moved = {f.axis for f in held if f.axis in SPATIAL}
+    elsewhere = all(len(x.factors(a)) > sum(f.axis == a for f in held) for a in moved)
+    mixed = moved and elsewhere and any(f.axis == "c" for f in held)
+    return positions_to_channels(b, x, dim) if mixed else x
+
+
 def join_positions(b: Builder, parts: Sequence[tuple[Value, np.ndarray]], dim: int) -> Value:
     """The positions of several tensors in one axis, which a dimension holds whole.
 
@@ -58,7 +72,7 @@ def join_positions(b: Builder, parts: Sequence[tuple[Value, np.ndarray]], dim: i
     """
     name = next(f.axis for p, _ in parts for f in p.dims[dim] if f.axis in SPATIAL)
     axis, moved = b.letters.index(name), []
-    for value, at in parts:
+    for value, at in ((spread(b, v, dim), at) for v, at in parts):
         n = b.graph.map_size(value)[axis]
         whole = tidy([Factor(name, n)])
         if value.dims[dim] != whole or len(value.factors(name)) != len(whole):
@@ -98,6 +112,46 @@ def positions_to_channels(b: Builder, x: Value, dim: int) -> Value:
             parts = [insert(p, dim + i) for p in unbind(b, x, dim + i)]
             x = join(b, parts, dim + i, [1] * f.size) or x
     return view(x, shape)
+
+
+def settled(b: Builder, x: Value) -> Value:
+    """A map, N x C x the axes, of which every dimension holds what it should.
+
+    Channels that a space-to-depth made are channels of different history; copies and channels that
+    a depth-to-space put between positions are positions.
+    """
+    first = len(x.dims) - len(b.letters)
+    if first != 2 or x.dims[0]:
+        return x
+    for i, name in enumerate(b.letters):
+        if any(f.axis in SPATIAL and f.axis != name for f in x.dims[first + i]):
+            return x  # another order
+    if any(f.axis in SPATIAL for f in x.dims[1]):
+        x = positions_to_channels(b, x, 1)
+    for axis in range(len(b.letters)):
+        x = _laid_out(b, spread(b, x, first + axis), first + axis, axis)
+    return x
+
+
+def _laid_out(b: Builder, x: Value, dim: int, axis: int) -> Value:
+    """Channels, or copies, where a map that has one position along an axis is repeated along it."""
+    held = x.dims[dim]
+    single = not x.factors(b.letters[axis]) and b.graph.map_size(x)[axis] == 1
+    if not (held and single and x.spatial):
+        return x
+    x = solid(x, dim)
+    n, rows = x.shape[dim], np.moveaxis(x.labels, dim, 0).reshape(x.shape[dim], -1)
+    dims = (*x.dims[:dim], (Factor(b.letters[axis], n),), *x.dims[dim + 1 :])
+    b.rigid = True
+    if (rows == rows[:1]).all():
+        one = Value(dims, x.labels.take([0], axis=dim))
+        return b.moved(one, b.on_axis(axis, Expand(n, 0)), dims, "context", Reach.CONTEXT)
+    parts = []
+    for i in range(n):
+        at = np.where(np.arange(n) == i, 0, -1)[:, None]
+        one = Value(dims, x.labels.take([i], axis=dim))
+        parts.append(b.moved(one, b.on_axis(axis, from_matrix(at, 1)), dims))
+    return b.combine(parts)
 
 
 @register_op("aten::cat")

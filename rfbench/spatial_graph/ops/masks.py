@@ -7,13 +7,15 @@ import math
 
 import numpy as np
 
-from rfbench.spatial_graph.axis import SAME, Axis, from_matrix
+from rfbench.spatial_graph.axis import SAME, Axis, Index, from_matrix
 from rfbench.spatial_graph.builder import Builder
 from rfbench.spatial_graph.graph import Reach
-from rfbench.spatial_graph.layout import CONSTANT, SPATIAL, Factor, Scrambled, Value, solid
+from rfbench.spatial_graph.layout import CONSTANT, SPATIAL, Dim, Factor, Scrambled, Value, solid
 from rfbench.spatial_graph.ops.pointwise import pointwise
 from rfbench.spatial_graph.ops.registry import Constant, dependent, register_op
+from rfbench.spatial_graph.ops.slide import is_block, within
 from rfbench.spatial_graph.ops.views import copies
+from rfbench.spatial_graph.spread import spread
 
 MOST = 64  # rectangles of positions, and masks of different channels
 
@@ -69,6 +71,8 @@ def kept(b: Builder, x: Value, mask: np.ndarray) -> Value | None:
     x = copies(x, b.out_shape)
     mask = mask.reshape((1,) * (len(x.dims) - mask.ndim) + mask.shape)
     varied = [i for i, n in enumerate(mask.shape) if n > 1]
+    for i in varied:
+        x = spread(b, x, i)
     held = [i for i in varied if any(f.axis in SPATIAL for f in x.dims[i])]
     if mask.all() or b.graph.witness(x).reach > Reach.CONTEXT:
         return b.same(x)  # attention: positions meet all the same
@@ -81,13 +85,18 @@ def kept(b: Builder, x: Value, mask: np.ndarray) -> Value | None:
     every, which = np.unique(rows.reshape(math.prod(form), -1), axis=0, return_inverse=True)
     if len(every) > MOST:
         raise Scrambled("channels have different masks of their positions")
-    spread = which.reshape([1 if i in held else n for i, n in enumerate(mask.shape)])
-    labels = np.full(np.broadcast_shapes(x.labels.shape, spread.shape), CONSTANT)
+    mine = which.reshape([1 if i in held else n for i, n in enumerate(mask.shape)])
+    labels = np.full(np.broadcast_shapes(x.labels.shape, mine.shape), CONSTANT)
+    forms: set[tuple[Dim, ...]] = set()
     for i, one in enumerate(every):
         if one.any():
             shape = [mask.shape[k] for k in held]
-            labels = np.where(spread == i, _held(b, x, held, one.reshape(shape)).labels, labels)
-    out = Value(x.dims, labels)
+            part = _held(b, x, held, one.reshape(shape))
+            labels = np.where(mine == i, part.labels, labels)
+            forms.add(part.dims)
+    if len(forms) > 1:
+        raise Scrambled("channels have different masks of their windows")
+    out = Value(forms.pop() if forms else x.dims, labels)
     return out if out.depends_on_input else None
 
 
@@ -95,8 +104,12 @@ def _held(b: Builder, x: Value, dims: list[int], mask: np.ndarray) -> Value:
     """A tensor at some positions of these dimensions."""
     if mask.all():
         return b.same(x)
-    axes = [_axis(b, x, dim) for dim in dims]
     b.rigid = True
+    if len(dims) == 1 and is_block(x, dims[0]):  # the window of a Fourier transform
+        at = np.where(mask, np.arange(len(mask)), -1)[:, None]
+        own, made, new = within(b, x, dims[0], Index(at), x.dims)
+        return b.moved(x, b.on_axis(own, made), tuple(new))
+    axes = [_axis(b, x, dim) for dim in dims]
     parts = []
     for block in blocks(mask):
         maps: list[Axis] = list(b.still)

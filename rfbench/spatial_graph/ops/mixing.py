@@ -6,10 +6,21 @@ maps, and softmax over positions, are attention.
 
 import math
 
+import numpy as np
+
 from rfbench.spatial_graph.axis import Dense, names
 from rfbench.spatial_graph.builder import Builder
 from rfbench.spatial_graph.graph import Opaque, Reach
-from rfbench.spatial_graph.layout import SPATIAL, Factor, Scrambled, Value, dim_of, tidy
+from rfbench.spatial_graph.layout import (
+    SPATIAL,
+    Factor,
+    Scrambled,
+    Value,
+    dim_of,
+    insert,
+    solid,
+    tidy,
+)
 from rfbench.spatial_graph.ops.registry import Constant, register_op
 from rfbench.spatial_graph.ops.views import copies, widen
 
@@ -101,6 +112,55 @@ def softmax(b: Builder, x: Value, dim: int, *_: object) -> Value:
     return copies(b.combine(both, "product", partial=mixing_reach(b, x, dim)), x.shape)
 
 
-@register_op("aten::_fft_r2c", "aten::_fft_c2c")
-def fourier(b: Builder, *_: object) -> Opaque:
-    return b.opaque(Reach.GLOBAL)
+@register_op("aten::complex")
+def complex_(b: Builder, real: Matrix, imaginary: Matrix) -> Value:
+    """One number of two: of either both parts have the same history."""
+    if isinstance(real, Constant) or isinstance(imaginary, Constant):
+        raise Scrambled(_PARTS)
+    shape = b.out_shape
+    return _whole(b, *(copies(v, shape) for v in (real, imaginary)))
+
+
+@register_op("aten::view_as_complex")
+def view_as_complex(b: Builder, x: Value) -> Value:
+    """The last dimension holds both parts."""
+    last = len(x.dims) - 1
+    if any(f.axis in SPATIAL for f in x.dims[last]):
+        raise Scrambled(_PARTS)
+    x = solid(x, last)
+    return _whole(b, *(Value(x.dims[:-1], x.labels[..., i]) for i in (0, 1)))
+
+
+def _whole(b: Builder, real: Value, imaginary: Value) -> Value:
+    pairs = np.stack([real.labels.ravel(), imaginary.labels.ravel()]).T
+    alike = all(b.graph.alike(*pair) for pair in np.unique(pairs, axis=0).tolist())
+    if real.dims != imaginary.dims or not alike:
+        raise Scrambled(_PARTS)
+    return b.same(real)
+
+
+_PARTS = "real and imaginary parts depend on different positions"
+
+
+@register_op("aten::view_as_real")
+def view_as_real(b: Builder, x: Value) -> Value:
+    return copies(insert(x, len(x.dims)), b.out_shape)
+
+
+@register_op("aten::_fft_r2c", "aten::_fft_c2c", "aten::_fft_c2r")
+def fourier(b: Builder, x: Value, dims: list[int], *_: object) -> Value | Opaque:
+    """Over channels, over windows of a signal, along an axis; global where it holds all axes."""
+    dims = [dim_of(x, d) for d in dims]
+    kept = {f.axis for i, d in enumerate(x.dims) if i not in dims for f in d}
+    if any(f.axis in SPATIAL for d in dims for f in x.dims[d]) and not kept & {*SPATIAL}:
+        return b.opaque(Reach.GLOBAL)
+    for dim in dims:
+        held = {f.axis for f in x.dims[dim]} & {*SPATIAL}
+        if held - kept:
+            made = _mix(b, x, dim, b.out_shape[dim])
+            if isinstance(made, Opaque):
+                return made
+            x = made
+        else:  # channels, or a window's part of an axis
+            x = widen(b.contract(x, [dim], "pool"), dim, b.out_shape[dim])
+    return x

@@ -8,17 +8,18 @@ from typing import Any
 from torch.utils._pytree import tree_leaves
 
 from rfbench.spatial_graph.builder import Builder
-from rfbench.spatial_graph.layout import Scrambled, Value, dim_of
+from rfbench.spatial_graph.layout import Scrambled, Value, dim_of, insert
 from rfbench.spatial_graph.ops.indexing import split
 from rfbench.spatial_graph.ops.registry import register_op
-from rfbench.spatial_graph.ops.views import copies
+from rfbench.spatial_graph.ops.views import copies, widen
 
 # element-wise, though not tagged so by torch
 UNTAGGED = (
     "alias", "clone", "_to_copy", "detach", "contiguous", "lift_fresh", "native_dropout",
     "hardswish", "hardsigmoid", "hardtanh", "silu", "mish", "elu", "celu", "selu", "leaky_relu",
     "prelu", "_prelu_kernel", "rrelu_with_noise", "rrelu_with_noise_functional", "softplus",
-    "softshrink", "hardshrink", "log_sigmoid_forward", "bitwise_not",
+    "softshrink", "hardshrink", "log_sigmoid_forward", "bitwise_not", "_conj", "_conj_physical",
+    "resolve_conj", "_neg_view", "resolve_neg",
 )  # fmt: skip
 FILLED = (
     "empty_like", "full_like", "ones_like", "rand_like", "randint_like", "randn_like", "zeros_like",
@@ -47,6 +48,25 @@ def pointwise(b: Builder, *args: Any, **kwargs: Any) -> Value:
 def norm(b: Builder, x: Value, *_: object, **__: object) -> Value:
     """Norms are identities: their statistics count as constants."""
     return b.same(x)
+
+
+@register_op(
+    "aten::fake_quantize_per_tensor_affine_cachemask",
+    "aten::_fake_quantize_per_tensor_affine_cachemask_tensor_qparams",
+    "aten::fake_quantize_per_channel_affine_cachemask",
+    "aten::_fused_moving_avg_obs_fq_helper",
+)
+def fake_quantized(b: Builder, x: Value, *_: object) -> list[Value | None]:
+    """Rounded as a quantised network would; which entries are cut off does not count."""
+    return [b.same(x), None]
+
+
+@register_op("aten::embedding")
+def embedding(b: Builder, table: object, x: Value, *_: object) -> Value:
+    """A row of a table for every number."""
+    if isinstance(table, Value):
+        raise Scrambled("a table depends on the input")
+    return widen(insert(b.same(x), len(x.dims)), len(x.dims), b.out_shape[-1])
 
 
 @register_op("aten::glu")

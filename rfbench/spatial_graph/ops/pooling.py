@@ -8,7 +8,7 @@ import numpy as np
 
 from rfbench.spatial_graph.axis import Axis, Full, Index, Window
 from rfbench.spatial_graph.builder import Builder
-from rfbench.spatial_graph.layout import Value
+from rfbench.spatial_graph.layout import Factor, Value, tidy, windows_over
 from rfbench.spatial_graph.ops.registry import axes_of, each_axis, register_op
 from rfbench.spatial_graph.ops.slide import slide
 
@@ -22,8 +22,9 @@ def max_pool(
     padding: Any = 0,
     dilation: Any = 1,
     ceil: bool = False,
-) -> Value:
-    return _pool(b, x, kernel, stride, padding, dilation, ceil)
+) -> list[Value]:
+    """The maxima, and where they are, which depends on the same positions."""
+    return [_pool(b, x, kernel, stride, padding, dilation, ceil)] * 2
 
 
 @register_op("aten::avg_pool1d", "aten::avg_pool2d", "aten::avg_pool3d")
@@ -65,7 +66,21 @@ def _pool(
     for i in range(axes):
         weights = None if i else taps
         windows[first + i] = Window(k[i], s[i], p[i], p[i], d[i], ceil, weights, divide)
-    return slide(b, x, windows, "pool")
+    return slide(b, *over_channels(b, x, windows), "pool")
+
+
+def over_channels(b: Builder, x: Value, windows: dict[int, Axis]) -> tuple[Value, dict[int, Axis]]:
+    """Pool channels with their neighbours (AvgPool3d of N x 1 x C x H x W); the windows left."""
+    kept: dict[int, Axis] = {}
+    for dim, window in windows.items():
+        if not x.dims[dim] or any(f.axis != "c" for f in x.dims[dim]):
+            kept[dim] = window
+            continue
+        at = window.matrix(x.shape[dim])
+        rows = windows_over(x.labels, dim, at)
+        labels = b.mixed(rows, lambda r: b.node("pool", r, learned=1))
+        x = Value((*x.dims[:dim], tidy([Factor("c", len(at))]), *x.dims[dim + 1 :]), labels)
+    return x, kept
 
 
 @register_op(
@@ -76,8 +91,8 @@ def adaptive_avg_pool(b: Builder, x: Value, size: Sequence[int]) -> Value:
 
 
 @register_op("aten::adaptive_max_pool2d", "aten::adaptive_max_pool3d")
-def adaptive_max_pool(b: Builder, x: Value, size: Sequence[int]) -> Value:
-    return _adaptive(b, x, size, "")
+def adaptive_max_pool(b: Builder, x: Value, size: Sequence[int]) -> list[Value]:
+    return [_adaptive(b, x, size, "")] * 2
 
 
 def _adaptive(b: Builder, x: Value, size: Sequence[int], divide: str) -> Value:

@@ -2,10 +2,14 @@
 
 from typing import Any
 
+import numpy as np
+
+from rfbench.spatial_graph.axis import from_matrix
 from rfbench.spatial_graph.builder import Builder
-from rfbench.spatial_graph.layout import Value, dim_of
+from rfbench.spatial_graph.layout import SPATIAL, Scrambled, Value, dim_of, solid, windows_over
 from rfbench.spatial_graph.ops.registry import register_op
-from rfbench.spatial_graph.ops.views import squeeze
+from rfbench.spatial_graph.ops.slide import slide
+from rfbench.spatial_graph.ops.views import squeeze, widen
 
 Dims = list[int] | None  # None: all
 
@@ -34,14 +38,71 @@ def extremum(b: Builder, x: Value, dims: Dims = None, keep: bool = False) -> Val
     return reduce(b, x, dims, keep)
 
 
-@register_op("aten::max", "aten::min")
-def extremum_along(b: Builder, x: Value, dim: int | None = None, keep: bool = False) -> Value:
-    return reduce(b, x, dim if dim is None else [dim], keep)
+@register_op("aten::max", "aten::min", "aten::median", "aten::nanmedian", "aten::mode")
+def extremum_along(
+    b: Builder, x: Value, dim: int | None = None, keep: bool = False
+) -> Value | list[Value]:
+    """The value, and where it is, which depends on the same entries."""
+    out = reduce(b, x, dim if dim is None else [dim], keep)
+    return out if dim is None else [out, out]
+
+
+@register_op("aten::kthvalue")
+def kth(b: Builder, x: Value, _k: int, dim: int = -1, keep: bool = False) -> list[Value]:
+    return [reduce(b, x, [dim], keep)] * 2
+
+
+@register_op("aten::argmax", "aten::argmin", "aten::any", "aten::all", "aten::prod")
+def over_one(
+    b: Builder, x: Value, dim: int | list[int] | None = None, keep: bool = False, **_: Any
+) -> Value:
+    return reduce(b, x, [dim] if isinstance(dim, int) else dim, keep)
+
+
+@register_op("aten::logsumexp")
+def logsumexp(b: Builder, x: Value, dims: Dims = None, keep: bool = False) -> Value:
+    return reduce(b, x, dims, keep)
 
 
 @register_op("aten::var", "aten::std")
 def variance(b: Builder, x: Value, dims: Dims = None, keepdim: bool = False, **_: Any) -> Value:
     return reduce(b, x, dims, keepdim, "valid")
+
+
+@register_op("aten::var_mean", "aten::std_mean")
+def moments(
+    b: Builder, x: Value, dims: Dims = None, keepdim: bool = False, **_: Any
+) -> list[Value]:
+    return [reduce(b, x, dims, keepdim, "valid") for _ in range(2)]
+
+
+@register_op("aten::sort", "aten::topk")
+def ranked(b: Builder, x: Value, *args: Any, **more: Any) -> list[Value]:
+    """Channels in the order of their values: each depends on all of them."""
+    named = {name: more[name] for name in ("dim",) if name in more}
+    dim = dim_of(x, named.get("dim", args[-1] if "sort" in b.op else args[1]))
+    if any(f.axis in SPATIAL for f in x.dims[dim]):
+        raise Scrambled("positions are put in the order of their values")
+    out = widen(b.contract(x, [dim], "pool"), dim, b.out_shape[dim])
+    return [out, out]
+
+
+@register_op("aten::cummax", "aten::cummin")
+def best_so_far(b: Builder, x: Value, dim: int) -> list[Value]:
+    return [cumulated(b, x, dim)] * 2
+
+
+@register_op("aten::cumsum", "aten::cumprod", "aten::logcumsumexp")
+def cumulated(b: Builder, x: Value, dim: int, **_: Any) -> Value:
+    """Sums over all entries up to each."""
+    dim = dim_of(x, dim)
+    at = np.tril(np.arange(1, x.shape[dim] + 1)[None, :].repeat(x.shape[dim], 0)) - 1
+    if any(f.axis in SPATIAL for f in x.dims[dim]):
+        b.rigid = True
+        return slide(b, x, {dim: from_matrix(at, x.shape[dim])}, "structure")
+    x = solid(x, dim)
+    labels = b.mixed(windows_over(x.labels, dim, at), lambda r: b.node("sum", r))
+    return Value(x.dims, labels)
 
 
 @register_op("aten::linalg_vector_norm")

@@ -16,6 +16,7 @@ from rfbench.spatial_graph.ops.indexing import select
 from rfbench.spatial_graph.ops.registry import axes_of, register_op
 from rfbench.spatial_graph.ops.slide import slide
 from rfbench.spatial_graph.ops.views import copies
+from rfbench.spatial_graph.spread import spread
 
 
 def by_example(
@@ -105,8 +106,12 @@ def pixel_unshuffle(b: Builder, x: Value, r: int) -> Value:
 @register_op("aten::pixel_shuffle")
 def pixel_shuffle(b: Builder, x: Value, r: int) -> Value:
     _, c, h, w = x.shape
-    x = view(x, (1, c // r**2, r * r, h, w))
-    if (x.labels != x.labels[:, :, :1]).any() or any(f.axis in SPATIAL for f in x.dims[2]):
-        raise Scrambled("channels of different history become positions")
-    x = select(b, x, 2, 0)
+    apart = view(x, (1, c // r**2, r * r, h, w))
+    if any(f.axis in SPATIAL for f in apart.dims[2]):
+        raise Scrambled("positions among the channels become positions again")
+    if (apart.labels != apart.labels[:, :, :1]).any():  # of different history
+        apart = view(x, (1, c // r**2, r, r, h, w))
+        x = view(permute(apart, [0, 1, 4, 2, 5, 3]), b.out_shape)
+        return spread(b, spread(b, x, 2), 3)
+    x = select(b, apart, 2, 0)
     return by_example(b, x, lambda t, i: t.repeat_interleave(r, 2), [None, None])

@@ -8,10 +8,13 @@ from rfbench.spatial_graph.axis import SAME, Axis, Expand, Window, from_matrix
 from rfbench.spatial_graph.builder import Builder
 from rfbench.spatial_graph.graph import Reach
 from rfbench.spatial_graph.layout import SPATIAL, Dim, Factor, Scrambled, Value, tidy
+from rfbench.spatial_graph.spread import spread
 
 
 def slide(b: Builder, value: Value, windows: Mapping[int, Axis], kind: str) -> Value:
     """Apply a map along each of the dimensions given; each must hold one whole axis."""
+    for dim in windows:
+        value = unfurl(b, value, dim)
     axes, dims = along(b, value, windows)
     return b.moved(value, axes, dims, kind)
 
@@ -24,7 +27,7 @@ def along(
     dims = list(value.dims)
     for dim, window in windows.items():
         axis, made = None, window
-        if _is_block(value, dim):
+        if is_block(value, dim):
             axis, made, dims = within(b, value, dim, window, dims)
         else:
             axis, n = whole_axis(b, value, dim, len(value.dims) - dim)
@@ -40,7 +43,7 @@ def along(
     return tuple(axes.get(k, SAME) for k in range(len(b.letters))), tuple(dims)
 
 
-def _is_block(value: Value, dim: int) -> bool:
+def is_block(value: Value, dim: int) -> bool:
     """Whether a dimension holds one factor of an axis whose others stand elsewhere."""
     factors = value.dims[dim]
     if len(factors) != 1 or factors[0].axis not in SPATIAL:
@@ -82,7 +85,8 @@ def within(
 
 
 def unfurl(b: Builder, value: Value, dim: int) -> Value:
-    """Copies along an axis of which the map has one position (a pooled branch), as positions."""
+    """Copies along an axis as positions: of a pooled branch, which has one, or of a longer map."""
+    value = spread(b, value, dim)
     axis = dim - len(value.dims) + len(b.letters)
     copies = [f.size for f in value.dims[dim] if f.axis == "b"]
     if axis < 0 or len(copies) != 1 or len(value.dims[dim]) != 1:

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from rfbench.spatial_graph.axis import from_matrix
 from rfbench.spatial_graph.builder import Builder
 from rfbench.spatial_graph.layout import (
     SPATIAL,
@@ -16,6 +17,7 @@ from rfbench.spatial_graph.layout import (
     view,
 )
 from rfbench.spatial_graph.ops.registry import Shape, register_op
+from rfbench.spatial_graph.spread import spread
 
 
 def widen(value: Value, dim: int, size: int) -> Value:
@@ -82,13 +84,28 @@ def repeat(b: Builder, x: Value, times: list[int]) -> Value:
     x = copies(x, (1,) * extra + x.shape)
     for dim, n in enumerate(times):
         if n > 1 and any(f.axis in SPATIAL for f in x.dims[dim]):
-            raise Scrambled("a map is repeated")
-        if n > 1:
+            x = _tiled(b, x, dim, n)
+        elif n > 1 and not x.dims[dim]:
+            x = copies(x, tuple(n if i == dim else m for i, m in enumerate(x.shape)))
+        elif n > 1:
             x = solid(x, dim)
             new = tidy([Factor("c", n * x.shape[dim])])
             labels = np.concatenate([x.labels] * n, axis=dim)
             x = Value((*x.dims[:dim], new, *x.dims[dim + 1 :]), labels)
     return x
+
+
+def _tiled(b: Builder, x: Value, dim: int, n: int) -> Value:
+    """A map n times, side by side, along an axis that a dimension holds whole."""
+    x = spread(b, x, dim)
+    name, size = x.dims[dim][0].axis, x.shape[dim]
+    axis = b.letters.index(name) if name in SPATIAL else -1
+    if x.dims[dim] != (Factor(name, size),) or len(x.factors(name)) > 1:
+        raise Scrambled("something else than one whole axis of the map is repeated")
+    b.rigid = True
+    axes = b.on_axis(axis, from_matrix(np.tile(np.arange(size), n)[:, None], size))
+    dims = (*x.dims[:dim], (Factor(name, n * size),), *x.dims[dim + 1 :])
+    return b.moved(x, axes, dims)
 
 
 @register_op("aten::channel_shuffle", "aten::native_channel_shuffle")
@@ -110,6 +127,18 @@ def unfold(b: Builder, x: Value, dim: int, size: int, step: int) -> Value:
     dims = list(x.dims)
     dims[dim], dims[-1] = tidy([outer]), tidy([Factor(f.axis, size, f.step)])
     return Value(tuple(dims), x.labels)
+
+
+@register_op("aten::as_strided")
+def frames(
+    b: Builder, x: Value, size: list[int], stride: list[int], offset: int | None = None
+) -> Value:
+    """Windows of a signal, 1 x L, as torch.stft cuts them."""
+    if list(x.shape[:-1]) != [1] * (len(size) - 2) or len(size) != len(x.shape) + 1:
+        raise Scrambled("a tensor is read in another order than it is written")
+    if size[:-2] != [1] * (len(size) - 2) or stride[-1] != 1 or offset:
+        raise Scrambled("a tensor is read in another order than it is written")
+    return unfold(b, x, len(x.shape) - 1, size[-1], stride[-2])
 
 
 @register_op("aten::as_strided_")

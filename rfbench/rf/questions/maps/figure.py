@@ -299,8 +299,8 @@ def _note(shared: _Shared) -> str:
         out += " Below: their middle, paths over the mean within S × S px (S: effective stride)."
     return out + (
         " Offsets: source pixels from the unit's position in a grid centred on the source. Shift:"
-        " centroid minus that position. CV(p): variation of the counts' sums over pixel phases of"
-        " period p, 0 without gridding. r: size of the receptive field."
+        " centroid minus that position. Gridding: coefficient of variation of the counts' sums over"
+        " the pixel phases of a period, the largest of all periods; 0 is even."
     )
 
 

@@ -17,8 +17,9 @@ HEAD, FOOT = 0.32, 0.36  # above and below each curve: the axis of time, ticks a
 NOTE = (
     "Curves: {root}the number of paths from each sample to one unit, 1 where most. Offsets: "
     "samples from the unit's position in a grid centred on the source; shaded: what comes after "
-    "it. Shift: centroid minus that position. CV(p): variation of the counts' sums over phases of "
-    "period p, 0 without gridding. r: size of the receptive field."
+    "it. Shift: centroid minus that position. "
+    "Gridding: coefficient of variation of the counts' sums over the phases of a period, the "
+    "largest of all periods; 0 is even."
 )
 
 

@@ -179,15 +179,10 @@ def caption(config: RfConfig, drawn: list[Drawn], unit: str | None = None) -> st
 def save(config: RfConfig, drawn: list[Drawn], folder: Path) -> dict[str, Any]:
     """Write figure (PNG, PDF), raw maps (.npz), config.yaml and the record. Returns the record."""
     from rfbench.plotting import page
-    from rfbench.rf.questions.maps import figure as maps
 
-    title = config.title or ", ".join(dict.fromkeys(short(d.subject.backbone.name) for d in drawn))
-    panels = [
-        maps.Panel(d.subject.title, d.counts, d.metrics, d.own, f"at {_size_text(d.subject.size)}")
-        for d in drawn
-    ]
+    title = title_of(config, drawn)
     records.open_folder(folder)
-    figure = _figure(config, panels, title, caption(config, drawn))
+    figure = whole_figure(config, drawn)
     written = page.save(figure, folder / "maps")
     for name, more in _figures_of_turns(config, drawn, title).items():
         written += page.save(more, folder / name)
@@ -198,7 +193,29 @@ def save(config: RfConfig, drawn: list[Drawn], folder: Path) -> dict[str, Any]:
         arrays[key] = values.astype(str) if values.dtype == object else values
     with files.aside(folder / "maps.npz") as temporary:
         np.savez_compressed(temporary, **arrays)
-    panels_record = [
+    return finish(config, folder, {**record_of(drawn), "files": [p.name for p in written]})
+
+
+def title_of(config: RfConfig, drawn: list[Drawn]) -> str:
+    """The title that was asked for, else the networks' names."""
+    names = dict.fromkeys(short(d.subject.backbone.name) for d in drawn)
+    return config.title or ", ".join(names)
+
+
+def whole_figure(config: RfConfig, drawn: list[Drawn]) -> "Figure":
+    """The figure of all maps, a panel each."""
+    from rfbench.rf.questions.maps import figure as maps
+
+    panels = [
+        maps.Panel(d.subject.title, d.counts, d.metrics, d.own, f"at {_size_text(d.subject.size)}")
+        for d in drawn
+    ]
+    return figure_of(config, panels, title_of(config, drawn), caption(config, drawn))
+
+
+def record_of(drawn: list[Drawn]) -> dict[str, Any]:
+    """The figures of all maps, ready for JSON."""
+    panels = [
         {
             "model": d.subject.backbone.name,
             "variant": d.subject.backbone.variant,
@@ -209,7 +226,7 @@ def save(config: RfConfig, drawn: list[Drawn], folder: Path) -> dict[str, Any]:
         }
         for d in drawn
     ]
-    return finish(config, folder, {"panels": panels_record, "files": [p.name for p in written]})
+    return {"panels": panels}
 
 
 def _figures_of_turns(config: RfConfig, drawn: list[Drawn], title: str) -> dict[str, "Figure"]:
@@ -232,7 +249,7 @@ def _figures_of_turns(config: RfConfig, drawn: list[Drawn], title: str) -> dict[
     return out
 
 
-def _figure(config: RfConfig, panels: Sequence[Any], title: str, note: str) -> "Figure":
+def figure_of(config: RfConfig, panels: Sequence[Any], title: str, note: str) -> "Figure":
     """The figure for the number of axes that the maps have."""
     from rfbench.rf.questions.maps import figure as maps
     from rfbench.rf.questions.maps import lines, volumes

@@ -25,6 +25,13 @@ def table(record: dict[str, Any]) -> str:
     return "\n".join(columns(lines))
 
 
+def figures(row: dict[str, Any]) -> str:
+    """The figures of one map, a line each."""
+    axes = len(row["size"])
+    shown = [m for m in metrics.used(Use.TABLE) if m.name in row]
+    return "\n".join(columns([(m.with_unit(m.heading(axes), axes), _cell(m, row)) for m in shown]))
+
+
 def _cell(metric: Metric, row: dict[str, Any]) -> str:
     """A figure, and how much of it is no fault of the network."""
     border = row.get(f"{metric.name}_by_border")

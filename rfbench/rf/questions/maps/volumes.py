@@ -24,8 +24,8 @@ NOTE = (
     "Above: {root}the number of paths from each voxel to one unit, in three sections through the "
     "unit's position; below: summed along the third axis. Each 1 where most. Offsets: voxels from "
     "the unit's position in a grid centred on the source. Shift: centroid minus that position. "
-    "CV(p): variation of the counts' sums over phases of period p, 0 without gridding. r: size of "
-    "the receptive field."
+    "Gridding: coefficient of variation of the counts' sums over the phases of a period, the "
+    "largest of all periods; 0 is even."
 )
 
 

@@ -22,6 +22,12 @@ def text(record: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def short(axes: dict[str, dict[str, Any] | None]) -> str:
+    """Only what arithmetic gives for every unit: figures by axis, None where there are none."""
+    rows = [(name, *(_figures(f) if f else ["-"] * len(_KEYS))) for name, f in axes.items()]
+    return "\n".join(columns([("axis", *_KEYS), *rows]))
+
+
 def _status(record: dict[str, Any]) -> str:
     """'local'; 'local, global along x' where learned mixing runs along an axis."""
     mixed = [WORDS.get(a, a) for a in record.get("global_along", "")]

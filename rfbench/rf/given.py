@@ -1,0 +1,118 @@
+"""What a caller in Python gives: a name or a module, a size, inputs; as a subject to measure."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from operator import index
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rfbench.errors import UsageError
+from rfbench.models import arguments, backbones, variants
+from rfbench.rf.core.network import Network
+from rfbench.rf.core.subjects import Subject, input_size
+from rfbench.spatial_graph.graph import Size
+from rfbench.spatial_graph.inputs import size_as_fits
+from rfbench.spatial_graph.skeleton import without_weights
+from rfbench.spatial_graph.trace import Shape
+
+Model = str | nn.Module | torch.export.ExportedProgram
+
+
+def _shape(example: Tensor) -> Shape:
+    """(C, H, W) of an example input, or (C, L), (C, D, H, W)."""
+    if not 3 <= example.dim() <= 5:
+        raise UsageError(
+            f"an input is (1, C, L), (1, C, H, W) or (1, C, D, H, W); this one is "
+            f"{tuple(example.shape)}"
+        )
+    return tuple(example.shape[1:])
+
+
+def weighted(
+    model: Model, variant: str, size: Size, model_args: Mapping[str, Any] | None
+) -> nn.Module:
+    """A network with its weights, in a variant; one that is given is left as it is."""
+    if isinstance(model, str):
+        return backbones.build(arguments.named(model, model_args), variant).module
+    module, changed = module_of(model), variants.get(variant)
+    if changed.changes:
+        module = copy.deepcopy(module)
+        variants.apply(module, changed, type(model).__name__, size)
+    return module
+
+
+def with_inputs(
+    model: Model,
+    size: int | Size | None,
+    variant: str,
+    in_channels: int | None,
+    inputs: Sequence[Tensor] | None,
+    model_args: Mapping[str, Any] | None,
+) -> Subject:
+    """A network in a variant, with the inputs that are said."""
+    shapes = None if inputs is None else [_shape(x) for x in inputs]
+    if shapes and (size is not None or in_channels is not None):
+        raise UsageError("inputs= says size and channels: leave out size= and in_channels=")
+    subject = _subject(model, shapes[0][1:] if shapes else size, variant, in_channels, model_args)
+    native = subject.size if shapes else subject.network.native
+    subject.network = Network(subject.network.module, native, in_channels, shapes)
+    return subject
+
+
+def module_of(model: Model) -> nn.Module:
+    """A network with the weights that it has."""
+    if isinstance(model, str):
+        return backbones.build(model).module
+    return model.module() if isinstance(model, torch.export.ExportedProgram) else model
+
+
+def _subject(
+    model: Model,
+    size: int | Size | None,
+    variant: str,
+    channels: int | None = None,
+    model_args: Mapping[str, Any] | None = None,
+) -> Subject:
+    """A network in a variant; of a module, all is copied but the weights."""
+    wanted = _checked(size)
+    if isinstance(model, str):
+        held = backbones.build(arguments.named(model, model_args), variant, meta=True)
+        wanted = input_size(held, wanted, channels)
+    elif model_args:
+        raise UsageError("model_args are of a network by name; a module is what it is")
+    else:
+        changed, model = variants.get(variant), module_of(model)
+        copied, label = without_weights(model), type(model).__name__
+        if not isinstance(wanted, tuple):
+            wanted = size_as_fits(copied, wanted, channels)
+        own = wanted
+        # one that was changed already may be looked at as it is
+        replaced = variants.apply(copied, changed, label, own) if changed.changes else []
+        held = backbones.Backbone(label, copied, own, changed.name, replaced)
+    native = held.input_size if len(held.input_size) == len(wanted) else wanted
+    return Subject(held.variant, held, Network(held.module, native), wanted)
+
+
+def square(size: int | Size) -> Size:
+    """N as N x N px, or the size as it is."""
+    checked = _checked(size)
+    return checked if isinstance(checked, tuple) else (checked or 0,) * 2
+
+
+def _checked(size: int | Size | None) -> int | Size | None:
+    """A size as plain integers. Raises UsageError for anything else."""
+    if size is None:
+        return None
+    several = isinstance(size, tuple | list)
+    try:
+        sides = tuple(map(index, size if isinstance(size, tuple | list) else [size]))
+    except TypeError:  # no whole numbers
+        sides = ()
+    if not 1 <= len(sides) <= 3 or min(sides) < 1:
+        raise UsageError(
+            "a size is N, (L,), (H, W) or (D, H, W), at least one pixel a side; this one is "
+            f"{size!r}"
+        )
+    return sides if several else sides[0]

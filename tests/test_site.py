@@ -1,0 +1,102 @@
+"""The documentation site: every page is in it, every link leads somewhere, nothing is fetched."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("mkdocs", reason="mkdocs is not installed: pip install -e '.[dev]'")
+pytest.importorskip("material", reason="mkdocs-material is not installed")
+
+from mkdocs.utils.yaml import yaml_load
+
+ROOT = Path(__file__).parents[1]
+SETTINGS = ROOT / "mkdocs.yml"
+
+
+def build(settings: Path, folder: Path) -> subprocess.CompletedProcess:
+    """What `make docs` runs."""
+    return subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "-f", str(settings), "-d", str(folder)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+    )
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("site")
+    done = build(SETTINGS, folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def paths(nav: list) -> Iterator[str]:
+    for entry in nav:
+        for value in entry.values():
+            yield from [value] if isinstance(value, str) else paths(value)
+
+
+def test_every_page_is_in_the_navigation_once() -> None:
+    with SETTINGS.open("rb") as file:
+        named = [*paths(yaml_load(file)["nav"])]
+    pages = [p.relative_to(ROOT / "docs").as_posix() for p in (ROOT / "docs").rglob("*.md")]
+    assert sorted(p for p in named if not p.startswith("repository/")) == sorted(pages)
+
+
+def test_the_site_is_whole_and_needs_no_network(site: Path) -> None:
+    assert (site / "index.html").exists() and not (site / "runs").exists()
+    assert (site / "search" / "search_index.js").exists()  # for pages opened as files
+    pages = [*(ROOT / "docs").rglob("*.md")]
+    assert all((site / p.relative_to(ROOT / "docs").with_suffix(".html")).exists() for p in pages)
+    fetched = re.compile(r"<(?:script|img|iframe)[^>]*src=\"?https?:|<link[^>]*href=\"?https?:")
+    for page in site.rglob("*.html"):
+        assert not fetched.search(page.read_text()), page
+
+
+def test_lists_and_tables_of_pages_are_lists_and_tables(site: Path) -> None:
+    """A repository's browser begins a list without an empty line before it; the site does not."""
+    lost = re.compile(r"<p>[^<]*(?:<(?!/p>)[^<]*)*\n(?:- |\d+\. |\|)")
+    assert {page.name for page in site.glob("*.html") if lost.search(page.read_text())} == set()
+
+
+def test_links_that_leave_the_pages(tmp_path: Path) -> None:
+    """A file that is linked to is shown, what it links to as well; a dead link ends the build."""
+    (tmp_path / "scripts").mkdir()
+    shutil.copy(ROOT / "scripts" / "site_links.py", tmp_path / "scripts")
+    settings = tmp_path / "mkdocs.yml"
+    settings.write_text(
+        "site_name: x\nstrict: true\nhooks: [scripts/site_links.py]\n"
+        "validation: {links: {anchors: warn}}\nuse_directory_urls: false\n"
+    )
+    docs = tmp_path / "docs"
+    (docs / "deep").mkdir(parents=True)
+    (docs / "index.md").write_text("# A\n\n[a](../NOTES.md#a-part), [b](deep/page.md)\n")
+    (docs / "deep" / "page.md").write_text("# Deep\n\n## There\n\n[c](../../code.py)\n")
+    (tmp_path / "NOTES.md").write_text(
+        "# Notes\n\n## A part\n\n[d](docs/deep/page.md#there), [e](code.py), [f](folder)\n"
+    )
+    (tmp_path / "code.py").write_text("print('~~~')\n")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "inside.yaml").write_text("")
+    done = build(settings, tmp_path / "site")
+    assert done.returncode == 0, done.stderr
+    index = (tmp_path / "site" / "index.html").read_text()
+    assert 'href="repository/NOTES.html#a-part"' in index
+    notes = (tmp_path / "site" / "repository" / "NOTES.html").read_text()
+    for target in ("../deep/page.html#there", "code.py.html", "folder.html"):
+        assert f'href="{target}"' in notes
+    deep = (tmp_path / "site" / "deep" / "page.html").read_text()
+    assert 'href="../repository/code.py.html"' in deep
+    assert "print" in (tmp_path / "site" / "repository" / "code.py.html").read_text()
+    assert "inside.yaml" in (tmp_path / "site" / "repository" / "folder.html").read_text()
+    for link in ("nowhere.md", "../nowhere.py", "deep/page.md#nowhere"):
+        (docs / "index.md").write_text(f"# A\n\n[a]({link})\n")
+        done = build(settings, tmp_path / "site")
+        assert done.returncode == 1 and "nowhere" in done.stderr, link
