@@ -16,7 +16,7 @@ export OMP_WAIT_POLICY := PASSIVE
 
 .DEFAULT_GOAL := check
 .PHONY: install-det demo test test-oldest test-slow check constraints figures figures-erf zoo \
-	reproduce-digits format docs
+	figures-concepts reproduce-digits format docs
 
 # read by every pip below, also the one that `rfbench install-detectron2` calls
 PIP_SETTINGS := $(if $(CONSTRAINTS),PIP_CONSTRAINT=$(CONSTRAINTS))
@@ -72,6 +72,9 @@ figures: $(READY)  ## the figures of the documentation
 
 zoo: $(READY)  ## every architecture of torchvision and timm: results/zoo/index.html, docs/zoo.md
 	$(BIN)/rfbench rf zoo --markdown docs/zoo.md
+
+figures-concepts: $(READY)  ## the pictures of docs/concepts
+	$(BIN)/python scripts/concept_figures.py
 
 figures-erf: $(READY)  ## Luo et al.'s figures of effective fields; trains a small network first
 	$(BIN)/python scripts/figures_erf.py

@@ -27,6 +27,14 @@ class UsageError(RfbenchError):
     exit_code = 2
 
 
+class NothingToChange(UsageError):
+    """A variant that changes no layer of a network."""
+
+
+class NoPath(UsageError):
+    """Two layers of which the later does not read the earlier."""
+
+
 class FailedElsewhere(RfbenchError):
     """Another process of the run has failed and prints the reason; this one ends silently."""
 

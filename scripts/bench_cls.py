@@ -26,6 +26,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
 import peers_cls as peers
+import timing
 import torch
 from photos import write_tree
 from PIL import Image
@@ -296,7 +297,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--timm", type=Path, help="checkout of pytorch-image-models")
     parser.add_argument("--vision", type=Path, help="checkout of pytorch/vision")
     parser.add_argument("--only", choices=PARTS, nargs="+", default=list(PARTS))
-    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
+    parser.add_argument("--device", type=timing.device, default=torch.device("cpu"))
     parser.add_argument("--model", default="torchvision:resnet50", help="of steps and costs")
     parser.add_argument("--size", type=int, default=224, help="of the images in px")
     parser.add_argument("--variants", nargs="+", default=list(PAPER), help="of costs")

@@ -19,12 +19,13 @@ def photo(rng: np.random.Generator, height: int, width: int) -> Image.Image:
     return Image.fromarray(values.clip(0, 255).astype(np.uint8).transpose(1, 2, 0))
 
 
-def write_tree(root: Path, count: int) -> None:
+def write_tree(root: Path, count: int, val: int = 10) -> None:
     """JPEGs of ImageNet's usual size and layout, about 100 KB each, at most 100 different ones."""
+    root.mkdir(parents=True, exist_ok=True)
     rng, different = np.random.default_rng(0), min(100, max(count, 10))
     for i in range(different):
         photo(rng, 375, 500).save(root / f"{i}.jpg", quality=87)
-    for part, number in (("train", count), ("val", 10)):
+    for part, number in (("train", count), ("val", val)):
         for i in range(number):
             folder = root / part / f"n0000000{i % 10}"
             folder.mkdir(parents=True, exist_ok=True)

@@ -15,6 +15,12 @@ from mkdocs.structure.pages import Page
 
 # [text](PATH#anchor), but no address, no anchor alone
 LINK = re.compile(r"(?<=\]\()(?![\w+]+:|#|/)(?P<path>[^)\s#]+)(?P<anchor>#[^)\s]*)?(?=\))")
+# what a command printed: the site shows the command above it, once
+PRINTED = re.compile(
+    r"(?:^`rfbench [^`\n]*`:\n\n)?<!-- (?:output|like): (?P<command>rfbench [^\n]*?) -->"
+    r"\n```\n",
+    re.MULTILINE,
+)
 FOLDER = "repository"
 UNSEARCHED = "---\nsearch: {exclude: true}\n---\n\n"
 
@@ -37,7 +43,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Point links out of docs/ to the pages that show these files, and links into docs/ there."""
+    """Point links out of docs/ to the pages that show these files; name the commands of outputs."""
     root, docs = _places(config)
     here, path = page.file.src_uri, shown[page.file.src_uri]
     if path.suffix != ".md":
@@ -50,6 +56,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         uri = target.relative_to(docs).as_posix() if target.is_relative_to(docs) else None
         return _relative(uri or _uri(target, root), here) + (link["anchor"] or "")
 
+    markdown = PRINTED.sub(lambda m: f"```text title='{m['command']}'\n", markdown)
     return LINK.sub(moved, markdown)
 
 

@@ -12,6 +12,12 @@ import torchvision
 Calls = Mapping[str, Callable[[], object]]
 
 
+def device(name: str) -> torch.device:
+    """The device of an option; of GPUs the first, as a run has it: with its number."""
+    found = torch.device(name)
+    return torch.device("cuda", 0) if found.type == "cuda" and found.index is None else found
+
+
 def seconds(call: Callable[[], object], device: torch.device) -> float:
     """Seconds of a call: on a CPU those of this process and of its ended children.
 

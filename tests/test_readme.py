@@ -86,6 +86,7 @@ SIDE_BY_SIDE = [
     ("the same, anchors at 0.5", "retinanet", "digits", MOVED_ANCHORS, "bbox.AP"),
     ("paper: Mask R-CNN on COCO, mask AP", "mask_rcnn", "coco", {}, "segm.AP"),
     ("Mask R-CNN on digit scenes, mask AP", "mask_rcnn", "digits", {}, "segm.AP"),
+    ("ResNet-14 below an FPN, segmentation of digit scenes, mIoU", "", "digits", {}, "mIoU"),
 ]
 TABLE = re.compile(r"(?<=<!-- paper and here -->\n).*?(?=\n\n)", re.DOTALL)
 
@@ -100,6 +101,8 @@ def test_the_paper_and_the_runs_side_by_side(overwrite: bool) -> None:
             setting["rows"]
             for group in groups
             if (group["detector"] or "").partition("_R_")[0] == detector
+            and (group["kind"] == "seg") == (metric == "mIoU")
+            and "output_stride" not in group["model"]
             and group["dataset"] == data
             for setting in group["settings"]
             if setting["keys"] == keys
@@ -127,14 +130,18 @@ def side_by_side_cell(row: dict | None, metric: str) -> str:
     return f"{figure['test']['difference']:+.2f} {sheets.SIGNS[figure['test']['word']]}".strip()
 
 
-@pytest.mark.parametrize("name", ["training.md", "reproduction.md"])
-def test_the_versions_of_the_runs_are_told(name: str) -> None:
-    """Trained figures depend on them: one set for all records that are shown."""
-    paths = (DOCS / "runs").rglob("result.json")
-    versions = [json.loads(path.read_text())["versions"] for path in paths]
+def test_the_versions_of_the_runs_are_told() -> None:
+    """Trained figures depend on them."""
     names = ("torch", "torchvision", "timm")
-    (held,) = {tuple(f"{name} {record[name]}" for name in names) for record in versions}
-    assert "of {}, {} and {}".format(*held) in " ".join((DOCS / name).read_text().split())
+    told = " ".join((DOCS / "reproduction.md").read_text().split())
+    for path in (DOCS / "runs").rglob("result.json"):
+        versions = json.loads(path.read_text())["versions"]
+        held = [f"{name} {versions[name]}" for name in names]
+        assert "of {}, {} and {}".format(*held) in told, path
+    shown = json.loads((DOCS / "runs/classification/baseline-s0/result.json").read_text())
+    held = [f"{name} {shown['versions'][name]}" for name in names]
+    training = " ".join((DOCS / "training.md").read_text().split())
+    assert "of {}, {} and {}".format(*held) in training
 
 
 def test_what_the_readme_says_was_found_is_in_the_records() -> None:
@@ -145,10 +152,11 @@ def test_what_the_readme_says_was_found_is_in_the_records() -> None:
     assert f"Of {counted[1]} networks" in told and f"{counted[2]} are shifted" in told
     assert f"{counted[3]} are clean" in told
 
-    args = ["compare", str(DOCS / "runs"), "--kind", "cls", "--format", "json"]
+    args = ["compare", str(DOCS / "runs"), "--format", "json"]
+    groups = json.loads(CliRunner().invoke(main, args).stdout)["groups"]
     settings = {
         setting["keys"]["schedule.epochs"]: {row["variant"]: row for row in setting["rows"]}
-        for group in json.loads(CliRunner().invoke(main, args).stdout)["groups"]
+        for group in groups
         for setting in group["settings"]
         if "schedule.epochs" in setting["keys"]
     }
@@ -160,6 +168,14 @@ def test_what_the_readme_says_was_found_is_in_the_records() -> None:
     assert f"{gained:.2f} after 10 ({len(long['runs'])} seeds)" in told
     blur = settings["3"]["blur:1x1+3x3"]["metrics"]["top1"]["test"]
     assert f"gains as much ({blur['difference']:.2f} points)" in told
+    (rows,) = (
+        {row["variant"]: row for row in group["settings"][0]["rows"]}
+        for group in groups
+        if group["kind"] == "seg" and "output_stride" not in group["model"]
+    )
+    masks = [rows[name]["metrics"]["mIoU"]["test"] for name in ("1x1+3x3", "blur:1x1+3x3")]
+    (gain,) = {f"{test['difference']:.1f}" for test in masks}
+    assert f"both gain the same {gain} points of mIoU" in told
     fields = (DOCS / "receptive_fields.md").read_text()
     assert re.search(r"^1x1\+3x3 +p5 +32 +\+14\.50 +\+14\.50", fields, re.MULTILINE)
     assert "looks 14.5 px off them at p5" in told

@@ -75,7 +75,7 @@ def measured_ends(
     for subject in networks:
         held = subject.backbone
         module = backbones.build(held.name, held.variant).module
-        for end, _ in subjects.ends(subject, config.to, None):
+        for end in dict.fromkeys(end for end, _ in subjects.ends(subject, config.to, None)):
             one = config.model_copy(update={"to": end})
             results.append(measure(one, subject, module))
             if text is not None:

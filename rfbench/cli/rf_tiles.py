@@ -82,7 +82,7 @@ def command(
         check_folder(output, overwrite)
     shown = None if as_json else text
     results = receptive_field.measured_ends(
-        config, networks, functools.partial(tiles, tile=crop), shown
+        config, networks, functools.partial(tiles, tile=crop, drawn=output is not None), shown
     )
     if as_json:
         out.show_json([record for record, _ in results])

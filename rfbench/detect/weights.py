@@ -30,7 +30,7 @@ def check(detector: nn.Module, source: str, model: str, variant: str, ema: bool 
     classifier_weights.check(theirs, source, model, variant, ema)
 
 
-def save(source: str, target: Path, model: str, variant: str = "baseline") -> None:
+def save(source: str | Path, target: str | Path, model: str, variant: str = "baseline") -> None:
     """Write the weights `source` as a file for MODEL.WEIGHTS of any Detectron2 configuration.
 
     Raises as `state_of`.
@@ -38,9 +38,9 @@ def save(source: str, target: Path, model: str, variant: str = "baseline") -> No
     network = backbones.build(model, variant)
     levels = sorted(pyramid.find(network.module, network.name).levels)
     bottom = FeatureBackbone(network, [f"res{stride.bit_length() - 1}" for stride in levels])
-    state = state_of(bottom, source, model, variant)
+    state = state_of(bottom, str(source), model, variant)
     content = {"model": {f"{PREFIX}{key}": value for key, value in state.items()}}
-    with files.aside(target) as temporary:
+    with files.aside(Path(target)) as temporary:
         torch.save({**content, "__author__": "rfbench", "matching_heuristics": False}, temporary)
 
 

@@ -138,18 +138,31 @@ def started(device: str) -> Iterator[Processes]:
         yield Processes(own)
         return
     end_with_launcher()
+    ended = False
     try:
         yield _joined(own, rank, world)
+        ended = True
     except RuntimeError as error:
         if told := lost(error, rank, world):
             raise told from error
         raise
     finally:
         if dist.is_initialized():
-            dist.destroy_process_group()
-            # gloo's thread may still want the GIL, to free the tensors of the last exchange; the
-            # group's destructor waits for that thread with the GIL held, and would wait for ever
-            time.sleep(0.1)
+            _leave(own, ended)
+
+
+def _leave(own: torch.device, ended: bool) -> None:
+    """Leave the others. ended: whether all have done all that they exchange."""
+    if not ended and own.type == "cuda":
+        # NCCL would first wait for what is queued, in which the others may never take part: after
+        # an error, such as too little memory on one GPU, nobody would end
+        with contextlib.suppress(RuntimeError):
+            dist.group.WORLD._get_backend(own).abort()  # type: ignore[union-attr]
+        return
+    dist.destroy_process_group()
+    # gloo's thread may still want the GIL, to free the tensors of the last exchange; the group's
+    # destructor waits for that thread with the GIL held, and would wait for ever
+    time.sleep(0.1)
 
 
 def _joined(own: torch.device, rank: int, world: int) -> Processes:

@@ -9,10 +9,13 @@ from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from fractions import Fraction
 
+import numpy as np
+
 from rfbench.errors import RfbenchError, UsageError, suggest
 from rfbench.spatial_graph.axis import WORDS, Axis, Dense, Expand, names
-from rfbench.spatial_graph.layout import SPATIAL, Value
+from rfbench.spatial_graph.layout import SPATIAL, Factor, Value, tidy
 
+ALL_INPUTS = "inputs"  # as a source: all of several inputs together
 Size = tuple[int, ...]  # along every axis: (L,), (H, W) or (D, H, W)
 
 
@@ -144,6 +147,8 @@ class SpatialGraph:
         None where maps meet at that size whose sizes differ: the network has to be asked. Raises
         UsageError where nothing is left of the map.
         """
+        if len({self.map_size(v) for v in self.inputs.values()}) > 1:
+            return None  # each has a size of its own
         behind = self.ancestors(set(self.share(value)))
         nodes: list[Node] = []
         for i, node in enumerate(self.nodes):
@@ -194,12 +199,18 @@ class SpatialGraph:
 
     def layer(self, name: str) -> Value:
         """The map of a layer. Raises UsageError for an unknown one or one without positions."""
+        if name == ALL_INPUTS and self.inputs:
+            return self.together()
         named = self.inputs | self.outputs | self.layers
         if name not in named:
+            if parts := [n for n in named if n.startswith(f"{name}.")]:
+                some = ", ".join(parts[:6]) + (", ..." if len(parts) > 6 else "")
+                raise UsageError(f"'{name}' has no map of its own: choose one of {some}")
             near = suggest(name, named)
             if self.failure is not None:
                 raise type(self.failure)(
-                    f"layer '{name}' is not there:{near} {self.failure}.{self._last()}"
+                    f"layer '{name}' has not been run, or does not exist.{near} "
+                    f"{self.failure}.{self._last()}"
                 )
             raise UsageError(f"unknown layer '{name}'.{near} --list-layers shows all.")
         value = named[name]
@@ -214,13 +225,28 @@ class SpatialGraph:
             )
         return value
 
+    def together(self) -> Value:
+        """All of several inputs as one, of which a field is the union of those of each.
+
+        Raises UsageError where their sizes differ.
+        """
+        every = list(self.inputs.values())
+        sizes = [by(self.map_size(v)) for v in every]
+        if len(set(sizes)) > 1:
+            raise UsageError(f"inputs of different sizes ({', '.join(sizes)}) are not taken as one")
+        labels = np.concatenate([v.labels for v in every], axis=1)
+        channels = tidy([Factor("c", labels.shape[1])])
+        return Value((every[0].dims[0], channels, *every[0].dims[2:]), labels)
+
     def check_end(self) -> None:
         """Raise where the network's last map is asked for, and there is no telling which it is."""
         if self.failure is not None:
             raise type(self.failure)(f"{self.failure}.{self._last()} Choose it with --to.")
         if self.must_choose:
             some = ", ".join(n for n in self.outputs if is_map(self.outputs[n])) or "none is a map"
-            raise UsageError(f"the network has several outputs: choose one with --to ({some})")
+            raise UsageError(
+                f"the network has several outputs: choose one with --to ({some}); in Python: layer="
+            )
 
     def _last(self) -> str:
         """The last map, as a sentence."""

@@ -85,8 +85,12 @@ def _none_fits(module: nn.Module, size: Size, errors: dict[int, RfbenchError]) -
     size_text = by(size)
     tried = "; ".join(f"{c} x {text}" for c, text in said.items())
     if len({text.removeprefix(size_text) for text in said.values()}) == 1:
-        tried = f"{', '.join(map(str, said))} x {next(iter(said.values()))}"
+        shapes = ", ".join(f"{c} x {size_text}" for c in said)
+        tried = shapes + next(iter(said.values())).removeprefix(size_text)
+    what = f"{type(module).__name__} fails on every input that was tried, {tried}"
+    if "--input" in tried:
+        return RfbenchError(what)
     return RfbenchError(
-        f"{type(module).__name__} fails on every input that was tried, {tried}. Say what it takes "
-        "with --in-channels or --input (in Python: in_channels=, inputs=)"
+        f"{what}. Say what it takes with --in-channels or --input "
+        "(in Python: in_channels=, inputs=)"
     )

@@ -1,5 +1,6 @@
 """Several processes do what one does."""
 
+import contextlib
 import json
 import signal
 from pathlib import Path
@@ -174,3 +175,41 @@ def test_a_variable_that_is_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "two")
     with pytest.raises(UsageError, match="WORLD_SIZE is 'two'"):
         started("cpu").__enter__()
+
+
+@pytest.mark.parametrize(
+    ("device", "fails", "done"),
+    [("cuda", False, "destroy"), ("cuda", True, "abort"), ("cpu", True, "destroy")],
+)
+def test_after_an_error_a_gpu_waits_for_nobody(
+    device: str, fails: bool, done: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NCCL's orderly end waits for what is queued."""
+    told: list[str] = []
+
+    class Group:
+        def _get_backend(self, _: torch.device) -> "Group":
+            return self
+
+        def abort(self) -> None:
+            told.append("abort")
+
+    class Dist:
+        group = type("group", (), {"WORLD": Group()})
+
+        @staticmethod
+        def is_initialized() -> bool:
+            return True
+
+        @staticmethod
+        def destroy_process_group() -> None:
+            told.append("destroy")
+
+    monkeypatch.setattr(processes, "dist", Dist)
+    monkeypatch.setattr(processes, "_number", lambda name, _: {"WORLD_SIZE": 2}.get(name, 0))
+    monkeypatch.setattr(processes, "_joined", lambda *_: None)
+    monkeypatch.setattr(processes, "_device", lambda *_: torch.device(device))
+    with contextlib.suppress(RfbenchError), started(device):
+        if fails:
+            raise RfbenchError("out of memory")
+    assert told == [done]

@@ -1,8 +1,6 @@
 """A data set is one entry: where it appears."""
 
-import doctest
 import json
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -122,13 +120,3 @@ def test_names_are_known_without_torch() -> None:
 def test_every_entry_leads_to_a_function() -> None:
     for name, source in SOURCES.items():
         assert source.open().__name__ == name and source.reads
-
-
-def test_the_worked_example(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The data set of docs/adding.md, and what the page says of it."""
-    monkeypatch.setitem(SOURCES, "halves", SOURCES["digits"])  # so that it is gone after the test
-    page = (ROOT / "docs" / "adding.md").read_text().split("## A data set")[1]
-    names: dict = {}
-    exec(re.findall(r"```python\n(.*?)```", page, re.DOTALL)[0], names)
-    test = doctest.DocTestParser().get_doctest(page, names, "docs/adding.md", None, 0)
-    assert test.examples and doctest.DocTestRunner().run(test).failed == 0

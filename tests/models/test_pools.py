@@ -1,12 +1,10 @@
 """Pools: what they compute, that they store nothing, what a changed network survives, a new one."""
 
 import copy
-import doctest
 import io
 import json
 import os
 import pickle
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -239,17 +237,3 @@ def test_a_new_pool_is_one_entry(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     for output, (args, shown) in zip(json.loads(done.stdout), COMMANDS, strict=True):
         assert shown in output, args
-
-
-def test_the_worked_example(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Adaptive polyphase sampling, as docs/adding.md has it, and what it says of it."""
-    monkeypatch.setitem(POOLS, "aps", POOLS["avg"])  # so that it is gone after the test
-    page = (ROOT / "docs" / "adding.md").read_text().split("## A data set")[0]
-    names: dict = {}
-    exec(re.findall(r"```python\n(.*?)```", page, re.DOTALL)[0], names)
-    assert POOLS["aps"] is names["Polyphase"]
-    torch.manual_seed(0)
-    test = doctest.DocTestParser().get_doctest(page, names, "docs/adding.md", None, 0)
-    assert len(test.examples) > 5
-    failed, _ = doctest.DocTestRunner().run(test)
-    assert failed == 0

@@ -1,10 +1,7 @@
 """Which layers a variant changes: names, globs, groups, max pools; what it refuses by name."""
 
 import copy
-import doctest
 import json
-import logging
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +16,6 @@ from rfbench import rf
 from rfbench.config import load
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.models import variants
-from rfbench.models.variants import behind
 from rfbench.schemas.cls import ClsConfig
 
 
@@ -347,17 +343,3 @@ def test_a_network_traced_by_fx(variant: str) -> None:
     plain, x = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.ReLU()), torch.randn(1, 3, 9, 8)
     traced = torch.fx.symbolic_trace(copy.deepcopy(plain))
     assert torch.equal(rfbench.fix(traced, variant)(x), rfbench.fix(plain, variant)(x))
-
-
-# --- the page -------------------------------------------------------------------------------------
-
-
-def test_the_page_of_variants(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logging.getLogger(), "handlers", [])
-    page = (Path(__file__).parents[2] / "docs" / "variants.md").read_text()
-    behind._say.cache_clear()
-    test = doctest.DocTestParser().get_doctest(page, {}, "docs/variants.md", None, 0)
-    assert len(test.examples) > 10
-    failed, _ = doctest.DocTestRunner().run(test)
-    logging.getLogger().setLevel(logging.WARNING)
-    assert failed == 0

@@ -1,6 +1,5 @@
 """The functions for notebooks: the examples of docs/python.md, and what they leave as it was."""
 
-import doctest
 import subprocess
 import sys
 from pathlib import Path
@@ -16,12 +15,6 @@ from rfbench import rf
 from rfbench.errors import RfbenchError, UsageError
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.mark.parametrize(("page", "examples"), [("docs/python.md", 18), ("README.md", 6)])
-def test_the_examples_of_the_pages(page: str, examples: int) -> None:
-    found = doctest.testfile(str(ROOT / page), module_relative=False)
-    assert found.attempted >= examples and found.failed == 0
 
 
 def test_a_module_stays_as_it_was() -> None:

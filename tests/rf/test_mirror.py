@@ -158,3 +158,52 @@ def test_channels_that_become_positions_are_no_turns() -> None:
     row = found["axes"]["y"]
     assert (row["swapped"], row["confirmed"]) == (False, False)
     assert "channels that become positions" in text(found).replace("\n", " ")
+
+
+class Pair(nn.Module):
+    """Two inputs: an image and, looked at in the same places or not, a depth map."""
+
+    def __init__(self, k: int = 3) -> None:
+        super().__init__()
+        self.a, self.b = conv(3, 4, 3, 2), conv(1, 4, k, 2, k // 2 if k % 2 else 0)
+        self.c = conv(8, 4, 3, 2)
+
+    def forward(self, x: Tensor, depth: Tensor) -> Tensor:
+        return self.c(torch.cat([self.a(x), self.b(depth)], 1))
+
+
+def pair(side: int = 64) -> list[Tensor]:
+    return [torch.zeros(1, 3, 64, 48), torch.zeros(1, 1, side, side * 48 // 64)]
+
+
+def test_several_inputs_are_mirrored_together() -> None:
+    axes = rf.mirror(Pair(), inputs=pair())["axes"]
+    assert [row["off"] for row in axes.values()] == [3, 3]
+    assert all(row["confirmed"] for row in axes.values())
+
+
+def test_inputs_that_are_looked_at_in_different_places_are_refused() -> None:
+    with pytest.raises(RfbenchError, match="looked at in different places.+input.0 along y by"):
+        rf.mirror(Pair(2), inputs=pair())
+    net = Net(lambda n, x: x, a=conv())
+    net.forward = lambda x, y: net.a(x)[..., ::2, ::2] + net.a(y.repeat(1, 3, 1, 1))
+    with pytest.raises(RfbenchError, match=r"inputs of different sizes \(64x48, 32x24\)"):
+        rf.mirror(net, inputs=pair(32))
+
+
+def test_one_channel_given_by_its_shape() -> None:
+    net = nn.Sequential(conv(1, 4, 3, 2), conv(4, 4, 3, 2))
+    (record,) = [rf.mirror(net, inputs=[torch.zeros(1, 1, 64, 64)])]
+    assert record["axes"]["x"]["confirmed"]
+
+
+@pytest.mark.parametrize("axes", [1, 3])
+def test_sequences_and_volumes(axes: int) -> None:
+    make = {1: nn.Conv1d, 3: nn.Conv3d}[axes]
+    net = nn.Sequential(make(1, 4, 3, 2, 1), nn.ReLU(), make(4, 4, 3, 2, 1))
+    size = {1: (64,), 3: (12, 16, 17)}[axes]
+    rows = rf.mirror(net, size)["axes"]
+    assert list(rows) == {1: ["x"], 3: ["z", "y", "x"]}[axes]
+    # 1.5 px of shift at an even size, none at 1 + 4 k
+    assert [row["off"] for row in rows.values()] == {1: [3], 3: [3, 3, 0]}[axes]
+    assert all(row["confirmed"] for row in rows.values())

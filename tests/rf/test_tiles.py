@@ -323,3 +323,36 @@ def test_bad_input_is_one_line(place: Path, args: list[str], code: int, message:
     result = run(*args)
     assert result.exit_code == code and message in result.stderr
     assert result.stderr.splitlines()[-1].startswith("Error: ") and not result.stdout
+
+
+class Pair(nn.Module):
+    """Two inputs of equal size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = conv(3, 4, 3, 2), conv(1, 4, 5, 2), conv(8, 4, 3, 2)
+
+    def forward(self, x: Tensor, depth: Tensor) -> Tensor:
+        return self.c(torch.cat([self.a(x), self.b(depth)], 1))
+
+
+def test_several_inputs_are_cut_alike() -> None:
+    shapes = [torch.zeros(1, 3, 64, 48), torch.zeros(1, 1, 64, 48)]
+    found = rf.tiles(Pair(), inputs=shapes)
+    # the wider of both: 2 px and a unit of 2 px before, 2 px and none after the last pixel read
+    assert found["halo"] == [(4, 1)] * 2 and found["align"] == [4, 4]
+    assert found["shown"]["difference"] < 1e-12
+    with pytest.raises(UsageError, match=r"inputs of different sizes \(64x48, 32x24\)"):
+        net = Net(lambda n, x: x, a=conv(3, 4, 3, 2), b=conv(1, 4))
+        net.forward = lambda x, y: net.a(x) + net.b(y)
+        rf.tiles(net, inputs=[shapes[0], torch.zeros(1, 1, 32, 24)])
+
+
+def test_no_figure_of_sequences(place: Path) -> None:
+    (place / "seq.py").write_text(
+        "from torch import nn\ndef net():\n    return nn.Conv1d(2, 4, 3, 2, 1)\n"
+    )
+    result = run("seq.py:net", "--size", "64", "--output", "out")
+    assert result.exit_code == 2 and not result.stdout
+    assert "with two axes only: leave out --output" in result.stderr
+    assert run("seq.py:net", "--size", "64").exit_code == 0

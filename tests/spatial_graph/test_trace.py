@@ -250,7 +250,7 @@ def test_channels_by_trying() -> None:
     with pytest.raises(UsageError, match="1, 3 channels.+--in-channels"):
         trace_as_fits(either, (32, 32))
     none = Net(lambda n, x: n.a(F.pixel_unshuffle(x, 2)), a=conv(20, 4))
-    with pytest.raises(RfbenchError, match=r"tried, 3, 1, 20 x 32x32 in layer a: "):
+    with pytest.raises(RfbenchError, match=r"tried, 3 x 32x32, 1 x 32x32, 20 x 32x32 in layer a: "):
         trace_as_fits(none, (32, 32))
 
 
@@ -279,3 +279,20 @@ def test_two_inputs_have_a_field_each() -> None:
         assert (target.counts((9, 9)).counts > 0).sum() == size**2
     with pytest.raises(UsageError, match=r"several inputs.+--from \(input.0, input.1\)"):
         Target(graph, "c").counts()
+
+
+class Levels(nn.Module):
+    """Returns a map of each level."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Conv2d(3, 4, 3, 2, 1)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return [x, self.a(x)]
+
+
+def test_a_layer_with_several_maps_names_them() -> None:
+    graph = spatial_graph(Net(lambda n, x: n.levels(x)[1], levels=Levels()), (16, 16), 3)
+    with pytest.raises(UsageError, match=r"'levels' has no map of its own: choose one of levels"):
+        graph.layer("levels")

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from rfbench.errors import UsageError, suggest
+from rfbench.errors import NothingToChange, UsageError, suggest
 from rfbench.models.variant import GROUPS, Variant
 from rfbench.models.variants.recorded import CONVS, Call, Recording
 from rfbench.models.variants.sampled import MAX_POOLS, axes_of, each, shown, stride_of
@@ -86,7 +86,7 @@ def chosen(model: nn.Module, variant: Variant, label: str) -> dict[str, Any]:
             + ["no max pool whose stride does not divide its kernel"] * variant.maxpool
         )
         what = "changes no layer" if variant.maxpool else "replaces no convolution"
-        raise UsageError(f"variant '{variant.name}' {what} in {label} ({why}).")
+        raise NothingToChange(f"variant '{variant.name}' {what} in {label} ({why}).")
     return {path: module for path, (module, _) in fit.items()}
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from rfbench.errors import RfbenchError, one_line
+from rfbench.spatial_graph.graph import SpatialGraph
 from rfbench.spatial_graph.structure import named_tensors
 
 
@@ -41,16 +42,25 @@ def image(channels: int, size: Sequence[int], seed: int = 0) -> Tensor:
     return torch.randn((1, channels, *size), generator=draw, dtype=torch.float64)
 
 
-def output(module: nn.Module, layer: str, x: Tensor) -> Tensor:
-    """What a layer gives for an image: a module path, with '#2' for a second call, or an output.
+def images(graph: SpatialGraph) -> list[Tensor]:
+    """A random image for each input of a network, of the sizes of its graph."""
+    values = list(graph.inputs.values())
+    sizes = [graph.map_size(v) for v in values] or [graph.size]
+    each = enumerate(zip(graph.channels, sizes, strict=True))
+    return [image(channels, size, seed) for seed, (channels, size) in each]
 
-    Raises RfbenchError where the network fails before it.
+
+def output(module: nn.Module, layer: str, x: Sequence[Tensor]) -> Tensor:
+    """What a layer gives for images, one for each input.
+
+    layer: a module path, with '#2' for a second call, or an output. Raises
+    RfbenchError where the network fails before it.
     """
     return outputs(module, [layer or "output"], x)[layer or "output"]
 
 
-def outputs(module: nn.Module, layers: Sequence[str], x: Tensor) -> dict[str, Tensor]:
-    """What several layers give for an image; the network runs until it has come to all of them."""
+def outputs(module: nn.Module, layers: Sequence[str], x: Sequence[Tensor]) -> dict[str, Tensor]:
+    """What several layers give for images; the network runs until it has come to all of them."""
     held: dict[str, Tensor] = {}
     calls: dict[str, int] = {}
     wanted = set(layers)
@@ -69,7 +79,7 @@ def outputs(module: nn.Module, layers: Sequence[str], x: Tensor) -> dict[str, Te
     hooks = [m.register_forward_hook(leave(n)) for n, m in module.named_modules() if n]
     try:
         with torch.no_grad(), _double():
-            held |= named_tensors(module(x), "output")
+            held |= named_tensors(module(*x), "output")
     except _Done:
         pass
     except Exception as error:

@@ -172,12 +172,8 @@ def _cv(value: float) -> str:
 def _size_words(record: Record, brief: bool) -> list[str]:
     size = " × ".join(merged(record["size"]))
     least = " × ".join(merged(record.get("least_size", record["size"])))
-    unit = _unit(record)
-    return (
-        []
-        if brief
-        else [f"size {size} {unit}" if least == size else f"size {least} to {size} {unit}"]
-    )
+    span = size if least == size else f"{least} to {size}"
+    return [] if brief else [f"size {span} {_unit(record)}"]
 
 
 def _checkerboard_words(record: Record, brief: bool) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from rfbench.errors import UsageError
+from rfbench.errors import NothingToChange, UsageError
 from rfbench.models import arguments, backbones, pruned, variants, weight_files
 from rfbench.models.weight_files import LIBRARIES
 from rfbench.rf.core import theory as arithmetic
@@ -91,10 +91,13 @@ def models(config: Wanted) -> list[str]:
 def subjects(config: Wanted) -> Iterator[Subject]:
     """Build every model in every variant, one at a time.
 
-    Without explicit variants: the paper's that change the network, each distinct change once; the
-    log names those left out. Raises UsageError for unknown names.
+    Without explicit variants: the paper's that change the network, each distinct change once; with
+    them, of several models those that they change. The log names what is left out. Raises
+    UsageError for unknown names, and for a variant that changes none of the models.
     """
     wanted = _wanted(config)
+    several = len(models(config)) > 1
+    useless = {variant.name: 0 for variant in wanted}
     for model in models(config):
         seen: list[list[str]] = []
         idle: list[str] = []
@@ -103,17 +106,21 @@ def subjects(config: Wanted) -> Iterator[Subject]:
                 backbone = backbones.build(
                     model, variant, config.weights, meta=True, ema=config.ema
                 )
-            except UsageError:
-                if wanted or not variant.changes:
+            except UsageError as error:
+                skipped = wanted and several and isinstance(error, NothingToChange)
+                if not variant.changes or (wanted and not skipped):
                     raise
+                if skipped:
+                    useless[variant.name] += 1
+                    if useless[variant.name] == len(models(config)):
+                        raise
                 idle.append(variant.name)
                 continue
             if not wanted and backbone.replaced in seen:
                 idle.append(variant.name)
                 continue
             seen.append(backbone.replaced)
-            alone = len(models(config)) == 1
-            title = variant.name if alone else f"{short(model)}\n{variant.name}"
+            title = f"{short(model)}\n{variant.name}" if several else variant.name
             size = _size(config, backbone)
             # shapes that are given are the network's own: it may take no others
             native = size if config.inputs or len(size) != 2 else backbone.input_size

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from rfbench.errors import RfbenchError, UsageError
+from rfbench.errors import NoPath, RfbenchError, UsageError
 from rfbench.rf.core import geometry as geometries
 from rfbench.rf.core import path_counts as counting
 from rfbench.rf.core import theory as arithmetic
@@ -59,7 +59,10 @@ class Target:
         """The tensor of the source; None: the only input."""
         if self.source is None and self.graph.inputs:
             some = ", ".join(self.graph.inputs)
-            raise UsageError(f"the network has several inputs: choose one with --from ({some})")
+            raise UsageError(
+                f"the network has several inputs: choose one with --from ({some}); "
+                "in Python: source="
+            )
         return None if self.source is None else self.graph.layer(self.source)
 
     @cached_property
@@ -139,9 +142,7 @@ class Target:
                 self.graph, self.value, key[0], self.origin, convention, exact
             )
             if counts is None:
-                raise UsageError(
-                    f"no path leads from '{self.source or 'the input'}' to '{self.name}'"
-                )
+                raise NoPath(f"no path leads from '{self.source or 'the input'}' to '{self.name}'")
             self._counts[key] = replace(counts, period=self.period(key[0], convention))
         return self._counts[key]
 
@@ -185,5 +186,6 @@ def not_local(witness: Witness, what: str = "path counts need") -> RfbenchError:
     """The error for a network that mixes positions beyond windows and pooling."""
     return RfbenchError(
         f"{what} a convolutional network; this one is {witness.extent}: {witness}. "
-        "Choose an earlier layer with --to; --list-layers shows them."
+        "Choose an earlier layer with --to; --list-layers shows them. `rfbench rf effective` "
+        "measures it by gradients."
     )

@@ -128,6 +128,7 @@ def _fixes(record: Record) -> list[str]:
         rows.append((row["variant"], str(len(row["layers"])), *_cells(row, record), *more))
     lines = columns(rows, "  ") if len(rows) > 1 else []
     lines += [f"  {_one_line(row['refused'])}" for row in record["cures"] if "refused" in row]
+    lines += [f"  {_one_line(text)}" for text in _untouched(record)]
     if record["read"] < 1 and any("dilation" in row["what"] for row in record["steps"]):
         lines.append(
             "  holes: dilations without a common factor, such as 1, 2, 5 (HDC), or undilated "
@@ -141,6 +142,18 @@ def _fixes(record: Record) -> list[str]:
     if record["best"]:
         lines.append(f'  best: rfbench.fix(model, "{record["best"]}")')
     return lines
+
+
+def _untouched(record: Record) -> list[str]:
+    """The layers at fault that no variant changes: there is none for their kind, or it cannot."""
+    changed = {layer for row in record["cures"] for layer in row.get("layers", ())}
+    left = [row for row in record["steps"] if "layer" in row and row["layer"] not in changed]
+    kinds: dict[bool, list[str]] = {True: [], False: []}
+    for row in left:
+        changes = row["what"].startswith(("convolution", "max_pool"))
+        kinds[changes].append(f"{row['layer']} ({row['what']})")
+    lines = [f"no variant is for {', '.join(kinds[False])}"] if kinds[False] else []
+    return lines + ([f"no variant changes {', '.join(kinds[True])}"] if kinds[True] else [])
 
 
 def _one_line(text: str) -> str:

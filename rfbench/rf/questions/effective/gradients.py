@@ -162,7 +162,7 @@ def gradients(
             count += len(images)
     if place is None or unit is None:
         raise UsageError("the effective field needs at least one network and one image")
-    magnitude, signed = (part.numpy() / count for part in sums)
+    magnitude, signed = (part.cpu().numpy() / count for part in sums)
     _check(magnitude, f"the gradient of unit {','.join(map(str, unit))} of {place.label}")
     return Gradients(magnitude, signed, place.name, unit, place.layout.units, count)
 

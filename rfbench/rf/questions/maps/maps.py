@@ -13,7 +13,8 @@ import yaml
 from tqdm import tqdm
 
 from rfbench import files
-from rfbench.errors import RfbenchError, UsageError
+from rfbench.errors import NoPath, RfbenchError, UsageError
+from rfbench.models import variants
 from rfbench.rf.autograd import path_counts as autograd
 from rfbench.rf.core import memory
 from rfbench.rf.core.geometry import NotUniform
@@ -146,7 +147,10 @@ def shift_by_layer(config: RfConfig, subject: Subject) -> list[tuple[str, float]
     rows = []
     for name in (n for n in names if n.count(".") < depth):
         target = Target(graph, name, config.from_)
-        counts = target.counts(convention=convention_of(config))
+        try:
+            counts = target.counts(convention=convention_of(config))
+        except NoPath:  # it comes before --from
+            continue
         if counts.counts.any():
             axis = max(0, graph.names.find("y"))
             with contextlib.suppress(NotUniform):
@@ -294,10 +298,27 @@ def finish(config: RfConfig, folder: Path, content: dict[str, Any]) -> dict[str,
 
 
 def choose_folder(config: RfConfig, output: Path | None, overwrite: bool) -> Path:
-    """The folder for the results, checked; by default named after the models."""
-    folder = output or files.default_folder("rf", *(Path(n).name for n in models(config)))
+    """The folder for the results, checked; by default named after the models and what differs."""
+    names = [Path(name).name for name in models(config)]
+    folder = output or files.default_folder("rf", *names, *_differs(config))
     files.check_folder(folder, overwrite)
     return folder
+
+
+def _differs(config: RfConfig) -> list[str]:
+    """What sets a map apart from another of the same models, as parts of a folder's name."""
+    given = config.model_dump(by_alias=True, exclude_defaults=True)
+    parts = []
+    for key in (key for key in given if key not in ("model", "model_args", "title", "scale")):
+        value = given[key]
+        if key == "variants":
+            parts += [variants.get(variant).name for variant in value]
+        elif value is True:
+            parts.append(key)
+        else:
+            flat = np.ravel(value).tolist()
+            parts.append(f"{key}-{'x'.join(Path(str(one)).name for one in flat)}")
+    return parts
 
 
 def run(config: RfConfig, chosen: list[Subject], folder: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import nn
 
-from rfbench.errors import RfbenchError, UsageError
+from rfbench.errors import RfbenchError
 from rfbench.rf.core.at_size import Shifts, same_maps
 from rfbench.rf.core.field import region
 from rfbench.rf.core.network import Network
@@ -21,9 +21,10 @@ from rfbench.rf.core.subjects import Subject
 from rfbench.rf.core.target import Target
 from rfbench.rf.questions.mirror.run import SPREAD, Mirrored, farthest
 from rfbench.schemas.rf import RfConfig
+from rfbench.spatial_graph.axis import names
+from rfbench.spatial_graph.graph import ALL_INPUTS
 
 Record = dict[str, Any]
-AXES = ("y", "x")
 
 
 def mirror(
@@ -36,16 +37,23 @@ def mirror(
     whose units have no stride.
     """
     own = subject.target(config.to, None)
-    if own.graph.inputs:
-        raise UsageError("a mirror is of one input: this network has several")
+    if own.graph.inputs:  # all are mirrored
+        own = subject.target(config.to, ALL_INPUTS)
     own.counts()  # refuses what is not local
     strides = [float(f.stride) for f in own.geometry.fields]
     at_size = Shifts(subject.network, own, config.to).at(own.graph.size)
     shifts = [s for s in at_size if s is not None]  # with a stride, every axis has one
+    _check_inputs(subject, own, config.to, shifts)
     off = [round(-2 * s, 9) + 0.0 for s in shifts]
-    every = zip(_names(len(off)), shifts, off, strides, strict=True)
+    every = zip(names(len(off)), shifts, off, strides, strict=True)
     axes: dict[str, Record] = {
-        name: {"shift": s, "off": o, "units": o / stride, "swapped": _swapped(own, k, o)}
+        name: {
+            "shift": s,
+            "off": o,
+            "units": o / stride,
+            "turns": len(own.geometry.fields[k].phases) > 1,
+            "swapped": _swapped(own, k, o),
+        }
         for k, (name, s, o, stride) in enumerate(every)
     }
     record: Record = {
@@ -60,7 +68,7 @@ def mirror(
     target = _roomy(subject.network, own, off)
     if target is None:
         return record | {"run_at": None}, {}
-    run = Mirrored(module, target, off, subject.network.channels or 3)
+    run = Mirrored(module, target, off)
     for k, row in enumerate(axes.values()):
         row |= run.shown(k)
     lines = {name: run.lines(k) for k, name in enumerate(axes)}
@@ -81,10 +89,27 @@ def _swapped(own: Target, axis: int, off: float) -> bool:
     return False
 
 
-def _names(axes: int) -> tuple[str, ...]:
-    if axes != len(AXES):
-        raise UsageError("only images with two axes are mirrored")
-    return AXES
+def _check_inputs(subject: Subject, own: Target, to: str | None, shifts: list[float]) -> None:
+    """Raise RfbenchError where several inputs are looked at in different places.
+
+    Mirrored, they are off by different amounts, and no one move fits.
+    """
+    told = []
+    for name, value in own.graph.inputs.items():
+        if own.ancestors.isdisjoint(own.graph.share(value)):
+            continue
+        one = subject.target(to, name)
+        found = Shifts(subject.network, one, to).at(own.graph.size)
+        pairs = zip(names(len(found)), found, shifts, strict=True)
+        told += [
+            f"{name} along {axis} by {s:+.2f} px, all together by {mean:+.2f} px"
+            for axis, s, mean in pairs
+            if s is not None and abs(s - mean) > 1e-6
+        ]
+    if told:
+        raise RfbenchError(
+            f"the inputs are looked at in different places, and no one move fits ({told[0]})"
+        )
 
 
 def _roomy(network: Network, own: Target, off: list[float]) -> Target | None:

@@ -30,12 +30,16 @@ def symmetric(module: nn.Module) -> nn.Module:
 
 
 def image(channels: int, size: tuple[int, ...], seed: int = 0) -> Tensor:
-    """A random image (1, C, ...) that is as rough as photographs are: amplitudes fall as 1/f."""
+    """A random image (1, C, ...) that is as rough as photographs are: amplitudes fall as 1/f.
+
+    In volumes as f^(-3/2): so each octave has the same share.
+    """
     noise = doubles.image(channels, size, seed)
     axes = tuple(range(2, noise.dim()))
     waves = [torch.fft.fftfreq(n, dtype=torch.float64) * n for n in size]
     grids = torch.meshgrid(*waves, indexing="ij")
     rate = sum(g.square() for g in grids).sqrt().clamp(min=1)  # type: ignore[union-attr]
+    rate = rate ** max(1, len(size) / 2)
     out = torch.fft.ifftn(torch.fft.fftn(noise, dim=axes) / rate, dim=axes).real
     return out / out.std()
 
@@ -46,17 +50,19 @@ class Mirrored:
     off: px by which what the mirrored network looks at is away, along each axis.
     """
 
-    def __init__(self, module: nn.Module, target: Target, off: list[float], channels: int) -> None:
+    def __init__(self, module: nn.Module, target: Target, off: list[float]) -> None:
         self.target, self.off = target, off
         self.module = symmetric(doubles.randomised(module))
-        self.image = image(channels, target.graph.size)
-        self.plain = self._out(self.image)
+        each = enumerate(target.graph.channels)
+        self.images = [image(channels, target.graph.size, seed) for seed, channels in each]
+        self.plain = self._out(self.images)
         self.back = [
-            self._out(self.image.flip(k + 2).contiguous()).flip(k + 2) for k in range(len(off))
+            self._out([x.flip(k + 2).contiguous() for x in self.images]).flip(k + 2)
+            for k in range(len(off))
         ]
         self.units = [self._inner(k) for k in range(len(off))]
 
-    def _out(self, x: Tensor) -> Tensor:
+    def _out(self, x: list[Tensor]) -> Tensor:
         return doubles.output(self.module, self.target.name, x)
 
     def _inner(self, axis: int) -> np.ndarray:
@@ -79,7 +85,7 @@ class Mirrored:
         best = min(moves, key=lambda m: (round(moves[m], 9), abs(m)))
         exact = None
         if abs(self.off[axis] - round(self.off[axis])) < 1e-6:
-            moved = torch.roll(self.image, -round(self.off[axis]), axis + 2)
+            moved = [torch.roll(x, -round(self.off[axis]), axis + 2) for x in self.images]
             exact = self._apart(axis, self._out(moved), 0, most)
         confirmed = None if exact is None else exact < LIMIT
         found = {"apart": moves[0], "move": best, "apart_moved": moves[best]}

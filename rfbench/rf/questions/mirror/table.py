@@ -58,7 +58,8 @@ def _words(row: dict[str, Any]) -> str:
             "that become positions, masks, coordinates)"
         )
     if abs(left) > 0.5 + 1e-6:
-        return f"units take turns, so that the run is nearest at a move of {move:+d}"
+        why = "units take turns, so that" if row["turns"] else "no move brings both close:"
+        return f"{why} the run is nearest at a move of {move:+d}"
     if move:
         return f"{moved}; {left:+.3f} units remain"
     return f"{left:+.3f} units remain, and no move helps" if abs(left) > 1e-6 else "nothing to move"

@@ -9,7 +9,6 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from rfbench import files
-from rfbench.errors import RfbenchError
 from rfbench.plotting import page
 from rfbench.plotting.page import LARGE, SMALL, TEXT, Page, line, wrap
 from rfbench.plotting.palette import BLACK, BLUE, SKY, VERMILION
@@ -38,8 +37,6 @@ def write(found: list[Found], folder: Path) -> list[str]:
 
 def tiles_figure(record: dict[str, Any], without: np.ndarray | None) -> Figure:
     """The image with its crops; beside it the differences without a halo, if crops fit so."""
-    if len(record["crop"]) != 2:
-        raise RfbenchError("tiles are drawn of images with two axes only")
     panels = 1 if without is None else 2
     width = LEFT + panels * SIDE + (panels - 1) * GAP + 0.25 + 0.45 * (panels - 1)
     title = f"{short(record['model'])} / {record['variant']} to {record['to']}"

@@ -14,22 +14,23 @@ from rfbench.rf.core.target import Target
 from rfbench.rf.questions.tiles.exact import same_units
 from rfbench.rf.questions.tiles.plan import Tile
 
+Inputs = Sequence[Tensor]  # an image for each input of a network
 LIMIT = 1e-9  # of the largest output: rounding in float64 stays far below
 
 
-def difference(module: nn.Module, layer: str, x: Tensor, whole: Tensor, tile: Tile) -> float:
+def difference(module: nn.Module, layer: str, x: Inputs, whole: Tensor, tile: Tile) -> float:
     """The largest difference between a tile and the whole map, as a share of its largest value."""
     most = float(whole.abs().max())
     if not 0 < most < float("inf"):
         raise RfbenchError("the network's output is not finite, or zero: nothing can be compared")
-    part = output(module, layer, _cut(x, _pixels(tile)))
+    part = output(module, layer, [_cut(one, _pixels(tile)) for one in x])
     own = tuple(slice(p.own, p.own + p.last - p.first) for p in tile.parts)
     there = tuple(slice(p.first, p.last) for p in tile.parts)
     return float((_cut(part, own) - _cut(whole, there)).abs().max()) / most
 
 
 def without_halo(
-    module: nn.Module, layer: str, x: Tensor, whole: Tensor, crop: Sequence[int]
+    module: nn.Module, layer: str, x: Inputs, whole: Tensor, crop: Sequence[int]
 ) -> np.ndarray | None:
     """What crops side by side, without a halo, differ by: the largest over channels by unit.
 
@@ -37,12 +38,12 @@ def without_halo(
     maps are smaller.
     """
     out = torch.full_like(whole, float("nan"))
-    sides = zip(x.shape[2:], crop, whole.shape[2:], strict=True)
+    sides = zip(x[0].shape[2:], crop, whole.shape[2:], strict=True)
     steps = [[(i, i * n // side, side) for i in range(0, side, c)] for side, c, n in sides]
     for starts in product(*steps):
         pixels = tuple(slice(i, i + c) for (i, *_), c in zip(starts, crop, strict=True))
         try:
-            part = output(module, layer, _cut(x, pixels))
+            part = output(module, layer, [_cut(one, pixels) for one in x])
         except RfbenchError:  # what is left over at the end may be too small
             return None
         units = tuple(slice(u, u + n) for (_, u, _), n in zip(starts, part.shape[2:], strict=True))
@@ -63,16 +64,17 @@ def _pixels(tile: Tile) -> tuple[slice, ...]:
 
 
 def first_difference(
-    module: nn.Module, network: Network, whole: Target, x: Tensor, tile: Tile
+    module: nn.Module, network: Network, whole: Target, x: Inputs, tile: Tile
 ) -> str:
     """The first layer of which units differ that, by the steps of the network, are the same."""
     names = [n for n in whole.graph.layers if n in whole.graph.maps()]
-    part = network.target(tile.size, whole.layer)
+    part = network.target(tile.size, whole.layer, whole.source)
     end = names.index(whole.name) + 1 if whole.name in names else len(names)
     there = outputs(module, names[:end], x)
-    here = outputs(module, list(there), _cut(x, _pixels(tile)))
+    here = outputs(module, list(there), [_cut(one, _pixels(tile)) for one in x])
     for name, map_ in there.items():
-        same = same_units(Target(whole.graph, name), Target(part.graph, name), tile.start)
+        one, other = (Target(t.graph, name, t.source) for t in (whole, part))
+        same = same_units(one, other, tile.start)
         if any(s.offset is None or not s.units.any() for s in same):
             continue
         a, b = here[name], map_

@@ -19,13 +19,14 @@ from rfbench.rf.core.target import Target
 from rfbench.rf.questions.tiles import plan, run
 from rfbench.rf.questions.tiles.exact import NoTiles, check_values
 from rfbench.schemas.rf import RfConfig
+from rfbench.spatial_graph.graph import ALL_INPUTS
 
 Record = dict[str, Any]
 OFTEN = 3e6  # px in all the crops of all kinds; beyond it only those along the diagonal are run
 
 
 def tiles(
-    config: RfConfig, subject: Subject, module: nn.Module, tile: Any = None
+    config: RfConfig, subject: Subject, module: nn.Module, tile: Any = None, drawn: bool = False
 ) -> tuple[Record, np.ndarray | None]:
     """What tiles of a layer need, ready for JSON; px, along each axis.
 
@@ -33,12 +34,14 @@ def tiles(
     value; None where they do not fit side by side.
 
     module: the network itself; a copy of it is run, with random weights. tile: the size of a crop,
-    N or one number an axis; None: the smallest. Raises NoTiles where tiles cannot equal the whole
-    image, UsageError for a crop that will not do.
+    N or one number an axis; None: the smallest. drawn: whether a figure is to follow. Raises
+    NoTiles where tiles cannot equal the whole image, UsageError for a crop that will not do.
     """
     own = subject.target(config.to, None)
-    if own.graph.inputs:
-        raise UsageError("tiles are of one input: this network has several")
+    if drawn and len(own.units) != 2:
+        raise UsageError("tiles are drawn of images with two axes only: leave out --output")
+    if own.graph.inputs:  # all are cut alike
+        own = subject.target(config.to, ALL_INPUTS)
     check_values(_trace(subject.network, own), own.name)
     try:
         found, crop, whole = _plan(subject.network, own, tile)
@@ -97,7 +100,7 @@ def _propose(network: Network, own: Target, error: NoTiles) -> None:
         if size == own.graph.size:
             continue
         try:
-            _plan(network, network.target(size, own.layer), None)
+            _plan(network, network.target(size, own.layer, own.source), None)
         except RfbenchError:
             continue
         at, there = ("x".join(map(str, s)) for s in (own.graph.size, size))
@@ -163,7 +166,7 @@ def _shown(
     far = len(every) * prod(crop) > OFTEN
     chosen = plan.kinds(found, whole, crop, diagonal=True) if far else every
     made = doubles.randomised(module)
-    x = doubles.image(subject.network.channels or 3, whole.graph.size)
+    x = doubles.images(whole.graph)
     out = doubles.output(made, whole.name, x)
     if tuple(out.shape[2:]) != whole.units:
         raise NoTiles(f"the output of {whole.name} is no N x C map of {whole.units} units")
