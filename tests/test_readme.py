@@ -130,6 +130,64 @@ def side_by_side_cell(row: dict | None, metric: str) -> str:
     return f"{figure['test']['difference']:+.2f} {sheets.SIGNS[figure['test']['word']]}".strip()
 
 
+EFFECTS = re.compile(r"(<!-- effects: (.*?) -->\n)(.*?)(?=<!-- end -->)", re.DOTALL)
+NAMES = {"cls": "ResNet-14", "seg": "ResNet-14 with FPN", "bbox.AP": "box AP", "segm.AP": "mask AP"}
+NAMES |= {"retinanet": "RetinaNet", "mask_rcnn": "Mask R-CNN", "boundary_mIoU": "boundary mIoU"}
+NAMES |= {"top1": "top-1", "train_top1": "top-1 in training"}
+
+
+def test_the_effects_on_the_page_of_findings(overwrite: bool) -> None:
+    """Each table of docs/findings.md has the tests of `compare`, by what its comment names."""
+    metrics = [f"--metric={name}" for name in ("top1", "train_top1", "mIoU", "boundary_mIoU", "AP")]
+    args = ["compare", str(DOCS / "runs"), "--format", "json", *metrics]
+    groups = json.loads(CliRunner().invoke(main, args).stdout)["groups"]
+    page = DOCS / "findings.md"
+    text, found = page.read_text(), [*EFFECTS.finditer(page.read_text())]
+    assert len(found) >= 6
+    for block in found:
+        rows = [effect(spec.split(), groups) for spec in block[2].split("; ")]
+        heads = ("figure", "seeds", "baseline", "difference", "95 %", "p (Holm)", "verdict")
+        lines = [heads, ["---"] * len(heads), *rows]
+        table = "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+        if overwrite:
+            text = text.replace(block[1] + block[3], block[1] + table)
+        else:
+            assert block[3] == table
+    if overwrite:
+        page.write_text(text)
+
+
+def effect(spec: list[str], groups: list[dict]) -> list[str]:
+    """A row: kind or detector, setting ('-': none), variant and metric name one test."""
+    task, keys, variant, metric = spec
+    wanted = {} if keys == "-" else dict([keys.replace("not_set", "not set").split("=")])
+    (rows,) = (
+        {row["variant"]: row for row in setting["rows"] if row["source"] == "ours"}
+        for group in groups
+        if task in (group["kind"], (group["detector"] or "").partition("_R_")[0])
+        and group["dataset"] == "digits"
+        and "(" not in group["model"]
+        for setting in group["settings"]
+        if setting["keys"] == wanted
+    )
+    test, base = (rows[name]["metrics"][metric] for name in (variant, "baseline"))
+    told = {"schedule.epochs": "{} epochs"}.get([*wanted, ""][0], "anchors {}")
+    setting = f", {told.format(*wanted.values())}" if wanted else ""
+    setting = setting.replace("anchors not set", "stock anchors").replace(
+        "anchors 0", "anchors at 0"
+    )
+    held = test["test"]
+    return [
+        f"{NAMES[task]}{setting}: `{variant}`, {NAMES.get(metric, metric)}",
+        str(len(rows[variant]["runs"])),
+        f"{base['mean']:.2f}",
+        f"{held['difference']:+.2f}",
+        f"[{held['low']:+.2f}, {held['high']:+.2f}]",
+        f"{held['corrected']:.2g}",
+        sheets.SIGNS[held["word"]] + " " + held["word"],
+    ]
+
+
 def test_the_versions_of_the_runs_are_told() -> None:
     """Trained figures depend on them."""
     names = ("torch", "torchvision", "timm")

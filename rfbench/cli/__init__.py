@@ -6,6 +6,7 @@ and everything heavy inside the command, so that `rfbench --help` is fast.
 
 import importlib
 import importlib.metadata
+import itertools
 import os
 import re
 import sys
@@ -65,6 +66,11 @@ class CommandGroup(click.Group):
         name = args[0]
         if any("\0" in text for text in args):
             ctx.fail("an argument holds a NUL byte")
+        for before, text in itertools.pairwise(args):  # --eval-only "$UNSET" would train
+            empty = not text or (text.startswith("--") and text.endswith("="))
+            if empty and not ctx.resilient_parsing:
+                what = text or f"{before} ''"
+                ctx.fail(f"an argument is empty: {what}; is a variable of the shell not set?")
         known = name.startswith("-") or self.get_command(ctx, name) is not None
         if not known and not ctx.resilient_parsing:  # resilient: a shell completes
             ctx.fail(f"No such command {name!r}.{suggest(name, self.list_commands(ctx))}")

@@ -41,7 +41,7 @@ def load_config(
         "size": numbers(size, "x", "--size", "N, HxW or DxHxW", least=1),
         "inputs": [numbers(i, "x", "--input", "CxHxW (or CxL, CxDxHxW)", least=1) for i in inputs]
         or None,
-        **{key.rstrip("_"): value or None for key, value in given.items()},
+        **{key.rstrip("_"): None if value is False else value for key, value in given.items()},
     }
     overrides = [f"{key}={json.dumps(v)}" for key, v in values.items() if v is not None]
     if odd := [text for text in model_args if "=" not in text]:

@@ -52,6 +52,7 @@ class Run:
     parent: "Run | None" = None  # the run from whose checkpoint it starts
     state: State = State.NEW
     process: subprocess.Popen | None = field(default=None, repr=False)
+    logged: int = 0  # bytes of the log before the process was started
 
     @property
     def name(self) -> str:

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from rfbench import files
 from rfbench.errors import RfbenchError, one_line
 from rfbench.grid.plan import Run, State, in_use
+from rfbench.runs import folder as folders
 from rfbench.runs import records
 
 log = logging.getLogger(__name__)
@@ -62,7 +63,7 @@ def _step(runs: list[Run], running: list[Run], jobs: int, bar: tqdm) -> bool:
     bar.set_postfix_str(", ".join(run.name for run in running), refresh=False)
     for run in [run for run in running if settle(run)]:
         running.remove(run)
-        bar.update()
+        bar.update(run.process is not None)
         if run.state is State.FAILED:
             log.error("%s failed; see %s%s", run.name, run.log, _last_words(run))
     return bool(running or elsewhere or any(_may_start(run) for run in runs))
@@ -83,6 +84,7 @@ def start(run: Run) -> None:
         run.folder.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable if part == "python" else part for part in run.command]
     with files.append(run.log, "ab") as file:
+        run.logged = os.fstat(file.fileno()).st_size
         try:
             # a session of its own, so that ctrl-C reaches it only through this process
             run.process = subprocess.Popen(
@@ -99,7 +101,10 @@ def settle(run: Run) -> bool:
     code = run.process.poll() if run.process else None
     if code is None:
         return False
-    if code not in (0, 130):
+    if code not in (0, 130) and (in_use(run.folder) or folders.BUSY in _last_words(run)):
+        # one that a killed grid has left, which had not locked its folder when this one started
+        run.process, run.state = None, State.INTERRUPTED
+    elif code not in (0, 130):
         run.state = State.FAILED
     elif code == 0 and (run.folder / records.RECORD).exists():
         run.state = State.FINISHED
@@ -128,10 +133,10 @@ def stop(running: list[Run]) -> None:
 
 
 def _last_words(run: Run) -> str:
-    """The last error in a run's log, as ': ...'."""
+    """The last error that a run's process has logged, as ': ...'."""
     try:
         with open(run.log, "rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL))
+            file.seek(max(run.logged, os.fstat(file.fileno()).st_size - TAIL))
             lines = file.read(TAIL).decode("utf-8", errors="replace").splitlines()
     except OSError as error:  # the folder was deleted
         return f": {error.strerror}"

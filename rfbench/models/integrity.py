@@ -7,6 +7,7 @@ also hold a digest of their content.
 import errno
 import hashlib
 import os
+import warnings
 import zipfile
 from collections.abc import Mapping
 from typing import Any
@@ -55,7 +56,9 @@ def _tensors(path: str) -> Any:
             from safetensors.torch import load_file
 
             return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch, about what is refused next
+            return torch.load(path, map_location="cpu", weights_only=True)
     except MemoryError:
         raise OSError(errno.ENOMEM, "it does not fit into memory") from None
     except OSError:

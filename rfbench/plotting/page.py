@@ -4,7 +4,8 @@ Uses Matplotlib's objects, never pyplot: no shared state, and the same data give
 Lengths are in inches; the text of a two-column paper is 7 wide.
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,22 @@ def save(figure: Figure, stem: Path, formats: Sequence[str] = ("png", "pdf")) ->
     paths = []
     for kind, how in ((kind, kinds[kind]) for kind in formats):
         paths.append(stem.with_name(f"{stem.name}.{kind}"))
-        with aside(paths[-1]) as temporary, matplotlib.rc_context({"pdf.fonttype": 42}):
-            figure.savefig(temporary, format=kind, **how)  # 42: publishers refuse Type 3 fonts
+        native = _as_it_is(figure) if kind == "pdf" else contextlib.nullcontext()
+        fonts = matplotlib.rc_context({"pdf.fonttype": 42})  # publishers refuse Type 3 fonts
+        with aside(paths[-1]) as temporary, fonts, native:
+            figure.savefig(temporary, format=kind, **how)
     return paths
+
+
+@contextlib.contextmanager
+def _as_it_is(figure: Figure) -> Iterator[None]:
+    """Images go into a PDF with the pixels that they have, for the printer to enlarge.
+
+    Resampled for the page they would take ten times the space.
+    """
+    images = [(image, image.get_interpolation()) for ax in figure.axes for image in ax.images]
+    for image, _ in images:
+        image.set_interpolation("none")
+    yield
+    for image, before in images:
+        image.set_interpolation(before)

@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 # of flock: Lustre without `-o flock`, NFS without a lock daemon
 NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
 
+BUSY = "another run is writing to"  # what the second of two says; a grid then waits for the first
+
 Content = dict[str, Any]
 
 
@@ -212,7 +214,7 @@ def _flock(file: IO[bytes], folder: Path) -> None:
         error = lock_error(file)
     except BlockingIOError:
         raise RfbenchError(
-            f"another run is writing to {folder}. Wait until it ends, or choose another --output."
+            f"{BUSY} {folder}. Wait until it ends, or choose another --output."
         ) from None
     if error:
         text = "the file system of %s has no locks (%s): nothing refuses a second run in it"

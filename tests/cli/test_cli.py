@@ -244,3 +244,19 @@ def test_shell_completion(words: str, found: list[str]) -> None:
         COMP_CWORD=str(len(words.split()) - 1),
     )
     assert (done.stdout.split(), done.stderr) == (found, "")
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["train-cls", "--eval-only", ""],
+        ["train-cls", "--eval-only="],
+        ["compare", ""],
+        ["grid", "x.yaml", "--output", ""],
+        ["rf", "map", "resnet18", "--weights", ""],
+    ],
+)
+def test_an_empty_argument_is_a_variable_that_is_not_set(args: list[str]) -> None:
+    """An empty --eval-only would train, an empty folder be the one that one is in."""
+    result = CliRunner().invoke(main, args)
+    assert (result.exit_code, "an argument is empty" in result.stderr) == (2, True)

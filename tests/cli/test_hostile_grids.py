@@ -71,7 +71,7 @@ def test_a_launcher_that_is_missing() -> None:
 
 
 def test_variants_that_name_nothing() -> None:
-    code, _, err = run(of({"a": TASK}), "--variants", "")
+    code, _, err = run(of({"a": TASK}), "--variants", ",")
     assert (code, "--variants: names nothing" in err) == (2, True)
 
 
@@ -101,3 +101,21 @@ def test_a_log_that_is_gone_says_so(tmp_path: Path) -> None:
     assert code == 1
     assert err.splitlines()[-1] == "Error: a baseline s0 failed; see out/a/baseline-s0.log"
     assert "internal" not in err
+
+
+def test_a_run_that_another_grid_has_just_started_is_waited_for(tmp_path: Path) -> None:
+    """It locks its folder only after the second grid has looked: that grid's own run is refused."""
+    folder = tmp_path / "out/a/baseline-s0"
+    script = tmp_path / "launch.sh"
+    script.write_text(
+        "#!/bin/sh\n"
+        "if mkdir once 2>/dev/null; then\n"
+        f"  echo 'Error: another run is writing to {folder}. Wait until it ends.' >&2; exit 1\n"
+        "fi\nexit 1\n"
+    )
+    script.chmod(0o755)
+    code, _, err = run(of({"a": TASK}, launch=str(script)))
+    # started again, and once only: what the log said before is not said again
+    assert (code, (tmp_path / "once").is_dir()) == (1, True)
+    assert err.splitlines()[-1].startswith("Error: a baseline s0 failed; see")
+    assert (folder.with_name("baseline-s0.log")).read_text().count("another run") == 1

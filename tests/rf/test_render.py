@@ -1,5 +1,6 @@
 """Figures: what is marked where, what is written, and that nothing overlaps or depends on time."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,15 @@ def test_figures_are_written_below_the_maps() -> None:
         "my caption",
     ):
         assert part in text
+
+
+def test_a_pdf_holds_the_pixels_of_a_map_and_no_more(tmp_path: Path) -> None:
+    figure = maps_figure([shifted(), centred()], "T", "")
+    before = [image.get_interpolation() for axes in figure.axes for image in axes.images]
+    _, pdf = page.save(figure, tmp_path / "maps")
+    sides = re.findall(rb"/Width (\d+)", pdf.read_bytes())
+    assert sides and max(map(int, sides)) <= max(shifted().path_map.counts.shape) + 2
+    assert before == [i.get_interpolation() for axes in figure.axes for i in axes.images]
 
 
 def test_small_maps_have_their_counts_and_no_second_row() -> None:

@@ -192,3 +192,14 @@ def test_the_page_without_any_map() -> None:
     found = dict.fromkeys(zoo.columns()) | {"model": "timm:x", "status": "unsupported"}
     assert "timm:x" in zoo_page.page([found], {})
     assert "Of 0 with path counts" in zoo_page.summary([found])
+
+
+def test_a_folder_that_a_full_disk_left_is_gone_on_with(tmp_path: Path) -> None:
+    """What is there is the manifest alone, or that and a list of rows."""
+    zoo.open_folder(tmp_path / "z", False)
+    (tmp_path / "z" / zoo.ROWS).mkdir()  # in the way, as no room is
+    with pytest.raises(OSError, match="directory"):
+        zoo.run([], tmp_path / "z", 1, lambda: None)
+    (tmp_path / "z" / zoo.ROWS).rmdir()
+    zoo.check_folder(tmp_path / "z")
+    assert zoo.run([], tmp_path / "z", 1, lambda: None) == []

@@ -180,6 +180,22 @@ def test_weights_of_classes() -> None:
         network.weights_of_classes(config(loss={"class_weights": {"x": 2}}), ["a", "b"])
 
 
+@pytest.mark.parametrize(
+    ("model", "head"), [("timm:resnet18(in_chans=1)", "fcn"), ("grey.py:build", "own")]
+)
+def test_a_network_of_one_channel_says_so(
+    model: str, head: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Grey images are read as three channels alike; torch would only tell of shapes."""
+    monkeypatch.chdir(tmp_path)
+    Path("grey.py").write_text(
+        "from torch import nn\ndef build(): return nn.Conv2d(1, 11, 3, padding=1)\n"
+    )
+    values = {**runs.config(model=model, head=head), "model_args": {}}
+    with pytest.raises(RfbenchError, match="it takes images of 1 channel, and all images are read"):
+        plan.describe(SegConfig.model_validate(values), tmp_path / "out")
+
+
 @pytest.mark.parametrize("reduction", ["sum", "none"])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("weighted", [False, True])
@@ -199,19 +215,3 @@ def test_the_loss_of_a_list_of_pixels_is_that_of_the_map(
     for one, other in zip(*found, strict=True):
         assert one.shape == other.shape
         torch.testing.assert_close(one, other)
-
-
-@pytest.mark.parametrize(
-    ("model", "head"), [("timm:resnet18(in_chans=1)", "fcn"), ("grey.py:build", "own")]
-)
-def test_a_network_of_one_channel_says_so(
-    model: str, head: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Grey images are read as three channels alike; torch would only tell of shapes."""
-    monkeypatch.chdir(tmp_path)
-    Path("grey.py").write_text(
-        "from torch import nn\ndef build(): return nn.Conv2d(1, 11, 3, padding=1)\n"
-    )
-    values = {**runs.config(model=model, head=head), "model_args": {}}
-    with pytest.raises(RfbenchError, match="it takes images of 1 channel, and all images are read"):
-        plan.describe(SegConfig.model_validate(values), tmp_path / "out")

@@ -1,6 +1,7 @@
 """One's own images and masks: images/ and masks/ of the same names, masks as index PNGs."""
 
 import os
+from typing import Any
 
 from rfbench.data.dataset import some
 from rfbench.data.folder import missing
@@ -85,14 +86,21 @@ def _values(
         return masks.indices(len(names), left_out)
     if ignored is not None:
         raise UsageError("data.options.ignored is of indices; with colors, white is ignored")
-    if len(colors) != len(names) or any(len(one) != 3 for one in colors):
+    strange = [one for one in colors if not _is_color(one)]
+    if len(colors) != len(names) or strange:
         raise UsageError(
-            f"data.options.colors must be [red, green, blue] for each of {len(names)} classes"
+            f"data.options.colors must be [red, green, blue], each 0 to 255, for each of "
+            f"{len(names)} classes" + (f" (one is {strange[0]})" if strange else "")
         )
     known = {(one[0], one[1], one[2]): i for i, one in enumerate(colors)}
     if len(known) < len(colors):
         raise UsageError("data.options.colors has one colour for two classes")
     return masks.colours([*({(255, 255, 255): IGNORED} | known).items()])
+
+
+def _is_color(given: Any) -> bool:
+    whole = isinstance(given, list) and all(type(value) is int for value in given)
+    return whole and len(given) == 3 and all(0 <= value <= 255 for value in given)
 
 
 def _part(root: str, part: str, notes: list[str]) -> list[Pair]:

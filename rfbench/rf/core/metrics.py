@@ -121,7 +121,9 @@ def _shift_words(record: Record, brief: bool) -> list[str]:
     text, both = _offset(record["shift"])
     words = [f"shift {'' if both else _axes(record['shift'])}{text} {_unit(record)}"]
     if border:
-        words.append(f"{_offset(border)[0]} of it by the border")
+        text = _offset(border)[0]
+        sign = "" if text.startswith(("−", "–")) else "+"
+        words.append(f"{sign}{text} of it by the border")
     if (ranges := record.get("shift_range")) and not brief:
         told = [r for r in ranges if None not in r]
         ends = [" to ".join((_offset(r)[0].split(", ") * 2)[:2]) for r in told]

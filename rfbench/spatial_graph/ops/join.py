@@ -126,7 +126,10 @@ def settled(b: Builder, x: Value) -> Value:
     for i, name in enumerate(b.letters):
         if any(f.axis in SPATIAL and f.axis != name for f in x.dims[first + i]):
             return x  # another order
-    if any(f.axis in SPATIAL for f in x.dims[1]):
+    held = [f.axis for f in x.dims[1] if f.axis in SPATIAL]
+    if any(held.count(a) == len(x.factors(a)) for a in held):
+        return x  # tokens by tokens
+    if held:
         x = positions_to_channels(b, x, 1)
     for axis in range(len(b.letters)):
         x = _laid_out(b, spread(b, x, first + axis), first + axis, axis)

@@ -191,10 +191,12 @@ def run(wanted: Sequence[str], folder: Path, jobs: int, done: Callable[[], objec
     Every finished row is added to rows.jsonl at once: what is stopped or killed goes on from there.
     A model whose process dies (memory) is a row too. done: called once a new row.
     """
-    (folder / THUMBNAILS).mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     known = read(folder)
     left = [name for name in wanted if name not in known]
     with files.append(folder / ROWS) as file:
+        with files.naming(folder / THUMBNAILS):  # after the rows, which say that it is a zoo's
+            (folder / THUMBNAILS).mkdir(exist_ok=True)
         for made, picture in _in_parallel(left, jobs):
             if picture:
                 files.write_bytes(_thumbnail_path(folder, made["model"]), picture)
