@@ -52,7 +52,7 @@ def test_every_page_is_in_the_navigation_once() -> None:
 
 def test_the_site_is_whole_and_needs_no_network(site: Path) -> None:
     assert (site / "index.html").exists() and not (site / "runs").exists()
-    assert (site / "search" / "search_index.js").exists()  # for pages opened as files
+    assert (site / "search" / "search_index.json").exists()
     pages = [*(ROOT / "docs").rglob("*.md")]
     assert all((site / p.relative_to(ROOT / "docs").with_suffix(".html")).exists() for p in pages)
     fetched = re.compile(r"<(?:script|img|iframe)[^>]*src=\"?https?:|<link[^>]*href=\"?https?:")
