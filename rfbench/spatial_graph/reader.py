@@ -145,7 +145,7 @@ class Reader:
 
     def _keep(self, op: Op, out: Any) -> None:
         """Store results; check the shapes that follow from the factors against the traced ones."""
-        made = [op.out] if isinstance(op.out, Ref) else list(op.out)
+        made = [op.out] if isinstance(op.out, Ref) else list(op.out or ())  # checks return none
         single = isinstance(out, Opaque)
         outs = out if isinstance(out, list) else [out] * (len(made) if single else 1)
         for ref, value in zip(made, outs, strict=False):

@@ -24,13 +24,13 @@ def deep():
     return nn.Sequential(nn.Conv2d(1, 1, 3, stride=2, padding=1),
                          *[nn.Conv2d(1, 1, 5, padding=2) for _ in range(14)])
 
-class Cumsum(nn.Module):
+class Renorm(nn.Module):
     def __init__(self):
         super().__init__()
         self.first = nn.Conv2d(3, 8, 3, padding=1)
 
     def forward(self, x):
-        return torch.cumsum(self.first(x), 2)
+        return torch.renorm(self.first(x), 2, 2, 1.0)
 
 def broken():
     raise ValueError("no such thing")
@@ -157,7 +157,7 @@ BAD = [
     (["vgg16", "--variant", "1x1"], 2, "variant '1x1' replaces no convolution in vgg16"),
     (["inception_v3", "--variant", "3x3"], 2, "cannot keep the output size"),
     (["resnet18", "--variant", "nothing"], 2, "unknown variant 'nothing'"),
-    (["own.py:Cumsum"], 1, "this one is unsupported: aten.cumsum.default"),
+    (["own.py:Renorm"], 1, "this one is unsupported: aten.renorm.default"),
     (["own.py:broken"], 1, "own.py, line 21: ValueError: no such thing"),
     (["own.py:nothing"], 2, "own.py has no function 'nothing'"),
     (["vit_b_16"], 1, "aten.bmm.default in layer encoder.layers.encoder_layer_0"),

@@ -147,7 +147,12 @@ def _fixes(record: Record) -> list[str]:
 def _untouched(record: Record) -> list[str]:
     """The layers at fault that no variant changes: there is none for their kind, or it cannot."""
     changed = {layer for row in record["cures"] for layer in row.get("layers", ())}
-    left = [row for row in record["steps"] if "layer" in row and row["layer"] not in changed]
+    left = [
+        row
+        for row in record["steps"]
+        # what would mend a transposed convolution is said with the checkerboard
+        if "layer" in row and row["layer"] not in changed and "transposed" not in row["what"]
+    ]
     kinds: dict[bool, list[str]] = {True: [], False: []}
     for row in left:
         changes = row["what"].startswith(("convolution", "max_pool"))
