@@ -238,4 +238,4 @@ def test_an_operation_without_a_result_is_passed_over() -> None:
     """torch.linalg.inv checks for errors by one that returns nothing."""
     graph = spatial_graph(Net(lambda n, x: torch.linalg.inv(n.a(x)), a=conv()), (16, 16))
     with pytest.raises(RfbenchError, match="unsupported: aten.linalg_inv_ex"):
-        Target(graph)
+        Target(graph).counts()
