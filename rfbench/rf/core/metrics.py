@@ -120,7 +120,7 @@ def _shift_words(record: Record, brief: bool) -> list[str]:
         return ["" if brief else "no stride, so no shift"]
     text, both = _offset(record["shift"])
     words = [f"shift {'' if both else _axes(record['shift'])}{text} {_unit(record)}"]
-    if border:
+    if border and any(b is not None and abs(b) >= 0.005 for b in border):
         text = _offset(border)[0]
         sign = "" if text.startswith(("−", "–")) else "+"
         words.append(f"{sign}{text} of it by the border")

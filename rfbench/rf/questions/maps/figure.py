@@ -98,7 +98,7 @@ def maps_figure(panels: Sequence[Panel], title: str, caption: str, scale: Scale 
     """
     if not panels:
         raise UsageError("a figure of maps needs at least one panel")
-    columns = min(4, len(panels))
+    columns = math.ceil(len(panels) / math.ceil(len(panels) / 4))  # five are three and two
     shared = _shared(panels, SIDES[columns], scale)
     width = LEFT + columns * (shared.side + GAP) - GAP + RIGHT
     head = wrap(title, BOLD * (width - 0.16), LARGE)
