@@ -8,7 +8,7 @@ import click
 from rfbench.cli import out
 from rfbench.cli.options import split
 
-FORMATS = ("table", "markdown", "csv", "json", "html")
+FORMATS = ("table", "markdown", "latex", "csv", "json", "html")
 
 
 @click.command()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rfbench.errors import RfbenchError, counted, one_line
-from rfbench.report import formats, networks, runs, sort
+from rfbench.report import formats, latex, networks, runs, sort
 from rfbench.report.build import Wanted, build
 from rfbench.report.model import Group, Report
 
@@ -56,9 +56,9 @@ def _warn(problems: Sequence[str]) -> None:
 
 
 def render(report: Report, form: str) -> str:
-    """The report as table, markdown, csv, json or html."""
+    """The report as table, markdown, latex, csv, json or html."""
     if form == "html":
         from rfbench.report import html  # imports Matplotlib
 
         return html.page(report)
-    return formats.FORMATS[form](report)
+    return {"latex": latex.latex, **formats.FORMATS}[form](report)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from rfbench.report import formats
+from rfbench.report import formats, latex
 from tests.report.records import DETECTORS, RUNS, copied, report_of, seeds
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -73,6 +73,40 @@ def test_names_do_not_break_markdown(tmp_path: Path) -> None:
     assert any("a\\|b" in line for line in tables)
     widths = {len(re.findall(r"(?<!\\)\|", line)) for line in tables}
     assert widths == {15, 12}  # of the figures and of the tests
+
+
+def test_latex_prints_names_and_runs_nothing(tmp_path: Path) -> None:
+    root = copied(tmp_path)
+    (root / "two-1x1-s0").rename(root / r"a_b & 50% \input{x}$")
+    record = (root / r"a_b & 50% \input{x}$" / "result.json").read_text()
+    (root / "two-blur-s0" / "result.json").write_text(
+        record
+    )  # folders are named where runs stand alone
+    text = latex.latex(report_of(root))
+    assert r"\input" not in text.replace(r"\textbackslash{}input", "")
+    assert r"a\_b \& 50\% \textbackslash{}input\{x\}\$" in text
+    tables = re.findall(r"\\begin\{tabular\}\{([lr]+)\}(.*?)\\end\{tabular\}", text, re.DOTALL)
+    assert tables
+    for columns, body in tables:
+        rows = [line for line in body.splitlines() if line.endswith(r"\\")]
+        cells = {len(re.findall(r"(?<!\\)&", line)) + 1 for line in rows}
+        assert cells == {len(columns)} and len(rows) >= 2
+        assert body.split().count(r"\toprule") == body.split().count(r"\bottomrule") == 1
+    comments = [line for line in text.splitlines() if re.search(r"(?<!\\)%", line)]
+    assert all(line.startswith("%") for line in comments)
+
+
+@pytest.mark.parametrize(
+    ("text", "printed"),
+    [
+        ("+6.76 ▲", r"$+$6.76 $\blacktriangle$"),
+        ("a-b", "a-b"),
+        ("-1.69", "$-$1.69"),
+        ("✓", r"\checkmark"),
+    ],
+)
+def test_signs_in_latex(text: str, printed: str) -> None:
+    assert latex.escaped(text) == printed
 
 
 def test_a_variant_of_other_kernels_gets_a_column_for_them(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def test_what_cannot_be_compared(tmp_path: Path) -> None:
         report_of(tmp_path, rows=("model",), reference=True)
 
 
-@pytest.mark.parametrize("form", ["table", "markdown", "csv", "json", "html"])
+@pytest.mark.parametrize("form", ["table", "markdown", "latex", "csv", "json", "html"])
 def test_every_format(form: str, tmp_path: Path) -> None:
     runs(tmp_path, "strided", STRIDED)
     runs(tmp_path, "dilated", DILATED, PRUNE)
