@@ -24,6 +24,7 @@ from rfbench.runs import records
 WIDTH, ROW, SIDE = 7.0, 0.145, 1.5  # inches: the page, a bar, the height of the curve
 RIGHT = 0.56  # for the column of misaligned operations
 MOST = 24  # layers in the figure
+NONE = 1e-6  # of a checkerboard: what rounding leaves
 AS_IS, LAYER, TOGETHER, VARIANT = BLACK, BLUE, SKY, VERMILION
 KINDS = {AS_IS: "as it is", LAYER: "one layer fixed", TOGETHER: "more fixed", VARIANT: "variant"}
 
@@ -56,16 +57,19 @@ def audit_figure(record: dict[str, Any]) -> Figure:
     below = top + tall + 0.36 + curve + left_over
     sheet = Page(WIDTH, below + len(foot) * line(SMALL) + 0.06)
     sheet.lines(0.08, 0.06, [head], LARGE, weight="bold")
-    wide = (WIDTH - left - 0.2 - RIGHT) / 2
-    one = sheet.axes(left, top, wide, tall)
-    two = sheet.axes(left + wide + 0.2, top, wide, tall)
-    _bars(one, rows, [size_of(row["shift"]) for _, _, row in rows], f"shift, {unit}")
-    _bars(two, rows, [row["gridding"] for _, _, row in rows], "gridding, CV at the stride")
-    one.set_yticks(range(len(rows)), [label for label, _, _ in rows], parse_math=False)
-    two.set_yticks([])
-    beside: dict[str, Any] = {"transform": two.get_yaxis_transform(), "fontsize": SMALL}
+    bars = {f"shift, {unit}": [size_of(row["shift"]) for _, _, row in rows]}
+    bars["gridding, CV at the stride"] = [row["gridding"] for _, _, row in rows]
+    if record["checkerboard"] > NONE:
+        bars["checkerboard, CV"] = [row["checkerboard"] for _, _, row in rows]
+    wide = (WIDTH - left - RIGHT - 0.2 * (len(bars) - 1)) / len(bars)
+    for number, (label, values) in enumerate(bars.items()):
+        axes = sheet.axes(left + number * (wide + 0.2), top, wide, tall)
+        _bars(axes, rows, values, label)
+        names = [] if number else [name for name, _, _ in rows]
+        axes.set_yticks(range(len(names)), names, parse_math=False)
+    beside: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "fontsize": SMALL}
     for i, word in enumerate(["misaligned", *(str(row["misaligned"]) for _, _, row in rows)], -1):
-        two.text(1 + RIGHT / 2 / wide, i, word, ha="center", va="center_baseline", **beside)
+        axes.text(1 + RIGHT / 2 / wide, i, word, ha="center", va="center_baseline", **beside)
     # a bar of nothing has no colour to explain
     seen = [colour for _, colour, row in rows if _shows(row)]
     used = dict.fromkeys([AS_IS, *seen])
@@ -83,7 +87,7 @@ def audit_figure(record: dict[str, Any]) -> Figure:
 def _rows(record: dict[str, Any]) -> Rows:
     chosen = sorted(record["steps"], key=lambda row: -effect(row, record))[:MOST]
     rows: Rows = [("as it is", AS_IS, record)]
-    rows += [(r["layer"] or r["what"], LAYER, r) for r in record["steps"] if r in chosen]
+    rows += [(_label(r), LAYER, r) for r in record["steps"] if r in chosen]
     for level in record["together"]:
         name = f"{len(level['layers'])} layers to stride {level['stride']:g}"
         rows.append((name, TOGETHER, level))
@@ -93,9 +97,16 @@ def _rows(record: dict[str, Any]) -> Rows:
     return [*rows, *((f"variant {row['variant']}", VARIANT, row) for row in fixes)]
 
 
+def _label(row: dict[str, Any]) -> str:
+    """The layer; of a transposed convolution, with what stands in its place."""
+    mend = row["what"].partition(": ")[2]
+    return f"{row['layer']}: {mend}" if row["layer"] and mend else row["layer"] or row["what"]
+
+
 def _shows(row: dict[str, Any]) -> bool:
-    """Whether either of its bars has a length, as its figures are printed."""
-    return round(size_of(row["shift"]), 2) > 0 or round(row["gridding"], 4) > 0
+    """Whether any of its bars has a length, as its figures are printed."""
+    uneven = max(row["gridding"], row.get("checkerboard") or 0)
+    return round(size_of(row["shift"]), 2) > 0 or round(uneven, 4) > 0
 
 
 def _bars(axes: Axes, rows: Rows, values: Sequence[float], label: str) -> None:
@@ -142,11 +153,13 @@ def _curve(axes: Axes, record: dict[str, Any]) -> None:
 def _caption(record: dict[str, Any]) -> str:
     start = "" if record["from"] == "input" else f" from {record['from']}"
     reached, seen = record["coverage"]["reached"], record["coverage"]["seen"]
+    uneven = "Checkerboard: variation of the paths to the output's positions. "
     return (
         f"Path counts{start} to the central unit of {record['to']}, on an input that cuts nothing "
         "off. Shift: centre of mass minus the unit's position in a grid centred on the input, the "
-        "largest of its axes. Gridding: variation of the counts' sums over pixel phases. Fixed: "
-        "sampled evenly and centred, all else as it is. Misaligned: additions and concatenations "
-        f"whose branches disagree in stride or centre. {DEFAULT}, norms=identity. "
+        "largest of its axes. Gridding: variation of the counts' sums over pixel phases. "
+        f"{uneven * (record['checkerboard'] > NONE)}"
+        "Fixed: sampled evenly and centred, all else as it is. Misaligned: additions and "
+        f"concatenations whose branches disagree in stride or centre. {DEFAULT}, norms=identity. "
         f"{reached:.1%} of the input reaches the layer; the central unit's box holds {seen:.1%}."
     )
