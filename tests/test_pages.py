@@ -122,7 +122,7 @@ def test_the_commands_of_a_page(block: Block, monkeypatch: pytest.MonkeyPatch) -
 def check_command(words: list[str]) -> None:
     """Parse a command as `rfbench` does, and read the configuration that it names."""
     command: click.Command = main
-    context = click.Context(command)
+    context = click.Context(command, **command.context_settings)  # as `main` makes it
     while isinstance(command, click.Group):
         name, *words = words
         found = command.get_command(context, name)

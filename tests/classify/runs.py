@@ -133,8 +133,10 @@ def kill(started: list[Any]) -> None:
 
 def lines(folder: Path) -> list[dict[str, Any]]:
     """Whole lines of metrics.jsonl so far."""
-    path = folder / progress.METRICS
-    text = path.read_text() if path.exists() else ""
+    try:
+        text = (folder / progress.METRICS).read_text()
+    except FileNotFoundError:  # not yet, or removed just now by a run that starts from nothing
+        text = ""
     return [json.loads(line) for line in text.splitlines() if line.endswith("}")]
 
 
