@@ -1,11 +1,14 @@
 """Configurations: values, `base:`, overrides, and every error at once."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import pytest
+from click.testing import CliRunner
 from pydantic import Field, field_validator
 
+from rfbench.cli import main
 from rfbench.config import (
     AVERAGED,
     RESUMED,
@@ -269,6 +272,13 @@ def test_every_field_of_a_schema_is_described(kind: str) -> None:
         assert part["description"]
         for name, field in part["properties"].items():
             assert field.get("description"), f"{part['title']}.{name} has no description"
+
+
+@pytest.mark.parametrize("kind", SCHEMAS)
+def test_the_line_for_editors_is_beside_the_schema(kind: str) -> None:
+    done = CliRunner().invoke(main, ["schema", kind])
+    assert done.stderr == f"# yaml-language-server: $schema={kind}.schema.json\n"
+    assert json.loads(done.stdout) == schema_json(SCHEMAS[kind])
 
 
 def test_an_editor_accepts_what_load_accepts() -> None:

@@ -12,7 +12,9 @@ def command(kind: str) -> None:
 
     KIND is rf (a configuration of `visualize-rf`), cls (`train-cls`), seg (`train-seg`), det
     (`train-det`) or grid (`grid`). Save the output, and name the file in the first line of a
-    configuration: `# yaml-language-server: $schema=rf.schema.json`.
+    configuration; that line is printed too, on stderr.
+
+    Example: rfbench schema cls > cls.schema.json
     """
     from rfbench.config import schema_json
     from rfbench.errors import UsageError, suggest
@@ -22,3 +24,4 @@ def command(kind: str) -> None:
         hint = suggest(kind, SCHEMAS) or f" Known: {', '.join(SCHEMAS)}."
         raise UsageError(f"unknown kind of configuration {kind!r}.{hint}")
     out.show_json(schema_json(SCHEMAS[kind]))
+    out.note(f"# yaml-language-server: $schema={kind}.schema.json")
