@@ -183,7 +183,7 @@ def steps(root: Path, given: argparse.Namespace, section: Section) -> None:
     made = prepared(root, given.model, given.size, batch, given)
     batches = list(made.data.train(0, min(DIFFERENT, count), made.split))
     made.data.close()
-    made.data = Given(made.data, batches)  # type: ignore[assignment]
+    made.data = Given(made.data, batches)
     made.per_epoch = count
     theirs = [made.data.on_device(each) for each in batches]
     calls: Calls = {OURS: functools.partial(our_epoch, made)}

@@ -100,7 +100,7 @@ def profiled(root: Path, given: argparse.Namespace) -> Found:
     made = prepared(root, given.model, given.size, given.batch, given)
     batches = list(made.data.train(0, min(8, made.per_epoch), made.split))
     made.data.close()
-    made.data = Given(made.data, batches)  # type: ignore[assignment]
+    made.data = Given(made.data, batches)
     kinds = [ProfilerActivity.CPU]
     if given.device.type == "cuda":
         kinds.append(ProfilerActivity.CUDA)

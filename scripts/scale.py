@@ -211,7 +211,7 @@ def part(root: Path) -> None:
     world, rank = int(os.environ["WORLD_SIZE"]), int(os.environ["RANK"])
     if world > 1:
         dist.init_process_group("gloo")
-    micro = SETTINGS["batch"] // world  # type: ignore[operator]
+    micro = SETTINGS["batch"] // world
     config = load(ClsConfig, None, keys(root, 1, micro))
     data = Images(config, Processes(torch.device("cpu")))
     split, count = Split(1, 1, micro), len(data.set.train) // micro
@@ -263,7 +263,7 @@ def free_port() -> int:
 
 def of_run(root: Path, processes: int, epochs: int) -> float:
     """CPU seconds of a whole run of `rfbench train-cls`."""
-    micro = SETTINGS["batch"] // processes  # type: ignore[operator]
+    micro = SETTINGS["batch"] // processes
     settings = [part for key in keys(root, epochs, micro) for part in ("-o", key)]
     command = ["-m", "rfbench", "train-cls", "cls/resnet50", *settings, "--overwrite"]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -280,10 +280,10 @@ def check(rounds: int) -> dict[str, Any]:
     from photos import write_tree
 
     task = Task(
-        images=SETTINGS["images"],  # type: ignore[arg-type]
-        val=SETTINGS["val"],  # type: ignore[arg-type]
-        size=SETTINGS["size"],  # type: ignore[arg-type]
-        batch=SETTINGS["batch"],  # type: ignore[arg-type]
+        images=SETTINGS["images"],
+        val=SETTINGS["val"],
+        size=SETTINGS["size"],
+        batch=SETTINGS["batch"],
         parameters=PARAMETERS,
     )
     found: dict[str, Any] = {}

@@ -58,7 +58,7 @@ def find(model: nn.Module, label: str, names: Sequence[str] = ()) -> Pyramid:
                 near = suggest(name, (path for path, part in ran.items() if part.stride))
                 raise UsageError(f"features: {label} has no map '{name}'.{near}")
             levels[ran[name].stride] = ran[name]
-        chain = _through(model, chain, levels, ran)
+        chain = _through(model, chain, names, ran)
     else:
         before: Part | None = None
         for part in chain:
@@ -132,18 +132,16 @@ def _children(module: nn.Module, path: str, ran: dict[str, Part]) -> dict[str, n
 
 
 def _through(
-    model: nn.Module, chain: list[Part], levels: dict[int, Part], ran: dict[str, Part]
+    model: nn.Module, chain: list[Part], names: Sequence[str], ran: dict[str, Part]
 ) -> list[Part]:
-    """The chain, with parts that contain a level named by the user replaced by their children."""
-    wanted = {part.path for part in levels.values()}
+    """The chain, with parts that contain a module named by the user replaced by their children."""
     opened: list[Part] = []
     for part in chain:
-        inside = [path for path in wanted if path.startswith(f"{part.path}.")]
-        if not inside:
+        if not any(name.startswith(f"{part.path}.") for name in names):
             opened.append(part)
             continue
         own = _children(model.get_submodule(part.path), part.path, ran)
-        opened += _through(model, [ran[path] for path in ran if path in own], levels, ran)
+        opened += _through(model, [ran[path] for path in ran if path in own], names, ran)
     return opened
 
 

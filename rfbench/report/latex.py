@@ -14,7 +14,7 @@ ESCAPES = {
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
     '"': r"\textquotedbl{}",
-    "✓": r"\checkmark",
+    "✓": r"\checkmark{}",
     "Δ": r"$\Delta$",
     "▲": r"$\blacktriangle$",
     "▼": r"$\blacktriangledown$",
@@ -22,6 +22,7 @@ ESCAPES = {
     "×": r"$\times$",
     "±": r"$\pm$",
     "–": "--",
+    "−": "$-$",
 }
 
 

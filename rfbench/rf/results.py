@@ -87,18 +87,18 @@ class Measured(NamedTuple):
 def _into(axes: Any, found: Measured) -> Any:
     """Draw a map of two axes into axes of the caller's own figure."""
     from rfbench.plotting import palette
+    from rfbench.rf.questions.maps.figure import offset
 
     values = np.asarray(getattr(found.map, "magnitude", found.map), dtype=float)
     if values.ndim != 2:
         raise RfbenchError("only maps of images are drawn into given axes; plot() draws the others")
-    centroid, shift = found.figures["centroid"], found.figures["shift"]
-    known = [0.0 if s is None else s for s in shift or (None, None)]
-    y, x = (c - s for c, s in zip(centroid, known, strict=True))
+    off = offset(found.figures)
+    y, x = (c - o for c, o in zip(found.figures["centroid"], off, strict=True))
     height, width = values.shape
     extent = (-0.5 - x, width - 0.5 - x, height - 0.5 - y, -0.5 - y)
     axes.imshow(np.sqrt(values / values.max()), cmap=palette.MAPS, extent=extent, vmin=0, vmax=1)
     axes.plot(0, 0, **palette.UNIT)
-    axes.plot(known[1], known[0], **palette.CENTROID)
+    axes.plot(off[1], off[0], **palette.CENTROID)
     axes.set(xlabel="offset, px", ylabel="offset, px")
     return axes
 

@@ -12,6 +12,8 @@ from click.testing import CliRunner, Result
 from torch import nn
 
 from rfbench.cli import main
+from rfbench.rf.questions.maps import maps
+from rfbench.schemas.rf import RfConfig
 
 OWN = """
 import torch
@@ -236,3 +238,13 @@ def test_what_the_border_adds_to_a_shift_is_told_apart(
     audit = ["rf", "audit", "own.py:net", "--size", "64", "--fail-on", "shift>0.1"]
     judged = CliRunner().invoke(main, audit)
     assert judged.exit_code == 0 and f"which adds {text}, {text})" in judged.stdout
+
+
+def test_the_folder_says_what_sets_a_map_apart() -> None:
+    given = {"from": "a.b", "unit": (1, 2), "inputs": [(3, 8, 8), (1, 16)], "by_layer": True}
+    config = RfConfig.model_validate({"model": "dir/own.py:net", "variants": ["blur:3x3"], **given})
+    folder = maps.choose_folder(config, None, False)
+    name = "rf-own.py-net-blur-3x3-from-a.b-unit-1x2-inputs-3x8x8x1x16-by_layer"
+    assert folder == Path("results") / name
+    plain = RfConfig.model_validate({"model": "resnet18", "title": "T", "scale": "linear"})
+    assert maps.choose_folder(plain, None, False) == Path("results/rf-resnet18")

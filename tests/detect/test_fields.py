@@ -19,7 +19,9 @@ import rfbench.detect  # noqa: F401  # registers the builders
 from rfbench import rf
 from rfbench.classify import nets
 from rfbench.cli import main
+from rfbench.detect.fields import Layers
 from rfbench.errors import UsageError
+from rfbench.models import backbones
 from tests.detect import runs
 
 PATHS = ["branches.0", "branches.1", "branches.2"]
@@ -136,3 +138,28 @@ def test_nothing_freezes_without_a_stem(tmp_path: Path) -> None:
     args = ["train-det", str(tmp_path / "fields.yaml"), "--output", str(tmp_path / "run")]
     done = CliRunner().invoke(main, [*args, "--dry-run"])
     assert done.exit_code == 2 and "FREEZE_AT: must be 0 without an FPN" in done.stderr
+
+
+class Apart(torch.nn.Module):
+    """Two branches of one resolution, each the second layer of a container that runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        convs = {"near": (3, 1), "far": (3, 4)}
+        for name, (size, dilation) in convs.items():
+            layers = [torch.nn.Conv2d(3, 4, 1), torch.nn.Conv2d(4, 4, size, 1, dilation, dilation)]
+            setattr(self, name, torch.nn.Sequential(*layers, torch.nn.ReLU()))
+        self.head = torch.nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head((self.near(x) + self.far(x)).mean((2, 3)))
+
+
+def test_layers_of_one_resolution_may_be_in_containers_of_their_own() -> None:
+    network = backbones.Backbone("own", Apart(), (32, 32), "baseline", [])
+    found = Layers(network, ["near.1", "far.1"], "BN")
+    assert [part.path for part in found.layers.values()] == ["near.1", "far.1"]
+    images = torch.rand(1, 3, 16, 16)
+    maps = found(images)
+    for name, branch in (("f1", found.net.near), ("f2", found.net.far)):
+        torch.testing.assert_close(maps[name], branch[1](branch[0](images)))

@@ -102,7 +102,7 @@ def test_latex_prints_names_and_runs_nothing(tmp_path: Path) -> None:
         ("+6.76 ▲", r"$+$6.76 $\blacktriangle$"),
         ("a-b", "a-b"),
         ("-1.69", "$-$1.69"),
-        ("✓", r"\checkmark"),
+        ("✓", r"\checkmark{}"),
     ],
 )
 def test_signs_in_latex(text: str, printed: str) -> None:

@@ -82,6 +82,18 @@ def test_a_map_is_drawn_into_axes_where_the_unit_is_the_origin() -> None:
     assert (x, y) == pytest.approx((-1.5, -1.5))
 
 
+def test_where_units_take_turns_the_map_is_drawn_about_its_own_unit() -> None:
+    net = nn.Sequential(nn.Conv2d(1, 1, 3, 2, 1), nn.Upsample(scale_factor=2))
+    found = rf.path_counts(rf.record(net, size=32), unit=(16, 17))
+    axes = Figure().add_subplot()
+    found.plot(axes)
+    (image,), (_, centroid) = axes.images, axes.lines
+    left, _, _, top = image.get_extent()
+    # units 16 and 17 both copy the unit whose field is centred on pixel 16
+    assert (-0.5 - top, -0.5 - left) == (16, 17)
+    assert centroid.get_xydata()[0] == pytest.approx([16 - 17, 16 - 16])
+
+
 def test_maps_of_sequences_have_a_figure_of_their_own_only() -> None:
     found = rf.path_counts(rf.record(nn.Conv1d(1, 1, 3), size=(16,)))
     assert isinstance(found.plot(), Figure)

@@ -25,7 +25,7 @@ from rfbench.rf.core.position import Pair
 from rfbench.rf.core.subjects import Subject, models, short, subjects
 from rfbench.rf.core.target import Target, pair
 from rfbench.rf.questions.audit.by_size import Bar, by_size
-from rfbench.rf.questions.audit.checkerboard import even_steps, resizing_steps
+from rfbench.rf.questions.audit.checkerboard import LEAST, even_steps, resizing_steps
 from rfbench.rf.questions.audit.counterfactual import Step, fixed, steps, uneven_layers
 from rfbench.rf.questions.audit.pruned import pruned_of
 from rfbench.schemas.rf import RfConfig
@@ -104,7 +104,7 @@ def audit(
         "at_own_size": _at_own_size(own, figures["shift"]),
         "coverage": _coverage(own),
         "misaligned_layers": list(dict.fromkeys(metrics.misaligned_layers(target.geometry))),
-        "checkerboard_layers": uneven_layers(target) if figures["checkerboard"] > 1e-6 else [],
+        "checkerboard_layers": uneven_layers(target) if figures["checkerboard"] > LEAST else [],
         "hole_layers": [row["layer"] for row in rows if row["read"] > figures["read"]],
         "steps": rows,
         "together": [] if causal else _levels(target, causes),
@@ -212,7 +212,7 @@ def faultless(record: Record) -> bool:
     meant = ["shift"] * record["causal"]
     rest = [m for m in metrics.used(Use.AUDIT) if m.name not in meant]
     judged = any(m.is_fault(record[m.name]) for m in rest)
-    return not judged and record["checkerboard"] < 1e-6
+    return not judged and record["checkerboard"] <= LEAST
 
 
 def effect(rest: Record, now: Record) -> float:

@@ -19,12 +19,12 @@ from rfbench.rf.core.subjects import short
 from rfbench.rf.questions.audit import pruned
 from rfbench.rf.questions.audit.audit import effect, size_of
 from rfbench.rf.questions.audit.by_size import SYMMETRIC
+from rfbench.rf.questions.audit.checkerboard import LEAST
 from rfbench.runs import records
 
 WIDTH, ROW, SIDE = 7.0, 0.145, 1.5  # inches: the page, a bar, the height of the curve
 RIGHT = 0.56  # for the column of misaligned operations
 MOST = 24  # layers in the figure
-NONE = 1e-6  # of a checkerboard: what rounding leaves
 AS_IS, LAYER, TOGETHER, VARIANT = BLACK, BLUE, SKY, VERMILION
 KINDS = {AS_IS: "as it is", LAYER: "one layer fixed", TOGETHER: "more fixed", VARIANT: "variant"}
 
@@ -59,7 +59,7 @@ def audit_figure(record: dict[str, Any]) -> Figure:
     sheet.lines(0.08, 0.06, [head], LARGE, weight="bold")
     bars = {f"shift, {unit}": [size_of(row["shift"]) for _, _, row in rows]}
     bars["gridding, CV at the stride"] = [row["gridding"] for _, _, row in rows]
-    if record["checkerboard"] > NONE:
+    if record["checkerboard"] > LEAST:
         bars["checkerboard, CV"] = [row["checkerboard"] for _, _, row in rows]
     wide = (WIDTH - left - RIGHT - 0.2 * (len(bars) - 1)) / len(bars)
     for number, (label, values) in enumerate(bars.items()):
@@ -158,7 +158,7 @@ def _caption(record: dict[str, Any]) -> str:
         f"Path counts{start} to the central unit of {record['to']}, on an input that cuts nothing "
         "off. Shift: centre of mass minus the unit's position in a grid centred on the input, the "
         "largest of its axes. Gridding: variation of the counts' sums over pixel phases. "
-        f"{uneven * (record['checkerboard'] > NONE)}"
+        f"{uneven * (record['checkerboard'] > LEAST)}"
         "Fixed: sampled evenly and centred, all else as it is. Misaligned: additions and "
         f"concatenations whose branches disagree in stride or centre. {DEFAULT}, norms=identity. "
         f"{reached:.1%} of the input reaches the layer; the central unit's box holds {seen:.1%}."

@@ -9,6 +9,7 @@ from rfbench.rf.core import metrics
 from rfbench.rf.core.metric import Metric, Use, of_channels, unit_of
 from rfbench.rf.questions.audit import by_size, pruned
 from rfbench.rf.questions.audit.audit import effect, faultless
+from rfbench.rf.questions.audit.checkerboard import LEAST
 
 MOST = 12  # steps in the text; --json has all
 COSTS = ("macs", "activations")
@@ -23,7 +24,7 @@ def text(record: Record) -> str:
     axes = len(record["input_size"])
     rows = [(m.heading(axes), _value(m, record)) for m in metrics.used(Use.AUDIT)]
     share = f"{cover['reached']:.1%} of the input; the central unit's box {cover['seen']:.1%}"
-    if record["checkerboard"] > 1e-6:
+    if record["checkerboard"] > LEAST:
         names = ", ".join(record["checkerboard_layers"])
         rows.append(("checkerboard", f"{record['checkerboard']:.4f}   (by {names})"))
     name = f"{record['model']} / {record['variant']}{start} to {record['to']}"
@@ -88,13 +89,13 @@ _BESIDE = {"shift": _cut, "gridding": _periods, "read": _holes, "misaligned": _l
 
 def _cells(row: Record, record: Record) -> list[str]:
     own = [m.text(row[m.name]) for m in metrics.used(Use.AUDIT)]
-    return [*own, f"{row['checkerboard']:.4f}"] if record["checkerboard"] > 1e-6 else own
+    return [*own, f"{row['checkerboard']:.4f}"] if record["checkerboard"] > LEAST else own
 
 
 def _head(record: Record) -> list[str]:
     axes = len(record["input_size"])
     own = [m.heading(axes) for m in metrics.used(Use.AUDIT)]
-    return [*own, "checkerboard"] if record["checkerboard"] > 1e-6 else own
+    return [*own, "checkerboard"] if record["checkerboard"] > LEAST else own
 
 
 def _causes(record: Record) -> Sequence[tuple[str, ...]]:
@@ -134,7 +135,7 @@ def _fixes(record: Record) -> list[str]:
             "  holes: dilations without a common factor, such as 1, 2, 5 (HDC), or undilated "
             "layers behind them (DRN) leave none"
         )
-    if record["checkerboard"] > 1e-6:
+    if record["checkerboard"] > LEAST:
         lines.append(
             "  checkerboard: kernels that the stride divides, or resizing before a convolution "
             "(Odena et al., 2016) have none; above, each in the place of a transposed convolution"

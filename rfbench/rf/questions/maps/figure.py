@@ -57,13 +57,7 @@ class Panel:
     @property
     def offset(self) -> tuple[float, ...]:
         """(y, x) of the centroid: the shift of this unit alone, where units take turns."""
-        known = self.metrics.get("unit_shift", self.metrics["shift"])
-        if known is not None and None not in known:
-            return tuple(known)
-        both = zip(self.metrics["centroid"], self.metrics["center"], strict=True)
-        own = [centroid - middle for centroid, middle in both]
-        each = zip(known or [None] * len(own), own, strict=True)
-        return tuple(o if s is None else s for s, o in each)
+        return offset(self.metrics)
 
     @property
     def strides(self) -> list[float]:
@@ -76,6 +70,17 @@ class Panel:
         """(H, W), or of other axes, float64, the largest 1."""
         counts = self.path_map.counts.astype(float)
         return counts / counts.max()
+
+
+def offset(figures: dict[str, Any]) -> tuple[float, ...]:
+    """Of a map's centroid, by its figures: from the unit's position, or the middle of its field."""
+    known = figures.get("unit_shift", figures["shift"])
+    if known is not None and None not in known:
+        return tuple(known)
+    both = zip(figures["centroid"], figures["center"], strict=True)
+    own = [centroid - middle for centroid, middle in both]
+    each = zip(known or [None] * len(own), own, strict=True)
+    return tuple(o if s is None else s for s, o in each)
 
 
 @dataclass(frozen=True)

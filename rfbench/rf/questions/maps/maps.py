@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -315,9 +316,10 @@ def _differs(config: RfConfig) -> list[str]:
             parts += [variants.get(variant).name for variant in value]
         elif value is True:
             parts.append(key)
+        elif isinstance(value, list | tuple):  # sizes: of a unit, of one input or of several
+            parts.append(f"{key}-{'x'.join(re.findall('[0-9]+', str(value)))}")
         else:
-            flat = np.ravel(value).tolist()
-            parts.append(f"{key}-{'x'.join(Path(str(one)).name for one in flat)}")
+            parts.append(f"{key}-{Path(str(value)).name}")
     return parts
 
 
