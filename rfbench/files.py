@@ -12,6 +12,7 @@ import re
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -19,6 +20,8 @@ from typing import IO, Any
 from rfbench import manifest
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.manifest import Manifest
+
+READER_SECONDS = 3.0  # how long a FIFO waits to be read: a shell starts both ends at once
 
 # --- reading ------------------------------------------------------------------------------------
 
@@ -233,16 +236,21 @@ def _pour(content: Path, path: Path) -> None:
 
 
 def _open_for_writing(path: Path) -> int:
-    """The descriptor of a device or FIFO; OSError for a FIFO that nobody reads, not a wait."""
-    try:
-        target = _without_waiting(str(path), os.O_WRONLY)
-    except OSError as error:
-        if error.errno == errno.ENXIO:
-            what = kind_of(path.stat().st_mode)
-            raise OSError(errno.ENXIO, f"it is {what}, and nobody reads from it") from None
-        raise
-    os.set_blocking(target, True)
-    return target
+    """The descriptor of a device or FIFO; OSError for a FIFO that nobody comes to read."""
+    patience = time.monotonic() + READER_SECONDS
+    while True:
+        try:
+            target = _without_waiting(str(path), os.O_WRONLY)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            if time.monotonic() > patience:
+                what = kind_of(path.stat().st_mode)
+                raise OSError(errno.ENXIO, f"it is {what}, and nobody reads from it") from None
+            time.sleep(0.05)
+        else:
+            os.set_blocking(target, True)
+            return target
 
 
 def _keep_mode(temporary: Path, target: Path) -> None:

@@ -94,7 +94,8 @@ def test_stdout_by_its_name(here: Path, to: str) -> None:
 
 def test_a_pipe_is_written_into(here: Path) -> None:
     os.mkfifo("pipe")
-    reader = subprocess.Popen(["cat", "pipe"], stdout=subprocess.PIPE, text=True)
+    late = "sleep 0.3; cat pipe"  # who reads may come after who writes
+    reader = subprocess.Popen(["sh", "-c", late], stdout=subprocess.PIPE, text=True)
     files.write_text(Path("pipe"), "the text")
     assert reader.communicate()[0] == "the text"
     assert stat.S_ISFIFO(os.stat("pipe").st_mode)

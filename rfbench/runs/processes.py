@@ -188,6 +188,10 @@ def _same_kind(store: dist.Store, own: torch.device, rank: int, world: int) -> N
     """Raise RfbenchError where some have a GPU and others none: they would wait for each other."""
     store.set(str(rank), own.type)
     kinds = [store.get(str(other)).decode() for other in range(world)]
+    # rank 0 serves the store, and ends with it: not before the others have read
+    store.set(f"{rank} has read", "")
+    if rank == 0:
+        store.wait([f"{other} has read" for other in range(world)])
     without = [other for other, kind in enumerate(kinds) if kind == "cpu"]
     if without and len(without) < world:
         raise RfbenchError(

@@ -150,6 +150,12 @@ def writing(folder: Path) -> bool:
     return any(folder.glob(".last.pth.*.tmp.pth"))
 
 
+def kill_saved(started: list[Any], folder: Path, step: int) -> bool:
+    """SIGKILL at a step, once there is a checkpoint: it is written beside the training."""
+    last = folder / checkpoint.LAST
+    return kill_when(started, lambda: steps(folder) >= step and last.exists())
+
+
 def kill_when(started: list[Any], due: Any, timeout: float = 240) -> bool:
     """SIGKILL when `due()`; False where the run ended before."""
     end = time.monotonic() + timeout

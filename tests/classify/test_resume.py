@@ -103,8 +103,7 @@ def test_an_old_checkpoint_resumes(whole: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     values = runs.config(checkpoint={"every": 5})
     started = runs.start(values, folder)
-    saved = folder / checkpoint.LAST
-    assert runs.kill_when(started, lambda: runs.steps(folder) >= 30 and saved.exists())
+    assert runs.kill_saved(started, folder, 30)
 
     def age(content: dict[str, Any]) -> None:
         for key in ("evaluated", "waited", "digest"):
@@ -121,9 +120,7 @@ def test_what_the_advice_names_may_change(tmp_path: Path) -> None:
     """After "out of memory" and "too many unreadable", --resume takes what was advised."""
     folder = tmp_path / "run"
     started = runs.start(runs.config(), folder)
-    # a checkpoint is written beside the training, and may be late
-    saved = folder / checkpoint.LAST
-    assert runs.kill_when(started, lambda: runs.steps(folder) >= 12 and saved.exists())
+    assert runs.kill_saved(started, folder, 12)
     values = runs.config(max_batch_per_gpu=6, data={"max_bad_share": 0.5})
     assert runs.finish(runs.start(values, folder, resume=True)) == [0]
     said = Path(f"{folder}.stderr0").read_text()

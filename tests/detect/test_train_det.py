@@ -20,7 +20,7 @@ from rfbench.errors import RfbenchError, UsageError
 from rfbench.models import integrity
 from rfbench.runs import checkpoint, loop, progress, signals
 from rfbench.runs.processes import Processes
-from tests.classify.runs import finish, kill_when, steps
+from tests.classify.runs import finish, kill_saved, steps
 from tests.detect import runs
 
 MASK_RCNN: dict[str, Any] = {
@@ -71,7 +71,7 @@ def test_killed_twice_and_resumed(whole: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     for number, target in enumerate([6, 11]):
         started = runs.start(runs.config(), folder, resume=number > 0)
-        assert kill_when(started, lambda target=target: steps(folder) >= target)
+        assert kill_saved(started, folder, target)
         # what came after the checkpoint is lost, and will be made again
         keep_only(folder, whole)
     assert finish(runs.start(runs.config(), folder, resume=True)) == [0]
