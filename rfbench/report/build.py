@@ -10,6 +10,7 @@ from pathlib import Path
 from rfbench.config import flat
 from rfbench.errors import RfbenchError, UsageError, counted, printable, suggest
 from rfbench.models import variant as variants
+from rfbench.plotting.columns import natural
 from rfbench.report import metrics, networks, reference, sort, stats
 from rfbench.report.model import Block, Cell, Group, Network, Report, Row
 from rfbench.report.runs import Results, Run, Setting, defaults, disputed, settings
@@ -60,7 +61,7 @@ def build(results: Results, wanted: Wanted, look: Look, folders: Sequence[Path])
             report.problems.append(f"{group.title}: skipped; none of its runs has {asked}")
     for table in tables:
         reference.add(report, table)
-    report.groups.sort(key=lambda group: group.key)
+    report.groups.sort(key=lambda group: [*map(natural, group.key)])
     column = sort.column_of(wanted.sort) if wanted.sort else None
     if column and column not in sort.columns():
         sort.check(report, column)

@@ -10,7 +10,7 @@ from rfbench.plotting.webpage import Column
 from rfbench.report import metrics, paper
 from rfbench.report.model import Block, Cell, Group, Report, Row
 from rfbench.report.stats import Effect
-from rfbench.rf.core.metric import Best, Metric, Use
+from rfbench.rf.core.metric import Metric, Use
 from rfbench.rf.core.metrics import used
 
 SIGNS = {"better": "▲", "worse": "▼", "differs": "≠", "within noise": "≈", "": ""}
@@ -210,7 +210,7 @@ def _network(group: Group, block: Block, baseline: str) -> Sheet:
         *[Column("non-zero", "low", "parameters that pruning left")] * pruned,
         Column(f"{part}{at}", "low", "multiply-accumulates for one image"),
         Column("step time", "low", STEP_TIME.format(baseline=baseline)),
-        *(Column(m.with_unit(m.name), best_of(m), m.meaning) for m in ranked),
+        *(Column(m.with_unit(m.name), m.order, m.meaning) for m in ranked),
     ]
     rows: list[list[webpage.Cell]] = []
     for row in block.rows:
@@ -226,12 +226,6 @@ def _network(group: Group, block: Block, baseline: str) -> Sheet:
             ]
         )
     return Sheet("networks", columns, rows, list(block.rows))
-
-
-def best_of(metric: Metric) -> webpage.Best:
-    """How a column of a metric of receptive fields is sorted."""
-    orders: dict[Best, webpage.Best] = {Best.ZERO: "zero", Best.ONE: "high", Best.LESS: "low"}
-    return orders[metric.best]
 
 
 def _shape(metric: Metric, value: Any) -> str:

@@ -33,7 +33,10 @@ function sort(table, head) {
 }
 for (const table of document.querySelectorAll("table")) {
   for (const head of table.querySelector(".heads").cells) {
-    head.querySelector("button").addEventListener("click", () => sort(table, head));
+    head.querySelector("button").addEventListener("click", () => {
+      sort(table, head);
+      update();  // what follows the view follows its order
+    });
   }
 }
 
