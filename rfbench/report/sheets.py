@@ -155,7 +155,11 @@ def _pair(row: Row, name: str) -> tuple[webpage.Cell, webpage.Cell]:
 
 
 def _tests(group: Group, block: Block, baseline: str) -> Sheet:
-    columns = [Column("metric"), ROW, SEEDS]
+    columns = [
+        Column("metric", "name", "of the validation set, in the order of the tables"),
+        ROW,
+        SEEDS,
+    ]
     first = group.metrics[0] if group.metrics else ""
     for name, meaning in TESTED.items():
         best: webpage.Best = "low" if name.startswith(("p", "smallest")) else _column(first).best

@@ -22,6 +22,7 @@ WORDS = ("model", "status", "witness")  # all other columns hold numbers
 ORDER: dict[str, Best] = {"top1": "high", "changed": "high", "size": "high", "map": "high"}
 ASSETS = ("tools.html", "zoo.css", "zoo.js")
 SPAN = 512  # px of the input that a picture of the table shows
+DEVICE = "on the CPU, networks without weights"
 ABOUT = (
     "Metrics of the central unit of the last map, on an input that cuts nothing off, as the "
     f"network is and with {FIX}. Tick networks to see their maps on one scale: + is where the unit "
@@ -59,7 +60,7 @@ def page(rows: Sequence[Row], maps: Mapping[str, Mapping[str, bytes]]) -> str:
     return webpage.page(
         "rfbench zoo: receptive fields of torchvision and timm",
         parts,
-        lead=[webpage.written(records.versions(), records.git_state()), *_lead(rows)],
+        lead=[webpage.written(records.versions(), records.git_state(), DEVICE), *_lead(rows)],
         tools=webpage.fill(assets["tools.html"], **tools),
         noun="networks",
         style=assets["zoo.css"],
@@ -77,7 +78,10 @@ COMPARED = '<aside id="compared" aria-label="Compared maps" hidden></aside>'
 def _lead(rows: Sequence[Row]) -> list[str]:
     """What the zoo says in short."""
     libraries = sorted({row["model"].partition(":")[0] for row in rows})
-    names = [Column("status"), *(Column(library, "high") for library in libraries)]
+    names = [
+        Column("status", "name", "how much of an input a unit of the last map sees"),
+        *(Column(library, "high", "networks of this library") for library in libraries),
+    ]
     table: list[list[webpage.Cell]] = [
         [str(reach), *map(str, counts(rows, reach, libraries)), MEANING[reach]] for reach in Reach
     ]

@@ -111,7 +111,8 @@ followers.push(() => {
 // -- published accuracy against what is measured
 const law = document.getElementById("law");
 const charted = [
-  {title: "field size", of: held => held.size, log: true, xlabel: "theoretical field, px"},
+  {title: "field size", of: held => held.size, log: true, xlabel: "theoretical field, px",
+    area: held => held.macs},
   {title: "shift", of: held => Math.abs(held.shift), xlabel: "|shift|, px"},
   {title: "MACs", of: held => held.macs, log: true, xlabel: "multiply-accumulates"},
 ];
@@ -126,7 +127,7 @@ function fitted(points) {  // least squares of y = a + b ln x
   const b = sxy / sxx;
   return {a: my - b * mx, b, r2: sxy ** 2 / (sxx * syy)};
 }
-function scatter({title, of, log, xlabel}, shown) {
+function scatter({title, of, log, xlabel, area}, shown) {
   const points = shown.map(([row, held]) => [of(held), held.top1, row, held]);
   const xs = points.map(p => p[0]), ys = points.map(p => p[1]);
   const line = title === "field size" ? fitted(points) : null;
@@ -136,9 +137,11 @@ function scatter({title, of, log, xlabel}, shown) {
     label: `Published top-1 against ${title}, ${points.length} networks`});
   if (line) node("path", {class: "fit",
     d: "M" + ends.map(([x, y]) => `${chart.x(x)} ${chart.y(y)}`).join("L")}, chart.svg);
+  const most = area && Math.max(...shown.map(([, held]) => area(held)));
   for (const [x, y, row, held] of points) {
+    const size = area ? 2 + 8 * Math.sqrt(area(held) / most) : 4;
     const kind = held.status === "local" ? "local" : "context";
-    const made = mark(chart.svg, kind === "local" ? 0 : 1, chart.x(x), chart.y(y), 4, {
+    const made = mark(chart.svg, kind === "local" ? 0 : 1, chart.x(x), chart.y(y), size, {
       class: kind + (boxes.get(row)?.checked ? " chosen" : ""),
       "data-tip": `${held.model}: top-1 ${y.toFixed(2)} %, field ${held.size} px, ` +
         `shift ${held.shift.toFixed(2)} px, ${short(held.macs)} MACs`});
@@ -159,5 +162,6 @@ if (law) followers.push(() => {
   document.getElementById("fit").textContent = (line
     ? `top-1 = ${line.a.toFixed(1)} ${line.b < 0 ? "\u2212" : "+"} ` +
       `${Math.abs(line.b).toFixed(2)} ln(size), R\u00b2 = ${line.r2.toFixed(2)}, `
-    : "") + `n = ${shown.length}. Circles: local; squares: local + global context.`;
+    : "") + `n = ${shown.length}. Circles: local; squares: local + global context; ` +
+    "the larger, the more MACs (field size).";
 });
