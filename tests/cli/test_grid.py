@@ -299,6 +299,7 @@ def test_weights_of_no_task_before(tmp_path: Path) -> None:
         ("depthwise", 32),
         ("stages", 84),
         ("light_center", 16),
+        ("modern", 12),
         ("no_downsampling", 24),
         ("segmentation", 40),
     ],
