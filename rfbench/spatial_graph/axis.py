@@ -128,15 +128,15 @@ class Index:
     weights: used under pool=mean (interpolation, averages); counts are ones. inner: the window
     that the map is everywhere but at the border (reflecting), which theory goes by. period: of a
     resizing, (p, q): output o + p reads what o reads, moved by q inputs. phases: of a transposed
-    convolution, the first and last inputs of outputs 0 ... p - 1 if there were no border; output
-    o + p reads what o reads, moved by one input.
+    convolution, the first and last inputs of outputs 0 ... p - 1 if there were no border (None: it
+    has none); output o + p reads what o reads, moved by one input.
     """
 
     at: np.ndarray
     weights: np.ndarray | None = None
     inner: Window | None = None
     period: tuple[int, int] | None = None
-    phases: tuple[tuple[int, int], ...] | None = None
+    phases: tuple[tuple[int, int] | None, ...] | None = None
 
     def out_size(self, n: int) -> int:
         """Outputs; fixed, an Index belongs to one input size."""

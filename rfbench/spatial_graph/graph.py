@@ -261,7 +261,7 @@ class SpatialGraph:
         """Whether two nodes are made of the input in the same way: by equal steps."""
         pairs, seen = [(a, b)], set()
         while pairs:
-            a, b = (self._plain(i) for i in pairs.pop())
+            a, b = (self.plain(i) for i in pairs.pop())
             if a == b or (a, b) in seen:
                 continue
             seen.add((a, b))
@@ -274,7 +274,7 @@ class SpatialGraph:
             pairs += zip(one.sources, other.sources, strict=True)
         return True
 
-    def _plain(self, i: int) -> int:
+    def plain(self, i: int) -> int:
         """The node before activations and other steps that leave all as it was."""
         while i >= 0 and self.nodes[i].kind == "same":
             i = self.nodes[i].sources[0]

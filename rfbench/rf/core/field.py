@@ -2,17 +2,14 @@
 
 Behind windows alone every unit looks alike: a `Field`. Behind resizing, the units of a few phases
 take turns: a `Phased` field. Both tell the region of any unit in whole source positions, on an
-input without borders.
+input without borders. Where zeros stand between rows, some units read nothing: a `Sparse` field,
+until a kernel covers the gaps. steps.py says what a step makes of a field.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from math import gcd, lcm
-
-import numpy as np
-
-from rfbench.spatial_graph.axis import SAME, Axis, Dense, Expand, Full, Index, Window
+from math import lcm
 
 Region = tuple[int, int]  # first and last position, both included; beyond the source: padding
 
@@ -127,7 +124,29 @@ class Whole:
         return (self.first + self.last) / 2
 
 
+@dataclass(frozen=True)
+class Sparse:
+    """The fields of units that take turns as those of `Phased`; None for one that reads nothing."""
+
+    phases: tuple[Region | None, ...]
+    step: int
+
+    @property
+    def stride(self) -> Fraction:
+        """S, on the average: step / p."""
+        return Fraction(self.step, len(self.phases))
+
+
 Along = Field | Phased | Whole
+Turns = Field | Phased | Sparse
+Step = Along | Sparse  # on the way to a map
+
+
+def seen_by(field: Turns, unit: int) -> Region | None:
+    """What a unit sees, as `region`; None: nothing."""
+    turns, phase = divmod(unit, len(field.phases))
+    own = field.phases[phase]
+    return own and (own[0] + turns * field.step, own[1] + turns * field.step)
 
 
 def region(field: Along, unit: int) -> Region:
@@ -160,7 +179,9 @@ def whole(field: Along, units: int, source: int) -> Whole | None:
     return Whole(first, last) if first <= last else None
 
 
-def union(fields: Sequence[Along | None], units: int, source: int) -> Along | None:
+def union(
+    fields: Sequence[Along | Sparse | None], units: int, source: int
+) -> Along | Sparse | None:
     """The smallest field that holds all; None where one is None or the strides differ.
 
     units, source: positions of the map, and of the source. Beside a Whole that holds what all units
@@ -172,108 +193,38 @@ def union(fields: Sequence[Along | None], units: int, source: int) -> Along | No
     if not isinstance(each[0], Whole) and all(f is each[0] for f in each):
         return each[0]
     if any(isinstance(f, Whole) for f in each):
-        seen = [w for f in each if (w := whole(f, units, source)) is not None]
+        if any(isinstance(f, Sparse) for f in each):
+            return None
+        seen = [w for f in each if not isinstance(f, Sparse) and (w := whole(f, units, source))]
         both = Whole(min(w.first for w in seen), max(w.last for w in seen))
         return both if both in each else None
-    strided = [f for f in each if not isinstance(f, Whole)]
-    return _union(strided)
+    return _union([f for f in each if not isinstance(f, Whole)])
 
 
-def _union(each: list[Field | Phased]) -> Along | None:
+def _union(each: list[Turns]) -> Turns | None:
     if len({f.stride for f in each}) > 1:
         return None
-    if all(isinstance(f, Field) for f in each):
-        first, last = min(f.phases[0][0] for f in each), max(f.phases[0][1] for f in each)
-        return Field(first, last, each[0].step)
     p = lcm(*(len(f.phases) for f in each))
-    every = [[region(f, u) for f in each] for u in range(p)]
-    phases = [(min(a for a, _ in turn), max(b for _, b in turn)) for turn in every]
+    phases = [span([seen_by(f, u) for f in each]) for u in range(p)]
     return tidy(phases, each[0].step * p // len(each[0].phases))
 
 
-def tidy(phases: Sequence[Region], step: int) -> Along:
-    """The field with the fewest phases."""
+def span(regions: Sequence[Region | None]) -> Region | None:
+    """The smallest region that holds all; None where all are nothing."""
+    known = [r for r in regions if r is not None]
+    return (min(a for a, _ in known), max(b for _, b in known)) if known else None
+
+
+def tidy(phases: Sequence[Region | None], step: int) -> Turns | None:
+    """The field with the fewest phases; None where no unit sees anything."""
     n = len(phases)
+    if not any(phases):
+        return None
     for p in (p for p in range(1, n + 1) if n % p == 0 and step * p % n == 0):
-        short = Phased(tuple(phases[:p]), step * p // n)
-        if all(region(short, u) == phases[u] for u in range(n)):
-            return Field(*phases[0], short.step) if p == 1 else short
-    raise AssertionError("a field is its own period")
-
-
-def apply(field: Along, step: Axis, n: int, source: int) -> Along | None:
-    """The field behind a map along n positions; None where units have nothing in common."""
-    if step is SAME or isinstance(field, Whole):
-        return field
-    if isinstance(step, Dense):
-        return whole(field, n, source)
-    if isinstance(step, Index) and step.inner is not None:
-        step = step.inner
-    if isinstance(step, Window) and isinstance(field, Field):
-        first = field.first - step.before * field.stride
-        last = field.last + (step.extent - 1 - step.before) * field.stride
-        return Field(first, last, step.stride * field.stride)
-    if isinstance(step, Window):
-        taps: Phased | None = Phased(((-step.before, step.extent - 1 - step.before),), step.stride)
-    elif isinstance(step, Full):
-        taps = Phased(((0, n - 1),), n)
-    else:
-        taps = None if isinstance(step, Expand) else _of_index(step, n)
-    return None if taps is None else _behind(field, taps)
-
-
-def _of_index(step: Index, n: int) -> Phased | None:
-    return Phased(step.phases, 1) if step.phases else pattern(step.at, n, step.period)
-
-
-def _behind(field: Along, taps: Phased) -> Along:
-    """The field of units that see the units `taps` of a field."""
-    p = len(taps.phases) * (len(field.phases) // gcd(len(field.phases), taps.step))
-    phases = []
-    for u in range(p):
-        first, last = region(taps, u)
-        # with few phases, the unit that looks farthest need not be the first or the last
-        ends = [region(field, i) for i in _outer(first, last, len(field.phases))]
-        phases.append((min(a for a, _ in ends), max(b for _, b in ends)))
-    step = taps.step * (p // len(taps.phases)) * field.step // len(field.phases)
-    return tidy(phases, step)
-
-
-def _outer(first: int, last: int, p: int) -> list[int]:
-    """The units of a range that may look farthest: a period at either end."""
-    return sorted(
-        {*range(first, min(first + p, last + 1)), *range(max(first, last - p + 1), last + 1)}
-    )
-
-
-def pattern(at: np.ndarray, n: int, period: tuple[int, int] | None = None) -> Phased | None:
-    """The taps of the inner outputs of an Index, where these repeat; None where they do not.
-
-    at: (outputs, taps), -1 for none. period: where it is known, see Index; of one that is as long
-    as the outputs, all of these are looked at. Else what touches a border of the n inputs may be
-    less than whole and is not looked at. Three whole periods are asked for, since rounding may
-    repeat by chance; two where the stride is that of inputs to outputs.
-    """
-    low = np.where(at >= 0, at, n).min(1)
-    high = at.max(1)
-    inner = np.flatnonzero((low > 0) & (high < n - 1) & (high >= 0))
-    if period is not None and period[0] > len(inner) - 2:
-        return _whole(low, high, *period)
-    if len(inner) < 2 or inner[-1] - inner[0] + 1 != len(inner):
-        return None
-    low, high, a = low[inner], high[inner], int(inner[0])
-    for p in range(1, len(inner) // 2 + 1) if period is None else (period[0],):
-        q = int(low[p] - low[0])
-        if period is None and len(inner) < 3 * p and q * len(at) != n * p:
-            continue
-        if q > 0 and all((v[p:] - v[:-p] == q).all() for v in (low, high)):
-            shifted = Phased(tuple(zip(low[:p].tolist(), high[:p].tolist(), strict=True)), q)
-            return Phased(tuple(region(shifted, u - a) for u in range(p)), q)
-    return None
-
-
-def _whole(low: np.ndarray, high: np.ndarray, p: int, q: int) -> Phased | None:
-    """A period of p outputs, none of which is left out; None where there are not so many."""
-    if p > len(low) or any((v[p:] - v[: len(v) - p] != q).any() for v in (low, high)):
-        return None
-    return Phased(tuple(zip(low[:p].tolist(), high[:p].tolist(), strict=True)), q)
+        short = Sparse(tuple(phases[:p]), step * p // n)
+        if all(seen_by(short, u) == phases[u] for u in range(n)):
+            break
+    known = tuple(r for r in short.phases if r is not None)
+    if len(known) < len(short.phases):
+        return short
+    return Field(*known[0], short.step) if len(known) == 1 else Phased(known, short.step)

@@ -141,10 +141,20 @@ class Target:
             counts = counting.count_tensor(
                 self.graph, self.value, key[0], self.origin, convention, exact
             )
-            if counts is None:
-                raise NoPath(f"no path leads from '{self.source or 'the input'}' to '{self.name}'")
+            if counts is None or not counts.counts.any():
+                raise self._no_path(key[0])
             self._counts[key] = replace(counts, period=self.period(key[0], convention))
         return self._counts[key]
+
+    def _no_path(self, unit: Unit) -> NoPath:
+        """Why there is nothing to count: for any unit, or for this one."""
+        source, name = self.source or "the input", self.name or "the output"
+        if all(self.theory.fields[i] is None for i in self.graph.share(self.value)):
+            return NoPath(f"no path leads from '{source}' to '{name}'")
+        return NoPath(
+            f"unit {','.join(map(str, unit))} of '{name}' reads nothing of {source}: it is always "
+            "zero. Choose another with --unit, or another layer with --to."
+        )
 
     def period(self, unit: Unit | None = None, convention: Convention = DEFAULT) -> Period | None:
         """The units around a unit that take turns; None where all units look alike."""

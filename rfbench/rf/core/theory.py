@@ -12,12 +12,13 @@ from rfbench.rf.core.field import (
     Along,
     Field,
     Phased,
+    Sparse,
     Whole,
-    apply,
     origin,
     region,
     union,
 )
+from rfbench.rf.core.steps import apply
 from rfbench.spatial_graph.axis import SAME
 from rfbench.spatial_graph.graph import Node, Size, SpatialGraph
 from rfbench.spatial_graph.layout import Value
@@ -35,6 +36,7 @@ __all__ = [
 ]
 
 Fields = tuple[Along | None, ...]  # of each axis; None where units have nothing in common
+Steps = tuple[Along | Sparse | None, ...]  # the same on the way, where some units may read nothing
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class Theory:
     start: the nodes of the source.
     """
 
-    fields: list[Fields | None]
+    fields: list[Steps | None]
     disagreements: list[Disagreement]
     source: Size
     start: frozenset[int] = frozenset({0})
@@ -68,6 +70,11 @@ class Theory:
     def of(self, graph: SpatialGraph, value: Value) -> Fields:
         """The union of the fields of a tensor's channels; None along each axis where none sees
         it."""
+        every = self.steps_of(graph, value)
+        return tuple(None if isinstance(f, Sparse) else f for f in every)
+
+    def steps_of(self, graph: SpatialGraph, value: Value) -> Steps:
+        """The same, also where some units read nothing."""
         known = [f for i in graph.share(value) if (f := self.fields[i]) is not None]
         units = graph.map_size(value)
         return tuple(union([f[k] for f in known], units[k], n) for k, n in enumerate(self.source))
@@ -82,7 +89,7 @@ def theory(graph: SpatialGraph, source: Value | None = None) -> Theory:
     """Fields from the input, or from the map of a layer; global context is left out."""
     start = set(graph.share(source)) if source is not None else {0}
     size = graph.map_size(source) if source is not None else graph.size
-    fields: list[Fields | None] = [None] * len(graph.nodes)
+    fields: list[Steps | None] = [None] * len(graph.nodes)
     steps: dict[int, list[int]] = defaultdict(list)  # the nodes of every operation
     for i, node in enumerate(graph.nodes):
         if i in start:
@@ -97,19 +104,21 @@ def theory(graph: SpatialGraph, source: Value | None = None) -> Theory:
     return Theory(fields, apart, size, frozenset(start))
 
 
-def _after(graph: SpatialGraph, node: Node, known: list[Fields], source: Size) -> Fields:
+def _after(graph: SpatialGraph, node: Node, known: list[Steps], source: Size) -> Steps:
     """The fields behind a step of which some sources' are known."""
     size = graph.nodes[node.sources[0]].size
     return tuple(_apply(node, known, k, size, source) for k in range(len(source)))
 
 
-def _apply(node: Node, known: list[Fields], axis: int, n: Size, source: Size) -> Along | None:
+def _apply(
+    node: Node, known: list[Steps], axis: int, n: Size, source: Size
+) -> Along | Sparse | None:
     seen = union([f[axis] for f in known], n[axis], source[axis])
     return None if seen is None else apply(seen, node.axes[axis], n[axis], source[axis])
 
 
 def _disagree(
-    graph: SpatialGraph, fields: list[Fields | None], nodes: list[int]
+    graph: SpatialGraph, fields: list[Steps | None], nodes: list[int]
 ) -> list[Disagreement]:
     """Where the branches of one operation disagree: terms of a sum, parts of a concatenation."""
     op, layer = graph.nodes[nodes[0]].op, graph.nodes[nodes[0]].layer
@@ -121,7 +130,7 @@ def _disagree(
             sides: dict[tuple, tuple[Along, str]] = {}
             for i in meeting:
                 side = both[axis] if (both := fields[i]) is not None else None
-                if side is not None and not isinstance(side, Whole):
+                if side is not None and not isinstance(side, Whole | Sparse):
                     came = _before(graph, i) if joined else i
                     sides.setdefault((side.stride, origin(side)), (side, graph.nodes[came].layer))
             if len(sides) > 1:

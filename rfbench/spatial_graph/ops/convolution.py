@@ -148,13 +148,13 @@ def transposed_windows(
     return axes
 
 
-def _phases(k: int, s: int, padding: int, d: int) -> tuple[tuple[int, int], ...] | None:
-    """First and last inputs of outputs 0 ... s - 1, without borders; None where one has none."""
+def _phases(k: int, s: int, padding: int, d: int) -> tuple[tuple[int, int] | None, ...]:
+    """First and last inputs of outputs 0 ... s - 1, without borders; None for one without any."""
     reads = [
         [(o + padding - t * d) // s for t in range(k) if (o + padding - t * d) % s == 0]
         for o in range(s)
     ]
-    return tuple((min(r), max(r)) for r in reads) if all(reads) else None
+    return tuple((min(r), max(r)) if r else None for r in reads)
 
 
 def _unfolded(b: Builder, x: Value, dim: int, groups: int) -> tuple[Value, int]:

@@ -74,7 +74,7 @@ def _lines(grid: Tensor) -> list[Tensor]:
 @register_op("aten::max_unpool2d", "aten::max_unpool3d")
 def unpool(b: Builder, x: Value, at: Value | Constant, out: Sequence[int], *_: Any) -> Value:
     """Each value to where in its window the maximum was: any position of the window may be it."""
-    made = at.labels.flat[0] if isinstance(at, Value) else -1
+    made = b.graph.plain(at.labels.flat[0]) if isinstance(at, Value) else -1
     windows = b.graph.nodes[made].axes if made >= 0 else ()
     known = [w for w in windows if isinstance(w, Window) and w.dilation == 1]
     if len(known) != len(out) or b.graph.nodes[made].kind != "pool" or len(x.dims) < len(out):

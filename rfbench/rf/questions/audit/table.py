@@ -25,7 +25,7 @@ def text(record: Record) -> str:
     rows = [(m.heading(axes), _value(m, record)) for m in metrics.used(Use.AUDIT)]
     share = f"{cover['reached']:.1%} of the input; the central unit's box {cover['seen']:.1%}"
     if record["checkerboard"] > LEAST:
-        names = ", ".join(record["checkerboard_layers"])
+        names = ", ".join(name or "the network" for name in record["checkerboard_layers"])
         rows.append(("checkerboard", f"{record['checkerboard']:.4f}   (by {names})"))
     name = f"{record['model']} / {record['variant']}{start} to {record['to']}"
     channels = of_channels(record["input_channels"])
@@ -136,9 +136,11 @@ def _fixes(record: Record) -> list[str]:
             "layers behind them (DRN) leave none"
         )
     if record["checkerboard"] > LEAST:
+        mended = any("transposed" in row["what"] for row in record["steps"])
         lines.append(
             "  checkerboard: kernels that the stride divides, or resizing before a convolution "
-            "(Odena et al., 2016) have none; above, each in the place of a transposed convolution"
+            "(Odena et al., 2016) have none"
+            + ("; above, each in the place of a transposed convolution" if mended else "")
         )
     if record["best"]:
         lines.append(f'  best: rfbench.fix(model, "{record["best"]}")')

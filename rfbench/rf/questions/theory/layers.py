@@ -14,7 +14,7 @@ from math import prod
 from typing import Any
 
 from rfbench.errors import UsageError
-from rfbench.rf.core.field import Along, origin, region, tidy
+from rfbench.rf.core.field import Along, Sparse, origin, region, tidy
 
 Record = dict[str, Any]
 LETTERS = {"s": "stride", "p": "padding", "d": "dilation", "o": "output_padding"}
@@ -154,7 +154,9 @@ def _field(layers: Sequence[Layer]) -> Along:
     """The field behind some layers: of the units of one period, each by what it reads."""
     turns = prod(layer.stride for layer in layers if layer.transposed)
     step = prod(layer.stride for layer in layers if not layer.transposed)
-    return tidy([_region(layers, unit) for unit in range(turns)], step)
+    seen = tidy([_region(layers, unit) for unit in range(turns)], step)
+    assert seen is not None and not isinstance(seen, Sparse)  # a layer with gaps is refused
+    return seen
 
 
 def _region(layers: Sequence[Layer], unit: int) -> tuple[int, int]:

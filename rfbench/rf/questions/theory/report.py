@@ -3,8 +3,16 @@
 import contextlib
 from typing import Any
 
-from rfbench.errors import RfbenchError, UsageError
-from rfbench.rf.core.field import Along, Field, Whole, origin, region, units_containing
+from rfbench.errors import NoPath, RfbenchError, UsageError
+from rfbench.rf.core.field import (
+    Along,
+    Field,
+    Sparse,
+    Whole,
+    origin,
+    region,
+    units_containing,
+)
 from rfbench.rf.core.metrics import bounds
 from rfbench.rf.core.path_counts import Convention
 from rfbench.rf.core.subjects import Subject
@@ -139,14 +147,21 @@ def _reached(target: Target, unit: Unit, convention: Convention) -> Record:
 
 
 def _irregular(target: Target, unit: Unit) -> Record:
-    """Why units have no common field, and the region of this one by its paths."""
-    cause: Record = {}
+    """Why units have no common field, and the region of this one by its paths (None: no path).
+
+    gaps: whether it is because zeros stand between the rows of the map.
+    """
+    gaps = any(isinstance(f, Sparse) for f in target.theory.steps_of(target.graph, target.value))
+    cause: Record = {"gaps": gaps}
     for i in sorted(target.ancestors):
         node, both = target.graph.nodes[i], target.theory.fields[i]
-        if both is not None and None in both:
-            cause = {"op": node.op, "layer": node.layer}
+        if both is not None and any(f is None or (gaps and isinstance(f, Sparse)) for f in both):
+            cause |= {"op": node.op, "layer": node.layer}
             break
-    return {**cause, "region": _reached(target, unit, Convention())}
+    try:
+        return {**cause, "region": _reached(target, unit, Convention())}
+    except NoPath:
+        return {**cause, "region": None}
 
 
 def _inverse(target: Target, pixel: Pixel) -> Record:

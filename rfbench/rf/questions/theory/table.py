@@ -89,10 +89,12 @@ def _notes(record: dict[str, Any]) -> list[str]:
     if "irregular" in record:
         why, box = record["irregular"], record["irregular"]["region"]
         where = f"layer {why['layer']}" if why.get("layer") else _layer("")
+        cause = f"{why.get('op', 'branches')} in {where}"
+        zeros = f"Zeros stand between the rows of this map: {cause}."
+        sees = f"sees {_box(box)} (by its paths, border included)" if box else "reads nothing"
         lines += [
-            f"No common stride at this size: {why.get('op', 'branches')} in {where}.",
-            f"Unit {','.join(map(str, record['unit']))} sees {_box(box)} (by its paths, border "
-            "included).",
+            zeros if why["gaps"] else f"No common stride at this size: {cause}.",
+            f"Unit {','.join(map(str, record['unit']))} {sees}.",
         ]
     elif any("phases" in axis for axis in _axes(record).values()):
         lines.append("Resized on the way: units take turns; the stride is their mean distance.")
