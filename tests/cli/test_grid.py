@@ -300,7 +300,8 @@ def test_weights_of_no_task_before(tmp_path: Path) -> None:
         ("stages", 84),
         ("light_center", 16),
         ("modern", 12),
-        ("no_downsampling", 24),
+        ("no_downsampling", 16),
+        ("pruned", 8),
         ("segmentation", 40),
     ],
 )
