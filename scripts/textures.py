@@ -11,27 +11,12 @@ and the clean images, are of the same images, chosen as for consistency.
 
 import argparse
 import json
-import os
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
 import torch
 from torch import Tensor
-
-from rfbench.classify.evaluate import evaluate
-from rfbench.classify.images import Images
-from rfbench.classify.network import scores_of
-from rfbench.classify.trained import classifier
-from rfbench.data import augment
-from rfbench.data.loader import Batch
-from rfbench.data.moved import SEED
-from rfbench.data.order import Task, epoch_order
-from rfbench.runs.processes import Processes
-from rfbench.schemas.cls import ClsConfig
-
-BATCH = 50
+from trained_run import TrainedRun
 
 
 def texture(size: int, period: int, contrast: float) -> Tensor:
@@ -50,29 +35,13 @@ def periods(stride: int) -> list[int]:
     return [2**i for i in range(1, stride.bit_length()) if 2**i <= stride]
 
 
-def measure(run: Path, stride: int, contrast: float, count: int) -> dict[str, Any]:
+def measure(folder: Path, stride: int, contrast: float, count: int) -> dict[str, Any]:
     """{"variant", "seed", "clean", "2", "4", ...}: top-1 in percent."""
-    record = json.loads((run / "result.json").read_text())
-    config = ClsConfig.model_validate(record["config"], strict=False)
-    model, group = classifier(str(run), "last.pth"), Processes(torch.device("cpu"))
-    data = Images(config.model_copy(update={"device": "cpu"}), group, eval_only=True)
-    # the network's own order of classes
-    data.follow(torch.load(run / "last.pth", map_location="cpu", weights_only=True)["classes"])
-    crop, split = augment.evaluation(data.image_size, data.crop_ratio), data.set.val
-    chosen = epoch_order(len(split), SEED, 0)[:count]
-    images = torch.stack([crop.window(split.read(int(i))) for i in chosen])
-    labels = torch.from_numpy(split.labels[chosen])
-    parts = torch.arange(len(chosen)).split(BATCH)
-    found: dict[str, Any] = {"variant": record["variant"], "seed": record["seed"]}
-    for period in (0, *periods(stride)):
-        added = texture(data.image_size, period, contrast) if period else torch.zeros(1, 1, 1)
-        batches = (
-            Batch(textured(images[at], added), labels[at], at, [], Task(0, 0, len(at)))
-            for at in parts
-        )
-        pairs = map(data.on_device, batches)
-        metrics = evaluate(model, pairs, len(parts), group, scores_of(model, config))
-        found[str(period) if period else "clean"] = metrics["top1"]
+    run = TrainedRun(folder, count)
+    found = {"variant": run.record["variant"], "seed": run.record["seed"], "clean": run.top1()}
+    for period in periods(stride):
+        added = texture(run.data.image_size, period, contrast)
+        found[str(period)] = run.top1(lambda images, added=added: textured(images, added))
     return found
 
 

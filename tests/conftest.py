@@ -9,6 +9,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 
+from tests.browser import chromium, opened  # noqa: F401  fixtures
+
 torch.set_num_threads(1)
 
 

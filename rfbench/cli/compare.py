@@ -79,7 +79,8 @@ def command(
         from rfbench.rf.questions.maps.png import png
 
         draw = png
-    text = compare.render(compare.compare(results, wanted, draw, look), form)
+    folder = output.parent if output else Path()
+    text = compare.render(compare.compare(results, wanted, draw, look), form, folder)
     if output:
         write_text(output, text + "\n")
         out.note(f"wrote {output}")

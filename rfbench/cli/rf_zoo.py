@@ -50,7 +50,7 @@ def command(
     from rfbench import files
     from rfbench.json_text import dumps
     from rfbench.rf.questions.zoo import page as zoo_page
-    from rfbench.rf.questions.zoo import zoo
+    from rfbench.rf.questions.zoo import summary, zoo
     from rfbench.rf.questions.zoo.table import table
 
     output = output or Path("results/zoo")
@@ -60,11 +60,12 @@ def command(
     known = sum(name in zoo.read(output) for name in wanted)
     with tqdm(total=len(wanted), initial=known, unit="model", disable=None) as bar:
         rows = zoo.run(wanted, output, jobs or os.cpu_count() or 1, bar.update)
-    files.write_text(output / "index.html", zoo_page.page(rows, zoo.pictures(output, rows)))
-    files.write_text(output / "zoo.csv", zoo_page.table(rows))
+    pictures = {name: zoo.pictures(output, name) for name in wanted}
+    files.write_text(output / "index.html", zoo_page.page(rows, pictures))
+    files.write_text(output / "zoo.csv", summary.table(rows))
     files.write_text(output / "zoo.json", dumps(rows, 1) + "\n")
     if markdown:
-        zoo_page.save_summary(rows, markdown)
+        summary.save_summary(rows, markdown)
     if as_json:
         return out.show_json(rows, 1)
     if len(rows) <= FEW:

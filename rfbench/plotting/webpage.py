@@ -1,18 +1,28 @@
-"""One self-contained HTML file: tables to sort and search, embedded images; no network.
+"""One self-contained HTML file: tables to sort and filter, charts, embedded images; no network.
 
 Independent of the content. Its HTML, CSS and JavaScript are the files in assets/.
 """
 
 import base64
+import hashlib
+import os
+import urllib.parse
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
 from importlib import resources
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-# a text, or a text and the CSS class of its cell: good, bad, faint
+# a text, or a text and the CSS class of its cell: good, bad, faint; HTML as Markup
 Cell = str | tuple[str, str]
+# what stands first when a column is sorted: the largest, the least, what is nearest to 0, or words
+# in their natural order
+Best = Literal["high", "low", "zero", "name"]
+SCRIPTS = ("page.js", "chart.js")
 
 ENVIRONMENT = Environment(
     loader=PackageLoader("rfbench.plotting", "assets"),
@@ -22,28 +32,57 @@ ENVIRONMENT = Environment(
 )
 
 
+@dataclass(frozen=True)
+class Column:
+    """A column of a table. meaning: shown where the reader points; best: first when sorted."""
+
+    name: str
+    best: Best = "name"
+    meaning: str = ""
+    group: str = ""  # of neighbours under one heading
+
+    @property
+    def is_number(self) -> bool:
+        """Whether its cells are numbers: to the right, and sorted as such."""
+        return self.best != "name"
+
+
 def page(
     title: str,
     parts: Sequence[str],
     contents: Mapping[str, str] | None = None,
+    lead: Sequence[str] = (),
+    tools: str = "",
+    noun: str = "rows",
     style: str = "",
     script: str = "",
     data: Any = None,
 ) -> str:
     """The whole file.
 
-    parts: HTML, in order. contents: titles by the id of their heading. style, script: additional
-    CSS and JavaScript; a script can read `data`, a JSON value, as `data`.
+    lead: HTML above the filters: what the page says in short. parts: HTML, in order. contents:
+    titles by the id of their heading. tools: more filters beside the search; noun: what they count.
+    style, script: additional CSS and JavaScript; a script can read `data`, a JSON value.
     """
-    own = [asset("rfbench.plotting", name) for name in ("page.css", "page.js")]
+    scripts = [asset("rfbench.plotting", name) for name in SCRIPTS] + [script] * bool(script)
     return ENVIRONMENT.get_template("page.html").render(
         title=title,
+        lead=[Markup(part) for part in lead if part],
         parts=[Markup(part) for part in parts if part],
         contents=contents or {},
-        styles=[Markup(text) for text in (own[0], style) if text],
-        scripts=[Markup(text) for text in (own[1], script) if text],
+        tools=Markup(tools),
+        noun=noun,
+        styles=[Markup(text) for text in (asset("rfbench.plotting", "page.css"), style) if text],
+        scripts=[Markup(text) for text in scripts],
+        allowed=" ".join(map(_digest, scripts)),
         data=data,
     )
+
+
+def _digest(script: str) -> str:
+    """How a content security policy names a script that may run."""
+    digest = hashlib.sha256(script.encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"
 
 
 def asset(package: str, name: str) -> str:
@@ -66,17 +105,67 @@ def heading(text: str, level: int, anchor: str = "") -> Markup:
     return _part("heading", text, level, anchor)
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[Cell]], numeric: Sequence[bool]) -> Markup:
-    """A table that is sorted by a click on its head. numeric: which columns hold numbers."""
-    columns = list(zip(head, numeric, strict=True))
-    cells = [[_classed(c, n) for c, n in zip(row, numeric, strict=True)] for row in rows]
-    return _part("table", columns, cells)
+def table(
+    label: str,
+    columns: Sequence[Column],
+    rows: Sequence[Sequence[Cell]],
+    keys: Sequence[str] = (),
+    texts: Sequence[str] = (),
+    foot: Sequence[Cell] = (),
+) -> Markup:
+    """A table that is sorted by a click on its head; its first column names the rows.
+
+    label: what it is called where it is not seen. keys: of the rows; rows of one key are filtered
+    together. texts: what a search of each row looks through, in the table that has them; the rows
+    with a text are those that are counted. foot: a last row, which stays where it is.
+    """
+    held = [
+        (
+            keys[i] if keys else "",
+            texts[i] if texts else "",
+            [_classed(cell, column) for cell, column in zip(row, columns, strict=True)],
+        )
+        for i, row in enumerate(rows)
+    ]
+    groups: list[tuple[str, int]] = []
+    for column in columns if any(column.group for column in columns) else []:
+        if groups and groups[-1][0] == column.group:
+            groups[-1] = (column.group, groups[-1][1] + 1)
+        else:
+            groups.append((column.group, 1))
+    return _part("table", label, columns, groups, held, foot)
 
 
-def _classed(cell: Cell, number: bool) -> tuple[str, str]:
+def _classed(cell: Cell, column: Column) -> tuple[str, str]:
     """A cell's text, and its classes."""
     text, tone = (cell, "") if isinstance(cell, str) else cell
-    return text, " ".join(["n"] * number + [tone] * bool(tone))
+    return text, " ".join(["n"] * column.is_number + [tone] * bool(tone))
+
+
+def section(parts: Sequence[str], name: str = "") -> Markup:
+    """Parts that are hidden together when none of their rows is shown."""
+    return _part("section", [Markup(part) for part in parts if part], name)
+
+
+def details(title: str, parts: Sequence[str]) -> Markup:
+    """Parts that a click on the title unfolds."""
+    return _part("details", title, [Markup(part) for part in parts if part])
+
+
+def term(text: str, meaning: str) -> Markup:
+    """A word that explains itself where the reader points, or comes with the keyboard."""
+    return _part("term", text, meaning)
+
+
+def link(path: Path, folder: Path, text: str) -> Markup:
+    """A link to a file or folder, relative to the `folder` that holds the page."""
+    relative = os.path.relpath(path.absolute(), folder.absolute())
+    return _part("link", f"./{urllib.parse.quote(Path(relative).as_posix())}", text)
+
+
+def jump(anchor: str, text: str) -> Markup:
+    """A link to a heading of the page."""
+    return _part("link", f"#{anchor}", text)
 
 
 def image(png: bytes, alt: str, caption: str = "", scale: float = 1.0) -> Markup:
@@ -91,6 +180,27 @@ def notes(texts: Sequence[str]) -> Markup:
     return _part("notes", texts)
 
 
+def glossary(columns: Sequence[Column]) -> Markup:
+    """What every column means, for readers without a pointer, and on paper."""
+    return _part("glossary", {c.name: c.meaning for c in columns if c.meaning})
+
+
 def paragraph(text: str, name: str = "") -> Markup:
     """A paragraph of CSS class `name`."""
     return _part("paragraph", text, name)
+
+
+def written(versions: Mapping[str, str], git: Mapping[str, Any] | None, device: str = "") -> Markup:
+    """When, by which versions and commit, and where this page was written."""
+    now = datetime.now(timezone.utc)
+    parts = [f"Written {now:%Y-%m-%d %H:%M} UTC"]
+    parts += [", ".join(f"{name} {version}" for name, version in versions.items())]
+    parts += [f"commit {commit(git)}"] * bool(git) + [device] * bool(device)
+    return paragraph(" · ".join(parts), "legend")
+
+
+def commit(git: Mapping[str, Any] | None) -> str:
+    """'1a2b3c4d', or '1a2b3c4d + changes'; nothing outside of a checkout."""
+    if not git:
+        return ""
+    return f"{str(git.get('commit'))[:8]}{' + changes' if git.get('changed') else ''}"

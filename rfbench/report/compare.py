@@ -55,10 +55,10 @@ def _warn(problems: Sequence[str]) -> None:
         logger.warning("%s", one_line(problem, 1000))
 
 
-def render(report: Report, form: str) -> str:
-    """The report as table, markdown, latex, csv, json or html."""
+def render(report: Report, form: str, folder: Path = Path()) -> str:
+    """The report as table, markdown, latex, csv, json or html. folder: where it will be."""
     if form == "html":
-        from rfbench.report import html  # imports Matplotlib
+        from rfbench.report import html  # imports Matplotlib and jinja2
 
-        return html.page(report)
+        return html.page(report, folder)
     return {"latex": latex.latex, **formats.FORMATS}[form](report)

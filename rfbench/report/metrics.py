@@ -21,6 +21,26 @@ MORE = (
 )
 CLASSES = ("iou.", "boundary_iou.")  # of a segmentation, by class
 LESS = ("loss", "jitter", "error")
+# by the name without its task
+MEANINGS = {
+    "top1": "validation images whose class is the first guess, %",
+    "top5": "validation images whose class is among the first five guesses, %",
+    "consistency": "validation images with the same top-1 at two positions at most 1/8 of the "
+    "image apart, % (Zhang, 2019)",
+    "AP": "average precision over IoU thresholds of 0.50 to 0.95, %, as COCO defines it",
+    "AP50": "average precision at an IoU of 0.50, %",
+    "AP75": "average precision at an IoU of 0.75, %",
+    "APs": "AP of small objects, below 32 x 32 px",
+    "APm": "AP of medium objects, 32 x 32 to 96 x 96 px",
+    "APl": "AP of large objects, above 96 x 96 px",
+    "mIoU": "intersection over union of masks, the mean over classes, %",
+    "foreground_mIoU": "mIoU of the classes without the background, %",
+    "boundary_mIoU": "mIoU of the pixels near a mask's boundary, %",
+    "pixel_accuracy": "pixels of the right class, %",
+    "mean_accuracy": "pixels of the right class, the mean over classes, %",
+    "loss": "validation loss",
+    "jitter": "what changes when the image moves by 1 px: pixels in % (masks), or px (boxes)",
+}
 LARGEST = 1e100  # of a figure: squares and sums of what is larger overflow
 
 
@@ -72,6 +92,11 @@ def label(metric: str) -> str:
     """'bbox.AP' as 'box AP'."""
     task, _, name = metric.partition(".")
     return f"{TASKS[task]} {name}" if task in TASKS and name else metric
+
+
+def meaning(metric: str) -> str:
+    """What a metric says, in a line; nothing for one's own."""
+    return MEANINGS.get(metric.rpartition(".")[2], "")
 
 
 def direction(metric: str) -> Direction:

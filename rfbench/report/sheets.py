@@ -1,11 +1,12 @@
 """A block of a comparison as tables of short texts, for the terminal, Markdown and HTML."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rfbench.errors import printable
 from rfbench.plotting import webpage
+from rfbench.plotting.webpage import Column
 from rfbench.report import metrics, paper
 from rfbench.report.model import Block, Cell, Group, Report, Row
 from rfbench.report.stats import Effect
@@ -19,6 +20,25 @@ FAINT = "faint"
 VERDICT = "verdict"
 WIDE = 3  # with more metrics, costs and receptive fields get a table of their own
 
+ROW = Column("variant", "name", "what is changed in the network; the listed order is the paper's")
+SEEDS = Column("seeds", "high", "runs that are averaged")
+CHANGED = "✓: stride-2 convolutions of {k}x{k} are changed"
+SIGNS_MEAN = "▲ better, ▼ worse, ≈ within noise, ≠ differs, ? not tested"
+STEP_TIME = (
+    "relative to {baseline} on the same device (from median images/s); meaningful only "
+    "on an idle device"
+)
+TESTED = {
+    "mean": "over the seeds, at the end of training",
+    "95 %": "t-interval of the mean: the variation between seeds",
+    "Δ": "difference from {baseline}",
+    "95 % ": "t-interval of the difference, not corrected",
+    "p": "of a two-sided t-test against {baseline}, paired by seed where they share some",
+    "p (Holm)": "p corrected over the variants of this table, for each metric",
+    "smallest": "difference that such a test would find in 4 of 5 experiments (80 % power)",
+}
+VERDICT_MEANS = "better or worse where the corrected p is below 0.05, else within noise"
+
 LEGEND = (
     "▲ better, ▼ worse, ≈ within noise, ? not tested: against {baseline} in the same setting.",
     "Figures are means over seeds at the end of training. Intervals are 95 % t-intervals; they "
@@ -30,8 +50,7 @@ LEGEND = (
     "smallest: minimum detectable effect at 80 % power, of a single test: "
     "(t(0.975, df) + t(0.8, df)) s / sqrt(n), where df = n - 1 and s is the standard deviation of "
     "the n differences.",
-    "step time: relative to {baseline} on the same device (from median images/s); meaningful only "
-    "on an idle device.",
+    f"step time: {STEP_TIME}.",
     "shift, gridding: of the path counts to the central unit of the last map, on an input large "
     "enough for its whole receptive field; as in visualize-rf.",
 )
@@ -44,21 +63,22 @@ CONSISTENCY = (
 
 @dataclass
 class Sheet:
-    """A table. head: titles of the columns; rows: as many cells each.
-
-    words: number of columns, from the left, that hold words; all others hold numbers, except a
-    verdict in the last.
-    """
+    """A table. rows: as many cells each as there are columns. of: the row of the block of each."""
 
     name: str
-    head: list[str]
+    columns: list[Column]
     rows: list[list[webpage.Cell]]
-    words: int
+    of: list[Row]
+
+    @property
+    def head(self) -> list[str]:
+        """The titles of the columns."""
+        return [column.name for column in self.columns]
 
     @property
     def numeric(self) -> list[bool]:
         """Which columns hold numbers, to be right-aligned and sorted as numbers."""
-        return [i >= self.words and name != VERDICT for i, name in enumerate(self.head)]
+        return [column.is_number for column in self.columns]
 
     @property
     def texts(self) -> list[list[str]]:
@@ -71,23 +91,23 @@ def kernel_sizes(rows: Iterable[Row]) -> list[int]:
     return sorted({1, 3}.union(*(row.kernels for row in rows)))
 
 
-def sheets(group: Group, block: Block) -> list[Sheet]:
+def sheets(group: Group, block: Block, baseline: str = "the baseline") -> list[Sheet]:
     """The metrics, their tests, and costs with receptive fields."""
     by_task: dict[str, list[str]] = {}
     for name in group.metrics:
         by_task.setdefault(name.rpartition(".")[0], []).append(name)
-    figures = [_figures(block, names) for names in by_task.values()]
-    network = _network(group, block)
+    figures = [_figures(block, names, baseline) for names in by_task.values()]
+    network = _network(group, block, baseline)
     if len(group.metrics) <= WIDE and len(figures) == 1:
-        figures[0].head += network.head[1:]
+        figures[0].columns += network.columns[1:]
         for row, more in zip(figures[0].rows, network.rows, strict=True):
             row += more[1:]
         network.rows = []
-    shown = [r.source != paper.NAME for r in block.rows]
-    network.rows = [cells for cells, own in zip(network.rows, shown, strict=False) if own]
-    every = [sheet for sheet in (*figures, _tests(group, block), network) if sheet.rows]
+    own = [(c, r) for c, r in zip(network.rows, network.of, strict=False) if r.source != paper.NAME]
+    network.rows, network.of = [cells for cells, _ in own], [row for _, row in own]
+    every = [s for s in (*figures, _tests(group, block, baseline), network) if s.rows]
     for sheet in every:
-        sheet.head = [printable(title) for title in sheet.head]
+        sheet.columns = [replace(c, name=printable(c.name)) for c in sheet.columns]
         sheet.rows = [[_printable(cell) for cell in row] for row in sheet.rows]
     return every
 
@@ -96,17 +116,27 @@ def _printable(cell: webpage.Cell) -> webpage.Cell:
     return printable(cell) if isinstance(cell, str) else (printable(cell[0]), cell[1])
 
 
-def _figures(block: Block, names: Sequence[str]) -> Sheet:
+def _figures(block: Block, names: Sequence[str], baseline: str) -> Sheet:
     sizes = kernel_sizes(block.rows)
-    head = ["variant", *(f"{k}x{k}" for k in sizes), "seeds"]
+    columns = [ROW, *(Column(f"{k}x{k}", "name", CHANGED.format(k=k)) for k in sizes), SEEDS]
     for name in names:
-        head += [metrics.label(name), "Δ"]
+        columns += [_column(name), _column(name, "Δ", _delta(name, baseline))]
     rows: list[list[webpage.Cell]] = []
     for row in block.rows:
         ticks = ["✓" if k in row.kernels else "" for k in sizes]
         cells = [text for name in names for text in _pair(row, name)]
         rows.append([row.label, *ticks, str(len(row.runs) or ""), *cells])
-    return Sheet("figures", head, rows, words=1 + len(sizes))
+    return Sheet("figures", columns, rows, list(block.rows))
+
+
+def _column(metric: str, name: str = "", meaning: str = "") -> Column:
+    """Of a metric: sorted by what is better, of which the larger where that is not known."""
+    best: webpage.Best = "low" if metrics.direction(metric) < 0 else "high"
+    return Column(name or metrics.label(metric), best, meaning or metrics.meaning(metric))
+
+
+def _delta(metric: str, baseline: str) -> str:
+    return f"{metrics.label(metric)} minus that of {baseline}; {SIGNS_MEAN}"
 
 
 def _pair(row: Row, name: str) -> tuple[webpage.Cell, webpage.Cell]:
@@ -124,15 +154,25 @@ def _pair(row: Row, name: str) -> tuple[webpage.Cell, webpage.Cell]:
     return number(name, cell.mean), (text, tone)
 
 
-def _tests(group: Group, block: Block) -> Sheet:
-    head = ["metric", "variant", "seeds", "mean", "95 %", "Δ", "95 %", "p", "p (Holm)"]
+def _tests(group: Group, block: Block, baseline: str) -> Sheet:
+    columns = [
+        Column("metric", "name", "of the validation set, in the order of the tables"),
+        ROW,
+        SEEDS,
+    ]
+    first = group.metrics[0] if group.metrics else ""
+    for name, meaning in TESTED.items():
+        best: webpage.Best = "low" if name.startswith(("p", "smallest")) else _column(first).best
+        columns.append(Column(name.strip(), best, meaning.format(baseline=baseline)))
     rows: list[list[webpage.Cell]] = []
+    of = []
     for name in group.metrics:
         for row in block.rows:
             cell = row.cells.get(name)
             if row.source == "ours" and cell:
                 rows.append([metrics.label(name), row.label, *_tested(name, row, cell)])
-    return Sheet("tests", [*head, "smallest", VERDICT], rows, words=2)
+                of.append(row)
+    return Sheet("tests", [*columns, Column(VERDICT, "name", VERDICT_MEANS)], rows, of)
 
 
 def _tested(name: str, row: Row, cell: Cell) -> list[webpage.Cell]:
@@ -162,15 +202,20 @@ def _interval(name: str, bounds: tuple[float, float] | None, sign: str = "") -> 
     return "" if bounds is None else f"[{', '.join(number(name, b, sign) for b in bounds)}]"
 
 
-def _network(group: Group, block: Block) -> Sheet:
+def _network(group: Group, block: Block, baseline: str) -> Sheet:
     sizes = {row.network.size for row in block.rows if row.network.size}
     at = f" at {'x'.join(map(str, dict.fromkeys(sizes.pop())))} px" if len(sizes) == 1 else ""
     part = {"det": "backbone MACs", "seg": "MACs without head"}.get(group.kind, "MACs")
-    macs = f"{part}{at}"
     ranked = used(Use.RANK)
-    shape = [metric.with_unit(metric.name) for metric in ranked]
     pruned = any(row.is_pruned for row in block.rows)  # or it repeats the parameters
-    head = ["variant", "parameters", *["non-zero"] * pruned, macs, "step time", *shape]
+    columns = [
+        ROW,
+        Column("parameters", "low", "of the network that was trained"),
+        *[Column("non-zero", "low", "parameters that pruning left")] * pruned,
+        Column(f"{part}{at}", "low", "multiply-accumulates for one image"),
+        Column("step time", "low", STEP_TIME.format(baseline=baseline)),
+        *(Column(m.with_unit(m.name), m.order, m.meaning) for m in ranked),
+    ]
     rows: list[list[webpage.Cell]] = []
     for row in block.rows:
         known = row.network if row.source != paper.NAME else type(row.network)()
@@ -184,7 +229,7 @@ def _network(group: Group, block: Block) -> Sheet:
                 *(_shape(metric, known.figures.get(metric.name)) for metric in ranked),
             ]
         )
-    return Sheet("networks", head, rows, words=1)
+    return Sheet("networks", columns, rows, list(block.rows))
 
 
 def _shape(metric: Metric, value: Any) -> str:

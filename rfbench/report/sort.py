@@ -6,6 +6,7 @@ from typing import Any
 
 from rfbench.errors import UsageError, suggest
 from rfbench.models import variant as variants
+from rfbench.plotting.columns import natural
 from rfbench.report import metrics
 from rfbench.report.model import Report, Row
 from rfbench.rf.core.metric import Metric, Use
@@ -32,10 +33,10 @@ def _badness(metric: Metric, row: Row) -> float | None:
     return None if value is None else metric.badness(value)
 
 
-def paper_order(variant: str) -> tuple[int, str]:
-    """Sort key of variants: the paper's, then the controls, then the user's."""
+def paper_order(variant: str) -> tuple[int, list[tuple[int, int, str]]]:
+    """Sort key of variants: the paper's, then the controls, then the user's by name."""
     known = list(variants.listed())
-    return known.index(variant) if variant in known else len(known), variant
+    return known.index(variant) if variant in known else len(known), natural(variant)
 
 
 def column_of(heading: str) -> str:

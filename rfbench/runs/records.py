@@ -7,6 +7,7 @@ import json
 import platform
 import subprocess
 import sys
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,7 +26,8 @@ class Record(BaseModel):
     """The fields of every record; each kind adds its own.
 
     format: `FORMAT`. name: of the folder. command: as typed. versions: of the packages that affect
-    a result. git: state of the code. Undeclared fields are kept when a record is read.
+    a result. git: state of the code. date: when it was written, UTC; None before version 1.
+    Undeclared fields are kept when a record is read.
     """
 
     model_config = ConfigDict(
@@ -38,6 +40,7 @@ class Record(BaseModel):
     command: list[str]
     versions: dict[str, str]
     git: dict[str, Any] | None = None
+    date: str | None = None
     files: list[str] = []
 
 
@@ -193,6 +196,7 @@ def write_record(folder: Path, kind: str, content: dict[str, Any]) -> dict[str, 
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "versions": versions(),
         "git": git_state(),
+        "date": f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M:%S}",
         **content,
     }
     text = json_text.dumps(record, 2) + "\n"

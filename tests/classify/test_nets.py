@@ -170,3 +170,37 @@ def test_the_depthwise_resnet_is_the_dense_one_but_for_its_3x3s() -> None:
         found = backbones.build(f"{name}_depthwise", f"1x1+3x3{groups}", meta=True)
         assert found.replaced == expected
     assert backbones.build(name, "1x1+3x3:groups=dense", meta=True).replaced == strided
+
+
+def plain(a: int, b: int, k: int) -> int:
+    """Weights of a convolution without biases, scale and shift of its norm."""
+    return a * b * k * k + 2 * b
+
+
+def bottleneck(a: int, width: int) -> int:
+    return plain(a, width, 1) + plain(width, width, 3) + plain(width, 4 * width, 1)
+
+
+def test_17_blocks_for_small_images() -> None:
+    module = small.resnet17_blocks()
+    expected = plain(3, 16, 3) + 256 * 10 + 10
+    for before, width, count in ((16, 16, 6), (64, 32, 6), (128, 64, 5)):
+        expected += bottleneck(before, width) + plain(before, 4 * width, 1)
+        expected += (count - 1) * bottleneck(4 * width, width)
+    assert sum(p.numel() for p in module.parameters()) == expected
+    # 1 + stem 2 + 6 x 2 + (2 + 5 x 4) + (4 + 4 x 8)
+    theory = rf.theory(rf.record(module, size=32), "layer3")["y"]
+    assert (theory["size"], theory["stride"]) == (73, 4)
+
+
+def test_16_blocks_and_a_class_for_every_pixel() -> None:
+    module = small.resnet16_blocks_dense(classes=5).eval()
+    expected = plain(3, 16, 3) + 128 * 5 + 5
+    for before, width in ((16, 16), (16, 32), (32, 64), (64, 128)):
+        expected += plain(before, width, 3) + plain(width, width, 3) + plain(before, width, 1)
+        expected += 6 * plain(width, width, 3)
+    assert sum(p.numel() for p in module.parameters()) == expected
+    # 1 + stem 2 + (2 + 7 x 4) + (4 + 7 x 8) + (8 + 7 x 16) + (16 + 7 x 32)
+    theory = rf.theory(rf.record(module, size=256), "net.classifier")["y"]
+    assert (theory["size"], theory["stride"]) == (453, 16)
+    assert module(torch.zeros(1, 3, 50, 67)).shape == (1, 5, 50, 67)

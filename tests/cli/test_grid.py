@@ -292,14 +292,23 @@ def test_weights_of_no_task_before(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["paper", "digits", "depthwise", "no_downsampling", "segmentation"]
+    ("name", "runs"),
+    [
+        ("paper", 28),
+        ("digits", 94),
+        ("depthwise", 32),
+        ("stages", 84),
+        ("light_center", 16),
+        ("modern", 12),
+        ("no_downsampling", 24),
+        ("segmentation", 40),
+    ],
 )
-def test_the_shipped_grids_expand(name: str) -> None:
+def test_the_shipped_grids_expand(name: str, runs: int) -> None:
     code, out, err = run(ROOT / f"configs/grids/{name}.yaml", "--dry-run")
     assert code == 0, err
     lines = out.splitlines()
-    numbers = {"paper": 28, "digits": 94, "depthwise": 32, "no_downsampling": 24}
-    assert len(lines) == {**numbers, "segmentation": 40}[name]
+    assert len(lines) == runs
     for line in lines:
         config = line.split("train-")[1].split()[1]
         assert (ROOT / config).exists(), config

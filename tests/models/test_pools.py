@@ -192,7 +192,7 @@ POOLS["first"] = lambda channels, axes: nn.MaxPool2d(1, 2)
 SEEN = """
 import torch, torchvision, rfbench
 from rfbench.models import variants
-from rfbench.report import plots, sort
+from rfbench.report import html, sort
 
 name = "first:1x1+3x3"
 assert name in variants.VARIANTS and sort.paper_order(name) < sort.paper_order("mine")

@@ -15,7 +15,7 @@ from rfbench.rf.core import metrics
 from rfbench.rf.core.geometry import Geometry
 from rfbench.rf.core.metric import Metric
 from rfbench.rf.core.path_counts import PathMap
-from rfbench.rf.questions.zoo import page, table, zoo
+from rfbench.rf.questions.zoo import page, summary, table, zoo
 
 RUNS = Path(__file__).parents[1] / "report" / "runs"
 
@@ -75,11 +75,11 @@ def test_the_zoo_has_columns_of_it() -> None:
     cells = table.table([row]).splitlines()
     assert cells[0].split()[:6] == ["model", "status", "shift", "gridding", "read", "entropy"]
     assert cells[1].split()[5] == f"{row['entropy']:.2f}"
-    (line,) = csv.DictReader(page.table([row]).splitlines())
+    (line,) = csv.DictReader(summary.table([row]).splitlines())
     assert line["entropy"] == str(row["entropy"]) and line["cured_entropy"]
     whole = page.page([row], {})
     shown = f">{cells[1].split()[5]}<"
-    for text in (">entropy<", ">fixed entropy<", "entropy: of the paths", shown):
+    for text in (">entropy (bit)<", "of the paths", shown):
         assert text in whole
     old = {key: value for key, value in row.items() if "entropy" not in key}  # rows.jsonl of before
     assert page.page([old], {}) and table.table([old]).splitlines()[1].split()[5] == "-"

@@ -21,6 +21,8 @@ from rfbench.classify.nets.chains import (
 from rfbench.classify.nets.residual import (
     resnet14,
     resnet14_depthwise,
+    resnet16_blocks_dense,
+    resnet17_blocks,
     resnet18_32px,
     resnet18_dilated,
 )
@@ -37,6 +39,8 @@ __all__ = [
     "max_pooled",
     "resnet14",
     "resnet14_depthwise",
+    "resnet16_blocks_dense",
+    "resnet17_blocks",
     "resnet18_32px",
     "resnet18_dilated",
     "skips",

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from rfbench.errors import UsageError
 
@@ -73,6 +74,71 @@ def resnet18_dilated(classes: int = 10) -> nn.Module:
     """
     net = resnet18_32px(classes)
     without_strides(net)
+    return net
+
+
+def resnet17_blocks(classes: int = 10) -> nn.Module:
+    """A ResNet of 17 bottlenecks for (3, 32, 32) images, total stride 4, and 73 px of theory.
+
+    Luo et al. (2016, section 3.4) tell of 17 blocks on CIFAR-10 and 74 px, and no more; these are
+    stages of 6, 6 and 5 blocks, 16, 32 and 64 channels wide inside, behind a 3x3 stem.
+    """
+    from timm.models.resnet import Bottleneck
+
+    net = _blocks(Bottleneck, {16: (6, 1), 32: (6, 2), 64: (5, 2)})
+    net.add_module("pool", nn.AdaptiveAvgPool2d(1))
+    net.add_module("flatten", nn.Flatten())
+    net.add_module("fc", nn.Linear(64 * Bottleneck.expansion, classes))
+    return net
+
+
+class Enlarged(nn.Module):
+    """A network whose scores (N, C, h, w) are enlarged bilinearly to its images' (H, W)."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images (N, 3, H, W) to scores (N, C, H, W)."""
+        return F.interpolate(self.net(x), x.shape[2:], mode="bilinear", align_corners=False)
+
+
+def resnet16_blocks_dense(classes: int = 11) -> nn.Module:
+    """A class for every pixel, from 16 blocks of two 3x3s with four strides of 2: 453 px of theory.
+
+    Luo et al. (2016, section 3.4) tell of 16 blocks, four subsamplings and 505 px on CamVid, and
+    no more; these are stages of 4 blocks, 16 to 128 channels wide, behind a 3x3 stem, and a 1x1
+    convolution at stride 16.
+    """
+    from timm.models.resnet import BasicBlock
+
+    net = _blocks(BasicBlock, {16: (4, 2), 32: (4, 2), 64: (4, 2), 128: (4, 2)})
+    net.add_module("classifier", nn.Conv2d(128, classes, 1))
+    return Enlarged(net)
+
+
+def _blocks(block: Any, stages: dict[int, tuple[int, int]]) -> nn.Sequential:
+    """timm's blocks behind a 3x3 stem of 16 channels. stages: {width: (blocks, stride)}."""
+    from timm.models.resnet import downsample_conv
+
+    net = nn.Sequential()
+    net.add_module("conv1", nn.Conv2d(3, 16, 3, padding=1, bias=False))
+    net.add_module("bn1", nn.BatchNorm2d(16))
+    net.add_module("act1", nn.ReLU())
+    before = 16
+    for number, (width, (count, stride)) in enumerate(stages.items(), 1):
+        after, stage = width * block.expansion, nn.Sequential()
+        for index in range(count):
+            first = index == 0
+            step = stride if first else 1
+            shortcut = downsample_conv(before, after, 1, step) if first else None
+            stage.append(block(before, width, step, shortcut))
+            before = after
+        net.add_module(f"layer{number}", stage)
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     return net
 
 

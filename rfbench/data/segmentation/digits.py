@@ -17,6 +17,7 @@ from rfbench.errors import UsageError
 VERSION = 1
 NAMES = [str(label) for label in range(10)]
 M2NIST = (64, 84)  # px
+SMALLEST, LARGEST = 32, 1024  # px: a digit of 24 px must fit, and a set must fit into memory
 GAP = 2  # px between the digits of an image like M2NIST's
 
 
@@ -26,27 +27,31 @@ def digits(
     train_scenes: int = 12_000,
     val_scenes: int = 1_500,
     objects: list[int] | None = None,
+    size: int = scenes.SIZE,
     eval_only: bool = False,
 ) -> SegSet:
-    """Scenes of 48 px with one or two digits on noise, or `objects` [least, most].
+    """Scenes of `size` px with one or two digits on noise, or `objects` [least, most].
 
     A pixel is of a digit where it has at least half of its strongest ink. `root` is not used.
     """
     few, many = objects or (1, 2)
     if not 0 <= few <= many or not many:
         raise UsageError(f"data.options.objects must be [least, most] (it is [{few}, {many}])")
-    size = (scenes.SIZE, scenes.SIZE)
+    if not SMALLEST <= size <= LARGEST:
+        raise UsageError(f"data.options.size must be {SMALLEST} to {LARGEST} px (it is {size})")
+    sides = (size, size)
 
     def drawn(part: str, count: int) -> Iterator[np.ndarray]:
-        for image, placed in scenes.draw(part, seed, count, objects=(few, many)):
-            mask = np.zeros(size, np.uint8)
+        for image, placed in scenes.draw(part, seed, count, size=size, objects=(few, many)):
+            mask = np.zeros(sides, np.uint8)
             for one in placed:
                 mask[one.mask] = 1 + one.label
             yield np.dstack([image, mask])
 
     kind = f"masks-v{scenes.VERSION}.{VERSION}-{few}to{many}"
+    kind += f"-{size}px" if size != scenes.SIZE else ""
     train, val = (
-        _kept(kind, part, seed, count, size, drawn)
+        _kept(kind, part, seed, count, sides, drawn)
         for part, count in (("train", 0 if eval_only else train_scenes), ("val", val_scenes))
     )
     return SegSet(
@@ -55,8 +60,8 @@ def digits(
         train,
         val,
         background=0,
-        size=size,
-        crop=size,
+        size=sides,
+        crop=sides,
         scale=(1.0, 1.0),
         flip=False,  # mirrored digits are not digits
         mean=(0.28, 0.28, 0.28),

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, IntEnum
-from typing import Any
+from typing import Any, Literal
 
 from rfbench.errors import counted
 from rfbench.rf.core.geometry import Geometry
@@ -50,6 +50,13 @@ class Metric:
     join: str = ", "
     words: Callable[[Record, bool], list[str]] | None = None
     best: Best = Best.LESS
+
+    @property
+    def order(self) -> Literal["zero", "high", "low"]:
+        """What stands first where a table is sorted by it: what is nearest to 0, most or least."""
+        orders: dict[Best, Literal["zero", "high", "low"]]
+        orders = {Best.ZERO: "zero", Best.ONE: "high", Best.LESS: "low"}
+        return orders[self.best]
 
     @property
     def column(self) -> str:

@@ -188,6 +188,18 @@ def test_digit_scenes_have_the_masks_of_detection(tmp_path: Path) -> None:
     assert (cached.train.pixels == found.train.pixels).all()  # type: ignore[union-attr]
 
 
+def test_larger_scenes(tmp_path: Path) -> None:
+    small = load("digits", tmp_path, train_scenes=2, val_scenes=2)
+    found = load("digits", tmp_path, train_scenes=2, val_scenes=2, size=96, objects=[3, 3])
+    assert found.train.read(0).shape == (96, 96, 4) and found.crop == (96, 96)
+    labels = [len(np.unique(found.train.read(i)[..., 3])) - 1 for i in range(2)]
+    assert 1 <= max(labels) <= 3
+    assert small.train.read(0).shape == (48, 48, 4)
+    for size in (0, 31, 2000):
+        with pytest.raises(UsageError, match=rf"size must be 32 to 1024 px \(it is {size}\)"):
+            load("digits", tmp_path, train_scenes=2, val_scenes=2, size=size)
+
+
 def test_images_like_those_of_m2nist(tmp_path: Path) -> None:
     found = load("m2nist_like", tmp_path, train_images=40, val_images=5)
     counts = set()

@@ -1,71 +1,159 @@
-"""The zoo as one HTML file, a CSV and a summary: to search, sort, filter, and see maps together."""
+"""The zoo as one HTML file: to search, sort, filter, and see maps together."""
 
 import base64
-import csv
-import io
-from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
-from rfbench import files
 from rfbench.plotting import webpage
+from rfbench.plotting.webpage import Best, Column
 from rfbench.rf.core.metric import Metric, Use
 from rfbench.rf.core.metrics import used
-from rfbench.rf.questions.zoo.zoo import FIX, Row, columns
+from rfbench.rf.questions.zoo.summary import MEANING, SHIFTED, counts, kinds
+from rfbench.rf.questions.zoo.zoo import CURED, FIX, Row, columns
 from rfbench.runs import records
 from rfbench.spatial_graph.graph import Reach
 
-# columns of the page that are not called as in the record
-HEAD = {"size": "r", "stride": "S", "padding": "P", "macs": "MACs"}
-HIDDEN = ("witness", "seconds")
-MEANING = {
-    Reach.LOCAL: "the last map sees a bounded, position-independent neighbourhood",
-    Reach.CONTEXT: "the same, and a pooled summary of the whole image (squeeze-excitation)",
-    Reach.WINDOWED: "attention, but only within windows at this input size",
-    Reach.GLOBAL: "every position meets every other: attention, token mixing, recurrence",
-    Reach.UNSUPPORTED: "an operation that is not understood; nothing is claimed",
-}
-WORDS = ("model", "status")  # all other columns hold numbers
+# first on the page, then what is measured with and without the fix, then the rest
+FIRST, REST = ("model", "top1", "status"), ("size", "stride", "macs", "parameters", "changed")
+LAST = ("input", "map", "padding", "witness")
+HEAD = {"macs": "MACs"}  # columns that are not called as in the record
+WORDS = ("model", "status", "witness")  # all other columns hold numbers
+ORDER: dict[str, Best] = {"top1": "high", "changed": "high", "size": "high", "map": "high"}
 ASSETS = ("tools.html", "zoo.css", "zoo.js")
-SHIFTED, GRIDDED = 1.0, 0.05  # px, and coefficient of variation: from here on it is called so
+SPAN = 512  # px of the input that a picture of the table shows
+DEVICE = "on the CPU, networks without weights"
+ABOUT = (
+    "Metrics of the central unit of the last map, on an input that cuts nothing off, as the "
+    f"network is and with {FIX}. Tick networks to see their maps on one scale: + is where the unit "
+    "stands on a centred grid, the ring the centre of mass of its field; brightness is the square "
+    "root of the path counts, each map of its own largest."
+)
+LAW = (
+    "Top-1 as published with torchvision's IMAGENET1K_V1 weights, a mark a network with path "
+    "counts. Araujo, Norris and Sim (Computing receptive fields of convolutional neural networks, "
+    "Distill, 2019) found accuracy to grow with the logarithm of the field's size; the line is "
+    "that law, fitted to the marks that the filters leave. Networks differ in much else, so no "
+    "chart says what causes what."
+)
 
 
-def page(rows: Sequence[Row], maps: Mapping[str, bytes]) -> str:
-    """The whole file, maps inside it."""
-    head = {key: _head(key) for key in columns() if key not in HIDDEN}
-    cells = [[_cell(key, row.get(key)) for key in head] for row in rows]
-    statuses = [str(reach) for reach in Reach]
+def page(rows: Sequence[Row], maps: Mapping[str, Mapping[str, bytes]]) -> str:
+    """The whole file, maps inside it: of each model, by variant as `zoo.row` gives them."""
+    shown = _columns()
+    cells = [[_cell(key, row.get(key)) for key in shown] for row in rows]
     assets = {name: webpage.asset("rfbench.rf.questions.zoo", name) for name in ASSETS}
+    keys = [str(i) for i in range(len(rows))]
+    texts = [f"{row['model']} {row['status']}" for row in rows]
+    libraries = sorted({row["model"].partition(":")[0] for row in rows})
+    tools = {"statuses": [str(reach) for reach in Reach], "libraries": libraries}
+    law = any(row["top1"] is not None and row["shift"] is not None for row in rows)
     parts = [
-        webpage.paragraph(_versions(), "legend"),
-        webpage.paragraph(
-            f"Shift, gridding and misaligned branches of the last map's central unit, as the "
-            f"network is and with {FIX}. Tick models to see their maps side by side.",
-            "legend",
-        ),
-        webpage.fill(assets["tools.html"], statuses=statuses),
-        webpage.table([*head.values()], cells, [key not in WORDS for key in head]),
+        *[webpage.fill(CHARTS, law=LAW)] * law,
+        webpage.heading("Networks", 2),
+        webpage.paragraph(ABOUT, "legend"),
+        webpage.table("Networks", [*shown.values()], cells, keys, texts),
         webpage.heading("Columns", 2),
-        webpage.notes([f"{name}: {columns()[key]}" for key, name in head.items()]),
+        webpage.glossary([replace(c, name=_whole_name(c)) for c in shown.values()]),
+        webpage.fill(COMPARED),  # the last: it stays at the bottom of the window
     ]
     return webpage.page(
         "rfbench zoo: receptive fields of torchvision and timm",
         parts,
+        lead=[webpage.written(records.versions(), records.git_state(), DEVICE), *_lead(rows)],
+        tools=webpage.fill(assets["tools.html"], **tools),
+        noun="networks",
         style=assets["zoo.css"],
         script=assets["zoo.js"],
-        data={name: base64.b64encode(data).decode() for name, data in maps.items()},
+        data={"span": SPAN, "fix": FIX, "networks": [_network(r, maps) for r in rows]},
     )
 
 
-def _head(key: str) -> str:
-    """The heading of a column."""
-    return HEAD.get(key, key.replace("cured_", "fixed "))
+CHARTS = """<section id="law" aria-label="Accuracy and receptive field"><h2>Accuracy against
+receptive field</h2><p class="legend">{{ law }}</p><div class="charts"></div>
+<p class="legend" id="fit"></p></section>"""
+COMPARED = '<aside id="compared" aria-label="Compared maps" hidden></aside>'
+
+
+def _lead(rows: Sequence[Row]) -> list[str]:
+    """What the zoo says in short."""
+    libraries = sorted({row["model"].partition(":")[0] for row in rows})
+    names = [
+        Column("status", "name", "how much of an input a unit of the last map sees"),
+        *(Column(library, "high", "networks of this library") for library in libraries),
+    ]
+    table: list[list[webpage.Cell]] = [
+        [str(reach), *map(str, counts(rows, reach, libraries)), MEANING[reach]] for reach in Reach
+    ]
+    measured = [row for row in rows if row["shift"] is not None]
+    return [
+        webpage.heading("Summary", 2),
+        webpage.paragraph(f"{len(rows)} networks. {kinds(measured)} {_then(measured)}"),
+        webpage.table("Networks by status", [*names, Column("what it means")], table),
+    ]
+
+
+def _then(measured: Sequence[Row]) -> str:
+    """What the fix leaves of those that it changes."""
+    fixed = [row for row in measured if row["cured_shift"] is not None]
+    before, after = (
+        sum(abs(row[key]) > SHIFTED for row in fixed) for key in ("shift", "cured_shift")
+    )
+    return f"{FIX} changes {len(fixed)} of them: shifted are {before} before and {after} after."
+
+
+def _columns() -> dict[str, Column]:
+    """The columns of the page by key, in order."""
+    judged = [key for m in used(Use.AUDIT) for key in (m.name, f"{CURED}{m.name}")]
+    keys = [k for k in (*FIRST, *judged, *REST, *LAST) if k in columns()]
+    return {key: _column(key) for key in dict.fromkeys(keys)}
+
+
+def _column(key: str) -> Column:
+    metric = metric_of(key)
+    if metric is not None and metric in used(Use.RANK):
+        name = FIX if key.startswith(CURED) else "as it is"
+        return Column(name, metric.order, columns()[key], metric.with_unit(metric.name))
+    best: Best = "name" if key in WORDS else metric.order if metric else ORDER.get(key, "low")
+    return Column(HEAD.get(key, key), best, columns()[key])
+
+
+def _whole_name(column: Column) -> str:
+    """Of a column under a heading that it shares: 'shift (px), as it is'."""
+    return f"{column.group}, {column.name}" if column.group else column.name
+
+
+def _figure(key: str, value: Any) -> str:
+    """A metric's value as text, equal axes as one."""
+    metric = metric_of(key)
+    assert metric is not None
+    return "0" if metric.is_zero(value) else metric.text(value, merge=True)
+
+
+def _network(row: Row, maps: Mapping[str, Mapping[str, bytes]]) -> dict[str, Any]:
+    """What the page's script knows of a network."""
+    drawn = []
+    for prefix, png in maps.get(row["model"], {}).items():
+        if row.get(f"{prefix}picture") is None:
+            continue
+        told = f"shift {_figure('shift', row[f'{prefix}offset'])} px, "
+        told += f"gridding {_figure('gridding', row[f'{prefix}gridding'])}"
+        drawn.append(
+            {
+                "title": FIX if prefix else "as it is",
+                "png": base64.b64encode(png).decode(),
+                "box": row[f"{prefix}picture"],
+                "offset": row[f"{prefix}offset"],
+                "text": told,
+            }
+        )
+    known = {key: row[key] for key in ("model", "status", "shift", "gridding", "macs", "top1")}
+    return {**known, "changed": row["changed"], "size": max(row["size"] or [0]), "maps": drawn}
 
 
 def metric_of(key: str) -> Metric | None:
     """The metric of a column, as the network is or fixed."""
-    return next((m for m in used(Use.AUDIT) if key in (m.name, f"cured_{m.name}")), None)
+    return next((m for m in used(Use.AUDIT) if key in (m.name, f"{CURED}{m.name}")), None)
 
 
 def _cell(key: str, value: Any) -> str:
@@ -73,120 +161,10 @@ def _cell(key: str, value: Any) -> str:
         return "–"
     if isinstance(value, list):
         return "x".join(f"{v:g}" for v in dict.fromkeys(value)) if value else "–"
+    if key == "top1":
+        return f"{value:.2f}"
     if metric := metric_of(key):
         return "0" if metric.is_zero(value) else metric.text(value)
     if key in ("parameters", "macs"):
         return f"{value / 1e9:.2f} G" if value >= 1e9 else f"{value / 1e6:.2f} M"
     return str(value)
-
-
-def _versions() -> str:
-    held = records.versions()
-    return ", ".join(f"{name} {held[name]}" for name in ("torch", "torchvision", "timm"))
-
-
-def table(rows: Sequence[Row]) -> str:
-    """All rows as CSV; pairs along (y, x) as '427x427'."""
-    out = io.StringIO()
-    writer = csv.DictWriter(out, columns(), lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        plain = {k: "x".join(map(str, v)) if isinstance(v, list) else v for k, v in row.items()}
-        writer.writerow({key: plain.get(key) for key in columns()})
-    return out.getvalue()
-
-
-def save_summary(rows: Sequence[Row], path: Path) -> None:
-    """The zoo as a page of Markdown, and its figure beside it, of the same name."""
-    from rfbench.plotting import page as pages
-    from rfbench.rf.questions.zoo import figure as zoo
-
-    measured = [row for row in rows if row["shift"] is not None]
-    families = [family(row["model"]) for row in measured]
-    caption = (
-        "One dot a network at its own input size, uncut; family: the library's module, and how "
-        "many of it have path counts. Gridding: coefficient of variation over pixel phases. "
-        f"{_versions()}."
-    )
-    if measured:
-        pages.save(zoo.figure(measured, families, caption), path.with_suffix(""), ["png"])
-    files.write_text(path, summary(rows, path.with_suffix(".png").name if measured else ""))
-
-
-def summary(rows: Sequence[Row], picture: str = "") -> str:
-    """The zoo in a page of Markdown: how many of each kind, and which families are how."""
-    libraries = sorted({row["model"].partition(":")[0] for row in rows})
-    lines = [
-        "# The receptive fields of torchvision and timm",
-        "",
-        f"{len(rows)} architectures at their own input size. {_versions()}. Written by",
-        "`rfbench rf zoo --markdown FILE`, which also writes a page to search and compare maps.",
-        "",
-        *([f"![Shift by family]({picture})", ""] if picture else []),
-        f"| status | {' | '.join(libraries)} | what it means |",
-        f"|---|{'---|' * len(libraries)}---|",
-    ]
-    for reach in Reach:
-        counts = [
-            sum(r["status"] == str(reach) and r["model"].startswith(f"{lib}:") for r in rows)
-            for lib in libraries
-        ]
-        lines.append(f"| {reach} | {' | '.join(map(str, counts))} | {MEANING[reach]} |")
-    measured = [row for row in rows if row["shift"] is not None]
-    lines += ["", *_families(measured)]
-    for reach in (Reach.WINDOWED, Reach.UNSUPPORTED):
-        fit = [row for row in rows if row["status"] == str(reach)]
-        lines += ["", f"## {str(reach).capitalize()}", "", "| model | witness |", "|---|---|"]
-        lines += [f"| {row['model']} | {row['witness']} |" for row in fit] or ["| none | |"]
-    return "\n".join(lines) + "\n"
-
-
-def _families(measured: Sequence[Row]) -> list[str]:
-    """Families of networks: shifted, gridded or clean, with their extremes."""
-    families: dict[str, list[Row]] = defaultdict(list)
-    for row in measured:
-        families[family(row["model"])].append(row)
-    kinds = Counter(_kind(row) for row in measured)
-    lines = [
-        f"Of {len(measured)} with path counts {kinds['shifted and gridded']} are shifted by more "
-        f"than {SHIFTED:g} px and gridded (above {GRIDDED:g}), {kinds['shifted']} shifted only, "
-        f"{kinds['gridded']} gridded only and {kinds['clean']} clean.",
-        "",
-        f"| family | models | largest shift, px | gridding, largest | misaligned | with {FIX}: "
-        "largest shift, px | gridding |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    ordered = sorted(families.items(), key=lambda item: (-_largest(item[1], "shift"), item[0]))
-    for name, rows in ordered:
-        apart = sum(row["misaligned"] > 0 for row in rows)
-        fixed = [row for row in rows if row["cured_shift"] is not None]
-        then = [
-            f"{_largest(fixed, k):.2f}" if fixed else "–" for k in ("cured_shift", "cured_gridding")
-        ]
-        shift, grid = _largest(rows, "shift"), _largest(rows, "gridding")
-        lines.append(
-            f"| {name} | {len(rows)} | {shift:.2f} | {grid:.2f} | {apart} | {' | '.join(then)} |"
-        )
-    return lines
-
-
-def _largest(rows: Sequence[Row], key: str) -> float:
-    return max(abs(row[key]) for row in rows)
-
-
-def _kind(row: Row) -> str:
-    shifted, gridded = abs(row["shift"]) > SHIFTED, row["gridding"] > GRIDDED
-    words = ["shifted"] * shifted + ["gridded"] * gridded
-    return " and ".join(words) or "clean"
-
-
-def family(model: str) -> str:
-    """The library's own grouping: the module that a network is written in, such as 'resnet'."""
-    library, _, name = model.partition(":")
-    if library == "timm":
-        import timm
-
-        return timm.model_entrypoint(name).__module__.rpartition(".")[2]
-    from torchvision import models
-
-    return models.get_model_builder(name).__module__.rpartition(".")[2]

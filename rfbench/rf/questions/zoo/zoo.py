@@ -22,6 +22,7 @@ from rfbench import files, json_text, manifest
 from rfbench.data.workers import end_with_parent
 from rfbench.errors import RfbenchError, UsageError, one_line, suggest
 from rfbench.models import backbones, variants
+from rfbench.plotting.columns import natural
 from rfbench.plotting.palette import MAPS, SHARE
 from rfbench.rf.core.metric import Metric, Use
 from rfbench.rf.core.metrics import measure, used
@@ -33,7 +34,9 @@ from rfbench.spatial_graph.graph import Reach
 
 Row = dict[str, Any]
 FIX = "1x1+3x3"
-SIDE = 128  # px of a thumbnail
+CURED = "cured_"  # before the columns of a network with it
+SIDE = 128  # px of a picture of a map
+PUBLISHED = "IMAGENET1K_V1"  # torchvision's weights whose accuracy is told
 TASKS = 150  # of a process
 ROWS, THUMBNAILS = "rows.jsonl", "maps"
 
@@ -47,6 +50,7 @@ def columns() -> dict[str, str]:
     ranked = {f"cured_{m.name}": f"{m.name} with {FIX}{_unit(m)}" for m in used(Use.RANK)}
     return {
         "model": "library and name",
+        "top1": f"published with torchvision's {PUBLISHED} weights at this input size, %",
         "status": "local, local + global context, windowed, global; unsupported: see witness",
         "input": "its own input size, px",
         "map": "units of its last map",
@@ -58,6 +62,10 @@ def columns() -> dict[str, str]:
         "macs": "of an image of its own size",
         "changed": f"convolutions that {FIX} changes",
         **ranked,
+        "picture": "top, left, side of its picture in maps/, px of the input from the unit",
+        "offset": "centre of mass (y, x) of that map from the unit, px",
+        "cured_picture": f"picture with {FIX}",
+        "cured_offset": f"offset with {FIX}",
         "witness": "why it is not local, or not understood",
         "seconds": "CPU time of this row",
     }
@@ -68,8 +76,15 @@ def _unit(metric: Metric) -> str:
 
 
 def names(libraries: Sequence[str], pattern: str = "*") -> list[str]:
-    """All names of the libraries that fit a shell pattern. Raises UsageError where none does."""
-    every = [f"{library}:{name}" for library in libraries for name in backbones.names(library)]
+    """All names of the libraries that fit a shell pattern, in natural order.
+
+    Raises UsageError where none does.
+    """
+    every = [
+        f"{library}:{name}"
+        for library in libraries
+        for name in sorted(backbones.names(library), key=natural)
+    ]
     fit = [n for n in every if fnmatch.fnmatch(n.partition(":")[2], pattern)]
     if not fit:
         near = suggest(pattern, [n.partition(":")[2] for n in every])
@@ -77,17 +92,22 @@ def names(libraries: Sequence[str], pattern: str = "*") -> list[str]:
     return fit
 
 
-def row(name: str) -> tuple[Row, bytes | None]:
-    """A model's row, and its map as PNG; what fails is unsupported, with the reason as witness."""
+def row(name: str) -> tuple[Row, dict[str, bytes]]:
+    """A model's row, and its maps as PNG by variant, '' as it is.
+
+    What fails is unsupported, with the reason as witness.
+    """
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     began = time.process_time()
     out = _empty(name)
-    network = picture = None
+    network = None
+    pictures: dict[str, bytes] = {}
     try:
         backbone = backbones.build(name, meta=True)
         out["input"] = list(backbone.input_size)
         out["parameters"] = sum(p.numel() for p in backbone.module.parameters())
+        out["top1"] = published(name, backbone.input_size)
         network = Network(backbone.module, backbone.input_size)
         target = network.target(backbone.input_size)
         own = target.graph
@@ -95,10 +115,9 @@ def row(name: str) -> tuple[Row, bytes | None]:
         out["status"] = str(witness.reach)
         out["map"] = list(own.maps().get(own.target, ())) or None
         if witness.reach in (Reach.LOCAL, Reach.CONTEXT):
-            target = network.uncut(target)
-            out |= _shape(target)
-            picture = thumbnail(target.counts())
-            out |= _fixed(backbone)
+            shape, pictures = _shape(network.uncut(target), "")
+            fixed, more = _fixed(backbone)
+            out, pictures = out | shape | fixed, pictures | more
         else:
             out["witness"] = str(witness)
     except RfbenchError as error:
@@ -107,7 +126,21 @@ def row(name: str) -> tuple[Row, bytes | None]:
         with contextlib.suppress(RfbenchError):  # told already
             out["macs"] = network.cost(network.native).macs
     out["seconds"] = round(time.process_time() - began, 2)
-    return out, picture
+    return out, pictures
+
+
+def published(name: str, size: Sequence[int]) -> float | None:
+    """The top-1 that torchvision's weights claim, in percent; None at another input size."""
+    library, _, bare = name.partition(":")
+    if library != "torchvision":
+        return None
+    from torchvision.models import get_model_weights
+
+    weights = getattr(get_model_weights(bare), PUBLISHED, None)
+    if weights is None or {*size} != {weights.transforms().crop_size[0]}:
+        return None
+    top1 = weights.meta.get("_metrics", {}).get("ImageNet-1K", {}).get("acc@1")
+    return None if top1 is None else float(top1)
 
 
 def _empty(name: str) -> Row:
@@ -115,10 +148,19 @@ def _empty(name: str) -> Row:
     return dict.fromkeys(columns()) | {"model": name, "status": str(Reach.UNSUPPORTED)}
 
 
-def _shape(target: Target) -> Row:
-    record = measure(target.counts(), target.geometry)
+def _shape(target: Target, prefix: str) -> tuple[Row, dict[str, bytes]]:
+    """What is measured of a map, and its picture. prefix: of the columns of the picture."""
+    counts = target.counts()
+    record = measure(counts, target.geometry)
     shape = {key: record[key] for key in ("size", "stride", "padding")}
-    return shape | {m.name: _scalar(m, record[m.name]) for m in used(Use.AUDIT)}
+    shape |= {m.name: _scalar(m, record[m.name]) for m in used(Use.AUDIT)}
+    offset = record["unit_shift"]
+    if offset is None or None in offset:
+        return shape, {}
+    unit = [middle - away for middle, away in zip(record["centroid"], offset, strict=True)]
+    picture, box = thumbnail(counts, unit)
+    shape |= {f"{prefix}picture": box, f"{prefix}offset": [round(o, 4) + 0.0 for o in offset]}
+    return shape, {prefix: picture}
 
 
 def _scalar(metric: Metric, value: Any) -> float:
@@ -127,20 +169,25 @@ def _scalar(metric: Metric, value: Any) -> float:
     return round(number, 9) + 0.0 if metric.pair else number
 
 
-def _fixed(held: backbones.Backbone) -> Row:
+def _fixed(held: backbones.Backbone) -> tuple[Row, dict[str, bytes]]:
     """What the paper's change would leave; nothing where it does not apply."""
     module = copy.deepcopy(held.module)
     try:
         replaced = variants.apply(module, FIX, held.name, held.input_size)
     except UsageError:
-        return {"changed": 0}
+        return {"changed": 0}, {}
     network = Network(module, held.input_size)
-    then = _shape(network.uncut(network.target(held.input_size)))
-    return {"changed": len(replaced)} | {f"cured_{m.name}": then[m.name] for m in used(Use.RANK)}
+    then, pictures = _shape(network.uncut(network.target(held.input_size)), CURED)
+    kept = {f"{CURED}{m.name}": then[m.name] for m in used(Use.RANK)}
+    kept |= {key: then[key] for key in then if key.startswith(CURED)}
+    return {"changed": len(replaced), **kept}, pictures
 
 
-def thumbnail(counts: PathMap) -> bytes:
-    """The part of the source that the map holds as a small PNG, brightness its square root."""
+def thumbnail(counts: PathMap, unit: Sequence[float]) -> tuple[bytes, list[float]]:
+    """The part of the source that the map holds as a small PNG, brightness its square root.
+
+    Its top, left and side in px of the source, from the unit at (y, x) on a centred grid.
+    """
     values = counts.counts.astype(float)
     # as in figures: what has less than a thousandth of the largest is not worth its place
     seen = values >= SHARE * values.max()
@@ -150,6 +197,9 @@ def thumbnail(counts: PathMap) -> bytes:
     square = np.zeros((side, side))
     top, left = ((side - n) // 2 for n in values.shape)
     square[top : top + values.shape[0], left : left + values.shape[1]] = values / values.max()
+    # pixel i covers i - 0.5 to i + 0.5
+    edges = [rows[0] - top - 0.5 - unit[0], columns[0] - left - 0.5 - unit[1]]
+    box = [round(float(edge), 4) for edge in edges] + [float(side)]
     image = Image.fromarray(np.sqrt(square).astype(np.float32))
     # means of pixels when smaller, whole pixels when larger
     how = Image.Resampling.BOX if side > SIDE else Image.Resampling.NEAREST
@@ -158,7 +208,7 @@ def thumbnail(counts: PathMap) -> bytes:
     data.putpalette((colormaps[MAPS](range(256), bytes=True)[:, :3]).tobytes())
     out = io.BytesIO()
     data.save(out, "PNG", optimize=True)
-    return out.getvalue()
+    return out.getvalue(), box
 
 
 def check_folder(folder: Path) -> None:
@@ -197,9 +247,9 @@ def run(wanted: Sequence[str], folder: Path, jobs: int, done: Callable[[], objec
     with files.append(folder / ROWS) as file:
         with files.naming(folder / THUMBNAILS):  # after the rows, which say that it is a zoo's
             (folder / THUMBNAILS).mkdir(exist_ok=True)
-        for made, picture in _in_parallel(left, jobs):
-            if picture:
-                files.write_bytes(_thumbnail_path(folder, made["model"]), picture)
+        for made, drawn in _in_parallel(left, jobs):
+            for prefix, picture in drawn.items():
+                files.write_bytes(_picture_path(folder, made["model"], prefix), picture)
             with files.naming(folder / ROWS):
                 file.write(json_text.dumps(made) + "\n")
                 file.flush()
@@ -223,17 +273,17 @@ def read(folder: Path) -> dict[str, Row]:
     return rows
 
 
-def pictures(folder: Path, rows: Sequence[Row]) -> dict[str, bytes]:
-    """The thumbnails of those models that have one."""
-    paths = {held["model"]: _thumbnail_path(folder, held["model"]) for held in rows}
-    return {name: path.read_bytes() for name, path in paths.items() if path.exists()}
+def pictures(folder: Path, model: str) -> dict[str, bytes]:
+    """The pictures of a model's maps, as `row` gives them."""
+    paths = {prefix: _picture_path(folder, model, prefix) for prefix in ("", CURED)}
+    return {prefix: path.read_bytes() for prefix, path in paths.items() if path.exists()}
 
 
-def _thumbnail_path(folder: Path, model: str) -> Path:
-    return folder / THUMBNAILS / f"{model.replace(':', '-')}.png"
+def _picture_path(folder: Path, model: str, prefix: str) -> Path:
+    return folder / THUMBNAILS / f"{prefix}{model.replace(':', '-')}.png"
 
 
-def _in_parallel(wanted: list[str], jobs: int) -> Iterator[tuple[Row, bytes | None]]:
+def _in_parallel(wanted: list[str], jobs: int) -> Iterator[tuple[Row, dict[str, bytes]]]:
     """The rows as they are finished; when a process has died, the next ones are done alone."""
     left = list(wanted)
     while left:
@@ -248,10 +298,10 @@ def _in_parallel(wanted: list[str], jobs: int) -> Iterator[tuple[Row, bytes | No
                     yield from (result for _, result in _pool([name], 1))
                 except BrokenProcessPool:
                     why = "its process died, most often for lack of memory"
-                    yield {**_empty(name), "witness": why}, None
+                    yield {**_empty(name), "witness": why}, {}
 
 
-def _pool(wanted: list[str], jobs: int) -> Iterator[tuple[str, tuple[Row, bytes | None]]]:
+def _pool(wanted: list[str], jobs: int) -> Iterator[tuple[str, tuple[Row, dict[str, bytes]]]]:
     """Rows in order of completion; processes are new ones every so often, as libraries leak."""
     context = multiprocessing.get_context("spawn")
     # not by max_tasks_per_child, with which Python 3.11's pool stands still
