@@ -50,7 +50,8 @@ def build(
     'FILE.py:function' or 'package.module:function' for a callable that returns a module; arguments
     stand behind it, as in 'resnet50(in_chans=1)', see `arguments`. weights: a
     checkpoint of rfbench, a state dict or a .safetensors file; it must fit strictly. meta: allocate
-    nothing; parameters are on the meta device, only fixed kernels (BlurPool's) keep their values,
+    nothing; parameters are on the meta device, only fixed kernels (BlurPool's), and masks and
+    tables of one's own networks, keep their values,
     and weights are checked instead of loaded. ema: take the averaged weights of a file with both.
 
     Raises UsageError for unknown names, variants and files, RfbenchError if the user's code, a
@@ -58,7 +59,8 @@ def build(
     """
     variant = variants.get(variant)
     canonical, make, size = _resolve(name)
-    module: Any = build_on_meta(make) if meta else make()
+    own_code = not canonical.startswith(tuple(f"{library}:" for library in LIBRARIES))
+    module: Any = build_on_meta(make, own_code) if meta else make()
     with contextlib.suppress(NotImplementedError):  # an exported program has no modes
         module.eval()
     if size is None:

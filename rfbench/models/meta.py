@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
 from rfbench.errors import UsageError
 
@@ -35,8 +36,11 @@ class _EmptyOnMeta(TorchFunctionMode):
         return func(*args, **{**(kwargs or {}), **device})
 
 
-def build_on_meta(make: Callable[[], nn.Module]) -> nn.Module:
-    """Build with every parameter and buffer on the meta device, except fixed kernels."""
+def build_on_meta(make: Callable[[], nn.Module], own: bool = False) -> nn.Module:
+    """Build with every parameter and buffer on the meta device, except fixed kernels.
+
+    own: one's own network, which may have masks and tables: all its buffers have their values.
+    """
     # RegNet computes its widths with tensors, which fails with everything on meta; hybrid ViTs run
     # on zeros, which fails with only torch.empty on meta; what fails in both ways is allocated
     for context in (_EmptyOnMeta(), torch.device("meta"), contextlib.nullcontext()):
@@ -47,16 +51,40 @@ def build_on_meta(make: Callable[[], nn.Module]) -> nn.Module:
             if isinstance(error, UsageError) or isinstance(context, contextlib.nullcontext):
                 raise
             continue
-        named = [(m, key, b) for m in module.modules() for key, b in m._buffers.items()]
-        kernels = [(m, key, b) for m, key, b in named if b is not None and _is_kernel(b)]
-        if all(hasattr(m, "init_non_persistent_buffers") for m, _, b in kernels if b.is_meta):
+        if not any(_lost_values(m, own) for m in module.modules()):
             break
+    named = [(m, key, b) for m in module.modules() for key, b in m._buffers.items()]
     module.to("meta")
-    for owner, key, kernel in kernels:
-        owner._buffers[key] = torch.empty_like(kernel, device="cpu") if kernel.is_meta else kernel
-        if kernel.is_meta:
-            owner.init_non_persistent_buffers()  # type: ignore[operator]  # timm's protocol
+    for owner, key, buffer in named:
+        if buffer is None or key in STATISTICS:
+            continue
+        if not buffer.is_meta:
+            owner._buffers[key] = buffer if own or _is_kernel(buffer) else owner._buffers[key]
+        elif _is_kernel(buffer) and _can_be_made_again(owner):
+            owner._buffers[key] = torch.empty_like(buffer, device="cpu")
+            owner.init_non_persistent_buffers()  # type: ignore[operator]
     return module
+
+
+def _can_be_made_again(owner: nn.Module) -> bool:
+    """Whether it computes its buffers when asked: timm's protocol."""
+    return hasattr(owner, "init_non_persistent_buffers")
+
+
+STATISTICS = {"running_mean", "running_var", "num_batches_tracked"}  # of norms: no path depends on
+
+
+def _lost_values(owner: nn.Module, every: bool) -> bool:
+    """Whether a fixed kernel of a module, or any mask or table, is on the meta device."""
+    buffers = [b for key, b in owner._buffers.items() if b is not None and key not in STATISTICS]
+    kept = {key: value for key, value in vars(owner).items() if key not in _REGISTRIES}
+    others = [t for t in tree_leaves(kept) if isinstance(t, Tensor) and not t.requires_grad]
+    held = [*buffers, *others] if every else [b for b in buffers if _is_kernel(b)]
+    lost = any(t.is_meta for t in held)
+    return lost and not _can_be_made_again(owner)
+
+
+_REGISTRIES = {"_parameters", "_buffers", "_modules"}
 
 
 def _is_kernel(buffer: Tensor) -> bool:

@@ -61,6 +61,7 @@ class Builder:
         self.out_shape: tuple[int, ...] = ()
         self.rigid = False
         self.step = 0
+        self.parts: dict[int, tuple[int, int]] = {}  # of complex numbers: real, imaginary
         self._made: dict[tuple, int] = {}
 
     def start(self, shape: Sequence[int]) -> Value:

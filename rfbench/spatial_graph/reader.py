@@ -90,11 +90,11 @@ class Reader:
         first = next(iter(refs(op.out)), None)
         self.builder.begin(op.func, op.layer, self.trace.shapes[first.id] if first else ())
         out = self._result(op, inputs)
-        if len(op.written) > 1 and not isinstance(out, Opaque):
-            out = self.builder.opaque(Reach.UNSUPPORTED, "it writes to a view")
         self._keep(op, out)
-        if len(op.written) > 1:
-            self.values |= dict.fromkeys(op.written, out)
+        made = {ref.id for ref in refs(op.out)}
+        if others := [i for i in op.written if i not in made and len(op.written) > 1]:
+            lost = self.builder.opaque(Reach.UNSUPPORTED, "it writes to a view")
+            self.values |= dict.fromkeys(others, out if isinstance(out, Opaque) else lost)
 
     def _result(self, op: Op, inputs: list[Value | Opaque]) -> Any:
         """What an operation returns: Values, or an Opaque that says why not."""
@@ -102,7 +102,7 @@ class Reader:
         if opaque:
             return self._passed_on(op, max(opaque, key=_severity), len(inputs))
         if op.layer in self.trace.recurrent:
-            return Opaque(Witness(Reach.GLOBAL, "recurrence", op.layer))
+            return self._recurrence(op, inputs)
         try:
             return self._handle(op)
         except Scrambled as error:
@@ -114,6 +114,26 @@ class Reader:
         except _UNEXPECTED as error:  # a form of the operation that its handler does not know
             reason = f"{type(error).__name__}: {error}"
             return self.builder.opaque(Reach.UNSUPPORTED, reason)
+
+    def _recurrence(self, op: Op, inputs: list[Value | Opaque]) -> Opaque:
+        """What an LSTM, GRU or RNN makes of its input: it runs along the axes of one dimension."""
+        first, both_ways = self.trace.recurrent[op.layer]
+        x = next((v for v in inputs if isinstance(v, Value)), None)
+        if x is None or not x.spatial:
+            return Opaque(Witness(Reach.GLOBAL, "recurrence", op.layer))
+        graph = self.builder.graph
+        sequence = 1 if first and len(x.dims) == 3 else 0
+        along = "".join(
+            name
+            for name, letter in zip(graph.names, graph.letters, strict=True)
+            if any(f.axis == letter for f in x.dims[sequence])
+        )
+        longer = {letter for letter in graph.letters if x.factors(letter)}
+        whole = not longer - {f.axis for f in x.dims[sequence]}
+        seen = "all positions" if both_ways else "its own position and all before it"
+        reason = f"a unit sees {seen}" + (f" along {' and '.join(along)}" if along else "")
+        reach = Reach.GLOBAL if whole or not along else Reach.WINDOWED
+        return Opaque(Witness(reach, "recurrence", op.layer, reason, "" if whole else along))
 
     def _handle(self, op: Op) -> Any:
         handler = lookup(op.func, bool(op.written))

@@ -2,6 +2,7 @@
 
 import copy
 import copyreg
+import sys
 import types
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
@@ -57,11 +58,20 @@ def _skeleton(module: nn.Module, parts: list[nn.Module]) -> tuple[nn.Module, dic
         if not isinstance(tensor, nn.Parameter) and not tensor.requires_grad:
             buffers[id(meta)] = tensor
     copied = _copied(module, memo).eval()
+    for m in copied.modules():
+        if _only_rounds(m):  # their control flow and their statistics need values
+            m.forward = torch.clone
     if any(isinstance(m, nn.SELU | nn.RReLU) for m in parts):
         for m in copied.modules():
             if isinstance(m, nn.SELU | nn.RReLU):  # functionalisation fails on their in-place forms
                 m.inplace = False
     return copied, buffers
+
+
+def _only_rounds(module: nn.Module) -> bool:
+    """Whether it is a FakeQuantize or an observer, which round a map or look at it."""
+    own = sys.modules.get("torch.ao.quantization")  # not imported for networks that have none
+    return own is not None and isinstance(module, own.FakeQuantizeBase | own.ObserverBase)
 
 
 def without_weights(module: nn.Module) -> nn.Module:

@@ -91,7 +91,8 @@ def _traced(module: nn.Module, shapes: Sequence[Shape], pure: bool) -> tuple[Tra
     scripted = [m for m in parts.values() if isinstance(m, torch.jit.ScriptModule)]
     tracer.weights = {memory(p) for m in scripted for p in m.parameters() if not p.is_meta}
     _watch(parts, tracer)
-    trace.recurrent = {n for n, m in parts.items() if isinstance(m, nn.RNNBase)}
+    rnns = {n: m for n, m in parts.items() if isinstance(m, nn.RNNBase)}
+    trace.recurrent = {n: (m.batch_first, m.bidirectional) for n, m in rnns.items()}
     dtype = next((p.dtype for p in copied.parameters() if p.is_floating_point()), torch.float32)
     forward = _forward(copied, tracer)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -97,11 +98,12 @@ class Trace:
     shapes: the shape of every tensor by number. layers: module path -> number of its output, in
     order of execution; '#2' marks a second call of the same module, '.0' or '.aux' one of several
     outputs. fixed: by number, the values of registered buffers (BlurPool's kernel) and of tensors
-    that the forward pass makes. recurrent: names of LSTM, GRU and RNN layers. size: of the first
-    input, along every axis. forward: all operations, timm's classifiers included; None where one
-    refused the size. failure: why the pass ended before its output. sized: the number of operations
-    before the network's code first learnt a size; None: it never did. feature_maps: whether the
-    outputs are the maps of a backbone, from first to last (timm's features_only).
+    that the forward pass makes. recurrent: by name of LSTM, GRU and RNN layers, whether the batch
+    is first and whether they run both ways. size: of the first input, along every axis. forward:
+    all operations, timm's classifiers included; None where one refused the size. failure: why the
+    pass ended before its output. sized: the number of operations before the network's code first
+    learnt a size; None: it never did. feature_maps: whether the outputs are the maps of a backbone,
+    from first to last (timm's features_only).
     """
 
     size: tuple[int, ...]
@@ -112,7 +114,7 @@ class Trace:
     shapes: dict[int, tuple[int, ...]] = field(default_factory=dict)
     layers: dict[str, int] = field(default_factory=dict)
     fixed: dict[int, Tensor] = field(default_factory=dict)
-    recurrent: set[str] = field(default_factory=set)
+    recurrent: dict[str, tuple[bool, bool]] = field(default_factory=dict)
     failure: RfbenchError | None = None
     sized: int | None = None
     feature_maps: bool = False
@@ -288,12 +290,45 @@ class Tracer(TorchDispatchMode):
                 raise
 
     def _written(self, func: Any, args: tuple, kwargs: dict[str, Any]) -> tuple[int, ...]:
-        """Every tensor so far that shares memory with one the operation writes to."""
+        """Every tensor so far that shares memory with what the operation writes to.
+
+        Parts of one tensor that do not overlap, such as the gates of an LSTM cell, do not.
+        """
         schema = func._schema.arguments
         given = dict(zip((s.name for s in schema), args, strict=False)) | kwargs
         marked = [given.get(s.name) for s in schema if s.alias_info and s.alias_info.is_write]
         targets = [t for t in tree_leaves(marked) if isinstance(t, Tensor)]
-        return tuple(i for t in targets for i in self._sharing[memory(t)])
+        near = ((t, i) for t in targets for i in self._sharing[memory(t)])
+        return tuple(i for t, i in near if _overlap(t, self.alive[i]))
+
+
+def _overlap(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors on one memory may have an entry in common."""
+    (first, last), (begin, end) = _extent(one), _extent(other)
+    if first >= end or begin >= last:
+        return False
+    if max(one.numel(), other.numel()) > MOST or one.element_size() != other.element_size():
+        return True
+    return bool(np.isin(_places(one), _places(other)).any())
+
+
+MOST = 2**16  # entries that are looked at one by one
+
+
+def _places(tensor: Tensor) -> np.ndarray:
+    """Where in its memory the entries of a tensor are."""
+    at = np.array([tensor.storage_offset()])
+    for n, step in zip(tensor.shape, tensor.stride(), strict=True):
+        at = np.add.outer(at, np.arange(n) * step).reshape(-1)
+    return at
+
+
+def _extent(tensor: Tensor) -> tuple[Any, Any]:
+    """From which byte of its memory to which a tensor reaches."""
+    steps = zip(tensor.shape, tensor.stride(), strict=True)
+    length = 1 + sum((n - 1) * step for n, step in steps) if tensor.numel() else 0
+    size, first = tensor.element_size(), tensor.storage_offset()
+    return first * size, (first + length) * size
 
 
 def _kinds(func: Any) -> list[str]:

@@ -173,7 +173,7 @@ def test_resized_axes(place: Path) -> None:
     # bilinear from 32 to 64: units 10 and 11 hear 4, 5 and 5, 6 of the convolution's
     assert found["y"]["region"] == [7, 11] and found["x"]["region"] == [9, 13]
     assert (found["y"]["size"], found["y"]["stride"], found["y"]["padding"]) == (5, 1, None)
-    assert "Resized on the way" in run("own.py:up", "--size", "64").stdout
+    assert "Units take turns" in run("own.py:up", "--size", "64").stdout
     uneven = record("own.py:uneven", "--size", "33", "--unit", "9,9")
     # 17 to 19: at unit 9, and there alone, one tap has no weight
     assert (uneven["y"]["size"], uneven["y"]["stride"]) == ([3, 5], 34 / 19)

@@ -59,7 +59,7 @@ class Alive(TorchFunctionMode):
             return mean.expand_as(func(*args, **kwargs)[0]), None
         if name.startswith("max_unpool"):  # to every position of its window
             x, axes, k = args[0], args[0].dim() - 2, args[2]
-            ones = x.new_ones(x.shape[1], 1, *[k] * axes)
+            ones = x.new_ones(x.shape[1], 1, *(k if isinstance(k, tuple) else [k] * axes))
             return _of("conv_transpose", x)(x, ones, stride=k, groups=x.shape[1])
         if name in ("amax", "amin"):
             return torch.mean(*args, **kwargs)

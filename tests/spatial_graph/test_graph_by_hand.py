@@ -315,9 +315,20 @@ def complex_numbers(n: Any, x: Tensor) -> Tensor:
     return n.b(z.conj().imag + torch.view_as_real(z)[..., 0])
 
 
-@OTHER.add(Reach.UNSUPPORTED, "aten.complex", **C)
-def parts_of_different_history(n: Any, x: Tensor) -> Tensor:
-    return torch.complex(n.a(x), n.c(n.a(x))).real
+@OTHER.each({"real": 0, "imaginary": 1}, **C)
+def parts_of_different_history(n: Any, x: Tensor, part: int) -> Tensor:
+    z = torch.complex(n.a(x), n.c(n.a(x)))
+    return torch.view_as_real(z.transpose(2, 3))[..., part].transpose(2, 3)
+
+
+@OTHER.add(**C)
+def moduli_of_parts_of_different_history(n: Any, x: Tensor) -> Tensor:
+    return n.b(torch.complex(n.a(x), n.c(n.a(x))).abs())
+
+
+@OTHER.add(Reach.UNSUPPORTED, "aten.view_as_real", **C)
+def parts_that_may_be_mixed(n: Any, x: Tensor) -> Tensor:
+    return torch.complex(n.a(x), n.c(n.a(x))).conj().real * 2
 
 
 EVERY = {**LINEAR, **OTHER}

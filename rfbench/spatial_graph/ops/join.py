@@ -1,5 +1,6 @@
 """Joins: concatenation, stacking, and what a write to part of a tensor becomes."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -26,6 +27,7 @@ from rfbench.spatial_graph.spread import spread
 
 Tensors = list[Value | Constant]
 Parts = Sequence[Value | None]  # None: constant
+MOST = 1024  # positions that a vector may hold
 
 
 def join(b: Builder, parts: Parts, dim: int, sizes: Sequence[int]) -> Value | None:
@@ -54,15 +56,18 @@ def join(b: Builder, parts: Parts, dim: int, sizes: Sequence[int]) -> Value | No
 
 
 def _channels_apart(b: Builder, x: Value, dim: int) -> Value:
-    """Positions among channels as channels of different history, where the axis stands elsewhere.
+    """Positions among channels as channels of different history.
 
-    Such is a space-to-depth.
+    Where the axis stands elsewhere too (a space-to-depth), or where a vector holds all that a map
+    has (flattened pools of several sizes).
     """
     held = x.dims[dim]
     moved = {f.axis for f in held if f.axis in SPATIAL}
     elsewhere = all(len(x.factors(a)) > sum(f.axis == a for f in held) for a in moved)
     mixed = moved and elsewhere and any(f.axis == "c" for f in held)
-    return positions_to_channels(b, x, dim) if mixed else x
+    every = math.prod(f.size for f in held if f.axis in SPATIAL)
+    vector = moved and len(x.dims) == 2 and every <= MOST and not any(x.dims[1 - dim])
+    return positions_to_channels(b, x, dim) if mixed or vector else x
 
 
 def join_positions(b: Builder, parts: Sequence[tuple[Value, np.ndarray]], dim: int) -> Value:

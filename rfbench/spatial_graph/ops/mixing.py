@@ -114,7 +114,7 @@ def softmax(b: Builder, x: Value, dim: int, *_: object) -> Value:
 
 @register_op("aten::complex")
 def complex_(b: Builder, real: Matrix, imaginary: Matrix) -> Value:
-    """One number of two: of either both parts have the same history."""
+    """One number of two."""
     if isinstance(real, Constant) or isinstance(imaginary, Constant):
         raise Scrambled(_PARTS)
     shape = b.out_shape
@@ -132,11 +132,19 @@ def view_as_complex(b: Builder, x: Value) -> Value:
 
 
 def _whole(b: Builder, real: Value, imaginary: Value) -> Value:
+    """What depends on both parts; which is which is kept, where they differ."""
     pairs = np.stack([real.labels.ravel(), imaginary.labels.ravel()]).T
     alike = all(b.graph.alike(*pair) for pair in np.unique(pairs, axis=0).tolist())
-    if real.dims != imaginary.dims or not alike:
+    if real.dims == imaginary.dims and alike:
+        return b.same(real)
+    if real.dims != imaginary.dims or real.labels.shape != imaginary.labels.shape:
         raise Scrambled(_PARTS)
-    return b.same(real)
+    made = b.combine([real, imaginary])
+    if made.labels.shape != real.labels.shape:
+        raise Scrambled(_PARTS)
+    held = zip(made.labels.flat, real.labels.flat, imaginary.labels.flat, strict=True)
+    b.parts |= {int(i): (int(re), int(im)) for i, re, im in held}
+    return made
 
 
 _PARTS = "real and imaginary parts depend on different positions"
@@ -144,7 +152,16 @@ _PARTS = "real and imaginary parts depend on different positions"
 
 @register_op("aten::view_as_real")
 def view_as_real(b: Builder, x: Value) -> Value:
-    return copies(insert(x, len(x.dims)), b.out_shape)
+    """Both parts. Raises Scrambled where something came between that may have mixed them."""
+    share = set(x.share)
+    if not share & b.parts.keys():
+        if not b.graph.ancestors(share).isdisjoint(b.parts):
+            raise Scrambled(_PARTS)
+        return copies(insert(x, len(x.dims)), b.out_shape)
+    if not share <= b.parts.keys():
+        raise Scrambled(_PARTS)
+    parts = [b.each(x, lambda i, k=k: b.parts[i][k]).labels for k in (0, 1)]  # type: ignore[misc]
+    return b.same(Value((*x.dims, (Factor("c", 2),)), np.stack(parts, -1)))
 
 
 @register_op("aten::_fft_r2c", "aten::_fft_c2c", "aten::_fft_c2r")

@@ -8,8 +8,8 @@ import numpy as np
 
 from rfbench.spatial_graph.axis import Axis, Full, Index, Window
 from rfbench.spatial_graph.builder import Builder
-from rfbench.spatial_graph.layout import Factor, Value, tidy, windows_over
-from rfbench.spatial_graph.ops.registry import axes_of, each_axis, register_op
+from rfbench.spatial_graph.layout import Factor, Scrambled, Value, tidy, windows_over
+from rfbench.spatial_graph.ops.registry import Constant, axes_of, each_axis, register_op
 from rfbench.spatial_graph.ops.slide import slide
 
 
@@ -25,6 +25,30 @@ def max_pool(
 ) -> list[Value]:
     """The maxima, and where they are, which depends on the same positions."""
     return [_pool(b, x, kernel, stride, padding, dilation, ceil)] * 2
+
+
+@register_op("aten::fractional_max_pool2d", "aten::fractional_max_pool3d")
+def fractional_max_pool(
+    b: Builder, x: Value, kernel: Sequence[int], out: Sequence[int], samples: Value | Constant
+) -> list[Value]:
+    """Windows at uneven distances, as the samples given to the module say."""
+    fixed = samples.values if isinstance(samples, Constant) else None
+    if fixed is None:
+        raise Scrambled(
+            "it draws its windows at random in every pass, unless given _random_samples"
+        )
+    rows = fixed.double().reshape(-1, len(out))
+    if (rows != rows[:1]).any():
+        raise Scrambled("each channel has windows of its own")
+    b.rigid = True
+    axes: dict[int, Axis] = {}
+    for i, (k, m) in enumerate(zip(kernel, out, strict=True)):
+        dim = len(x.dims) - len(out) + i
+        spare, draw = x.shape[dim] - k, float(rows[0, len(out) - 1 - i])  # the last axis first
+        step = spare / (m - 1) if m > 1 else 0.0
+        starts = [int((j + draw) * step) - int(draw * step) for j in range(m - 1)]
+        axes[dim] = Index(np.add.outer(np.array([*starts, spare]), np.arange(k)))
+    return [slide(b, x, axes, "pool")] * 2
 
 
 @register_op("aten::avg_pool1d", "aten::avg_pool2d", "aten::avg_pool3d")

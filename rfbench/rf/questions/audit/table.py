@@ -78,7 +78,7 @@ def _layers(_: Metric, record: Record) -> str:
 def _holes(_: Metric, record: Record) -> str:
     if record["read"] == 1:
         return ""
-    names = list(dict.fromkeys(record["hole_layers"]))
+    names = [name or "the network" for name in dict.fromkeys(record["hole_layers"])]
     more = f" and {len(names) - MOST} more" if len(names) > MOST else ""
     by = f"by {', '.join(names[:MOST])}{more}" if names else "by no single layer"
     return f" of its box   (holes, {by})"

@@ -97,7 +97,9 @@ def _notes(record: dict[str, Any]) -> list[str]:
             f"Unit {','.join(map(str, record['unit']))} {sees}.",
         ]
     elif any("phases" in axis for axis in _axes(record).values()):
-        lines.append("Resized on the way: units take turns; the stride is their mean distance.")
+        lines.append(
+            "Units take turns (resizing, zeros between rows); the stride is their mean distance."
+        )
     if record["context"]:
         names, box = record["context"]["layers"], record["context"]["region"]
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""

@@ -1,0 +1,165 @@
+"""Layers that people bring from torch and their own code, each against gradients of the module."""
+
+from typing import Any
+
+import pytest
+import torch
+import torch.ao.quantization as quantization
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rfbench.models.meta import build_on_meta
+from rfbench.rf.core.target import Target
+from rfbench.spatial_graph.graph import Reach
+from rfbench.spatial_graph.reader import spatial_graph
+from tests.spatial_graph.cases import Cases, Net, conv
+
+CASES = Cases()
+A: dict[str, Any] = {"size": (12, 14), "a": conv(), "b": conv(4, 4, 3, 2)}
+
+
+@CASES.add(**A, pool=nn.MaxPool2d(2, return_indices=True), back=nn.MaxUnpool2d(2))
+def unpooled_by_modules(n: Any, x: Tensor) -> Tensor:  # SegNet
+    y, where = n.pool(n.a(x))
+    return n.b(n.back(y, where))
+
+
+@CASES.add(**A, cell=nn.LSTMCell(4, 3))
+def rows_through_a_cell(n: Any, x: Tensor) -> Tensor:
+    """The last state of every column."""
+    y = n.b(n.a(x))
+    state = torch.zeros(y.shape[3], 3), torch.zeros(y.shape[3], 3)
+    state = tuple(s.to(y) for s in state)
+    for row in y.unbind(2):
+        state = n.cell(row[0].t(), state)
+    return state[0].t()[None, :, None]
+
+
+@CASES.add(
+    **A,
+    pools=nn.ModuleList(
+        [nn.AdaptiveMaxPool2d(1), nn.AdaptiveAvgPool2d(2), nn.AdaptiveMaxPool2d(3)]
+    ),
+)
+def pyramid_of_pools(n: Any, x: Tensor) -> Tensor:
+    y = n.b(n.a(x))
+    return torch.cat([pool(y).flatten(1) for pool in n.pools], 1)
+
+
+SAMPLES = torch.tensor([0.3, 0.7]).expand(1, 4, 2).contiguous()
+
+
+@CASES.add(**A, pool=nn.FractionalMaxPool2d(2, output_ratio=0.7, _random_samples=SAMPLES))
+def pooled_at_given_places(n: Any, x: Tensor) -> Tensor:
+    """Its windows, found by an image of positions; maxima as means."""
+    y = n.a(x)
+    if y.is_meta:
+        return n.b(n.pool(y))
+    h, w = y.shape[2:]
+    at = torch.arange(h * w).view(1, 1, h, w).expand_as(y).double()
+    last = F.fractional_max_pool2d(at, 2, output_ratio=(0.7, 0.7), _random_samples=SAMPLES.double())
+    corner = last[0, 0].long()  # the lower right one of each window
+    flat = y.flatten(2)
+    return n.b(sum(flat[..., corner - step] for step in (0, 1, w, w + 1)))
+
+
+@CASES.add(
+    Reach.UNSUPPORTED,
+    "aten.fractional_max_pool2d",
+    **A,
+    pool=nn.FractionalMaxPool2d(2, output_ratio=0.7),
+)
+def pooled_at_random_places(n: Any, x: Tensor) -> Tensor:
+    return n.pool(n.a(x))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_right_or_refused(name: str) -> None:
+    CASES[name].check()
+
+
+@pytest.mark.parametrize("prepare", ["qat", "observed", "by hand"])
+@pytest.mark.filterwarnings("ignore")
+def test_rounding_for_quantisation_leaves_positions_alone(prepare: str) -> None:
+    """Of networks prepared for quantisation: as the plain network."""
+    plain = nn.Sequential(conv(3, 4, 3, 2), nn.ReLU(), conv(4, 4, 5, 2))
+    net = nn.Sequential(quantization.QuantStub(), *plain, quantization.DeQuantStub())
+    if prepare == "by hand":
+        net = nn.Sequential(plain[0], quantization.FakeQuantize(), *plain[1:])
+    elif prepare == "qat":
+        net.train().qconfig = quantization.get_default_qat_qconfig("fbgemm")
+        net = quantization.prepare_qat(net)
+    else:
+        net.eval().qconfig = quantization.get_default_qconfig("fbgemm")
+        net = quantization.prepare(net)
+    graphs = [spatial_graph(m, (20, 20)) for m in (plain, net)]
+    fields = [_field(graph) for graph in graphs]
+    assert fields[0] == fields[1]
+
+
+def _field(graph: Any) -> Any:
+    return Target(graph).fields
+
+
+def test_recurrent_layers_say_what_a_unit_sees() -> None:
+    def run(n: Any, x: Tensor) -> Tensor:
+        return n.r(n.a(x).transpose(1, 2))[0].transpose(1, 2)
+
+    line = nn.Conv1d(1, 4, 5, 2, 2)
+    said = {
+        "all positions along x": nn.GRU(4, 4, batch_first=True, bidirectional=True),
+        "its own position and all before it along x": nn.LSTM(4, 4, batch_first=True),
+    }
+    for reason, layer in said.items():
+        graph = spatial_graph(Net(run, a=line, r=layer), (40,))
+        witness = graph.witness(graph.output)
+        assert witness.reach == Reach.GLOBAL and reason in str(witness)
+
+
+def test_a_recurrent_layer_along_rows_leaves_columns_alone() -> None:
+    def run(n: Any, x: Tensor) -> Tensor:
+        y = n.a(x)
+        _, c, h, w = y.shape
+        rows = n.r(y.permute(0, 2, 3, 1).reshape(h, w, c))[0]
+        return rows.reshape(1, h, w, -1).permute(0, 3, 1, 2)
+
+    graph = spatial_graph(Net(run, a=conv(), r=nn.GRU(4, 4, batch_first=True)), (12, 14))
+    witness = graph.witness(graph.output)
+    assert witness.reach == Reach.WINDOWED and witness.extent == "windowed, global along x"
+
+
+class Causal(nn.Conv1d):
+    """Its mask is a buffer, or an attribute made like the weight."""
+
+    def __init__(self, registered: bool) -> None:
+        super().__init__(1, 4, 7, padding=3)
+        mask = torch.ones_like(self.weight.detach())
+        mask[..., 4:] = 0
+        if registered:
+            self.register_buffer("mask", mask)
+        else:
+            self.mask = mask
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv1d(x, self.weight * self.mask.to(x), self.bias, padding=3)
+
+
+class Table(nn.Module):
+    """Every third column, by a table."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("at", torch.arange(0, 30, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[..., self.at]
+
+
+@pytest.mark.parametrize("make", [lambda: Causal(True), lambda: Causal(False), Table])
+def test_a_network_without_weights_is_the_same(make: Any) -> None:
+    """As commands build it: masks and tables have their values."""
+    graphs = [
+        spatial_graph(nn.Sequential(m), (30,), 1) for m in (make(), build_on_meta(make, own=True))
+    ]
+    first, second = (_field(graph) for graph in graphs)
+    assert first == second and first[0].size in (1, 4)
