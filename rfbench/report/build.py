@@ -1,6 +1,5 @@
 """From runs to a comparison: grouped, averaged, tested, with the paper's rows beside them."""
 
-import dataclasses
 import statistics
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +12,7 @@ from rfbench.models import variant as variants
 from rfbench.plotting.columns import natural
 from rfbench.report import metrics, networks, reference, sort, stats
 from rfbench.report.model import Block, Cell, Group, Network, Report, Row
-from rfbench.report.runs import Results, Run, Setting, defaults, disputed, settings
+from rfbench.report.runs import Results, Run, Setting, by_rows, defaults, disputed, settings
 
 # (model, names of variants, input size) -> what is known of each variant
 Look = Callable[[str, Sequence[str], tuple[int, int] | None], dict[str, Network]]
@@ -42,7 +41,7 @@ def build(results: Results, wanted: Wanted, look: Look, folders: Sequence[Path])
     if wanted.rows:
         if wanted.reference:
             raise UsageError("--reference compares variants; leave out --rows")
-        runs = [dataclasses.replace(run, rows=wanted.rows) for run in runs]
+        runs = by_rows(runs, wanted.rows)
         _check_rows(runs)
     report = Report(_baseline(runs, wanted), [], list(results.problems))
     tables = reference.tables(wanted.kinds, wanted.metrics) if wanted.reference else []

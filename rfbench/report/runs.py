@@ -4,6 +4,7 @@ Records are of one setting if their resolved configurations differ only in seed,
 device.
 """
 
+import dataclasses
 import functools
 import json
 import os
@@ -29,11 +30,15 @@ STARTED = ("config.yaml", "last.pth", progress.METRICS)  # a run writes these be
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run. rows: the keys whose values are compared; (): the variant is."""
+    """A finished run. rows: the keys whose values are compared; (): the variant is.
+
+    named: those that its row is called by, each with its parts: {"prune": ["prune.sparsity"]}.
+    """
 
     folder: Path
     record: TrainingRecord
     rows: tuple[str, ...] = ()
+    named: Mapping[str, Sequence[str]] = field(default_factory=dict, compare=False)
 
     @property
     def group(self) -> tuple[str, str, str, str]:
@@ -50,15 +55,18 @@ class Run:
         """
         if not self.rows:
             return self.record.variant
-        plain = {**self.record.config, "variant": self.record.variant}
-        values = flat(plain)
-        parts = [self.model.rpartition(":")[2]] if "model" in self.rows else []
+        values, parts = self.values(), []
         for key in self.rows:
-            held = {k: v for k, v in values.items() if covers({key}, k) and v not in (None, {})}
-            if key != "model" and held:
+            if key == "model":
+                parts.append(self.model.rpartition(":")[2])
+            elif _has(values, key):
                 name = [] if key == "variant" else [key.rpartition(".")[2]]
-                parts.append(" ".join([*name, *(text(value) for value in held.values())]))
+                parts.append(" ".join([*name, *(text(values.get(k)) for k in self.named[key])]))
         return ", ".join(parts) or "not set"
+
+    def values(self) -> dict[str, Any]:
+        """Its settings, as {"optim.lr": 0.1}."""
+        return flat({**self.record.config, "variant": self.record.variant})
 
     @property
     def model(self) -> str:
@@ -69,6 +77,22 @@ class Run:
         if source.endswith(".py"):  # an own file may have been moved
             model = f"{Path(source).name}:{name}"
         return model
+
+
+def by_rows(runs: Sequence[Run], rows: tuple[str, ...]) -> list[Run]:
+    """The runs, to be compared by some keys. Of a mapping, what differs between them is named."""
+    each, named = [run.values() for run in runs], {}
+    for key in rows:
+        having = [values for values in each if _has(values, key)]
+        below = dict.fromkeys(k for values in having for k in values if covers({key}, k))
+        differs = [k for k in below if len({text(values.get(k)) for values in having}) > 1]
+        named[key] = differs or [*below][:1]
+    return [dataclasses.replace(run, rows=rows, named=named) for run in runs]
+
+
+def _has(values: Mapping[str, Any], key: str) -> bool:
+    """Whether a run has a value of a key, or of one below it."""
+    return any(v not in (None, {}) for k, v in values.items() if covers({key}, k))
 
 
 @dataclass
