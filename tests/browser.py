@@ -31,9 +31,9 @@ def found() -> str | None:
     return next((path for name in NAMES if (path := shutil.which(name))), None)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # Playwright's event loop is gone before other files need theirs
 def chromium() -> Iterator[Any]:
-    """A browser, started once."""
+    """A browser, started once a file."""
     if why := missing():
         (pytest.fail if os.environ.get("RFBENCH_NEEDS_BROWSER") else pytest.skip)(why)
     from playwright.sync_api import sync_playwright

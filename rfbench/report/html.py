@@ -88,7 +88,9 @@ def _block(
         else:
             # the first table holds what is counted and searched
             first = len(parts) == 1
-            texts = [f"{group.title} {setting} {row.label}" for row in block.rows] if first else []
+            texts = [
+                printable(f"{group.title} {setting} {row.label}") for row in block.rows * first
+            ]
             parts += [webpage.paragraph(NETWORKS, "legend")] * (sheet.name == "networks")
             parts.append(_table(sheet, own, texts))
     parts.append(webpage.notes(block.notes))
@@ -136,7 +138,10 @@ def _image(group: Group, anchor: str, images: dict[bytes, str]) -> list[str]:
         return [title, webpage.fill(SEEN, link=webpage.jump(where, "as shown above"))]
     images[group.image] = f"{anchor}f"
     title = webpage.heading("Receptive fields", 3, f"{anchor}f")
-    return [title, webpage.image(group.image, f"Receptive fields of {group.model}", scale=0.62)]
+    return [
+        title,
+        webpage.image(group.image, printable(f"Receptive fields of {group.model}"), scale=0.62),
+    ]
 
 
 SEEN = "<p>The same networks, {{ link }}.</p>"

@@ -44,5 +44,5 @@ def test_an_asset_of_the_zoo_is_read(name: str) -> None:
 
 def test_a_script_finds_its_data_which_cannot_end_it() -> None:
     text = webpage.page("x", [], script="show(data);", data={"a": "</script><b>"})
-    assert "const data = {" in text and "show(data);" in text
+    assert '<script type="application/json" id="data">{' in text and "show(data);" in text
     assert "</script><b>" not in text
