@@ -8,6 +8,7 @@ input without borders.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from math import gcd, lcm
 
 import numpy as np
@@ -137,6 +138,7 @@ def region(field: Along, unit: int) -> Region:
     return first + turns * field.step, last + turns * field.step
 
 
+@lru_cache(maxsize=4096)  # asked for every class of every concatenation
 def origin(field: Along) -> Fraction:
     """The centre of unit 0; of a phased field, on the average over the phases."""
     p = len(field.phases)
