@@ -95,7 +95,7 @@ class Classes(NamedTuple):
     """Labels, ascending, which of them every channel has, and how many channels each has."""
 
     ids: list[int]
-    index: np.ndarray
+    which: np.ndarray
     counts: list[int]
 
 

@@ -122,14 +122,15 @@ def _copied(value: Any, memo: dict[int, Any]) -> Any:
     if kind in _ATOMS or (kind is tuple and _ATOMS.issuperset(map(type, value))):
         return value
     if kind in _DICTS and _ATOMS.issuperset(map(type, value)):
-        memo[id(value)] = made = kind()
+        made: dict[Any, Any] = kind()
+        memo[id(value)] = made
         _copy_items(value, made, memo)
         return made
     if kind is set and _ATOMS.issuperset(map(type, value)):
         memo[id(value)] = copied = set(value)
         return copied
     if isinstance(value, nn.Module) and _is_plain(kind):
-        memo[id(value)] = module = kind.__new__(kind)
+        memo[id(value)] = module = object.__new__(kind)
         state: dict[str, Any] = {}
         _copy_items(vars(value), state, memo)
         module.__setstate__(state)
