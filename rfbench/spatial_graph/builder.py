@@ -131,13 +131,8 @@ class Builder:
 
     def each(self, value: Value, make: Callable[[int], int], dims: tuple | None = None) -> Value:
         """Replace every label by what `make` gives for it."""
-        labels = value.labels
-        first = int(labels.flat[0]) if labels.size else CONSTANT
-        if first != CONSTANT and (labels == first).all():
-            return Value(dims or value.dims, np.full(labels.shape, make(first)))
-        unique, inverse = np.unique(labels, return_inverse=True)
-        new = np.array([CONSTANT if i == CONSTANT else make(i) for i in unique.tolist()])
-        return Value(dims or value.dims, new[inverse].reshape(labels.shape))
+        ids = [CONSTANT if i == CONSTANT else make(i) for i in value.classes.ids]
+        return value.relabelled(ids, dims or value.dims)
 
     def moved(
         self,

@@ -195,7 +195,7 @@ class SpatialGraph:
         """The size of a tensor's map, along every axis."""
         if not isinstance(value, Value):
             raise RfbenchError("this tensor has no map of positions")
-        return self.nodes[int(value.labels.max())].size
+        return self.nodes[value.classes.ids[-1]].size
 
     def layer(self, name: str) -> Value:
         """The map of a layer. Raises UsageError for an unknown one or one without positions."""

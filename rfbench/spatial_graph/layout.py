@@ -6,11 +6,11 @@ permutations only regroup factors, so windows (Swin), tokens and channel shuffle
 case. Factors of size 1 are left out; the batch is always 1.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, reduce
 from math import prod
+from operator import lt
 from typing import NamedTuple
 
 import numpy as np
@@ -46,10 +46,23 @@ class Value:
     dims: tuple[Dim, ...]
     labels: np.ndarray
 
-    @property
+    @cached_property
     def shape(self) -> tuple[int, ...]:
         """The shape of the tensor."""
         return tuple(prod(f.size for f in dim) for dim in self.dims)
+
+    @cached_property
+    def classes(self) -> "Classes":
+        """The labels sorted out."""
+        return sort_out(self.labels)
+
+    def relabelled(self, ids: list[int], dims: tuple[Dim, ...]) -> "Value":
+        """A tensor of which the channels of each class have a label of their own."""
+        _, index, counts = self.classes
+        new = Value(dims, np.array(ids)[index])
+        if all(map(lt, ids, ids[1:])):
+            vars(new)["classes"] = Classes(ids, index, counts)  # no need to sort them out again
+        return new
 
     def factors(self, axis: str) -> list[Factor]:
         """The factors of one axis, in the order of the dimensions."""
@@ -63,18 +76,44 @@ class Value:
     @cached_property
     def share(self) -> dict[int, int]:
         """Number of channels behind every node, constant ones left out."""
-        counts = Counter(self.labels.ravel().tolist())
-        return {i: counts[i] for i in sorted(counts) if i != CONSTANT}
+        ids, _, counts = self.classes
+        return {i: n for i, n in zip(ids, counts, strict=True) if i != CONSTANT}
 
     @property
     def depends_on_input(self) -> bool:
         """Whether any channel depends on the input."""
-        return bool((self.labels != CONSTANT).any())
+        ids = self.classes.ids
+        return bool(ids) and ids[-1] != CONSTANT
 
     @property
     def spatial(self) -> bool:
         """Whether any dimension counts positions."""
         return any(f.axis in SPATIAL for dim in self.dims for f in dim)
+
+
+class Classes(NamedTuple):
+    """Labels, ascending, which of them every channel has, and how many channels each has."""
+
+    ids: list[int]
+    which: np.ndarray
+    counts: list[int]
+
+
+def sort_out(labels: np.ndarray) -> Classes:
+    """The classes of an array of labels."""
+    if not labels.size:
+        return Classes([], labels, [])
+    low, high = int(labels.min()), int(labels.max())
+    if high == low:
+        return Classes([low], np.zeros(labels.shape, int), [labels.size])
+    if high - low > 4 * labels.size:
+        ids, index, counts = np.unique(labels, return_inverse=True, return_counts=True)
+        return Classes(ids.tolist(), index.reshape(labels.shape), counts.tolist())
+    number = np.bincount((labels - low).ravel())  # faster than sorting
+    ids = np.flatnonzero(number)
+    table = np.empty(len(number), int)
+    table[ids] = np.arange(len(ids))
+    return Classes((ids + low).tolist(), table[labels - low], number[ids].tolist())
 
 
 def dim_of(value: Value, dim: int) -> int:

@@ -87,7 +87,7 @@ class Reader:
 
     def _read(self, op: Op, inputs: list[Value | Opaque]) -> None:
         """One operation that depends on the input."""
-        first = next(iter(refs(op.out)), None)
+        first = op.out if isinstance(op.out, Ref) else next(iter(refs(op.out)), None)
         self.builder.begin(op.func, op.layer, self.trace.shapes[first.id] if first else ())
         out = self._result(op, inputs)
         self._keep(op, out)
@@ -229,13 +229,15 @@ def last_map(graph: SpatialGraph) -> str:
         start = node.kind == "input"
         if node.kind != "adaptive" and (start or not ahead.isdisjoint(node.sources)):
             ahead.add(i)
+    open_ = behind & ahead
     whole = set(graph.share(graph.output)) if is_map(graph.output) else set()
+    ends = bool(whole) and whole <= ahead  # the output itself is the last map
     last, newest = "", -1
     for name, value in graph.layers.items():
         if isinstance(value, Value) and is_map(value):
-            share = set(graph.share(value))
-            if whole and whole <= ahead and share != whole:  # the output itself is the last map
+            share = graph.share(value).keys()
+            if ends and share != whole:
                 continue
-            if share and share <= behind & ahead and max(share) >= newest:
+            if share and max(share) >= newest and open_.issuperset(share):
                 last, newest = name, max(share)
     return last

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 Shape = Sequence[int]
+_META = torch.device("meta")
 Result = Tensor | tuple[Tensor, ...] | None
 
 _KINDS = (Tensor, torch.nn.Parameter)  # no subclass, whose operations are its own
@@ -36,14 +37,16 @@ def _plain(*tensors: Any) -> bool:
     if type(first) not in _KINDS or not first.dtype.is_floating_point:
         return False
     dtype = first.dtype
-    return all(
-        type(t) in _KINDS and t.is_meta and t.dtype is dtype and t.is_contiguous() and t.numel()
-        for t in tensors
-    )
+    for t in tensors:
+        if type(t) not in _KINDS or not t.is_meta or t.dtype is not dtype:
+            return False
+        if not t.is_contiguous() or not t.numel():
+            return False
+    return True
 
 
 def _new(like: Tensor, shape: Shape) -> Tensor:
-    return torch.empty(shape, dtype=like.dtype, device="meta")
+    return torch.empty(shape, dtype=like.dtype, device=_META)
 
 
 def _numbers(*values: Any) -> bool:
@@ -200,7 +203,7 @@ def pad(x: Tensor, amounts: list[int], value: Any = 0) -> Result:
 
 def fake_quantize(x: Tensor, *_: Any) -> Result:
     """The rounded tensor, and which of its entries are not cut off."""
-    return (_new(x, x.shape), torch.empty(x.shape, dtype=torch.bool, device="meta"))
+    return (_new(x, x.shape), torch.empty(x.shape, dtype=torch.bool, device=_META))
 
 
 _UNARY = (

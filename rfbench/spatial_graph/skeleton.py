@@ -1,11 +1,10 @@
 """A module without its weights: the same Python objects around meta tensors."""
 
 import copy
-import copyreg
 import sys
 import types
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -90,64 +89,88 @@ def _scripted(parts: Iterable[nn.Module]) -> dict[int, Any]:
     return {id(m): m for m in scripted if not getattr(m, "training", False)}  # frozen: none
 
 
-def _tensors(parts: Iterable[nn.Module]) -> Iterator[Tensor]:
+def _tensors(parts: Iterable[nn.Module]) -> list[Tensor]:
     """Parameters, buffers, and what else modules keep: pruned and normalised weights, tables."""
+    found: list[Tensor] = []
     for owner in parts:
         if not isinstance(owner, torch.jit.ScriptModule):
             for key, value in vars(owner).items():
-                if value is not None and key != "_modules" and isinstance(value, _TREES):
-                    yield from _leaves(value)
+                kind = type(value)
+                if kind in _ATOMS or key == "_modules" or (kind in _DICTS and not value):
+                    continue
+                if isinstance(value, _TREES):
+                    _gather(value, found)
+    return found
 
 
-def _leaves(value: Any) -> Iterator[Tensor]:
-    """The tensors in what an attribute holds."""
+def _gather(value: Any, found: list[Tensor]) -> None:
+    """Add the tensors in what an attribute holds."""
+    kind = type(value)
     if isinstance(value, Tensor):
-        yield value
-    elif type(value) in _DICTS:
-        for part in value.values():
-            yield from _leaves(part)
-    elif isinstance(value, _TREES):
-        yield from (t for t in tree_leaves(value) if isinstance(t, Tensor))
+        found.append(value)
+    elif kind in _PLAIN:
+        for part in value.values() if kind in _DICTS else value:
+            if type(part) not in _ATOMS:
+                _gather(part, found)
+    else:
+        found += (t for t in tree_leaves(value) if isinstance(t, Tensor))
 
 
 def _on_meta(tensor: Tensor) -> Tensor:
     if type(tensor) in (Tensor, nn.Parameter) and tensor.is_contiguous():
-        meta = torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
+        meta = torch.empty_like(tensor, device=META, memory_format=torch.contiguous_format)
     else:
         meta = tensor.detach().to("meta", copy=True)
     return nn.Parameter(meta, requires_grad=False) if isinstance(tensor, nn.Parameter) else meta
 
 
-_TREES = (Tensor, list, tuple, dict)  # where a module may keep a tensor that is not registered
-
-
 def _copied(value: Any, memo: dict[int, Any]) -> Any:
     """`copy.deepcopy`, and the same faster for modules and what they are made of."""
     kind = type(value)
-    if kind in _ATOMS or (kind is tuple and all(type(part) in _ATOMS for part in value)):
-        return value
     if id(value) in memo:
         return memo[id(value)]
-    if kind in _DICTS and all(type(key) is str for key in value):
-        memo[id(value)] = made = kind()
-        for key, part in value.items():
-            made[key] = part if type(part) in _ATOMS else _copied(part, memo)
+    if kind in _ATOMS or (kind is tuple and _ATOMS.issuperset(map(type, value))):
+        return value
+    if kind in _DICTS and _ATOMS.issuperset(map(type, value)):
+        made: dict[Any, Any] = kind()
+        memo[id(value)] = made
+        _copy_items(value, made, memo)
         return made
-    if kind is set and all(type(part) in _ATOMS for part in value):
+    if kind is set and _ATOMS.issuperset(map(type, value)):
         memo[id(value)] = copied = set(value)
         return copied
-    plain = not hasattr(kind, "__deepcopy__") and getattr(kind, "__getattr__", None) is _GETATTR
-    if plain and isinstance(value, nn.Module):
-        make, args, state, *more = (*value.__reduce_ex__(4), None)[:5]
-        if make is _NEWOBJ and type(state) is dict and not any(more):
-            memo[id(value)] = module = make(*args)
-            # not by its own id(): the state may be a dictionary of the moment
-            module.__setstate__({key: _copied(part, memo) for key, part in state.items()})
-            return module
+    if isinstance(value, nn.Module) and _is_plain(kind):
+        memo[id(value)] = module = object.__new__(kind)
+        state: dict[str, Any] = {}
+        _copy_items(vars(value), state, memo)
+        module.__setstate__(state)
+        return module
     return copy.deepcopy(value, memo)
 
 
+def _is_plain(kind: type) -> bool:
+    """Whether copying a module is copying its attributes."""
+    own = any(hasattr(kind, key) for key in _OWN)
+    return not own and all(getattr(kind, key, None) is method for key, method in _METHODS)
+
+
+def _copy_items(items: Mapping, made: dict, memo: dict[int, Any]) -> None:
+    """Copies of the values of a dictionary; most of a module's are numbers and empty."""
+    for key, part in items.items():
+        kind = type(part)
+        if kind in _ATOMS:
+            made[key] = part
+        elif kind in _DICTS and not part:
+            made[key] = memo.setdefault(id(part), kind())
+        else:
+            made[key] = _copied(part, memo)
+
+
+META = torch.device("meta")  # as a word it is read anew at every call
 _ATOMS = {int, float, bool, str, type(None), torch.dtype, torch.device, type, types.FunctionType}
 _DICTS = {dict, OrderedDict}
-_GETATTR = nn.Module.__getattr__
-_NEWOBJ = copyreg.__newobj__  # type: ignore[attr-defined]
+_PLAIN = {*_DICTS, list, tuple}
+_TREES = (Tensor, list, tuple, dict)  # where a module may keep a tensor that is not registered
+_OWN = ("__deepcopy__", "__getnewargs__", "__getnewargs_ex__", "__slots__")
+_SHARED = ("__getattr__", "__getstate__", "__new__", "__reduce__", "__reduce_ex__")
+_METHODS = [(key, getattr(nn.Module, key, None)) for key in _SHARED]

@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -38,10 +38,15 @@ def _gather(tree: Any, found: list[Ref]) -> None:
         found.append(tree)
     elif kind is tuple or kind is list:
         for part in tree:
-            _gather(part, found)
+            if type(part) not in _ATOMS:
+                _gather(part, found)
     elif kind is dict:
         for part in tree.values():
-            _gather(part, found)
+            if type(part) not in _ATOMS:
+                _gather(part, found)
+
+
+_ATOMS = {int, float, bool, str, type(None), torch.dtype, torch.device}  # most arguments
 
 
 def mapped(kind: type, change: Callable[[Any], Any], tree: Any) -> Any:
@@ -51,9 +56,10 @@ def mapped(kind: type, change: Callable[[Any], Any], tree: Any) -> Any:
     """
     if isinstance(tree, kind):
         return change(tree)
-    if type(tree) is tuple or type(tree) is list:
-        return type(tree)([mapped(kind, change, part) for part in tree])
-    if type(tree) is dict:
+    form = type(tree)
+    if form is tuple or form is list:
+        return form([p if type(p) in _ATOMS else mapped(kind, change, p) for p in tree])
+    if form is dict:
         return {key: mapped(kind, change, part) for key, part in tree.items()}
     return tree
 
@@ -165,6 +171,8 @@ class Tracer(TorchDispatchMode):
 
     def named(self, value: Any, name: str) -> dict[str, int]:
         """The numbers of the tensors that a module returned, by name."""
+        if type(value) is Tensor and (known := self._ids.get(id(value))) is not None:
+            return {name: known}
         outer, self.watch.inside = self.watch.inside, True
         try:
             with torch._C.DisableTorchFunction():
@@ -200,9 +208,12 @@ class Tracer(TorchDispatchMode):
 
     def _given(self, tensor: Tensor) -> Ref:
         """An argument. One that no operation made may share memory with a result (x.data)."""
-        if id(tensor) not in self._ids and not self._made.isdisjoint(self._sharing[memory(tensor)]):
-            self.mutated = self.mutated or "an alias"
-        return self._refs[self.number(tensor)]
+        number = self._ids.get(id(tensor))
+        if number is None:
+            if not self._made.isdisjoint(self._sharing[memory(tensor)]):
+                self.mutated = self.mutated or "an alias"
+            number = self._new(tensor)
+        return self._refs[number]
 
     def _made_now(self, tensor: Tensor) -> Ref:
         """A result."""
@@ -222,14 +233,15 @@ class Tracer(TorchDispatchMode):
 
     def _record(self, func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
         written: tuple[int, ...] = ()
-        if torch.Tag.inplace_view in func.tags and func is not torch.ops.aten.as_strided_.default:
+        traits = _traits(func)
+        if traits.views_in_place and func is not torch.ops.aten.as_strided_.default:
             return self._review(func, args, kwargs)
-        if func._schema.is_mutable:
+        if traits.mutable:
             if self.pure and (twin := self._twin(func, args, kwargs)):
                 return self._replace(twin, args, kwargs)
             self._note_write(func)
         out = _run(func, args, kwargs)
-        if _writes(func):
+        if traits.writes:
             written = self._written(func, args, kwargs)
         given = mapped(Tensor, self._given, args), mapped(Tensor, self._given, kwargs)
         layer = self.stack[-1] if self.stack else ""
@@ -336,10 +348,18 @@ def _kinds(func: Any) -> list[str]:
     return [str(argument.type) for argument in func._schema.arguments]
 
 
+class _Traits(NamedTuple):
+    """Of an operation. writes: to the memory of an argument."""
+
+    views_in_place: bool
+    mutable: bool
+    writes: bool
+
+
 @cache
-def _writes(func: Any) -> bool:
-    """Whether an operation writes to the memory of an argument."""
-    return func._schema.is_mutable and torch.Tag.inplace_view not in func.tags
+def _traits(func: Any) -> _Traits:
+    mutable, views = func._schema.is_mutable, torch.Tag.inplace_view in func.tags
+    return _Traits(views, mutable, mutable and not views)
 
 
 @cache

@@ -9,6 +9,7 @@ until a kernel covers the gaps. steps.py says what a step makes of a field.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from math import lcm
 
 Region = tuple[int, int]  # first and last position, both included; beyond the source: padding
@@ -156,6 +157,7 @@ def region(field: Along, unit: int) -> Region:
     return first + turns * field.step, last + turns * field.step
 
 
+@lru_cache(maxsize=4096)  # asked for every class of every concatenation
 def origin(field: Along) -> Fraction:
     """The centre of unit 0; of a phased field, on the average over the phases."""
     p = len(field.phases)

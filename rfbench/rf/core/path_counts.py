@@ -7,6 +7,7 @@ Python integers and fractions.
 
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -66,11 +67,15 @@ class PathMap:
 
 @dataclass
 class _Patch:
-    """Counts of a box of a node's map: the array, its first corner, a power of two."""
+    """Counts of a box of a node's map: the array, its first corner, a power of two.
+
+    tame: whether it is known to be far from the largest number.
+    """
 
     array: np.ndarray
     at: Size
     exponent: int = 0
+    tame: bool = False
 
     def scaled(self, weight: Fraction) -> "_Patch":
         if weight == 1:
@@ -79,6 +84,9 @@ class _Patch:
         return _Patch(_simple(self.array * number), self.at, self.exponent)
 
     def plus(self, other: "_Patch") -> "_Patch":
+        mine, others = ((p.at, p.array.shape, p.exponent) for p in (self, other))
+        if mine == others:
+            return _Patch(self.array + other.array, self.at, self.exponent)
         exponent = max(self.exponent, other.exponent)
         at = tuple(map(min, self.at, other.at))
         ends = tuple(map(max, self._end, other._end))
@@ -94,7 +102,10 @@ class _Patch:
         return tuple(a + n for a, n in zip(self.at, self.array.shape, strict=True))
 
     def tamed(self) -> "_Patch":
-        if self.array.dtype == object or not self.array.size or self.array.max() < LARGE:
+        if self.tame or self.array.dtype == object or not self.array.size:
+            return self
+        if self.array.max() < LARGE:
+            self.tame = True
             return self
         power = int(np.frexp(self.array.max())[1])
         return _Patch(_scaled(self.array, -power), self.at, self.exponent + power)
@@ -175,6 +186,7 @@ def is_skipped(node: Node, convention: Convention) -> bool:
 
 
 _ONCE = [Fraction(1)]
+_share = lru_cache(maxsize=4096)(Fraction)  # many classes have as many channels
 
 
 def channel_weights(node: Node, convention: Convention) -> list[Fraction]:
@@ -182,7 +194,7 @@ def channel_weights(node: Node, convention: Convention) -> list[Fraction]:
     if node.counts == (1,) and not node.channels:
         return _ONCE
     if node.channels and (convention.channels == "single" or node.kind != "conv"):
-        return [Fraction(n, node.channels) for n in node.counts]
+        return [_share(n, node.channels) for n in node.counts]
     return [Fraction(n) for n in node.counts]
 
 
@@ -218,6 +230,8 @@ def _adjoint(
 
 
 def _through(axes: tuple[Axis, ...], patch: _Patch, size: Size, convention: Convention) -> _Patch:
+    if all(axis is SAME for axis in axes):
+        return patch.tamed()
     array, at = patch.array, list(patch.at)
     for k, (axis, n) in enumerate(zip(axes, size, strict=True)):
         if axis is not SAME:

@@ -97,11 +97,15 @@ def theory(graph: SpatialGraph, source: Value | None = None) -> Theory:
         elif node.kind != "context":
             known = [f for s in node.sources if (f := fields[s]) is not None]
             if known:
-                alone = len(known) == 1 and all(a is SAME for a in node.axes)
+                alone = len(known) == 1 and (node.kind == "same" or _is_still(node))
                 fields[i] = known[0] if alone else _after(graph, node, known, size)
                 steps[node.step].append(i)
     apart = [d for nodes in steps.values() for d in _disagree(graph, fields, nodes)]
     return Theory(fields, apart, size, frozenset(start))
+
+
+def _is_still(node: Node) -> bool:
+    return all(axis is SAME for axis in node.axes)
 
 
 def _after(graph: SpatialGraph, node: Node, known: list[Steps], source: Size) -> Steps:
@@ -131,8 +135,10 @@ def _disagree(
             for i in meeting:
                 side = both[axis] if (both := fields[i]) is not None else None
                 if side is not None and not isinstance(side, Whole | Sparse):
-                    came = _before(graph, i) if joined else i
-                    sides.setdefault((side.stride, origin(side)), (side, graph.nodes[came].layer))
+                    key = side.stride, origin(side)
+                    if key not in sides:
+                        came = _before(graph, i) if joined else i
+                        sides[key] = side, graph.nodes[came].layer
             if len(sides) > 1:
                 parts, layers = zip(*sides.values(), strict=True)
                 apart.append(Disagreement(op, layer, name, parts, layers, frozenset(nodes)))

@@ -3,6 +3,7 @@
 Importing a file registers its handlers; registry.py says what a handler is.
 """
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -32,8 +33,13 @@ def lookup(func: Any, in_place: bool = False) -> Handler | None:
     in_place: whether it writes to its argument, like relu_, which has the handler of relu. An
     operation without a handler that torch tags as pointwise has that of all pointwise ones.
     """
-    name = func._schema.name
+    name = _schema_name(func)
     handler = OPS.get(name.removesuffix("_") if in_place else name)
     if handler is None and torch.Tag.pointwise in func.tags:
         return pointwise.pointwise
     return handler
+
+
+@cache
+def _schema_name(func: Any) -> str:
+    return func._schema.name

@@ -81,11 +81,17 @@ def convolve(b: Builder, x: Value, conv: Convolution) -> Value:
     rows, x, windows = _over_channels(x, windows)
     axes, dims = along(b, x, windows)
     channel, rank, width = first - 1, len(x.dims), conv.out[first - 1]
+    new = (*dims[:channel], tidy([Factor("c", width)]), *dims[channel + 1 :])
+    alone = rows is x.labels and rows.size == rows.shape[channel]  # no labels but the channels'
+    if alone and (conv.groups == 1 or len(x.classes.ids) == 1):
+        node = b.node("conv", rows.ravel()[: rows.size // conv.groups], axes, weights)
+        form = [width if i == channel else 1 for i in range(rank)]
+        return Value(new, np.full(form, node))
     rows = np.moveaxis(rows, channel, rank - 1)  # behind it only taps over channels
     rows = rows.reshape(*rows.shape[: rank - 1], conv.groups, -1)
     labels = b.mixed(rows, lambda r: b.node("conv", r, axes, weights))
     labels = np.moveaxis(np.repeat(labels, width // conv.groups, axis=-1), -1, channel)
-    return Value((*dims[:channel], tidy([Factor("c", width)]), *dims[channel + 1 :]), labels)
+    return Value(new, labels)
 
 
 def _masked(b: Builder, x: Value, conv: Convolution, nonzero: Tensor) -> Value:

@@ -50,7 +50,8 @@ def join(b: Builder, parts: Parts, dim: int, sizes: Sequence[int]) -> Value | No
     rows = []
     for part, size in zip(parts, sizes, strict=True):
         row = next(left) if part is not None else np.array(CONSTANT)
-        rows.append(np.broadcast_to(row, (*form[:dim], size, *form[dim + 1 :])))
+        whole = (*form[:dim], size, *form[dim + 1 :])
+        rows.append(row if row.shape == whole else np.broadcast_to(row, whole))
     dims[dim] = tidy([Factor("c", sum(sizes))])
     return b.same(Value(tuple(dims), np.concatenate(rows, axis=dim)))
 
@@ -128,6 +129,9 @@ def settled(b: Builder, x: Value) -> Value:
     first = len(x.dims) - len(b.letters)
     if first != 2 or x.dims[0]:
         return x
+    plain = all(len(d) == 1 and d[0].axis == a for d, a in zip(x.dims[2:], b.letters, strict=True))
+    if plain and all(f.axis not in SPATIAL for f in x.dims[1]):
+        return x  # by far the most
     for i, name in enumerate(b.letters):
         if any(f.axis in SPATIAL and f.axis != name for f in x.dims[first + i]):
             return x  # another order

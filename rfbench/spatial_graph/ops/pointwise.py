@@ -3,9 +3,8 @@
 torch tags most of them as pointwise; those need no entry here (see `lookup` in ops/__init__.py).
 """
 
+from collections.abc import Iterator
 from typing import Any
-
-from torch.utils._pytree import tree_leaves
 
 from rfbench.spatial_graph.builder import Builder
 from rfbench.spatial_graph.layout import Scrambled, Value, dim_of, insert
@@ -30,12 +29,20 @@ FILLED = (
 @register_op(*(f"aten::{name}" for name in UNTAGGED))
 def pointwise(b: Builder, *args: Any, **kwargs: Any) -> Value:
     """Any of them: a tensor keeps its history, several are summed or multiplied."""
-    values = [v for v in tree_leaves((args, kwargs)) if isinstance(v, Value)]
+    values = [*_values((*args, *kwargs.values()))]
     if len(values) == 1:
         return copies(b.same(values[0]), b.out_shape)
     name = b.op.split(".")[1]
     kind = "product" if any(word in name for word in ("mul", "div", "pow")) else "sum"
     return copies(b.combine(values, kind), b.out_shape)
+
+
+def _values(tree: list | tuple) -> Iterator[Value]:
+    for part in tree:
+        if isinstance(part, Value):
+            yield part
+        elif isinstance(part, list | tuple):
+            yield from _values(part)
 
 
 @register_op(

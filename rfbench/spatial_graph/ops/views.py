@@ -28,6 +28,8 @@ def widen(value: Value, dim: int, size: int) -> Value:
 
 def copies(value: Value, shape: Shape) -> Value:
     """Broadcast to a shape: dimensions of size 1 become copies."""
+    if value.shape == tuple(shape):
+        return value
     extra = len(shape) - len(value.dims)
     dims = ((),) * extra + value.dims
     new = tuple(d or tidy([Factor("b", n)]) for d, n in zip(dims, shape, strict=True))
