@@ -134,6 +134,7 @@ EFFECTS = re.compile(r"(<!-- effects: (.*?) -->\n)(.*?)(?=<!-- end -->)", re.DOT
 NAMES = {"cls": "ResNet-14", "seg": "ResNet-14 with FPN", "bbox.AP": "box AP", "segm.AP": "mask AP"}
 NAMES |= {"retinanet": "RetinaNet", "mask_rcnn": "Mask R-CNN", "boundary_mIoU": "boundary mIoU"}
 NAMES |= {"top1": "top-1", "train_top1": "top-1 in training"}
+NAMES |= {"cls@resnet14_depthwise": "Depthwise ResNet-14"}
 
 
 def test_the_effects_on_the_page_of_findings(overwrite: bool) -> None:
@@ -158,14 +159,16 @@ def test_the_effects_on_the_page_of_findings(overwrite: bool) -> None:
 
 
 def effect(spec: list[str], groups: list[dict]) -> list[str]:
-    """A row: kind or detector, setting ('-': none), variant and metric name one test."""
+    """A row: kind or detector (@model), setting ('-': none), variant and metric name one test."""
     task, keys, variant, metric = spec
+    kind, _, model = task.partition("@")
     wanted = {} if keys == "-" else dict([keys.replace("not_set", "not set").split("=")])
     (rows,) = (
         {row["variant"]: row for row in setting["rows"] if row["source"] == "ours"}
         for group in groups
-        if task in (group["kind"], (group["detector"] or "").partition("_R_")[0])
+        if kind in (group["kind"], (group["detector"] or "").partition("_R_")[0])
         and group["dataset"] == "digits"
+        and group["model"].endswith(f":{model}" if model else "")
         and "(" not in group["model"]
         for setting in group["settings"]
         if setting["keys"] == wanted
