@@ -165,9 +165,12 @@ def test_own_networks(own: Path, name: str, meta: bool) -> None:
     assert (backbone.name, backbone.input_size) == (name, (224, 224))
     assert backbone.replaced == ["conv", "shortcut"] and not backbone.module.training
     x = torch.randn(1, 3, 9, 8, device="meta" if meta else "cpu")
-    assert backbone.module(x).shape == (1, 4, 3, 2)
+    runs = variants.meta_copy(backbone.module) if meta else backbone.module
+    assert runs(x).shape == (1, 4, 3, 2)
     for kernel in (backbone.module.kernel, backbone.module.copied):  # fixed kernels stay real
         torch.testing.assert_close(kernel, torch.full((4, 1, 3, 3), 1 / 9))
+    assert not backbone.module.offset.any()  # and so does what may be a mask
+    assert all(p.is_meta is meta for p in backbone.module.parameters())
 
 
 def test_a_package_of_ones_own(own: Path) -> None:
