@@ -253,8 +253,13 @@ def number(metric: str, value: float, sign: str = "") -> str:
 
 
 def settings_line(block: Block) -> str:
-    """The keys in which this setting differs from the others of its group."""
-    return printable(", ".join(f"{key}={value}" for key, value in block.keys.items()))
+    """The keys in which this setting differs; a mapping of which none is set is named once."""
+    told: dict[str, str] = {}
+    for key, value in block.keys.items():
+        top = key.partition(".")[0]
+        alike = [v for k, v in block.keys.items() if k.partition(".")[0] == top]
+        told[top if len(alike) > 1 and {*alike} == {"not set"} else key] = value
+    return printable(", ".join(f"{key}={value}" for key, value in told.items()))
 
 
 def legend(report: Report) -> list[str]:

@@ -9,7 +9,7 @@ from scipy import stats
 
 from rfbench.cli import main
 from rfbench.errors import UsageError
-from rfbench.report import formats
+from rfbench.report import formats, sheets
 from tests.report.records import only, record, report_of, row, write
 
 PRUNE = {"sparsity": 0.75, "schedule": "constant", "begin": 0, "end": 9, "every": 3}
@@ -59,6 +59,8 @@ def test_pruned_runs_are_rows_of_their_own(tmp_path: Path) -> None:
     (group,) = report_of(tmp_path, rows=("model",)).groups
     assert [len(block.rows[0].runs) for block in group.blocks] == [4, 4]
     assert {block.keys["prune.sparsity"] for block in group.blocks} == {"0.75", "not set"}
+    told = [sheets.settings_line(block) for block in group.blocks]
+    assert "prune=not set" in told and any("prune.sparsity=0.75" in line for line in told)
 
 
 def test_a_row_is_named_after_what_differs(tmp_path: Path) -> None:
