@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -100,7 +101,7 @@ class Reader:
         """What an operation returns: Values, or an Opaque that says why not."""
         opaque = [v for v in inputs if isinstance(v, Opaque)]
         if opaque:
-            return self._passed_on(op, max(opaque, key=_severity), len(inputs))
+            return self._passed_on(op, self._farthest(opaque), len(inputs))
         if op.layer in self.trace.recurrent:
             return self._recurrence(op, inputs)
         try:
@@ -114,6 +115,21 @@ class Reader:
         except _UNEXPECTED as error:  # a form of the operation that its handler does not know
             reason = f"{type(error).__name__}: {error}"
             return self.builder.opaque(Reach.UNSUPPORTED, reason)
+
+    def _farthest(self, opaque: list[Opaque]) -> Opaque:
+        """The one that looks farthest; rows here and columns there are, next, everything."""
+        worst = max(opaque, key=_severity)
+        along = "".join(
+            name
+            for name in self.builder.graph.names
+            if any(name in each.witness.along for each in opaque)
+        )
+        if worst.witness.reach != Reach.WINDOWED or along == worst.witness.along:
+            return worst
+        held = worst.witness
+        if len(along) < len(self.builder.graph.names):
+            return replace(worst, witness=replace(held, along=along))
+        return replace(worst, witness=Witness(Reach.GLOBAL, held.op, held.layer))
 
     def _recurrence(self, op: Op, inputs: list[Value | Opaque]) -> Opaque:
         """What an LSTM, GRU or RNN makes of its input: it runs along the axes of one dimension."""

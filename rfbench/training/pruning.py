@@ -57,7 +57,10 @@ def check(model: nn.Module, prune: PruneConfig | None, steps: int, label: str) -
     if prune is None:
         return
     if prune.end > steps:
-        raise UsageError(f"prune.end is step {prune.end}; the run has {counted(steps, 'step')}")
+        raise UsageError(
+            f"prune.end is step {prune.end}; the run has {counted(steps, 'step')}: lower it (and "
+            "prune.begin), or train longer"
+        )
     if any(type(module).__module__ == STANDARDIZED for module in model.modules()):
         raise UsageError(f"prune: {label} standardizes its weights, so that no zero stays one")
     if not weights(model):

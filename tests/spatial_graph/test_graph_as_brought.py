@@ -163,3 +163,28 @@ def test_a_network_without_weights_is_the_same(make: Any) -> None:
     ]
     first, second = (_field(graph) for graph in graphs)
     assert first == second and first[0].size in (1, 4)
+
+
+class RowsAndColumns(nn.Module):
+    """As Sequencer: recurrence down the columns beside recurrence along the rows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, padding=1)
+        self.down = nn.LSTM(8, 4, bidirectional=True, batch_first=True)
+        self.across = nn.LSTM(8, 4, bidirectional=True, batch_first=True)
+        self.mix = nn.Conv2d(16, 8, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, _, h, w = (x := self.stem(x)).shape
+        down = self.down(x.permute(0, 3, 2, 1).reshape(-1, h, 8))[0]
+        across = self.across(x.permute(0, 2, 3, 1).reshape(-1, w, 8))[0]
+        down = down.reshape(n, w, h, 8).permute(0, 3, 2, 1)
+        across = across.reshape(n, h, w, 8).permute(0, 3, 1, 2)
+        return self.mix(torch.cat([down, across], 1))
+
+
+def test_rows_and_columns_together_see_everything() -> None:
+    graph = rf.record(RowsAndColumns(), size=16)
+    witness = graph.witness(graph.output)
+    assert (witness.extent, witness.layer) == ("global", "down")
