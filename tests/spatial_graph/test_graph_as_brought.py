@@ -8,6 +8,7 @@ import torch.ao.quantization as quantization
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rfbench import rf
 from rfbench.models.meta import build_on_meta
 from rfbench.rf.core.target import Target
 from rfbench.spatial_graph.graph import Reach
