@@ -3,7 +3,8 @@
 python scripts/figures_erf.py [--output docs/figures] [--draws 20] [--only PART ...]
 
 Slopes, sizes and fits are computed here and reported as they come out. The networks of the parts
-named training are trained first where results/erf has none of them. That of 17 blocks takes CIFAR-10 where datasets/cifar10 holds its files.
+named training are trained first where results/erf has none of them.
+That of 17 blocks takes CIFAR-10 where datasets/cifar10 holds its files.
 """
 
 import argparse
