@@ -114,17 +114,26 @@ layer_options = together(from_option, end_options())
 
 input_options = together(
     click.option(
-        "--in-channels", metavar="C", type=int, help="Input channels (default: what MODEL expects)."
+        "--in-channels",
+        metavar="C",
+        type=click.IntRange(1, 2**20),
+        help="Input channels (default: what MODEL expects).",
     ),
     click.option(
         "--input",
         "inputs",
         metavar="CxHxW",
         multiple=True,
-        help="Shape of the input: CxL, CxHxW or CxDxHxW; repeat for several inputs.",
+        help="Shape of the input: CxL, CxHxW or CxDxHxW (or HxWxC, where MODEL takes that); "
+        "repeat for several inputs.",
+    ),
+    click.option(
+        "--input-axes",
+        metavar="AXES",
+        help="Axes of --input, such as NLC or NHWC (default: as MODEL's first convolution says).",
     ),
 )
-"""`in_channels: int | None` and `inputs: tuple[str, ...]`"""
+"""`in_channels: int | None`, `inputs: tuple[str, ...]` and `input_axes: str | None`"""
 
 
 rate_option = click.option(

@@ -37,7 +37,10 @@ from rfbench.cli.options import (
     "--pictures", type=click.IntRange(1), default=16, help="Number of images (default: 16)."
 )
 @click.option(
-    "--draws", type=click.IntRange(1), default=1, help="Draws of random weights (default: 1)."
+    "--draws",
+    type=click.IntRange(1, 100_000),
+    default=1,
+    help="Draws of random weights (default: 1).",
 )
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, help="Of weights and noise.")
 @click.option(

@@ -35,6 +35,7 @@ def command(
     size: str | None,
     in_channels: int | None,
     inputs: tuple[str, ...],
+    input_axes: str | None,
     list_layers: bool,
     dry_run: bool,
     output: Path | None,
@@ -65,6 +66,7 @@ def command(
         size=size,
         in_channels=in_channels,
         inputs=inputs,
+        input_axes=input_axes,
     )
     networks = subjects.subjects(config)
     if receptive_field.print_only(networks, config, list_layers, dry_run):

@@ -40,6 +40,7 @@ def command(
     size: str | None,
     in_channels: int | None,
     inputs: tuple[str, ...],
+    input_axes: str | None,
     list_layers: bool,
     dry_run: bool,
     tile: str | None,
@@ -73,6 +74,7 @@ def command(
         size=size,
         in_channels=in_channels,
         inputs=inputs,
+        input_axes=input_axes,
     )
     crop = numbers(tile, "x", "--tile", "N or HxW", least=1)
     networks = subjects.subjects(config)

@@ -59,6 +59,7 @@ def run(*arguments: str) -> list[Path]:
         "rf effective nets.py:sequence --size 64 --pictures 1",
         "rf mirror nets.py:image --size 64",
         "rf tiles nets.py:decoder --size 64",
+        "rf tiles nets.py:sequence --size 256",
     ],
 )
 def test_every_figure_is_as_wide_as_asked(here: Path, command: str) -> None:

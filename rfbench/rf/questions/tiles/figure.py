@@ -13,7 +13,8 @@ from rfbench.plotting import look, page
 from rfbench.plotting.page import LARGE, SMALL, TEXT, Page, line, wrap
 from rfbench.plotting.palette import BLACK, BLUE, SKY, VERMILION
 from rfbench.rf.core.subjects import short
-from rfbench.rf.questions.tiles.table import by
+from rfbench.rf.questions.tiles import lines
+from rfbench.rf.questions.tiles.table import by, caption
 from rfbench.runs import records
 
 SIDE, LEFT, GAP = 2.5, 0.5, 0.75  # inches: of a panel, before and between them
@@ -36,14 +37,19 @@ def write(found: list[Found], folder: Path) -> list[str]:
 
 
 def tiles_figure(record: dict[str, Any], without: np.ndarray | None) -> Figure:
-    """The image with its crops; beside it the differences without a halo, if crops fit so."""
+    """The image with its crops; beside it the differences without a halo, if crops fit so.
+
+    Of a sequence: its crops one below the other, and below them the differences.
+    """
+    if len(record["crop"]) == 1:
+        return lines.tiles_figure(record, without)
     panels = 1 if without is None else 2
     beside = LEFT + (panels - 1) * GAP + 0.25 + 0.45 * (panels - 1)
     side = look.side(SIDE, beside, panels)
     width = beside + panels * side
     title = f"{short(record['model'])} / {record['variant']} to {record['to']}"
     head = wrap(title, width - 0.16, LARGE)
-    foot = wrap(_caption(record), width - 0.16, SMALL)
+    foot = wrap(caption(record), width - 0.16, SMALL)
     titles = [wrap(text, side, TEXT) for text in (_title(record), "crops side by side, no halo")]
     top = 0.22 + len(head) * line(LARGE) + 0.09 + max(map(len, titles)) * line(TEXT)
     height = side * min(1.5, record["shown"]["size"][0] / record["shown"]["size"][1])
@@ -105,14 +111,3 @@ def _differences(sheet: Page, axes: Axes, record: dict[str, Any], apart: np.ndar
     tall = axes.get_position().height * sheet.height
     words = wrap("log10 of the difference / largest value", 1.1 * tall, SMALL)
     bar.set_label("\n".join(words), fontsize=SMALL)
-
-
-def _caption(record: dict[str, Any]) -> str:
-    shown = record["shown"]
-    halos = "; ".join(dict.fromkeys(f"{a} px before and {b} px after" for a, b in record["halo"]))
-    return (
-        f"Units of a tile read {halos} it; crops start at multiples of {by(record['align'])} px, "
-        f"and the smallest is {by(record['smallest'])} px. Run whole and in {shown['run']} of "
-        f"{shown['tiles']} crops with random weights in float64, the outputs differ by "
-        f"{shown['difference']:.1e} of the largest value."
-    )
