@@ -9,6 +9,7 @@ import click
 
 from rfbench.cli import out, receptive_field
 from rfbench.cli.options import (
+    figure_options,
     input_options,
     json_option,
     layer_options,
@@ -43,6 +44,7 @@ log = logging.getLogger("rfbench")
     "--fail-on", metavar="LIMITS", help="Exit with 1 if one is exceeded: 'shift>1,read<0.9'."
 )
 @output_options("Write one figure per network and a record to this folder.")
+@figure_options
 @override_option()
 @json_option("Print the records as JSON, with every layer.")
 @click.pass_context

@@ -9,6 +9,7 @@ from rfbench.cli import out, receptive_field
 from rfbench.cli.options import (
     ema_option,
     end_options,
+    figure_options,
     json_option,
     model_arg_option,
     output_options,
@@ -57,6 +58,7 @@ from rfbench.cli.options import (
 @end_options("The unit's layer", several=True)
 @unit_option("The unit (default: the central one).")
 @output_options("Folder (default: results/rf-effective-...).")
+@figure_options
 @override_option()
 @json_option()
 def command(

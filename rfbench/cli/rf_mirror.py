@@ -7,6 +7,7 @@ import click
 from rfbench.cli import out, receptive_field
 from rfbench.cli.options import (
     end_options,
+    figure_options,
     input_options,
     json_option,
     model_arg_option,
@@ -23,6 +24,7 @@ from rfbench.cli.options import (
 @end_options()
 @input_options
 @output_options("Write one figure per network and a record to this folder.")
+@figure_options
 @override_option()
 @json_option()
 def command(

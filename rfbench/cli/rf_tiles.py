@@ -8,6 +8,7 @@ import click
 from rfbench.cli import out, receptive_field
 from rfbench.cli.options import (
     end_options,
+    figure_options,
     input_options,
     json_option,
     model_arg_option,
@@ -28,6 +29,7 @@ from rfbench.cli.options import (
     "--tile", metavar="N|HxW", help="Size of a crop in px, its halo included (default: smallest)."
 )
 @output_options("Write one figure per network and a record to this folder.")
+@figure_options
 @override_option()
 @json_option()
 def command(

@@ -7,6 +7,7 @@ import click
 from rfbench.cli import out, receptive_field
 from rfbench.cli.options import (
     ema_option,
+    figure_options,
     input_options,
     json_option,
     layer_options,
@@ -51,6 +52,7 @@ from rfbench.cli.options import (
 @click.option("--exact", is_flag=True, help="Count in integers of any size (small networks).")
 @click.option("--by-layer", is_flag=True, help="Plot the shift layer by layer instead of maps.")
 @output_options("Folder (default: results/rf-MODEL).")
+@figure_options
 @override_option()
 @json_option()
 def command(

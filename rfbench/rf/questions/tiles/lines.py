@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from rfbench.plotting import look
 from rfbench.plotting.page import LARGE, SMALL, TEXT, Page, line, wrap
 from rfbench.plotting.palette import BLACK, BLUE, SKY, VERMILION
 from rfbench.rf.core.subjects import short
@@ -19,15 +20,15 @@ TALL, GAP = 1.2, 0.55  # of the curve, and above it
 
 def tiles_figure(record: dict[str, Any], without: np.ndarray | None) -> Figure:
     """The first crops, a row each; below them the differences without a halo, if crops fit so."""
-    spans = _spans(record)
+    spans, width = _spans(record), look.page_width(WIDTH)
     title = f"{short(record['model'])} / {record['variant']} to {record['to']}"
-    head, foot = wrap(title, WIDTH - 0.16, LARGE), wrap(caption(record), WIDTH - 0.16, SMALL)
+    head, foot = wrap(title, width - 0.16, LARGE), wrap(caption(record), width - 0.16, SMALL)
     top, scheme = 0.1 + len(head) * line(LARGE) + 0.42, ROW * len(spans) + 0.1
     curve = 0.0 if without is None else GAP + TALL
     below = top + scheme + curve + 0.42
-    sheet = Page(WIDTH, below + len(foot) * line(SMALL) + 0.06)
+    sheet = Page(width, below + len(foot) * line(SMALL) + 0.06)
     sheet.lines(0.08, 0.06, head, LARGE, weight="bold")
-    first = sheet.axes(LEFT, top, WIDTH - LEFT - 0.15, scheme)
+    first = sheet.axes(LEFT, top, width - LEFT - 0.15, scheme)
     _scheme(first, record, spans)
     handles = [
         Patch(color=BLUE, label="tile: taken from the crop"),
@@ -35,7 +36,7 @@ def tiles_figure(record: dict[str, Any], without: np.ndarray | None) -> Figure:
     ]
     sheet.legend(handles, 0.1 + len(head) * line(LARGE), 2)
     if without is not None:
-        axes = sheet.axes(LEFT, top + scheme + GAP, WIDTH - LEFT - 0.15, TALL)
+        axes = sheet.axes(LEFT, top + scheme + GAP, width - LEFT - 0.15, TALL)
         _differences(axes, record, without)
     sheet.lines(0.08, below, foot, SMALL)
     return sheet.figure
