@@ -21,17 +21,20 @@ def skeleton(module: nn.Module) -> tuple[nn.Module, dict[int, Tensor]]:
     Returns the copy and, by id() of its meta tensors, the values of the registered buffers. Raises
     RfbenchError where the module cannot be copied or has no weights yet.
     """
-    parts = dict(module.named_modules())
-    _refuse_unreadable(module, parts)
+    refuse_unreadable(module)
     try:
-        return _skeleton(module, list(parts.values()))
+        return _skeleton(module, list(module.modules()))
     except (RuntimeError, TypeError, ValueError) as error:
         reason = str(error).split("\n")[0]
         raise RfbenchError(f"{type(module).__name__} cannot be copied: {reason}") from error
 
 
-def _refuse_unreadable(module: nn.Module, parts: Mapping[str, nn.Module]) -> None:
-    """Layers without shapes: lazy ones before their first pass, quantised ones at all times."""
+def refuse_unreadable(module: nn.Module) -> None:
+    """Raise RfbenchError for layers without shapes.
+
+    Lazy ones before their first pass, quantised ones at all times.
+    """
+    parts: dict[str, nn.Module] = dict(module.named_modules())
     for name, part in parts.items():
         lazy = isinstance(part, LazyModuleMixin) and part.has_uninitialized_params()
         quantised = ".quantized" in type(part).__module__
@@ -75,7 +78,7 @@ def _only_rounds(module: nn.Module) -> bool:
 
 def without_weights(module: nn.Module) -> nn.Module:
     """A copy in evaluation mode with parameters on the meta device; it shares the buffers."""
-    _refuse_unreadable(module, dict(module.named_modules()))
+    refuse_unreadable(module)
     parts = list(module.modules())
     memo = _scripted(parts)
     for tensor in _tensors(parts):
