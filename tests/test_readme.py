@@ -1,5 +1,6 @@
 """What the documents show is what the commands print: `pytest --overwrite` pastes it again."""
 
+import functools
 import importlib
 import importlib.util
 import json
@@ -139,14 +140,11 @@ NAMES |= {"cls@resnet14_depthwise": "Depthwise ResNet-14"}
 
 def test_the_effects_on_the_page_of_findings(overwrite: bool) -> None:
     """Each table of docs/findings.md has the tests of `compare`, by what its comment names."""
-    metrics = [f"--metric={name}" for name in ("top1", "train_top1", "mIoU", "boundary_mIoU", "AP")]
-    args = ["compare", str(DOCS / "runs"), "--format", "json", *metrics]
-    groups = json.loads(CliRunner().invoke(main, args).stdout)["groups"]
     page = DOCS / "findings.md"
     text, found = page.read_text(), [*EFFECTS.finditer(page.read_text())]
     assert len(found) >= 6
     for block in found:
-        rows = [effect(spec.split(), groups) for spec in block[2].split("; ")]
+        rows = [effect(spec.split()) for spec in block[2].split("; ")]
         heads = ("figure", "seeds", "baseline", "difference", "95 %", "p (Holm)", "verdict")
         lines = [heads, ["---"] * len(heads), *rows]
         table = "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
@@ -158,9 +156,22 @@ def test_the_effects_on_the_page_of_findings(overwrite: bool) -> None:
         page.write_text(text)
 
 
-def effect(spec: list[str], groups: list[dict]) -> list[str]:
-    """A row: kind or detector (@model), setting ('-': none), variant and metric name one test."""
+@functools.cache
+def compared(folder: str) -> list[dict]:
+    """The groups of the records in a folder of the docs."""
+    metrics = ("top1", "train_top1", "mIoU", "boundary_mIoU", "AP")
+    args = ["compare", str(DOCS / folder), "--format", "json", *(f"--metric={m}" for m in metrics)]
+    return json.loads(CliRunner().invoke(main, args).stdout)["groups"]
+
+
+def effect(spec: list[str]) -> list[str]:
+    """A row: [GRID/]kind or detector (@model), setting ('-': none), variant and metric: one test.
+
+    GRID: of docs/further_runs.
+    """
     task, keys, variant, metric = spec
+    grid, _, task = task.rpartition("/")
+    groups = compared(f"further_runs/{grid}" if grid else "runs")
     kind, _, model = task.partition("@")
     wanted = {} if keys == "-" else dict([keys.replace("not_set", "not set").split("=")])
     (rows,) = (
@@ -174,7 +185,8 @@ def effect(spec: list[str], groups: list[dict]) -> list[str]:
         if setting["keys"] == wanted
     )
     test, base = (rows[name]["metrics"][metric] for name in (variant, "baseline"))
-    told = {"schedule.epochs": "{} epochs"}.get([*wanted, ""][0], "anchors {}")
+    names = {"schedule.epochs": "{} epochs", "input.size": "{} px"}
+    told = names.get([*wanted, ""][0], "anchors {}")
     setting = f", {told.format(*wanted.values())}" if wanted else ""
     setting = setting.replace("anchors not set", "stock anchors").replace(
         "anchors 0", "anchors at 0"
@@ -195,7 +207,7 @@ def test_the_versions_of_the_runs_are_told() -> None:
     """Trained figures depend on them."""
     names = ("torch", "torchvision", "timm")
     told = " ".join((DOCS / "reproduction.md").read_text().split())
-    for path in (DOCS / "runs").rglob("result.json"):
+    for path in [*DOCS.glob("runs/**/result.json"), *DOCS.glob("further_runs/**/result.json")]:
         versions = json.loads(path.read_text())["versions"]
         held = [f"{name} {versions[name]}" for name in names]
         assert "of {}, {} and {}".format(*held) in told, path

@@ -34,6 +34,7 @@ from rfbench.spatial_graph.layout import (
     Slot,
     Value,
     channels,
+    channels_in,
     positions,
     solid,
     tidy,
@@ -124,6 +125,12 @@ class Builder:
         self.func, self.out_shape = func, out_shape
         self.step += 1
         self._made.clear()
+
+    def takes_channels(self, x: Value, dim: int, over: Sequence[int]) -> None:
+        """Note where the first step that says so finds the channels of the input."""
+        if not self.graph.channels_in:
+            self.graph.channels_in = channels_in(x, dim, over)
+            self.graph.channels_by = self.layer or "(the network)"
 
     def opaque(self, reach: Reach, reason: str = "", if_mixed: Reach | None = None) -> Opaque:
         """The result of the operation at work where its positions are no longer known."""
