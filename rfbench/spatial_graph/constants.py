@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from rfbench.spatial_graph.layout import Scrambled
-from rfbench.spatial_graph.tracer import Op, Ref, Trace, mapped, refs
+from rfbench.spatial_graph.tracer import Op, Ref, Trace, mapped
 
 FACTORIES = {"arange", "eye", "full", "linspace", "ones", "scalar_tensor", "zeros"}
 FILLED = {"new_ones": 1, "new_zeros": 0, "ones_like": 1, "zeros_like": 0}  # whatever they are like
@@ -32,7 +32,7 @@ class Constants:
         for op in trace.ops:
             for i in op.written:
                 self._written[i].append(op)
-        self._makers = {ref.id: op for op in trace.ops for ref in refs(op.out)}
+        self._makers = {ref.id: op for op in trace.ops for ref in op.made}
 
     def values(self, ref: Ref) -> Tensor | None:
         """The values of a tensor; None where weights or the input take part."""
@@ -94,7 +94,7 @@ class Constants:
         op = self._makers.get(ref.id)
         if op is None:
             return False
-        return op.name.split(".")[1] in ZEROING or any(self._has_zeros(r, seen) for r in _refs(op))
+        return op.name.split(".")[1] in ZEROING or any(self._has_zeros(r, seen) for r in op.given)
 
     def _drawn(self, ref: Ref, draw: Callable, known: dict[int, Tensor | None]) -> Tensor | None:
         """A tensor's values for drawn weights."""
@@ -120,16 +120,11 @@ class Constants:
         return op.func(value.clone(), *args, **kwargs)
 
 
-def _refs(op: Op) -> list[Ref]:
-    return refs((op.args, op.kwargs))
-
-
 def _run(op: Op, ref: Ref, values: Callable[[Ref], Tensor | None]) -> Tensor | None:
     """The result of an operation, on the CPU; None where an argument is not known."""
-    inputs = _refs(op)
-    if not isinstance(op.out, Ref) or ref in inputs:  # the operation hands its argument on
+    if not isinstance(op.out, Ref) or ref in op.given:  # the operation hands its argument on
         return None
-    known = {r.id: values(r) for r in inputs}
+    known = {r.id: values(r) for r in op.given}
     made = op.name.split(".")[1] in FACTORIES
     if any(t is None for t in known.values()) or not (known or made):
         return None

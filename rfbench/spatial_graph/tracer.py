@@ -3,12 +3,12 @@
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -54,11 +54,11 @@ def mapped(kind: type, change: Callable[[Any], Any], tree: Any) -> Any:
 
     An operation has no other containers than lists and tuples, its keywords are a dict.
     """
-    if isinstance(tree, kind):
-        return change(tree)
     form = type(tree)
     if form is tuple or form is list:
         return form([p if type(p) in _ATOMS else mapped(kind, change, p) for p in tree])
+    if isinstance(tree, kind):
+        return change(tree)
     if form is dict:
         return {key: mapped(kind, change, part) for key, part in tree.items()}
     return tree
@@ -94,6 +94,16 @@ class Op:
     def name(self) -> str:
         """'aten.add.Tensor'."""
         return name_of(self.func)
+
+    @cached_property
+    def given(self) -> list[Ref]:
+        """The tensors among its arguments."""
+        return refs((self.args, self.kwargs) if self.kwargs else self.args)
+
+    @cached_property
+    def made(self) -> list[Ref]:
+        """The tensors among its results."""
+        return [self.out] if type(self.out) is Ref else refs(self.out)
 
 
 @dataclass
@@ -243,11 +253,27 @@ class Tracer(TorchDispatchMode):
         out = _run(func, args, kwargs)
         if traits.writes:
             written = self._written(func, args, kwargs)
-        given = mapped(Tensor, self._given, args), mapped(Tensor, self._given, kwargs)
-        layer = self.stack[-1] if self.stack else ""
-        made = mapped(Tensor, self._made_now, out)
-        self.trace.ops.append(Op(func, *given, made, layer, written))
+        given = self._all_given(args, kwargs)
+        made = self._made_now(out) if type(out) is Tensor else mapped(Tensor, self._made_now, out)
+        self.trace.ops.append(Op(func, *given, made, self.layer, written))
         return out
+
+    @property
+    def layer(self) -> str:
+        """The layer that is running."""
+        return self.stack[-1] if self.stack else ""
+
+    def _all_given(self, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+        """Arguments, with every tensor as a Ref."""
+        noted = []
+        for part in args:
+            kind = type(part)
+            if kind is Tensor or kind is nn.Parameter:
+                part = self._given(part)
+            elif kind not in _ATOMS:
+                part = mapped(Tensor, self._given, part)
+            noted.append(part)
+        return tuple(noted), mapped(Tensor, self._given, kwargs) if kwargs else {}
 
     def _note_write(self, func: Any) -> None:
         if func is not torch.ops.aten.as_strided_.default:  # functionalisation has it as it is
@@ -266,26 +292,24 @@ class Tracer(TorchDispatchMode):
 
     def _replace(self, twin: Any, args: tuple, kwargs: dict[str, Any]) -> Tensor:
         """Write an in-place operation down as the one that makes a new tensor."""
-        given = mapped(Tensor, self._given, args), mapped(Tensor, self._given, kwargs)
+        given = self._all_given(args, kwargs)
         x: Tensor = args[0]
         self._sharing[memory(x)].clear()
         number = self._new(x)
         self._made.add(number)
-        layer = self.stack[-1] if self.stack else ""
-        self.trace.ops.append(Op(twin, *given, self._refs[number], layer))
+        self.trace.ops.append(Op(twin, *given, self._refs[number], self.layer))
         return x
 
     def _review(self, func: Any, args: tuple, kwargs: dict[str, Any]) -> Tensor:
         """Write a view in place (squeeze_) down as one, which the tensor from now on stands for."""
-        given = mapped(Tensor, self._given, args), mapped(Tensor, self._given, kwargs)
+        given = self._all_given(args, kwargs)
         func(*args, **kwargs)
         packet = getattr(torch.ops.aten, str(func).split(".")[1].removesuffix("_"))
         every = [getattr(packet, name) for name in packet.overloads()]
         twin = next(f for f in every if _kinds(f) == _kinds(func))
         number = self._new(args[0])
         self._made.add(number)
-        layer = self.stack[-1] if self.stack else ""
-        self.trace.ops.append(Op(twin, *given, self._refs[number], layer))
+        self.trace.ops.append(Op(twin, *given, self._refs[number], self.layer))
         return args[0]
 
     def _check_batch(self, args: tuple) -> None:
