@@ -38,8 +38,8 @@ from rfbench.spatial_graph.layout import (
     solid,
     tidy,
 )
+from rfbench.spatial_graph.operations import name_of
 from rfbench.spatial_graph.spread import spread
-from rfbench.spatial_graph.tracer import name_of
 
 Axes = tuple[Axis, ...]  # a map for each axis
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from rfbench.spatial_graph.layout import Scrambled
-from rfbench.spatial_graph.tracer import Op, Ref, Trace, mapped
+from rfbench.spatial_graph.operations import Op, Ref, Trace, mapped
 
 FACTORIES = {"arange", "eye", "full", "linspace", "ones", "scalar_tensor", "zeros"}
 FILLED = {"new_ones": 1, "new_zeros": 0, "ones_like": 1, "zeros_like": 0}  # whatever they are like

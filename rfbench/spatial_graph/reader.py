@@ -11,11 +11,11 @@ from rfbench.spatial_graph.builder import Builder
 from rfbench.spatial_graph.constants import Constants
 from rfbench.spatial_graph.graph import Opaque, Reach, Size, SpatialGraph, Witness, is_map
 from rfbench.spatial_graph.layout import SPATIAL, Scrambled, Value
+from rfbench.spatial_graph.operations import Op, Ref, Trace, mapped
 from rfbench.spatial_graph.ops import lookup
 from rfbench.spatial_graph.ops.join import settled
 from rfbench.spatial_graph.ops.registry import Constant
 from rfbench.spatial_graph.trace import Shape, trace_module
-from rfbench.spatial_graph.tracer import Op, Ref, Trace, mapped
 
 
 def spatial_graph(

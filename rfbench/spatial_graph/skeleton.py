@@ -152,8 +152,9 @@ def _gather(value: Any, found: list[Tensor]) -> None:
 
 
 def _on_meta(tensor: Tensor) -> Tensor:
-    if type(tensor) in (Tensor, nn.Parameter) and tensor.is_contiguous():
-        meta = torch.empty_like(tensor, device=META, memory_format=torch.contiguous_format)
+    plain = type(tensor) in (Tensor, nn.Parameter) and not tensor.is_quantized
+    if plain and tensor.is_contiguous():
+        meta = torch.empty(tensor.shape, dtype=tensor.dtype, device=META)
     else:
         meta = tensor.detach().to("meta", copy=True)
     return nn.Parameter(meta, requires_grad=False) if isinstance(tensor, nn.Parameter) else meta

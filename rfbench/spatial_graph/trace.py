@@ -18,8 +18,9 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.spatial_graph.graph import Size, by
+from rfbench.spatial_graph.operations import Trace
 from rfbench.spatial_graph.skeleton import named_parts, skeleton
-from rfbench.spatial_graph.tracer import Trace, Tracer, Trunk, memory
+from rfbench.spatial_graph.tracer import Tracer, Trunk, memory
 
 
 def trunk(module: nn.Module) -> Callable[[Tensor], Any]:

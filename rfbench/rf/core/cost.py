@@ -5,7 +5,7 @@ from math import prod
 
 from rfbench.errors import RfbenchError
 from rfbench.spatial_graph.graph import by
-from rfbench.spatial_graph.tracer import Op, Trace, plain_name
+from rfbench.spatial_graph.operations import Op, Trace, plain_name
 
 
 @dataclass(frozen=True)
