@@ -10,8 +10,8 @@ import torch
 
 from rfbench.spatial_graph.graph import Size
 from rfbench.spatial_graph.layout import Factor, Value
+from rfbench.spatial_graph.operations import Op, Ref
 from rfbench.spatial_graph.reader import Reader
-from rfbench.spatial_graph.tracer import Op, Ref, refs
 
 
 class Tokens(NamedTuple):
@@ -30,7 +30,7 @@ def tokens(reader: Reader) -> dict[int, Tokens]:
     """The tensors of a trace, by number, that hold tokens behind a class token; others are left."""
     known: dict[int, Tokens] = {}
     for op in reader.trace.ops:
-        out = next(iter(refs(op.out)), None)  # some return no tensor: DataParallel's profiler
+        out = next(iter(op.made), None)  # some return no tensor: DataParallel's profiler
         if out is not None and not isinstance(reader.values.get(out.id), Value):
             held = _joined(reader, op, known) or _kept(reader, op, out, known)
             if held:
