@@ -39,7 +39,8 @@ def explain(
         elif details[0]["type"] == "missing" and key[-1] == details[0]["loc"][-1]:
             what = f"missing key {dotted!r}"
         else:
-            what = f"{dotted!r}: {_wrong(details)}" if key else _wrong(details)
+            wrong = _wrong(details, _length(key, schema))
+            what = f"{dotted!r}: {wrong}" if key else wrong
         lines.append(f"{origin}: {what}")
     return lines
 
@@ -56,8 +57,11 @@ def _key(detail: Any, node: Any) -> Key:
     return key
 
 
-def _wrong(details: list[Any]) -> str:
-    """Pydantic's message for one value; for a union, what its members expect."""
+def _wrong(details: list[Any], length: int | None) -> str:
+    """Pydantic's message for one value; for a union, what its members expect.
+
+    length: of the list that is expected, if it is fixed.
+    """
     # an error in a value of the expected type is more helpful than the other types
     kinds = ("_type", "literal_error")
     relevant = [detail for detail in details if not detail["type"].endswith(kinds)] or details
@@ -67,14 +71,18 @@ def _wrong(details: list[Any]) -> str:
     wanted = [re.sub("^[A-Z][a-z]+ should |^Value error, ", "", text) for text in texts]
     text = " or ".join(dict.fromkeys(wanted)).replace(" or be ", " or ")
     text = text.replace("an object", "a mapping").replace("a valid array", "a list")
+    if length:
+        text = text.replace("a list", f"a list of {length} values")
+        wrong = "have (more|at most [0-9]+) items( after validation)?"
+        text = re.sub(wrong, f"have {length} values", text)
     must = "must " if text.startswith(("be ", "have ")) else ""
     return f"{must}{text} (it is {shown(relevant[0]['input'])})"
 
 
 def _nearest(key: Key, schema: type[BaseModel]) -> str:
     """A hint for an unknown key: the nearest key in the same section, else anywhere."""
-    *parent, name = (part for part in key if isinstance(part, str))
-    keys = _all_keys(schema)
+    *parent, name = _names(key)
+    keys = list(_all_keys(schema))
     beside = [known for known in keys if list(known[:-1]) == parent]
     if "." in name and tuple(name.split(".")) in keys:
         return "; only -o takes dotted keys, a file has nested mappings"
@@ -85,22 +93,34 @@ def _nearest(key: Key, schema: type[BaseModel]) -> str:
     return f"; there is: {', '.join(known[-1] for known in beside)}"
 
 
+def _length(key: Key, schema: type[BaseModel]) -> int | None:
+    """How many values the list at a key has; None: it is no list, or of any length."""
+    node = _all_keys(schema).get(_names(key), {})
+    lists = [part for part in (node, *node.get("anyOf", ())) if "maxItems" in part]
+    return next((p["maxItems"] for p in lists if p["maxItems"] == p.get("minItems")), None)
+
+
+def _names(key: Key) -> tuple[str, ...]:
+    return tuple(part for part in key if isinstance(part, str))
+
+
 @functools.cache
-def _all_keys(schema: type[BaseModel]) -> list[tuple[str, ...]]:
+def _all_keys(schema: type[BaseModel]) -> dict[tuple[str, ...], Any]:
     described = schema.model_json_schema()
     return _keys(described, described.get("$defs", {}))
 
 
-def _keys(node: Mapping[str, Any], defs: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """All keys of a JSON schema, through references, unions and lists; outer ones first."""
+def _keys(node: Mapping[str, Any], defs: Mapping[str, Any]) -> dict[tuple[str, ...], Any]:
+    """The node of each key of a JSON schema, through references, unions and lists; outer first."""
     if "$ref" in node:
         node = defs[node["$ref"].rpartition("/")[2]]
     properties = node.get("properties", {})
-    keys: list[tuple[str, ...]] = [(name,) for name in properties]
-    for name, below in properties.items():
-        keys += [(name, *key) for key in _keys(below, defs)]
-    for below in (*node.get("anyOf", ()), node.get("items")):
-        keys += _keys(below, defs) if below else []
+    keys: dict[tuple[str, ...], Any] = {(name,): below for name, below in properties.items()}
+    inner = [(name, below) for name, below in properties.items()]
+    inner += [("", below) for below in (*node.get("anyOf", ()), node.get("items")) if below]
+    for name, below in inner:
+        for key, found in _keys(below, defs).items():
+            keys.setdefault((name, *key) if name else key, found)
     return keys
 
 

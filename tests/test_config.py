@@ -209,6 +209,21 @@ def test_one_wrong_value_is_one_line(override: str, message: str) -> None:
     assert line.startswith(f"-o: {message}")
 
 
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("0.9", "must be a list of 2 values (it is 0.9)"),
+        ("[0.9]", "must have 2 values (it is [0.9])"),
+        ("[1, 2, 3]", "must have 2 values, not 3 (it is [1, 2, 3])"),
+    ],
+)
+def test_a_list_of_fixed_length_says_how_long(value: str, message: str) -> None:
+    class Pairs(Section):
+        betas: tuple[float, float] | None = None
+
+    assert errors(Pairs, None, f"betas={value}") == [f"-o: 'betas': {message}"]
+
+
 def test_overrides_that_have_no_place(here: Path) -> None:
     Path("c.yaml").write_text("model: resnet50\nschedule: {milestones: [1]}\n")
     (line,) = errors(TrainConfig, "c.yaml", "model.name=x")

@@ -1,10 +1,13 @@
 """What the documents show is what the commands print: `pytest --overwrite` pastes it again."""
 
+import functools
 import importlib
 import importlib.util
 import json
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +77,28 @@ def test_printed_records_are_the_real_ones(page: Path, block: re.Match, overwrit
         assert printed == block["shown"]
 
 
+SCRIPT = re.compile(
+    r"(?P<head><!-- script: (?P<args>.*?) -->\n```\n)(?P<shown>.*?)(?P<end>```\n)", re.DOTALL
+)
+SCRIPT_BLOCKS = [(page, block) for page in PAGES for block in SCRIPT.finditer(page.read_text())]
+
+
+@pytest.mark.parametrize(
+    ("page", "block"), SCRIPT_BLOCKS, ids=[b["args"] for _, b in SCRIPT_BLOCKS]
+)
+def test_what_scripts_print_of_the_records_is_the_real_one(
+    page: Path, block: re.Match, overwrite: bool
+) -> None:
+    script, *args = shlex.split(block["args"])
+    command = [sys.executable, f"scripts/{script}", *args]
+    printed = subprocess.run(command, cwd=README.parent, capture_output=True, text=True, check=True)
+    if overwrite:
+        whole = block["head"] + printed.stdout + block["end"]
+        page.write_text(page.read_text().replace(block[0], whole))
+    else:
+        assert printed.stdout == block["shown"]
+
+
 OFFSET = "opts.MODEL.ANCHOR_GENERATOR.OFFSET"
 STOCK_ANCHORS, MOVED_ANCHORS = {OFFSET: "not set"}, {OFFSET: "0.5"}
 # (what a row says, detector, data set, setting, metric); the paper's rows have no seeds
@@ -139,14 +164,11 @@ NAMES |= {"cls@resnet14_depthwise": "Depthwise ResNet-14"}
 
 def test_the_effects_on_the_page_of_findings(overwrite: bool) -> None:
     """Each table of docs/findings.md has the tests of `compare`, by what its comment names."""
-    metrics = [f"--metric={name}" for name in ("top1", "train_top1", "mIoU", "boundary_mIoU", "AP")]
-    args = ["compare", str(DOCS / "runs"), "--format", "json", *metrics]
-    groups = json.loads(CliRunner().invoke(main, args).stdout)["groups"]
     page = DOCS / "findings.md"
     text, found = page.read_text(), [*EFFECTS.finditer(page.read_text())]
     assert len(found) >= 6
     for block in found:
-        rows = [effect(spec.split(), groups) for spec in block[2].split("; ")]
+        rows = [effect(spec.split()) for spec in block[2].split("; ")]
         heads = ("figure", "seeds", "baseline", "difference", "95 %", "p (Holm)", "verdict")
         lines = [heads, ["---"] * len(heads), *rows]
         table = "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
@@ -158,9 +180,23 @@ def test_the_effects_on_the_page_of_findings(overwrite: bool) -> None:
         page.write_text(text)
 
 
-def effect(spec: list[str], groups: list[dict]) -> list[str]:
-    """A row: kind or detector (@model), setting ('-': none), variant and metric name one test."""
+@functools.cache
+def compared(folder: str) -> list[dict]:
+    """The groups of the records in a folder of the docs."""
+    names = ("top1", "train_top1", "mIoU", "boundary_mIoU", "AP")
+    metrics = [f"--metric={name}" for name in names] if folder == "runs" else []  # else its own
+    args = ["compare", str(DOCS / folder), "--format", "json", *metrics]
+    return json.loads(CliRunner().invoke(main, args).stdout)["groups"]
+
+
+def effect(spec: list[str]) -> list[str]:
+    """A row: [GRID/]kind or detector (@model), setting ('-': none), variant and metric: one test.
+
+    GRID: of docs/further_runs.
+    """
     task, keys, variant, metric = spec
+    grid, _, task = task.rpartition("/")
+    groups = compared(f"further_runs/{grid}" if grid else "runs")
     kind, _, model = task.partition("@")
     wanted = {} if keys == "-" else dict([keys.replace("not_set", "not set").split("=")])
     (rows,) = (
@@ -174,7 +210,8 @@ def effect(spec: list[str], groups: list[dict]) -> list[str]:
         if setting["keys"] == wanted
     )
     test, base = (rows[name]["metrics"][metric] for name in (variant, "baseline"))
-    told = {"schedule.epochs": "{} epochs"}.get([*wanted, ""][0], "anchors {}")
+    names = {"schedule.epochs": "{} epochs", "input.size": "{} px"}
+    told = names.get([*wanted, ""][0], "anchors {}")
     setting = f", {told.format(*wanted.values())}" if wanted else ""
     setting = setting.replace("anchors not set", "stock anchors").replace(
         "anchors 0", "anchors at 0"
@@ -195,7 +232,7 @@ def test_the_versions_of_the_runs_are_told() -> None:
     """Trained figures depend on them."""
     names = ("torch", "torchvision", "timm")
     told = " ".join((DOCS / "reproduction.md").read_text().split())
-    for path in (DOCS / "runs").rglob("result.json"):
+    for path in [*DOCS.glob("runs/**/result.json"), *DOCS.glob("further_runs/**/result.json")]:
         versions = json.loads(path.read_text())["versions"]
         held = [f"{name} {versions[name]}" for name in names]
         assert "of {}, {} and {}".format(*held) in told, path

@@ -1,5 +1,6 @@
 """Options that several commands share, as decorators; each adds a typed parameter."""
 
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -113,23 +114,56 @@ layer_options = together(from_option, end_options())
 
 input_options = together(
     click.option(
-        "--in-channels", metavar="C", type=int, help="Input channels (default: what MODEL expects)."
+        "--in-channels",
+        metavar="C",
+        type=click.IntRange(1, 2**20),
+        help="Input channels (default: what MODEL expects).",
     ),
     click.option(
         "--input",
         "inputs",
         metavar="CxHxW",
         multiple=True,
-        help="Shape of the input: CxL, CxHxW or CxDxHxW; repeat for several inputs.",
+        help="Shape of the input: CxL, CxHxW or CxDxHxW (or HxWxC, where MODEL takes that); "
+        "repeat for several inputs.",
+    ),
+    click.option(
+        "--input-axes",
+        metavar="AXES",
+        help="Axes of --input, such as NLC or NHWC (default: as MODEL's first convolution says).",
     ),
 )
-"""`in_channels: int | None` and `inputs: tuple[str, ...]`"""
+"""`in_channels: int | None`, `inputs: tuple[str, ...]` and `input_axes: str | None`"""
 
 
 rate_option = click.option(
     "--rate", metavar="HZ", type=float, help="Sampling rate of a sequence: prints times in ms."
 )
 """`rate: float | None`"""
+
+
+def figure_options(function: Function) -> Function:
+    """Figures of this command are drawn as --style and --width say; it gets no parameter."""
+
+    @functools.wraps(function)
+    def drawn(*args: Any, style: str, width: float | None, **given: Any) -> Any:
+        from rfbench.plotting.look import styled
+
+        with styled(style, width):
+            return function(*args, **given)
+
+    add = together(
+        click.option(
+            "--style",
+            type=click.Choice(["paper", "screen"]),
+            default="paper",
+            help="Figures for a paper, or with letters twice as large for slides (PNG alone).",
+        ),
+        click.option(
+            "--width", metavar="INCHES", type=float, help="Width of the figures, letters as usual."
+        ),
+    )
+    return add(drawn)
 
 
 def unit_option(help: str = "Output unit (default: the central one).") -> Decorator:

@@ -47,7 +47,18 @@ def load_config(
     if odd := [text for text in model_args if "=" not in text]:
         raise UsageError(f"--model-arg {odd[0]}: expected KEY=VALUE")
     overrides += [f"model_args.{text}" for text in model_args]
-    return load(RfConfig, files[0] if files else None, [*overrides, *override])
+    try:
+        return load(RfConfig, files[0] if files else None, [*overrides, *override])
+    except UsageError as error:  # said of the option that the user gave
+        given_keys = [key for key, value in values.items() if value is not None]
+        options = {f"-o: '{key}'": f"--{key.replace('_', '-')}" for key in given_keys}
+        raise UsageError(*(_said(str(line), options) for line in error.args)) from error
+
+
+def _said(line: str, names: dict[str, str]) -> str:
+    """A line that begins with one of some names, with another for it."""
+    known = next((name for name in names if line.startswith(name)), "")
+    return line.replace(known, names[known], 1) if known else line
 
 
 def load_with_baseline(model: Sequence[str], override: Sequence[str], **given: Any) -> "RfConfig":
@@ -70,11 +81,13 @@ def measured_ends(
     """
     from rfbench.models import backbones
     from rfbench.rf.core import subjects
+    from rfbench.spatial_graph import order
 
     results: list[tuple[Any, Any]] = []
     for subject in networks:
         held = subject.backbone
         module = backbones.build(held.name, held.variant).module
+        module = order.channels_first(module, subject.network.channel_dim)
         for end in dict.fromkeys(end for end, _ in subjects.ends(subject, config.to, None)):
             one = config.model_copy(update={"to": end})
             results.append(measure(one, subject, module))

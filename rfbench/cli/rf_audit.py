@@ -9,6 +9,7 @@ import click
 
 from rfbench.cli import out, receptive_field
 from rfbench.cli.options import (
+    figure_options,
     input_options,
     json_option,
     layer_options,
@@ -43,6 +44,7 @@ log = logging.getLogger("rfbench")
     "--fail-on", metavar="LIMITS", help="Exit with 1 if one is exceeded: 'shift>1,read<0.9'."
 )
 @output_options("Write one figure per network and a record to this folder.")
+@figure_options
 @override_option()
 @json_option("Print the records as JSON, with every layer.")
 @click.pass_context
@@ -57,6 +59,7 @@ def command(
     size: str | None,
     in_channels: int | None,
     inputs: tuple[str, ...],
+    input_axes: str | None,
     list_layers: bool,
     dry_run: bool,
     sizes: str | None,
@@ -69,8 +72,9 @@ def command(
     """Check the receptive field of each MODEL: shift, gridding, holes, misaligned branches.
 
     MODEL is a torchvision or timm name, FILE.py:function, package.module:function, a YAML file or
-    the folder of a finished classification, whose best.pth is taken. Of pruned weights it is said
-    what they leave of the field and of the directions of each kernel.
+    the folder of a finished training, whose best.pth is taken (of a detector: the backbone and its
+    pyramid; choose a level with --to levels.p3). Of pruned weights it is said what they leave of
+    the field and of the directions of each kernel.
     Every finding is traced to layers: what remains after fixing only this layer. Then come the
     fixes: the paper's variants and one with all kernel sizes of MODEL, with what remains and what
     they cost. With --sizes also the nearest input size at which MODEL has no shift; every size is
@@ -109,6 +113,7 @@ def command(
         size=size,
         in_channels=in_channels,
         inputs=inputs,
+        input_axes=input_axes,
     )
     limits, span = parse(fail_on), _range(sizes)
     if limits and (list_layers or dry_run):
@@ -149,17 +154,17 @@ def command(
 
 
 def trained_of(folder: str) -> tuple[tuple[str, ...], "Trained"]:
-    """The network of a classification for `backbones.build`, and what an audit says of it."""
+    """The network of a training for `backbones.build`, and what an audit says of it."""
     from rfbench.cli import trained
-    from rfbench.errors import UsageError
-    from rfbench.models import weight_files
+    from rfbench.models import backbones, weight_files
     from rfbench.rf.questions.audit.audit import Trained
 
     name, path, record = trained.network_of(folder, None)
-    if record.kind != "cls":
-        raise UsageError(f"{folder}: an audit takes the folder of a classification")
-    state = weight_files.state_dict(path, record.model, record.variant)
-    return (name,), Trained(record.model, record.variant, state)
+    if record.kind == "cls":
+        state = weight_files.state_dict(path, record.model, record.variant)
+    else:  # a segmenter's or a detector's parameters have other names in their files
+        state = backbones.build(name).module.state_dict()
+    return (name,), Trained(trained.label(record), record.variant, state)
 
 
 def _range(text: str | None) -> list[tuple[int, int]]:

@@ -9,6 +9,7 @@ from rfbench.cli import out, receptive_field
 from rfbench.cli.options import (
     ema_option,
     end_options,
+    figure_options,
     json_option,
     model_arg_option,
     output_options,
@@ -36,7 +37,10 @@ from rfbench.cli.options import (
     "--pictures", type=click.IntRange(1), default=16, help="Number of images (default: 16)."
 )
 @click.option(
-    "--draws", type=click.IntRange(1), default=1, help="Draws of random weights (default: 1)."
+    "--draws",
+    type=click.IntRange(1, 100_000),
+    default=1,
+    help="Draws of random weights (default: 1).",
 )
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, help="Of weights and noise.")
 @click.option(
@@ -54,6 +58,7 @@ from rfbench.cli.options import (
 @end_options("The unit's layer", several=True)
 @unit_option("The unit (default: the central one).")
 @output_options("Folder (default: results/rf-effective-...).")
+@figure_options
 @override_option()
 @json_option()
 def command(

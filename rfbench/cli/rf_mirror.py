@@ -7,6 +7,7 @@ import click
 from rfbench.cli import out, receptive_field
 from rfbench.cli.options import (
     end_options,
+    figure_options,
     input_options,
     json_option,
     model_arg_option,
@@ -23,6 +24,7 @@ from rfbench.cli.options import (
 @end_options()
 @input_options
 @output_options("Write one figure per network and a record to this folder.")
+@figure_options
 @override_option()
 @json_option()
 def command(
@@ -33,6 +35,7 @@ def command(
     size: str | None,
     in_channels: int | None,
     inputs: tuple[str, ...],
+    input_axes: str | None,
     list_layers: bool,
     dry_run: bool,
     output: Path | None,
@@ -63,6 +66,7 @@ def command(
         size=size,
         in_channels=in_channels,
         inputs=inputs,
+        input_axes=input_axes,
     )
     networks = subjects.subjects(config)
     if receptive_field.print_only(networks, config, list_layers, dry_run):

@@ -6,7 +6,13 @@ from typing import Any
 import click
 
 from rfbench.cli import out
-from rfbench.cli.options import json_option, output_options, override_option, variant_option
+from rfbench.cli.options import (
+    figure_options,
+    json_option,
+    output_options,
+    override_option,
+    variant_option,
+)
 
 
 @click.command()
@@ -24,6 +30,7 @@ from rfbench.cli.options import json_option, output_options, override_option, va
     help="Shorter side in px to which images with --objects are resized (default: CONFIG's).",
 )
 @output_options("Write a figure and the record to this folder.")
+@figure_options
 @override_option()
 @json_option()
 def command(

@@ -46,6 +46,7 @@ def command(
     size: str | None,
     in_channels: int | None,
     inputs: tuple[str, ...],
+    input_axes: str | None,
     rate: float | None,
     list_layers: bool,
     dry_run: bool,
@@ -91,6 +92,7 @@ def command(
         size=size,
         in_channels=in_channels,
         inputs=inputs,
+        input_axes=input_axes,
         rate=rate,
         unit=unit,
     )

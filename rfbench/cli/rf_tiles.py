@@ -8,6 +8,7 @@ import click
 from rfbench.cli import out, receptive_field
 from rfbench.cli.options import (
     end_options,
+    figure_options,
     input_options,
     json_option,
     model_arg_option,
@@ -28,6 +29,7 @@ from rfbench.cli.options import (
     "--tile", metavar="N|HxW", help="Size of a crop in px, its halo included (default: smallest)."
 )
 @output_options("Write one figure per network and a record to this folder.")
+@figure_options
 @override_option()
 @json_option()
 def command(
@@ -38,6 +40,7 @@ def command(
     size: str | None,
     in_channels: int | None,
     inputs: tuple[str, ...],
+    input_axes: str | None,
     list_layers: bool,
     dry_run: bool,
     tile: str | None,
@@ -71,6 +74,7 @@ def command(
         size=size,
         in_channels=in_channels,
         inputs=inputs,
+        input_axes=input_axes,
     )
     crop = numbers(tile, "x", "--tile", "N or HxW", least=1)
     networks = subjects.subjects(config)

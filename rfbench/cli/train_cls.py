@@ -8,8 +8,8 @@ import click
 from rfbench.cli import out, training
 from rfbench.cli.options import check_resume, train_options
 
-DEMO = """No configuration given: training the embedded demo, cls/digits, on scenes of
-MNIST digits. For ImageNet: rfbench train-cls cls/resnet50 -o data.root=IMAGENET"""
+DEMO = """No configuration given: taking cls/digits, the embedded demo on scenes of MNIST
+digits. For ImageNet: rfbench train-cls cls/resnet50 -o data.root=IMAGENET"""
 
 
 @click.command()

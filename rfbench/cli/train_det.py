@@ -9,8 +9,8 @@ import click
 from rfbench.cli import out, training
 from rfbench.cli.options import check_resume, train_options
 
-DEMO = """No configuration given: training the embedded demo, det/digits, on scenes of
-MNIST digits. For COCO: rfbench train-det det/retinanet_R_50_FPN_1x"""
+DEMO = """No configuration given: taking det/digits, the embedded demo on scenes of MNIST
+digits. For COCO: rfbench train-det det/retinanet_R_50_FPN_1x"""
 log = logging.getLogger("rfbench")
 
 

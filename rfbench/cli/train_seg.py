@@ -8,8 +8,8 @@ import click
 from rfbench.cli import out, training
 from rfbench.cli.options import check_resume, train_options
 
-DEMO = """No configuration given: training the embedded demo, seg/digits, on scenes of
-MNIST digits. For Pascal VOC: rfbench train-seg seg/voc -o data.root=VOCdevkit"""
+DEMO = """No configuration given: taking seg/digits, the embedded demo on scenes of MNIST
+digits. For Pascal VOC: rfbench train-seg seg/voc -o data.root=VOCdevkit"""
 log = logging.getLogger("rfbench")
 
 

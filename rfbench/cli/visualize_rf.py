@@ -7,6 +7,7 @@ import click
 from rfbench.cli import out, receptive_field
 from rfbench.cli.options import (
     ema_option,
+    figure_options,
     input_options,
     json_option,
     layer_options,
@@ -51,6 +52,7 @@ from rfbench.cli.options import (
 @click.option("--exact", is_flag=True, help="Count in integers of any size (small networks).")
 @click.option("--by-layer", is_flag=True, help="Plot the shift layer by layer instead of maps.")
 @output_options("Folder (default: results/rf-MODEL).")
+@figure_options
 @override_option()
 @json_option()
 def command(
@@ -64,6 +66,7 @@ def command(
     size: str | None,
     in_channels: int | None,
     inputs: tuple[str, ...],
+    input_axes: str | None,
     rate: float | None,
     list_layers: bool,
     dry_run: bool,
@@ -105,6 +108,7 @@ def command(
         size=size,
         in_channels=in_channels,
         inputs=inputs,
+        input_axes=input_axes,
         rate=rate,
         unit=unit,
         scale=scale,

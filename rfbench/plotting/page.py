@@ -17,9 +17,11 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextToPath
 
 from rfbench.files import aside
+from rfbench.plotting import look
 
 DPI = 200  # of the PNG; panels and pixels are whole dots wherever possible
 LARGE, TEXT, SMALL = 8.5, 6.5, 6.0  # points
+KEY = 0.42  # inches of a legend's column beside its words
 SPARE = 1.04  # hinting makes letters in a PNG slightly wider than their outlines
 
 
@@ -48,11 +50,17 @@ class Page:
             self.figure.text(*at, words, fontsize=size, va="top", parse_math=False, **style)
 
     def legend(self, handles: Sequence[Any], y: float, columns: int) -> None:
-        """A legend, centred at the height y."""
+        """A legend, centred at the height y; `key_columns` tells how many columns fit."""
         at = (0.5, 1 - y / self.height)
         anchor: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": at, "borderaxespad": 0}
         anchor |= {"ncols": columns, "fontsize": TEXT, "frameon": False}
         literal(self.figure.legend(handles=handles, **anchor))
+
+
+def key_columns(labels: Sequence[str], width: float) -> int:
+    """How many columns of a legend with these labels fit into `width` inches; at least one."""
+    each = max(text_width(label, TEXT) for label in labels) + KEY
+    return max(1, min(len(labels), int(width / each)))
 
 
 def literal(legend: Any) -> None:
@@ -78,11 +86,11 @@ def text_width(text: str, size: float) -> float:
 
 
 def wrap(text: str, width: float, size: float) -> list[str]:
-    """Lines no wider than `width`; line breaks are kept, no-break spaces never break."""
+    """Lines no wider than `width`; line breaks are kept, no-break spaces break if they must."""
     lines: list[str] = []
     for paragraph in text.splitlines():
         lines.append("")
-        for word in paragraph.split(" "):
+        for word in _words(paragraph, width, size):
             longer = f"{lines[-1]} {word}".strip(" ")
             if lines[-1] and text_width(longer, size) > width:
                 lines.append(word)
@@ -91,14 +99,25 @@ def wrap(text: str, width: float, size: float) -> list[str]:
     return lines
 
 
+def _words(text: str, width: float, size: float) -> Iterator[str]:
+    for word in text.split(" "):
+        yield from [word] if text_width(word, size) <= width else word.split("\u00a0")
+
+
 def save(figure: Figure, stem: Path, formats: Sequence[str] = ("png", "pdf")) -> list[Path]:
     """Write `stem`.png and `stem`.pdf; each is written completely or not at all.
 
-    The same figure gives the same bytes.
+    The same figure gives the same bytes. For a screen there is no PDF.
     """
+    enlarged = look.current().enlarged
+    formats = [kind for kind in formats if enlarged == 1 or kind == "png"]
     pdf = {"CreationDate": None, "Producer": None, "Creator": None}
     kinds: dict[str, dict[str, Any]] = {
-        "png": {"dpi": DPI, "metadata": {"Software": None}},
+        "png": {
+            "dpi": enlarged * DPI,
+            "metadata": {"Software": None},
+            "pil_kwargs": {"dpi": (DPI, DPI)},  # its width in inches is the one asked for
+        },
         "pdf": {"dpi": 3 * DPI, "metadata": pdf},
     }
     paths = []

@@ -55,6 +55,7 @@ def record(
     in_channels: int | None = None,
     inputs: Sequence[Tensor] | None = None,
     model_args: Mapping[str, Any] | None = None,
+    input_axes: str | None = None,
 ) -> SpatialGraph:
     """The spatial graph of a network for an input of `size` px (a network's own when None).
 
@@ -62,13 +63,14 @@ def record(
     axes as the network's first convolution has. in_channels: of the input; None: as the network
     says, else as it takes (3, 1 or those of its first convolution). inputs: examples, (1, C, H, W)
     each, or with other axes, in place of both; only their shapes are used. model_args: of the
-    function that a name stands for.
+    function that a name stands for. input_axes: of `inputs`, such as 'NLC'; None: as the network's
+    first convolution says. Maps and sizes have the positions alone.
 
     A network that fails on the way is recorded up to there: `failure` says why, and its earlier
     layers can be asked for by name. Raises UsageError for unknown names, variants and inputs that
     do not fit, RfbenchError where nothing can be traced. A module is left as it is.
     """
-    subject = given.with_inputs(model, size, variant, in_channels, inputs, model_args)
+    subject = given.with_inputs(model, size, variant, in_channels, inputs, model_args, input_axes)
     return subject.network.whole(subject.size)
 
 
@@ -121,6 +123,7 @@ def visualize(
     in_channels: int | None = None,
     inputs: Sequence[Tensor] | None = None,
     model_args: Mapping[str, Any] | None = None,
+    input_axes: str | None = None,
 ) -> Report:
     """What `rfbench visualize-rf` draws: the maps of a network in some variants, side by side.
 
@@ -131,7 +134,9 @@ def visualize(
     chosen: list[Subject] = []
     for name in variants_of.PAPER if variants is None else variants:
         try:
-            found = given.with_inputs(model, size, name, in_channels, inputs, model_args)
+            found = given.with_inputs(
+                model, size, name, in_channels, inputs, model_args, input_axes
+            )
         except UsageError:
             if variants is not None or name == "baseline":
                 raise
@@ -158,7 +163,8 @@ def effective(
     """The mean |gradient| of a unit over images (Luo et al., 2016), and its figures in px.
 
     model: with the weights that it has. images: (N, C, H, W), normalised, or batches of them; of
-    networks of sequences (N, C, L), of volumes (N, C, D, H, W).
+    networks of sequences (N, C, L), of volumes (N, C, D, H, W); or with the channels where its
+    first convolution has them.
     layer: the last map when None. of: what of the unit is differentiated: 'abs', the sum over
     channels of |output| (default); 'sum'; 'relu'; the number of a channel. axes: of the layer's
     output, such as 'NHWC' or 'NLC:1+14x14', where the trace does not tell. convention: 'rfbench',
@@ -169,6 +175,7 @@ def effective(
         pair(images.shape[2:], f"convention={convention!r}")
     module = given.module_of(model)
     batches = [images] if isinstance(images, Tensor) else list(images)
+    module, batches = given.with_channels_first(module, batches)
     training, wanted = module.training, [p.requires_grad for p in module.parameters()]
     try:
         seen = gradients([module.eval()], batches, layer, unit, definition, axes)
@@ -197,6 +204,7 @@ def audit(
     layer: str | None = None,
     source: str | None = None,
     model_args: Mapping[str, Any] | None = None,
+    input_axes: str | None = None,
 ) -> Report:
     """What `rfbench rf audit` tells: faults, the layers that cause them, fixes and their costs.
 
@@ -204,7 +212,7 @@ def audit(
     for `record`; layer, source: as for `theory`. Raises RfbenchError for a network that is not
     convolutional.
     """
-    subject = given.with_inputs(model, size, variant, in_channels, inputs, model_args)
+    subject = given.with_inputs(model, size, variant, in_channels, inputs, model_args, input_axes)
     held = {"model": subject.backbone.name, "to": layer, "from": source}
     config = RfConfig.model_validate(held)
     found = audit_subject(config, subject, [given.square(s) for s in sizes])
@@ -220,6 +228,7 @@ def tiles(
     in_channels: int | None = None,
     inputs: Sequence[Tensor] | None = None,
     model_args: Mapping[str, Any] | None = None,
+    input_axes: str | None = None,
 ) -> Report:
     """How a network runs on tiles of an image as on the whole: `rfbench rf tiles`.
 
@@ -229,9 +238,9 @@ def tiles(
     of both says: a copy with random weights, in float64. Raises RfbenchError where tiles cannot
     equal the whole image, UsageError for a crop that will not do.
     """
-    subject = given.with_inputs(model, size, variant, in_channels, inputs, model_args)
+    subject = given.with_inputs(model, size, variant, in_channels, inputs, model_args, input_axes)
     config = RfConfig.model_validate({"model": subject.backbone.name, "to": layer})
-    weighted = given.weighted(model, variant, subject.size, model_args)
+    weighted = given.weighted(model, variant, subject, model_args)
     found, without = tiles_of(config, subject, weighted, tile)
     return reports.of_tiles(found, without)
 
@@ -244,6 +253,7 @@ def mirror(
     in_channels: int | None = None,
     inputs: Sequence[Tensor] | None = None,
     model_args: Mapping[str, Any] | None = None,
+    input_axes: str | None = None,
 ) -> Report:
     """By how much flip tests are off: the map of a mirrored image, mirrored back.
 
@@ -252,8 +262,8 @@ def mirror(
     the image moved by 'off' px. layer: the last map when None. Raises RfbenchError for a network
     that is not local.
     """
-    subject = given.with_inputs(model, size, variant, in_channels, inputs, model_args)
+    subject = given.with_inputs(model, size, variant, in_channels, inputs, model_args, input_axes)
     config = RfConfig.model_validate({"model": subject.backbone.name, "to": layer})
-    weighted = given.weighted(model, variant, subject.size, model_args)
+    weighted = given.weighted(model, variant, subject, model_args)
     found, lines = mirror_of(config, subject, weighted)
     return reports.of_mirror(found, lines)

@@ -1,20 +1,22 @@
 """What a caller in Python gives: a name or a module, a size, inputs; as a subject to measure."""
 
-import copy
+import contextlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from operator import index
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from rfbench.errors import UsageError
+from rfbench.errors import RfbenchError, UsageError
 from rfbench.models import arguments, backbones, variants
 from rfbench.rf.core.network import Network
-from rfbench.rf.core.subjects import Subject, input_size
+from rfbench.rf.core.subjects import Subject, input_size, of_inputs
+from rfbench.spatial_graph import order
 from rfbench.spatial_graph.graph import Size
 from rfbench.spatial_graph.inputs import size_as_fits
-from rfbench.spatial_graph.skeleton import without_weights
+from rfbench.spatial_graph.skeleton import whole_copy, without_weights
 from rfbench.spatial_graph.trace import Shape
 
 Model = str | nn.Module | torch.export.ExportedProgram
@@ -31,14 +33,21 @@ def _shape(example: Tensor) -> Shape:
 
 
 def weighted(
+    model: Model, variant: str, subject: Subject, model_args: Mapping[str, Any] | None
+) -> nn.Module:
+    """A subject's network with its weights, in a variant; one that is given is left as it is."""
+    module = _weighted(model, variant, subject.size, model_args)
+    return order.channels_first(module, subject.network.channel_dim)
+
+
+def _weighted(
     model: Model, variant: str, size: Size, model_args: Mapping[str, Any] | None
 ) -> nn.Module:
-    """A network with its weights, in a variant; one that is given is left as it is."""
     if isinstance(model, str):
         return backbones.build(arguments.named(model, model_args), variant).module
     module, changed = module_of(model), variants.get(variant)
     if changed.changes:
-        module = copy.deepcopy(module)
+        module = whole_copy(module)
         variants.apply(module, changed, type(model).__name__, size)
     return module
 
@@ -50,15 +59,34 @@ def with_inputs(
     in_channels: int | None,
     inputs: Sequence[Tensor] | None,
     model_args: Mapping[str, Any] | None,
+    input_axes: str | None = None,
 ) -> Subject:
     """A network in a variant, with the inputs that are said."""
     shapes = None if inputs is None else [_shape(x) for x in inputs]
     if shapes and (size is not None or in_channels is not None):
         raise UsageError("inputs= says size and channels: leave out size= and in_channels=")
+    if input_axes and not shapes:
+        raise UsageError("input_axes= names the axes of inputs=: give these as well")
     subject = _subject(model, shapes[0][1:] if shapes else size, variant, in_channels, model_args)
-    native = subject.size if shapes else subject.network.native
-    subject.network = Network(subject.network.module, native, in_channels, shapes)
+    if shapes:
+        subject.network = of_inputs(subject.backbone.module, shapes, input_axes)
+        subject.backbone = replace(subject.backbone, module=subject.network.module)
+        subject.size = subject.network.native
+    else:
+        subject.network = Network(subject.network.module, subject.network.native, in_channels)
     return subject
+
+
+def with_channels_first(module: nn.Module, batches: list[Tensor]) -> tuple[nn.Module, list[Tensor]]:
+    """A network and what it is shown, with the channels in dimension 1.
+
+    Both as they are where the network is not to be traced: it says itself what does not fit.
+    """
+    dim = 1
+    if batches and batches[0].dim() >= 3:
+        with contextlib.suppress(RfbenchError):
+            dim, _ = order.found(module, [tuple(batches[0].shape[1:])])
+    return order.channels_first(module, dim), [x.movedim(dim, 1) for x in batches]
 
 
 def module_of(model: Model) -> nn.Module:

@@ -51,6 +51,11 @@ class RfConfig(Section):
         description="Inputs as [[channels, height, width], ...], or with other axes, in place of "
         "size and in_channels; null: one.",
     )
+    input_axes: str | None = Field(
+        None,
+        description="Axes of the inputs, such as NLC or NHWC; null: as the network's first "
+        "convolution says.",
+    )
     rate: PositiveFloat | None = Field(
         None, description="Samples a second of a sequence, for times in ms; null: samples alone."
     )

@@ -182,7 +182,7 @@ def _check(scores: Any, model: str, classes: int, which: str) -> None:
     if scores.shape[1] != classes:
         raise RfbenchError(
             f"{model} returns{which} {scores.shape[1]} channels; the data has {classes} classes. "
-            "Its function may take their number, as in -o model_args={classes: N}."
+            f"If its function takes their number as NAME: -o model_args.NAME={classes}."
         )
 
 

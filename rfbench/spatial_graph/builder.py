@@ -34,6 +34,7 @@ from rfbench.spatial_graph.layout import (
     Slot,
     Value,
     channels,
+    channels_in,
     positions,
     solid,
     tidy,
@@ -126,6 +127,12 @@ class Builder:
         self.step += 1
         self._made.clear()
         self._same = {CONSTANT: CONSTANT}
+
+    def takes_channels(self, x: Value, dim: int, over: Sequence[int]) -> None:
+        """Note where the first step that says so finds the channels of the input."""
+        if not self.graph.channels_in:
+            self.graph.channels_in = channels_in(x, dim, over)
+            self.graph.channels_by = self.layer or "(the network)"
 
     def opaque(self, reach: Reach, reason: str = "", if_mixed: Reach | None = None) -> Opaque:
         """The result of the operation at work where its positions are no longer known."""

@@ -3,6 +3,7 @@
 And the zeros that it puts into weights, whatever these are: masks of ones and zeros.
 """
 
+import functools
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
@@ -28,11 +29,15 @@ class Constants:
     def __init__(self, trace: Trace) -> None:
         self.trace = trace
         self._known: dict[int, Tensor | None] = {}
-        self._written: dict[int, list[Op]] = defaultdict(list)
-        for op in trace.ops:
+        self.until = len(trace.ops)  # the operation that asks: what is written later does not count
+        self._written: dict[int, list[tuple[int, Op]]] = defaultdict(list)
+        for number, op in enumerate(trace.ops):
             for i in op.written:
-                self._written[i].append(op)
-        self._makers = {ref.id: op for op in trace.ops for ref in op.made}
+                self._written[i].append((number, op))
+        self._makers: dict[int, tuple[int, Op]] = {}
+        for number, op in enumerate(trace.ops):
+            for ref in op.made:
+                self._makers.setdefault(ref.id, (number, op))  # the first: others write to it
 
     def values(self, ref: Ref) -> Tensor | None:
         """The values of a tensor; None where weights or the input take part."""
@@ -46,7 +51,7 @@ class Constants:
         if ref.id in self.trace.fixed:
             fixed = self.trace.fixed[ref.id]
             return None if fixed.is_meta or ref.id in self._written else fixed
-        op = self._makers.get(ref.id)
+        _, op = self._makers.get(ref.id, (0, None))
         if op is None or ref.id in self._written:
             return None
         filling = FILLED.get(op.name.split(".")[1])
@@ -62,14 +67,14 @@ class Constants:
         By running what makes it on two draws of weights. Raises Scrambled where that fails or
         where the zeros depend on the weights.
         """
-        if not self._has_zeros(ref, set()):
+        if not self._has_zeros(ref, set(), self.until):
             return None
         masks = []
         for draw in (lambda form: torch.rand(form) + 0.5, torch.randn):
             torch_state = torch.random.get_rng_state()
             try:
                 torch.manual_seed(0)
-                value = self._drawn(ref, draw, {})
+                value = self._drawn(ref, draw, {}, self.until)
             except Exception as error:
                 raise Scrambled(f"the zeros of its weights are not known: {error}") from error
             finally:
@@ -81,33 +86,43 @@ class Constants:
             raise Scrambled("which of its weights are zero depends on the weights")
         return None if masks[0].all() else masks[0]
 
-    def _has_zeros(self, ref: Ref, seen: set[int]) -> bool:
-        """Whether anything behind a tensor may have put zeros into it."""
+    def _writes(self, ref: Ref, until: int) -> list[tuple[int, Op]]:
+        """What was written to a tensor before an operation."""
+        return [(number, op) for number, op in self._written.get(ref.id, ()) if number < until]
+
+    def _has_zeros(self, ref: Ref, seen: set[int], until: int) -> bool:
+        """Whether anything behind a tensor may have put zeros into it, before an operation."""
         if ref.id in seen:
             return False
         seen.add(ref.id)
-        if ref.id in self._written:
+        if self._writes(ref, until):
             return True
         fixed = self.trace.fixed.get(ref.id)
         if fixed is not None:
             return not fixed.is_meta and fixed.numel() > 1 and bool((fixed == 0).any())
-        op = self._makers.get(ref.id)
+        made, op = self._makers.get(ref.id, (0, None))
         if op is None:
             return False
-        return op.name.split(".")[1] in ZEROING or any(self._has_zeros(r, seen) for r in op.given)
+        zeroing = op.name.split(".")[1] in ZEROING
+        return zeroing or any(self._has_zeros(r, seen, made) for r in op.given)
 
-    def _drawn(self, ref: Ref, draw: Callable, known: dict[int, Tensor | None]) -> Tensor | None:
-        """A tensor's values for drawn weights."""
-        if ref.id not in known:
+    def _drawn(
+        self, ref: Ref, draw: Callable, known: dict[tuple, Any], until: int
+    ) -> Tensor | None:
+        """A tensor's values before an operation, for drawn weights."""
+        writes = self._writes(ref, until)
+        key = ref.id, len(writes)
+        if key not in known:
             value = self.trace.fixed.get(ref.id)
             if value is None or value.is_meta:
-                op = self._makers.get(ref.id)
-                run = _run(op, ref, lambda r: self._drawn(r, draw, known)) if op else None
+                made, op = self._makers.get(ref.id, (0, None))
+                run = _run(op, ref, lambda r: self._drawn(r, draw, known, made)) if op else None
                 value = run if op else draw(self.trace.shapes[ref.id])
-            for op in self._written.get(ref.id, ()):
-                value = self._written_to(op, value, lambda r: self._drawn(r, draw, known))
-            known[ref.id] = value
-        return known[ref.id]
+            for number, op in writes:
+                now = functools.partial(self._drawn, draw=draw, known=known, until=number)
+                value = self._written_to(op, value, now)
+            known[key] = value
+        return known[key]
 
     def _written_to(
         self, op: Op, value: Tensor | None, values: Callable[[Ref], Tensor | None]
@@ -122,7 +137,7 @@ class Constants:
 
 def _run(op: Op, ref: Ref, values: Callable[[Ref], Tensor | None]) -> Tensor | None:
     """The result of an operation, on the CPU; None where an argument is not known."""
-    if not isinstance(op.out, Ref) or ref in op.given:  # the operation hands its argument on
+    if ref in op.given or ref not in op.made:  # the operation hands its argument on
         return None
     known = {r.id: values(r) for r in op.given}
     made = op.name.split(".")[1] in FACTORIES
@@ -132,4 +147,6 @@ def _run(op: Op, ref: Ref, values: Callable[[Ref], Tensor | None]) -> Tensor | N
     if made or "device" in kwargs:
         kwargs |= {"device": torch.device("cpu")}
     out: Any = op.func(*args, **kwargs)
+    if not isinstance(op.out, Ref):  # torch.split
+        out = list(out)[op.made.index(ref)] if len(out) == len(op.made) else None
     return out if isinstance(out, Tensor) and not out.is_meta else None

@@ -101,7 +101,9 @@ class SpatialGraph:
     'output.aux', 'output.0'; output: the one that is taken where none is named. target: the layer
     of the last map, '' when there is none. inputs: of several, by name: 'input.0', 'input.1'.
     failure: why the trace ended early. sized: the step after which the network's code knew sizes;
-    None: it never did. program: the operations by name. channels: of each input.
+    None: it never did. program: the operations by name. channels: of each input. channels_in: what
+    the first convolution or recurrence, channels_by, takes for its channels: the 'input' (its
+    channels), 'positions' of it, 'windows' where it slides over the channels; '': nothing tells.
     """
 
     size: Size
@@ -116,6 +118,8 @@ class SpatialGraph:
     sized: int | None = None
     program: tuple[str, ...] = ()
     channels: tuple[int, ...] = ()
+    channels_in: str = ""
+    channels_by: str = ""
     # what was asked for last, and the answer: it stays right, since nodes are only added
     _behind: tuple[frozenset[int], frozenset[int]] | None = field(
         default=None, init=False, compare=False
@@ -233,15 +237,24 @@ class SpatialGraph:
     def together(self) -> Value:
         """All of several inputs as one, of which a field is the union of those of each.
 
-        Raises UsageError where their sizes differ.
+        Positions are those of the largest: one of a smaller input covers several. Raises UsageError
+        where that is no whole number.
         """
         every = list(self.inputs.values())
-        sizes = [by(self.map_size(v)) for v in every]
-        if len(set(sizes)) > 1:
-            raise UsageError(f"inputs of different sizes ({', '.join(sizes)}) are not taken as one")
+        sizes = [self.map_size(v) for v in every]
+        if any(n % m for size in sizes for n, m in zip(self.common_size(), size, strict=True)):
+            raise UsageError(
+                f"inputs of different sizes ({', '.join(map(by, sizes))}) are taken as one only "
+                "where the largest is a multiple of the others"
+            )
         labels = np.concatenate([v.labels for v in every], axis=1)
         channels = tidy([Factor("c", labels.shape[1])])
         return Value((every[0].dims[0], channels, *every[0].dims[2:]), labels)
+
+    def common_size(self) -> Size:
+        """Of all inputs together: along every axis that of the largest."""
+        sizes = [self.map_size(v) for v in self.inputs.values()] or [self.size]
+        return tuple(map(max, *sizes)) if len(sizes) > 1 else sizes[0]
 
     def check_end(self) -> None:
         """Raise where the network's last map is asked for, and there is no telling which it is."""

@@ -141,6 +141,20 @@ def positions(factors: Sequence[Factor]) -> np.ndarray:
     return reduce(lambda a, b: np.add.outer(a, b).reshape(-1), parts, np.zeros(1, int))
 
 
+def channels_in(value: Value, dim: int, over: Sequence[int]) -> str:
+    """What a step takes for channels that has them in dimension `dim` and moves along others.
+
+    As `SpatialGraph.channels_in` says it.
+    """
+    mine = {f.axis for f in value.dims[dim]}
+    elsewhere = {i for i, d in enumerate(value.dims) if i != dim and any(f.axis == "c" for f in d)}
+    if not elsewhere:
+        return "input"
+    if mine and mine <= {*SPATIAL}:
+        return "positions"
+    return "windows" if elsewhere.intersection(over) else "input" if "c" in mine else ""
+
+
 def channels(dim: Dim) -> int:
     """Number of channels in a dimension: the product of its 'c' factors."""
     return prod(f.size for f in dim if f.axis == "c")

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 from rfbench.spatial_graph.builder import Builder
@@ -70,13 +71,14 @@ class Reader:
         for i, op in enumerate(trace.ops):
             if i == trace.sized:
                 graph.sized = self.builder.step
+            self.constants.until = i
             if inputs := [self.values[r.id] for r in op.given if r.id in self.values]:
                 self._read(op, inputs)
         graph.layers = {k: self.values[i] for k, i in trace.layers.items() if i in self.values}
         graph.failure, graph.program = trace.failure, tuple(op.name for op in trace.ops)
         graph.outputs = {k: self.values[i] for k, i in trace.outputs.items() if i in self.values}
         chosen = main_output(trace)
-        graph.output = graph.outputs.get(chosen) if chosen else None
+        graph.output = _whole(graph, graph.outputs.get(chosen)) if chosen else None
         several = len(trace.outputs) > 1
         graph.must_choose = several and not chosen
         if several and chosen and is_map(graph.output):
@@ -138,6 +140,7 @@ class Reader:
             return Opaque(Witness(Reach.GLOBAL, "recurrence", op.layer))
         graph = self.builder.graph
         sequence = 1 if first and len(x.dims) == 3 else 0
+        self.builder.takes_channels(x, len(x.dims) - 1, [sequence])
         along = "".join(
             name
             for name, letter in zip(graph.names, graph.letters, strict=True)
@@ -171,7 +174,13 @@ class Reader:
 
         A sum over all keys is windowed where positions stay outside of the second matrix.
         """
-        if not worst.if_mixed or inputs == 1 or "bmm" not in op.name:
+        if inputs == 1 or "bmm" not in op.name:
+            return worst
+        known = [self.values.get(ref.id) for ref in op.given]
+        lost = any(isinstance(v, Opaque) and v.if_mixed == Reach.GLOBAL for v in known)
+        if lost and worst.witness.reach == Reach.WINDOWED:  # rows, and then columns
+            return self.builder.opaque(Reach.GLOBAL)
+        if not worst.if_mixed:
             return worst
         keys = self.values.get(op.args[1].id)
         if not isinstance(keys, Value):
@@ -200,6 +209,23 @@ class Reader:
             self.values[ref.id] = value
 
 
+def _whole(graph: SpatialGraph, output: Value | Opaque | None) -> Value | Opaque | None:
+    """An output, opaque where it was put together entry by entry, by a loop over positions.
+
+    No vector, and without positions: a map before it would not be what the network is asked for.
+    """
+    if not isinstance(output, Value) or output.spatial or sum(n > 1 for n in output.shape) < 2:
+        return output
+    for dim in range(len(output.dims)):
+        rows = np.moveaxis(output.labels, dim, 0).reshape(output.labels.shape[dim], -1)
+        first = rows[0].tolist()
+        for row in np.unique(rows, axis=0).tolist():
+            if not all(graph.alike(a, b) for a, b in zip(first, row, strict=True)):
+                reason = f"its entries along dimension {dim} were made one by one"
+                return Opaque(Witness(Reach.UNSUPPORTED, "the output", "", reason))
+    return output
+
+
 def main_output(trace: Trace) -> str | None:
     """The output that a network is asked for where none is named; None: there is no telling.
 
@@ -223,17 +249,18 @@ def _severity(value: Opaque) -> tuple[bool, bool]:
 def _reach_if_mixed(op: Op, inputs: list[Value | Opaque]) -> Reach | None:
     """What attention over a tensor will be whose positions are all there, but rearranged.
 
-    Class tokens joined to the map, or the shifts of relative positions: global where one row holds
+    Class tokens joined to the map, the shifts of relative positions, or a matrix of which ones and
+    zeros make a larger one (Kronecker product): global where one row holds
     all positions, windowed where windows were cut into the batch.
     """
-    if not any(word in op.name for word in ("cat", "pad", "slice", "view", "index", "pool")):
+    if not any(word in op.name for word in ("cat", "pad", "slice", "view", "index", "pool", "mul")):
         return None
     cut = any(f.axis in SPATIAL for v in inputs if isinstance(v, Value) for f in v.dims[0])
     return Reach.WINDOWED if cut else Reach.GLOBAL
 
 
 def last_map(graph: SpatialGraph) -> str:
-    """The layer of the last map that the output depends on, ahead of any adaptive pooling.
+    """The layer of the last map: the output, or of vectors what lies ahead of adaptive pooling.
 
     '' where the output is itself a map of no layer, or no layer has a map.
     """
@@ -245,9 +272,9 @@ def last_map(graph: SpatialGraph) -> str:
         start = node.kind == "input"
         if node.kind != "adaptive" and (start or not ahead.isdisjoint(node.sources)):
             ahead.add(i)
-    open_ = behind & ahead
     whole = set(graph.share(graph.output)) if is_map(graph.output) else set()
-    ends = bool(whole) and whole <= ahead  # the output itself is the last map
+    ends = bool(whole)  # the output itself is the last map
+    open_ = behind if ends else behind & ahead
     last, newest = "", -1
     for name, value in graph.layers.items():
         if isinstance(value, Value) and is_map(value):

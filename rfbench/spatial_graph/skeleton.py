@@ -110,12 +110,20 @@ def _only_rounds(kind: type) -> bool:
 
 def without_weights(module: nn.Module) -> nn.Module:
     """A copy in evaluation mode with parameters on the meta device; it shares the buffers."""
+    _refuse_unreadable(module, dict(module.named_modules()))
     parts = list(module.modules())
     memo = _scripted(parts)
     for tensor in _tensors(parts):
         learned = isinstance(tensor, nn.Parameter) or tensor.requires_grad
         memo.setdefault(id(tensor), _on_meta(tensor) if learned else tensor)
     return _copied(module, memo).eval()
+
+
+def whole_copy(module: nn.Module) -> nn.Module:
+    """`copy.deepcopy`, also of modules that keep a computed tensor: weight_norm, pruning."""
+    every = (t for t in _tensors(list(module.modules())) if not t.is_leaf)
+    memo = {id(t): t.detach().clone() for t in every}
+    return copy.deepcopy(module, memo)
 
 
 def _scripted(parts: Iterable[nn.Module]) -> dict[int, Any]:

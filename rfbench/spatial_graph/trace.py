@@ -260,4 +260,12 @@ _TOLD = (  # what torch's long messages come to
         "{} has no rule for the shape of its result (torch.library.register_fake gives it one)",
     ),
 )
-_SIZE_WORDS = ("too small", "kernel size", "input size", "match model", "height", "padding size")
+_SIZE_WORDS = (
+    "too small",
+    "kernel size",
+    "input size",
+    "match model",
+    "height",
+    "padding size",
+    "overflow",
+)

@@ -65,6 +65,7 @@ def train_epoch(run: Epochs, kind: Kind) -> None:
     last = (run.epoch + 1) * run.per_epoch
     batches = run.data.train(run.step, last, run.split)
     run.network.train()
+    window = run.window  # what the bar shows: of the last steps that are known
     while run.step < last:
         # 1. the images of the step; an error is kept until all processes know of it
         passes = loop.fetch(run, batches, run.step + 1 < last, run.split.accumulation)
@@ -83,11 +84,13 @@ def train_epoch(run: Epochs, kind: Kind) -> None:
         save_due = every and run.step % every == 0 and run.step != last
         if line_due or save_due:
             loop.settle_together(run)
+        window = run.window if run.window[-1] else window
         if line_due:
             log_window(run, kind)
         if save_due:
             kind.save(run)
-        text = f"{kind.progress(kind.figures(run.window))}, lr {lr(run, run.step - 1):.2g}"
+        text = f"{kind.progress(kind.figures(window))}, " if window[-1] else ""
+        text += f"lr {lr(run, run.step - 1):.2g}"
         loop.show(run, run.window[-1] * run.group.world, text)
 
 

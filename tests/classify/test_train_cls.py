@@ -164,7 +164,7 @@ def test_a_run_and_its_files(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     result = run("--output", folder, *SMALL, "-o", "variant=1x1+3x3")
     assert result.exit_code == 0, result.stderr
-    assert "No configuration given: training the embedded demo" in result.stderr
+    assert "No configuration given: taking cls/digits, the embedded demo" in result.stderr
     assert "resnet14 / 1x1+3x3 on digits, 1 epoch, seed 0" in result.stdout
     record = json.loads((folder / "result.json").read_text())
     assert all((folder / name).exists() for name in record["files"])

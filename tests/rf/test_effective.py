@@ -266,7 +266,7 @@ def test_zero_initialised_branches_are_warned_of(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "code", "message"),
     [
-        (("resnet18", "--images", "nowhere"), 1, "no folder nowhere. --images takes a folder"),
+        (("resnet18", "--images", "nowhere"), 2, "no folder nowhere. --images takes a folder"),
         (("resnet18", "--to", "layer9"), 2, "no layer 'layer9'. Did you mean: layer"),
         (("resnet18", "--to", "nope"), 2, "no layer 'nope'. --list-layers shows all."),
         (("resnet18", "--of", "mean"), 2, "--of mean: expected abs, sum, relu or the number of"),

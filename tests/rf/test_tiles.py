@@ -342,17 +342,47 @@ def test_several_inputs_are_cut_alike() -> None:
     # the wider of both: 2 px and a unit of 2 px before, 2 px and none after the last pixel read
     assert found["halo"] == [(4, 1)] * 2 and found["align"] == [4, 4]
     assert found["shown"]["difference"] < 1e-12
-    with pytest.raises(UsageError, match=r"inputs of different sizes \(64x48, 32x24\)"):
-        net = Net(lambda n, x: x, a=conv(3, 4, 3, 2), b=conv(1, 4))
-        net.forward = lambda x, y: net.a(x) + net.b(y)
-        rf.tiles(net, inputs=[shapes[0], torch.zeros(1, 1, 32, 24)])
 
 
-def test_no_figure_of_sequences(place: Path) -> None:
+class Halves(nn.Module):
+    """An image, and a depth map of half its size; `swapped`: the other way round."""
+
+    def __init__(self, swapped: bool = False) -> None:
+        super().__init__()
+        self.a, self.b, self.swapped = conv(3, 4, 3, 2), conv(1, 4), swapped
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        x, y = (y, x) if self.swapped else (x, y)
+        return self.a(x) + self.b(y)
+
+
+def test_inputs_of_different_sizes_are_cut_in_proportion() -> None:
+    shapes = [torch.zeros(1, 3, 64, 48), torch.zeros(1, 1, 32, 24)]
+    for net, given in ((Halves(), shapes), (Halves(swapped=True), shapes[::-1])):
+        found = rf.tiles(net, inputs=given)
+        # unit u, of px 2u and 2u + 1, reads depth u - 1 to u + 1: px 2u - 2 to 2u + 3
+        assert found["halo"] == [(2, 2)] * 2 and found["align"] == [2, 2]
+        assert found["input_size"] == (64, 48)
+        assert found["shown"]["difference"] < 1e-12
+        assert found["shown"]["difference_without_halo"] > 1e-3
+    with pytest.raises(UsageError, match=r"\(64x48, 48x36\) are taken as one only where"):
+        rf.tiles(Loose(), inputs=[shapes[0], torch.zeros(1, 1, 48, 36)])
+
+
+class Loose(Halves):
+    """The same for depth maps of any size."""
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.a(x) + self.b(y)[..., :32, :24]
+
+
+def test_figures_of_sequences_and_none_of_volumes(place: Path) -> None:
     (place / "seq.py").write_text(
         "from torch import nn\ndef net():\n    return nn.Conv1d(2, 4, 3, 2, 1)\n"
+        "def volume():\n    return nn.Conv3d(2, 4, 3, 2, 1)\n"
     )
     result = run("seq.py:net", "--size", "64", "--output", "out")
-    assert result.exit_code == 2 and not result.stdout
-    assert "with two axes only: leave out --output" in result.stderr
-    assert run("seq.py:net", "--size", "64").exit_code == 0
+    assert result.exit_code == 0, result.stderr
+    assert {".pdf", ".png"} <= {path.suffix for path in (place / "out").iterdir()}
+    refused = run("seq.py:volume", "--size", "16", "--output", "out3")
+    assert refused.exit_code == 2 and "tiles of volumes are not drawn" in refused.stderr

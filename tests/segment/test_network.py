@@ -120,7 +120,7 @@ def returns(what: str) -> nn.Module:
 @pytest.mark.parametrize(
     ("what", "message"),
     [
-        ("map", "returns 7 channels; the data has 5 classes. Its function may take their number"),
+        ("map", "returns 7 channels; the data has 5 classes. If its function takes"),
         ("scores", r"returns \[1, 7\], not a map of scores .* head: fcn, or fpn, stands above it"),
         ("dict", "returns a dict of logits; its scores must be 'out'"),
         ("list", "returns list, not a map of scores"),

@@ -35,7 +35,7 @@ def test_a_run_and_its_files(tmp_path: Path) -> None:
     args = ("--output", folder, *SMALL, "-o", "variant=1x1+3x3")
     result = run(*args, "--visualize", 2)
     assert result.exit_code == 0, result.stderr
-    assert "No configuration given: training the embedded demo" in result.stderr
+    assert "No configuration given: taking seg/digits, the embedded demo" in result.stderr
     assert "resnet14 / 1x1+3x3 / fpn on digits, 1 epoch, seed 0" in result.stdout
     record = json.loads((folder / "result.json").read_text())
     assert all((folder / name).exists() for name in record["files"])

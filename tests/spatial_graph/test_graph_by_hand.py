@@ -281,6 +281,16 @@ def ranked_positions(n: Any, x: Tensor) -> Tensor:
     return n.a(x).sort(dim=2)[0]
 
 
+@OTHER.add(Reach.UNSUPPORTED, "aten.sort", **A)
+def ranked_positions_from_above(n: Any, x: Tensor) -> Tensor:
+    return n.a(x).sort(dim=3, descending=True)[0]
+
+
+@OTHER.add(Reach.UNSUPPORTED, "aten.topk", **A)
+def best_positions(n: Any, x: Tensor) -> Tensor:
+    return n.a(x).topk(4)[0]
+
+
 @OTHER.add(**A)
 def medians(n: Any, x: Tensor) -> Tensor:
     windows = n.a(x).unfold(2, 3, 1).unfold(3, 3, 1).flatten(-2)

@@ -208,3 +208,33 @@ def test_a_table_is_the_sum_of_its_boxes(seed: int) -> None:
     for where, count in boxes(table):
         total[where] += count
     assert np.array_equal(total, table)
+
+
+class Chosen(nn.Module):
+    """A masked linear layer over channels of different history: its halves see one branch each."""
+
+    mask: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.near, self.far = nn.Conv2d(1, 2, 1), nn.Conv2d(1, 2, 5, padding=2)
+        self.mix = nn.Linear(4, 4)
+        self.register_buffer("mask", torch.block_diag(torch.ones(2, 2), torch.ones(2, 2)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.cat([self.near(x), self.far(x)], 1).movedim(1, 3)
+        return F.linear(y, self.mix.weight * self.mask).movedim(3, 1)
+
+
+def test_a_masked_matrix_chooses_among_channels() -> None:
+    class First(Chosen):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x)[:, :2]
+
+    for net, pixels in ((First(), 1), (Chosen(), 25)):
+        graph = spatial_graph(net, (12, 12), 1)
+        counts = Target(graph).counts((5, 5)).counts
+        assert int((counts > 0).sum()) == pixels
+        x = torch.rand(1, 1, 12, 12, requires_grad=True)
+        net(x)[0, :, 5, 5].sum().backward()
+        assert x.grad is not None and int((x.grad != 0).sum()) == pixels

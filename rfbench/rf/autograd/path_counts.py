@@ -71,7 +71,8 @@ def path_counts(
     with torch.inference_mode(False), torch.enable_grad():
         leaf = torch.zeros(1, in_channels, *size, dtype=torch.float64, device="cpu")
         leaf.requires_grad_()
-        target = run(getattr(model, method), leaf)
+        # the module itself, where it is `forward`: it may have hooks
+        target = run(model if method == "forward" else getattr(model, method), leaf)
         origin = leaf if source is None else run.layer(source)
         seed = _seed(target, to, unit, channels)
         (grad,) = torch.autograd.grad(target, origin, seed, allow_unused=True)

@@ -1,6 +1,5 @@
 """Run a network in float64 with random weights, up to a layer: what is said of it is then shown."""
 
-import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -9,7 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from rfbench.errors import RfbenchError, one_line
+from rfbench.rf.core.target import Target
 from rfbench.spatial_graph.graph import SpatialGraph
+from rfbench.spatial_graph.skeleton import whole_copy
 from rfbench.spatial_graph.structure import named_tensors
 
 
@@ -22,7 +23,7 @@ def randomised(module: nn.Module, seed: int = 0) -> nn.Module:
 
     Kernels are scaled to keep the size of values; norms have statistics of their own.
     """
-    made, draw = copy.deepcopy(module).double().eval(), torch.Generator().manual_seed(seed)
+    made, draw = whole_copy(module).double().eval(), torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for p in made.parameters():
             values = torch.randn(p.shape, generator=draw, dtype=torch.float64)
@@ -50,13 +51,31 @@ def images(graph: SpatialGraph) -> list[Tensor]:
     return [image(channels, size, seed) for seed, (channels, size) in each]
 
 
-def output(module: nn.Module, layer: str, x: Sequence[Tensor]) -> Tensor:
-    """What a layer gives for images, one for each input.
+def output(module: nn.Module, target: Target, x: Sequence[Tensor]) -> Tensor:
+    """What a layer gives for images, one for each input: its map, (1, C, ...).
 
-    layer: a module path, with '#2' for a second call, or an output. Raises
-    RfbenchError where the network fails before it.
+    Raises RfbenchError where the network fails before it, or its output is no such map.
     """
-    return outputs(module, [layer or "output"], x)[layer or "output"]
+    name = target.name or "output"
+    return as_map(target, outputs(module, [name], x)[name])
+
+
+def as_map(target: Target, out: Tensor) -> Tensor:
+    """The output of a layer as (1, C, ...), of one that has its channels elsewhere as well.
+
+    Raises RfbenchError where its dimensions are others than a batch, channels and the axes.
+    """
+    dims, axes = target.value.dims, target.graph.letters
+    held = [{f.axis for f in dim} & {*axes} for dim in dims]
+    at = [i for axis in axes for i, known in enumerate(held) if known == {axis}]
+    if all(len(dims[i]) == 1 for i in at) and len(at) == len(axes) == len(dims) - 2:
+        rest = [i for i in range(len(dims)) if i not in at]
+        if out.shape[rest[0]] == 1:
+            out = out.permute(*rest, *at)
+    if out.dim() != len(axes) + 2:
+        name = target.name or "the network"
+        raise RfbenchError(f"the output of {name} is no N x C map, but {tuple(out.shape)}")
+    return out
 
 
 def outputs(module: nn.Module, layers: Sequence[str], x: Sequence[Tensor]) -> dict[str, Tensor]:
@@ -76,7 +95,9 @@ def outputs(module: nn.Module, layers: Sequence[str], x: Sequence[Tensor]) -> di
 
         return hook
 
-    hooks = [m.register_forward_hook(leave(n)) for n, m in module.named_modules() if n]
+    parts = {n: m for n, m in module.named_modules() if n}
+    plain = {n: m for n, m in parts.items() if not isinstance(m, torch.jit.ScriptModule)}
+    hooks = [m.register_forward_hook(leave(n)) for n, m in plain.items()]  # scripted take none
     try:
         with torch.no_grad(), _double():
             held |= named_tensors(module(*x), "output")

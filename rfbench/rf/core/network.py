@@ -22,6 +22,7 @@ from rfbench.spatial_graph.graph import Size, SpatialGraph, by
 from rfbench.spatial_graph.inputs import trace_as_fits
 from rfbench.spatial_graph.layout import Value
 from rfbench.spatial_graph.operations import Trace
+from rfbench.spatial_graph.order import not_first
 from rfbench.spatial_graph.reader import read
 from rfbench.spatial_graph.trace import Shape, input_channels, trace_module
 
@@ -46,7 +47,8 @@ class Network:
 
     native: the input size (of every axis) that it is meant for; its last map there is the last map
     at any size. channels: of the input; None: as the network says or takes. inputs: (C, H, W) of
-    each of several inputs, in place of both.
+    each of several inputs, in place of both. channel_dim: where the user's own network, of which
+    `module` takes the channels first, has them in its inputs.
     """
 
     module: nn.Module
@@ -55,6 +57,7 @@ class Network:
     inputs: list[Shape] | None = None
     graphs: dict[Size, SpatialGraph] = field(default_factory=dict)
     traces: dict[Size, Trace] = field(default_factory=dict)
+    channel_dim: int = 1
     noted: bool = False  # that it fails
 
     def graph(self, size: Size, layer: str | None = None) -> SpatialGraph:
@@ -97,6 +100,8 @@ class Network:
     def _build(self, size: Size) -> SpatialGraph:
         with _without_collection():
             graph = read(self._trace(size))
+        if self.inputs is None and graph.channels_in == "positions":
+            raise not_first(graph)
         first = next(iter(self.graphs.values()), graph)
         if list(graph.named()) == list(first.named()):  # not where a loop ran longer
             graph.target = first.target

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from rfbench.errors import NothingToChange, UsageError
 from rfbench.models import arguments, backbones, pruned, variants, weight_files
@@ -13,7 +13,8 @@ from rfbench.models.weight_files import LIBRARIES
 from rfbench.rf.core import theory as arithmetic
 from rfbench.rf.core.network import Network
 from rfbench.rf.core.target import Target
-from rfbench.spatial_graph.graph import Size, is_map
+from rfbench.spatial_graph import order
+from rfbench.spatial_graph.graph import Size, by, is_map
 from rfbench.spatial_graph.inputs import size_as_fits
 from rfbench.spatial_graph.trace import Shape
 
@@ -55,6 +56,10 @@ class Wanted(Protocol):
     def inputs(self) -> list[Shape] | None:
         """(C, H, W) of each of several inputs, or with other axes; None: one, of `size`."""
 
+    @property
+    def input_axes(self) -> str | None:
+        """The axes of `inputs`, such as 'NLC'; None: as the network takes them."""
+
 
 @dataclass
 class Subject:
@@ -95,6 +100,10 @@ def subjects(config: Wanted) -> Iterator[Subject]:
     them, of several models those that they change. The log names what is left out. Raises
     UsageError for unknown names, and for a variant that changes none of the models.
     """
+    if config.inputs and (config.size is not None or config.in_channels is not None):
+        raise UsageError("--input says size and channels: leave out --size and --in-channels")
+    if config.input_axes and not config.inputs:
+        raise UsageError("--input-axes names the axes of --input: give that as well")
     wanted = _wanted(config)
     several = len(models(config)) > 1
     useless = {variant.name: 0 for variant in wanted}
@@ -121,10 +130,14 @@ def subjects(config: Wanted) -> Iterator[Subject]:
                 continue
             seen.append(backbone.replaced)
             title = f"{short(model)}\n{variant.name}" if several else variant.name
-            size = _size(config, backbone)
-            # shapes that are given are the network's own: it may take no others
-            native = size if config.inputs or len(size) != 2 else backbone.input_size
-            network = Network(backbone.module, native, config.in_channels, config.inputs)
+            if config.inputs:
+                network = of_inputs(backbone.module, config.inputs, config.input_axes)
+                backbone = replace(backbone, module=network.module)
+                size = network.native
+            else:
+                size = input_size(backbone, config.size, config.in_channels)
+                native = size if len(size) != 2 else backbone.input_size
+                network = Network(backbone.module, native, config.in_channels)
             subject = Subject(title, backbone, network, size)
             if config.weights:
                 names = backbone.name, backbone.variant
@@ -149,12 +162,26 @@ def short(model: str) -> str:
     return model.rpartition(":")[2]
 
 
-def _size(config: Wanted, backbone: backbones.Backbone) -> Size:
-    if config.inputs:
-        if config.size is not None or config.in_channels is not None:
-            raise UsageError("--input says size and channels: leave out --size and --in-channels")
-        return config.inputs[0][1:]
-    return input_size(backbone, config.size, config.in_channels)
+def of_inputs(module: nn.Module, inputs: Sequence[Shape], axes: str | None) -> Network:
+    """A network with inputs of these shapes, which are its own: it may take no others.
+
+    axes: as letters, such as 'NLC'; None: as its first convolution says. Its module takes the
+    channels first, whatever that of the user does; the log says so.
+    """
+    trace = None
+    if axes is not None:
+        dim = order.said(axes, inputs)
+    else:
+        dim, trace = order.found(module, inputs)
+    shapes = [order.moved(shape, dim) for shape in inputs]
+    if dim != 1 and axes is None:
+        form = order.text(dim, shapes[0])
+        log.info(f"the input is {form}: {shapes[0][0]} channels, {by(shapes[0][1:])} positions")
+    size = shapes[0][1:]
+    network = Network(order.channels_first(module, dim), size, None, shapes, channel_dim=dim)
+    if trace is not None:
+        network.traces[size] = trace
+    return network
 
 
 def input_size(backbone: backbones.Backbone, size: int | Size | None, channels: int | None) -> Size:

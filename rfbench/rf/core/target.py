@@ -17,7 +17,7 @@ from rfbench.rf.core.path_counts import DEFAULT, Convention, PathMap
 from rfbench.rf.core.period import Period
 from rfbench.rf.core.theory import Disagreement, Fields, Theory
 from rfbench.spatial_graph.axis import names
-from rfbench.spatial_graph.graph import Reach, Size, SpatialGraph, Witness, by
+from rfbench.spatial_graph.graph import ALL_INPUTS, Reach, Size, SpatialGraph, Witness, by
 from rfbench.spatial_graph.layout import Value
 
 Unit = Size  # (y, x): a position of a map
@@ -79,6 +79,8 @@ class Target:
     @cached_property
     def source_size(self) -> Size:
         """Size of the source's map, along every axis."""
+        if self.source == ALL_INPUTS:
+            return self.graph.common_size()
         return self.graph.size if self.origin is None else self.graph.map_size(self.origin)
 
     @cached_property
@@ -137,6 +139,7 @@ class Target:
         """
         if self.witness.reach > Reach.CONTEXT:
             raise not_local(self.witness)
+        self._check_sizes()
         key = (self.unit(unit), convention, exact)
         if key not in self._counts:
             counts = counting.count_tensor(
@@ -146,6 +149,15 @@ class Target:
                 raise self._no_path(key[0])
             self._counts[key] = replace(counts, period=self.period(key[0], convention))
         return self._counts[key]
+
+    def _check_sizes(self) -> None:
+        """Raise UsageError for inputs of different sizes taken as one: no map holds both."""
+        sizes = {self.graph.map_size(v) for v in self.graph.inputs.values()}
+        if self.source == ALL_INPUTS and len(sizes) > 1:
+            raise UsageError(
+                f"paths from inputs of different sizes ({', '.join(map(by, sorted(sizes)))}) are "
+                f"counted from each: choose one with --from ({', '.join(self.graph.inputs)})"
+            )
 
     def _no_path(self, unit: Unit) -> NoPath:
         """Why there is nothing to count: for any unit, or for this one."""
@@ -169,6 +181,7 @@ class Target:
     @cached_property
     def reached(self) -> np.ndarray:
         """As large as the source, bool: whether a path leads from a position to any unit."""
+        self._check_sizes()
         return counting.paths_to_all(self.graph, self.value, self.origin) > 0
 
 

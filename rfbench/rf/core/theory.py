@@ -88,12 +88,14 @@ class Theory:
 def theory(graph: SpatialGraph, source: Value | None = None) -> Theory:
     """Fields from the input, or from the map of a layer; global context is left out."""
     start = set(graph.share(source)) if source is not None else {0}
-    size = graph.map_size(source) if source is not None else graph.size
+    size = tuple(max(graph.nodes[i].size[k] for i in start) for k in range(len(graph.size)))
     fields: list[Steps | None] = [None] * len(graph.nodes)
     steps: dict[int, list[int]] = defaultdict(list)  # the nodes of every operation
     for i, node in enumerate(graph.nodes):
         if i in start:
-            fields[i] = (Field(0, 0, 1),) * len(size)
+            # of several inputs a position of a smaller one covers several of the largest
+            covers = [n // m for n, m in zip(size, node.size, strict=True)]
+            fields[i] = tuple(Field(0, n - 1, n) for n in covers)
         elif node.kind == "same" and node.sources:
             fields[i] = fields[node.sources[0]]
             if fields[i] is not None:

@@ -64,6 +64,8 @@ def convolution(
     fixed = weight.values if isinstance(weight, Constant) else None
     s, p, d = (each_axis(v, len(weight.shape) - 2) for v in (stride, padding, dilation))
     conv = Convolution(weight.shape, b.out_shape, s, p, d, groups, transposed, fixed)
+    rank = len(x.dims)
+    b.takes_channels(x, rank - len(s) - 1, range(rank - len(s), rank))
     nonzero = weight.nonzero if isinstance(weight, Constant) else None
     if nonzero is not None and _fixed_taps(fixed, groups) is None:
         return _masked(b, x, conv, nonzero)

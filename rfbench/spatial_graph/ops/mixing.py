@@ -7,11 +7,13 @@ maps, and softmax over positions, are attention.
 import math
 
 import numpy as np
+import torch
 
 from rfbench.spatial_graph.axis import Dense, names
 from rfbench.spatial_graph.builder import Builder
 from rfbench.spatial_graph.graph import Opaque, Reach
 from rfbench.spatial_graph.layout import (
+    CONSTANT,
     SPATIAL,
     Factor,
     Scrambled,
@@ -25,6 +27,7 @@ from rfbench.spatial_graph.ops.registry import Constant, register_op
 from rfbench.spatial_graph.ops.views import copies, widen
 
 Matrix = Value | Constant
+MOST = 2**20  # pairs of channels of a matrix with zeros that are looked at one by one
 
 
 @register_op("aten::addmm")
@@ -49,7 +52,7 @@ def matmul(b: Builder, x: Matrix, y: Matrix) -> Value | Opaque:
     """x (..., M, K) times y (..., K, N); one of them may be constant."""
     if isinstance(x, Constant):
         assert isinstance(y, Value)
-        return linear(b, y, len(y.dims) - 2, x, x.shape[-2])
+        return linear(b, y, len(y.dims) - 2, x, x.shape[-2], left=True)
     last = len(x.dims) - 1
     if isinstance(y, Constant):
         return linear(b, x, last, y, y.shape[-1])
@@ -63,8 +66,13 @@ def matmul(b: Builder, x: Matrix, y: Matrix) -> Value | Opaque:
     return copies(b.combine([x, y], "product", Reach.GLOBAL, partial), shape)
 
 
-def linear(b: Builder, x: Value, dim: int, weight: Constant, out: int) -> Value | Opaque:
-    """`out` weighted sums over a dimension: new channels, or new positions of one axis."""
+def linear(
+    b: Builder, x: Value, dim: int, weight: Constant, out: int, left: bool = False
+) -> Value | Opaque:
+    """`out` weighted sums over a dimension: new channels, or new positions of one axis.
+
+    left: whether the matrix stands on the left, (..., out, K), and not on the right, (..., K, out).
+    """
     held = {f.axis for f in x.dims[dim]}
     if held & {*SPATIAL} and weight.nonzero is not None:
         raise Scrambled("a matrix with zeros mixes positions")
@@ -73,7 +81,35 @@ def linear(b: Builder, x: Value, dim: int, weight: Constant, out: int) -> Value 
     whole = len(held) == 1 and len(x.factors(letter)) == len(x.dims[dim])
     if out > 1 and whole and letter in b.letters and others:
         return _mix(b, x, dim, out)
+    if not held & {*SPATIAL} and (x.labels != x.labels.take([0], axis=dim)).any():
+        nonzero = weight.nonzero  # where channels differ, it matters which of them a sum has
+        if nonzero is not None:
+            return _chosen(b, x, dim, nonzero.mT.numpy() if left else nonzero.numpy())
     return widen(b.contract(x, [dim]), dim, out)
+
+
+def _chosen(b: Builder, x: Value, dim: int, nonzero: np.ndarray) -> Value:
+    """Sums over some channels each: of a matrix (K, out) with zeros."""
+    x = solid(x, dim)
+    rows = np.moveaxis(x.labels, dim, -1)
+    if nonzero.ndim != 2 or rows.size * nonzero.shape[1] > MOST:
+        raise Scrambled("a matrix with zeros chooses among channels of different history")
+    each = rows.reshape(-1, rows.shape[-1])
+    labels = [
+        [_sum_of(b, row[nonzero[:, k]], len(row)) for k in range(nonzero.shape[1])] for row in each
+    ]
+    made = np.array(labels).reshape(*rows.shape[:-1], nonzero.shape[1])
+    dims = (*x.dims[:dim], tidy([Factor("c", nonzero.shape[1])]), *x.dims[dim + 1 :])
+    out = Value(dims, np.moveaxis(made, -1, dim))
+    if not out.depends_on_input:
+        raise Scrambled("a matrix of zeros leaves nothing")
+    return out
+
+
+def _sum_of(b: Builder, labels: np.ndarray, channels: int) -> int:
+    """The node of a sum over these of so many channels."""
+    known, counts = np.unique(labels[labels != CONSTANT], return_counts=True)
+    return b.weighted(dict(zip(known.tolist(), counts.tolist(), strict=True)), channels)
 
 
 def _mix(b: Builder, x: Value, dim: int, out: int) -> Value | Opaque:
@@ -148,6 +184,18 @@ def _whole(b: Builder, real: Value, imaginary: Value) -> Value:
 
 
 _PARTS = "real and imaginary parts depend on different positions"
+
+
+@register_op("aten::_to_copy")
+def converted(
+    b: Builder, x: Value, *_: object, dtype: torch.dtype | None = None, **__: object
+) -> Value:
+    """The same as other numbers; real ones have the real part alone."""
+    if dtype is None or dtype.is_complex or b.graph.ancestors(set(x.share)).isdisjoint(b.parts):
+        return b.same(x)
+    if not set(x.share) <= b.parts.keys():
+        raise Scrambled(_PARTS)
+    return b.same(b.each(x, lambda i: b.parts[i][0]))
 
 
 @register_op("aten::view_as_real")

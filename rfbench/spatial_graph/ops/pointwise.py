@@ -14,7 +14,7 @@ from rfbench.spatial_graph.ops.views import copies, widen
 
 # element-wise, though not tagged so by torch
 UNTAGGED = (
-    "alias", "clone", "_to_copy", "detach", "contiguous", "lift_fresh", "native_dropout",
+    "alias", "clone", "detach", "contiguous", "lift_fresh", "native_dropout",
     "hardswish", "hardsigmoid", "hardtanh", "silu", "mish", "elu", "celu", "selu", "leaky_relu",
     "prelu", "_prelu_kernel", "rrelu_with_noise", "rrelu_with_noise_functional", "softplus",
     "softshrink", "hardshrink", "log_sigmoid_forward", "bitwise_not", "_conj", "_conj_physical",

@@ -43,6 +43,8 @@ def extremum_along(
     b: Builder, x: Value, dim: int | None = None, keep: bool = False
 ) -> Value | list[Value]:
     """The value, and where it is, which depends on the same entries."""
+    if dim is None and "mode" in b.op:
+        dim = -1  # the others take all dimensions then
     out = reduce(b, x, dim if dim is None else [dim], keep)
     return out if dim is None else [out, out]
 
@@ -76,11 +78,19 @@ def moments(
     return [reduce(b, x, dims, keepdim, "valid") for _ in range(2)]
 
 
-@register_op("aten::sort", "aten::topk")
-def ranked(b: Builder, x: Value, *args: Any, **more: Any) -> list[Value]:
+@register_op("aten::sort")
+def sort(b: Builder, x: Value, dim: int = -1, _descending: bool = False, **_: Any) -> list[Value]:
+    return ranked(b, x, dim)
+
+
+@register_op("aten::topk")
+def topk(b: Builder, x: Value, _k: int, dim: int = -1, *_: bool, **__: Any) -> list[Value]:
+    return ranked(b, x, dim)
+
+
+def ranked(b: Builder, x: Value, dim: int) -> list[Value]:
     """Channels in the order of their values: each depends on all of them."""
-    named = {name: more[name] for name in ("dim",) if name in more}
-    dim = dim_of(x, named.get("dim", args[-1] if "sort" in b.op else args[1]))
+    dim = dim_of(x, dim)
     if any(f.axis in SPATIAL for f in x.dims[dim]):
         raise Scrambled("positions are put in the order of their values")
     out = widen(b.contract(x, [dim], "pool"), dim, b.out_shape[dim])

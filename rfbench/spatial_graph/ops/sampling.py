@@ -26,7 +26,7 @@ def grid_sample(
     if isinstance(grid, Value) or isinstance(x, Constant):
         raise Scrambled("the places where it samples depend on the values of the image")
     if grid.values is None:
-        raise Scrambled("the places where it samples depend on weights")
+        raise Scrambled("the places where it samples are not known, or depend on weights")
     lines = _lines(grid.values.double())
     others = len(lines) - 1
 

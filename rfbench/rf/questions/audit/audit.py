@@ -292,7 +292,7 @@ def _fixes(subject: Subject, own: Target, now: Record | None) -> list[Record]:
         then = _cost(network, subject.size)
         if now and then:
             row |= {key: then[key] for key in now}
-            row |= {f"{key}_more": then[key] / now[key] - 1 for key in now}
+            row |= {f"{key}_more": then[key] / now[key] - 1 for key in now if now[key]}
         rows.append(row)
     return rows
 

@@ -109,8 +109,8 @@ def _step(
         for k, own in enumerate(node.axes):
             if not isinstance(own, Window):
                 return None
-            before = sum(_amount(graph.nodes[p], k) for p in pads)
-            window = replace(own, before=own.before + before)
+            before, after = (sum(_amounts(graph.nodes[p], k)[end] for p in pads) for end in (0, 1))
+            window = replace(own, before=own.before + before, after=own.after + after)
             n = graph.nodes[pads[-1]].sources[0] if pads else node.sources[0]
             made = _centred(window, graph.nodes[n].size[k], node.size[k])
             changed = changed or made is not window
@@ -148,12 +148,12 @@ def _is_padding(axis: Axis) -> bool:
     return isinstance(axis, Window) and axis.kernel == axis.stride == 1 and not axis.taps
 
 
-def _amount(node: Node, k: int) -> int:
-    """How much a padding adds before."""
+def _amounts(node: Node, k: int) -> tuple[int, int]:
+    """How much a padding adds before and after."""
     axis = node.axes[k]
     window = axis.inner if isinstance(axis, Index) else axis
     assert isinstance(window, Window)
-    return window.before
+    return window.before, window.after
 
 
 def _centred(window: Window, n: int, m: int) -> Window:

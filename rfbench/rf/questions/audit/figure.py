@@ -10,7 +10,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from rfbench import files
-from rfbench.plotting import page
+from rfbench.plotting import look, page
 from rfbench.plotting.page import LARGE, SMALL, TEXT, Page, line, text_width, wrap
 from rfbench.plotting.palette import BLACK, BLUE, SKY, VERMILION
 from rfbench.rf.core.metric import unit_of
@@ -33,11 +33,12 @@ Rows = list[tuple[str, str, dict[str, Any]]]  # label, colour, figures
 
 def write(audits: Sequence[dict[str, Any]], folder: Path) -> list[str]:
     """A figure (PNG, PDF) a network and, last, result.json; returns the names of the files."""
+    figures = [audit_figure(record) for record in audits]
     records.open_folder(folder)
     names: list[str] = []
-    for record in audits:
+    for record, figure in zip(audits, figures, strict=True):
         stem = files.default_folder(record["model"], record["variant"]).name
-        names += [path.name for path in page.save(audit_figure(record), folder / stem)]
+        names += [path.name for path in page.save(figure, folder / stem)]
     records.write_record(folder, "rf-audit", {"audits": list(audits), "files": names})
     return [*names, records.RECORD]
 
@@ -48,20 +49,22 @@ def audit_figure(record: dict[str, Any]) -> Figure:
     at = "x".join(map(str, record["input_size"]))
     unit = unit_of(len(record["input_size"]))
     head = f"{short(record['model'])} / {record['variant']} at {at} {unit}"
-    foot = wrap(_caption(record), WIDTH - 0.16, SMALL)
+    width = look.page_width(WIDTH)
+    foot = wrap(_caption(record), width - 0.16, SMALL)
     left = 0.12 + max(text_width(label, SMALL) for label, _, _ in rows)
     top = 0.34 + line(LARGE)
     tall = ROW * len(rows) + 0.04
     curve = SIDE + 0.6 if "sizes" in record else 0.0
     left_over = SIDE + 0.75 if "pruned" in record else 0.0
     below = top + tall + 0.36 + curve + left_over
-    sheet = Page(WIDTH, below + len(foot) * line(SMALL) + 0.06)
+    sheet = Page(width, below + len(foot) * line(SMALL) + 0.06)
     sheet.lines(0.08, 0.06, [head], LARGE, weight="bold")
     bars = {f"shift, {unit}": [size_of(row["shift"]) for _, _, row in rows]}
     bars["gridding, CV at the stride"] = [row["gridding"] for _, _, row in rows]
     if record["checkerboard"] > LEAST:
         bars["checkerboard, CV"] = [row["checkerboard"] for _, _, row in rows]
-    wide = (WIDTH - left - RIGHT - 0.2 * (len(bars) - 1)) / len(bars)
+    rest = left + RIGHT + 0.2 * (len(bars) - 1)
+    wide = look.side((width - rest) / len(bars), rest, len(bars))
     for number, (label, values) in enumerate(bars.items()):
         axes = sheet.axes(left + number * (wide + 0.2), top, wide, tall)
         _bars(axes, rows, values, label)
@@ -76,10 +79,10 @@ def audit_figure(record: dict[str, Any]) -> Figure:
     handles = [Patch(color=colour, label=KINDS[colour]) for colour in used]
     sheet.legend(handles, 0.08 + line(LARGE), len(handles))
     if curve:
-        _curve(sheet.axes(0.5, top + tall + 0.56, WIDTH - 0.62, SIDE), record)
+        _curve(sheet.axes(0.5, top + tall + 0.56, width - 0.62, SIDE), record)
     if left_over:
         at_top = top + tall + 0.56 + curve + 0.15
-        directions_figure.draw(sheet.axes(0.5, at_top, WIDTH - 0.62, SIDE), record["pruned"])
+        directions_figure.draw(sheet.axes(0.5, at_top, width - 0.62, SIDE), record["pruned"])
     sheet.lines(0.08, below, foot, SMALL)
     return sheet.figure
 

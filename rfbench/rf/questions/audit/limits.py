@@ -1,5 +1,6 @@
 """The conditions of `rf audit --fail-on`: 'shift>1,gridding>0.05'."""
 
+import math
 import operator
 import re
 from collections.abc import Callable
@@ -52,7 +53,7 @@ def parse(text: str | None) -> list[Limit]:
             value = float(match[3]) if match else float("nan")
         except ValueError:
             value = float("nan")
-        if match is None or value != value:
+        if match is None or not math.isfinite(value):
             raise UsageError(f"--fail-on {part.strip() or text!r}: expected e.g. shift>1")
         names = judged()
         if match[1] not in names:

@@ -94,9 +94,9 @@ def run(config: RfConfig, sample: Sample, folder: Path) -> dict[str, Any]:
     title = config.title or ", ".join(
         dict.fromkeys(short(sample.names(m.subject)[0]) for m in measured)
     )
-    records.open_folder(folder)
     panels = [panel_of(m.title, m.gradients, m.counts, m.metrics) for m in measured]
     figure = effective.of_axes(panels, f"Effective field of {title}", caption(sample, measured))
+    records.open_folder(folder)
     written = page.save(figure, folder / "effective")
     with files.aside(folder / "effective.npz") as temporary:
         arrays = {m.key: m for m in measured}

@@ -13,7 +13,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Ellipse, Rectangle
 
 from rfbench.errors import UsageError
-from rfbench.plotting.page import LARGE, SMALL, TEXT, Page, line, wrap
+from rfbench.plotting import look
+from rfbench.plotting.page import LARGE, SMALL, TEXT, Page, key_columns, line, wrap
 from rfbench.plotting.palette import CENTROID, EMPTY, GREEN, MAPS, SHARE, SKY, UNIT
 from rfbench.rf.questions.effective import other_axes
 from rfbench.rf.questions.effective.panel import Panel, words
@@ -38,11 +39,12 @@ def figure(panels: Sequence[Panel], title: str, caption: str) -> Figure:
     """Path counts above, effective fields below, figures underneath; up to four columns a block."""
     if not panels:
         raise UsageError("a figure of effective fields needs at least one panel")
-    columns = min(4, len(panels))
-    side = SIDES.get(columns, 1.6)
+    columns = look.columns(len(panels), LEFT + RIGHT, GAP)
+    beside = LEFT + columns * GAP + RIGHT
+    side = look.side(SIDES.get(columns, 1.6), beside, columns)
     window = _window(panels)
     wide, tall = (side * length / max(window.lengths) for length in window.lengths)
-    width = LEFT + columns * (side + GAP) + RIGHT
+    width = beside + columns * side
     head, foot = wrap(title, 0.9 * (width - 0.16), LARGE), wrap(caption, width - 0.16, SMALL)
     paths = any(p.counts is not None for p in panels)
     texts = [words(p.metrics, side) for p in panels]
@@ -51,7 +53,8 @@ def figure(panels: Sequence[Panel], title: str, caption: str) -> Figure:
     blocks = -(-len(panels) // columns)
     top = 0.1 + len(head) * line(LARGE)
     keys = _handles()
-    down = 1 if columns > 3 else 2 if columns > 1 else 3
+    across = key_columns([str(key.get_label()) for key in keys], width)
+    down = -(-len(keys) // across)
     below = top + blocks * block + 0.08 + down * 0.15
     page = Page(width, below + len(foot) * line(SMALL) + 0.06)
     page.lines(0.08, 0.06, head, LARGE, weight="bold")
@@ -60,7 +63,7 @@ def figure(panels: Sequence[Panel], title: str, caption: str) -> Figure:
         cell = _Cell(x, y, wide, tall, first=i % columns == 0)
         _column(page, cell, window, panel, paths, texts[i])
     _bar(page, LEFT + columns * (side + GAP), top + 0.16, tall)
-    page.legend(keys, below - 0.04 - down * 0.15, -(-len(keys) // down))
+    page.legend(keys, below - 0.04 - down * 0.15, across)
     page.lines(0.08, below, foot, SMALL)
     return page.figure
 

@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Iterator, Sequence
+from math import prod
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +11,8 @@ from torch import Tensor, nn
 from rfbench.data import augment, decode, sources, walk
 from rfbench.data.dataset import IMAGENET_MEAN, IMAGENET_STD
 from rfbench.errors import RfbenchError, UsageError
-from rfbench.spatial_graph.graph import Size
+from rfbench.rf.core import memory
+from rfbench.spatial_graph.graph import Size, by
 from rfbench.spatial_graph.inputs import trace_as_fits
 from rfbench.spatial_graph.trace import input_channels
 
@@ -28,6 +30,8 @@ def batches(source: str, module: nn.Module, size: Size, count: int, seed: int) -
     Raises RfbenchError where the folder has none that can be read.
     """
     channels = _channels(module, size)
+    what = f"{count} images of {channels} x {by(size)}"
+    memory.check(4 * channels * prod(size) * count, what, "Take fewer with --pictures.")
     if source != "noise" and len(size) != 2:
         raise UsageError(
             "--images is for networks of images; one of sequences or volumes takes noise here, and "
@@ -74,7 +78,7 @@ def _data_set(name: str, count: int) -> Iterator[Tensor]:
 def _folder(folder: str, count: int) -> Iterator[Tensor]:
     """The first `count` images that can be read; the log names the others."""
     if not os.path.isdir(folder):
-        raise RfbenchError(
+        raise UsageError(
             f"no folder {folder}. --images takes a folder, noise or a data set: "
             f"{', '.join(sources.SOURCES)}."
         )

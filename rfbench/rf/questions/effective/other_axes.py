@@ -12,6 +12,7 @@ from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from rfbench.plotting import look
 from rfbench.plotting.page import LARGE, SMALL, TEXT, Page, line, wrap
 from rfbench.plotting.palette import BLUE, CENTROID, EMPTY, MAPS, ORANGE, SHARE, UNIT, VERMILION
 from rfbench.rf.questions.effective.panel import Panel, words
@@ -26,10 +27,10 @@ TICKS = {0: "0", 0.1: "0.1", 0.25: "0.25", 0.5: "0.5", 1: "1"}
 def lines(panels: Sequence[Panel], title: str, caption: str) -> Figure:
     """Path counts and effective field over the offset from the unit's position, in samples."""
     note = f"Square roots of shares of the largest value. {caption}"
-    page, tops = _page(panels, title, note, WIDTH, TALL + 0.38)
+    page, tops = _page(panels, title, note, look.page_width(WIDTH), TALL + 0.38)
     ends = _ends(panels)
     for panel, top in zip(panels, tops, strict=True):
-        axes = page.axes(LEFT, top, WIDTH - LEFT - 0.12, TALL)
+        axes = page.axes(LEFT, top, page.width - LEFT - 0.12, TALL)
         at = np.arange(len(panel.field)) - panel.origin[0]
         if panel.counts is not None:
             axes.fill_between(
@@ -51,26 +52,28 @@ def lines(panels: Sequence[Panel], title: str, caption: str) -> Figure:
         Line2D([], [], color="black", linewidth=0.8, label="unit"),
         Line2D([], [], color=VERMILION, linewidth=0.9, linestyle="--", label="centre of mass"),
     ]
-    page.legend(keys, 0.1 + len(wrap(title, 0.9 * WIDTH, LARGE)) * line(LARGE), 4)
+    page.legend(keys, 0.1 + len(wrap(title, 0.9 * page.width, LARGE)) * line(LARGE), 4)
     return page.figure
 
 
 def sections(panels: Sequence[Panel], title: str, caption: str) -> Figure:
     """Three sections through the unit's position: path counts above, effective field below."""
-    width = LEFT + 3 * (SIDE + GAP) - GAP + BAR
+    beside = LEFT + 2 * GAP + BAR
+    side = look.side(SIDE, beside, 3)
+    width = beside + 3 * side
     rows = 2 if any(panel.counts is not None for panel in panels) else 1
     note = f"Sections through the unit's position, shares of the largest value. {caption}"
-    page, tops = _page(panels, title, note, width, rows * (SIDE + 0.42))
+    page, tops = _page(panels, title, note, width, rows * (side + 0.42))
     reach = max(map(_reach, panels))
     for panel, top in zip(panels, tops, strict=True):
         maps = [("path counts", panel.counts), ("effective field", panel.field)][-rows:]
         for row, (name, values) in enumerate(maps):
             for i, plane in enumerate(reversed([*combinations(range(3), 2)])):
-                x, y = LEFT + i * (SIDE + GAP), top + row * (SIDE + 0.42)
-                _section(page.axes(x, y, SIDE, SIDE), panel, values, plane, reach)
+                x, y = LEFT + i * (side + GAP), top + row * (side + 0.42)
+                _section(page.axes(x, y, side, side), panel, values, plane, reach)
                 if i == 0:
                     page.lines(x, y - 0.14, [name], SMALL)
-        bar = page.axes(width - BAR + 0.08, top, 0.07, SIDE)
+        bar = page.axes(width - BAR + 0.08, top, 0.07, side)
         page.figure.colorbar(ScalarMappable(ROOT, MAPS), cax=bar).set_ticks(
             list(TICKS), labels=list(TICKS.values())
         )

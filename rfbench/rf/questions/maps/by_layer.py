@@ -7,7 +7,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from rfbench.errors import UsageError
-from rfbench.plotting.page import LARGE, SMALL, TEXT, Page, line, text_width, wrap
+from rfbench.plotting import look
+from rfbench.plotting.page import LARGE, SMALL, TEXT, Page, key_columns, line, text_width, wrap
 from rfbench.plotting.palette import MARKS, colours
 
 LEFT = 0.54
@@ -24,11 +25,11 @@ def layers_figure(
     names = list(dict.fromkeys(name for row in rows.values() for name, _ in row))
     if not names:
         raise UsageError("a figure of layers needs at least one layer")
-    width, tall = 7.0, 2.0
-    ticks = _labelled(names, rows)
+    width, tall = look.page_width(7.0), 2.0
+    ticks = _labelled(names, rows, width)
     room = max(text_width(names[i], SMALL) for i in ticks) + 0.12
     head, foot = wrap(title, width - 0.16, LARGE), wrap(caption, width - 0.16, SMALL)
-    columns = min(4, len(rows))
+    columns = min(4, key_columns(list(rows), width))
     top = 0.1 + len(head) * line(LARGE)
     keys = -(-len(rows) // columns) * 0.15 + 0.04
     below = top + keys + tall + room + 0.08
@@ -56,14 +57,17 @@ def layers_figure(
     return page.figure
 
 
-def _labelled(names: list[str], rows: Mapping[str, Sequence[tuple[str, float]]]) -> list[int]:
+def _labelled(
+    names: list[str], rows: Mapping[str, Sequence[tuple[str, float]]], width: float
+) -> list[int]:
     """The layers with a label: those at which most happens come first, as long as there is room."""
     jump = np.zeros(len(names))
     for row in rows.values():
         steps = np.abs(np.diff([0.0, *(shift for _, shift in row)]))
         np.maximum.at(jump, [names.index(name) for name, _ in row], np.nan_to_num(steps))
     chosen: list[int] = []
+    most = 48 * width / 7  # labels beside each other
     for i in np.argsort(-jump.round(3), kind="stable").tolist():
-        if all(abs(i - j) >= len(names) / 48 for j in chosen):
+        if all(abs(i - j) >= len(names) / most for j in chosen):
             chosen.append(i)
     return sorted(chosen)

@@ -16,7 +16,8 @@ from matplotlib.ticker import MaxNLocator
 from scipy.ndimage import convolve1d
 
 from rfbench.errors import UsageError
-from rfbench.plotting.page import DPI, LARGE, SMALL, TEXT, Page, line, text_width, wrap
+from rfbench.plotting import look
+from rfbench.plotting.page import DPI, LARGE, SMALL, TEXT, Page, key_columns, line, text_width, wrap
 from rfbench.plotting.palette import CENTROID, EMPTY, GREYS, MAPS, MARK, SHARE, UNIT
 from rfbench.rf.core.metrics import caption as words_of
 from rfbench.rf.core.path_counts import PathMap
@@ -103,9 +104,9 @@ def maps_figure(panels: Sequence[Panel], title: str, caption: str, scale: Scale 
     """
     if not panels:
         raise UsageError("a figure of maps needs at least one panel")
-    columns = math.ceil(len(panels) / math.ceil(len(panels) / 4))  # five are three and two
-    shared = _shared(panels, SIDES[columns], scale)
-    width = LEFT + columns * (shared.side + GAP) - GAP + RIGHT
+    columns = look.columns(len(panels), LEFT + RIGHT, GAP)  # five are three and two
+    width, side = _widths(columns)
+    shared = _shared(panels, side, scale)
     head = wrap(title, BOLD * (width - 0.16), LARGE)
     foot = wrap(f"{_note(shared)}\n{caption}", width - 0.16, SMALL)
     blocks = [panels[i : i + columns] for i in range(0, len(panels), columns)]
@@ -113,17 +114,26 @@ def maps_figure(panels: Sequence[Panel], title: str, caption: str, scale: Scale 
     tall = shared.side + 0.42 + (shared.side + 0.2 if shared.zoom else 0)
     heights = [tall + len(t[0]) * line(TEXT + 1) + len(w[0]) * line(TEXT) for t, w in texts]
     keys = _handles(shared)
-    down = 1 if columns > 1 else len(keys)
+    across = key_columns([key.get_label() for key in keys], width)
+    down = -(-len(keys) // across)
     top = 0.1 + len(head) * line(LARGE)
     below = top + sum(heights) + 0.08 + down * 0.13
     page = Page(width, below + len(foot) * line(SMALL) + 0.06)
     page.lines(0.08, 0.06, head, LARGE, weight="bold")
-    page.legend(keys, top + sum(heights), len(keys) // down)
+    page.legend(keys, top + sum(heights), across)
     page.lines(0.08, below, foot, SMALL)
     for i, block in enumerate(blocks):
         _block(page, top, block, texts[i], shared, bars=i == 0)
         top += heights[i]
     return page.figure
+
+
+def _widths(columns: int) -> tuple[float, float]:
+    """Of the page and of a panel, which is a whole number of tenths: they have many divisors."""
+    beside = LEFT + RIGHT + (columns - 1) * GAP
+    side = look.side(SIDES[columns], beside, columns)
+    side = math.floor(10 * side + 1e-6) / 10
+    return look.page_width(beside + columns * side), side
 
 
 def _shared(panels: Sequence[Panel], side: float, scale: Scale) -> _Shared:
@@ -216,7 +226,8 @@ def _bar(axes: Axes, row: int, shared: _Shared) -> None:
     ticks = {0: "0", 0.1: "0.1", 0.25: "0.25", 0.5: "0.5", 1: "1"}
     if row == 2:
         norm, colours, label = Normalize(-c, c), GREYS, "paths above local mean, %"
-        ticks = {-c: f"−{c:.2g}", 0: "0", c: f"+{c:.2g}"}
+        most = f"{c:.0f}" if c >= 10 else f"{c:.2g}"
+        ticks = {-c: f"−{most}", 0: "0", c: f"+{most}"}
     bar = axes.figure.colorbar(ScalarMappable(norm, colours), cax=axes)
     bar.set_ticks(list(ticks), labels=list(ticks.values()))
     axes.set_ylabel(label, fontsize=TEXT)

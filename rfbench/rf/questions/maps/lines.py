@@ -7,12 +7,13 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from rfbench.errors import UsageError
+from rfbench.plotting import look
 from rfbench.plotting.page import LARGE, SMALL, TEXT, Page, line, wrap
 from rfbench.plotting.palette import BLUE, EMPTY, ORANGE, SHARE, VERMILION
 from rfbench.rf.core.metrics import caption as words_of
 from rfbench.rf.questions.maps.figure import Panel, Scale
 
-WIDTH, TALL, LEFT = 7.0, 1.25, 0.46
+WIDTH, TALL, LEFT = 7.0, 1.25, 0.46  # inches; the width is the usual one
 HEAD, FOOT = 0.32, 0.36  # above and below each curve: the axis of time, ticks and label
 NOTE = (
     "Curves: {root}the number of paths from each sample to one unit, 1 where most. Offsets: "
@@ -37,12 +38,13 @@ def lines_figure(
     if not panels:
         raise UsageError("a figure of maps needs at least one panel")
     note = NOTE.format(root="square root of " if scale == "sqrt" else "")
-    head, foot = wrap(title, WIDTH - 0.3, LARGE), wrap(f"{note}\n{caption}", WIDTH - 0.16, SMALL)
-    words = [wrap(_words(panel, rate), WIDTH - LEFT - 0.1, TEXT) for panel in panels]
+    width = look.page_width(WIDTH)
+    head, foot = wrap(title, width - 0.3, LARGE), wrap(f"{note}\n{caption}", width - 0.16, SMALL)
+    words = [wrap(_words(panel, rate), width - LEFT - 0.1, TEXT) for panel in panels]
     above = HEAD + (0.22 if rate else 0)
     heights = [above + TALL + FOOT + len(some) * line(TEXT) + 0.06 for some in words]
     top = 0.1 + len(head) * line(LARGE)
-    page = Page(WIDTH, top + sum(heights) + len(foot) * line(SMALL) + 0.1)
+    page = Page(width, top + sum(heights) + len(foot) * line(SMALL) + 0.1)
     page.lines(0.08, 0.06, head, LARGE, weight="bold")
     page.lines(0.08, top + sum(heights), foot, SMALL)
     ends = _ends(panels)
@@ -91,7 +93,7 @@ def _curve(
     scale: Scale,
     rate: float | None,
 ) -> None:
-    axes = page.axes(LEFT, top, WIDTH - LEFT - 0.12, TALL)
+    axes = page.axes(LEFT, top, page.width - LEFT - 0.12, TALL)
     counts = np.sqrt(panel.counts) if scale == "sqrt" else panel.counts
     at = np.arange(len(counts)) - panel.origin[0]
     near = (at >= ends[0]) & (at <= ends[1])

@@ -186,11 +186,9 @@ def save(config: RfConfig, drawn: list[Drawn], folder: Path) -> dict[str, Any]:
     from rfbench.plotting import page
 
     title = title_of(config, drawn)
+    figures = {"maps": whole_figure(config, drawn), **_figures_of_turns(config, drawn, title)}
     records.open_folder(folder)
-    figure = whole_figure(config, drawn)
-    written = page.save(figure, folder / "maps")
-    for name, more in _figures_of_turns(config, drawn, title).items():
-        written += page.save(more, folder / name)
+    written = [path for name, one in figures.items() for path in page.save(one, folder / name)]
     arrays: dict[str, Any] = {}
     for d in drawn:
         key = f"{d.subject.backbone.name} {d.subject.backbone.variant}"
@@ -286,8 +284,9 @@ def save_by_layer(
     convention, unit = convention_of(config), unit_of(axes)
     along = f"in {unit}" + (" along y" if axes > 2 else "")
     note = f"Centre of mass minus the position in a centred grid, {along}; {convention}."
+    figure = layers.layers_figure(rows, title, note, unit)
     records.open_folder(folder)
-    written = page.save(layers.layers_figure(rows, title, note, unit), folder / "shift_by_layer")
+    written = page.save(figure, folder / "shift_by_layer")
     return finish(config, folder, {"shift_by_layer": rows, "files": [p.name for p in written]})
 
 

@@ -9,6 +9,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from rfbench.plotting import look
 from rfbench.plotting.page import LARGE, SMALL, TEXT, Page, line, wrap
 from rfbench.plotting.palette import GREYS
 from rfbench.rf.core.period import Period
@@ -45,18 +46,19 @@ def checkerboard_figure(
     boards = [_board(period) for _, period, _ in periods]
     most = max(float(np.abs(board).max()) for board in boards)
     norm = Normalize(-100 * most, 100 * most)
-    width = LEFT + len(boards) * (SIDE + GAP) - GAP + RIGHT
-    width = max(width, 3.4)
+    beside = LEFT + (len(boards) - 1) * GAP + RIGHT
+    side = look.side(SIDE, beside, len(boards))
+    width = look.page_width(max(beside + len(boards) * side, 3.4))
     head, foot = wrap(title, 0.9 * width, LARGE), wrap(f"{NOTE}\n{caption}", width - 0.16, SMALL)
-    titles = [wrap(name, 0.9 * SIDE, TEXT + 1) for name, *_ in periods]
+    titles = [wrap(name, 0.9 * side, TEXT + 1) for name, *_ in periods]
     above = 0.1 + len(head) * line(LARGE) + max(map(len, titles)) * line(TEXT + 1) + 0.04
-    page = Page(width, above + SIDE + 0.55 + len(foot) * line(SMALL) + 0.06)
+    page = Page(width, above + side + 0.55 + len(foot) * line(SMALL) + 0.06)
     page.lines(0.08, 0.06, head, LARGE, weight="bold")
-    page.lines(0.08, above + SIDE + 0.55, foot, SMALL)
+    page.lines(0.08, above + side + 0.55, foot, SMALL)
     for i, ((_, _, cv), board) in enumerate(zip(periods, boards, strict=True)):
-        x = LEFT + i * (SIDE + GAP)
+        x = LEFT + i * (side + GAP)
         page.lines(x, 0.1 + len(head) * line(LARGE), titles[i], TEXT + 1, weight="bold")
-        axes = page.axes(x, above, SIDE, SIDE)
+        axes = page.axes(x, above, side, side)
         axes.imshow(100 * board, cmap=GREYS, norm=norm, interpolation="nearest")
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
         axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
@@ -64,8 +66,8 @@ def checkerboard_figure(
         axes.set_xlabel("output position", fontsize=TEXT, labelpad=1)
         if i == 0:
             axes.set_ylabel("output position", fontsize=TEXT, labelpad=1)
-        page.lines(x, above + SIDE + 0.34, [f"CV {cv:.4f}"], TEXT)
-    bar = page.axes(LEFT + len(boards) * (SIDE + GAP) - GAP + 0.07, above, 0.07, SIDE)
+        page.lines(x, above + side + 0.34, [f"CV {cv:.4f}"], TEXT)
+    bar = page.axes(LEFT + len(boards) * (side + GAP) - GAP + 0.07, above, 0.07, side)
     page.figure.colorbar(ScalarMappable(norm, GREYS), cax=bar)
     bar.set_ylabel("paths above mean, %", fontsize=TEXT)
     return page.figure

@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from rfbench.errors import UsageError
+from rfbench.plotting import look
 from rfbench.plotting.page import LARGE, SMALL, TEXT, Page, line, wrap
 from rfbench.plotting.palette import CENTROID, EMPTY, MAPS, SHARE, UNIT
 from rfbench.rf.core.metrics import caption as words_of
@@ -39,11 +40,13 @@ def volumes_figure(
     if not panels:
         raise UsageError("a figure of maps needs at least one panel")
     norm = PowerNorm(0.5, 0, 1) if scale == "sqrt" else Normalize(0, 1)
-    width = LEFT + 3 * (SIDE + GAP) - GAP + RIGHT
+    beside = LEFT + 2 * GAP + RIGHT
+    side = look.side(SIDE, beside, 3)
+    width = beside + 3 * side
     note = NOTE.format(root="square root of " if scale == "sqrt" else "")
     head, foot = wrap(title, 0.9 * width, LARGE), wrap(f"{note}\n{caption}", width - 0.16, SMALL)
     words = [wrap(_words(panel), width - LEFT - 0.1, TEXT) for panel in panels]
-    block = 0.34 + 2 * (SIDE + 0.42)
+    block = 0.34 + 2 * (side + 0.42)
     heights = [block + len(some) * line(TEXT) + 0.08 for some in words]
     top = 0.1 + len(head) * line(LARGE)
     page = Page(width, top + sum(heights) + 0.18 + len(foot) * line(SMALL) + 0.1)
@@ -56,12 +59,12 @@ def volumes_figure(
         page.lines(LEFT, top, [panel.title.replace("\n", " ")], TEXT + 1, weight="bold")
         for i in range(3):
             for row, values in enumerate((_section(panel, i), _projection(panel, i))):
-                x, y = LEFT + i * (SIDE + GAP), top + 0.32 + row * (SIDE + 0.42)
-                _draw(page.axes(x, y, SIDE, SIDE), panel, i, values, reach, norm)
+                x, y = LEFT + i * (side + GAP), top + 0.32 + row * (side + 0.42)
+                _draw(page.axes(x, y, side, side), panel, i, values, reach, norm)
                 page.lines(
                     x, y - 0.13, [f"{'section' if row == 0 else 'sum'} {PLANES[i][2]}"], SMALL
                 )
-        _bar(page.axes(width - RIGHT + 0.08, top + 0.32, 0.07, SIDE), norm)
+        _bar(page.axes(width - RIGHT + 0.08, top + 0.32, 0.07, side), norm)
         page.lines(LEFT, top + block - 0.02, some, TEXT)
         top += height
     return page.figure

@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from rfbench import files
-from rfbench.plotting import page
-from rfbench.plotting.page import LARGE, SMALL, TEXT, Page, line, wrap
+from rfbench.plotting import look, page
+from rfbench.plotting.page import LARGE, SMALL, TEXT, Page, key_columns, line, wrap
 from rfbench.plotting.palette import BLACK, BLUE, VERMILION
 from rfbench.rf.core.subjects import short
 from rfbench.runs import records
@@ -36,34 +36,41 @@ def write(found: list[Found], folder: Path) -> list[str]:
 def mirror_figure(record: dict[str, Any], lines: dict[str, Any]) -> Figure:
     """A panel an axis."""
     title = f"{short(record['model'])} / {record['variant']} to {record['to']}: flip test"
-    foot = wrap(_caption(record), WIDTH - 0.16, SMALL)
-    top = 0.5 + line(LARGE)
-    below = top + TALL + 0.42
-    sheet = Page(WIDTH, below + len(foot) * line(SMALL) + 0.06)
-    sheet.lines(0.08, 0.06, [title], LARGE, weight="bold")
-    wide = (WIDTH - LEFT - 0.12 - (len(lines) - 1) * GAP) / len(lines)
-    for i, (name, held) in enumerate(lines.items()):
-        axes = sheet.axes(LEFT + i * (wide + GAP), top, wide, TALL)
-        _panel(axes, name, record["axes"][name], held)
+    width = look.page_width(WIDTH)
+    foot = wrap(_caption(record), width - 0.16, SMALL)
     style: dict[str, Any] = {"linewidth": 1.2}
     handles = [
         Line2D([], [], color=BLACK, label="the image's map", **style),
         Line2D([], [], color=VERMILION, label="the mirrored image's, mirrored back", **style),
         Line2D([], [], color=BLUE, linestyle="--", label="moved", **style),
     ]
-    sheet.legend(handles, 0.12 + line(LARGE), 3)
+    across = key_columns([str(handle.get_label()) for handle in handles], width)
+    beside = LEFT + 0.12 + (len(lines) - 1) * GAP
+    wide = look.side((width - beside) / len(lines), beside, len(lines))
+    titles = [wrap(_title(name, record["axes"][name]), wide, TEXT) for name in lines]
+    top = 0.2 + line(LARGE) + -(-len(handles) // across) * 0.15 + max(map(len, titles)) * line(TEXT)
+    below = top + TALL + 0.42
+    sheet = Page(width, below + len(foot) * line(SMALL) + 0.06)
+    sheet.lines(0.08, 0.06, [title], LARGE, weight="bold")
+    for i, (name, held) in enumerate(lines.items()):
+        axes = sheet.axes(LEFT + i * (wide + GAP), top, wide, TALL)
+        axes.set_title("\n".join(titles[i]), fontsize=TEXT, pad=3)
+        _panel(axes, record["axes"][name], held)
+    sheet.legend(handles, 0.12 + line(LARGE), across)
     sheet.lines(0.08, below, foot, SMALL)
     return sheet.figure
 
 
-def _panel(axes: Axes, name: str, row: dict[str, Any], held: dict[str, Any]) -> None:
+def _title(name: str, row: dict[str, Any]) -> str:
+    return f"along {name}: off by {row['off']:+g} px, {row['units']:+.3f} units"
+
+
+def _panel(axes: Axes, row: dict[str, Any], held: dict[str, Any]) -> None:
     units = held["units"]
     axes.plot(units, held["plain"], color=BLACK, linewidth=1.6)
     axes.plot(units, held["back"], color=VERMILION, linewidth=1.0)
     if row["move"]:
         axes.plot(units + row["move"], held["back"], color=BLUE, linewidth=1.0, linestyle="--")
-    text = f"along {name}: off by {row['off']:+g} px, {row['units']:+.3f} units"
-    axes.set_title(text, fontsize=TEXT, pad=3)
     axes.set_xlabel("unit", fontsize=TEXT, labelpad=1)
     axes.set_ylabel("value of one channel", fontsize=TEXT)
     axes.margins(x=0.01)

@@ -18,11 +18,11 @@ from rfbench.rf.core.at_size import Shifts, same_maps
 from rfbench.rf.core.field import region
 from rfbench.rf.core.network import Network
 from rfbench.rf.core.subjects import Subject
-from rfbench.rf.core.target import Target
+from rfbench.rf.core.target import Target, not_local
 from rfbench.rf.questions.mirror.run import SPREAD, Mirrored, farthest
 from rfbench.schemas.rf import RfConfig
 from rfbench.spatial_graph.axis import names
-from rfbench.spatial_graph.graph import ALL_INPUTS
+from rfbench.spatial_graph.graph import ALL_INPUTS, Reach
 
 Record = dict[str, Any]
 
@@ -39,11 +39,10 @@ def mirror(
     own = subject.target(config.to, None)
     if own.graph.inputs:  # all are mirrored
         own = subject.target(config.to, ALL_INPUTS)
-    own.counts()  # refuses what is not local
+    if own.witness.reach > Reach.CONTEXT:
+        raise not_local(own.witness)
     strides = [float(f.stride) for f in own.geometry.fields]
-    at_size = Shifts(subject.network, own, config.to).at(own.graph.size)
-    shifts = [s for s in at_size if s is not None]  # with a stride, every axis has one
-    _check_inputs(subject, own, config.to, shifts)
+    shifts = _shifts(subject, own, config.to)
     off = [round(-2 * s, 9) + 0.0 for s in shifts]
     every = zip(names(len(off)), shifts, off, strides, strict=True)
     axes: dict[str, Record] = {
@@ -60,7 +59,7 @@ def mirror(
         "model": subject.backbone.name,
         "variant": subject.backbone.variant,
         "to": own.name or "output",
-        "input_size": subject.size,
+        "input_size": own.source_size,
         "map_size": own.units,
         "stride": strides,
         "axes": axes,
@@ -72,7 +71,7 @@ def mirror(
     for k, row in enumerate(axes.values()):
         row |= run.shown(k)
     lines = {name: run.lines(k) for k, name in enumerate(axes)}
-    return record | {"run_at": target.graph.size}, lines
+    return record | {"run_at": target.source_size}, lines
 
 
 def _swapped(own: Target, axis: int, off: float) -> bool:
@@ -89,27 +88,37 @@ def _swapped(own: Target, axis: int, off: float) -> bool:
     return False
 
 
-def _check_inputs(subject: Subject, own: Target, to: str | None, shifts: list[float]) -> None:
-    """Raise RfbenchError where several inputs are looked at in different places.
+def _shifts(subject: Subject, own: Target, to: str | None) -> list[float]:
+    """Along every axis, in px; of several inputs in those of the largest.
 
-    Mirrored, they are off by different amounts, and no one move fits.
+    Raises RfbenchError where several inputs are looked at in different places: mirrored, they are
+    off by different amounts, and no one move fits.
     """
-    told = []
+    if not own.graph.inputs:
+        return _shift(subject, own, to)
+    each: dict[str, list[float]] = {}
     for name, value in own.graph.inputs.items():
-        if own.ancestors.isdisjoint(own.graph.share(value)):
-            continue
-        one = subject.target(to, name)
-        found = Shifts(subject.network, one, to).at(own.graph.size)
-        pairs = zip(names(len(found)), found, shifts, strict=True)
-        told += [
-            f"{name} along {axis} by {s:+.2f} px, all together by {mean:+.2f} px"
-            for axis, s, mean in pairs
-            if s is not None and abs(s - mean) > 1e-6
-        ]
-    if told:
-        raise RfbenchError(
-            f"the inputs are looked at in different places, and no one move fits ({told[0]})"
-        )
+        if not own.ancestors.isdisjoint(own.graph.share(value)):
+            one = subject.target(to, name)
+            covers = zip(_shift(subject, one, to), own.source_size, one.source_size, strict=True)
+            each[name] = [s * n / m for s, n, m in covers]
+    (first, known), *others = each.items()
+    for name, shifts in others:
+        for axis, a, b in zip(names(len(known)), known, shifts, strict=True):
+            if abs(a - b) > 1e-6:
+                raise RfbenchError(
+                    "the inputs are looked at in different places, and no one move fits: along "
+                    f"{axis} {first} by {a:+.2f} px, {name} by {b:+.2f} px"
+                )
+    return known
+
+
+def _shift(subject: Subject, own: Target, to: str | None) -> list[float]:
+    """Of a target with a stride along every axis. Raises RfbenchError for others."""
+    own.counts()  # refuses what nothing leads to
+    own.geometry.fields  # noqa: B018  refuses axes without a stride
+    found = Shifts(subject.network, own, to).at(own.graph.size)
+    return [s for s in found if s is not None]
 
 
 def _roomy(network: Network, own: Target, off: list[float]) -> Target | None:
@@ -117,11 +126,13 @@ def _roomy(network: Network, own: Target, off: list[float]) -> Target | None:
 
     None where it is another network there.
     """
-    sides = zip(own.graph.size, own.geometry.fields, own.geometry.step, off, strict=True)
-    size: Any = tuple(
+    sides = zip(own.source_size, own.geometry.fields, own.geometry.step, off, strict=True)
+    larger = [
         side + max(0, -(-int(_need(field, o) - side) // step)) * step
         for side, field, step, o in sides
-    )
+    ]
+    first = zip(larger, own.graph.size, own.source_size, strict=True)
+    size: Any = tuple(n * mine // most for n, mine, most in first)
     try:
         target = network.target(size, own.layer, own.source)
         return target if same_maps(own, target) else None

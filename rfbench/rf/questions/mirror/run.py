@@ -53,8 +53,10 @@ class Mirrored:
     def __init__(self, module: nn.Module, target: Target, off: list[float]) -> None:
         self.target, self.off = target, off
         self.module = symmetric(doubles.randomised(module))
-        each = enumerate(target.graph.channels)
-        self.images = [image(channels, target.graph.size, seed) for seed, channels in each]
+        values = list(target.graph.inputs.values())
+        sizes = [target.graph.map_size(v) for v in values] or [target.graph.size]
+        each = enumerate(zip(target.graph.channels, sizes, strict=True))
+        self.images = [image(channels, size, seed) for seed, (channels, size) in each]
         self.plain = self._out(self.images)
         self.back = [
             self._out([x.flip(k + 2).contiguous() for x in self.images]).flip(k + 2)
@@ -63,7 +65,7 @@ class Mirrored:
         self.units = [self._inner(k) for k in range(len(off))]
 
     def _out(self, x: list[Tensor]) -> Tensor:
-        return doubles.output(self.module, self.target.name, x)
+        return doubles.output(self.module, self.target, x)
 
     def _inner(self, axis: int) -> np.ndarray:
         """The units along an axis to which no border comes: mirrored or not, moved or not."""
@@ -84,8 +86,11 @@ class Mirrored:
         moves = {m: self._apart(axis, self.plain, m, most) for m in range(-most, most + 1)}
         best = min(moves, key=lambda m: (round(moves[m], 9), abs(m)))
         exact = None
-        if abs(self.off[axis] - round(self.off[axis])) < 1e-6:
-            moved = [torch.roll(x, -round(self.off[axis]), axis + 2) for x in self.images]
+        most_px = self.target.source_size[axis]
+        each = [self.off[axis] * x.shape[axis + 2] / most_px for x in self.images]
+        if all(abs(off - round(off)) < 1e-6 for off in each):
+            pairs = zip(self.images, each, strict=True)
+            moved = [torch.roll(x, -round(off), axis + 2) for x, off in pairs]
             exact = self._apart(axis, self._out(moved), 0, most)
         confirmed = None if exact is None else exact < LIMIT
         found = {"apart": moves[0], "move": best, "apart_moved": moves[best]}

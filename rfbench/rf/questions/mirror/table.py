@@ -3,28 +3,37 @@
 from typing import Any
 
 from rfbench.plotting.columns import columns
+from rfbench.rf.core.metric import unit_of
 
 
 def text(record: dict[str, Any]) -> str:
     """A record of `mirror` in a few lines."""
     at, units = _by(record["input_size"]), _by(record["map_size"])
-    name = f"{record['model']} / {record['variant']} to {record['to']}"
-    lines = [f"{name}, {units} units at {at} px: a mirrored image's map, mirrored back"]
+    name, unit = f"{record['model']} / {record['variant']} to {record['to']}", _unit(record)
+    lines = [f"{name}, {units} units at {at} {unit}: a mirrored image's map, mirrored back"]
     shown = record["run_at"] is not None
     head = ("axis", "shift", "is off by", "in units")
     more = ("move it by", "apart", "moved", "on the image moved so") if shown else ()
     table: list[tuple[str, ...]] = [(*head, *more)]
     for name, row in record["axes"].items():
-        figures = (f"{row['shift']:+.2f} px", f"{row['off']:+.2f} px", f"{row['units']:+.3f}")
+        figures = (
+            f"{row['shift']:+.2f} {unit}",
+            f"{row['off']:+.2f} {unit}",
+            f"{row['units']:+.3f}",
+        )
         table.append((name, *figures, *(_run(row) if shown else ())))
     lines += columns(table, "  ")
     if not shown:
         return "\n".join([*lines, "  not run: the network is another one on larger images"])
     lines.append(
-        f"  run at {_by(record['run_at'])} px in float64 with random symmetric kernels; apart: "
+        f"  run at {_by(record['run_at'])} {unit} in float64 with random symmetric kernels; apart: "
         "root of the mean square difference / the channels' deviation"
     )
     return "\n".join([*lines, *_advice(record)])
+
+
+def _unit(record: dict[str, Any]) -> str:
+    return unit_of(len(record["input_size"]))
 
 
 def _run(row: dict[str, Any]) -> tuple[str, ...]:

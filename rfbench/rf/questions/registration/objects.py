@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from rfbench.errors import UsageError, one_line
+from rfbench.plotting import look
 from rfbench.plotting.columns import columns
 from rfbench.plotting.page import LARGE, SMALL, TEXT, Page, line, wrap
 from rfbench.plotting.palette import COLOURS, GREY
@@ -158,7 +159,7 @@ def table(record: dict[str, Any]) -> list[str]:
 def figure(found: Objects, record: dict[str, Any], title: str) -> Figure:
     """Objects by size; below, a bar from the stride to the field of every level and variant."""
     rows = [(v, r) for v, levels in record["levels"].items() for r in levels]
-    width, tall, bar = 5.2, 1.5, 0.13
+    width, tall, bar = look.page_width(5.2), 1.5, 0.13
     note = wrap(
         "Above: objects by the root of their box's area, in the image that the detector sees. "
         "Below: from a level's stride to its theoretical field, that of the backbone's feature.",

@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from rfbench.errors import RfbenchError
+from rfbench.plotting import look
 from rfbench.plotting.page import LARGE, SMALL, TEXT, Page, line, wrap
 from rfbench.plotting.palette import COLOURS, MARKS
 from rfbench.rf.core.levels import Level
@@ -83,8 +84,9 @@ def figure(variants: dict[str, list[dict[str, Any]]], title: str, offset: float)
         )
         if any(key in row for rows in variants.values() for row in rows)
     ]
-    side, left, gap = 2.6, 0.55, 0.75
-    width = max(3.6, left + len(kinds) * (side + gap))
+    left, gap = 0.55, 0.75
+    side = look.side(2.6, left + len(kinds) * gap, len(kinds))
+    width = look.page_width(max(3.6, left + len(kinds) * (side + gap)))
     head = wrap(title, 0.9 * (width - 0.16), LARGE)
     note = wrap(
         "Centre of mass of the path counts of the backbone's feature below each level, minus where "

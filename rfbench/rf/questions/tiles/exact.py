@@ -86,8 +86,10 @@ def _step(
     """What is the same behind one step."""
     node, other = crop.graph.nodes[i], whole.graph.nodes[i]
     n = node.size[axis]
-    if not node.sources:
-        return Same(start, np.ones(n, bool))
+    if not node.sources:  # of several inputs, a smaller one begins in proportion
+        begin = Fraction(start * other.size[axis], whole.source_size[axis])
+        known_there = begin.denominator == 1
+        return Same(int(begin) if known_there else None, np.full(n, known_there))
     before = [known[s] for s in node.sources]
     offset = before[0].offset
     if offset is None or any(b.offset != offset for b in before):
@@ -159,7 +161,7 @@ def culprit(whole: Target, crop: Target, start: tuple[int, ...]) -> str:
             known[i] = _step(whole, crop, i, axis, first, known)
             if not known[i].units.any():
                 return _named(whole.graph.nodes[i])
-    return "no single step"
+    return "its steps leave no unit of a crop the same (positions wrap around, or go elsewhere)"
 
 
 def _named(node: Node) -> str:

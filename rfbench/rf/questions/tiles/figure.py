@@ -9,11 +9,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from rfbench import files
-from rfbench.plotting import page
+from rfbench.plotting import look, page
 from rfbench.plotting.page import LARGE, SMALL, TEXT, Page, line, wrap
 from rfbench.plotting.palette import BLACK, BLUE, SKY, VERMILION
 from rfbench.rf.core.subjects import short
-from rfbench.rf.questions.tiles.table import by
+from rfbench.rf.questions.tiles import lines
+from rfbench.rf.questions.tiles.table import by, caption
 from rfbench.runs import records
 
 SIDE, LEFT, GAP = 2.5, 0.5, 0.75  # inches: of a panel, before and between them
@@ -36,18 +37,27 @@ def write(found: list[Found], folder: Path) -> list[str]:
 
 
 def tiles_figure(record: dict[str, Any], without: np.ndarray | None) -> Figure:
-    """The image with its crops; beside it the differences without a halo, if crops fit so."""
+    """The image with its crops; beside it the differences without a halo, if crops fit so.
+
+    Of a sequence: its crops one below the other, and below them the differences.
+    """
+    if len(record["crop"]) == 1:
+        return lines.tiles_figure(record, without)
     panels = 1 if without is None else 2
-    width = LEFT + panels * SIDE + (panels - 1) * GAP + 0.25 + 0.45 * (panels - 1)
+    beside = LEFT + (panels - 1) * GAP + 0.25 + 0.45 * (panels - 1)
+    side = look.side(SIDE, beside, panels)
+    width = beside + panels * side
     title = f"{short(record['model'])} / {record['variant']} to {record['to']}"
     head = wrap(title, width - 0.16, LARGE)
-    foot = wrap(_caption(record), width - 0.16, SMALL)
-    top = 0.1 + len(head) * line(LARGE) + 0.42
-    height = SIDE * min(1.5, record["shown"]["size"][0] / record["shown"]["size"][1])
+    foot = wrap(caption(record), width - 0.16, SMALL)
+    titles = [wrap(text, side, TEXT) for text in (_title(record), "crops side by side, no halo")]
+    top = 0.22 + len(head) * line(LARGE) + 0.09 + max(map(len, titles)) * line(TEXT)
+    height = side * min(1.5, record["shown"]["size"][0] / record["shown"]["size"][1])
     below = top + height + 0.42
     sheet = Page(width, below + len(foot) * line(SMALL) + 0.06)
     sheet.lines(0.08, 0.06, head, LARGE, weight="bold")
-    first = sheet.axes(LEFT, top, SIDE, height)
+    first = sheet.axes(LEFT, top, side, height)
+    first.set_title("\n".join(titles[0]), fontsize=TEXT, pad=3)
     _scheme(first, record)
     handles = [
         Patch(color=BLUE, label="tile: taken from the crop"),
@@ -55,9 +65,16 @@ def tiles_figure(record: dict[str, Any], without: np.ndarray | None) -> Figure:
     ]
     sheet.legend(handles, 0.1 + len(head) * line(LARGE), 2)
     if without is not None:
-        _differences(sheet, sheet.axes(LEFT + SIDE + GAP, top, SIDE, height), record, without)
+        second = sheet.axes(LEFT + side + GAP, top, side, height)
+        second.set_title("\n".join(titles[1]), fontsize=TEXT, pad=3)
+        _differences(sheet, second, record, without)
     sheet.lines(0.08, below, foot, SMALL)
     return sheet.figure
+
+
+def _title(record: dict[str, Any]) -> str:
+    used = next(c["used"] for c in record["crops"] if c["crop"] == record["crop"])
+    return f"crop {by(record['crop'])}, of which {by(used)} px are used"
 
 
 def _scheme(axes: Axes, record: dict[str, Any]) -> None:
@@ -75,7 +92,6 @@ def _scheme(axes: Axes, record: dict[str, Any]) -> None:
         for i in range(1, inner + 1):
             draw(lost[k] + i * used[k], color=BLACK, linewidth=0.3, alpha=0.6)
     axes.set(xlim=(0, width), ylim=(height, 0), aspect="auto")
-    axes.set_title(f"crop {by(crop)}, of which {by(used)} px are used", fontsize=TEXT, pad=3)
     axes.set_xlabel("px of the image", fontsize=TEXT, labelpad=1)
 
 
@@ -89,19 +105,9 @@ def _differences(sheet: Page, axes: Axes, record: dict[str, Any], apart: np.ndar
     for k, draw in ((0, axes.axhline), (1, axes.axvline)):
         for at in range(record["crop"][k], (height, width)[k], record["crop"][k]):
             draw(at, color=VERMILION, linewidth=0.6)
-    axes.set_title("crops side by side, without a halo", fontsize=TEXT, pad=3)
     axes.set_xlabel("px of the image", fontsize=TEXT, labelpad=1)
     bar = sheet.figure.colorbar(drawn, ax=axes, fraction=0.046, pad=0.03)
     bar.ax.tick_params(labelsize=SMALL, length=2, width=0.5)
-    bar.set_label("log10 of the difference / largest value", fontsize=SMALL)
-
-
-def _caption(record: dict[str, Any]) -> str:
-    shown = record["shown"]
-    halos = "; ".join(dict.fromkeys(f"{a} px before and {b} px after" for a, b in record["halo"]))
-    return (
-        f"Units of a tile read {halos} it; crops start at multiples of {by(record['align'])} px, "
-        f"and the smallest is {by(record['smallest'])} px. Run whole and in {shown['run']} of "
-        f"{shown['tiles']} crops with random weights in float64, the outputs differ by "
-        f"{shown['difference']:.1e} of the largest value."
-    )
+    tall = axes.get_position().height * sheet.height
+    words = wrap("log10 of the difference / largest value", 1.1 * tall, SMALL)
+    bar.set_label("\n".join(words), fontsize=SMALL)

@@ -84,6 +84,19 @@ class Tile:
         return tuple(p.start for p in self.parts)
 
 
+def at(network: Network, own: Target, size: Pixels) -> Target:
+    """The target on an input of this size, of several the largest.
+
+    Raises UsageError where other inputs would not be whole numbers of px.
+    """
+    first = [Fraction(n, m) for n, m in zip(own.graph.size, own.source_size, strict=True)]
+    sides = [n * scale for n, scale in zip(size, first, strict=True)]
+    if any(n.denominator > 1 for n in sides):
+        some = "x".join(map(str, size))
+        raise UsageError(f"the inputs do not keep their proportions at {some}")
+    return network.target(tuple(map(int, sides)), own.layer, own.source)
+
+
 def factors(own: Target) -> tuple[int, ...]:
     """By what the strides may have to be multiplied for crops to be treated alike.
 
@@ -148,7 +161,7 @@ def _spans(
 ) -> tuple[Target, list[tuple[int, int]]]:
     """A crop inside a larger image: its target, and the units that are the same along each axis."""
     size = tuple(c + 2 * a for c, a in zip(crop, align, strict=True))
-    whole, part = (network.target(s, own.layer, own.source) for s in (size, crop))
+    whole, part = (at(network, own, s) for s in (size, crop))
     spans = [s.span() for s in same_units(whole, part, align)]
     if None in spans:
         raise NoTiles(culprit(whole, part, align))
@@ -206,7 +219,7 @@ def check_crop(found: Sequence[Margins], crop: Pixels) -> None:
 
 def tiles(found: Sequence[Margins], whole: Target, crop: Pixels) -> Iterator[Tile]:
     """Every tile of a whole image."""
-    sides = zip(found, whole.graph.size, crop, whole.units, strict=True)
+    sides = zip(found, whole.source_size, crop, whole.units, strict=True)
     for parts in product(*(m.parts(side, c, n) for m, side, c, n in sides)):
         yield Tile(parts)
 
@@ -218,7 +231,7 @@ def kinds(
 
     diagonal: along all axes at once; all places are there, but not with each other.
     """
-    sides = zip(found, whole.graph.size, crop, whole.units, strict=True)
+    sides = zip(found, whole.source_size, crop, whole.units, strict=True)
     rows = []
     for m, side, c, n in sides:
         parts = m.parts(side, c, n)
@@ -230,7 +243,7 @@ def kinds(
 def check(network: Network, whole: Target, chosen: Sequence[Tile]) -> None:
     """Raise NoTiles unless all units taken from these tiles are those of the whole image."""
     for tile in chosen:
-        part = network.target(tile.size, whole.layer, whole.source)
+        part = at(network, whole, tile.size)
         for p, same in zip(tile.parts, same_units(whole, part, tile.start), strict=True):
             units = slice(p.own, p.own + p.last - p.first)
             if same.offset != p.first - p.own or not same.units[units].all():

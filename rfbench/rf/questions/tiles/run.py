@@ -8,29 +8,31 @@ import torch
 from torch import Tensor, nn
 
 from rfbench.errors import RfbenchError
-from rfbench.rf.core.doubles import output, outputs
+from rfbench.rf.core.doubles import as_map, output, outputs
 from rfbench.rf.core.network import Network
 from rfbench.rf.core.target import Target
 from rfbench.rf.questions.tiles.exact import same_units
-from rfbench.rf.questions.tiles.plan import Tile
+from rfbench.rf.questions.tiles.plan import Tile, at
 
 Inputs = Sequence[Tensor]  # an image for each input of a network
 LIMIT = 1e-9  # of the largest output: rounding in float64 stays far below
 
 
-def difference(module: nn.Module, layer: str, x: Inputs, whole: Tensor, tile: Tile) -> float:
+def difference(module: nn.Module, target: Target, x: Inputs, whole: Tensor, tile: Tile) -> float:
     """The largest difference between a tile and the whole map, as a share of its largest value."""
     most = float(whole.abs().max())
     if not 0 < most < float("inf"):
         raise RfbenchError("the network's output is not finite, or zero: nothing can be compared")
-    part = output(module, layer, [_cut(one, _pixels(tile)) for one in x])
+    if any(p.first == p.last for p in tile.parts):
+        return 0.0  # nothing is taken from it
+    part = output(module, target, _crops(x, target, _pixels(tile)))
     own = tuple(slice(p.own, p.own + p.last - p.first) for p in tile.parts)
     there = tuple(slice(p.first, p.last) for p in tile.parts)
     return float((_cut(part, own) - _cut(whole, there)).abs().max()) / most
 
 
 def without_halo(
-    module: nn.Module, layer: str, x: Inputs, whole: Tensor, crop: Sequence[int]
+    module: nn.Module, target: Target, x: Inputs, whole: Tensor, crop: Sequence[int]
 ) -> np.ndarray | None:
     """What crops side by side, without a halo, differ by: the largest over channels by unit.
 
@@ -38,12 +40,12 @@ def without_halo(
     maps are smaller.
     """
     out = torch.full_like(whole, float("nan"))
-    sides = zip(x[0].shape[2:], crop, whole.shape[2:], strict=True)
+    sides = zip(target.source_size, crop, whole.shape[2:], strict=True)
     steps = [[(i, i * n // side, side) for i in range(0, side, c)] for side, c, n in sides]
     for starts in product(*steps):
         pixels = tuple(slice(i, i + c) for (i, *_), c in zip(starts, crop, strict=True))
         try:
-            part = output(module, layer, [_cut(one, pixels) for one in x])
+            part = output(module, target, _crops(x, target, pixels))
         except RfbenchError:  # what is left over at the end may be too small
             return None
         units = tuple(slice(u, u + n) for (_, u, _), n in zip(starts, part.shape[2:], strict=True))
@@ -52,6 +54,16 @@ def without_halo(
         out[(slice(None), slice(None), *units)] = part
     apart = (out - whole).abs().amax((0, 1)) / whole.abs().max()
     return None if apart.isnan().any() else apart.numpy()
+
+
+def _crops(x: Inputs, target: Target, along: Sequence[slice]) -> list[Tensor]:
+    """A part of every input, in px of the largest; of smaller ones in proportion."""
+    crops = []
+    for one in x:
+        sides = zip(along, one.shape[2:], target.source_size, strict=True)
+        own = [slice(px.start * n // most, -(-px.stop * n // most)) for px, n, most in sides]
+        crops.append(_cut(one, own))
+    return crops
 
 
 def _cut(x: Tensor, along: Sequence[slice]) -> Tensor:
@@ -68,16 +80,17 @@ def first_difference(
 ) -> str:
     """The first layer of which units differ that, by the steps of the network, are the same."""
     names = [n for n in whole.graph.layers if n in whole.graph.maps()]
-    part = network.target(tile.size, whole.layer, whole.source)
+    part = at(network, whole, tile.size)
     end = names.index(whole.name) + 1 if whole.name in names else len(names)
     there = outputs(module, names[:end], x)
-    here = outputs(module, list(there), [_cut(one, _pixels(tile)) for one in x])
+    here = outputs(module, list(there), _crops(x, whole, _pixels(tile)))
     for name, map_ in there.items():
         one, other = (Target(t.graph, name, t.source) for t in (whole, part))
         same = same_units(one, other, tile.start)
-        if any(s.offset is None or not s.units.any() for s in same):
+        known = all(s.offset is not None and s.units.any() for s in same)
+        if not known or map_.dim() != len(same) + 2:
             continue
-        a, b = here[name], map_
+        a, b = as_map(other, here[name]), as_map(one, map_)
         for axis, s in enumerate(same, 2):
             units = torch.from_numpy(np.flatnonzero(s.units))
             a, b = a.index_select(axis, units), b.index_select(axis, units + (s.offset or 0))

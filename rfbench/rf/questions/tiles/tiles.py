@@ -38,9 +38,9 @@ def tiles(
     NoTiles where tiles cannot equal the whole image, UsageError for a crop that will not do.
     """
     own = subject.target(config.to, None)
-    if drawn and len(own.units) != 2:
-        raise UsageError("tiles are drawn of images with two axes only: leave out --output")
-    if own.graph.inputs:  # all are cut alike
+    if drawn and len(own.units) > 2:
+        raise UsageError("tiles of volumes are not drawn: leave out --output")
+    if own.graph.inputs:  # all are cut alike, smaller ones in proportion
         own = subject.target(config.to, ALL_INPUTS)
     check_values(_trace(subject.network, own), own.name)
     try:
@@ -53,7 +53,7 @@ def tiles(
         "model": subject.backbone.name,
         "variant": subject.backbone.variant,
         "to": own.name or "output",
-        "input_size": subject.size,
+        "input_size": own.source_size,
         "halo": [(m.before, m.after) for m in found],
         "align": [m.align for m in found],
         "stride": [float(m.stride) for m in found],
@@ -96,14 +96,14 @@ def _propose(network: Network, own: Target, error: NoTiles) -> None:
         steps = [step * factor for step in own.geometry.step]
         if max(steps) > plan.LARGEST:
             break
-        size: Any = tuple(-(-n // s) * s for n, s in zip(own.graph.size, steps, strict=True))
-        if size == own.graph.size:
+        size: Any = tuple(-(-n // s) * s for n, s in zip(own.source_size, steps, strict=True))
+        if size == own.source_size:
             continue
         try:
-            _plan(network, network.target(size, own.layer, own.source), None)
+            _plan(network, plan.at(network, own, size), None)
         except RfbenchError:
             continue
-        at, there = ("x".join(map(str, s)) for s in (own.graph.size, size))
+        at, there = ("x".join(map(str, s)) for s in (own.source_size, size))
         raise UsageError(
             f"at {at} px no crop is treated as the whole image is ({error.reason}); they are at "
             f"{there} px: choose another --size"
@@ -149,9 +149,9 @@ def _whole(
     least = [c + 2 * m.used(c) for m, c in zip(found, crop, strict=True)]
     size: Any = tuple(
         side + max(0, -(-(n - side) // m.align)) * m.align
-        for side, n, m in zip(own.graph.size, least, found, strict=True)
+        for side, n, m in zip(own.source_size, least, found, strict=True)
     )
-    return network.target(size, own.layer, own.source)
+    return plan.at(network, own, size)
 
 
 def _shown(
@@ -167,10 +167,11 @@ def _shown(
     chosen = plan.kinds(found, whole, crop, diagonal=True) if far else every
     made = doubles.randomised(module)
     x = doubles.images(whole.graph)
-    out = doubles.output(made, whole.name, x)
+    out = doubles.output(made, whole, x)
     if tuple(out.shape[2:]) != whole.units:
-        raise NoTiles(f"the output of {whole.name} is no N x C map of {whole.units} units")
-    apart = {tile: run.difference(made, whole.name, x, out, tile) for tile in chosen}
+        name = whole.name or "the network"
+        raise NoTiles(f"the output of {name} is no N x C map of {whole.units} units")
+    apart = {tile: run.difference(made, whole, x, out, tile) for tile in chosen}
     worst = max(apart, key=lambda tile: apart[tile])
     if not apart[worst] < run.LIMIT:
         name = run.first_difference(made, subject.network, whole, x, worst)
@@ -179,9 +180,9 @@ def _shown(
             f"in layer {name or 'the network'}: something there depends on the place in the image "
             "or on its size (position embeddings, coordinates)"
         )
-    without = run.without_halo(made, whole.name, x, out, crop)
+    without = run.without_halo(made, whole, x, out, crop)
     shown = {
-        "size": whole.graph.size,
+        "size": whole.source_size,
         "tiles": sum(1 for _ in plan.tiles(found, whole, crop)),
         "run": len(chosen),
         "difference": apart[worst],

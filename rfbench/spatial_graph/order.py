@@ -1,0 +1,120 @@
+"""Where an input has its channels: N x C x L, N x L x C, N x T x C x H x W.
+
+Everything else takes inputs with the channels first. A network that wants them elsewhere gets a
+hook that moves them there.
+"""
+
+import copy
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from rfbench.errors import RfbenchError, UsageError
+from rfbench.spatial_graph.graph import SpatialGraph
+from rfbench.spatial_graph.operations import Trace
+from rfbench.spatial_graph.reader import read
+from rfbench.spatial_graph.trace import Shape, trace_module
+
+LETTERS = {1: "L", 2: "HW", 3: "THW"}  # of positions, by the number of axes
+FORMS = "NCL, NLC, NCHW, NHWC, NCDHW, NDHWC or NTCHW"
+
+
+@dataclass(frozen=True)
+class MoveChannels:
+    """A hook before a forward pass: tensors (N, C, ...) with their channels moved to `dim`."""
+
+    dim: int
+
+    def __call__(self, _module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        return tuple(x.movedim(1, self.dim) if isinstance(x, Tensor) else x for x in args)
+
+
+def channels_first(module: nn.Module, dim: int) -> nn.Module:
+    """A network that takes (N, C, ...), of one that has its channels in dimension `dim`.
+
+    Itself where that is 1; else another with the same weights and the same layers.
+    """
+    if dim == 1:
+        return module
+    other = copy.copy(module)
+    vars(other)["_forward_pre_hooks"] = OrderedDict(module._forward_pre_hooks)
+    other.register_forward_pre_hook(MoveChannels(dim))
+    return other
+
+
+def moved(shape: Shape, dim: int) -> Shape:
+    """(C, ...) of the shape of an input without its batch."""
+    return (shape[dim - 1], *shape[: dim - 1], *shape[dim:])
+
+
+def said(axes: str, shapes: Sequence[Shape]) -> int:
+    """The dimension of the channels that letters name: 2 of 'NLC'. UsageError for others."""
+    letters = axes.upper()
+    rest = letters.replace("N", "", 1).replace("C", "", 1)
+    known = letters.startswith("N") and "C" in letters and len(set(letters)) == len(letters)
+    if not known or rest not in ("L", "T", "HW", "DHW", "THW"):
+        raise UsageError(f"--input-axes {axes}: expected {FORMS}")
+    for shape in shapes:
+        if len(shape) != len(rest) + 1:
+            text = "x".join(map(str, shape))
+            raise UsageError(f"--input-axes {axes} does not fit the input {text}")
+    return letters.index("C")
+
+
+def found(module: nn.Module, shapes: Sequence[Shape]) -> tuple[int, Trace]:
+    """The dimension of an input's channels, and a trace with these first.
+
+    The first convolution or recurrence tells: its channels are the input's. Dimension 1 is taken
+    where it agrees, or where nothing tells of an image or a volume. Raises UsageError where it
+    takes positions for channels and no other dimension fits, and where nothing tells of a sequence.
+    """
+    trace = trace_module(module, (), inputs=shapes)
+    graph = read(trace)
+    first = shapes[0]
+    if graph.channels_in == "input" or (first[0] == 1 and graph.channels_in != "positions"):
+        return 1, trace
+    if graph.channels_in:
+        for dim in [len(first), *range(2, len(first))]:
+            if (other := _agrees(module, shapes, dim)) is not None:
+                return dim, other
+    if graph.channels_in == "positions":
+        raise not_first(graph)
+    if not graph.channels_in and len(first) == 2 and min(first) > 1:
+        text = "x".join(map(str, first))
+        raise UsageError(
+            f"no convolution and no recurrence tells which axis of an input of {text} holds the "
+            "channels: say --input-axes NCL or NLC (in Python: input_axes=)"
+        )
+    return 1, trace
+
+
+def _agrees(module: nn.Module, shapes: Sequence[Shape], dim: int) -> Trace | None:
+    """A trace with the channels from dimension `dim`, if the first convolution's are these."""
+    try:
+        first = [moved(shape, dim) for shape in shapes]
+        trace = trace_module(channels_first(module, dim), (), inputs=first)
+    except (RfbenchError, IndexError):  # other inputs may have fewer dimensions
+        return None
+    return trace if read(trace).channels_in == "input" else None
+
+
+def not_first(graph: SpatialGraph) -> UsageError:
+    """The error for a network that takes positions of (N, C, ...) for its channels."""
+    forms = {1: "NLC", 2: "NHWC", 3: "NTCHW or NDHWC"}[len(graph.size)]
+    return UsageError(
+        f"layer {graph.channels_by} takes positions of the input for its channels: the input is no "
+        f"N x C x {' x '.join(LETTERS[len(graph.size)])}. Give its shape with --input and its "
+        f"axes with --input-axes, such as {forms} (in Python: inputs=, input_axes=)"
+    )
+
+
+def text(dim: int, shape: Shape) -> str:
+    """'N x L x C' of channels in dimension `dim` of an input whose shape has them first."""
+    letters = [*LETTERS[len(shape) - 1]]
+    if dim == len(shape) and len(letters) == 3:
+        letters[0] = "D"
+    letters.insert(dim - 1, "C")
+    return " x ".join(["N", *letters])

@@ -1,0 +1,115 @@
+"""Modules of every make, asked every question: an answer, or one true sentence."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils import prune, weight_norm
+
+from rfbench import rf
+from rfbench.errors import RfbenchError
+
+
+def plain() -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.ReLU(), nn.Conv2d(4, 4, 5, padding=2))
+
+
+def pruned() -> nn.Module:
+    net = plain()
+    prune.ln_structured(net[2], "weight", 0.4, n=1, dim=3)
+    return net
+
+
+def normed() -> nn.Module:
+    net = plain()
+    net[0] = weight_norm(net[0])
+    return net
+
+
+MADE: dict[str, Callable[[], nn.Module]] = {
+    "scripted": lambda: torch.jit.script(plain()),
+    "traced": lambda: torch.jit.trace(plain().eval(), torch.zeros(1, 3, 32, 32)),
+    "weight_norm": normed,
+    "pruned": pruned,
+    "parallel": lambda: nn.DataParallel(plain()),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", MADE)
+def test_tiles_and_mirror_images_of_every_make(name: str) -> None:
+    net = MADE[name]()
+    found = rf.tiles(net, size=(32, 48))
+    assert found["shown"]["difference"] < 1e-12 and found["align"] == [2, 2]
+    assert rf.mirror(net, size=(32, 48))["axes"]["y"]["off"] == 1.0
+
+
+@pytest.mark.parametrize("ask", [rf.record, rf.audit, rf.tiles, rf.mirror])
+def test_lazy_layers_are_one_sentence(ask: Callable) -> None:
+    with pytest.raises(RfbenchError, match="lazy and has no weights yet. Run the network once"):
+        ask(nn.Sequential(nn.LazyConv2d(4, 3)), size=16, in_channels=3)
+
+
+def test_an_audit_of_a_network_without_weights() -> None:
+    assert rf.audit(nn.MaxPool2d(3, 2), size=33, in_channels=3)["shift"] == [0, 0]
+
+
+class Cropped(nn.Module):
+    """The original U-Net's skip: rows and then columns are cut off, by different amounts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)
+        self.up, self.c = nn.ConvTranspose2d(4, 4, 3, 2), nn.Conv2d(8, 2, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        a = self.a(x)
+        up = self.up(self.b(F.max_pool2d(a, 2)))
+        h, w = up.shape[2:]
+        return self.c(torch.cat([a[..., 2 : 2 + h, 1 : 1 + w], up], 1))
+
+
+def test_an_audit_of_a_skip_that_is_cropped_unevenly() -> None:
+    found = rf.audit(Cropped(), size=(37, 35), in_channels=3)
+    assert len(found["shift"]) == 2 and found["status"] == "local"
+
+
+def test_tiles_where_windows_begin_beyond_the_last_unit() -> None:
+    net = nn.Sequential(
+        nn.Conv2d(3, 4, 3),
+        nn.MaxPool2d(3, 2, 1, ceil_mode=True),
+        nn.AvgPool2d(2, 3, ceil_mode=True, count_include_pad=False),
+        nn.Conv2d(4, 4, 2),
+    )
+    try:
+        assert rf.tiles(net, size=(40, 37))["shown"]["difference"] < 1e-12
+    except RfbenchError as error:
+        assert "tiles cannot equal" in str(error)
+
+
+class Area(nn.Module):
+    """Its output is a map behind adaptive pooling, which resizing by area is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 2, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(F.interpolate(self.a(x), size=(7, 8), mode="area"))
+
+
+def test_an_output_that_is_a_map_is_the_last_map_behind_adaptive_pooling_too() -> None:
+    net = Area().double()
+    graph = rf.record(net, size=(14, 24), in_channels=3)
+    assert graph.target == "b" and graph.maps()["b"] == (7, 8)
+    counts, _ = rf.path_counts(graph, unit=(3, 3))
+    with torch.no_grad():
+        for p in net.parameters():
+            p.copy_(torch.rand(p.shape) + 0.5)
+    x = torch.rand(1, 3, 14, 24, dtype=torch.float64, requires_grad=True)
+    net(x)[0, :, 3, 3].sum().backward()
+    assert x.grad is not None
+    assert np.array_equal(counts > 0, (x.grad[0].sum(0) > 0).numpy())
