@@ -10,7 +10,7 @@ from torch import nn
 
 from rfbench.spatial_graph.builder import Builder
 from rfbench.spatial_graph.constants import Constants
-from rfbench.spatial_graph.graph import Opaque, Reach, Size, SpatialGraph, Witness, is_map
+from rfbench.spatial_graph.graph import Node, Opaque, Reach, Size, SpatialGraph, Witness, is_map
 from rfbench.spatial_graph.layout import SPATIAL, Scrambled, Value
 from rfbench.spatial_graph.operations import Op, Ref, Trace, mapped
 from rfbench.spatial_graph.ops import lookup
@@ -213,8 +213,12 @@ def _whole(graph: SpatialGraph, output: Value | Opaque | None) -> Value | Opaque
     """An output, opaque where it was put together entry by entry, by a loop over positions.
 
     No vector, and without positions: a map before it would not be what the network is asked for.
+    Heads of their own widths over one vector are no loop: nothing picks single positions there.
     """
     if not isinstance(output, Value) or output.spatial or sum(n > 1 for n in output.shape) < 2:
+        return output
+    behind = [graph.nodes[i] for i in graph.ancestors(set(graph.share(output)))]
+    if not any(node.kind == "structure" and _picks(graph, node) for node in behind):
         return output
     for dim in range(len(output.dims)):
         rows = np.moveaxis(output.labels, dim, 0).reshape(output.labels.shape[dim], -1)
@@ -224,6 +228,12 @@ def _whole(graph: SpatialGraph, output: Value | Opaque | None) -> Value | Opaque
                 reason = f"its entries along dimension {dim} were made one by one"
                 return Opaque(Witness(Reach.UNSUPPORTED, "the output", "", reason))
     return output
+
+
+def _picks(graph: SpatialGraph, node: Node) -> bool:
+    """Whether a step keeps a single position of an axis that has more."""
+    before = graph.nodes[node.sources[0]].size
+    return any(m == 1 < n for m, n in zip(node.size, before, strict=True))
 
 
 def main_output(trace: Trace) -> str | None:

@@ -208,9 +208,15 @@ def _watched(modules: Mapping[str, nn.Module], tracer: Tracer) -> Iterator[None]
         if not module._forward_hooks:
             leave(module, args, out)
 
+    each = any(hasattr(m, "_orig_mod") for m in modules.values())  # torch.compile warns otherwise
     for m in modules.values():
-        if id(m) in names and m._forward_hooks:
+        if id(m) in names and (each or m._forward_hooks):
             m.register_forward_hook(leave)
+            if each:
+                m.register_forward_pre_hook(enter)
+    if each:
+        yield
+        return
     handles = [register_module_forward_pre_hook(enter), register_module_forward_hook(leave_shared)]
     try:
         yield
