@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from rfbench.config import AVERAGED, RESUMED, marked, schema_json
 from rfbench.files import aside
-from rfbench.schemas import SCHEMAS
+from rfbench.schemas.kinds import SCHEMAS
 
 PAGE = Path(__file__).parents[1] / "docs" / "keys.md"
 HEAD = """# Configuration keys

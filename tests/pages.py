@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.test_readme import BLOCK, PAGES, PRINTED
+from tests.test_readme import BLOCK, PAGES, PRINTED, SCRIPT
 
 __all__ = ["PAGES", "Block", "blocks", "command_lines", "kind", "schema_of"]
 
@@ -40,7 +40,7 @@ class Block:
 def blocks(page: Path) -> Iterator[Block]:
     """The fenced blocks of a page, in order."""
     text = page.read_text()
-    spans = [m.span() for pattern in (BLOCK, PRINTED) for m in pattern.finditer(text)]
+    spans = [m.span() for pattern in (BLOCK, PRINTED, SCRIPT) for m in pattern.finditer(text)]
     for found in FENCE.finditer(text):
         pinned = any(first <= found.start() < last for first, last in spans)
         line = text.count("\n", 0, found.start("language")) + 1

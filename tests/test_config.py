@@ -22,7 +22,7 @@ from rfbench.config import (
 )
 from rfbench.errors import UsageError
 from rfbench.runs.checkpoint import refuse_changes
-from rfbench.schemas import SCHEMAS
+from rfbench.schemas.kinds import SCHEMAS
 from rfbench.schemas.rf import RfConfig
 
 

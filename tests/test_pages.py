@@ -25,7 +25,7 @@ from rfbench.grid import config as grids
 from rfbench.models import backbones, weight_files
 from rfbench.models.pools import POOLS
 from rfbench.models.variants import behind
-from rfbench.schemas import SCHEMAS
+from rfbench.schemas.kinds import SCHEMAS
 from tests.pages import PAGES, Block, blocks, command_lines, kind, schema_of
 
 ROOT = Path(__file__).parents[1]

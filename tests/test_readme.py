@@ -6,6 +6,8 @@ import importlib.util
 import json
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +75,28 @@ def test_printed_records_are_the_real_ones(page: Path, block: re.Match, overwrit
         page.write_text(page.read_text().replace(block[0], whole))
     else:
         assert printed == block["shown"]
+
+
+SCRIPT = re.compile(
+    r"(?P<head><!-- script: (?P<args>.*?) -->\n```\n)(?P<shown>.*?)(?P<end>```\n)", re.DOTALL
+)
+SCRIPT_BLOCKS = [(page, block) for page in PAGES for block in SCRIPT.finditer(page.read_text())]
+
+
+@pytest.mark.parametrize(
+    ("page", "block"), SCRIPT_BLOCKS, ids=[b["args"] for _, b in SCRIPT_BLOCKS]
+)
+def test_what_scripts_print_of_the_records_is_the_real_one(
+    page: Path, block: re.Match, overwrite: bool
+) -> None:
+    script, *args = shlex.split(block["args"])
+    command = [sys.executable, f"scripts/{script}", *args]
+    printed = subprocess.run(command, cwd=README.parent, capture_output=True, text=True, check=True)
+    if overwrite:
+        whole = block["head"] + printed.stdout + block["end"]
+        page.write_text(page.read_text().replace(block[0], whole))
+    else:
+        assert printed.stdout == block["shown"]
 
 
 OFFSET = "opts.MODEL.ANCHOR_GENERATOR.OFFSET"
@@ -159,8 +183,9 @@ def test_the_effects_on_the_page_of_findings(overwrite: bool) -> None:
 @functools.cache
 def compared(folder: str) -> list[dict]:
     """The groups of the records in a folder of the docs."""
-    metrics = ("top1", "train_top1", "mIoU", "boundary_mIoU", "AP")
-    args = ["compare", str(DOCS / folder), "--format", "json", *(f"--metric={m}" for m in metrics)]
+    names = ("top1", "train_top1", "mIoU", "boundary_mIoU", "AP")
+    metrics = [f"--metric={name}" for name in names] if folder == "runs" else []  # else its own
+    args = ["compare", str(DOCS / folder), "--format", "json", *metrics]
     return json.loads(CliRunner().invoke(main, args).stdout)["groups"]
 
 

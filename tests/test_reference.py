@@ -7,7 +7,7 @@ from typing import Any
 
 from rfbench.config import schema_json
 from rfbench.runs.records import KINDS
-from rfbench.schemas import SCHEMAS
+from rfbench.schemas.kinds import SCHEMAS
 
 ROOT = Path(__file__).parents[1]
 KEYS, RECORDS = ROOT / "docs" / "keys.md", ROOT / "docs" / "records.md"

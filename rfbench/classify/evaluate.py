@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rfbench.errors import RfbenchError
 from rfbench.runs.processes import Processes
-from rfbench.training.device import evaluating
+from rfbench.training.device import evaluating, refuse_nan
 
 
 def evaluate(
@@ -33,11 +34,13 @@ def evaluate(
             if (batch := next(mine, None)) is not None and len(batch[1]):
                 sums += _counts(forward(batch[0]), batch[1])
     loss, top1, top5, images = group.sum(sums.tolist())
-    n = max(images, 1)
+    refuse_nan(loss, "images")
+    if not images:
+        raise RfbenchError("no validation image could be read, so there is nothing to measure")
     return {
-        "loss": loss / n,
-        "top1": 100 * top1 / n,
-        "top5": 100 * top5 / n,
+        "loss": loss / images,
+        "top1": 100 * top1 / images,
+        "top5": 100 * top5 / images,
         "pictures": int(images),
     }
 

@@ -27,7 +27,9 @@ class Images(Reader):
     def __init__(self, config: ClsConfig, group: Processes, eval_only: bool = False) -> None:
         """List the files without reading them. Raises RfbenchError for an unexpected layout."""
         data = config.data
-        found = sources.load(data.name, data.root, eval_only, **data.all_options())
+        found = sources.open_set(
+            sources.SOURCES, data.name, data.root, eval_only, data.all_options()
+        )
         for note in found.notes:
             logger.info(note)
         super().__init__(found, group, data.workers)

@@ -116,7 +116,7 @@ input_options = together(
     click.option(
         "--in-channels",
         metavar="C",
-        type=click.IntRange(1, 2**20),
+        type=int,
         help="Input channels (default: what MODEL expects).",
     ),
     click.option(

@@ -18,7 +18,7 @@ def command(kind: str) -> None:
     """
     from rfbench.config import schema_json
     from rfbench.errors import UsageError, suggest
-    from rfbench.schemas import SCHEMAS
+    from rfbench.schemas.kinds import SCHEMAS
 
     if kind not in SCHEMAS:
         hint = suggest(kind, SCHEMAS) or f" Known: {', '.join(SCHEMAS)}."

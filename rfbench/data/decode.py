@@ -32,12 +32,12 @@ class BadImage(RfbenchError):
     """The image at `path` cannot be read; `reason` says why. Printed as "path: reason"."""
 
     def __init__(self, path: str, reason: str) -> None:
-        super().__init__(path, reason)
+        super().__init__(f"{path}: {reason}")  # one problem, so one line
         self.path = path
         self.reason = reason
 
-    def __str__(self) -> str:
-        return f"{self.path}: {self.reason}"
+    def __reduce__(self) -> tuple[Any, ...]:  # from a loader's process
+        return BadImage, (self.path, self.reason)
 
 
 LARGEST = 1 << 30  # bytes of an image file
@@ -141,21 +141,36 @@ def _tag(image: Any, tag: int, default: int) -> int:
     return value[0] if isinstance(value, tuple) else value
 
 
-def _upright(pixels: np.ndarray, data: bytes) -> np.ndarray:
-    """The image (H, W, 3) rotated and mirrored as its EXIF data say."""
+def orientation(image: Image.Image, header: bool = False) -> int:
+    """How EXIF says that an opened image is to be turned, 2 to 8; 1: not at all.
+
+    Of TIFFs always 1: PIL turns them itself while it reads them. header: look only before the
+    pixels, where nearly every program writes it; PNGs are decoded otherwise.
+    """
+    if image.format == "TIFF":
+        return 1
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(data)) as image:
-                orientation = image.getexif().get(ORIENTATION, 1)
+            exif = Image.Image.getexif(image) if header else image.getexif()
+            found = exif.get(ORIENTATION, 1)
     except Exception:  # as Detectron2: odd EXIF data do not spoil an image
+        return 1
+    return found if found in range(2, 9) else 1
+
+
+def _upright(pixels: np.ndarray, data: bytes) -> np.ndarray:
+    """The image (H, W, 3) rotated and mirrored as its EXIF data say."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with Image.open(io.BytesIO(data)) as image:
+            turn = orientation(image)
+    if turn == 1:
         return pixels
-    if orientation not in range(2, 9):
-        return pixels
-    if orientation in (5, 6, 7, 8):
+    if turn in (5, 6, 7, 8):
         pixels = pixels.transpose(1, 0, 2)
-    if orientation in (3, 4, 7, 8):
+    if turn in (3, 4, 7, 8):
         pixels = pixels[::-1]
-    if orientation in (2, 3, 6, 7):
+    if turn in (2, 3, 6, 7):
         pixels = pixels[:, ::-1]
     return np.ascontiguousarray(pixels)

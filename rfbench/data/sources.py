@@ -2,12 +2,13 @@
 
 import importlib
 import inspect
+import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_type_hints
 
-from rfbench.errors import UsageError, suggest
+from rfbench.errors import UsageError, one_line, suggest
 
 if TYPE_CHECKING:  # schemas read only the names; opening a set imports torch
     from rfbench.data.dataset import Dataset
@@ -52,7 +53,7 @@ def unknown(name: str, sources: Mapping[str, Source] = SOURCES) -> str | None:
 
 def load(name: str, root: str | None = None, eval_only: bool = False, **options: Any) -> "Dataset":
     """The data set for classification `name`; see `open_set`."""
-    return open_set(SOURCES, name, root, eval_only, **options)
+    return open_set(SOURCES, name, root, eval_only, options)
 
 
 def open_set(
@@ -60,21 +61,50 @@ def open_set(
     name: str,
     root: str | None = None,
     eval_only: bool = False,
-    **options: Any,
+    options: Mapping[str, Any] | None = None,
 ) -> Any:
     """The data set `name` in the folder `root` (None: datasets/NAME), its files listed.
 
     With `eval_only` the training split is empty, and its files need not exist. Options that are
-    None keep the function's default. Raises UsageError for an unknown name or option, RfbenchError
-    for missing or inconsistent files.
+    None keep the function's default. Raises UsageError for an unknown name or option, or one of
+    another type than the function's annotation, RfbenchError for missing or inconsistent files.
     """
     if problem := unknown(name, sources):
         raise UsageError(problem)
     function = sources[name].open()
-    given = {key: value for key, value in options.items() if value is not None}
+    given = {key: value for key, value in (options or {}).items() if value is not None}
     known = set(inspect.signature(function).parameters) - {"root", "eval_only"}
     if foreign := sorted(set(given) - known):
         near = suggest(foreign[0], known) or f" It has: {', '.join(sorted(known)) or 'none'}."
         raise UsageError(f"the data set '{name}' has no option '{foreign[0]}'.{near}")
+    _check_types(function, given)
     root = os.path.expanduser(root or f"datasets/{name}")
     return function(root=root, eval_only=eval_only, **given)
+
+
+def _check_types(function: Callable[..., Any], given: Mapping[str, Any]) -> None:
+    """Raise UsageError for options of another type: a text would be read as a list of letters.
+
+    What has no annotation, or one that says nothing of plain values, is not checked.
+    """
+    from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
+
+    try:
+        hints = get_type_hints(function)
+    except (NameError, TypeError):  # of names that stand nowhere at run time
+        return
+    for key, value in given.items():
+        try:
+            adapter = TypeAdapter(hints.get(key, Any), config=ConfigDict(allow_inf_nan=False))
+        except PydanticUserError:
+            continue
+        try:
+            # JSON mode, as for a configuration: strict, but a list may become a tuple
+            adapter.validate_json(json.dumps(value, default=str), strict=True)
+        except ValidationError as error:
+            wrong = error.errors(include_url=False)[0]
+            item = "".join(f"[{part}]" for part in wrong["loc"] if isinstance(part, int))
+            what = wrong["msg"].removeprefix("Input should ").replace("a valid array", "a list")
+            raise UsageError(
+                f"data.options.{key}{item}: must {what} (it is {one_line(repr(value), 60)})"
+            ) from None

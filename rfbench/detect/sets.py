@@ -73,9 +73,9 @@ def follow(
     content: of the checkpoint in the file `source`. Raises RfbenchError, with both lists, for other
     classes.
     """
-    held = content.get("classes") if isinstance(content, dict) else None
+    held = weight_files.classes_in(content, source) if isinstance(content, dict) else None
     own = parts["val"].categories
-    if not isinstance(held, list) or held == list(own.values()):
+    if held is None or held == list(own.values()):
         return parts
     weight_files.compare_classes(held, list(own.values()), source)
     number = {name: key for key, name in own.items()}

@@ -13,7 +13,14 @@ from typing import Any
 from rfbench.errors import RfbenchError, UsageError, suggest
 
 # given by keys of their own, or never
-RESERVED = ("weights", "pretrained", "checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay")
+RESERVED = (
+    "weights",
+    "weights_backbone",
+    "pretrained",
+    "checkpoint_path",
+    "pretrained_cfg",
+    "pretrained_cfg_overlay",
+)
 
 
 def named(model: str, args: Mapping[str, Any] | None) -> str:

@@ -117,9 +117,11 @@ def _found(name: str) -> tuple[Any, ...]:
         return name, own.builder(library, rest), (224, 224)
     if library != "timm" and rest in names("torchvision"):
         make, size = _torchvision(rest)
-        return f"torchvision:{rest}", make, size, functools.partial(build_on_meta, make)
+        guarded = functools.partial(own.guarded, name, make)
+        return f"torchvision:{rest}", guarded, size, functools.partial(build_on_meta, make)
     if library != "timm" and rest in segmenters():
-        return f"torchvision:{rest}", functools.partial(_torchvision_segmenter, rest), (520, 520)
+        make = functools.partial(_torchvision_segmenter, rest)
+        return f"torchvision:{rest}", functools.partial(own.guarded, name, make), (520, 520)
     arch, _, tag = rest.partition(".")
     if library != "torchvision" and arch in names("timm"):
         import timm
@@ -167,6 +169,8 @@ def set_map_classes(segmenter: Backbone, classes: int) -> None:
 def _torchvision_segmenter(name: str, **args: Any) -> nn.Module:
     from torchvision import models
 
+    if "num_classes" in args:
+        raise UsageError(f"model_args: {name} gets as many classes as the data has.")
     # the backbone's weights would be downloaded otherwise
     return models.get_model(name, weights=None, weights_backbone=None, num_classes=OUTPUTS, **args)
 

@@ -5,7 +5,7 @@ A checkpoint of rfbench records its network, variant and classes; other files (a
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 FORMAT = "rfbench-checkpoint/1"
 PLAIN = ("state_dict", "model")  # keys of weights in a checkpoint, as various tools name them
 AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict", "ema_model", "ema")
+WRAPPERS = ("module.", "_orig_mod.")  # of DataParallel, DDP and AveragedModel; of torch.compile
 EMA = "ema: true (init.ema of train-cls, --ema of rf commands)"
 ONCE = {"once": True}  # files are read to be checked, and again to be loaded
 MANY = 20  # class names that a message lists
@@ -48,11 +49,21 @@ def read(path: str, model: str, variant: str, ema: bool = False) -> Weights:
     """
     content = integrity.read(path)
     held = _check_network(content, path, model, variant) if _is_ours(content) else {}
-    classes = held.get("classes")
-    known = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
-    return Weights(
-        _state(_choose(content, path, ema), path), held.get("variant"), classes if known else None
-    )
+    state = _state(_choose(content, path, ema), path)
+    return Weights(state, held.get("variant"), classes_in(held, path))
+
+
+def classes_in(content: Mapping[str, Any], path: str) -> list[str] | None:
+    """The names of the classes in a checkpoint of rfbench; None: it does not tell them.
+
+    RfbenchError for anything but names, which could not be compared with the data's.
+    """
+    classes = content.get("classes")
+    if classes is None:
+        return None
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        raise RfbenchError(f"{path} is damaged: its classes are no list of names.")
+    return classes
 
 
 def state_dict(
@@ -96,8 +107,9 @@ def load_strictly(
     what: the module, for the message.
     """
     own = module.state_dict()
-    if not all(isinstance(value, Tensor) for value in given.values()):
-        raise RfbenchError(f"{path} does not fit {what}: not all of its weights are tensors.")
+    named = all(isinstance(key, str) for key in given)
+    if not named or not all(isinstance(value, Tensor) for value in given.values()):
+        raise RfbenchError(f"{path} does not fit {what}: not all of its weights are named tensors.")
     if empty := [key for key, value in given.items() if value.is_meta]:
         raise RfbenchError(f"{path} holds no values for {', '.join(empty[:3])} (meta tensors).")
     # torch itself would cast; what names differ is told by it, as modules may rename old ones
@@ -144,9 +156,8 @@ def _not_finite(own: Tensor, given: Tensor) -> Tensor:
     return wrong
 
 
-def compare_classes(held: Sequence[Any], own: Sequence[str], path: str) -> None:
+def compare_classes(held: Sequence[str], own: Sequence[str], path: str) -> None:
     """Raise RfbenchError, with both lists, for other classes; another order is only said."""
-    held = [str(name) for name in held]
     if sorted(held) != sorted(own):
         raise RfbenchError(
             f"{path} is of other classes: {_listed(held, own)}; the data has {_listed(own, held)}."
@@ -228,9 +239,15 @@ def _state(content: Any, path: str) -> dict[str, Tensor]:
     named = {key: value for key, value in content.items() if key != "n_averaged"}
     if named and all(key.startswith("module.") for key in named):  # swa_utils.AveragedModel, DDP
         content = named
-    while content and all(key.startswith("module.") for key in content):
-        content = {key.removeprefix("module."): value for key, value in content.items()}
+    while content and (wrapper := _wrapper(content)):
+        content = {key.removeprefix(wrapper): value for key, value in content.items()}
     return content
+
+
+def _wrapper(names: Collection[str]) -> str | None:
+    """The prefix that a wrapper around the network gave to all names; None: there is none."""
+    every = (one for one in WRAPPERS if all(name.startswith(one) for name in names))
+    return next(every, None)
 
 
 def misfit(

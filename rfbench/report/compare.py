@@ -34,8 +34,10 @@ def compare(
         logger.info("skipped %s of receptive fields", counted(loaded.maps, "record"))
     report = build(loaded, wanted, functools.partial(networks.look, own=own), folders)
     _warn(report.problems[len(loaded.problems) :])
-    for group in report.groups if draw and not wanted.rows else []:
-        _draw(group, draw, own)  # type: ignore[arg-type]
+    if draw and not wanted.rows:
+        once = functools.cache(draw)  # groups share networks
+        for group in report.groups:
+            _draw(group, once, own)
     return report
 
 
@@ -45,7 +47,7 @@ def _draw(group: Group, draw: networks.Draw, own: bool) -> None:
     names = sorted({row.variant for row in rows}, key=sort.paper_order)
     if names and networks.may_look(group.name, own):
         try:
-            group.image = draw(group.name, names)
+            group.image = draw(group.name, tuple(names))
         except RfbenchError as error:
             logger.warning("%s: not drawn: %s", group.name, one_line(error, 1000))
 

@@ -9,7 +9,7 @@ from rfbench.report.model import Block, Cell, Group, Report, Row
 from rfbench.report.runs import WEIGHTS, Run, decisive, text
 from rfbench.report.sort import paper_order
 from rfbench.report.stats import Effect
-from rfbench.schemas import SCHEMAS
+from rfbench.schemas.kinds import SCHEMAS
 
 # keys that name the task, or affect only speed and memory
 NO_RECIPE = (

@@ -19,7 +19,7 @@ from rfbench.errors import RfbenchError, UsageError
 from rfbench.models import variant as variants
 from rfbench.runs import progress, records
 from rfbench.runs.records import TrainingRecord
-from rfbench.schemas import SCHEMAS
+from rfbench.schemas.kinds import SCHEMAS
 
 # fields of the record with the resolved values of keys that are marked as free
 RESOLVED = ("precision", "input", "pictures", "objects", "classes", "scaled")

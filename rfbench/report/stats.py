@@ -1,5 +1,9 @@
-"""Statistics for a few seeds: interval, paired test, minimum detectable effect."""
+"""Statistics for a few seeds: interval, paired test, minimum detectable effect.
 
+Student's distribution is that of scipy.special: scipy.stats takes seconds to import.
+"""
+
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -34,17 +38,32 @@ def interval(values: Sequence[float]) -> tuple[float, float] | None:
     """The t-interval of the mean; None for one value."""
     if len(values) < 2:
         return None
-    from scipy import stats  # slow to import
-
-    mean, error = statistics.fmean(values), stats.sem(values)
-    half = float(stats.t.ppf(0.5 + LEVEL / 2, len(values) - 1) * error)
+    half = _quantile(0.5 + LEVEL / 2, len(values) - 1) * _error(values)
+    mean = statistics.fmean(values)
     return mean - half, mean + half
+
+
+def _error(values: Sequence[float]) -> float:
+    """The standard error of the mean."""
+    return math.sqrt(statistics.variance(values) / len(values))
+
+
+def _quantile(share: float, degrees: float) -> float:
+    """Of Student's distribution."""
+    from scipy import special
+
+    return float(special.stdtrit(degrees, share))
+
+
+def _two_sided(t: float, degrees: float) -> float:
+    """The p value of a t."""
+    from scipy import special
+
+    return 2 * float(special.stdtr(degrees, -abs(t)))
 
 
 def compare(values: Values, baseline: Values) -> Effect:
     """Test a variant's values against the baseline's, both by seed and not empty."""
-    from scipy import stats  # slow to import
-
     common = [seed for seed in values if seed in baseline]
     if len(common) > 1:
         ours, theirs = [values[s] for s in common], [baseline[s] for s in common]
@@ -53,7 +72,7 @@ def compare(values: Values, baseline: Values) -> Effect:
         if _constant(differences):
             test.word = "no spread (no test)"
             return test
-        result = stats.ttest_rel(ours, theirs)
+        error, degrees = _error(differences), len(common) - 1.0
     else:
         ours, theirs = list(values.values()), list(baseline.values())
         test = Effect("none", len(ours), statistics.fmean(ours) - statistics.fmean(theirs))
@@ -64,13 +83,20 @@ def compare(values: Values, baseline: Values) -> Effect:
         if _constant(ours) and _constant(theirs):
             test.word = "no spread (no test)"
             return test
-        result = stats.ttest_ind(ours, theirs, equal_var=False)
-    bounds = result.confidence_interval(LEVEL)
-    test.p, test.low, test.high = float(result.pvalue), float(bounds.low), float(bounds.high)
-    quantile = stats.t.ppf(0.5 + LEVEL / 2, result.df)
-    error = (test.high - test.low) / 2 / quantile
-    test.smallest = float((quantile + stats.t.ppf(POWER, result.df)) * error)
+        error, degrees = _welch(ours, theirs)
+    test.p = _two_sided(test.difference / error, degrees)
+    quantile = _quantile(0.5 + LEVEL / 2, degrees)
+    test.low, test.high = test.difference - quantile * error, test.difference + quantile * error
+    test.smallest = (quantile + _quantile(POWER, degrees)) * error
     return test
+
+
+def _welch(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float]:
+    """The error of a difference of means, and its degrees of freedom (Welch-Satterthwaite)."""
+    error = math.hypot(_error(ours), _error(theirs))
+    shares = [(_error(values) / error) ** 2 for values in (ours, theirs)]
+    parts = [s**2 / (len(v) - 1) for s, v in zip(shares, (ours, theirs), strict=True)]
+    return error, 1 / sum(parts)
 
 
 def _constant(values: Sequence[float]) -> bool:

@@ -138,6 +138,17 @@ def whole_number(content: Mapping[str, Any], key: str, default: int = 0) -> int:
     return value
 
 
+def sums(content: Mapping[str, Any], key: str, count: int) -> list[float]:
+    """`count` finite sums in a checkpoint; ValueError for anything else."""
+    value = content[key]
+    right = isinstance(value, list) and all(
+        isinstance(one, int | float) and math.isfinite(one) for one in value
+    )
+    if not right or len(value) != count:
+        raise ValueError(f"{key} is {one_line(repr(value), 60)}")
+    return value
+
+
 def same_numbers(folder: Path, saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Raise UsageError if the data are not as many as when the run was started; None: not told."""
     problems = [

@@ -43,7 +43,7 @@ class RfConfig(Section):
         "nothing off. null: the network's own.",
     )
     in_channels: PositiveInt | None = Field(
-        None, description="Channels of the input; null: as the network says, or takes."
+        None, le=2**20, description="Channels of the input; null: as the network says, or takes."
     )
     inputs: list[Shape] | None = Field(
         None,

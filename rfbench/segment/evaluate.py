@@ -13,7 +13,7 @@ from rfbench.runs.processes import Processes
 from rfbench.segment import figures, losses
 from rfbench.segment.heads import upsampled
 from rfbench.segment.network import OUT
-from rfbench.training.device import evaluating
+from rfbench.training.device import evaluating, refuse_nan
 
 Forward = Callable[[Tensor], dict[str, Tensor]]
 
@@ -28,7 +28,7 @@ def evaluate(
     jitter: bool = True,
     agree: Callable[[], object] = lambda: None,
 ) -> dict[str, Any]:
-    """The figures of `figures.summary`, over all processes.
+    """The figures of `figures.summary`, over all processes; RfbenchError for scores of NaN.
 
     batches: this process's share, as (images, classes of pixels (N, H, W)). rounds: the largest
     number of batches of any process. forward: images to scores by name. jitter: also predict every
@@ -41,7 +41,9 @@ def evaluate(
             agree()
             if (batch := next(mine, None)) is not None and len(batch[1]):
                 add(counts, forward, *batch, jitter=jitter)
-    return figures.summary(summed(counts, group), data.classes, data.background)
+    total = summed(counts, group)
+    refuse_nan(float(total.loss[0]), "pixels")
+    return figures.summary(total, data.classes, data.background)
 
 
 def add(
@@ -49,6 +51,7 @@ def add(
 ) -> None:
     """Count one batch."""
     classes = len(counts.confusion)
+    later = moved(images) if jitter else None  # now: a network may change its input
     scores = upsampled(forward(images)[OUT], truth.shape[-2:])
     predicted = scores.argmax(1)
     counts.confusion += figures.confusion(predicted, truth, classes)
@@ -56,8 +59,8 @@ def add(
     each = losses.of_pixels(scores, truth, "none")
     counts.loss += torch.stack([each.double().sum(), (truth != IGNORED).sum()])
     counts.images += len(truth)
-    if jitter:
-        after = upsampled(forward(moved(images))[OUT], truth.shape[-2:]).argmax(1)
+    if later is not None:
+        after = upsampled(forward(later)[OUT], truth.shape[-2:]).argmax(1)
         counts.moved += figures.moved(predicted, after)
 
 

@@ -2,16 +2,19 @@
 
 import dataclasses
 import logging
+import math
 from collections.abc import Sequence
 
 from torch import Tensor
 
 from rfbench.data import augment, sources
+from rfbench.data.dataset import some
 from rfbench.data.loader import Batch, Loader
 from rfbench.data.segmentation import check
 from rfbench.data.segmentation.augment import ScaledCrop, Whole
 from rfbench.data.segmentation.pairs import CHANNELS, Renumbered, SegSet
 from rfbench.data.segmentation.sources import SOURCES
+from rfbench.errors import RfbenchError, UsageError
 from rfbench.runs import streams
 from rfbench.runs.processes import Processes
 from rfbench.schemas.seg import SegConfig
@@ -19,6 +22,9 @@ from rfbench.training.images import Reader
 from rfbench.training.split import Split as Shares
 
 logger = logging.getLogger(__name__)
+
+Found = set[int]  # of classes
+MOST_PIXELS = 1 << 27  # of a part of an image; PIL takes larger images for attacks
 
 
 class Images(Reader):
@@ -29,15 +35,33 @@ class Images(Reader):
     def __init__(self, config: SegConfig, group: Processes, eval_only: bool = False) -> None:
         """List the files without reading them. Raises RfbenchError for an unexpected layout."""
         data = config.data
-        found = sources.open_set(SOURCES, data.name, data.root, eval_only, **data.options)
+        found = sources.open_set(SOURCES, data.name, data.root, eval_only, data.options)
         for note in found.notes:
             logger.info(note)
         super().__init__(found, group, data.workers)
+        self._own_classes = found.classes  # as masks number them, see `follow`
         self.config = config
         self.crop = data.crop or self.set.crop
         self.scale = data.scale or self.set.scale
         self.flip = self.set.flip if data.flip is None else data.flip
+        self._refuse(eval_only)
         self._normalize = augment.Normalize(self.set.mean, self.set.std, group.device)
+
+    def _refuse(self, eval_only: bool) -> None:
+        """Raise UsageError for settings that do not go with the data set."""
+        if self.config.best_metric == "foreground_mIoU" and self.set.background is None:
+            names = "data.options.background=CLASS names it" if self.set.name == "folder" else ""
+            raise UsageError(
+                f"best_metric: {self.set.name} has no background, so there is no foreground_mIoU. "
+                + (f"With -o {names}." if names else "Choose another.")
+            )
+        read = tuple(max(1, round(side / self.scale[0])) for side in self.crop)
+        if max(math.prod(read), math.prod(self.crop)) > MOST_PIXELS and not eval_only:
+            raise UsageError(
+                f"data.crop {self.crop[1]}x{self.crop[0]} px, at the least data.scale "
+                f"{self.scale[0]:g} {read[1]}x{read[0]} px of an image, is more than "
+                f"{MOST_PIXELS >> 20} million pixels"
+            )
 
     def memory(self, split: Shares) -> int:
         """The bytes of shared memory that the loaders of this process take."""
@@ -46,11 +70,38 @@ class Images(Reader):
         )
         return self._memory(split, height * width * CHANNELS)
 
-    def check(self) -> None:
-        """Raise RfbenchError that names the masks that cannot be used; the processes share them."""
+    def check(self) -> list[Found | None]:
+        """The classes in this process's masks of each split, None where unknown.
+
+        Raises RfbenchError that names the masks that cannot be used; the processes share them.
+        """
         values, group = self.config.data.check == "values", self.group
-        for split in (self.set.train, self.set.val):
-            check.check(split, values, group.rank, group.world)
+        splits = (self.set.train, self.set.val)
+        return [check.check(split, values, group.rank, group.world) for split in splits]
+
+    def check_masks(self) -> None:
+        """`check` by all processes; RfbenchError for masks without a pixel that counts.
+
+        A note tells the classes without one: names may stand in another order than the indices.
+        """
+        every = self.group.gather(self.group.alike(self.check))
+        train, val = ([one[place] for one in every] for place in (0, 1))
+        self.group.alike(lambda: self._note_classes("training", len(self.set.train), train))
+        self.group.alike(lambda: self._note_classes("validation", len(self.set.val), val))
+
+    def _note_classes(self, kind: str, count: int, parts: list[Found | None]) -> None:
+        """See `check_masks`; parts: the classes in the masks of each process."""
+        known = [part for part in parts if part is not None]
+        if not count or len(known) < len(parts):
+            return
+        seen = Found().union(*known)
+        if not seen:
+            raise RfbenchError(
+                f"every pixel of all {count} {kind} masks is ignored, so there is nothing to learn "
+                "or to measure"
+            )
+        if lacking := [name for i, name in enumerate(self._own_classes) if i not in seen]:
+            logger.info("no %s mask has a pixel of %s", kind, some(lacking))
 
     def follow(self, classes: Sequence[str] | None) -> None:
         """Number the classes as a checkpoint does, whose outputs stand in its own order.

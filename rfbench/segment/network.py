@@ -110,8 +110,7 @@ def load(
             "The weights might load but mean something else."
         )
     weight_files.note_of_code(content.get("code"), own["model"], path)
-    names = content.get("classes")
-    names = names if isinstance(names, list) else None
+    names = weight_files.classes_in(content, path)
     if names is not None:
         weight_files.compare_classes(names, classes, path)
     state = content.get("state_dict")
@@ -129,6 +128,8 @@ def load_start(backbone: backbones.Backbone, config: SegConfig, check: bool = Fa
     check: only raise what loading would, and download nothing.
     """
     if not config.weights:
+        if config.ema:
+            raise UsageError("ema needs weights, a file that holds EMA weights")
         return
     below = backbone.module.get_submodule(BELOW.rstrip("."))
     own = (config.weights, config.network, backbone.variant)
@@ -150,7 +151,12 @@ def scores_of(
     def forward(images: Tensor) -> dict[str, Tensor]:
         with autocast(config, images.device):
             output = model(images)
-        return {name: one.float() for name, one in outputs(output, config, classes).items()}
+        found = outputs(output, config, classes)
+        if strange := [one for one in found.values() if len(one) != len(images)]:
+            raise RfbenchError(
+                f"{config.model} returns {list(strange[0].shape)} of {len(images)} images."
+            )
+        return {name: one.float() for name, one in found.items()}
 
     return forward
 
@@ -179,6 +185,11 @@ def _check(scores: Any, model: str, classes: int, which: str) -> None:
             f"{model} returns {list(scores.shape)}{which}, not a map of scores (N, C, H, W). Of a "
             "classifier: head: fcn, or fpn, stands above it."
         )
+    if not scores.is_floating_point() or not scores.numel():
+        kind = str(scores.dtype).removeprefix("torch.")
+        raise RfbenchError(
+            f"{model} returns{which} {kind} {list(scores.shape)}, not a map of real scores."
+        )
     if scores.shape[1] != classes:
         raise RfbenchError(
             f"{model} returns{which} {scores.shape[1]} channels; the data has {classes} classes. "
@@ -193,4 +204,10 @@ def weights_of_classes(config: SegConfig, names: Sequence[str]) -> Tensor | None
         raise UsageError(
             f"loss.class_weights: no class '{unknown[0]}'. There are: {', '.join(names)}."
         )
-    return torch.tensor([given.get(name, 1.0) for name in names]) if given else None
+    if not given:
+        return None
+    weights = torch.tensor([given.get(name, 1.0) for name in names])
+    if not weights.any() or not weights.isfinite().all():
+        wrong = "are all 0, so nothing would be learnt" if not weights.any() else "are too large"
+        raise UsageError(f"loss.class_weights {wrong}.")
+    return weights

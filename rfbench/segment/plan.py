@@ -38,7 +38,7 @@ def describe(config: SegConfig, folder: Path, check_weights: bool = True) -> str
         if check_weights:
             group.alike(lambda: network.load_start(backbone, config, check=True))
         group.alike(lambda: try_once(backbone.module, config, data))
-        group.alike(data.check)
+        data.check_masks()
         train = len(data.set.train)
         per_epoch = group.alike(lambda: steps_per_epoch(train, config.batch_size))
         steps = per_epoch * config.schedule.epochs
@@ -90,7 +90,7 @@ def evaluate_checkpoint(config: SegConfig, path: str, folder: Path) -> dict[str,
         names = data.set.classes
         backbone = group.alike(lambda: network.build(config, len(names)))
         data.follow(group.alike(lambda: network.load(backbone, config, path, names)))
-        group.alike(data.check)
+        data.check_masks()
         model = to_device(backbone.module, config, group.device)
         batches, rounds = data.val(data.val_batch(config.max_batch_per_gpu))
         images = (data.on_device(batch) for batch in batches)

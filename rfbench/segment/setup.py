@@ -7,7 +7,6 @@ from torch import Tensor, nn
 
 from rfbench.data import workers
 from rfbench.data.order import steps_per_epoch
-from rfbench.errors import UsageError
 from rfbench.models import classifier_weights
 from rfbench.runs import checkpoint, loop, records, surroundings
 from rfbench.runs.state import Start
@@ -25,8 +24,6 @@ def setup(config: SegConfig, start: Start) -> Run:
     """A run ready for its next step: the first, or the one after the checkpoint of `start`."""
     group, content = start.group, start.content
     device.set_up_device(config, group)
-    if config.ema and not config.weights:
-        raise UsageError("ema needs weights, a file that holds EMA weights")
     data = group.alike(lambda: Images(config, group))
     logger.info(data.described())
     names = data.set.classes
@@ -40,7 +37,7 @@ def setup(config: SegConfig, start: Start) -> Run:
         # what is downloaded, once a machine
         load = group.in_turn if config.weights == classifier_weights.PRETRAINED else group.alike
         load(lambda: network.load_start(backbone, config))
-        group.alike(data.check)
+        data.check_masks()
     names = data.set.classes
     class_weights = group.alike(lambda: network.weights_of_classes(config, names))
     per_epoch = group.alike(lambda: steps_per_epoch(len(data.set.train), config.batch_size))

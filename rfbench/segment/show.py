@@ -1,5 +1,7 @@
 """Predictions drawn beside the truth: an image, its mask and the predicted mask."""
 
+import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from rfbench.data.decode import BadImage
 from rfbench.data.segmentation.pairs import IGNORED
 from rfbench.errors import printable
 from rfbench.files import aside
@@ -15,7 +18,10 @@ from rfbench.segment.heads import upsampled
 from rfbench.segment.images import Images
 from rfbench.segment.network import OUT, scores_of
 
+logger = logging.getLogger(__name__)
+
 FOLDER = "pictures"
+LONGEST = 150  # bytes of an image's name in a file's
 DPI = 200
 WIDTH, TALLEST, GAP, HEAD = 7.0, 3.0, 0.08, 0.2  # inches; a two-column paper is 7 wide
 LEGEND = 0.17  # inches of a line of it
@@ -25,14 +31,19 @@ ACROSS = 6  # classes in a line of the legend
 def draw(model: nn.Module, config: SegConfig, data: Images, folder: Path, count: int) -> list[str]:
     """Draw the first `count` validation images, a PNG each in `folder`/pictures.
 
-    Returns the files' names, relative to `folder`.
+    Returns the files' names, relative to `folder`; without those of images that cannot be read.
     """
     (folder / FOLDER).mkdir(parents=True, exist_ok=True)
-    names = []
+    names: list[str] = []
     for number in range(min(count, len(data.set.val))):
-        pixels = data.set.val.read(number)
+        try:
+            pixels = data.set.val.read(number)
+        except BadImage as error:
+            logger.warning("not drawn: %s", error)
+            continue
         predicted = predict(model, config, data, pixels)
-        stem = Path(data.set.val.name(number)).stem
+        # of bytes that are no text nothing, so that the record can name the file; and not too long
+        stem = os.fsencode(Path(data.set.val.name(number)).stem)[:LONGEST].decode(errors="ignore")
         names.append(f"{FOLDER}/{number + 1:03d}-{stem}.png")
         figure = panels(pixels.numpy(), predicted, data.set.classes, data.set.background)
         with aside(folder / names[-1]) as temporary:

@@ -39,8 +39,8 @@ from rfbench.spatial_graph.layout import (
     solid,
     tidy,
 )
+from rfbench.spatial_graph.operations import name_of
 from rfbench.spatial_graph.spread import spread
-from rfbench.spatial_graph.tracer import name_of
 
 Axes = tuple[Axis, ...]  # a map for each axis
 
@@ -64,6 +64,7 @@ class Builder:
         self.step = 0
         self.parts: dict[int, tuple[int, int]] = {}  # of complex numbers: real, imaginary
         self._made: dict[tuple, int] = {}
+        self._same = {CONSTANT: CONSTANT}  # nodes of the operation that leave all as it was
 
     def start(self, shape: Sequence[int]) -> Value:
         """The input, 1 x C x the axes: one class of channels."""
@@ -125,6 +126,7 @@ class Builder:
         self.func, self.out_shape = func, out_shape
         self.step += 1
         self._made.clear()
+        self._same = {CONSTANT: CONSTANT}
 
     def takes_channels(self, x: Value, dim: int, over: Sequence[int]) -> None:
         """Note where the first step that says so finds the channels of the input."""
@@ -154,16 +156,13 @@ class Builder:
 
     def same(self, value: Value) -> Value:
         """A tensor of its own with the same history: activations, norms, named outputs."""
-        return self.each(value, self._same_node)
-
-    def _same_node(self, i: int) -> int:
-        """As `node` for one label, made often."""
-        key = ("same", ((i, 1),), 0, None, Reach.LOCAL)
-        if key not in self._made:
-            call = self.rigid, self.op, self.layer, self.step
-            one = (i,), self.graph.nodes[i].size, self.still, (1,), 0
-            self._made[key] = self._add(Node("same", *one, Reach.LOCAL, *call))
-        return self._made[key]
+        nodes, made = self.graph.nodes, self._same
+        call = self.still, (1,), 0, Reach.LOCAL, self.rigid, self.op, self.layer, self.step
+        for i in value.classes.ids:
+            if i not in made:
+                made[i] = len(nodes)
+                nodes.append(Node("same", (i,), nodes[i].size, *call))
+        return value.relabelled([made[i] for i in value.classes.ids], value.dims)
 
     # -- sums over whole dimensions ---------------------------------------------------------------
 

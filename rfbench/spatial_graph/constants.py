@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from rfbench.spatial_graph.layout import Scrambled
-from rfbench.spatial_graph.tracer import Op, Ref, Trace, mapped, refs
+from rfbench.spatial_graph.operations import Op, Ref, Trace, mapped
 
 FACTORIES = {"arange", "eye", "full", "linspace", "ones", "scalar_tensor", "zeros"}
 FILLED = {"new_ones": 1, "new_zeros": 0, "ones_like": 1, "zeros_like": 0}  # whatever they are like
@@ -36,7 +36,7 @@ class Constants:
                 self._written[i].append((number, op))
         self._makers: dict[int, tuple[int, Op]] = {}
         for number, op in enumerate(trace.ops):
-            for ref in refs(op.out):
+            for ref in op.made:
                 self._makers.setdefault(ref.id, (number, op))  # the first: others write to it
 
     def values(self, ref: Ref) -> Tensor | None:
@@ -104,7 +104,7 @@ class Constants:
         if op is None:
             return False
         zeroing = op.name.split(".")[1] in ZEROING
-        return zeroing or any(self._has_zeros(r, seen, made) for r in _refs(op))
+        return zeroing or any(self._has_zeros(r, seen, made) for r in op.given)
 
     def _drawn(
         self, ref: Ref, draw: Callable, known: dict[tuple, Any], until: int
@@ -135,16 +135,11 @@ class Constants:
         return op.func(value.clone(), *args, **kwargs)
 
 
-def _refs(op: Op) -> list[Ref]:
-    return refs((op.args, op.kwargs))
-
-
 def _run(op: Op, ref: Ref, values: Callable[[Ref], Tensor | None]) -> Tensor | None:
     """The result of an operation, on the CPU; None where an argument is not known."""
-    inputs, made_of = _refs(op), refs(op.out)
-    if ref in inputs or ref not in made_of:  # the operation hands its argument on
+    if ref in op.given or ref not in op.made:  # the operation hands its argument on
         return None
-    known = {r.id: values(r) for r in inputs}
+    known = {r.id: values(r) for r in op.given}
     made = op.name.split(".")[1] in FACTORIES
     if any(t is None for t in known.values()) or not (known or made):
         return None
@@ -153,5 +148,5 @@ def _run(op: Op, ref: Ref, values: Callable[[Ref], Tensor | None]) -> Tensor | N
         kwargs |= {"device": torch.device("cpu")}
     out: Any = op.func(*args, **kwargs)
     if not isinstance(op.out, Ref):  # torch.split
-        out = list(out)[made_of.index(ref)] if len(out) == len(made_of) else None
+        out = list(out)[op.made.index(ref)] if len(out) == len(op.made) else None
     return out if isinstance(out, Tensor) and not out.is_meta else None

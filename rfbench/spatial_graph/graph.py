@@ -5,6 +5,7 @@ which one linear map an axis is applied. Everything else (theory, path counts, s
 over the list of nodes.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from fractions import Fraction
@@ -119,6 +120,10 @@ class SpatialGraph:
     channels: tuple[int, ...] = ()
     channels_in: str = ""
     channels_by: str = ""
+    # what was asked for last, and the answer: it stays right, since nodes are only added
+    _behind: tuple[frozenset[int], frozenset[int]] | None = field(
+        default=None, init=False, compare=False
+    )
 
     def __repr__(self) -> str:
         # in a notebook, all nodes would be hundreds of lines
@@ -293,13 +298,16 @@ class SpatialGraph:
             i = self.nodes[i].sources[0]
         return i
 
-    def ancestors(self, nodes: set[int]) -> set[int]:
+    def ancestors(self, nodes: Iterable[int]) -> frozenset[int]:
         """The nodes that any of these depend on, themselves included."""
-        seen = set(nodes)
-        for i in range(max(seen, default=-1), -1, -1):
-            if i in seen:
-                seen.update(self.nodes[i].sources)
-        return seen
+        ends = frozenset(nodes)
+        if self._behind is None or self._behind[0] != ends:
+            seen = set(ends)
+            for i in range(max(seen, default=-1), -1, -1):
+                if i in seen:
+                    seen.update(self.nodes[i].sources)
+            self._behind = ends, frozenset(seen)
+        return self._behind[1]
 
     def witness(self, value: Value | Opaque | None) -> Witness:
         """How far a tensor looks, and the first step that made it so."""

@@ -4,9 +4,9 @@ from torch import nn
 
 from rfbench.errors import RfbenchError, UsageError, one_line
 from rfbench.spatial_graph.graph import Size, SpatialGraph, by
+from rfbench.spatial_graph.operations import Trace
 from rfbench.spatial_graph.reader import read
 from rfbench.spatial_graph.trace import convolutions, input_channels, trace_module
-from rfbench.spatial_graph.tracer import Trace
 
 SIDES = {1: 16384, 2: 224, 3: 64}  # of an input where no size is given, by its number of axes
 

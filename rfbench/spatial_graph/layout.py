@@ -49,7 +49,7 @@ class Value:
     @cached_property
     def shape(self) -> tuple[int, ...]:
         """The shape of the tensor."""
-        return tuple(prod(f.size for f in dim) for dim in self.dims)
+        return tuple([d[0].size if len(d) == 1 else prod([f.size for f in d]) for d in self.dims])
 
     @cached_property
     def classes(self) -> "Classes":
@@ -88,7 +88,7 @@ class Value:
     @property
     def spatial(self) -> bool:
         """Whether any dimension counts positions."""
-        return any(f.axis in SPATIAL for dim in self.dims for f in dim)
+        return any([f.axis in SPATIAL for dim in self.dims for f in dim])
 
 
 class Classes(NamedTuple):

@@ -10,13 +10,13 @@ from torch import nn
 
 from rfbench.spatial_graph.builder import Builder
 from rfbench.spatial_graph.constants import Constants
-from rfbench.spatial_graph.graph import Opaque, Reach, Size, SpatialGraph, Witness, is_map
+from rfbench.spatial_graph.graph import Node, Opaque, Reach, Size, SpatialGraph, Witness, is_map
 from rfbench.spatial_graph.layout import SPATIAL, Scrambled, Value
+from rfbench.spatial_graph.operations import Op, Ref, Trace, mapped
 from rfbench.spatial_graph.ops import lookup
 from rfbench.spatial_graph.ops.join import settled
 from rfbench.spatial_graph.ops.registry import Constant
 from rfbench.spatial_graph.trace import Shape, trace_module
-from rfbench.spatial_graph.tracer import Op, Ref, Trace, mapped, refs
 
 
 def spatial_graph(
@@ -39,8 +39,8 @@ def unsupported_ops(trace: Trace) -> Counter[str]:
     """How often a trace calls each operation that has no handler and depends on the input."""
     seen, unknown = set(trace.inputs), Counter[str]()
     for op in trace.ops:
-        if any(r.id in seen for r in refs((op.args, op.kwargs))):
-            seen.update(r.id for r in refs(op.out))
+        if any(r.id in seen for r in op.given):
+            seen.update(r.id for r in op.made)
             if lookup(op.func, bool(op.written)) is None:
                 unknown[op.name] += 1
     return unknown
@@ -72,8 +72,7 @@ class Reader:
             if i == trace.sized:
                 graph.sized = self.builder.step
             self.constants.until = i
-            given = refs((op.args, op.kwargs))
-            if inputs := [self.values[r.id] for r in given if r.id in self.values]:
+            if inputs := [self.values[r.id] for r in op.given if r.id in self.values]:
                 self._read(op, inputs)
         graph.layers = {k: self.values[i] for k, i in trace.layers.items() if i in self.values}
         graph.failure, graph.program = trace.failure, tuple(op.name for op in trace.ops)
@@ -90,11 +89,11 @@ class Reader:
 
     def _read(self, op: Op, inputs: list[Value | Opaque]) -> None:
         """One operation that depends on the input."""
-        first = op.out if isinstance(op.out, Ref) else next(iter(refs(op.out)), None)
-        self.builder.begin(op.func, op.layer, self.trace.shapes[first.id] if first else ())
+        shape = self.trace.shapes[op.made[0].id] if op.made else ()
+        self.builder.begin(op.func, op.layer, shape)
         out = self._result(op, inputs)
         self._keep(op, out)
-        made = {ref.id for ref in refs(op.out)}
+        made = {ref.id for ref in op.made} if op.written else set()
         if others := [i for i in op.written if i not in made and len(op.written) > 1]:
             lost = self.builder.opaque(Reach.UNSUPPORTED, "it writes to a view")
             self.values |= dict.fromkeys(others, out if isinstance(out, Opaque) else lost)
@@ -158,7 +157,8 @@ class Reader:
         handler = lookup(op.func, bool(op.written))
         if handler is None:
             raise Scrambled("this operation is not known")
-        args, kwargs = mapped(Ref, self._argument, (op.args, op.kwargs))
+        args = mapped(Ref, self._argument, op.args)
+        kwargs = mapped(Ref, self._argument, op.kwargs) if op.kwargs else {}
         return handler(self.builder, *args, **kwargs)
 
     def _argument(self, ref: Ref) -> Value | Opaque | Constant:
@@ -176,7 +176,7 @@ class Reader:
         """
         if inputs == 1 or "bmm" not in op.name:
             return worst
-        known = [self.values.get(ref.id) for ref in refs(op.args)]
+        known = [self.values.get(ref.id) for ref in op.given]
         lost = any(isinstance(v, Opaque) and v.if_mixed == Reach.GLOBAL for v in known)
         if lost and worst.witness.reach == Reach.WINDOWED:  # rows, and then columns
             return self.builder.opaque(Reach.GLOBAL)
@@ -213,8 +213,12 @@ def _whole(graph: SpatialGraph, output: Value | Opaque | None) -> Value | Opaque
     """An output, opaque where it was put together entry by entry, by a loop over positions.
 
     No vector, and without positions: a map before it would not be what the network is asked for.
+    Heads of their own widths over one vector are no loop: nothing picks single positions there.
     """
     if not isinstance(output, Value) or output.spatial or sum(n > 1 for n in output.shape) < 2:
+        return output
+    behind = [graph.nodes[i] for i in graph.ancestors(set(graph.share(output)))]
+    if not any(node.kind == "structure" and _picks(graph, node) for node in behind):
         return output
     for dim in range(len(output.dims)):
         rows = np.moveaxis(output.labels, dim, 0).reshape(output.labels.shape[dim], -1)
@@ -224,6 +228,12 @@ def _whole(graph: SpatialGraph, output: Value | Opaque | None) -> Value | Opaque
                 reason = f"its entries along dimension {dim} were made one by one"
                 return Opaque(Witness(Reach.UNSUPPORTED, "the output", "", reason))
     return output
+
+
+def _picks(graph: SpatialGraph, node: Node) -> bool:
+    """Whether a step keeps a single position of an axis that has more."""
+    before = graph.nodes[node.sources[0]].size
+    return any(m == 1 < n for m, n in zip(node.size, before, strict=True))
 
 
 def main_output(trace: Trace) -> str | None:

@@ -5,6 +5,7 @@ import sys
 import types
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -21,13 +22,30 @@ def skeleton(module: nn.Module) -> tuple[nn.Module, dict[int, Tensor]]:
     Returns the copy and, by id() of its meta tensors, the values of the registered buffers. Raises
     RfbenchError where the module cannot be copied or has no weights yet.
     """
-    parts = dict(module.named_modules())
+    parts = named_parts(module)
     _refuse_unreadable(module, parts)
     try:
         return _skeleton(module, list(parts.values()))
     except (RuntimeError, TypeError, ValueError) as error:
         reason = str(error).split("\n")[0]
         raise RfbenchError(f"{type(module).__name__} cannot be copied: {reason}") from error
+
+
+def named_parts(module: nn.Module) -> dict[str, nn.Module]:
+    """What `named_modules` gives, which hands each through all levels above it."""
+    parts: dict[str, nn.Module] = {}
+    seen: set[int] = set()
+
+    def add(name: str, part: nn.Module) -> None:
+        if id(part) not in seen:
+            seen.add(id(part))
+            parts[name] = part
+            for key, below in part._modules.items():
+                if below is not None:
+                    add(f"{name}.{key}" if name else key, below)
+
+    add("", module)
+    return parts
 
 
 def _refuse_unreadable(module: nn.Module, parts: Mapping[str, nn.Module]) -> None:
@@ -56,21 +74,38 @@ def _skeleton(module: nn.Module, parts: list[nn.Module]) -> tuple[nn.Module, dic
         memo[id(tensor)] = meta = _on_meta(tensor)
         if not isinstance(tensor, nn.Parameter) and not tensor.requires_grad:
             buffers[id(meta)] = tensor
-    copied = _copied(module, memo).eval()
-    for m in copied.modules():
-        if _only_rounds(m):  # their control flow and their statistics need values
-            m.forward = torch.clone
-    if any(isinstance(m, nn.SELU | nn.RReLU) for m in parts):
-        for m in copied.modules():
-            if isinstance(m, nn.SELU | nn.RReLU):  # functionalisation fails on their in-place forms
-                m.inplace = False
+    copied = _evaluating(_copied(module, memo))
+    for kind in {type(m) for m in parts}:
+        if _only_rounds(kind):  # their control flow and their statistics need values
+            _set(copied, kind, "forward", torch.clone)
+        if issubclass(kind, nn.SELU | nn.RReLU):  # functionalisation fails on their in-place forms
+            _set(copied, kind, "inplace", False)
     return copied, buffers
 
 
-def _only_rounds(module: nn.Module) -> bool:
-    """Whether it is a FakeQuantize or an observer, which round a map or look at it."""
+def _set(module: nn.Module, kind: type, name: str, value: Any) -> None:
+    for m in module.modules():
+        if type(m) is kind:
+            setattr(m, name, value)
+
+
+def _evaluating(module: nn.Module) -> nn.Module:
+    """A module in evaluation mode; what `eval` does to modules that do not say otherwise."""
+    parts = list(named_parts(module).values())
+    kinds = {*map(type, parts)}
+    own = any(getattr(kind, key) is not method for kind in kinds for key, method in _MODES)
+    own |= any(issubclass(kind, torch.jit.ScriptModule) for kind in kinds)
+    if own or any("train" in (held := vars(m)) or "eval" in held for m in parts):
+        return module.eval()
+    for m in parts:
+        vars(m)["training"] = False
+    return module
+
+
+def _only_rounds(kind: type) -> bool:
+    """Whether it is that of a FakeQuantize or an observer, which round a map or look at it."""
     own = sys.modules.get("torch.ao.quantization")  # not imported for networks that have none
-    return own is not None and isinstance(module, own.FakeQuantizeBase | own.ObserverBase)
+    return own is not None and issubclass(kind, own.FakeQuantizeBase | own.ObserverBase)
 
 
 def without_weights(module: nn.Module) -> nn.Module:
@@ -125,8 +160,9 @@ def _gather(value: Any, found: list[Tensor]) -> None:
 
 
 def _on_meta(tensor: Tensor) -> Tensor:
-    if type(tensor) in (Tensor, nn.Parameter) and tensor.is_contiguous():
-        meta = torch.empty_like(tensor, device=META, memory_format=torch.contiguous_format)
+    plain = type(tensor) in (Tensor, nn.Parameter) and not tensor.is_quantized
+    if plain and tensor.is_contiguous():
+        meta = torch.empty(tensor.shape, dtype=tensor.dtype, device=META)
     else:
         meta = tensor.detach().to("meta", copy=True)
     return nn.Parameter(meta, requires_grad=False) if isinstance(tensor, nn.Parameter) else meta
@@ -134,7 +170,7 @@ def _on_meta(tensor: Tensor) -> Tensor:
 
 def _copied(value: Any, memo: dict[int, Any]) -> Any:
     """`copy.deepcopy`, and the same faster for modules and what they are made of."""
-    kind = type(value)
+    kind: Any = type(value)
     if id(value) in memo:
         return memo[id(value)]
     if kind in _ATOMS or (kind is tuple and _ATOMS.issuperset(map(type, value))):
@@ -149,13 +185,17 @@ def _copied(value: Any, memo: dict[int, Any]) -> Any:
         return copied
     if isinstance(value, nn.Module) and _is_plain(kind):
         memo[id(value)] = module = object.__new__(kind)
-        state: dict[str, Any] = {}
-        _copy_items(vars(value), state, memo)
-        module.__setstate__(state)
+        if kind.__setstate__ is nn.Module.__setstate__:  # adds what old files lack
+            _copy_items(vars(value), vars(module), memo)
+        else:
+            state: dict[str, Any] = {}
+            _copy_items(vars(value), state, memo)
+            module.__setstate__(state)
         return module
     return copy.deepcopy(value, memo)
 
 
+@lru_cache(maxsize=256)
 def _is_plain(kind: type) -> bool:
     """Whether copying a module is copying its attributes."""
     own = any(hasattr(kind, key) for key in _OWN)
@@ -182,3 +222,4 @@ _TREES = (Tensor, list, tuple, dict)  # where a module may keep a tensor that is
 _OWN = ("__deepcopy__", "__getnewargs__", "__getnewargs_ex__", "__slots__")
 _SHARED = ("__getattr__", "__getstate__", "__new__", "__reduce__", "__reduce_ex__")
 _METHODS = [(key, getattr(nn.Module, key, None)) for key in _SHARED]
+_MODES = [("train", nn.Module.train), ("eval", nn.Module.eval)]

@@ -7,17 +7,20 @@ as plain ones. Where a pass writes to anything else, it is made once more under 
 data flow either way.
 """
 
+import contextlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.spatial_graph.graph import Size, by
-from rfbench.spatial_graph.skeleton import skeleton
-from rfbench.spatial_graph.tracer import Trace, Tracer, Trunk, memory, refs
+from rfbench.spatial_graph.operations import Trace
+from rfbench.spatial_graph.skeleton import named_parts, skeleton
+from rfbench.spatial_graph.tracer import Tracer, Trunk, memory
 
 
 def trunk(module: nn.Module) -> Callable[[Tensor], Any]:
@@ -87,10 +90,9 @@ def _traced(module: nn.Module, shapes: Sequence[Shape], pure: bool) -> tuple[Tra
     trace = Trace(shapes[0][1:], feature_maps=hasattr(module, "feature_info"))
     tracer = Tracer(trace, pure)
     tracer.watch.shape = (1, *shapes[0])
-    parts = dict(copied.named_modules())
+    parts = named_parts(copied)
     scripted = [m for m in parts.values() if isinstance(m, torch.jit.ScriptModule)]
     tracer.weights = {memory(p) for m in scripted for p in m.parameters() if not p.is_meta}
-    _watch(parts, tracer)
     rnns = {n: m for n, m in parts.items() if isinstance(m, nn.RNNBase)}
     trace.recurrent = {n: (m.batch_first, m.bidirectional) for n, m in rnns.items()}
     dtype = next((p.dtype for p in copied.parameters() if p.is_floating_point()), torch.float32)
@@ -99,7 +101,7 @@ def _traced(module: nn.Module, shapes: Sequence[Shape], pure: bool) -> tuple[Tra
     try:
         with torch.no_grad(), tracer:
             images = [torch.empty((1, *shape), dtype=dtype, device="meta") for shape in shapes]
-            with tracer.watch:
+            with tracer.watch, _watched(parts, tracer):
                 (forward if pure else _functional(forward, tracer))(*images)
         trace.forward = trace.ops
     except Exception as error:
@@ -163,8 +165,8 @@ def _is_classifier(trace: Trace, end: Trunk) -> bool:
         return True
     seen = set(end.outputs.values())
     for op in trace.ops[end.ops :]:
-        if any(ref.id in seen for ref in (*refs(op.args), *refs(op.kwargs))):
-            seen |= {ref.id for ref in refs(op.out)}
+        if any(ref.id in seen for ref in op.given):
+            seen |= {ref.id for ref in op.made}
     vectors = all(len(trace.shapes[i]) <= 2 for i in trace.outputs.values())
     return vectors and not seen.isdisjoint(trace.outputs.values())
 
@@ -176,33 +178,51 @@ def _cut(trace: Trace, end: Trunk) -> None:
     trace.outputs = end.outputs
 
 
-def _watch(modules: Mapping[str, nn.Module], tracer: Tracer) -> None:
-    """Tell the tracer which layer is running, and what each returned."""
+@contextlib.contextmanager
+def _watched(modules: Mapping[str, nn.Module], tracer: Tracer) -> Iterator[None]:
+    """Tell the tracer which layer is running, and what each returned.
 
-    def enter(name: str) -> Callable:
-        def hook(*_: Any) -> None:
+    By hooks of all modules, of which there are two, where modules have none of their own: these
+    run later, and may change what is returned.
+    """
+    scripted = torch.jit.ScriptModule  # takes no hooks
+    names = {id(m): k for k, m in modules.items() if k and not isinstance(m, scripted)}
+    layers, calls = tracer.trace.layers, tracer.calls
+
+    def enter(module: nn.Module, _args: Any) -> None:
+        if name := names.get(id(module)):
             tracer.stack.append(name)
 
-        return hook
+    def leave(module: nn.Module, _args: Any, out: Any) -> None:
+        if not (name := names.get(id(module))):
+            return
+        tracer.stack.pop()
+        calls[name] += 1
+        label = name if calls[name] == 1 else f"{name}#{calls[name]}"
+        for own, number in tracer.named(out, label).items():
+            # the first output of `enc` is `enc.0`, unless that is a module of its own
+            taken = own != label and own in modules
+            layers[f"{label}.output{own.removeprefix(label)}" if taken else own] = number
 
-    def leave(name: str) -> Callable:
-        def hook(_module: nn.Module, _args: Any, out: Any) -> None:
-            tracer.stack.pop()
-            tracer.calls[name] += 1
-            n = tracer.calls[name]
-            label = name if n == 1 else f"{name}#{n}"
-            for own, number in tracer.named(out, label).items():
-                # the first output of `enc` is `enc.0`, unless that is a module of its own
-                taken = own != label and own in modules
-                key = f"{label}.output{own.removeprefix(label)}" if taken else own
-                tracer.trace.layers[key] = number
+    def leave_shared(module: nn.Module, args: Any, out: Any) -> None:
+        if not module._forward_hooks:
+            leave(module, args, out)
 
-        return hook
-
-    for name, child in modules.items():
-        if name and not isinstance(child, torch.jit.ScriptModule):  # which takes no hooks
-            child.register_forward_pre_hook(enter(name), prepend=True)
-            child.register_forward_hook(leave(name))
+    each = any(hasattr(m, "_orig_mod") for m in modules.values())  # torch.compile warns otherwise
+    for m in modules.values():
+        if id(m) in names and (each or m._forward_hooks):
+            m.register_forward_hook(leave)
+            if each:
+                m.register_forward_pre_hook(enter)
+    if each:
+        yield
+        return
+    handles = [register_module_forward_pre_hook(enter), register_module_forward_hook(leave_shared)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _explain(

@@ -1,130 +1,21 @@
-"""What a traced pass is as data, and the mode that writes it down, operation by operation."""
+"""The mode that writes a pass down, operation by operation."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from rfbench.errors import RfbenchError
 from rfbench.spatial_graph import results
+from rfbench.spatial_graph.operations import ATOMS, Op, Ref, Trace, mapped, name_of
 from rfbench.spatial_graph.structure import named_tensors
 from rfbench.spatial_graph.watch import Watch, check_batch
-
-
-@dataclass(frozen=True)
-class Ref:
-    """A tensor among the arguments or results of an operation: its number in the trace."""
-
-    id: int
-
-
-def refs(tree: Any) -> list[Ref]:
-    """The tensors among arguments or results, in their order."""
-    found: list[Ref] = []
-    _gather(tree, found)
-    return found
-
-
-def _gather(tree: Any, found: list[Ref]) -> None:
-    kind = type(tree)
-    if kind is Ref:
-        found.append(tree)
-    elif kind is tuple or kind is list:
-        for part in tree:
-            if type(part) not in _ATOMS:
-                _gather(part, found)
-    elif kind is dict:
-        for part in tree.values():
-            if type(part) not in _ATOMS:
-                _gather(part, found)
-
-
-_ATOMS = {int, float, bool, str, type(None), torch.dtype, torch.device}  # most arguments
-
-
-def mapped(kind: type, change: Callable[[Any], Any], tree: Any) -> Any:
-    """Arguments or results with every item of a class changed.
-
-    An operation has no other containers than lists and tuples, its keywords are a dict.
-    """
-    if isinstance(tree, kind):
-        return change(tree)
-    form = type(tree)
-    if form is tuple or form is list:
-        return form([p if type(p) in _ATOMS else mapped(kind, change, p) for p in tree])
-    if form is dict:
-        return {key: mapped(kind, change, part) for key, part in tree.items()}
-    return tree
-
-
-def plain_name(op: str) -> str:
-    """An operation without namespace and overload: 'aten.add_.Tensor' and 'mylib.add' are 'add'."""
-    return op.partition(".")[2].partition(".")[0].strip("_") or op
-
-
-@cache
-def name_of(func: Any) -> str:
-    """'aten.add.Tensor'."""
-    return str(func)
-
-
-@dataclass
-class Op:
-    """One operation: its overload, arguments with every tensor as a Ref, results, layer.
-
-    written: the tensors whose memory it writes to, views included; functionalisation leaves these
-    only inside of composite operations (circular padding).
-    """
-
-    func: Any
-    args: tuple
-    kwargs: dict[str, Any]
-    out: Any
-    layer: str
-    written: tuple[int, ...] = ()
-
-    @property
-    def name(self) -> str:
-        """'aten.add.Tensor'."""
-        return name_of(self.func)
-
-
-@dataclass
-class Trace:
-    """A forward pass as a list of operations.
-
-    inputs, outputs: numbers of tensors; outputs by name: 'output', or 'output.aux', 'output.0'.
-    shapes: the shape of every tensor by number. layers: module path -> number of its output, in
-    order of execution; '#2' marks a second call of the same module, '.0' or '.aux' one of several
-    outputs. fixed: by number, the values of registered buffers (BlurPool's kernel) and of tensors
-    that the forward pass makes. recurrent: by name of LSTM, GRU and RNN layers, whether the batch
-    is first and whether they run both ways. size: of the first input, along every axis. forward:
-    all operations, timm's classifiers included; None where one refused the size. failure: why the
-    pass ended before its output. sized: the number of operations before the network's code first
-    learnt a size; None: it never did. feature_maps: whether the outputs are the maps of a backbone,
-    from first to last (timm's features_only).
-    """
-
-    size: tuple[int, ...]
-    inputs: list[int] = field(default_factory=list)
-    outputs: dict[str, int] = field(default_factory=dict)
-    ops: list[Op] = field(default_factory=list)
-    forward: list[Op] | None = None
-    shapes: dict[int, tuple[int, ...]] = field(default_factory=dict)
-    layers: dict[str, int] = field(default_factory=dict)
-    fixed: dict[int, Tensor] = field(default_factory=dict)
-    recurrent: dict[str, tuple[bool, bool]] = field(default_factory=dict)
-    failure: RfbenchError | None = None
-    sized: int | None = None
-    feature_maps: bool = False
-
 
 _CONVOLUTIONS = (torch.ops.aten.convolution, torch.ops.aten._convolution)
 
@@ -243,11 +134,27 @@ class Tracer(TorchDispatchMode):
         out = _run(func, args, kwargs)
         if traits.writes:
             written = self._written(func, args, kwargs)
-        given = mapped(Tensor, self._given, args), mapped(Tensor, self._given, kwargs)
-        layer = self.stack[-1] if self.stack else ""
-        made = mapped(Tensor, self._made_now, out)
-        self.trace.ops.append(Op(func, *given, made, layer, written))
+        given = self._all_given(args, kwargs)
+        made = self._made_now(out) if type(out) is Tensor else mapped(Tensor, self._made_now, out)
+        self.trace.ops.append(Op(func, *given, made, self.layer, written))
         return out
+
+    @property
+    def layer(self) -> str:
+        """The layer that is running."""
+        return self.stack[-1] if self.stack else ""
+
+    def _all_given(self, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+        """Arguments, with every tensor as a Ref."""
+        noted = []
+        for part in args:
+            kind = type(part)
+            if kind is Tensor or kind is nn.Parameter:
+                part = self._given(part)
+            elif kind not in ATOMS:
+                part = mapped(Tensor, self._given, part)
+            noted.append(part)
+        return tuple(noted), mapped(Tensor, self._given, kwargs) if kwargs else {}
 
     def _note_write(self, func: Any) -> None:
         if func is not torch.ops.aten.as_strided_.default:  # functionalisation has it as it is
@@ -256,36 +163,36 @@ class Tracer(TorchDispatchMode):
     def _twin(self, func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
         """The operation that returns what this one writes; None where others may see the write."""
         twin, x = twin_of(func), args[0] if args else None
-        if twin is None or not isinstance(x, Tensor) or not x.is_meta:
-            return None
-        number = self.number(x)
-        if number not in self._made or self._sharing[memory(x)] != [number]:
+        if twin is None or not isinstance(x, Tensor) or not x.is_meta or not self._is_own(x):
             return None
         out = _run(twin, args, kwargs)
         return twin if out.shape == x.shape and out.dtype == x.dtype else None
 
+    def _is_own(self, tensor: Tensor) -> bool:
+        """Whether an operation has made it, and nothing else shares its memory."""
+        number = self.number(tensor)
+        return number in self._made and self._sharing[memory(tensor)] == [number]
+
     def _replace(self, twin: Any, args: tuple, kwargs: dict[str, Any]) -> Tensor:
         """Write an in-place operation down as the one that makes a new tensor."""
-        given = mapped(Tensor, self._given, args), mapped(Tensor, self._given, kwargs)
+        given = self._all_given(args, kwargs)
         x: Tensor = args[0]
         self._sharing[memory(x)].clear()
         number = self._new(x)
         self._made.add(number)
-        layer = self.stack[-1] if self.stack else ""
-        self.trace.ops.append(Op(twin, *given, self._refs[number], layer))
+        self.trace.ops.append(Op(twin, *given, self._refs[number], self.layer))
         return x
 
     def _review(self, func: Any, args: tuple, kwargs: dict[str, Any]) -> Tensor:
         """Write a view in place (squeeze_) down as one, which the tensor from now on stands for."""
-        given = mapped(Tensor, self._given, args), mapped(Tensor, self._given, kwargs)
+        given = self._all_given(args, kwargs)
         func(*args, **kwargs)
         packet = getattr(torch.ops.aten, str(func).split(".")[1].removesuffix("_"))
         every = [getattr(packet, name) for name in packet.overloads()]
         twin = next(f for f in every if _kinds(f) == _kinds(func))
         number = self._new(args[0])
         self._made.add(number)
-        layer = self.stack[-1] if self.stack else ""
-        self.trace.ops.append(Op(twin, *given, self._refs[number], layer))
+        self.trace.ops.append(Op(twin, *given, self._refs[number], self.layer))
         return args[0]
 
     def _check_batch(self, args: tuple) -> None:

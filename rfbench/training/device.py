@@ -1,6 +1,7 @@
 """The device of a training: torch's global flags, memory format, precision, and DDP."""
 
 import contextlib
+import math
 import os
 from collections.abc import Callable, Iterator
 from typing import Protocol
@@ -105,6 +106,19 @@ def evaluating(model: nn.Module, group: Processes) -> Iterator[None]:
             yield
     finally:
         model.train(was_training)
+
+
+def refuse_nan(loss: float, what: str) -> None:
+    """Raise RfbenchError if a validation loss is NaN: the classes of NaN scores mean nothing.
+
+    what: "images" or "pixels", whose scores are NaN. An infinite loss is no error: scores may be
+    so sure of a wrong class.
+    """
+    if math.isnan(loss):
+        raise RfbenchError(
+            f"the network's scores of validation {what} are NaN, so they have no classes to "
+            "measure. Lower optim.lr, or take -o precision=fp32 if this run is in bf16."
+        )
 
 
 def wrap(run: Epochs, loss: Callable[[nn.Module], Tensor], what: str) -> nn.Module:

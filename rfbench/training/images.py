@@ -94,7 +94,9 @@ class Reader:
         return bad
 
     def restore_bad(self, bad: dict[str, str]) -> None:
-        """Go on counting from an earlier part of the run."""
+        """Go on counting from an earlier part of the run; ValueError for what is no such count."""
+        if not all(isinstance(text, str) for pair in dict(bad).items() for text in pair):
+            raise ValueError("the unreadable images are not told by path and reason")
         self._bad = dict(bad)
 
     def close(self) -> None:

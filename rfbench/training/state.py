@@ -11,7 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from rfbench.models import identity, weight_files
 from rfbench.models.backbones import Backbone
-from rfbench.runs import checkpoint, loop
+from rfbench.runs import best, checkpoint, loop
 from rfbench.runs.state import Loop, Start
 from rfbench.runs.surroundings import Need
 from rfbench.training.split import Split
@@ -67,10 +67,9 @@ def same_data(start: Start, data: Any) -> list[str] | None:
     content, path = start.content or {}, start.folder / checkpoint.LAST
     now = {"pictures": data.counts}
     checkpoint.same_numbers(start.folder, {"pictures": content.get("pictures")}, now)
-    classes = content.get("classes")
-    if not isinstance(classes, list):
-        return None
-    weight_files.compare_classes(classes, data.set.classes, str(path))
+    classes = weight_files.classes_in(content, str(path))
+    if classes is not None:
+        weight_files.compare_classes(classes, data.set.classes, str(path))
     return classes
 
 
@@ -130,10 +129,13 @@ def restore(run: Epochs, content: dict[str, Any]) -> None:
         run.pruning.load_state_dict(content["pruned"])
     checkpoint.load_optimizer(run.optimizer, content["optimizer"])
     loop.restore(run, content)
-    run.epoch, run.total = checkpoint.whole_number(content, "epoch"), content["total"]
+    run.epoch = checkpoint.whole_number(content, "epoch")
+    run.total = checkpoint.sums(content, "total", len(run.total))
     first = run.epoch * run.per_epoch
     if not first <= run.step <= first + run.per_epoch or content.get("evaluated", first) != first:
         raise ValueError(f"step {run.step}, evaluated at {run.evaluated}, in epoch {run.epoch}")
+    if run.epoch:  # what a record of the end would show
+        best.merit(run, run.metrics)
     ranks = content["ranks"]
     if len(ranks) != world:
         raise ValueError(f"{len(ranks)} states of {world} processes")
@@ -141,7 +143,7 @@ def restore(run: Epochs, content: dict[str, Any]) -> None:
         checkpoint.set_random_state(ranks[run.group.rank]["rng"], run.group.device)
         run.data.restore_bad(ranks[run.group.rank]["bad"])
     # if the number of processes has changed, the first one keeps the sums
-    windows = [rank["window"] for rank in ranks]
+    windows = [checkpoint.sums(rank, "window", len(run.window)) for rank in ranks]
     if len(ranks) == run.group.world:
         run.window = windows[run.group.rank]
     elif run.group.first:

@@ -297,7 +297,7 @@ def test_weights_of_no_task_before(tmp_path: Path) -> None:
         ("paper", 28),
         ("digits", 94),
         ("depthwise", 32),
-        ("stages", 84),
+        ("stages", 76),
         ("light_center", 16),
         ("modern", 12),
         ("no_downsampling", 16),

@@ -165,6 +165,15 @@ def test_upright_is_what_exif_says(kind: str, orientation: int) -> None:
     assert np.array_equal(decode(data, "x", upright=True).numpy(), np.array(wanted))
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_tiff_is_turned_once(orientation: int) -> None:
+    """PIL turns it while it reads it, whether asked to or not."""
+    data = encoded(PICTURE, "TIFF", tiffinfo={0x112: orientation})
+    wanted = np.array(ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB"))
+    for upright in (False, True):
+        assert np.array_equal(decode(data, "x", upright=upright).numpy(), wanted)
+
+
 def test_only_files_are_opened(tmp_path: Path) -> None:
     """A pipe that nobody writes to would be waited for forever, a device read without end."""
     os.mkfifo(tmp_path / "pipe.jpg")

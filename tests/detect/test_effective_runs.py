@@ -114,6 +114,15 @@ def test_of_a_detector(tmp_path: Path) -> None:
         (key,) = [k for k in held.files if k.endswith(f"{field['layer']} magnitude")]
         np.testing.assert_allclose(held[key], expected, rtol=1e-3, atol=1e-7 * expected.max())
 
+    audit = ["rf", "audit", str(tmp_path / "run"), "--size", "64"]
+    asked = CliRunner().invoke(main, audit)
+    assert asked.exit_code == 2 and "choose one with --to (" in asked.stderr
+    done = CliRunner().invoke(main, [*audit, "--to", "levels.p3", "--json"])
+    assert done.exit_code == 0, done.output
+    (record,) = json.loads(done.stdout)
+    assert record["to"] == "levels.p3" and record["variant"] == "3x3"
+    assert record["model"] == fields[0]["model"] and record["status"] == "local"
+
 
 def test_a_folder_without_weights_is_one_line(tmp_path: Path) -> None:
     wrong = CliRunner().invoke(main, ["rf", "effective", str(tmp_path)])

@@ -45,6 +45,24 @@ def test_only_common_seeds_are_paired() -> None:
     assert (test.kind, test.seeds, test.difference) == ("paired", 2, 1.5)
 
 
+@pytest.mark.parametrize("first", [0, 10])
+def test_both_tests_are_those_of_scipy(first: int) -> None:
+    draw = np.random.default_rng(first)
+    for count in (2, 3, 5, 9):
+        ours, theirs = (draw.normal(70, 2, count).tolist() for _ in range(2))
+        test = compare(by_seed(*ours, first=first), by_seed(*theirs))
+        if first:
+            expected = scipy_stats.ttest_ind(ours, theirs, equal_var=False)
+        else:
+            expected = scipy_stats.ttest_rel(ours, theirs)
+        bounds = expected.confidence_interval(0.95)
+        assert (test.p, test.low, test.high) == pytest.approx(
+            (expected.pvalue, bounds.low, bounds.high), rel=1e-9
+        )
+        half = scipy_stats.t.ppf(0.975, count - 1) * scipy_stats.sem(ours)
+        assert interval(ours) == pytest.approx((np.mean(ours) - half, np.mean(ours) + half))
+
+
 def test_no_common_seeds_is_welch() -> None:
     ours, theirs = [75.0, 77.0, 76.0], list(BASE.values())
     test = compare(by_seed(*ours, first=10), BASE)

@@ -213,6 +213,16 @@ def test_cells_over_a_sequence_are_no_map_of_the_layer_before(cell: type) -> Non
     assert rf.theory(graph, "first")["x"]["size"] == 3
 
 
+def test_heads_of_their_own_over_one_vector_are_no_loop() -> None:
+    def run(n: Net, x: Tensor) -> Tensor:
+        y = n.a(x).mean((2, 3))
+        return torch.stack([n.b(y), n.d(n.c(y))], 1)
+
+    layers = {"b": nn.Linear(4, 3), "c": nn.Linear(4, 6), "d": nn.Linear(6, 3)}
+    graph = rf.record(Net(run, a=nn.Conv2d(3, 4, 3), **layers), size=16)
+    assert graph.target == "a"
+
+
 def test_a_complex_map_made_real_keeps_its_real_part() -> None:
     def run(n: Net, x: Tensor) -> Tensor:
         return torch.complex(n.a(x), n.b(x)).to(torch.float32)

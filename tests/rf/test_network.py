@@ -13,9 +13,9 @@ from rfbench.rf.core import network
 from rfbench.rf.core.network import Network
 from rfbench.rf.core.target import Target
 from rfbench.spatial_graph import inputs
+from rfbench.spatial_graph.operations import Trace
 from rfbench.spatial_graph.reader import spatial_graph
 from rfbench.spatial_graph.trace import trace_module
-from rfbench.spatial_graph.tracer import Trace
 
 
 @pytest.fixture

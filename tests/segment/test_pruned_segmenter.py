@@ -30,6 +30,10 @@ def test_half_of_the_weights_are_zero(config: str, tmp_path: Path) -> None:
     record = json.loads((tmp_path / "run" / "result.json").read_text())
     assert record["nonzero"] < 0.55 * record["parameters"]
     assert record["network"]["figures"]["size"]
+    audit = CliRunner().invoke(main, ["rf", "audit", str(tmp_path / "run"), "--json"])
+    assert audit.exit_code == 0, audit.output
+    (found,) = json.loads(audit.stdout)
+    assert found["model"] == record["model"] and found["pruned"]
 
 
 def test_an_end_behind_the_run_is_named(tmp_path: Path) -> None:

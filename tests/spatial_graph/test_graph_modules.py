@@ -86,7 +86,13 @@ def test_the_last_map_is_the_output_where_no_layer_returns_it() -> None:
     assert graph.target == ""
     graph = spatial_graph(Net(lambda n, x: n.a(x).mean((2, 3)), **TWO), (9, 9))
     assert graph.target == "a"
+    # what it returns is a map, whatever pooled it
     graph = spatial_graph(Net(lambda n, x: F.adaptive_avg_pool2d(n.a(x), 3), **TWO), (9, 9))
+    assert graph.target == ""
+    head = nn.Linear(9 * TWO["a"].out_channels, 2)  # of vectors it is the map before they are made
+    graph = spatial_graph(
+        Net(lambda n, x: n.h(F.adaptive_avg_pool2d(n.a(x), 3).flatten(1)), **TWO, h=head), (9, 9)
+    )
     assert graph.target == "a"
 
 

@@ -28,10 +28,10 @@ from rfbench.spatial_graph import (
     spatial_graph,
     unsupported_ops,
 )
+from rfbench.spatial_graph.operations import plain_name
 from rfbench.spatial_graph.ops import lookup
 from rfbench.spatial_graph.ops.registry import OPS
 from rfbench.spatial_graph.trace import trace_module
-from rfbench.spatial_graph.tracer import plain_name
 from tests.spatial_graph.cases import Net, conv
 
 README = Path(__file__).parents[2] / "rfbench" / "spatial_graph" / "README.md"

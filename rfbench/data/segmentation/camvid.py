@@ -62,5 +62,7 @@ def _colours(path: str) -> tuple[masks.Values, list[str]]:
     names = [name for name, _ in known if name.lower() not in VOID]
     if not names or len({color for _, color in known}) < len(known):
         raise RfbenchError(f"{path}: names no classes, or one colour twice")
+    if strange := [name for name, color in known if not all(0 <= v <= 255 for v in color)]:
+        raise RfbenchError(f"{path}: the colour of {strange[0]} is not of values from 0 to 255")
     numbers = {name: i for i, name in enumerate(names)}
     return masks.colours([(color, numbers.get(name, IGNORED)) for name, color in known]), names

@@ -4,6 +4,8 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
+
 from rfbench.data.decode import BadImage
 from rfbench.data.segmentation import masks
 from rfbench.data.segmentation.pairs import FilePairs, Pairs, Renumbered, differs
@@ -13,41 +15,47 @@ SHOWN = 8  # problems that are told one by one
 THREADS = 8  # PIL decodes beside Python
 
 
-def check(pairs: Pairs, values: bool = True, rank: int = 0, world: int = 1) -> None:
-    """Raise RfbenchError that names the masks that cannot be used, a line each.
+def check(pairs: Pairs, values: bool = True, rank: int = 0, world: int = 1) -> set[int] | None:
+    """The classes of the pixels in this process's masks; None where they were not looked at.
 
-    Also where no pixel of any mask counts. values: false: look at sizes only, which is faster.
-    rank, world: this process's share.
+    Raises RfbenchError that names the masks that cannot be used, a line each. values: false: look
+    at sizes only, which is faster. rank, world: this process's share.
     """
     pairs = pairs.pairs if isinstance(pairs, Renumbered) else pairs
     if not isinstance(pairs, FilePairs):  # drawn, or checked when they were read
-        return
+        return None
     mine = range(rank, len(pairs), world)
     workers = min(THREADS, os.cpu_count() or 1)
     with ThreadPoolExecutor(workers) as pool:
         looked = list(pool.map(lambda i: look(pairs, i, values), mine))
     if found := [text for text, _ in looked if text]:
         raise RfbenchError(*shortened(found))
-    others = (i for i in range(len(pairs)) if i not in mine)
-    # of other processes' masks only as many as it takes to find one that counts
-    counted = any(own for _, own in looked) or any(look(pairs, i)[1] for i in others)
-    if values and len(pairs) and not counted:
-        raise RfbenchError(
-            f"{pairs.mask_name(0)} and the {len(pairs) - 1} others: every pixel is ignored, so "
-            "there is nothing to learn or to measure"
-        )
+    return set[int]().union(*(own for _, own in looked)) if values else None
 
 
-def look(pairs: FilePairs, i: int, values: bool = True) -> tuple[str | None, bool]:
-    """What is wrong with image i and its mask, None if nothing is; whether any pixel counts."""
+def look(pairs: FilePairs, i: int, values: bool = True) -> tuple[str | None, set[int]]:
+    """What is wrong with image i and its mask, None if nothing is; the classes of its pixels."""
     try:
-        image, mask = masks.size(pairs.name(i)), masks.size(pairs.mask_name(i))
+        *image, turn = masks.size(pairs.name(i))
+        *mask, _ = masks.size(pairs.mask_name(i))
+        if turn != 1 and pairs.upright is None:
+            return f"{pairs.name(i)}: {_turned(turn)}", set()
+        if turn > 4 and pairs.upright:
+            image.reverse()
         if image != mask:
-            return f"{pairs.mask_name(i)}: {differs(mask, image)}", False
+            return f"{pairs.mask_name(i)}: {differs(mask, image)}", set()
         read = masks.read(pairs.mask_name(i), pairs.values) if values else None
     except BadImage as error:
-        return str(error), False
-    return None, read is None or bool((read != masks.IGNORED).any())
+        return str(error), set()
+    return None, set() if read is None else {*np.unique(read).tolist()} - {masks.IGNORED}
+
+
+def _turned(turn: int) -> str:
+    return (
+        f"EXIF turns this image (orientation {turn}), and nothing tells whether its mask was drawn "
+        "on the turned image. With data.name=folder: data.options.upright=true turns images, false "
+        "reads them as they are stored; or save it without EXIF"
+    )
 
 
 def shortened(problems: Sequence[str]) -> list[str]:

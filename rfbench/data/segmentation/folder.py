@@ -8,7 +8,7 @@ from rfbench.data.folder import missing
 from rfbench.data.order import epoch_order
 from rfbench.data.segmentation import lists, masks
 from rfbench.data.segmentation.lists import Pair
-from rfbench.data.segmentation.pairs import IGNORED, SegSet, none
+from rfbench.data.segmentation.pairs import IGNORED, FilePairs, SegSet, none
 from rfbench.errors import RfbenchError, UsageError
 
 NAMES = "classes.txt"
@@ -17,11 +17,12 @@ EXPECTED = "images/train/*.jpg and masks/train/*.png, images/val/ and masks/val/
 
 def folder(
     root: str,
-    classes: list[str] | None = None,
+    classes: list[str | int] | None = None,
     ignored: list[int] | None = None,
     colors: list[list[int]] | None = None,
-    background: str | None = None,
+    background: str | int | None = None,
     val_share: float | None = None,
+    upright: bool | None = None,
     eval_only: bool = False,
 ) -> SegSet:
     """ROOT/images/train/** with ROOT/masks/train/**.png, and val; or images/** split by val_share.
@@ -29,32 +30,44 @@ def folder(
     classes: their names, in the order of the indices; null: the lines of ROOT/classes.txt. ignored:
     indices that count nowhere, 255 by default. colors: masks are colour images; [red, green, blue]
     of every class, in their order; white is ignored unless a class has it. background: the class
-    that is none of the objects, for the foreground's mIoU.
+    that is none of the objects, for the foreground's mIoU. upright: whether images are turned as
+    EXIF says; null: images that it turns are refused, as their masks may be turned too or not.
     """
-    names = _names(root, classes)
+    names = _names(root, None if classes is None else [str(name) for name in classes])
     values = _values(names, ignored, colors)
+    background = None if background is None else str(background)
     if background is not None and background not in names:
         raise UsageError(
             f"data.options.background: no class '{background}'. There are: {', '.join(names)}."
         )
     number = None if background is None else names.index(background)
     notes: list[str] = []
+
+    def paired(pairs: list[Pair], *below: str) -> FilePairs:
+        return lists.paired(pairs, values, os.path.join(root, "images", *below), upright)
+
     if val_share is not None:
         if not 0 < val_share < 1:
             raise UsageError(f"val_share must lie between 0 and 1 (it is {val_share})")
+        if all(os.path.isdir(os.path.join(root, "images", part)) for part in ("train", "val")):
+            raise UsageError(
+                f"{root} is already split into images/train/ and images/val/: leave "
+                "data.options.val_share out, or rename one of them to split all images anew."
+            )
         pairs = _part(root, "", notes)
         held = max(1, round(len(pairs) * val_share))
+        if pairs and held == len(pairs):
+            raise RfbenchError(
+                f"{root}/images: all {held} images would be held out by val_share = {val_share}; "
+                "none is left to train on"
+            )
         chosen = {int(i) for i in epoch_order(len(pairs), 0, 0)[:held]}  # always the same
-        where = os.path.join(root, "images")
-        val = lists.paired([p for i, p in enumerate(pairs) if i in chosen], values, where)
+        val = paired([p for i, p in enumerate(pairs) if i in chosen])
         rest = [p for i, p in enumerate(pairs) if i not in chosen]
-        train = none(values) if eval_only else lists.paired(rest, values, where)
+        train = none(values) if eval_only else paired(rest)
     else:
-        val = lists.paired(_part(root, "val", notes), values, os.path.join(root, "images/val"))
-        where = os.path.join(root, "images/train")
-        train = (
-            none(values) if eval_only else lists.paired(_part(root, "train", notes), values, where)
-        )
+        val = paired(_part(root, "val", notes), "val")
+        train = none(values) if eval_only else paired(_part(root, "train", notes), "train")
     lists.apart(train, val)
     return SegSet(
         "folder", names, train, val, background=number, crop=(256, 256), notes=tuple(notes)
@@ -70,9 +83,28 @@ def _names(root: str, classes: list[str] | None) -> list[str]:
             f"which classes do the masks of {root} have? Name them in {path}, one a line in the "
             "order of their indices, or with -o data.options.classes=[background,...]."
         )
-    names = lists.names_in(path) if classes is None else [str(name) for name in classes]
-    if len(set(names)) < len(names) or not 1 < len(names) < IGNORED:
-        raise UsageError(f"classes must be 2 to 254 different names (they are {len(names)})")
+    names = _lines(path) if classes is None else classes
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice or not 1 < len(names) < IGNORED:
+        what = f"{twice[0]!r} is there twice" if twice else f"they are {len(names)}"
+        raise UsageError(f"classes must be 2 to 254 different names ({what})")
+    return names
+
+
+def _lines(path: str) -> list[str]:
+    """The lines of classes.txt; UsageError for an empty one between others.
+
+    It may stand for an index without a class, or for nothing: the classes behind it would be
+    others.
+    """
+    names = lists.lines_of(path)
+    while names and not names[-1]:
+        names.pop()
+    if "" in names:
+        raise UsageError(
+            f"{path}: line {names.index('') + 1} is empty. Each line names the class of an index, "
+            "the first that of 0: name this one too, or remove the line."
+        )
     return names
 
 

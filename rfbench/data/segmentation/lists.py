@@ -1,6 +1,8 @@
 """Pairs of images and masks by their names, and what is wrong where one of them is missing."""
 
 import os
+import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from rfbench import files
@@ -15,19 +17,36 @@ SHOWN = 5  # missing files that are named
 MOST = 256 << 20  # bytes of a list of names
 
 
-def paired(pairs: Sequence[Pair], values: Values, where: str) -> FilePairs:
-    """The pairs; RfbenchError if there are none, or for files that are not there.
+def paired(
+    pairs: Sequence[Pair], values: Values, where: str, upright: bool | None = None
+) -> FilePairs:
+    """The pairs; RfbenchError if there are none, for files that are not there or named twice.
 
-    where: the folder or list that they come from, for errors.
+    where: the folder or list that they come from, for errors. upright: see `FilePairs`.
     """
     if not pairs:
         raise RfbenchError(f"{where} names no images")
+    counts = Counter(image for image, _ in pairs)
+    if twice := [image for image, count in counts.items() if count > 1]:
+        raise RfbenchError(f"{where} names images more than once: {some(twice, SHOWN)}")
     for what, place in (("mask", 1), ("image", 0)):
         gone = [pair[place] for pair in pairs if not os.path.isfile(pair[place])]
         if gone:
             many = f"{len(gone)} {what}s are missing" if len(gone) > 1 else f"a {what} is missing"
-            raise RfbenchError(f"{where}: {many}: {some(gone, SHOWN)}")
-    return FilePairs([image for image, _ in pairs], [mask for _, mask in pairs], values)
+            raise RfbenchError(f"{where}: {many}: {some(gone, SHOWN)}{_beside(gone[0])}")
+    return FilePairs([image for image, _ in pairs], [mask for _, mask in pairs], values, upright)
+
+
+def _beside(path: str) -> str:
+    """' (there is NAME)' if a file differs from a missing one in case or extension alone."""
+    folder, name = os.path.split(path)
+    stem = os.path.splitext(name)[0].casefold()
+    try:
+        found = sorted(os.listdir(folder))
+    except OSError:
+        return ""
+    near = [other for other in found if os.path.splitext(other)[0].casefold() == stem]
+    return f" (there is {some(near, 2)})" if near and name not in near else ""
 
 
 def below(folder: str, mask_of: Callable[[str], str], notes: list[str]) -> list[Pair]:
@@ -49,13 +68,18 @@ def masks_below(folder: str) -> list[str]:
 
 def names_in(path: str) -> list[str]:
     """The lines of a text file, without empty ones; RfbenchError if it cannot be read."""
+    return [line for line in lines_of(path) if line]
+
+
+def lines_of(path: str) -> list[str]:
+    """The lines of a text file, without spaces around; RfbenchError if it cannot be read."""
     try:
         text = files.read_bytes(path, MOST).decode("utf-8-sig")
     except FileNotFoundError:
         raise RfbenchError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise RfbenchError(f"{path} cannot be read: {one_line(error)}") from None
-    return [line.strip() for line in text.splitlines() if line.strip()]
+    return [line.strip() for line in re.split("\r\n|\n|\r", text)]
 
 
 def apart(train: FilePairs, val: FilePairs) -> None:

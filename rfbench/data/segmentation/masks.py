@@ -4,14 +4,16 @@ Only formats without loss are read. A mask's own values are never rescaled, and 
 taken for indices: a palette PNG (VOC) holds indices, whatever its palette looks like.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from rfbench import files
+from rfbench.data import decode
 from rfbench.data.decode import BadImage
 from rfbench.errors import one_line
 
@@ -62,16 +64,26 @@ def read(path: str, values: Values) -> np.ndarray:
     return _by_color(path, stored, values) if values.colors else _by_index(path, stored, values)
 
 
-def size(path: str) -> tuple[int, int]:
-    """(H, W) of an image, from its header; raises `BadImage`."""
+def size(path: str) -> tuple[int, int, int]:
+    """(H, W) of an image as it is stored, and how EXIF turns it (1: not); raises `BadImage`."""
     try:
         files.check_regular(path)
         with Image.open(path) as image:
-            return image.height, image.width
-    except FileNotFoundError:
-        raise BadImage(path, "no such file") from None
+            return image.height, image.width, decode.orientation(image, header=True)
     except Exception as error:
-        raise BadImage(path, one_line(error) or type(error).__name__) from None
+        raise _bad(path, error) from None
+
+
+def _bad(path: str, error: Exception) -> BadImage:
+    """Why a file cannot be read, of whatever a decoder raised."""
+    if isinstance(error, BadImage):
+        return error
+    if isinstance(error, FileNotFoundError):
+        return BadImage(path, "no such file")
+    if isinstance(error, UnidentifiedImageError):
+        empty = os.path.getsize(path) == 0
+        return BadImage(path, "the file is empty" if empty else "not an image of a known format")
+    return BadImage(path, one_line(error) or type(error).__name__)
 
 
 def _stored(path: str, colored: bool) -> np.ndarray:
@@ -89,12 +101,8 @@ def _stored(path: str, colored: bool) -> np.ndarray:
                 raise BadImage(path, _not_indices(image.mode))
             step = _step(image)
             return np.array(image).astype(np.int64) // step
-    except BadImage:
-        raise
-    except FileNotFoundError:
-        raise BadImage(path, "no such file") from None
     except Exception as error:  # decoders raise nearly anything on damaged bytes
-        raise BadImage(path, one_line(error) or type(error).__name__) from None
+        raise _bad(path, error) from None
 
 
 def _step(image: Any) -> int:

@@ -17,6 +17,7 @@ from rfbench.data.dataset import IMAGENET_MEAN, IMAGENET_STD
 from rfbench.data.decode import BadImage
 from rfbench.data.segmentation import masks
 from rfbench.data.segmentation.masks import Values
+from rfbench.errors import RfbenchError
 
 IGNORED = masks.IGNORED
 CHANNELS = 4
@@ -45,14 +46,21 @@ class ArrayPairs:
 class FilePairs:
     """Images and masks in files; image i is `images[i]`, its mask `labels[i]`."""
 
-    def __init__(self, images: Sequence[str], labels: Sequence[str], values: Values) -> None:
-        """values: what a mask's pixels mean."""
+    def __init__(
+        self,
+        images: Sequence[str],
+        labels: Sequence[str],
+        values: Values,
+        upright: bool | None = None,
+    ) -> None:
+        """values: what a mask's pixels mean. upright: turn images as EXIF says; None: unknown."""
         if len(images) != len(labels):
             raise ValueError(f"{len(images)} images and {len(labels)} masks")
         # arrays, which the processes of a loader share
         self._images = np.array([os.fsencode(path) for path in images], dtype=bytes)
         self._masks = np.array([os.fsencode(path) for path in labels], dtype=bytes)
         self.values = values
+        self.upright = upright
         self.labels = np.zeros(len(images), np.int64)
 
     def __len__(self) -> int:
@@ -68,7 +76,7 @@ class FilePairs:
 
     def read(self, i: int) -> Tensor:
         """Image i with its mask, (H, W, 4) uint8; raises `BadImage`."""
-        image = decode.read(self.name(i))
+        image = decode.read(self.name(i), bool(self.upright))
         mask = torch.from_numpy(masks.read(self.mask_name(i), self.values))
         if image.shape[:2] != mask.shape:
             raise BadImage(self.mask_name(i), differs(mask.shape, image.shape))
@@ -127,6 +135,14 @@ class SegSet:
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     notes: tuple[str, ...] = ()  # remarks for the user, one line each
+
+    def __post_init__(self) -> None:
+        """Raise RfbenchError for classes that figures by name, or masks of bytes, cannot hold."""
+        if len(set(self.classes)) < len(self.classes):
+            twice = next(name for name in self.classes if self.classes.count(name) > 1)
+            raise RfbenchError(f"{self.name}: two classes are called {twice!r}")
+        if len(self.classes) > IGNORED:
+            raise RfbenchError(f"{self.name} has {len(self.classes)} classes; at most {IGNORED}")
 
 
 def none(values: Values) -> FilePairs:

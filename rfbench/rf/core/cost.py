@@ -5,7 +5,7 @@ from math import prod
 
 from rfbench.errors import RfbenchError
 from rfbench.spatial_graph.graph import by
-from rfbench.spatial_graph.tracer import Op, Trace, plain_name, refs
+from rfbench.spatial_graph.operations import Op, Trace, plain_name
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ def cost(trace: Trace) -> Cost:
     for op in trace.forward:
         name = plain_name(op.name) if op.name.startswith("aten.") else ""
         if name in _MACS or "pool" in name:
-            activations += prod(trace.shapes[refs(op.out)[0].id])
+            activations += prod(trace.shapes[op.made[0].id])
         if name in _MACS:
             macs += _MACS[name](trace, op)
     return Cost(macs, activations)

@@ -12,23 +12,10 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from rfbench.rf.core.path_counts import Convention, channel_weights, is_skipped, shares
+from rfbench.rf.core.period import Period
 from rfbench.spatial_graph.axis import Axis
 from rfbench.spatial_graph.graph import Size, SpatialGraph
 from rfbench.spatial_graph.layout import Value
-
-
-@dataclass(frozen=True, eq=False)
-class Period:
-    """The units of one period of a map: (p_y, p_x) of them, from the unit `first` (y, x) on.
-
-    centroids: (2, p_y, p_x), in source positions; NaN where no path leads. totals: (p_y, p_x), the
-    number of paths from all positions, up to a common factor; an interpolation's taps weigh what
-    they do there. With as many axes as the map has.
-    """
-
-    first: Size
-    centroids: np.ndarray
-    totals: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)

@@ -159,7 +159,7 @@ def _all_pass(graph: SpatialGraph, ends: set[int], gates: set[int]) -> bool:
     return True
 
 
-def _dilations(graph: SpatialGraph, behind: set[int], theory: Theory, axis: int) -> set[int]:
+def _dilations(graph: SpatialGraph, behind: frozenset[int], theory: Theory, axis: int) -> set[int]:
     """The distances > 1 between the taps of dilated kernels, in source positions."""
     out = set()
     for node in (graph.nodes[i] for i in behind):

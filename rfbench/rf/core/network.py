@@ -21,10 +21,10 @@ from rfbench.rf.core.target import Target
 from rfbench.spatial_graph.graph import Size, SpatialGraph, by
 from rfbench.spatial_graph.inputs import trace_as_fits
 from rfbench.spatial_graph.layout import Value
+from rfbench.spatial_graph.operations import Trace
 from rfbench.spatial_graph.order import not_first
 from rfbench.spatial_graph.reader import read
 from rfbench.spatial_graph.trace import Shape, input_channels, trace_module
-from rfbench.spatial_graph.tracer import Trace
 
 log = logging.getLogger(__name__)
 

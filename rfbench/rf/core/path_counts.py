@@ -9,17 +9,14 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from math import prod
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rfbench.rf.core import memory
+from rfbench.rf.core.period import Period
 from rfbench.spatial_graph.axis import SAME, Axis
 from rfbench.spatial_graph.graph import Node, Size, SpatialGraph, by
 from rfbench.spatial_graph.layout import Value
-
-if TYPE_CHECKING:
-    from rfbench.rf.core.forward import Period
 
 LARGE = 2.0**900  # rescale above this, far from float64's end and from its beginning
 SMALL = 2.0**-900  # what rescaling would lose is kept at this: no pixel falls out of the support
@@ -62,7 +59,7 @@ class PathMap:
     units: Size
     convention: Convention
     bypass: float = 0.0
-    period: "Period | None" = None
+    period: Period | None = None
 
 
 @dataclass
@@ -78,7 +75,7 @@ class _Patch:
     tame: bool = False
 
     def scaled(self, weight: Fraction) -> "_Patch":
-        if weight == 1:
+        if weight is ONCE or weight == 1:
             return self
         number = weight if self.array.dtype == object else float(weight)
         return _Patch(_simple(self.array * number), self.at, self.exponent)
@@ -185,17 +182,20 @@ def is_skipped(node: Node, convention: Convention) -> bool:
     return node.kind == "context" and convention.gates == "ignore"
 
 
-_ONCE = [Fraction(1)]
+ONCE = Fraction(1)
 _share = lru_cache(maxsize=4096)(Fraction)  # many classes have as many channels
 
 
 def channel_weights(node: Node, convention: Convention) -> list[Fraction]:
     """What each source of a node weighs."""
-    if node.counts == (1,) and not node.channels:
-        return _ONCE
+    return [_weight(node, n, convention) for n in node.counts]
+
+
+def _weight(node: Node, count: int | Fraction, convention: Convention) -> Fraction:
+    """What a source of a node weighs that takes part so often."""
     if node.channels and (convention.channels == "single" or node.kind != "conv"):
-        return [_share(n, node.channels) for n in node.counts]
-    return [Fraction(n) for n in node.counts]
+        return _share(count, node.channels)
+    return ONCE if count == 1 else Fraction(count)
 
 
 def _adjoint(
@@ -219,12 +219,18 @@ def _adjoint(
         sources = [s for s in node.sources if s in useful]
         if not sources or is_skipped(node, convention):
             continue
-        back = _through(node.axes, patch, graph.nodes[node.sources[0]].size, convention)
+        if node.kind == "same":
+            back = patch.tamed()
+        else:
+            back = _through(node.axes, patch, graph.nodes[node.sources[0]].size, convention)
         if not back.array.size:
             continue
-        for s, weight in zip(node.sources, channel_weights(node, convention), strict=True):
+        weighed: dict[int | Fraction, _Patch] = {}  # by how often a source takes part
+        for s, n in zip(node.sources, node.counts, strict=True):
             if s in useful:
-                part = back.scaled(weight)
+                if n not in weighed:
+                    weighed[n] = back.scaled(_weight(node, n, convention))
+                part = weighed[n]
                 waiting[s] = waiting[s].plus(part) if s in waiting else part
     return arrived
 

@@ -11,9 +11,10 @@ from rfbench.errors import NoPath, RfbenchError, UsageError
 from rfbench.rf.core import geometry as geometries
 from rfbench.rf.core import path_counts as counting
 from rfbench.rf.core import theory as arithmetic
-from rfbench.rf.core.forward import AllUnits, Period, all_units
+from rfbench.rf.core.forward import AllUnits, all_units
 from rfbench.rf.core.geometry import Geometry
 from rfbench.rf.core.path_counts import DEFAULT, Convention, PathMap
+from rfbench.rf.core.period import Period
 from rfbench.rf.core.theory import Disagreement, Fields, Theory
 from rfbench.spatial_graph.axis import names
 from rfbench.spatial_graph.graph import ALL_INPUTS, Reach, Size, SpatialGraph, Witness, by
@@ -88,7 +89,7 @@ class Target:
         return self.graph.witness(self.value)
 
     @cached_property
-    def ancestors(self) -> set[int]:
+    def ancestors(self) -> frozenset[int]:
         """The nodes that it depends on, its own included."""
         return self.graph.ancestors(set(self.graph.share(self.value)))
 

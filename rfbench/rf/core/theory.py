@@ -96,18 +96,18 @@ def theory(graph: SpatialGraph, source: Value | None = None) -> Theory:
             # of several inputs a position of a smaller one covers several of the largest
             covers = [n // m for n, m in zip(size, node.size, strict=True)]
             fields[i] = tuple(Field(0, n - 1, n) for n in covers)
+        elif node.kind == "same" and node.sources:
+            fields[i] = fields[node.sources[0]]
+            if fields[i] is not None:
+                steps[node.step].append(i)
         elif node.kind != "context":
             known = [f for s in node.sources if (f := fields[s]) is not None]
             if known:
-                alone = len(known) == 1 and (node.kind == "same" or _is_still(node))
+                alone = len(known) == 1 and all(axis is SAME for axis in node.axes)
                 fields[i] = known[0] if alone else _after(graph, node, known, size)
                 steps[node.step].append(i)
     apart = [d for nodes in steps.values() for d in _disagree(graph, fields, nodes)]
     return Theory(fields, apart, size, frozenset(start))
-
-
-def _is_still(node: Node) -> bool:
-    return all(axis is SAME for axis in node.axes)
 
 
 def _after(graph: SpatialGraph, node: Node, known: list[Steps], source: Size) -> Steps:
@@ -134,7 +134,8 @@ def _disagree(
     for axis, name in enumerate(graph.names):
         for meeting in [nodes] if joined else sums:
             sides: dict[tuple, tuple[Along, str]] = {}
-            for i in meeting:
+            firsts = {id(fields[i]): i for i in reversed(meeting)}  # of many equal ones
+            for i in (i for i in meeting if firsts[id(fields[i])] == i):
                 side = both[axis] if (both := fields[i]) is not None else None
                 if side is not None and not isinstance(side, Whole | Sparse):
                     key = side.stride, origin(side)

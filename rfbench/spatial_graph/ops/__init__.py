@@ -33,13 +33,12 @@ def lookup(func: Any, in_place: bool = False) -> Handler | None:
     in_place: whether it writes to its argument, like relu_, which has the handler of relu. An
     operation without a handler that torch tags as pointwise has that of all pointwise ones.
     """
-    name = _schema_name(func)
+    name, is_pointwise = _schema(func)
     handler = OPS.get(name.removesuffix("_") if in_place else name)
-    if handler is None and torch.Tag.pointwise in func.tags:
-        return pointwise.pointwise
-    return handler
+    return pointwise.pointwise if handler is None and is_pointwise else handler
 
 
 @cache
-def _schema_name(func: Any) -> str:
-    return func._schema.name
+def _schema(func: Any) -> tuple[str, bool]:
+    """Its name, and whether torch tags it as pointwise."""
+    return func._schema.name, torch.Tag.pointwise in func.tags

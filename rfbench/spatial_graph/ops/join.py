@@ -129,8 +129,8 @@ def settled(b: Builder, x: Value) -> Value:
     first = len(x.dims) - len(b.letters)
     if first != 2 or x.dims[0]:
         return x
-    plain = all(len(d) == 1 and d[0].axis == a for d, a in zip(x.dims[2:], b.letters, strict=True))
-    if plain and all(f.axis not in SPATIAL for f in x.dims[1]):
+    plain = [[f.axis for f in d] for d in x.dims[2:]] == [[a] for a in b.letters]
+    if plain and not any([f.axis in SPATIAL for f in x.dims[1]]):
         return x  # by far the most
     for i, name in enumerate(b.letters):
         if any(f.axis in SPATIAL and f.axis != name for f in x.dims[first + i]):

@@ -13,7 +13,6 @@ from rfbench.data.decode import BadImage
 from rfbench.data.segmentation import check, masks
 from rfbench.data.segmentation.pairs import FilePairs
 from rfbench.data.segmentation.sources import SOURCES
-from rfbench.errors import RfbenchError
 from tests.data.segmentation import trees
 
 
@@ -71,19 +70,15 @@ def test_tiff_in_which_0_is_white(kind: type, tmp_path: Path) -> None:
             assert np.array_equal(masks.read(path, masks.indices(4)), values)
 
 
-def test_masks_of_nothing_but_ignored_pixels_are_refused(tmp_path: Path) -> None:
-    """Else the loss of nothing is 0, and a training ends well without a figure."""
+def test_each_process_tells_the_classes_of_its_masks(tmp_path: Path) -> None:
     names = [(str(tmp_path / f"i{n}.png"), str(tmp_path / f"m{n}.png")) for n in range(3)]
-    for image, mask in names:
+    for value, (image, mask) in zip((255, 1, 0), names, strict=True):
         Image.new("RGB", (4, 4)).save(image)
-        Image.new("L", (4, 4), 255).save(mask)
+        Image.new("L", (4, 4), value).save(mask)
     pairs = FilePairs(*zip(*names, strict=True), masks.indices(2))
-    for rank in range(3):
-        with pytest.raises(RfbenchError, match="every pixel is ignored"):
-            check.check(pairs, True, rank, 3)
-    Image.new("L", (4, 4), 1).save(names[1][1])
-    for rank in range(3):  # also of the processes whose own share holds none
-        check.check(pairs, True, rank, 3)
+    assert [check.check(pairs, True, rank, 3) for rank in range(3)] == [set(), {1}, {0}]
+    assert check.check(pairs, True, 0, 2) == {0}
+    assert check.check(pairs, False) is None
 
 
 def test_masks_without_an_image_are_told(tmp_path: Path) -> None:

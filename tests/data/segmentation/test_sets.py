@@ -20,9 +20,9 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
-def load(name: str, root: Path, **options: Any) -> SegSet:
+def load(name: str, root: Path, eval_only: bool = False, **options: Any) -> SegSet:
     """The set, with every mask looked at."""
-    found = open_set(SOURCES, name, str(root), **options)
+    found = open_set(SOURCES, name, str(root), eval_only, options)
     for part in (found.train, found.val):
         check.check(part)
     return found
@@ -148,7 +148,7 @@ def test_masks_that_are_not_there(tmp_path: Path) -> None:
     with pytest.raises(RfbenchError, match="JPEG changes the values of a mask; save it as PNG"):
         load("folder", tmp_path)
     (tmp_path / "masks/train/in/1.png").write_bytes(b"\x89PNG damaged")
-    with pytest.raises(RfbenchError, match="1.png: cannot identify image file"):
+    with pytest.raises(RfbenchError, match="1.png: not an image of a known format"):
         load("folder", tmp_path)
     (tmp_path / "classes.txt").unlink()
     with pytest.raises(UsageError, match="which classes do the masks of"):

@@ -20,7 +20,7 @@ import numpy as np
 from rfbench.rf.core.target import Target
 from rfbench.spatial_graph.axis import SAME, Axis, Index, Window
 from rfbench.spatial_graph.graph import Node, SpatialGraph
-from rfbench.spatial_graph.tracer import plain_name
+from rfbench.spatial_graph.operations import plain_name
 
 Taps = tuple[Fraction, ...]
 

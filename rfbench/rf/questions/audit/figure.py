@@ -16,7 +16,7 @@ from rfbench.plotting.palette import BLACK, BLUE, SKY, VERMILION
 from rfbench.rf.core.metric import unit_of
 from rfbench.rf.core.path_counts import DEFAULT
 from rfbench.rf.core.subjects import short
-from rfbench.rf.questions.audit import pruned
+from rfbench.rf.questions.audit import directions_figure
 from rfbench.rf.questions.audit.audit import effect, size_of
 from rfbench.rf.questions.audit.by_size import SYMMETRIC
 from rfbench.rf.questions.audit.checkerboard import LEAST
@@ -82,7 +82,7 @@ def audit_figure(record: dict[str, Any]) -> Figure:
         _curve(sheet.axes(0.5, top + tall + 0.56, width - 0.62, SIDE), record)
     if left_over:
         at_top = top + tall + 0.56 + curve + 0.15
-        pruned.draw(sheet.axes(0.5, at_top, width - 0.62, SIDE), record["pruned"])
+        directions_figure.draw(sheet.axes(0.5, at_top, width - 0.62, SIDE), record["pruned"])
     sheet.lines(0.08, below, foot, SMALL)
     return sheet.figure
 

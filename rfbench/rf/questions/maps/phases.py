@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from rfbench.plotting import look
 from rfbench.plotting.page import LARGE, SMALL, TEXT, Page, line, wrap
 from rfbench.plotting.palette import GREYS
-from rfbench.rf.core.forward import Period
+from rfbench.rf.core.period import Period
 from rfbench.spatial_graph.graph import Size
 
 MOST = 4  # maps of a variant; of more phases, those of the first two along each axis

@@ -9,11 +9,12 @@ To show it the network is run with random kernels that are their own mirror imag
 the mirrored image, mirrored back, is then that on the image moved by exactly so many px.
 """
 
+import contextlib
 from typing import Any
 
 from torch import nn
 
-from rfbench.errors import RfbenchError
+from rfbench.errors import NoPath, RfbenchError
 from rfbench.rf.core.at_size import Shifts, same_maps
 from rfbench.rf.core.field import region
 from rfbench.rf.core.network import Network
@@ -98,10 +99,14 @@ def _shifts(subject: Subject, own: Target, to: str | None) -> list[float]:
         return _shift(subject, own, to)
     each: dict[str, list[float]] = {}
     for name, value in own.graph.inputs.items():
-        if not own.ancestors.isdisjoint(own.graph.share(value)):
-            one = subject.target(to, name)
+        if own.ancestors.isdisjoint(own.graph.share(value)):
+            continue
+        one = subject.target(to, name)
+        with contextlib.suppress(NoPath):  # read as a context alone
             covers = zip(_shift(subject, one, to), own.source_size, one.source_size, strict=True)
             each[name] = [s * n / m for s, n, m in covers]
+    if not each:
+        raise NoPath(f"no path leads from any input to '{own.name or 'the output'}'")
     (first, known), *others = each.items()
     for name, shifts in others:
         for axis, a, b in zip(names(len(known)), known, shifts, strict=True):

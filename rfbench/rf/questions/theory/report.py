@@ -21,7 +21,7 @@ from rfbench.rf.core.theory import Disagreement, Fields
 from rfbench.schemas.rf import RfConfig
 from rfbench.spatial_graph.axis import Index
 from rfbench.spatial_graph.graph import Reach, Size
-from rfbench.spatial_graph.tracer import plain_name
+from rfbench.spatial_graph.operations import plain_name
 
 Pixel = Size
 Record = dict[str, Any]

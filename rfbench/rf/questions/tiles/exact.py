@@ -17,8 +17,8 @@ from rfbench.rf.core.target import Target
 from rfbench.spatial_graph.axis import Axis, Index, Window
 from rfbench.spatial_graph.graph import Node, Reach
 from rfbench.spatial_graph.layout import Value
+from rfbench.spatial_graph.operations import Op, Ref, Trace
 from rfbench.spatial_graph.reader import Reader
-from rfbench.spatial_graph.tracer import Op, Ref, Trace
 
 
 class NoTiles(RfbenchError):
