@@ -133,7 +133,11 @@ def _fail(problems: Sequence[object], code: int) -> NoReturn:
 )
 @click.version_option(__version__, prog_name="rfbench")
 def main() -> None:
-    """Measure the shape of a CNN's receptive field, fix it, and benchmark the fix."""
+    """Measure the shape of a CNN's receptive field, fix it, and benchmark the fix.
+
+    Start with `rfbench rf audit resnet50`, with the demo `rfbench train-cls`, or with the list
+    `rfbench configs`.
+    """
     from rfbench.runs import logs
 
     logs.to_stderr()

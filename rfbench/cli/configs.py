@@ -15,7 +15,7 @@ LONGEST = 90  # characters of a description
 @click.argument("name", required=False)
 @click.option("--output", metavar="FILE", type=Path, help="Write NAME to this new file.")
 def command(name: str | None, output: Path | None) -> None:
-    """List the configurations that come with rfbench, or print one, NAME.
+    """List rfbench's configurations, or print one, NAME.
 
     Commands take them by name from any folder, and so does `base:` in a configuration of your own.
 

@@ -48,7 +48,7 @@ def command(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Train every variant and seed of the tasks in the YAML file CONFIG.
+    """Train every variant and seed of the tasks of CONFIG.
 
     CONFIG is a grid (`rfbench schema grid`) or the configuration of one run of train-cls,
     train-seg or train-det: a path, or one that rfbench ships, such as grids/digits.yaml.

@@ -11,7 +11,7 @@ from rfbench.cli import out
 @click.option("--sdist", metavar="FILE", type=Path, help="The archive, instead of fetching it.")
 @click.option("--wheel-dir", metavar="DIR", type=Path, help="Only write the wheel here.")
 def command(sdist: Path | None, wheel_dir: Path | None) -> None:
-    """Install Detectron2 0.6, which `rfbench train-det` needs.
+    """Install Detectron2 0.6, which train-det needs.
 
     One that works is left as it is.
 

@@ -137,7 +137,7 @@ input_options = together(
 
 
 rate_option = click.option(
-    "--rate", metavar="HZ", type=float, help="Sampling rate of a sequence: prints times in ms."
+    "--rate", metavar="HZ", type=float, help="Sampling rate of a sequence: adds times in ms."
 )
 """`rate: float | None`"""
 

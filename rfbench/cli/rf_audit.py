@@ -69,16 +69,22 @@ def command(
     override: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Check the receptive field of each MODEL: shift, gridding, holes, misaligned branches.
+    """Check MODEL: shift, gridding, holes, misaligned branches.
 
     MODEL is a torchvision or timm name, FILE.py:function, package.module:function, a YAML file or
     the folder of a finished training, whose best.pth is taken (of a detector: the backbone and its
-    pyramid; choose a level with --to levels.p3). Of pruned weights it is said what they leave of
-    the field and of the directions of each kernel.
+    pyramid; choose a level with --to levels.p3). For pruned weights it says what they leave of the
+    field and of the directions of each kernel.
+
+    shift: how far the field's centre of mass is from the unit's own position, in px down and right.
+    gridding: how unevenly pixels are used in a pattern that repeats (0: evenly). read: the share of
+    the field's box that is read; less than 100 % means holes. misaligned: additions and
+    concatenations whose branches look at different positions.
+
     Every finding is traced to layers: what remains after fixing only this layer. Then come the
     fixes: the paper's variants and one with all kernel sizes of MODEL, with what remains and what
-    they cost. With --sizes also the nearest input size at which MODEL has no shift; every size is
-    judged by itself, and where MODEL refuses it, that is said.
+    they cost. --sizes adds the nearest input size at which MODEL has no shift; every size is
+    judged by itself, and one that MODEL refuses is named.
 
     --fail-on compares a metric of the table by >, >=, < or <=: shift (px), gridding, misaligned
     and so on; an unknown name lists them all. All but the shares of the input that are reached and

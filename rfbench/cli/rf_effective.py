@@ -84,15 +84,15 @@ def command(
     override: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Draw the effective receptive field of MODEL (Luo et al., 2016) beside its path counts.
+    """Draw MODEL's effective receptive field (Luo et al., 2016).
 
     MODEL is a torchvision or timm name (attention too), FILE.py:function, package.module:function,
     a YAML file or the folder of a finished training, whose best.pth is taken (of a detector: the
     backbone and its pyramid, with the layers levels.p3, levels.p4, ...). The field is the mean
     |gradient| of a unit over images and draws of weights: of the sum over its channels of |output|,
     unless --of says otherwise; networks of sequences (drawn as curves) and of volumes (in sections)
-    see noise. Writes effective.png, effective.pdf, effective.npz and result.json; prints a table.
-    Without --variant: the network as it is.
+    see noise. The path counts are drawn beside it. Writes effective.png, effective.pdf,
+    effective.npz and result.json; prints a table. Without --variant: the network as it is.
 
     Example: rfbench rf effective resnet50 --weights run/best.pth --images photos/ --pictures 50
     """

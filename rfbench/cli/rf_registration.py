@@ -43,12 +43,13 @@ def command(
     override: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Compare, level by level, where a detector's receptive fields are with where it expects them.
+    """Compare a detector's fields with where it expects them.
 
-    CONFIG is a configuration of train-det, or one of Detectron2 with an FPN: a file, or a name of
-    its model zoo. Anchors are at (u + OFFSET) S, RoIAlign reads at (u + 0.5) S; the path counts of
-    the backbone's feature map show where unit u actually looks. Without --variant: the baseline and
-    the variant that CONFIG sets, or the paper's four if it sets none. Needs Detectron2.
+    Level by level: where receptive fields are, and where anchors and RoIAlign are. CONFIG is a
+    configuration of train-det, or one of Detectron2 with an FPN: a file, or a name of its model
+    zoo. Anchors are at (u + OFFSET) S, RoIAlign reads at (u + 0.5) S; the path counts of the
+    backbone's feature map show where unit u actually looks. Without --variant: the baseline and the
+    variant that CONFIG sets, or the paper's four if it sets none. Needs Detectron2.
 
     With --objects: quantiles of the sizes of a set's boxes, in images resized as CONFIG resizes
     test images, and by level the shares that are smaller than its stride and larger than its field.

@@ -57,7 +57,7 @@ def command(
     override: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Print the theoretical receptive field of MODEL (Araujo et al., 2019).
+    """Print MODEL's theoretical field (Araujo et al., 2019).
 
     MODEL is a torchvision or timm name, FILE.py:function, package.module:function or a YAML file.
     Prints, along y and x, the size r, effective stride S, effective padding P and the center

@@ -49,8 +49,9 @@ def command(
     override: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Tell how MODEL runs on tiles of an image as on the whole, and show it by running both.
+    """Tell how to run MODEL on tiles with the same result.
 
+    Tiles of an image then give what the whole image gives; both are run to show it.
     MODEL is a torchvision or timm name, FILE.py:function, package.module:function or a YAML file.
     Prints the halo (the px that a tile's units read beyond it), the alignment (where crops may
     start), the smallest crop, and how much of larger crops is used. Then runs MODEL with random

@@ -36,7 +36,7 @@ def command(
     markdown: Path | None,
     as_json: bool,
 ) -> None:
-    """Measure the receptive field of every architecture of torchvision and timm.
+    """Measure the fields of torchvision's and timm's models.
 
     Writes index.html (search, sort, filter, compare maps), zoo.csv, zoo.json and maps/ for the
     models asked for. rows.jsonl keeps all rows ever measured into the folder, so the same command

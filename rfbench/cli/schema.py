@@ -8,7 +8,7 @@ from rfbench.cli import out
 @click.command()
 @click.argument("kind")
 def command(kind: str) -> None:
-    """Print the JSON schema of a configuration KIND, for editors.
+    """Print the JSON schema of configurations, for editors.
 
     KIND is rf (a configuration of `visualize-rf`), cls (`train-cls`), seg (`train-seg`), det
     (`train-det`) or grid (`grid`). Save the output, and name the file in the first line of a

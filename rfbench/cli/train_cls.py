@@ -34,11 +34,14 @@ def command(
     as_json: bool,
     check_images: bool,
 ) -> None:
-    """Train the classifier in the YAML file CONFIG, or the embedded demo.
+    """Train the classifier of CONFIG, or the embedded demo.
 
-    Writes config.yaml, metrics.jsonl, last.pth, best.pth, curves.png and result.json. On several
-    GPUs: torchrun --nproc_per_node=8 -m rfbench train-cls CONFIG. --resume continues an interrupted
-    run; the result is identical.
+    CONFIG is a YAML file, or a name that `rfbench configs` lists; for your own
+    images cls/folder.yaml. Writes config.yaml, metrics.jsonl, last.pth, best.pth, curves.png and
+    result.json. On several GPUs: torchrun --nproc_per_node=8 -m rfbench train-cls CONFIG. --resume
+    continues an interrupted run; the result is identical.
+
+    Example: rfbench train-cls cls/folder.yaml -o data.root=PATH --dry-run
     """
     training.wait_passively()
     from rfbench.classify import check, fit, plan

@@ -36,12 +36,15 @@ def command(
     visualize: int | None,
     as_json: bool,
 ) -> None:
-    """Train the detector in the YAML file CONFIG, or the embedded demo.
+    """Train the detector of CONFIG, or the embedded demo.
 
-    CONFIG names a stock configuration of Detectron2 and lists what differs from it. Writes
-    config.yaml, metrics.jsonl, last.pth, best.pth, inference/ (predictions) and result.json. On
-    several GPUs: torchrun --nproc_per_node=8 -m rfbench train-det CONFIG. --resume continues an
-    interrupted run without repeating an image.
+    CONFIG is a YAML file, or a name that `rfbench configs` lists; for your own
+    boxes det/coco_own.yaml. It names a stock configuration of Detectron2 and lists what differs
+    from it. Writes config.yaml, metrics.jsonl, last.pth, best.pth, inference/ (predictions) and
+    result.json. On several GPUs: torchrun --nproc_per_node=8 -m rfbench train-det CONFIG. --resume
+    continues an interrupted run without repeating an image.
+
+    Example: rfbench train-det det/coco_own.yaml -o data.root=PATH --dry-run
     """
     training.wait_passively()
     from rfbench.schemas.det import DetConfig

@@ -35,12 +35,15 @@ def command(
     visualize: int | None,
     as_json: bool,
 ) -> None:
-    """Train the segmenter in the YAML file CONFIG, or the embedded demo.
+    """Train the segmenter of CONFIG, or the embedded demo.
 
-    A network with scores of its own, or any classifier below a head. Writes config.yaml,
-    metrics.jsonl, last.pth, best.pth, curves.png, pictures/ (predictions) and result.json. On
-    several GPUs: torchrun --nproc_per_node=8 -m rfbench train-seg CONFIG. --resume continues an
-    interrupted run; the result is identical.
+    CONFIG is a YAML file, or a name that `rfbench configs` lists; for your own
+    images seg/folder.yaml. Its model is a network with scores of its own, or any classifier below a
+    head. Writes config.yaml, metrics.jsonl, last.pth, best.pth, curves.png, pictures/ (predictions)
+    and result.json. On several GPUs: torchrun --nproc_per_node=8 -m rfbench train-seg CONFIG.
+    --resume continues an interrupted run; the result is identical.
+
+    Example: rfbench train-seg seg/folder.yaml -o data.root=PATH --dry-run
     """
     training.wait_passively()
     from rfbench.runs import folder as folders

@@ -83,14 +83,16 @@ def command(
     override: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Draw the receptive field of MODEL, its shift and its gridding.
+    """Draw MODEL's receptive field: its shift and gridding.
 
     MODEL is a torchvision or timm name, FILE.py:function, package.module:function or a YAML file;
-    several names are drawn side by side; networks of sequences as curves, of volumes in sections
-    and projections. Writes maps.png, maps.pdf, maps.npz, config.yaml and result.json; behind
-    resizing phases.png too, with the map of each unit of a period, and checkerboard.png where
-    positions are reached unevenly. Prints a table. Without --variant: baseline and those of the
-    paper's other three that change MODEL.
+    several names are drawn side by side. Fields in sequences are drawn as curves, in volumes as
+    sections and projections. Writes maps.png, maps.pdf, maps.npz, config.yaml and result.json, and
+    prints a table. Where resizing gives neighbouring units different fields it also writes
+    phases.png, with the map of each, and checkerboard.png if positions are reached unevenly.
+    Without --variant: baseline and those of the paper's other three that change MODEL.
+
+    Example: rfbench visualize-rf resnet50 --width 3.3 --output figure
     """
     from rfbench.rf.core import subjects
     from rfbench.rf.questions.maps import maps as visualize

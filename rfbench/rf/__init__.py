@@ -1,4 +1,13 @@
-"""Receptive fields; for notebooks: the functions of api.py."""
+"""Receptive fields, for Python and notebooks.
+
+from rfbench import rf
+
+print(rf.audit("resnet50"))            # what is wrong, which layers cause it, what fixes it
+rf.visualize("resnet50")               # its maps, drawn in a notebook
+graph = rf.record("resnet50")          # or an nn.Module of your own, with size=
+print(rf.theory(graph)["y"])           # size, stride, padding, centre
+counts, figures = rf.path_counts(graph)
+"""
 
 import importlib
 from typing import Any
@@ -12,6 +21,7 @@ _MODULES = {
     "rfbench.spatial_graph": ("register_op",),
 }
 _FUNCTIONS = {name: module for module, names in _MODULES.items() for name in names}
+__all__ = sorted(_FUNCTIONS)  # what help() lists
 
 
 def __getattr__(name: str) -> Any:

@@ -89,6 +89,17 @@ assert rfbench.rf.__name__ == "rfbench.rf"
         _ = rfbench.fixx  # type: ignore[attr-defined]
 
 
+def test_help_on_the_python_functions_lists_them() -> None:
+    import pydoc
+
+    from rfbench import rf
+
+    text = pydoc.plain(pydoc.render_doc(rf))
+    assert {"audit", "record", "visualize"} <= set(rf.__all__)
+    for name in rf.__all__:
+        assert f"    {name}(" in text
+
+
 def test_version() -> None:
     result = run("--version")
     assert result.exit_code == 0
@@ -111,6 +122,13 @@ def test_every_command_option_and_argument_has_help(
             assert parameter.help, f"rfbench {' '.join(path)}: {parameter.name} has no help"
         else:
             assert parameter.human_readable_name in command.help
+
+
+def test_no_summary_of_a_command_is_cut_off_in_eighty_columns() -> None:
+    for path, command in commands():
+        if isinstance(command, click.Group):
+            text = CliRunner().invoke(main, [*path, "--help"], terminal_width=80).stdout
+            assert "..." not in text.partition("Commands:")[2], text
 
 
 def test_an_option_is_of_one_kind_in_every_command() -> None:

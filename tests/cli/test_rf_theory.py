@@ -30,6 +30,18 @@ def up():
 def uneven():
     return Up(size=(19, 19))
 
+class UNet(nn.Module):  # its skips meet where the input is a multiple of 4
+    def __init__(self):
+        super().__init__()
+        self.first, self.low = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1)
+        self.up = nn.ConvTranspose2d(4, 4, 2, stride=2)
+
+    def forward(self, x):
+        top = self.first(x)
+        middle = F.max_pool2d(top, 2)
+        y = self.up(self.low(F.max_pool2d(middle, 2))) + middle
+        return self.up(y) + top
+
 class Rolled(nn.Module):
     def __init__(self):
         super().__init__()
@@ -166,6 +178,14 @@ def test_padding_that_depends_on_the_size_is_told_for_others() -> None:
         run("timm:tf_mobilenetv3_small_minimal_100").stdout
     )
     assert record("resnet18")["depends_on_input_size"] is None
+
+
+def test_a_decoder_is_measured_at_another_size_that_it_accepts(place: Path) -> None:
+    """Units of stride 1, of a network that halves its input twice: 65 and 66 px do not run."""
+    found = record("own.py:UNet", "--size", "64")
+    assert found["y"]["stride"] == 1
+    assert found["depends_on_input_size"] == {"same_at": [[68, 68]], "other_at": []}
+    assert "The same at 68x68 px." in run("own.py:UNet", "--size", "64").stdout
 
 
 def test_resized_axes(place: Path) -> None:

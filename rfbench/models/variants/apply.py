@@ -49,7 +49,9 @@ def fix(
     is below it. groups: 'dense' or 'depthwise' convolutions only. size: of an input that the model
     accepts, px along each axis; only alt, blur_after and maxpool run it.
 
-    Raises as `apply`, and leaves the model unchanged.
+    Raises, and leaves the model unchanged: UsageError if it has already been changed, if nothing
+    would change, if a layer could not keep its output size (VALID 3x3), or is of a kind that cannot
+    be changed; RfbenchError if the model has to be run and does not run.
     """
     apply(model, get(variant, layers, groups), size=size)
     return model

@@ -193,12 +193,15 @@ def _by_size(subject: Subject, target: Target) -> Record | None:
     """Where a step belongs to one input size (TF-same padding, resizing): the fields at others.
 
     At n + 1, n + 2, n + 4, ... < n + S, because padding that is made for a size changes with its
-    remainder by one of the strides; at n + S where all these are refused. None where no step
-    belongs to a size.
+    remainder by one of the strides, of which S is the coarsest on the way; at n + S where all these
+    are refused. None where no step belongs to a size.
     """
     if not target.graph.is_rigid(target.value):
         return None
-    stride = int(max((f.stride for f in target.fields if f and f.stride), default=32))
+    on_the_way = (target.theory.fields[i] or () for i in target.ancestors)
+    stride = int(
+        max((f.stride for fields in on_the_way for f in fields if f and f.stride), default=32)
+    )
     same: list[Size] = []
     other: list[Record] = []
     for more in [*(2**k for k in range(max(1, (stride - 1).bit_length()))), stride]:

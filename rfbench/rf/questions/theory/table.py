@@ -98,7 +98,8 @@ def _notes(record: dict[str, Any]) -> list[str]:
         ]
     elif any("phases" in axis for axis in _axes(record).values()):
         lines.append(
-            "Units take turns (resizing, zeros between rows); the stride is their mean distance."
+            "Units take turns: neighbours have different fields (resizing, zeros between rows). "
+            "The stride is their mean distance."
         )
     if record["context"]:
         names, box = record["context"]["layers"], record["context"]["region"]
@@ -142,7 +143,8 @@ def _sizes(by_size: dict[str, Any] | None) -> list[str]:
     unit = unit_of(len(one))
     if not by_size["other_at"]:
         at = ", ".join(_by(size) for size in by_size["same_at"])
-        return [f"The same at {at} {unit}." if at else "For this input size; others were refused."]
+        refused = "Known for this input size alone: the larger ones that were tried were refused."
+        return [f"The same at {at} {unit}." if at else refused]
     lines = ["Depends on the input size; size, stride and padding"]
     for other in by_size["other_at"]:
         for name, axis in _merged(other).items():
