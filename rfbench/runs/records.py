@@ -8,10 +8,10 @@ import platform
 import subprocess
 import sys
 from datetime import datetime, timezone
-from pathlib import Path
-from typing import Any, Literal
+from pathlib import Path, PurePath
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_validator
 
 from rfbench import files, json_text
 from rfbench.errors import RfbenchError, one_line
@@ -20,6 +20,12 @@ FORMAT = "rfbench-record/1"
 RECORD = "result.json"
 MOST = 8 << 20  # bytes; a record has kilobytes
 LONGEST = 10_000  # characters of a text
+
+
+def _inside(name: str) -> str:
+    if PurePath(name).is_absolute() or ".." in PurePath(name).parts:
+        raise ValueError("a record's files are in its folder")
+    return name
 
 
 class Record(BaseModel):
@@ -41,7 +47,7 @@ class Record(BaseModel):
     versions: dict[str, str]
     git: dict[str, Any] | None = None
     date: str | None = None
-    files: list[str] = []
+    files: list[Annotated[str, AfterValidator(_inside)]] = []
 
 
 class Parent(BaseModel):

@@ -158,3 +158,14 @@ def test_maps_and_audits_are_read_by_the_model_they_are_written_by(tmp_path: Pat
             records.read_training(tmp_path / records.RECORD)
     with pytest.raises(ValueError, match="holds not one of panels"):
         records.write_record(tmp_path, "rf", {"config": {}})
+
+
+@pytest.mark.parametrize("name", ["../other/best.pth", "/etc/passwd", "pictures/../../x.png"])
+def test_files_outside_of_the_folder_are_refused(tmp_path: Path, name: str) -> None:
+    records.open_folder(tmp_path / "x")
+    content = {"config": {}, "panels": [{"model": "a"}], "files": ["pictures/1.png"]}
+    records.write_record(tmp_path / "x", "rf", content)
+    path = tmp_path / "x" / records.RECORD
+    path.write_text(path.read_text().replace("pictures/1.png", name))
+    with pytest.raises(RfbenchError, match="is damaged: files.0: .* in its folder"):
+        records.read_record(path)
