@@ -62,3 +62,26 @@ def finite(value: Any) -> Any:
     if isinstance(value, list | tuple | set | frozenset):
         return [finite(below) for below in value]
     return value
+
+
+def texts(value: Any) -> Any:
+    """The same value whose texts can be written: bytes of a file's name that are no text as \\xff.
+
+    Python holds them as halves of characters, which neither UTF-8 nor the schema of a record takes.
+    """
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, Mapping):
+        return {texts(key): texts(below) for key, below in value.items()}
+    if isinstance(value, list | tuple):
+        return [texts(below) for below in value]
+    return value
+
+
+def _text(value: str) -> str:
+    for halves in ("strict", "surrogateescape"):
+        try:
+            return value.encode("utf-8", halves).decode("utf-8", "backslashreplace")
+        except UnicodeEncodeError:
+            continue
+    return value.encode("utf-8", "replace").decode("utf-8")  # of halves that stand for no byte

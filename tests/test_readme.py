@@ -277,6 +277,13 @@ def test_what_the_readme_says_was_found_is_in_the_records() -> None:
     fields = (DOCS / "receptive_fields.md").read_text()
     assert re.search(r"^1x1\+3x3 +p5 +32 +\+14\.50 +\+14\.50", fields, re.MULTILINE)
     assert "looks 14.5 px off them at p5" in told
+    # of classifiers and of detectors, in the order of their columns
+    ranks = re.findall(r"^Spearman's rho +(.*)$", (DOCS / "reproduction.md").read_text(), re.M)
+    (shift, grid, moves), (on_boxes, grid_on_boxes, jitter, *_) = (row.split() for row in ranks)
+    assert f"(Spearman's rho {moves[1:]}), not with the shift ({shift[1:]})" in told
+    findings = " ".join((DOCS / "findings.md").read_text().split())
+    assert f"(Spearman's rho {moves[1:]})" in findings and f"box AP ({jitter})" in findings
+    assert f"({shift} and {grid}, {on_boxes} and {grid_on_boxes})" in findings
 
 
 TUTORIALS = ("receptive_fields", "training", "compare", "install", "detection")

@@ -8,7 +8,7 @@ from torch import Tensor
 from rfbench.classify.images import Images
 from rfbench.data.loader import Loader
 from rfbench.data.order import evaluation_tasks
-from rfbench.errors import RfbenchError
+from rfbench.errors import RfbenchError, printable
 from rfbench.runs import processes
 from rfbench.runs.progress import bar
 from rfbench.schemas.cls import ClsConfig
@@ -53,7 +53,7 @@ def _check(data: Images, config: ClsConfig) -> None:
         finally:
             progress.close()
             loader.close()
-        lines = [f"{path}: {reason}" for path, reason in sorted(loader.bad.items())]
+        lines = [printable(f"{path}: {reason}") for path, reason in sorted(loader.bad.items())]
         found = f"{len(lines)} of {len(split)} {part} images cannot be read"
         logger.info("\n".join([found, *lines]), extra={"lines": True})
         if len(lines) > config.data.max_bad_share * len(split):

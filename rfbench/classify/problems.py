@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from rfbench.classify.images import Images
 from rfbench.data import moved
+from rfbench.data.dataset import MOST_PIXELS
 from rfbench.errors import UsageError
 from rfbench.schemas.cls import ClsConfig
 from rfbench.training.split import Split
@@ -16,13 +17,19 @@ def refuse(config: ClsConfig, data: Images, split: Split | None = None) -> None:
     """Raise UsageError with every problem. split: of a training; None: only an evaluation."""
     problems = [*_of_evaluation(config, data)]
     if split:
-        problems += [*_of_schedule(config), *_of_mixing(config, data, split)]
+        problems += [
+            *_of_schedule(config),
+            *_of_classes(config, data),
+            *_of_mixing(config, data, split),
+        ]
     if problems:
         raise UsageError(*problems)
 
 
 def _of_evaluation(config: ClsConfig, data: Images) -> Iterator[str]:
     size = data.image_size
+    if (largest := max(size, data.train_size)) ** 2 > MOST_PIXELS:
+        yield f"images of {largest}x{largest} px are more than {MOST_PIXELS >> 20} million pixels"
     if config.consistency_images and not moved.reach(size):
         yield (
             f"consistency is measured with images moved by up to 1/{moved.PART} of their size, "
@@ -38,6 +45,14 @@ def _of_schedule(config: ClsConfig) -> Iterator[str]:
             f"the schedule ends before its warm-up: schedule.epochs is {schedule.epochs}, "
             f"schedule.warmup_epochs {schedule.warmup_epochs}. Train longer, or set "
             "schedule.warmup_epochs=0."
+        )
+
+
+def _of_classes(config: ClsConfig, data: Images) -> Iterator[str]:
+    if len(data.set.classes) < 2 and not (config.data.mixup or config.data.cutmix):
+        yield (
+            f"{data.set.name} has one class, {', '.join(data.set.classes)}: top-1 would be 100 %, "
+            "whatever is learnt. Give two or more."
         )
 
 

@@ -14,6 +14,7 @@ from rfbench.data import decode
 # the usual mean and standard deviation of ImageNet's training images
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+MOST_PIXELS = 1 << 27  # of an input, or a part of an image; PIL takes larger images for attacks
 
 
 class Split(Protocol):

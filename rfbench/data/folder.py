@@ -141,6 +141,7 @@ def described(folder: str, files: walk.Files) -> list[str]:
     kinds = {
         "hidden or left behind by a program": files.junk,
         "links to what is there": files.again,
+        f"of formats that are not read (only {' '.join(walk.EXTENSIONS)} are)": files.other,
     }
     return [
         f"{folder}: left out {len(names)} {what}: {some(sorted(names), 3)}"

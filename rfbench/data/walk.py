@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from rfbench.errors import RfbenchError
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+# images that ImageFolder passes over too: a class may hold more than is seen
+OTHER = (".gif", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".jfif")
 # folders that programs leave behind; hidden ones (.ipynb_checkpoints, ._x of macOS) are junk too
 JUNK = {"@eaDir", "#recycle", "__MACOSX", "lost+found", "System Volume Information"}
 
@@ -23,6 +25,7 @@ class Files:
     real: list[str] = field(default_factory=list)
     junk: list[str] = field(default_factory=list)
     again: list[str] = field(default_factory=list)  # links to files or folders that are named
+    other: list[str] = field(default_factory=list)  # images of formats that are not read
     linked: bool = False  # whether there are links
 
     def add(self, other: "Files", folder: str) -> None:
@@ -32,6 +35,7 @@ class Files:
             (self.names, other.names),
             (self.junk, other.junk),
             (self.again, other.again),
+            (self.other, other.other),
         ):
             mine += [os.path.join(folder, name) for name in theirs]
 
@@ -107,6 +111,8 @@ def _sort_in(
             raise RfbenchError(f"{entry.path} is not a regular file. Remove it from the data set.")
         own = os.path.realpath(entry.path) if linked else os.path.join(real, entry.name)
         names.append((entry.name, own))
+    elif entry.name.lower().endswith(OTHER):
+        found.other.append(path)
 
 
 def _is_folder(entry: "os.DirEntry[str]") -> bool:

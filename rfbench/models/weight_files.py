@@ -18,7 +18,9 @@ from rfbench.models.identity import LIBRARIES as LIBRARIES
 
 logger = logging.getLogger(__name__)
 
-FORMAT = "rfbench-checkpoint/1"
+FORMAT = "rfbench-checkpoint/1"  # of classifiers
+SEGMENTERS = "rfbench-segmentation/1"
+OF_NETWORKS = (FORMAT, SEGMENTERS)  # a detector's holds more than the network that it names
 PLAIN = ("state_dict", "model")  # keys of weights in a checkpoint, as various tools name them
 AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict", "ema_model", "ema")
 WRAPPERS = ("module.", "_orig_mod.")  # of DataParallel, DDP and AveragedModel; of torch.compile
@@ -180,14 +182,16 @@ def _listed(names: Sequence[str], others: Sequence[str]) -> str:
 
 
 def _is_ours(content: Any) -> bool:
+    """Whether a file records network and variant: of any training of ours that holds a network."""
     kind = content.get("format") if isinstance(content, dict) else None
-    return isinstance(kind, str) and kind.startswith(FORMAT.rstrip("1"))
+    return isinstance(kind, str) and kind.startswith(tuple(one.rstrip("1") for one in OF_NETWORKS))
 
 
 def _check_network(content: dict[str, Any], path: str, model: str, variant: str) -> dict[str, Any]:
     """The content, after a check of its format, network and variant."""
-    if content["format"] != FORMAT:
-        raise RfbenchError(f"{path} is of format {content['format']}; this version reads {FORMAT}.")
+    if content["format"] not in OF_NETWORKS:
+        known = next(one for one in OF_NETWORKS if content["format"].startswith(one.rstrip("1")))
+        raise RfbenchError(f"{path} is of format {content['format']}; this version reads {known}.")
     held, name = str(content.get("model")), str(content.get("variant"))
     if not identity.same(held, model) or name != variant:
         if held.partition(":")[0] == model.partition(":")[0] in LIBRARIES:

@@ -43,7 +43,7 @@ LEGEND = (
     "▲ better, ▼ worse, ≈ within noise, ? not tested: against {baseline} in the same setting.",
     "Figures are means over seeds at the end of training. Intervals are 95 % t-intervals; they "
     "cover the variation between seeds, not the choice of data.",
-    "Test: two-sided paired t-test over the seeds that both have (scipy.stats.ttest_rel; Welch's "
+    "Test: two-sided paired t-test over the seeds that both have (as scipy.stats.ttest_rel; Welch's "
     "test, marked unpaired, where they share none). better, worse: p < 0.05 after Holm's "
     "correction over the variants of a table, separately for each metric. Intervals are not "
     "corrected, so one may exclude 0 although the verdict is `within noise`.",

@@ -35,6 +35,7 @@ from rfbench.rf.questions.tiles.tiles import tiles as tiles_of
 from rfbench.rf.results import Measured, Report
 from rfbench.schemas.rf import RfConfig
 from rfbench.spatial_graph.graph import Reach, Size, SpatialGraph
+from rfbench.spatial_graph.skeleton import refuse_unreadable
 
 __all__ = [
     "audit",
@@ -174,6 +175,7 @@ def effective(
     if convention != "rfbench" and isinstance(images, Tensor):
         pair(images.shape[2:], f"convention={convention!r}")
     module = given.module_of(model)
+    refuse_unreadable(module)
     batches = [images] if isinstance(images, Tensor) else list(images)
     module, batches = given.with_channels_first(module, batches)
     training, wanted = module.training, [p.requires_grad for p in module.parameters()]

@@ -189,16 +189,18 @@ def write_record(folder: Path, kind: str, content: dict[str, Any]) -> dict[str, 
     Raises ValueError, before anything is written, for a field that the kind's model does not allow
     or declare: a mistake in the code shows here, not when the record is read.
     """
+    command = [Path(sys.argv[0]).name, *sys.argv[1:]]
     record = {
         "format": FORMAT,
         "kind": kind,
         "name": folder.name,
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": [word if len(word) <= LONGEST else f"{word[:99]}..." for word in command],
         "versions": versions(),
         "git": git_state(),
         "date": f"{datetime.now(timezone.utc):%Y-%m-%d %H:%M:%S}",
         **content,
     }
+    record = json_text.texts(record)  # names of files may hold bytes that are none
     text = json_text.dumps(record, 2) + "\n"
     model = KINDS[kind]
     model.model_validate(json.loads(text))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from rfbench.data import augment, sources
-from rfbench.data.dataset import some
+from rfbench.data.dataset import MOST_PIXELS, some
 from rfbench.data.loader import Batch, Loader
 from rfbench.data.segmentation import check
 from rfbench.data.segmentation.augment import ScaledCrop, Whole
@@ -24,7 +24,6 @@ from rfbench.training.split import Split as Shares
 logger = logging.getLogger(__name__)
 
 Found = set[int]  # of classes
-MOST_PIXELS = 1 << 27  # of a part of an image; PIL takes larger images for attacks
 
 
 class Images(Reader):

@@ -24,7 +24,7 @@ from rfbench.training.device import autocast
 
 logger = logging.getLogger(__name__)
 
-FORMAT = "rfbench-segmentation/1"
+FORMAT = weight_files.SEGMENTERS
 STRIDE = "output_stride"  # an argument of many networks
 OUT = "out"  # the key of the scores in a dict of outputs; the others are auxiliary
 BELOW = "backbone."  # of a classifier's parameters below a head

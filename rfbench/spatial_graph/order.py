@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.spatial_graph.graph import SpatialGraph
+from rfbench.spatial_graph.operations import Trace
 from rfbench.spatial_graph.reader import read
 from rfbench.spatial_graph.trace import Shape, trace_module
-from rfbench.spatial_graph.tracer import Trace
 
 LETTERS = {1: "L", 2: "HW", 3: "THW"}  # of positions, by the number of axes
 FORMS = "NCL, NLC, NCHW, NHWC, NCDHW, NDHWC or NTCHW"

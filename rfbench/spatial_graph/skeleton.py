@@ -23,7 +23,7 @@ def skeleton(module: nn.Module) -> tuple[nn.Module, dict[int, Tensor]]:
     RfbenchError where the module cannot be copied or has no weights yet.
     """
     parts = named_parts(module)
-    _refuse_unreadable(module, parts)
+    refuse_unreadable(module, parts)
     try:
         return _skeleton(module, list(parts.values()))
     except (RuntimeError, TypeError, ValueError) as error:
@@ -48,9 +48,12 @@ def named_parts(module: nn.Module) -> dict[str, nn.Module]:
     return parts
 
 
-def _refuse_unreadable(module: nn.Module, parts: Mapping[str, nn.Module]) -> None:
-    """Layers without shapes: lazy ones before their first pass, quantised ones at all times."""
-    for name, part in parts.items():
+def refuse_unreadable(module: nn.Module, parts: Mapping[str, nn.Module] | None = None) -> None:
+    """Raise RfbenchError for layers without shapes.
+
+    Lazy ones before their first pass, quantised ones at all times. parts: all modules by name.
+    """
+    for name, part in (named_parts(module) if parts is None else parts).items():
         lazy = isinstance(part, LazyModuleMixin) and part.has_uninitialized_params()
         quantised = ".quantized" in type(part).__module__
         if lazy or quantised:
@@ -110,7 +113,7 @@ def _only_rounds(kind: type) -> bool:
 
 def without_weights(module: nn.Module) -> nn.Module:
     """A copy in evaluation mode with parameters on the meta device; it shares the buffers."""
-    _refuse_unreadable(module, dict(module.named_modules()))
+    refuse_unreadable(module)
     parts = list(module.modules())
     memo = _scripted(parts)
     for tensor in _tensors(parts):

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rfbench.classify.evaluate import evaluate
+from rfbench.errors import RfbenchError
 from rfbench.runs.processes import Processes
 
 
@@ -34,3 +35,18 @@ def test_known_ranks(classes: int, ranks: list[int], top1: float, top5: float) -
         "pictures": len(ranks),
     }
     assert network.training
+
+
+@pytest.mark.parametrize(
+    ("scores", "told"),
+    [
+        (torch.full((2, 3), torch.nan), "scores of validation images are NaN"),
+        (torch.zeros(0, 3), "no validation image could be read"),
+    ],
+)
+def test_what_has_no_figures(scores: Tensor, told: str) -> None:
+    """NaN sorts above every number: without the check, the first class would win."""
+    labels = torch.zeros(len(scores), dtype=torch.long)
+    group = Processes(torch.device("cpu"))
+    with pytest.raises(RfbenchError, match=told):
+        evaluate(nn.Identity(), [(scores, labels)], 1, group, nn.Identity())

@@ -171,6 +171,11 @@ def one_class(root: Path) -> Path:
             "data.mixup and data.cutmix mix the labels of several classes; folder has one: only",
         ),
         (
+            ["data={name: folder, root: ROOT, image_size: 32}"],
+            "folder has one class, only: top-1 would be 100 %, whatever is learnt",
+        ),
+        (["data.image_size=1000000"], "images of 1000000x1000000 px are more than 128 million"),
+        (
             ["data.mixup=0.2", "max_batch_per_gpu=1"],
             "data.mixup mix the images of a pass, and a pass is of one image",
         ),

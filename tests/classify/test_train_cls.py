@@ -148,12 +148,15 @@ def test_images_are_checked_before_training(imagenet: Path, tmp_path: Path) -> N
     some = sorted((tmp_path / "data" / "val").glob("*/*.JPEG"))
     some[3].write_bytes(some[3].read_bytes()[:200])
     some[5].write_bytes(b"")
+    some[5] = some[5].rename(some[5].with_name("x\nError: forged.JPEG"))
     data = ("-o", f"data={{name: folder, root: {tmp_path / 'data'}, image_size: 32}}")
     to = ("--output", tmp_path / "run")
     result = run("-o", "optim={}", *data, "--check-images", *to)
     assert result.exit_code == 1 and not (tmp_path / "run").exists()
     assert "0 of 48 training images cannot be read" in result.stderr
-    assert f"{some[3]}: " in result.stderr and f"{some[5]}: the file is empty" in result.stderr
+    assert f"{some[3]}: " in result.stderr
+    assert f"{some[5].parent}/x\\nError: forged.JPEG: the file is empty" in result.stderr
+    assert not any(line.startswith("Error: forged") for line in result.stderr.splitlines())
     last = result.stderr.strip().splitlines()[-1]
     assert last.startswith("Error: 2 of 48 validation images cannot be read, more than data.max_b")
     few = ("-o", "data.max_bad_share=0.1", "--dry-run")

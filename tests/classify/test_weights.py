@@ -204,6 +204,15 @@ def test_a_variance_below_0_is_refused_by_name(here: Path) -> None:
     refused(said, "holds variances below 0: 1.running_var")
 
 
+@pytest.mark.parametrize("wrappers", ["module.", "_orig_mod.", "module._orig_mod."])
+def test_the_prefixes_of_wrappers_are_no_part_of_names(here: Path, wrappers: str) -> None:
+    """Of DataParallel and torch.compile."""
+    raw = torch.load("run/last.pth", weights_only=True)["state_dict"]
+    torch.save(raw, "raw.pth")
+    torch.save({f"{wrappers}{key}": value for key, value in raw.items()}, "wrapped.pth")
+    assert evaluate("wrapped.pth")["loss"] == evaluate("raw.pth")["loss"]
+
+
 # --- averaged weights ---------------------------------------------------------------------------
 
 
@@ -338,6 +347,13 @@ TAMPERED: dict[str, Callable[[dict[str, Any]], Any]] = {
     "best of another kind": set_key("best", 5),
     "best as a list": set_key("best", []),
     "metrics of another kind": set_key("metrics", 5),
+    "metrics of nothing": set_key("metrics", {}),
+    "sums": set_key("total", [1.0]),
+    "sums of another kind": set_key("total", None),
+    "sums of a process": lambda c: c["ranks"][0].update(window="abc"),
+    "unreadable images": lambda c: c["ranks"][0].update(bad={1: 2}),
+    "classes as text": set_key("classes", "abc"),
+    "a number as a name": lambda c: c["state_dict"].update({5: torch.zeros(1)}),
     "parent": set_key("parent", {"a": float("nan")}),
     "conversion": set_key("cure", [5]),
     "lines": set_key("lines", -3),

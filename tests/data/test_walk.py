@@ -41,6 +41,15 @@ def test_a_loop_multiplies_nothing(target: str, root: Path) -> None:
     assert len(noted) == (target == ".")  # a link to itself is no folder
 
 
+def test_images_of_other_formats_are_told(root: Path) -> None:
+    """ImageFolder passes over them in silence, and a class is smaller than it looks."""
+    (root / "train" / "a" / "x.HEIC").write_bytes(b"x")
+    (root / "train" / "a" / "notes.txt").write_bytes(b"x")
+    found = load("folder", str(root))
+    (note,) = [note for note in found.notes if "formats that are not read" in note]
+    assert note.endswith(": a/x.HEIC") and len(found.train) == 8
+
+
 def test_a_loop_leaks_nothing_into_training(root: Path) -> None:
     (root / "train" / "a" / "again").symlink_to(".")
     (root / "train" / "b" / "x.png").symlink_to("train0.png")

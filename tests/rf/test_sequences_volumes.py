@@ -178,7 +178,8 @@ def test_both_engines_count_alike(name: str, pool: str) -> None:
     build, size = NETS[name]
     net = build()
     graph = rf.record(net, size)
-    target = Target(graph)
+    # the autograd engine takes no pools with windows of unequal sizes
+    target = Target(graph, "5" if name == "sounds" else None)
     for unit in (target.center, tuple(n - 1 for n in target.units)):
         ours = target.counts(unit, Convention("single", pool, "count"))
         theirs = autograd_counts(

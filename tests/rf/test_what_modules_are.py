@@ -113,3 +113,37 @@ def test_an_output_that_is_a_map_is_the_last_map_behind_adaptive_pooling_too() -
     net(x)[0, :, 3, 3].sum().backward()
     assert x.grad is not None
     assert np.array_equal(counts > 0, (x.grad[0].sum(0) > 0).numpy())
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", MADE)
+def test_effective_fields_of_every_make(name: str) -> None:
+    seen, _ = rf.effective(MADE[name](), torch.randn(2, 3, 32, 32))
+    assert seen.units == (16, 16) and seen.magnitude[:6].max() == 0 < seen.magnitude.max()
+
+
+class OneImage(nn.Module):
+    """It takes a batch of one image only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Conv2d(3, 4, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.a(x.reshape(1, 3, 12, 12))
+
+
+def test_the_effective_field_of_a_network_that_takes_one_image_at_a_time() -> None:
+    net, images = OneImage(), torch.randn(3, 3, 12, 12)
+    seen, _ = rf.effective(net, images, of="sum")
+    mine = images.clone().requires_grad_()
+    for i in range(3):
+        net(mine[i : i + 1])[0, :, 5, 5].sum().backward()
+    assert mine.grad is not None
+    expected = mine.grad.abs().sum((0, 1)).numpy() / 3
+    np.testing.assert_allclose(seen.magnitude, expected, rtol=1e-5, atol=1e-9)
+
+
+def test_lazy_layers_have_no_effective_field() -> None:
+    with pytest.raises(RfbenchError, match="lazy and has no weights yet"):
+        rf.effective(nn.Sequential(nn.LazyConv2d(4, 3)), torch.randn(1, 3, 8, 8))

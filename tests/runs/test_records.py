@@ -1,6 +1,7 @@
 """The record: one format, with the state of the code and the run that a run started from."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -49,6 +50,23 @@ def test_the_state_of_the_code(tmp_path: Path) -> None:
     assert state(package) == {"commit": commit, "changed": False}
     (package / "new.py").write_text("")
     assert state(package) == {"commit": commit, "changed": True}
+
+
+def test_names_that_are_no_text_and_long_commands_lose_no_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Linux takes any bytes as a file's name; the record is written after the whole training."""
+    monkeypatch.setattr(sys, "argv", ["rfbench", os.fsdecode(b"-o data.root=\xff"), "x" * 20_000])
+    folder = tmp_path / os.fsdecode(b"run-\xfe")
+    folder.mkdir()
+    content = {k: v for k, v in record().items() if k not in ("format", "kind", "name", "git")}
+    del content["command"]
+    bad = {os.fsdecode("ä".encode() + b"\xff.png"): "half \ud800 a character"}
+    written = records.write_record(folder, "cls", {**content, "bad_pictures": bad})
+    assert written["name"] == "run-\\xfe"
+    assert written["bad_pictures"] == {"ä\\xff.png": "half ? a character"}
+    assert written["command"] == ["rfbench", "-o data.root=\\xff", "x" * 99 + "..."]
+    assert records.read_record(folder / records.RECORD).model_dump()["name"] == "run-\\xfe"
 
 
 def test_a_record_is_written_and_read(tmp_path: Path) -> None:

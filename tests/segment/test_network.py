@@ -168,6 +168,10 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     settings = config(weights=str(tmp_path / "seg.pth"))
     with pytest.raises(RfbenchError, match="holds a segmenter; a backbone takes a classifier's"):
         network.load_start(network.build(settings, 5), settings)
+    own = {"format": network.FORMAT, "model": RESNET14, "variant": "1x1", "state_dict": segmenter}
+    torch.save(own, tmp_path / "seg.pth")  # also where it is read as plain weights
+    with pytest.raises(RfbenchError, match="holds .* / 1x1; this run is .* / baseline"):
+        backbones.build(RESNET14, weights=str(tmp_path / "seg.pth"))
     settings = config(weights="pretrained")
     with pytest.raises(UsageError, match="has no pretrained weights"):
         network.load_start(network.build(settings, 5), settings, check=True)

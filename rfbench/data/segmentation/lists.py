@@ -52,10 +52,10 @@ def _beside(path: str) -> str:
 def below(folder: str, mask_of: Callable[[str], str], notes: list[str]) -> list[Pair]:
     """Every image below `folder` with the mask that `mask_of(its path below)` names.
 
-    notes: gets a line on links and junk that are left out.
+    notes: gets a line on links, junk and other formats that are left out.
     """
     found = walk.images(folder)
-    left_out = [*found.junk, *found.again]
+    left_out = [*found.junk, *found.again, *found.other]
     if left_out:
         notes.append(f"{folder}: left out {some(left_out)}")
     return [(os.path.join(folder, name), mask_of(name)) for name in found.names]

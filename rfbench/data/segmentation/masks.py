@@ -21,6 +21,7 @@ IGNORED = 255  # the class of pixels that count nowhere
 UNKNOWN = -1  # a value that means nothing
 LOSSLESS = ("PNG", "BMP", "TIFF", "GIF", "PPM")
 INDICES = ("L", "P", "1")  # modes of PIL with one index per pixel
+COLORS = ("RGB", "RGBA", "P", "L", "LA", "1")  # modes of which colours are read as they are
 WIDE = ("I;16", "I;16B", "I;16L", "I")
 
 Color = tuple[int, int, int]
@@ -96,13 +97,25 @@ def _stored(path: str, colored: bool) -> np.ndarray:
                     path, f"{image.format} changes the values of a mask; save it as PNG instead"
                 )
             if colored:
-                return np.array(image.convert("RGB"))
+                return _colors(image)
             if image.mode not in (*INDICES, *WIDE):
                 raise BadImage(path, _not_indices(image.mode))
             step = _step(image)
             return np.array(image).astype(np.int64) // step
     except Exception as error:  # decoders raise nearly anything on damaged bytes
         raise _bad(path, error) from None
+
+
+def _colors(image: Image.Image) -> np.ndarray:
+    """The colours of an opened file, (H, W, 3) uint8; ValueError for what has no plain ones."""
+    if image.mode not in COLORS:
+        raise ValueError(f"its pixels ({image.mode}) are not colours of 8 bits: save it as PNG")
+    if image.mode in ("RGBA", "LA") and np.array(image.getchannel("A")).min(initial=255) < 255:
+        raise ValueError(
+            "some of its pixels are transparent, which hides the colours that they have: save it "
+            "without transparency, in the colours of the classes"
+        )
+    return np.array(image.convert("RGB"))
 
 
 def _step(image: Any) -> int:

@@ -88,3 +88,20 @@ def test_masks_without_an_image_are_told(tmp_path: Path) -> None:
     assert [note for note in notes if "lonely" in note] == [
         f"{tmp_path}/masks/train: masks without an image: {tmp_path}/masks/train/lonely.png"
     ]
+
+
+@pytest.mark.parametrize(
+    ("stored", "why"),
+    [
+        (np.full((2, 2, 4), [128, 0, 0, 0], np.uint8), "some of its pixels are transparent"),
+        (np.full((2, 2), 65535, np.uint16), "are not colours of 8 bits"),  # PIL makes it white
+    ],
+)
+def test_what_has_no_plain_colours_is_refused(stored: np.ndarray, why: str, tmp_path: Path) -> None:
+    known = masks.colours([((128, 0, 0), 0), ((255, 255, 255), masks.IGNORED)])
+    path = str(tmp_path / "x.png")
+    Image.fromarray(stored).save(path)
+    with pytest.raises(BadImage, match=why):
+        masks.read(path, known)
+    Image.fromarray(np.full((2, 2, 4), [128, 0, 0, 255], np.uint8)).save(path)
+    assert not masks.read(path, known).any()

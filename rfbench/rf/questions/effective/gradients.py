@@ -190,8 +190,13 @@ def _each(
     """
     images = images.detach().clone().requires_grad_()
     with torch.enable_grad():
-        output = output_of(module, images, place.name, place.features)
-        if len(images) > 1 and not place.layout.takes(output):
+        try:
+            output = output_of(module, images, place.name, place.features)
+        except UsageError:  # it may take one image at a time
+            if len(images) == 1:
+                raise
+            output = None
+        if output is None or (len(images) > 1 and not place.layout.takes(output)):
             for i in range(len(images)):
                 yield from _each(module, images[i : i + 1], place, unit, definition)
             return

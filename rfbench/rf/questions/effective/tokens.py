@@ -30,8 +30,8 @@ def tokens(reader: Reader) -> dict[int, Tokens]:
     """The tensors of a trace, by number, that hold tokens behind a class token; others are left."""
     known: dict[int, Tokens] = {}
     for op in reader.trace.ops:
-        out = op.out if isinstance(op.out, Ref) else next(iter(op.out or ()), None)
-        if isinstance(out, Ref) and not isinstance(reader.values.get(out.id), Value):
+        out = next(iter(op.made), None)  # some return no tensor: DataParallel's profiler
+        if out is not None and not isinstance(reader.values.get(out.id), Value):
             held = _joined(reader, op, known) or _kept(reader, op, out, known)
             if held:
                 known[out.id] = held

@@ -69,7 +69,7 @@ def _scheme(axes: Axes, record: dict[str, Any], spans: list[Span]) -> None:
     axes.set(xlim=(0, end), ylim=(len(spans) - 0.4, -0.6), yticks=[])
     rest = "" if count <= MOST else f", the first {MOST} of {count}"
     used = next(c["used"] for c in record["crops"] if c["crop"] == record["crop"])[0]
-    text = f"crops of {record['crop'][0]} samples, of which {used} are used{rest}"
+    text = f"crops of {record['crop'][0]} samples, {used} used of each{rest}"
     axes.set_title(text, fontsize=TEXT, pad=3)
     axes.set_xlabel("sample", fontsize=TEXT, labelpad=1)
 
