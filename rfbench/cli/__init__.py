@@ -73,8 +73,17 @@ class CommandGroup(click.Group):
                 ctx.fail(f"an argument is empty: {what}; is a variable of the shell not set?")
         known = name.startswith("-") or self.get_command(ctx, name) is not None
         if not known and not ctx.resilient_parsing:  # resilient: a shell completes
-            ctx.fail(f"No such command {name!r}.{suggest(name, self.list_commands(ctx))}")
+            hint = self._in_a_group(ctx, name) or suggest(name, self.list_commands(ctx))
+            ctx.fail(f"No such command {name!r}.{hint}")
         return super().resolve_command(ctx, args)
+
+    def _in_a_group(self, ctx: click.Context, name: str) -> str:
+        """What is said of a command that a group below has, such as `audit` of `rf`."""
+        for group in self.list_commands(ctx):
+            found = self.get_command(ctx, group)
+            if isinstance(found, click.Group) and name in found.list_commands(ctx):
+                return f" Did you mean: {group} {name}?"
+        return ""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the subcommand; any exception becomes an error message and an exit code."""

@@ -133,7 +133,7 @@ def _found(name: str) -> tuple[Any, ...]:
         plain = functools.partial(build_on_meta, make)
         return f"timm:{rest}", guarded, None, plain
     if rest.endswith(".py"):
-        raise UsageError(f"which function of {name} builds the model? Write {name}:FUNCTION.")
+        raise UsageError(own.unnamed(rest))
     known = {n for lib in LIBRARIES if library in ("", lib) for n in names(lib)}
     raise UsageError(f"unknown model '{name}'.{suggest(rest, sorted(known))}")
 

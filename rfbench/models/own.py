@@ -1,5 +1,6 @@
 """Users' networks: a function of a file or module, imported and called."""
 
+import ast
 import functools
 import importlib
 import importlib.util
@@ -52,6 +53,22 @@ def builder(source: str, attribute: str) -> Callable[..., nn.Module]:
         return network
 
     return build
+
+
+def unnamed(path: str) -> str:
+    """What is said of a file without a function: those that it has. It is read, not run."""
+    if not Path(path).is_file():
+        return f"no such file: {path}"
+    ask = f"which function of {path} builds the model? Write {path}:FUNCTION."
+    try:
+        body = ast.parse(Path(path).read_bytes()).body
+    except (OSError, SyntaxError, ValueError):
+        return ask
+    names = [n.name for n in body if isinstance(n, ast.FunctionDef | ast.ClassDef)]
+    public = [name for name in names if not name.startswith("_")]
+    return (
+        f"{ask} It has: {', '.join(public[:10])}{', ...' * (len(public) > 10)}." if public else ask
+    )
 
 
 def _import_own(source: str) -> types.ModuleType:

@@ -156,6 +156,7 @@ def test_rf_map_is_visualize_rf() -> None:
     [
         (["visualise-rf"], "No such command 'visualise-rf'. Did you mean: visualize-rf?"),
         (["rf", "mapp"], "No such command 'mapp'. Did you mean: map?"),
+        (["audit"], "No such command 'audit'. Did you mean: rf audit?"),
         (["zzz"], "No such command 'zzz'."),
         (["--versoin"], "No such option"),
         (["schema", "rff"], "unknown kind of configuration 'rff'. Did you mean: rf?"),

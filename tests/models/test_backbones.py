@@ -113,6 +113,8 @@ def test_bare_names_are_torchvisions_first(name: str, canonical: str, size: int)
         ),
         ("tim:resnet50", "no module 'tim'. A model is NAME, FILE.py:function, package.module:func"),
         ("models.py", "which function of models.py builds the model? Write models.py:FUNCTION."),
+        ("models.py", "models.py:FUNCTION. It has: Net, network, broken, leaves, number."),
+        ("nowhere.py", "no such file: nowhere.py"),
         ("nowhere/models.py:network", "no such file: nowhere/models.py"),
         ("models.py:netwrk", "models.py has no function 'netwrk'. Did you mean: network"),
         ("models.py:CONSTANT", "models.py has no function 'CONSTANT'."),

@@ -198,10 +198,8 @@ def _by_size(subject: Subject, target: Target) -> Record | None:
     """
     if not target.graph.is_rigid(target.value):
         return None
-    on_the_way = (target.theory.fields[i] or () for i in target.ancestors)
-    stride = int(
-        max((f.stride for fields in on_the_way for f in fields if f and f.stride), default=32)
-    )
+    on_the_way = [f for i in target.ancestors for f in target.theory.fields[i] or ()]
+    stride = int(max((f.stride for f in on_the_way if f and f.stride), default=32))
     same: list[Size] = []
     other: list[Record] = []
     for more in [*(2**k for k in range(max(1, (stride - 1).bit_length()))), stride]:
