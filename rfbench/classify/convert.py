@@ -3,7 +3,7 @@
 Top-1 is measured with the original variant, after the change and after precise BN (BatchNorm
 statistics re-estimated from training images: Wu & Johnson, Rethinking "Batch" in BatchNorm, 2021,
 section 3). Fine-tuning follows as an ordinary training. The key in checkpoints, records and
-metrics.jsonl is "cure".
+metrics.jsonl is "fix".
 """
 
 import logging
@@ -46,7 +46,7 @@ def convert(run: Run) -> None:
     run.conversion = {"from": original, **stages}
     if run.log:
         for name, metrics in stages.items():
-            run.log.write({"split": "cure", "stage": name, "step": 0, **metrics})
+            run.log.write({"split": "fix", "stage": name, "step": 0, **metrics})
     set_random_state(state, device)
 
 

@@ -23,13 +23,13 @@ class Run(state.Epochs):
 
 def save(run: Run) -> None:
     """Write `last.pth`, all processes together."""
-    held = {**weights(run), **state.content(run), "cure": run.conversion}
+    held = {**weights(run), **state.content(run), "fix": run.conversion}
     loop.save(run, held, run.config.checkpoint.keep)
 
 
 def restore(run: Run, content: dict[str, Any]) -> None:
     """Continue from a checkpoint; see `state.restore`."""
     state.restore(run, content)
-    run.conversion = content["cure"]
+    run.conversion = content["fix"] if "fix" in content else content["cure"]  # of version 0.1
     if not isinstance(run.conversion, dict):
-        raise ValueError(f"cure is {run.conversion!r}")
+        raise ValueError(f"fix is {run.conversion!r}")

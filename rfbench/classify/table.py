@@ -13,7 +13,7 @@ def table(record: dict[str, Any]) -> str:
     return "\n".join(
         [
             f"{name} on {record['dataset']}, {epochs}, seed {record['seed']}",
-            *_conversion(record.get("cure"), last),
+            *_conversion(record.get("fix"), last),
             f"  top-1 {last['top1']:.2f} %, top-5 {last['top5']:.2f} % after the last epoch "
             f"(best: {best.get('ema', best)['top1']:.2f} % after epoch {best['epoch'] + 1})",
             *_averaged(last),

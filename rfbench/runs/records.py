@@ -104,7 +104,7 @@ class ClsRecord(TrainingRecord):
 
     kind: Literal["cls"]
     epochs: int | None = None
-    cure: dict[str, Any] | None = None
+    fix: dict[str, Any] | None = None
     bad_pictures: dict[str, str] = {}
 
 

@@ -36,14 +36,14 @@ def test_every_stage_of_the_change_is_reported(trained: Path, tmp_path: Path) ->
     result = run("--output", tmp_path / "run", *args, "-o", "optim.lr=1e-4", "--json")
     assert result.exit_code == 0, result.stderr
     record = json.loads(result.stdout)
-    cure = record["cure"]
+    fix = record["fix"]
     before = json.loads((trained / "result.json").read_text())["metrics"]
-    assert cure["from"] == "baseline"
+    assert fix["from"] == "baseline"
     # the weights do in their own variant what they did when they were saved
-    assert cure["before"]["top1"] == before["top1"]
-    assert cure["before"]["loss"] == pytest.approx(before["loss"])
-    assert cure["changed"]["loss"] != cure["before"]["loss"]
-    assert cure["norms"]["loss"] != cure["changed"]["loss"]
+    assert fix["before"]["top1"] == before["top1"]
+    assert fix["before"]["loss"] == pytest.approx(before["loss"])
+    assert fix["changed"]["loss"] != fix["before"]["loss"]
+    assert fix["norms"]["loss"] != fix["changed"]["loss"]
     lines = [json.loads(t) for t in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     assert [x.get("stage") for x in lines[:3]] == ["before", "changed", "norms"]
     assert all(

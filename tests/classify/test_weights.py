@@ -355,7 +355,7 @@ TAMPERED: dict[str, Callable[[dict[str, Any]], Any]] = {
     "classes as text": set_key("classes", "abc"),
     "a number as a name": lambda c: c["state_dict"].update({5: torch.zeros(1)}),
     "parent": set_key("parent", {"a": float("nan")}),
-    "conversion": set_key("cure", [5]),
+    "conversion": set_key("fix", [5]),
     "lines": set_key("lines", -3),
     "ranks": set_key("ranks", []),
     "random state": lambda c: c["ranks"][0]["rng"].update(torch=torch.zeros(3)),

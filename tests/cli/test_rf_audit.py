@@ -108,7 +108,7 @@ def test_json_has_everything(place: Path) -> None:
         ],
         "symmetric": [65, 65],
     }
-    assert record["cures"][0]["refused"].startswith("variant '1x1' replaces no convolution")
+    assert record["fixes"][0]["refused"].startswith("variant '1x1' replaces no convolution")
 
 
 def test_heights_and_widths(place: Path) -> None:

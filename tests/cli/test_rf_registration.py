@@ -30,8 +30,8 @@ def test_anchors_stand_where_the_shifted_network_looks(tmp_path: Path) -> None:
     assert names == ["p2", "p3", "p4", "p5", "p6"]
     # the stem's half pixel at every level; half a stride less the stem's 1.5 px once fixed
     assert [row["field"] for row in found["baseline"]] == pytest.approx([0.5] * 5, abs=1e-3)
-    cured = [0.5, 2.5, 6.5, 14.5, 14.5]
-    assert [row["field"] for row in found["1x1+3x3"]] == pytest.approx(cured, abs=1e-3)
+    fixed = [0.5, 2.5, 6.5, 14.5, 14.5]
+    assert [row["field"] for row in found["1x1+3x3"]] == pytest.approx(fixed, abs=1e-3)
     for variant, rows in found.items():
         assert [row["field_minus_anchors"] for row in rows] == [row["field"] for row in rows]
         missed = [row["field_minus_roi_align"] for row in rows[:4]]

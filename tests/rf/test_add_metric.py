@@ -71,12 +71,12 @@ def test_an_audit_shows_and_judges_it() -> None:
 def test_the_zoo_has_columns_of_it() -> None:
     row, _ = zoo.row("timm:test_resnet")
     assert 1 < row["entropy"] < 2 * np.log2(row["size"][0])
-    assert row["cured_entropy"] != row["entropy"]
+    assert row["fixed_entropy"] != row["entropy"]
     cells = table.table([row]).splitlines()
     assert cells[0].split()[:6] == ["model", "status", "shift", "gridding", "read", "entropy"]
     assert cells[1].split()[5] == f"{row['entropy']:.2f}"
     (line,) = csv.DictReader(summary.table([row]).splitlines())
-    assert line["entropy"] == str(row["entropy"]) and line["cured_entropy"]
+    assert line["entropy"] == str(row["entropy"]) and line["fixed_entropy"]
     whole = page.page([row], {})
     shown = f">{cells[1].split()[5]}<"
     for text in (">entropy (bit)<", "of the paths", shown):

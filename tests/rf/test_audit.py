@@ -76,7 +76,7 @@ def test_resnet50_is_lopsided_by_its_stages_and_grids_by_its_stem() -> None:
 
 def test_resnet50_s_fixes_and_what_they_cost() -> None:
     found = audit(*settings("resnet50"))
-    rows = {row["variant"]: row for row in found["cures"]}
+    rows = {row["variant"]: row for row in found["fixes"]}
     shifts = [rows[name]["shift"][0] for name in variants.PAPER[1:]]
     assert shifts == pytest.approx([-11.19, -1.88, -1.5], abs=0.005)
     assert [rows[name]["misaligned"] for name in variants.PAPER[1:]] == [3, 3, 0]
@@ -99,16 +99,16 @@ def test_all_kernels_that_a_network_has_are_a_fix(
     name: str, best: str, shift: float, gridding: float
 ) -> None:
     found = audit(*settings(name))
-    assert found["best"] == best == found["cures"][-1]["variant"]
-    assert found["cures"][-1]["shift"] == pytest.approx([shift] * 2, abs=1e-6)
-    assert found["cures"][-1]["gridding"] == pytest.approx(gridding, abs=5e-5)
+    assert found["best"] == best == found["fixes"][-1]["variant"]
+    assert found["fixes"][-1]["shift"] == pytest.approx([shift] * 2, abs=1e-6)
+    assert found["fixes"][-1]["gridding"] == pytest.approx(gridding, abs=5e-5)
 
 
 def test_a_clean_network_has_nothing_to_fix() -> None:
     found = audit(*settings("vgg16"))
     assert found["shift"] == [0, 0] and found["gridding"] < 1e-9
     assert found["steps"] == found["together"] == [] and found["best"] is None
-    assert all("replaces no convolution" in row["refused"] for row in found["cures"])
+    assert all("replaces no convolution" in row["refused"] for row in found["fixes"])
     assert found["coverage"]["seen"] == pytest.approx((212 / 224) ** 2)
 
 
@@ -143,7 +143,7 @@ def test_kernels_that_cannot_change_are_left_out_of_the_fix() -> None:
     fit = [nn.Conv2d(3, 3, 5, 2, 2), nn.Conv2d(3, 3, 1, 2), nn.Conv2d(3, 3, 7, 1, 3)]
     config, subject = own(nn.Sequential(*unfit, *fit), 256)
     subject.backbone.variant = "baseline"
-    rows = audit(config, subject)["cures"]
+    rows = audit(config, subject)["fixes"]
     assert [row["variant"] for row in rows] == [*variants.PAPER[1:], "1x1+5x5"]
     assert ["refused" in row for row in rows] == [False, True, True, False]
 
@@ -630,7 +630,7 @@ def test_the_shift_of_a_causal_network_is_meant(net: nn.Module) -> None:
     found = rf.audit(net, size=(64,))
     assert found["causal"] and found["shift"][0] < -2
     assert found["steps"] == found["together"] == [] and found["best"] is None
-    refused = [row["refused"] for row in found["cures"]]
+    refused = [row["refused"] for row in found["fixes"]]
     ahead = any("'1x1' would make this causal network read ahead" in why for why in refused)
     assert ahead == isinstance(net, Sampled)
     assert "(meant: it is causal" in text(found)

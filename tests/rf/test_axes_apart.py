@@ -62,7 +62,7 @@ def test_an_audit_judges_the_axis_that_has_a_stride() -> None:
     record = rf.audit(Rows(), size=48)
     assert record["shift"] == [-0.5, None] and record["no_stride_along"] == "x"
     assert record["status"] == "local, global along x"
-    fixed = next(row for row in record["cures"] if row["variant"] == "3x3")
+    fixed = next(row for row in record["fixes"] if row["variant"] == "3x3")
     assert fixed["shift"] == [0, None] and fixed["gridding"] == pytest.approx(0)
     assert record["best"] == "3x3"
 

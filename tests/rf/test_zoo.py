@@ -44,11 +44,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_rows_of_known_networks() -> None:
     found, pictures = zoo.row("torchvision:resnet18")
-    assert set(pictures) == {"", "cured_"}
+    assert set(pictures) == {"", "fixed_"}
     known = {
         "status": "local", "size": [435, 435], "stride": [32, 32], "padding": [217, 217],
         "shift": -15.5, "misaligned": 0, "parameters": 11_689_512, "changed": 6,
-        "cured_shift": -1.5, "offset": [-15.5, -15.5], "cured_offset": [-1.5, -1.5],
+        "fixed_shift": -1.5, "offset": [-15.5, -15.5], "fixed_offset": [-1.5, -1.5],
         "top1": 69.758, "input": [224, 224], "map": [7, 7],
     }  # fmt: skip
     assert {key: found[key] for key in known} == known
@@ -172,7 +172,7 @@ def test_nothing_by_that_name() -> None:
 def test_a_picture_and_its_marks_are_of_one_map(folder: Path) -> None:
     """The centre of mass of the PNG's own pixels, placed as the row says, is the offset."""
     for row in json.loads((folder / "zoo.json").read_text()):
-        for prefix in ("", "cured_"):
+        for prefix in ("", "fixed_"):
             png = zoo.pictures(folder, row["model"])[prefix]
             counts = np.asarray(Image.open(io.BytesIO(png))).astype(float) ** 2  # of their root
             assert counts.shape == (zoo.SIDE, zoo.SIDE)
@@ -255,7 +255,7 @@ def test_maps_are_on_one_scale_with_their_marks(
     assert len(maps) == 2 * len(ticked)  # the fixed variant beside
     assert len({svg.get_attribute("viewBox") for svg in maps}) == 1
     side = float(maps[0].get_attribute("viewBox").split()[2])
-    wanted = [row[f"{prefix}offset"] for row in ticked for prefix in ("", "cured_")]
+    wanted = [row[f"{prefix}offset"] for row in ticked for prefix in ("", "fixed_")]
     for svg, (y, x) in zip(maps, wanted, strict=True):
         boxes = [one.bounding_box() for one in (svg, svg.locator(".unit"), svg.locator(".centre"))]
         whole, unit, ring = (
@@ -308,9 +308,9 @@ def test_columns_sort_the_best_first(page: Path, opened: Opened, rows: list[zoo.
     shot.get_by_role("button", name="top1").click()
     assert first.inner_text() == "timm:resnet18"
     shot.get_by_role("button", name="1x1+3x3").first.click()
-    least = min(abs(row["cured_shift"]) for row in rows if row["cured_shift"] is not None)
+    least = min(abs(row["fixed_shift"]) for row in rows if row["fixed_shift"] is not None)
     held = next(row for row in rows if row["model"] == first.inner_text())
-    assert abs(held["cured_shift"]) == least
+    assert abs(held["fixed_shift"]) == least
 
 
 @pytest.mark.parametrize("width", [1920, 1024, 390])

@@ -116,7 +116,7 @@ def audit(
         whole = every.target(target.graph.size, own.layer, own.source)
         record["pruned"] = pruned_of(subject.backbone.module, subject.state, target, whole)
     if subject.backbone.variant == "baseline":
-        record["cures"] = _fixes(subject, own, record["cost"])
+        record["fixes"] = _fixes(subject, own, record["cost"])
         record["best"] = _best(record)
     if chosen:
         record["sizes"] = by_size(subject.network, own, config.to, chosen, bar)
@@ -329,6 +329,6 @@ def _best(record: Record) -> str | None:
         others = (m for m in judged if m not in ranked)
         return any(m.badness(row[m.name]) > m.badness(record[m.name]) for m in others)
 
-    fit = [row for row in record["cures"] if "refused" not in row and not breaks(row)]
+    fit = [row for row in record["fixes"] if "refused" not in row and not breaks(row)]
     best = min(fit, key=left, default=None)
     return best["variant"] if best is not None and left(best) < left(record) else None

@@ -96,7 +96,7 @@ def _rows(record: dict[str, Any]) -> Rows:
         rows.append((name, TOGETHER, level))
     if record["steps"]:
         rows.append(("all layers", TOGETHER, record["all"]))
-    fixes = [row for row in record.get("cures", []) if "refused" not in row]
+    fixes = [row for row in record.get("fixes", []) if "refused" not in row]
     return [*rows, *((f"variant {row['variant']}", VARIANT, row) for row in fixes)]
 
 

@@ -116,19 +116,19 @@ def _causes(record: Record) -> Sequence[tuple[str, ...]]:
 
 def _fixes(record: Record) -> list[str]:
     """The variants' table, and the line to type."""
-    if "cures" not in record:
+    if "fixes" not in record:
         return []
-    if faultless(record) and all("refused" in row for row in record["cures"]):
+    if faultless(record) and all("refused" in row for row in record["fixes"]):
         centred = "causal" if record["causal"] else "centred"
         if record["no_stride_along"]:
             centred += " where there is a stride"
         return [f"  nothing to fix: {centred}, without grid or holes, all branches aligned"]
     rows: list[tuple[str, ...]] = [("variant", "layers", *_head(record), "MACs", "activations")]
-    for row in (r for r in record["cures"] if "refused" not in r):
+    for row in (r for r in record["fixes"] if "refused" not in r):
         more = (f"{row[f'{key}_more']:+.1%}" if f"{key}_more" in row else "-" for key in COSTS)
         rows.append((row["variant"], str(len(row["layers"])), *_cells(row, record), *more))
     lines = columns(rows, "  ") if len(rows) > 1 else []
-    lines += [f"  {_one_line(row['refused'])}" for row in record["cures"] if "refused" in row]
+    lines += [f"  {_one_line(row['refused'])}" for row in record["fixes"] if "refused" in row]
     lines += [f"  {_one_line(text)}" for text in _untouched(record)]
     if record["read"] < 1 and any("dilation" in row["what"] for row in record["steps"]):
         lines.append(
@@ -149,7 +149,7 @@ def _fixes(record: Record) -> list[str]:
 
 def _untouched(record: Record) -> list[str]:
     """The layers at fault that no variant changes: there is none for their kind, or it cannot."""
-    changed = {layer for row in record["cures"] for layer in row.get("layers", ())}
+    changed = {layer for row in record["fixes"] for layer in row.get("layers", ())}
     left = [
         row
         for row in record["steps"]

@@ -10,7 +10,7 @@ from rfbench.plotting.webpage import Best, Column
 from rfbench.rf.core.metric import Metric, Use
 from rfbench.rf.core.metrics import used
 from rfbench.rf.questions.zoo.summary import MEANING, SHIFTED, counts, kinds
-from rfbench.rf.questions.zoo.zoo import CURED, FIX, Row, columns
+from rfbench.rf.questions.zoo.zoo import FIX, FIXED, Row, columns
 from rfbench.runs import records
 from rfbench.spatial_graph.graph import Reach
 
@@ -95,16 +95,16 @@ def _lead(rows: Sequence[Row]) -> list[str]:
 
 def _then(measured: Sequence[Row]) -> str:
     """What the fix leaves of those that it changes."""
-    fixed = [row for row in measured if row["cured_shift"] is not None]
+    fixed = [row for row in measured if row["fixed_shift"] is not None]
     before, after = (
-        sum(abs(row[key]) > SHIFTED for row in fixed) for key in ("shift", "cured_shift")
+        sum(abs(row[key]) > SHIFTED for row in fixed) for key in ("shift", "fixed_shift")
     )
     return f"{FIX} changes {len(fixed)} of them: shifted are {before} before and {after} after."
 
 
 def _columns() -> dict[str, Column]:
     """The columns of the page by key, in order."""
-    judged = [key for m in used(Use.AUDIT) for key in (m.name, f"{CURED}{m.name}")]
+    judged = [key for m in used(Use.AUDIT) for key in (m.name, f"{FIXED}{m.name}")]
     keys = [k for k in (*FIRST, *judged, *REST, *LAST) if k in columns()]
     return {key: _column(key) for key in dict.fromkeys(keys)}
 
@@ -112,7 +112,7 @@ def _columns() -> dict[str, Column]:
 def _column(key: str) -> Column:
     metric = metric_of(key)
     if metric is not None and metric in used(Use.RANK):
-        name = FIX if key.startswith(CURED) else "as it is"
+        name = FIX if key.startswith(FIXED) else "as it is"
         return Column(name, metric.order, columns()[key], metric.with_unit(metric.name))
     best: Best = "name" if key in WORDS else metric.order if metric else ORDER.get(key, "low")
     return Column(HEAD.get(key, key), best, columns()[key])
@@ -153,7 +153,7 @@ def _network(row: Row, maps: Mapping[str, Mapping[str, bytes]]) -> dict[str, Any
 
 def metric_of(key: str) -> Metric | None:
     """The metric of a column, as the network is or fixed."""
-    return next((m for m in used(Use.AUDIT) if key in (m.name, f"{CURED}{m.name}")), None)
+    return next((m for m in used(Use.AUDIT) if key in (m.name, f"{FIXED}{m.name}")), None)
 
 
 def _cell(key: str, value: Any) -> str:

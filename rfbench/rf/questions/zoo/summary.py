@@ -100,9 +100,9 @@ def _families(measured: Sequence[Row]) -> list[str]:
     ordered = sorted(families.items(), key=lambda item: (-_largest(item[1], "shift"), item[0]))
     for name, rows in ordered:
         apart = sum(row["misaligned"] > 0 for row in rows)
-        fixed = [row for row in rows if row["cured_shift"] is not None]
+        fixed = [row for row in rows if row["fixed_shift"] is not None]
         then = [
-            f"{_largest(fixed, k):.2f}" if fixed else "–" for k in ("cured_shift", "cured_gridding")
+            f"{_largest(fixed, k):.2f}" if fixed else "–" for k in ("fixed_shift", "fixed_gridding")
         ]
         shift, grid = _largest(rows, "shift"), _largest(rows, "gridding")
         lines.append(

@@ -15,5 +15,5 @@ def table(rows: Sequence[Row]) -> str:
     lines = [("model", "status", *(m.name for m in ranked), f"fixed {shift.name}")]
     for row in rows:
         cells = (m.text(row.get(m.name)) for m in ranked)
-        lines.append((row["model"], row["status"], *cells, shift.text(row["cured_shift"])))
+        lines.append((row["model"], row["status"], *cells, shift.text(row["fixed_shift"])))
     return "\n".join(columns(lines))

@@ -34,7 +34,7 @@ from rfbench.spatial_graph.graph import Reach
 
 Row = dict[str, Any]
 FIX = "1x1+3x3"
-CURED = "cured_"  # before the columns of a network with it
+FIXED = "fixed_"  # before the columns of a network with it
 SIDE = 128  # px of a picture of a map
 PUBLISHED = "IMAGENET1K_V1"  # torchvision's weights whose accuracy is told
 TASKS = 150  # of a process
@@ -47,7 +47,7 @@ def columns() -> dict[str, str]:
         m.name: f"{m.meaning}{' (larger axis)' if m.pair else ''}{_unit(m)}"
         for m in used(Use.AUDIT)
     }
-    ranked = {f"cured_{m.name}": f"{m.name} with {FIX}{_unit(m)}" for m in used(Use.RANK)}
+    ranked = {f"fixed_{m.name}": f"{m.name} with {FIX}{_unit(m)}" for m in used(Use.RANK)}
     return {
         "model": "library and name",
         "top1": f"published with torchvision's {PUBLISHED} weights at this input size, %",
@@ -64,8 +64,8 @@ def columns() -> dict[str, str]:
         **ranked,
         "picture": "top, left, side of its picture in maps/, px of the input from the unit",
         "offset": "centre of mass (y, x) of that map from the unit, px",
-        "cured_picture": f"picture with {FIX}",
-        "cured_offset": f"offset with {FIX}",
+        "fixed_picture": f"picture with {FIX}",
+        "fixed_offset": f"offset with {FIX}",
         "witness": "why it is not local, or not understood",
         "seconds": "CPU time of this row",
     }
@@ -177,9 +177,9 @@ def _fixed(held: backbones.Backbone) -> tuple[Row, dict[str, bytes]]:
     except UsageError:
         return {"changed": 0}, {}
     network = Network(module, held.input_size)
-    then, pictures = _shape(network.uncut(network.target(held.input_size)), CURED)
-    kept = {f"{CURED}{m.name}": then[m.name] for m in used(Use.RANK)}
-    kept |= {key: then[key] for key in then if key.startswith(CURED)}
+    then, pictures = _shape(network.uncut(network.target(held.input_size)), FIXED)
+    kept = {f"{FIXED}{m.name}": then[m.name] for m in used(Use.RANK)}
+    kept |= {key: then[key] for key in then if key.startswith(FIXED)}
     return {"changed": len(replaced), **kept}, pictures
 
 
@@ -275,7 +275,7 @@ def read(folder: Path) -> dict[str, Row]:
 
 def pictures(folder: Path, model: str) -> dict[str, bytes]:
     """The pictures of a model's maps, as `row` gives them."""
-    paths = {prefix: _picture_path(folder, model, prefix) for prefix in ("", CURED)}
+    paths = {prefix: _picture_path(folder, model, prefix) for prefix in ("", FIXED)}
     return {prefix: path.read_bytes() for prefix, path in paths.items() if path.exists()}
 
 
