@@ -253,14 +253,14 @@ def along(trained: Trained, stem: Path, count: int) -> list[str]:
         found[step] = gradients([load(str(run), path)], images, trained.layer)
     sizes = {s: extent(g.magnitude, float(g.magnitude.max())) for s, g in found.items()}
     words = [
-        "size by the maximum, px: " + ", ".join(f"step {s} {v:.1f}" for s, v in sizes.items()),
         f"{trained.title} on {'CIFAR-10' if cifar else 'digit scenes'} of {trained.size} px; "
-        f"step 0: {count} draws of random weights",
+        f"step 0: {count} draws of random weights. Size: of the pixels above 4.55 % of the largest "
+        "value, as the side of a square.",
     ]
     some = [0, *sorted(held)[:1], sorted(held)[len(held) // 2], max(held)]
     shown = {f"step {step}": found[step].magnitude for step in dict.fromkeys(some)}
-    draw(stem, shown, words)
-    return words
+    draw(stem, shown, words, sizes)
+    return [", ".join(f"step {s}: {v:.1f} px" for s, v in sizes.items()), *words]
 
 
 def seen(trained: Trained, module: nn.Module, source: str) -> list[Tensor]:
@@ -274,13 +274,19 @@ def seen(trained: Trained, module: nn.Module, source: str) -> list[Tensor]:
     return list(((images - mean) / std).split(2))
 
 
-def draw(stem: Path, shown: dict[str, np.ndarray], words: list[str]) -> None:
-    """Fields side by side, and the figures of them below."""
+def draw(
+    stem: Path,
+    shown: dict[str, np.ndarray],
+    words: list[str],
+    sizes: dict[int, float] | None = None,
+) -> None:
+    """Fields side by side; below them their sizes by step of a training, if given, and words."""
     gap = 0.12
     side = min(1.6, 6.92 / len(shown) - gap)
     width = max(4.5, 0.08 + len(shown) * (side + gap))
     wrapped = [line for text in words for line in page.wrap(text, width - 0.16, SMALL)]
-    figure = Page(width, side + 0.5 + len(wrapped) * page.line(SMALL))
+    below = side + 0.42 + (1.55 if sizes else 0)
+    figure = Page(width, below + 0.08 + len(wrapped) * page.line(SMALL))
     for i, (name, values) in enumerate(shown.items()):
         left = 0.08 + i * (side + gap)
         figure.lines(left, 0.06, page.wrap(name, side, TEXT), TEXT, weight="bold")
@@ -290,7 +296,13 @@ def draw(stem: Path, shown: dict[str, np.ndarray], words: list[str]) -> None:
         axes.imshow(np.ma.sqrt(masked), cmap=MAPS, interpolation="nearest")
         axes.set_xticks([], [])
         axes.set_yticks([], [])
-    figure.lines(0.08, side + 0.42, wrapped, SMALL)
+    if sizes:
+        axes = figure.axes(0.45, side + 0.48, width - 0.57, 1.05)
+        axes.plot(list(sizes), list(sizes.values()), color=COLOURS[0], marker="o", markersize=2.5)
+        axes.set(ylim=(0, 1.15 * max(sizes.values())), xlabel="step of the training")
+        axes.xaxis.label.set_size(TEXT)
+        axes.set_ylabel("size, px", fontsize=TEXT)
+    figure.lines(0.08, below, wrapped, SMALL)
     keep_png(figure, stem)
 
 
