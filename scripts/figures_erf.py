@@ -298,7 +298,14 @@ def draw(
         axes.set_yticks([], [])
     if sizes:
         axes = figure.axes(0.45, side + 0.48, width - 0.57, 1.05)
-        axes.plot(list(sizes), list(sizes.values()), color=COLOURS[0], marker="o", markersize=2.5)
+        axes.plot(
+            list(sizes),
+            list(sizes.values()),
+            color=COLOURS[0],
+            marker="o",
+            markersize=2.5,
+            linewidth=1,
+        )
         axes.set(ylim=(0, 1.15 * max(sizes.values())), xlabel="step of the training")
         axes.xaxis.label.set_size(TEXT)
         axes.set_ylabel("size, px", fontsize=TEXT)
