@@ -147,10 +147,15 @@ def begin(folder: Path, config: BaseModel) -> None:
 
 
 def finished(folder: Path, config: BaseModel, remedy: str = SAME) -> Content | None:
-    """The record of a finished run; None: unfinished. UsageError for another configuration."""
+    """The record of a finished run; None: unfinished.
+
+    Raises UsageError for another configuration, RfbenchError for a record of another kind.
+    """
     if not (folder / records.RECORD).exists():
         return None
     record = records.read_training(folder / records.RECORD)
+    if record.kind != (kind := getattr(config, "KIND", record.kind)):
+        raise RfbenchError(f"{folder / records.RECORD} is of kind {record.kind}, not {kind}")
     refuse_changes(folder, record.config, config, remedy)
     return record.model_dump(exclude_unset=True)
 

@@ -1,6 +1,6 @@
 """What `rfbench train-cls` trains. Defaults are the paper's."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
@@ -232,6 +232,8 @@ class ClsCheckpoint(Section):
 
 class ClsConfig(Section):
     """What `rfbench train-cls` trains; the defaults are the paper's recipe for ImageNet."""
+
+    KIND: ClassVar[str] = "cls"
 
     model: str = Field(
         "resnet50",

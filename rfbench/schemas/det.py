@@ -1,6 +1,6 @@
 """What `rfbench train-det` trains. Defaults are the paper's."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
@@ -67,6 +67,8 @@ class DetData(Section):
 
 class DetConfig(Section):
     """What `rfbench train-det` trains: a stock Detectron2 configuration and what differs."""
+
+    KIND: ClassVar[str] = "det"
 
     detector: str = Field(
         "COCO-Detection/retinanet_R_50_FPN_1x.yaml",

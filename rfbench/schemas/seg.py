@@ -1,6 +1,6 @@
 """What `rfbench train-seg` trains."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
@@ -104,6 +104,8 @@ class SegConfig(Section):
     """What `rfbench train-seg` trains: a network with a map of scores, or a classifier below a
     head.
     """
+
+    KIND: ClassVar[str] = "seg"
 
     model: str = Field(
         "resnet50",

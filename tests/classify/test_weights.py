@@ -391,6 +391,12 @@ def test_a_tampered_record_is_never_a_finished_run(here: Path, text: str) -> Non
     refused(train("--output", "run", "--resume"), "run/result.json")
 
 
+def test_a_record_of_another_kind_is_never_a_finished_run(here: Path) -> None:
+    record = json.loads(Path("run/result.json").read_text())
+    Path("run/result.json").write_text(json.dumps({**record, "kind": "seg", "head": "fcn"}))
+    refused(train("--output", "run", "--resume"), "run/result.json")
+
+
 @pytest.mark.parametrize("metrics", [{}, {"top1": "x"}, {"top1": None, "top5": 1}, {"ema": 3}])
 def test_a_record_that_lacks_figures_is_one_line(here: Path, metrics: dict[str, Any]) -> None:
     record = json.loads(Path("run/result.json").read_text())
