@@ -221,7 +221,12 @@ def test_sequences_and_volumes(axes: int) -> None:
     make = {1: nn.Conv1d, 3: nn.Conv3d}[axes]
     net = nn.Sequential(make(1, 4, 3, 2, 1), nn.ReLU(), make(4, 4, 3, 2, 1))
     size = {1: (64,), 3: (12, 16, 17)}[axes]
-    rows = rf.mirror(net, size)["axes"]
+    report = rf.mirror(net, size)
+    rows, unit = report["axes"], {1: "samples", 3: "voxels"}[axes]
+    figure = report.plot()
+    told = [*(axis.get_title() for axis in figure.axes), *(t.get_text() for t in figure.texts)]
+    assert any(f"off by +3 {unit}" in " ".join(line.split()) for line in told)
+    assert not any(" px" in line for line in [*told, repr(report)])
     assert list(rows) == {1: ["x"], 3: ["z", "y", "x"]}[axes]
     # 1.5 px of shift at an even size, none at 1 + 4 k
     assert [row["off"] for row in rows.values()] == {1: [3], 3: [3, 3, 0]}[axes]

@@ -52,7 +52,7 @@ def folder(
         if all(os.path.isdir(os.path.join(root, "images", part)) for part in ("train", "val")):
             raise UsageError(
                 f"{root} is already split into images/train/ and images/val/: leave "
-                "data.options.val_share out, or rename one of them to split all images anew."
+                "data.options.val_share out, or rename one of them to split all images again."
             )
         pairs = _part(root, "", notes)
         held = max(1, round(len(pairs) * val_share))

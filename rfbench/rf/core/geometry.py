@@ -50,7 +50,11 @@ class Geometry:
     def check_some(self) -> None:
         """Raise NotUniform where no axis has a stride."""
         if not any(self.strided):
-            self.fields  # noqa: B018  says why
+            self.check_all()
+
+    def check_all(self) -> None:
+        """Raise NotUniform, which says why, where an axis has no stride."""
+        _ = self.fields
 
     @property
     def fields(self) -> tuple[Field | Phased, ...]:

@@ -322,7 +322,7 @@ def measure_known(counts: PathMap, geometry: Geometry) -> dict[str, Any]:
         except NotUniform:
             out[name] = None
     try:
-        geometry.fields  # noqa: B018  says why there is none
+        geometry.check_all()
     except NotUniform as error:
         out["why_none"] = str(error)
     return out

@@ -11,6 +11,7 @@ from rfbench import files
 from rfbench.plotting import look, page
 from rfbench.plotting.page import LARGE, SMALL, TEXT, Page, key_columns, line, wrap
 from rfbench.plotting.palette import BLACK, BLUE, VERMILION
+from rfbench.rf.core.metric import unit_of
 from rfbench.rf.core.subjects import short
 from rfbench.runs import records
 
@@ -47,7 +48,7 @@ def mirror_figure(record: dict[str, Any], lines: dict[str, Any]) -> Figure:
     across = key_columns([str(handle.get_label()) for handle in handles], width)
     beside = LEFT + 0.12 + (len(lines) - 1) * GAP
     wide = look.side((width - beside) / len(lines), beside, len(lines))
-    titles = [wrap(_title(name, record["axes"][name]), wide, TEXT) for name in lines]
+    titles = [wrap(_title(record, name), wide, TEXT) for name in lines]
     top = 0.2 + line(LARGE) + -(-len(handles) // across) * 0.15 + max(map(len, titles)) * line(TEXT)
     below = top + TALL + 0.42
     sheet = Page(width, below + len(foot) * line(SMALL) + 0.06)
@@ -61,8 +62,9 @@ def mirror_figure(record: dict[str, Any], lines: dict[str, Any]) -> Figure:
     return sheet.figure
 
 
-def _title(name: str, row: dict[str, Any]) -> str:
-    return f"along {name}: off by {row['off']:+g} px, {row['units']:+.3f} units"
+def _title(record: dict[str, Any], name: str) -> str:
+    row, unit = record["axes"][name], unit_of(len(record["input_size"]))
+    return f"along {name}: off by {row['off']:+g} {unit}, {row['units']:+.3f} units"
 
 
 def _panel(axes: Axes, row: dict[str, Any], held: dict[str, Any]) -> None:
@@ -83,7 +85,8 @@ def _caption(record: dict[str, Any]) -> str:
         said.append(f"along {name} {row['apart']:.3f}{moved}")
     size = "x".join(map(str, record["run_at"]))
     return (
-        f"Run at {size} px with random mirror-symmetric kernels. Root of the mean square "
-        "difference of all units far from the border, as a share of the channels' deviation: "
+        f"Run at {size} {unit_of(len(record['run_at']))} with random mirror-symmetric kernels. "
+        "Root of the mean square difference of all units far from the border, as a share of the "
+        "channels' deviation: "
         f"{'; '.join(said)}."
     )

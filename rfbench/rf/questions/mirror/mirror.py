@@ -17,6 +17,7 @@ from torch import nn
 from rfbench.errors import NoPath, RfbenchError
 from rfbench.rf.core.at_size import Shifts, same_maps
 from rfbench.rf.core.field import region
+from rfbench.rf.core.metric import unit_of
 from rfbench.rf.core.network import Network
 from rfbench.rf.core.subjects import Subject
 from rfbench.rf.core.target import Target, not_local
@@ -111,9 +112,10 @@ def _shifts(subject: Subject, own: Target, to: str | None) -> list[float]:
     for name, shifts in others:
         for axis, a, b in zip(names(len(known)), known, shifts, strict=True):
             if abs(a - b) > 1e-6:
+                unit = unit_of(len(known))
                 raise RfbenchError(
                     "the inputs are looked at in different places, and no one move fits: along "
-                    f"{axis} {first} by {a:+.2f} px, {name} by {b:+.2f} px"
+                    f"{axis} {first} by {a:+.2f} {unit}, {name} by {b:+.2f} {unit}"
                 )
     return known
 
@@ -121,7 +123,7 @@ def _shifts(subject: Subject, own: Target, to: str | None) -> list[float]:
 def _shift(subject: Subject, own: Target, to: str | None) -> list[float]:
     """Of a target with a stride along every axis. Raises RfbenchError for others."""
     own.counts()  # refuses what nothing leads to
-    own.geometry.fields  # noqa: B018  refuses axes without a stride
+    own.geometry.check_all()
     found = Shifts(subject.network, own, to).at(own.graph.size)
     return [s for s in found if s is not None]
 

@@ -9,7 +9,8 @@ from rfbench.rf.core.metric import unit_of
 def text(record: dict[str, Any]) -> str:
     """A record of `mirror` in a few lines."""
     at, units = _by(record["input_size"]), _by(record["map_size"])
-    name, unit = f"{record['model']} / {record['variant']} to {record['to']}", _unit(record)
+    name = f"{record['model']} / {record['variant']} to {record['to']}"
+    unit = unit_of(len(record["input_size"]))
     lines = [f"{name}, {units} units at {at} {unit}: a mirrored image's map, mirrored back"]
     shown = record["run_at"] is not None
     head = ("axis", "shift", "is off by", "in units")
@@ -30,10 +31,6 @@ def text(record: dict[str, Any]) -> str:
         "root of the mean square difference / the channels' deviation"
     )
     return "\n".join([*lines, *_advice(record)])
-
-
-def _unit(record: dict[str, Any]) -> str:
-    return unit_of(len(record["input_size"]))
 
 
 def _run(row: dict[str, Any]) -> tuple[str, ...]:
