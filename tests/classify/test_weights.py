@@ -393,8 +393,9 @@ def test_a_tampered_record_is_never_a_finished_run(here: Path, text: str) -> Non
 
 def test_a_record_of_another_kind_is_never_a_finished_run(here: Path) -> None:
     record = json.loads(Path("run/result.json").read_text())
-    Path("run/result.json").write_text(json.dumps({**record, "kind": "seg", "head": "fcn"}))
-    refused(train("--output", "run", "--resume"), "run/result.json")
+    record |= {"kind": "seg", "head": "fcn", "classes": 2}
+    Path("run/result.json").write_text(json.dumps(record))
+    refused(train("--output", "run", "--resume"), "run/result.json is of kind seg, not cls")
 
 
 @pytest.mark.parametrize("metrics", [{}, {"top1": "x"}, {"top1": None, "top5": 1}, {"ema": 3}])
