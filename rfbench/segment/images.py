@@ -104,8 +104,21 @@ class Images(Reader):
                 f"every pixel of all {count} {kind} masks is ignored, so there is nothing to learn "
                 "or to measure"
             )
+        if kind == "training" and len(seen) == 1 < len(self._own_classes):
+            self._one_class(f"of all {count} training masks", self._own_classes[min(seen)])
         if lacking := [name for i, name in enumerate(self._own_classes) if i not in seen]:
             logger.info("no %s mask has a pixel of %s", kind, some(lacking))
+
+    def _one_class(self, which: str, name: str) -> None:
+        """Raise RfbenchError for one's own masks of one class; a warning for those of others."""
+        told = f"every pixel that counts {which} is of {name}, so there is nothing to learn"
+        if self.set.name != "folder":
+            logger.warning(told)
+            return
+        raise RfbenchError(
+            f"{told}. Ignored pixels (255) do not count: masks of 0 and 255 are read with "
+            "data.options.colors=[[0,0,0],[255,255,255]]"
+        )
 
     def follow(self, classes: Sequence[str] | None) -> None:
         """Number the classes as a checkpoint does, whose outputs stand in its own order.

@@ -103,6 +103,21 @@ def test_classes_without_a_pixel_are_told(tmp_path: Path) -> None:
     assert "every pixel of all 2 validation masks is ignored" in message(run(root, "--dry-run"))
 
 
+def test_masks_of_0_and_255(tmp_path: Path) -> None:
+    """Of which 255 is ignored: a network of one class would be right everywhere."""
+    root = trees.folder(tmp_path / "data", count=2)
+    (root / "classes.txt").write_text("ground\ntree\n")
+    for path in (root / "masks").rglob("*.png"):
+        trees.mask(path, trees.halves(0, 255))
+    told = message(run(root, "--dry-run"))
+    assert "every pixel that counts of all 2 training masks is of ground" in told
+    colors = "data.options.colors=[[0,0,0],[255,255,255]]"
+    assert colors in told and run(root, "--dry-run", "-o", colors).exit_code == 0
+    camvid = trees.camvid(tmp_path / "camvid", False)  # what others have drawn is not coded anew
+    result = run(camvid, "--dry-run", "-o", "data.name=camvid")
+    assert result.exit_code == 0 and "training masks is of road, so there is" in result.stderr
+
+
 @pytest.mark.parametrize("orientation", [3, 6])
 def test_images_that_exif_turns(orientation: int, tmp_path: Path) -> None:
     """Whether the mask was drawn on the turned image, only its author knows."""
