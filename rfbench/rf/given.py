@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rfbench.copies import whole_copy
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.models import arguments, backbones, variants
 from rfbench.rf.core.network import Network
@@ -16,7 +17,7 @@ from rfbench.rf.core.subjects import Subject, input_size, of_inputs
 from rfbench.spatial_graph import order
 from rfbench.spatial_graph.graph import Size
 from rfbench.spatial_graph.inputs import size_as_fits
-from rfbench.spatial_graph.skeleton import whole_copy, without_weights
+from rfbench.spatial_graph.skeleton import without_weights
 from rfbench.spatial_graph.trace import Shape
 
 Model = str | nn.Module | torch.export.ExportedProgram

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from rfbench.errors import RfbenchError, UsageError
@@ -39,9 +40,15 @@ def channels_first(module: nn.Module, dim: int) -> nn.Module:
     """
     if dim == 1:
         return module
-    other = copy.copy(module)
+    if isinstance(module, torch.jit.ScriptModule):
+        other: nn.Module = nn.Sequential(module)  # it takes no hooks itself
+    elif isinstance(module, torch.fx.GraphModule):
+        other = object.__new__(type(module))  # its own copy forgets its hooks
+        vars(other).update(vars(module))
+    else:
+        other = copy.copy(module)
     vars(other)["_forward_pre_hooks"] = OrderedDict(module._forward_pre_hooks)
-    other.register_forward_pre_hook(MoveChannels(dim))
+    other.register_forward_pre_hook(MoveChannels(dim), prepend=True)  # its own see what it takes
     return other
 
 

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
+from rfbench.copies import named_parts
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.spatial_graph.graph import Size, by
 from rfbench.spatial_graph.operations import Trace
-from rfbench.spatial_graph.skeleton import named_parts, skeleton
+from rfbench.spatial_graph.skeleton import skeleton
 from rfbench.spatial_graph.tracer import Tracer, Trunk, memory
 
 

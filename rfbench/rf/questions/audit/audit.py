@@ -5,7 +5,6 @@ the strides as the size given: what stride-2 windows do to the centre depends on
 """
 
 import contextlib
-import copy
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -13,6 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from rfbench.copies import whole_copy
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.models import pruned, variants
 from rfbench.rf.core import metrics
@@ -275,7 +275,7 @@ def _fixes(subject: Subject, own: Target, now: Record | None) -> list[Record]:
     held = subject.backbone
     for name in dict.fromkeys([*variants.PAPER[1:], *_of_all_kernels(held.module)]):
         try:
-            module = copy.deepcopy(held.module)
+            module = whole_copy(held.module)
             replaced = variants.apply(module, name, short(held.name), held.input_size)
         except RfbenchError as error:
             rows.append({"variant": name, "refused": str(error)})
