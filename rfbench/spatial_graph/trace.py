@@ -90,6 +90,7 @@ def _traced(module: nn.Module, shapes: Sequence[Shape], pure: bool) -> tuple[Tra
     copied, buffers = skeleton(module)
     trace = Trace(shapes[0][1:], feature_maps=hasattr(module, "feature_info"))
     tracer = Tracer(trace, pure)
+    tracer.buffers = buffers
     tracer.watch.shape = (1, *shapes[0])
     parts = named_parts(copied)
     scripted = [m for m in parts.values() if isinstance(m, torch.jit.ScriptModule)]
@@ -111,8 +112,6 @@ def _traced(module: nn.Module, shapes: Sequence[Shape], pure: bool) -> tuple[Tra
             trace.failure.__cause__ = None if trace.layers else error  # it holds all frames
     if tracer.trunk is not None and _is_classifier(trace, tracer.trunk):
         _cut(trace, tracer.trunk)
-    alive = tracer.alive
-    trace.fixed |= {i: buffers[id(t)] for i, t in enumerate(alive) if id(t) in buffers}
     return trace, tracer.mutated
 
 

@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from rfbench.errors import RfbenchError
 from rfbench.spatial_graph import results
+from rfbench.spatial_graph.constants import Constants
 from rfbench.spatial_graph.operations import ATOMS, Op, Ref, Trace, mapped, name_of
 from rfbench.spatial_graph.structure import named_tensors
 from rfbench.spatial_graph.watch import Watch, check_batch
@@ -46,7 +47,8 @@ class Tracer(TorchDispatchMode):
         self.stack: list[str] = []
         self.calls: Counter[str] = Counter()  # of modules so far
         self.trunk: Trunk | None = None
-        self.watch = Watch(self.sized)
+        self.watch = Watch(self.sized, self.values)
+        self.buffers: dict[int, Tensor] = {}  # values of the registered ones, by id() on meta
         self.weights: set[int] = set()  # the memory of those that are not on meta: scripted layers
         self.refused: RfbenchError | None = None  # why scripted code was stopped
         self._sharing: dict[int, list[int]] = defaultdict(list)  # numbers by their memory
@@ -59,6 +61,15 @@ class Tracer(TorchDispatchMode):
         """The network's code may have learnt a size."""
         if self.trace.sized is None:
             self.trace.sized = len(self.trace.ops)
+
+    def values(self, tensor: Tensor) -> Tensor | None:
+        """Those of a tensor on meta that are known without weights and the input."""
+        tensor = inner(tensor)
+        number = self._ids.get(id(tensor)) if tensor.is_meta else None
+        known = self.buffers.get(id(tensor))
+        if number is not None:
+            known = Constants(self.trace).values(Ref(number))
+        return None if known is None or known.is_meta else known
 
     def named(self, value: Any, name: str) -> dict[str, int]:
         """The numbers of the tensors that a module returned, by name."""
@@ -92,6 +103,8 @@ class Tracer(TorchDispatchMode):
         at = memory(tensor)
         if not tensor.is_meta and at not in self.weights:
             self.trace.fixed[number] = tensor
+        elif id(tensor) in self.buffers:
+            self.trace.fixed[number] = self.buffers[id(tensor)]
         self._sharing[at].append(number)
         self.alive.append(tensor)
         self._refs.append(Ref(number))
