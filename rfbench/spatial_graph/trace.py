@@ -106,6 +106,9 @@ def _traced(module: nn.Module, shapes: Sequence[Shape], pure: bool) -> tuple[Tra
             with tracer.watch, _watched(parts, tracer):
                 (forward if pure else _functional(forward, tracer))(*images)
         trace.forward = trace.ops
+        if not trace.outputs and tracer.trunk is None:
+            what = f"{type(module).__name__} returns {tracer.returned}, which holds no tensor"
+            trace.failure = RfbenchError(what)
     except Exception as error:
         if tracer.trunk is None:  # else the classifier insists on another size than the map
             trace.failure = _explain(module, shapes, tracer, error)
@@ -132,7 +135,9 @@ def _forward(module: nn.Module, tracer: Tracer) -> Callable[..., None]:
         trace.sized = None  # so far, only torch's own code ran
         if run is not module and not isinstance(module, torch.jit.ScriptModule):
             vars(module)["forward_features"] = features  # also where it is a submodule
-        trace.outputs = tracer.named(module(*images), "output")
+        out = module(*images)
+        trace.outputs = tracer.named(out, "output")
+        tracer.returned = "None" if out is None else f"a {type(out).__name__}"
 
     return forward
 
@@ -231,10 +236,12 @@ def _explain(
     """One line for an error inside the network: what, where, what to do."""
     error = tracer.refused or error
     where = f" in layer {tracer.stack[-1]}" if tracer.stack else ""
-    reason = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
-    for form, told in _TOLD:
-        if found := form.match(reason):
-            reason = told.format(found[1])
+    if "TorchScript interpreter" in str(error) and tracer.failed:
+        name, error = tracer.failed
+        reason = _reason(error)
+        reason = reason if "::" in reason else f"{name}: {reason}"
+    else:
+        reason = _reason(error)
     given = " and ".join(_text(shape) for shape in shapes)
     what = f"{type(module).__name__} fails on an input of {given}{where}: {reason}"
     if isinstance(error, RfbenchError):
@@ -248,12 +255,31 @@ def _explain(
     return RfbenchError(what)
 
 
+def _reason(error: Exception) -> str:
+    """The first line of an error; of torch's long ones what they come to."""
+    reason = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
+    for form, told in _TOLD:
+        if found := form.match(reason):
+            name = found[1] if found.groups() else ""
+            looks = told is _META and not _returns_tensor(name)
+            return (_LOOKS if looks else told).format(name)
+    return reason
+
+
+def _returns_tensor(name: str) -> bool:
+    """Whether an operation does not return numbers (aten::equal)."""
+    known = torch._C._jit_get_schemas_for_operator(name)
+    return any("Tensor" in str(r.type) for schema in known for r in schema.returns)
+
+
 def _text(shape: Shape) -> str:
     """'3 x 224x224'."""
     return f"{shape[0]} x {by(shape[1:])}"
 
 
 _SHAPE = "the shape of its result depends on values: {}; a trace has none"
+_META = "{} has no rule for the shape of its result (torch.library.register_fake gives it one)"
+_LOOKS = "{} looks at values; a trace has shapes only"
 _TOLD = (  # what torch's long messages come to
     (re.compile(r".*register_meta function for (torch\.\w+)"), _SHAPE),
     (re.compile(r"(\w+::\w+) \(.*data-dependent shape"), _SHAPE),
@@ -261,10 +287,8 @@ _TOLD = (  # what torch's long messages come to
         re.compile(r"There was no rule registered for HigherOrderOperator (\w+) "),
         "torch.{} chooses by values; a trace has none",
     ),
-    (
-        re.compile(r"(\w+::\w+): attempted to run this operator with Meta tensors"),
-        "{} has no rule for the shape of its result (torch.library.register_fake gives it one)",
-    ),
+    (re.compile(r"(\w+::\w+): attempted to run this operator with Meta tensors"), _META),
+    (re.compile(r".*NestedTensorImpl"), "a nested tensor holds values; a trace has shapes only"),
 )
 _SIZE_WORDS = (
     "too small",

@@ -51,6 +51,8 @@ class Tracer(TorchDispatchMode):
         self.buffers: dict[int, Tensor] = {}  # values of the registered ones, by id() on meta
         self.weights: set[int] = set()  # the memory of those that are not on meta: scripted layers
         self.refused: RfbenchError | None = None  # why scripted code was stopped
+        self.failed: tuple[str, Exception] | None = None  # the last operation that did
+        self.returned = ""  # what the network did, in words
         self._sharing: dict[int, list[int]] = defaultdict(list)  # numbers by their memory
         self._ids: dict[int, int] = {}
         self._refs: list[Ref] = []
@@ -144,7 +146,11 @@ class Tracer(TorchDispatchMode):
             if self.pure and (twin := self._twin(func, args, kwargs)):
                 return self._replace(twin, args, kwargs)
             self._note_write(func)
-        out = _run(func, args, kwargs)
+        try:
+            out = _run(func, args, kwargs)
+        except Exception as error:
+            self.failed = name_of(func), error
+            raise
         if traits.writes:
             written = self._written(func, args, kwargs)
         given = self._all_given(args, kwargs)

@@ -94,6 +94,28 @@ def views_in_place(n: Any, x: Tensor) -> Tensor:
     return n.b(y)
 
 
+def box_filter(x: Tensor, k: int) -> Tensor:
+    total = F.pad(x, (1, 0)).cumsum(3)
+    return total[..., k:] - total[..., :-k]
+
+
+@CASES.add(UNSUPPORTED, "aten.sub", **A)
+def box_by_running_sums(n: Any, x: Tensor) -> Tensor:
+    return n.b(box_filter(n.a(x), 3))
+
+
+@CASES.add(**A)
+def running_sums_less_others(n: Any, x: Tensor) -> Tensor:
+    y = n.a(x)
+    return n.b(y.cumsum(3) - 0.5 * n.a(y[:, :3]).cumsum(2))
+
+
+@CASES.add(UNSUPPORTED, "torchvision.deform_conv2d", d=torchvision.ops.DeformConv2d(4, 4, 3), **A)
+def offsets_by_the_network(n: Any, x: Tensor) -> Tensor:
+    y = n.a(x)
+    return n.d(y, y.new_zeros(1, 18, 10, 12))
+
+
 # -- tables of numbers, made where the image is ----------------------------------------------------
 
 EDGE = [[1.0, 0.0, 0.0], [1.0, 0.0, 0.0], [1.0, 0.0, 0.0]]
