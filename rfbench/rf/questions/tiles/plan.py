@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import product
-from math import ceil, floor
+from math import ceil, floor, prod
 
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.rf.core.field import Along, region
@@ -222,6 +222,12 @@ def tiles(found: Sequence[Margins], whole: Target, crop: Pixels) -> Iterator[Til
     sides = zip(found, whole.source_size, crop, whole.units, strict=True)
     for parts in product(*(m.parts(side, c, n) for m, side, c, n in sides)):
         yield Tile(parts)
+
+
+def count(found: Sequence[Margins], whole: Target, crop: Pixels) -> int:
+    """How many tiles a whole image has."""
+    sides = zip(found, whole.source_size, crop, whole.units, strict=True)
+    return prod(len(m.parts(side, c, n)) for m, side, c, n in sides)
 
 
 def kinds(

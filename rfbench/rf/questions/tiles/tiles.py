@@ -26,7 +26,7 @@ OFTEN = 3e6  # px in all the crops of all kinds; beyond it only those along the 
 
 
 def tiles(
-    config: RfConfig, subject: Subject, module: nn.Module, tile: Any = None, drawn: bool = False
+    config: RfConfig, subject: Subject, module: nn.Module, tile: Any = None
 ) -> tuple[Record, np.ndarray | None]:
     """What tiles of a layer need, ready for JSON; px, along each axis.
 
@@ -34,12 +34,10 @@ def tiles(
     value; None where they do not fit side by side.
 
     module: the network itself; a copy of it is run, with random weights. tile: the size of a crop,
-    N or one number an axis; None: the smallest. drawn: whether a figure is to follow. Raises
+    N or one number an axis; None: the smallest. Raises
     NoTiles where tiles cannot equal the whole image, UsageError for a crop that will not do.
     """
     own = subject.target(config.to, None)
-    if drawn and len(own.units) > 2:
-        raise UsageError("tiles of volumes are not drawn: leave out --output")
     if own.graph.inputs:  # all are cut alike, smaller ones in proportion
         own = subject.target(config.to, ALL_INPUTS)
     check_values(_trace(subject.network, own), own.name)
@@ -183,9 +181,10 @@ def _shown(
     without = run.without_halo(made, whole, x, out, crop)
     shown = {
         "size": whole.source_size,
-        "tiles": sum(1 for _ in plan.tiles(found, whole, crop)),
+        "tiles": plan.count(found, whole, crop),
         "run": len(chosen),
         "difference": apart[worst],
-        "difference_without_halo": None if without is None else float(without.max()),
+        "difference_without_halo": None if without is None else float(without[0].max()),
+        "size_without_halo": None if without is None else without[1],
     }
-    return shown, without
+    return shown, None if without is None else without[0]
