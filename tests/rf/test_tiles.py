@@ -404,6 +404,18 @@ def test_the_figure_of_a_volume_has_a_section_along_each_axis() -> None:
         assert (shown == (rows[:, None] | columns)).all()
 
 
+def test_errors_count_in_the_units_of_the_axes() -> None:
+    line, body = nn.Conv1d(1, 2, 3, 2, 1), nn.Conv3d(1, 2, 3, 2, 1)
+    for net, unit, shape in ((line, "samples", (64,)), (body, "voxels", (16, 16, 16))):
+        shown = [torch.zeros(1, 1, *shape)]
+        with pytest.raises(UsageError, match=f"the smallest crop is 4 {unit}"):
+            rf.tiles(nn.Sequential(net), inputs=shown, tile=2)
+        with pytest.raises(
+            UsageError, match=f"crops are 4 {unit} and 2 more each; the nearest is 4"
+        ):
+            rf.tiles(nn.Sequential(net), inputs=shown, tile=5)
+
+
 def test_of_many_crops_without_a_halo_the_first_are_run() -> None:
     net = nn.Sequential(nn.Conv2d(3, 2, 3, padding=1), nn.ReLU())
     shown = rf.tiles(net, size=(96, 30))["shown"]

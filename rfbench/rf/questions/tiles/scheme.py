@@ -11,6 +11,7 @@ from rfbench.plotting.page import SMALL, Page, wrap
 from rfbench.plotting.palette import BLACK, BLUE, SKY, VERMILION
 
 TILES = 24  # along an axis, that are drawn
+Box = tuple[float, float, float, float]  # left, right, bottom, top
 Plane = tuple[int, int]  # the axes that run down and to the right
 
 
@@ -45,9 +46,7 @@ def draw_scheme(axes: Axes, record: dict[str, Any], plane: Plane = (0, 1)) -> No
     axes.set(xlim=(left, right), ylim=(bottom, top), aspect="auto")
 
 
-def logarithm(
-    axes: Axes, apart: np.ndarray, extent: tuple[float, float, float, float]
-) -> AxesImage:
+def logarithm(axes: Axes, apart: np.ndarray, extent: Box) -> AxesImage:
     """Differences by unit, by their powers of ten."""
     return axes.imshow(
         np.log10(np.maximum(apart, 1e-16)), cmap="viridis", vmin=-16, vmax=0, aspect="auto",

@@ -13,6 +13,7 @@ from torch import nn
 
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.rf.core import doubles
+from rfbench.rf.core.metric import unit_of
 from rfbench.rf.core.network import Network
 from rfbench.rf.core.subjects import Subject
 from rfbench.rf.core.target import Target
@@ -101,10 +102,11 @@ def _propose(network: Network, own: Target, error: NoTiles) -> None:
             _plan(network, plan.at(network, own, size), None)
         except RfbenchError:
             continue
-        at, there = ("x".join(map(str, s)) for s in (own.source_size, size))
+        unit = unit_of(len(size))
+        at, there = ("x".join(map(str, s)) + f" {unit}" for s in (own.source_size, size))
         raise UsageError(
-            f"at {at} px no crop is treated as the whole image is ({error.reason}); they are at "
-            f"{there} px: choose another --size"
+            f"at {at} no crop is treated as the whole image is ({error.reason}); they are at "
+            f"{there}: choose another --size"
         ) from error
 
 
