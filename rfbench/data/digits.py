@@ -25,6 +25,7 @@ from rfbench.errors import RfbenchError
 VERSION = 1
 PARTS = {"train": 0, "val": 1}
 SIZE = 48  # px
+MNIST = 20  # height or width of MNIST's digits, px
 
 
 @dataclass(frozen=True)

@@ -15,14 +15,13 @@ import simplejpeg
 from contourpy import contour_generator
 from scipy import ndimage
 
-from rfbench.data.digits import Digit, Placed, load_digits, scene
+from rfbench.data.digits import MNIST, Digit, Placed, load_digits, scene
 from rfbench.errors import RfbenchError, UsageError
 
 # increase with every change of the files
 VERSION = 1
 MAKER = "rfbench digit scenes"
 PARTS = ("train", "val")
-MNIST = 20  # height or width of MNIST's digits, px
 # with gaps, like COCO's, so that confusing a class's index with its id is noticed
 CATEGORY_IDS = tuple(3 * label + 2 for label in range(10))
 

@@ -131,6 +131,17 @@ def test_valid_convolutions_are_refused_by_name(library: str) -> None:
         assert repr(model) == before
 
 
+@pytest.mark.parametrize("variant", ["3x3", "1x1+3x3", "7x7", "1x1+3x3+maxpool", "baseline"])
+def test_what_would_change_is_told_without_a_change(variant: str) -> None:
+    model = on_meta("resnet18")
+    before = repr(model)
+    layers = variants.changeable(model, variant)
+    assert repr(model) == before
+    assert layers == variants.apply(model, variant)
+    with pytest.raises(UsageError, match="no strided 5x5"):
+        variants.changeable(on_meta("resnet18"), {"kernels": [5]})
+
+
 def test_one_unfit_convolution_leaves_the_fit_ones_alone() -> None:
     model = nn.Sequential(
         nn.Conv2d(3, 3, 3, 2, 1), nn.Conv2d(3, 3, 3, 2, 0), nn.Conv2d(3, 3, 1, 2, 1)

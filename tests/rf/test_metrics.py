@@ -141,6 +141,20 @@ def test_gridding_with_unlike_strides() -> None:
     assert metrics.gridding_by_period(made(counts), grid(([], [2]))) == {"1x2": 0.0}
 
 
+@pytest.mark.parametrize("sides", [(7, 29), (40, 5)])
+@pytest.mark.parametrize("periods", [[2, 4, 8], [2, 3], [4, 6, 10]])
+def test_gridding_of_periods_that_divide_each_other_or_do_not(
+    sides: tuple[int, int], periods: list[int]
+) -> None:
+    counts = np.random.default_rng(0).integers(0, 9, sides)
+    values = metrics.gridding_by_period(made(counts), grid((periods, periods), max(sides)))
+    for period in periods:
+        sums = np.zeros((period, period))
+        for (y, x), count in np.ndenumerate(counts):
+            sums[y % period, x % period] += count
+        assert values[str(period)] == pytest.approx(sums.std() / sums.mean(), abs=1e-12)
+
+
 def test_stride_one_never_grids() -> None:
     module = nn.Sequential(nn.Conv2d(3, 4, 3, 1, 1), nn.Conv2d(4, 4, 5, 1, 2))
     graph = spatial_graph(module, (24, 24))

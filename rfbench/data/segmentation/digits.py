@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from rfbench.data import digits as scenes
-from rfbench.data.digits import Digit
+from rfbench.data.digits import MNIST, Digit
 from rfbench.data.segmentation.pairs import CHANNELS, ArrayPairs, SegSet
 from rfbench.errors import UsageError
 
@@ -28,21 +28,31 @@ def digits(
     val_scenes: int = 1_500,
     objects: list[int] | None = None,
     size: int = scenes.SIZE,
+    scale: list[float] | None = None,
     eval_only: bool = False,
 ) -> SegSet:
     """Scenes of `size` px with one or two digits on noise, or `objects` [least, most].
 
-    A pixel is of a digit where it has at least half of its strongest ink. `root` is not used.
+    scale: [least, most], of MNIST's digits, which are 20 px high or wide; 0.7 to 1.2 by default. A
+    pixel is of a digit where it has at least half of its strongest ink. `root` is not used.
     """
     few, many = objects or (1, 2)
     if not 0 <= few <= many or not many:
         raise UsageError(f"data.options.objects must be [least, most] (it is [{few}, {many}])")
     if not SMALLEST <= size <= LARGEST:
         raise UsageError(f"data.options.size must be {SMALLEST} to {LARGEST} px (it is {size})")
+    small, large = scale or (0.7, 1.2)
+    if not 0 < small <= large:
+        raise UsageError(f"data.options.scale must be [least, most] (it is [{small}, {large}])")
+    if large * MNIST > size:
+        raise UsageError(
+            f"data.options.scale: digits of {large * MNIST:g} px do not fit into {size} px"
+        )
     sides = (size, size)
 
     def drawn(part: str, count: int) -> Iterator[np.ndarray]:
-        for image, placed in scenes.draw(part, seed, count, size=size, objects=(few, many)):
+        every = scenes.draw(part, seed, count, size, (few, many), (small, large))
+        for image, placed in every:
             mask = np.zeros(sides, np.uint8)
             for one in placed:
                 mask[one.mask] = 1 + one.label
@@ -50,6 +60,7 @@ def digits(
 
     kind = f"masks-v{scenes.VERSION}.{VERSION}-{few}to{many}"
     kind += f"-{size}px" if size != scenes.SIZE else ""
+    kind += f"-{small:g}to{large:g}x" if scale else ""
     train, val = (
         _kept(kind, part, seed, count, sides, drawn)
         for part, count in (("train", 0 if eval_only else train_scenes), ("val", val_scenes))

@@ -8,7 +8,7 @@ strictly into any variant. `fix(model)` changes any network.
 from rfbench.models.meta import meta_copy
 from rfbench.models.pools import POOLS
 from rfbench.models.variant import PAPER, Variant, get, listed
-from rfbench.models.variants.apply import apply, fix
+from rfbench.models.variants.apply import apply, changeable, fix
 from rfbench.models.variants.choose import is_uneven
 from rfbench.models.variants.sampled import MAX_POOLS, Pooled, PooledAfter, _blank
 
@@ -24,6 +24,7 @@ __all__ = [
     "Variant",
     "_blank",  # by this name pickled networks find it
     "apply",
+    "changeable",
     "fix",
     "get",
     "is_uneven",

@@ -74,18 +74,9 @@ def apply(
     be changed; RfbenchError if the model has to be run and does not run.
     """
     variant, label = get(variant), label or type(model).__name__
-    if changed := [name for name, module in model.named_modules() if isinstance(module, SAMPLED)]:
-        more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
-        raise UsageError(f"{label} has already been changed ({changed[0]}{more}). Build a new one.")
+    layers, seen = _fit(model, variant, label, size)
     if not variant.changes:
         return []
-    layers = chosen(model, variant, label)
-    _check(layers, variant, label)
-    seen = _recording(model, variant, label, size)
-    if seen is not None:
-        _refuse_functions(called_as_functions(model, variant, seen), variant, label)
-        for name in [n for n, m in layers.items() if isinstance(m, MAX_POOLS) and not seen.of(n)]:
-            del layers[name]  # how many channels it would read is not known
     if seen is not None and is_after(variant.pool):
         touched = behind.change(model, layers, variant, seen, label, size)
     else:
@@ -100,6 +91,38 @@ def apply(
         touched = list(layers)
     _refuse_fusing(model, [*dict.fromkeys([*layers, *touched])], variant.name)
     return list(layers)
+
+
+def changeable(
+    model: nn.Module,
+    variant: str | Mapping[str, Any] | Variant,
+    label: str | None = None,
+    size: Sequence[int] | None = None,
+) -> list[str]:
+    """The module paths of the layers that `apply` would change; `model` is left as it is.
+
+    Raises what `apply` raises, but for a network that does not run once it is changed.
+    """
+    return list(_fit(model, get(variant), label or type(model).__name__, size)[0])
+
+
+def _fit(
+    model: nn.Module, variant: Variant, label: str, size: Sequence[int] | None
+) -> tuple[dict[str, Any], Recording | None]:
+    """The layers to change, by module path, and a pass of the network where one was needed."""
+    if changed := [name for name, module in model.named_modules() if isinstance(module, SAMPLED)]:
+        more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+        raise UsageError(f"{label} has already been changed ({changed[0]}{more}). Build a new one.")
+    if not variant.changes:
+        return {}, None
+    layers = chosen(model, variant, label)
+    _check(layers, variant, label)
+    seen = _recording(model, variant, label, size)
+    if seen is not None:
+        _refuse_functions(called_as_functions(model, variant, seen), variant, label)
+        for name in [n for n, m in layers.items() if isinstance(m, MAX_POOLS) and not seen.of(n)]:
+            del layers[name]  # how many channels it would read is not known
+    return layers, seen
 
 
 def _check(layers: dict[str, Any], variant: Variant, label: str) -> None:
@@ -161,6 +184,22 @@ def _refuse_functions(found: list[str], variant: Variant, label: str) -> None:
 
 def _keeps_size(layer: nn.Module, pool: str) -> bool:
     """Whether changing `layer` keeps the size of its output, measured on copies."""
+    if type(layer) not in _OF_TORCH:
+        return _measured(layer, pool)
+    settings = (type(layer), pool, *(vars(layer).get(key) for key in _SIZING))
+    key = repr(settings)  # numbers and lists alike
+    if key not in _KEPT:
+        _KEPT[key] = _measured(layer, pool)
+    return _KEPT[key]
+
+
+# what the size of the output of torch's own layers depends on, and what was measured of them
+_OF_TORCH = {nn.Conv1d, nn.Conv2d, nn.Conv3d, *MAX_POOLS}
+_SIZING = ("kernel_size", "stride", "padding", "padding_mode", "dilation", "ceil_mode")
+_KEPT: dict[str, bool] = {}
+
+
+def _measured(layer: nn.Module, pool: str) -> bool:
     before, after = meta_copy(layer), meta_copy(layer)
     swap(after, pool, level=0)
     axes, stride = axes_of(layer), max(stride_of(layer))

@@ -7,15 +7,18 @@ resizing) the units of one period differ; `Period` has them.
 
 from dataclasses import dataclass
 from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.sparse import csr_array
 
 from rfbench.rf.core.path_counts import Convention, channel_weights, is_skipped, shares
 from rfbench.rf.core.period import Period
 from rfbench.spatial_graph.axis import Axis
 from rfbench.spatial_graph.graph import Size, SpatialGraph
 from rfbench.spatial_graph.layout import Value
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,8 +97,10 @@ def _mapped(axes: tuple[Axis, ...], value: Scaled, mean: bool) -> Scaled:
 
 
 @cache
-def _table(axis: Axis, n: int, mean: bool) -> csr_array:
+def _table(axis: Axis, n: int, mean: bool) -> "csr_array":
     """The map as a matrix (outputs, inputs): the adjoint of every output."""
+    from scipy.sparse import csr_array  # here: slow to import, and needed where units take turns
+
     m = axis.out_size(n)
     back, at = axis.adjoint((np.eye(m), 0), 0, n, mean)
     out = np.zeros((n, m))

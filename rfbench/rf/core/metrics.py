@@ -5,6 +5,7 @@ METRICS. It then appears in every record, caption and table, in `rf audit` and i
 the zoo and in `compare`.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from fractions import Fraction
@@ -47,7 +48,15 @@ def gridding_by_period(counts: PathMap, geometry: Geometry) -> dict[str, float]:
     """
     geometry.check_some()  # where there is no stride there is no period
     together = _together(geometry.periods)
-    return {"x".join(map(str, p if len({*p}) > 1 else p[:1])): _cv_of(counts, p) for p in together}
+    values = counts.counts.astype(float)
+    values /= values.max()  # counts may be so large that their squares overflow
+    # summed at a common multiple of them once, where the map holds it
+    common = [math.lcm(*p) for p in geometry.periods]
+    sums = _sums(values, [min(both) for both in zip(common, values.shape, strict=True)])
+    return {
+        "x".join(map(str, p if len({*p}) > 1 else p[:1])): _variation(_sums(sums, p))
+        for p in together
+    }
 
 
 def _together(periods: Sequence[list[int]]) -> list[tuple[int, ...]]:
@@ -57,15 +66,17 @@ def _together(periods: Sequence[list[int]]) -> list[tuple[int, ...]]:
     return list(zip(*filled, strict=True))
 
 
-def _cv_of(counts: PathMap, periods: tuple[int, ...]) -> float:
-    values = counts.counts.astype(float)
-    sides = [-(-n // s) * s for n, s in zip(values.shape, periods, strict=True)]
-    padded = np.zeros(sides)
+def _sums(values: np.ndarray, periods: Sequence[int]) -> np.ndarray:
+    """The sums of a map over the phases of a period along each axis."""
+    whole = [-(-n // p) for n, p in zip(values.shape, periods, strict=True)]
+    padded = np.zeros([n * p for n, p in zip(whole, periods, strict=True)])
     padded[tuple(slice(n) for n in values.shape)] = values
-    padded /= padded.max()  # counts may be so large that their squares overflow
-    parts = [n for side, s in zip(sides, periods, strict=True) for n in (side // s, s)]
-    sums = padded.reshape(parts).sum(tuple(range(0, len(parts), 2)))
-    return float(sums.std() / sums.mean())
+    parts = [side for pair in zip(whole, periods, strict=True) for side in pair]
+    return padded.reshape(parts).sum(tuple(range(0, len(parts), 2)))
+
+
+def _variation(values: np.ndarray) -> float:
+    return float(values.std() / values.mean())
 
 
 def read(counts: PathMap, geometry: Geometry) -> float:

@@ -200,6 +200,23 @@ def test_larger_scenes(tmp_path: Path) -> None:
             load("digits", tmp_path, train_scenes=2, val_scenes=2, size=size)
 
 
+def test_larger_digits(tmp_path: Path) -> None:
+    scenes = {"train_scenes": 4, "val_scenes": 2, "size": 96, "objects": [1, 1]}
+    shares = {}
+    for scale in (None, [0.7, 1.2], [3, 4]):
+        pixels = load("digits", tmp_path, **scenes, scale=scale).train.pixels  # type: ignore[union-attr]
+        shares[str(scale)] = float((pixels[..., 3] > 0).float().mean())
+    assert shares["None"] == shares["[0.7, 1.2]"]
+    assert shares["[3, 4]"] > 5 * shares["None"]  # areas grow with the square
+    for scale, why in {
+        (2, 1): r"scale must be \[least, most\] \(it is \[2, 1\]\)",
+        (0, 1): "scale must be",
+        (1, 5): "digits of 100 px do not fit into 96 px",
+    }.items():
+        with pytest.raises(UsageError, match=why):
+            load("digits", tmp_path, **scenes, scale=list(scale))
+
+
 def test_images_like_those_of_m2nist(tmp_path: Path) -> None:
     found = load("m2nist_like", tmp_path, train_images=40, val_images=5)
     counts = set()

@@ -313,7 +313,7 @@ def _of_all_kernels(module: nn.Module) -> list[str]:
     fit = []
     for k in sorted({size[0] for size in kernels if isinstance(size, tuple)}):
         with contextlib.suppress(UsageError):  # no strided convolution, or one without padding
-            variants.apply(variants.meta_copy(module), {"kernels": [k]})
+            variants.changeable(module, {"kernels": [k]})
             fit.append(k)
     pools = any(
         isinstance(m, variants.MAX_POOLS) and variants.is_uneven(m) for m in module.modules()
