@@ -211,14 +211,14 @@ def audit(
 ) -> Report:
     """What `rfbench rf audit` tells: faults, the layers that cause them, fixes and their costs.
 
-    sizes: N, for N x N px, or (H, W), at which the shift is told as well. in_channels, inputs: as
-    for `record`; layer, source: as for `theory`. Raises RfbenchError for a network that is not
-    convolutional.
+    sizes: N, for N px along each axis, or (H, W), at which the shift is told as well. in_channels,
+    inputs: as for `record`; layer, source: as for `theory`. Raises RfbenchError for a network that
+    is not convolutional.
     """
     subject = given.with_inputs(model, size, variant, in_channels, inputs, model_args, input_axes)
     held = {"model": subject.backbone.name, "to": layer, "from": source}
     config = RfConfig.model_validate(held)
-    found = audit_subject(config, subject, [given.square(s) for s in sizes])
+    found = audit_subject(config, subject, [given.checked(s) for s in sizes])
     return reports.of_audit(found)
 
 
