@@ -179,3 +179,31 @@ def test_a_quantised_layer_is_one_sentence(command: str, tmp_path: Path) -> None
     done = CliRunner().invoke(main, ["rf", command, f"{tmp_path / 'own.py'}:net"])
     assert done.exit_code == 1
     assert done.stderr.splitlines()[-1].startswith("Error: Sequential has a layer 0 that is quant")
+
+
+LOADED = """
+import torch
+from pathlib import Path
+HERE = Path(__file__).parent
+def program():
+    return torch.export.load(HERE / "net.pt2")
+def script():
+    return torch.jit.load(HERE / "net.pt")
+def inside():
+    return torch.nn.Sequential(torch.nn.Conv2d(3, 3, 1), script())
+"""
+
+
+@pytest.mark.parametrize("function", ["program", "script", "inside"])
+@pytest.mark.parametrize("command", ["theory", "mirror"])
+def test_saved_networks_on_the_command_line(function: str, command: str, tmp_path: Path) -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.Conv2d(4, 2, 3)).eval()
+    program = torch.export.export(net, (torch.zeros(1, 3, 32, 32),))
+    torch.export.save(program, tmp_path / "net.pt2")
+    torch.jit.save(torch.jit.script(net), tmp_path / "net.pt")
+    (tmp_path / "own.py").write_text(LOADED)
+    size = ["--size", "32"] if function != "program" else []
+    done = CliRunner().invoke(main, ["rf", command, f"{tmp_path / 'own.py'}:{function}", *size])
+    assert done.exit_code == 0, done.stderr
+    told = {"theory": "  y, x  7     2       1", "mirror": "  y     -0.50 px  +1.00 px"}[command]
+    assert told in done.stdout
