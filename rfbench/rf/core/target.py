@@ -11,6 +11,7 @@ from rfbench.errors import NoPath, RfbenchError, UsageError
 from rfbench.rf.core import geometry as geometries
 from rfbench.rf.core import path_counts as counting
 from rfbench.rf.core import theory as arithmetic
+from rfbench.rf.core.field import region
 from rfbench.rf.core.forward import AllUnits, all_units
 from rfbench.rf.core.geometry import Geometry
 from rfbench.rf.core.path_counts import DEFAULT, Convention, PathMap
@@ -112,6 +113,31 @@ class Target:
     def geometry(self) -> Geometry:
         """Where its units stand over the source."""
         return geometries.geometry(self.graph, self.value, self.theory, self.source_size)
+
+    @cached_property
+    def is_causal(self) -> bool:
+        """Whether units of a sequence read what came before only, so that their shift is meant.
+
+        Unit 0 then reads nothing behind position 0, and every unit more than one stride back: a
+        mere stride, which reads the first of every few positions, is a shift that nobody means.
+        """
+        if len(self.units) != 1:
+            return False
+        (field,) = self.geometry.field
+        if field is None or not field.stride:
+            return False
+        return region(field, 0)[1] <= 0 and field.size > field.stride
+
+    @property
+    def ends_agree(self) -> bool:
+        """Whether all branches that disagree do so in how far back they read, and in nothing else.
+
+        Then those of a causal network are meant.
+        """
+        return all(
+            len({(field.stride, region(field, 0)[1]) for field in d.fields}) == 1
+            for d in self.disagreements
+        )
 
     @property
     def is_cut(self) -> bool:
