@@ -69,5 +69,5 @@ def shown(metrics: dict[str, Any]) -> str:
 
 def ranks(metrics: dict[str, Any]) -> str:
     """'top-1 76.30 %, top-5 93.00 %'; of at most five classes the former alone."""
-    shares = {"top-1": metrics["top1"], "top-5": metrics.get("top5")}
-    return ", ".join(f"{name} {v:.2f} %" for name, v in shares.items() if v is not None)
+    top5 = metrics.get("top5")  # not told of few classes; top-1 always is
+    return f"top-1 {metrics['top1']:.2f} %" + ("" if top5 is None else f", top-5 {top5:.2f} %")
