@@ -1,6 +1,5 @@
 """`rfbench compare`: the runs below some folders as tables, with statistical tests."""
 
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import click
@@ -75,13 +74,8 @@ def command(
         sort=sort,
         reference=reference is not None,
     )
-    draw: Callable[[str, Sequence[str]], bytes] | None = None
-    if form == "html":
-        from rfbench.rf.questions.maps.png import png
-
-        draw = png
     folder = output.parent if output else Path()
-    text = compare.render(compare.compare(results, wanted, draw, look), form, folder)
+    text = compare.render(compare.compare(results, wanted, form == "html", look), form, folder)
     if output:
         write_text(output, text + "\n")
         out.note(f"wrote {output}")
