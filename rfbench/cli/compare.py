@@ -56,9 +56,9 @@ def command(
 
     RESULTS are folders of runs, or folders that hold them at any depth. Runs whose configurations
     differ only in seed, paths and device are averaged. Differences from the baseline are tested
-    over the seeds. Nothing that a record names is imported: receptive fields and costs are those
-    that each run has written into its record; of old records without them, networks of torchvision
-    and timm are measured.
+    over the seeds. Nothing that a record names is imported: receptive fields, their maps
+    and costs are those that each run has written into its record; of old records without them,
+    networks of torchvision and timm are measured.
     """
     from rfbench.errors import UsageError
     from rfbench.files import write_text
