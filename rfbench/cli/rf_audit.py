@@ -37,7 +37,7 @@ log = logging.getLogger("rfbench")
 @click.option(
     "--sizes",
     metavar="A:B",
-    help="Also report the shift on square inputs of A to B px, or A:BxC:D, and the nearest "
+    help="Also report the shift on inputs of A to B px a side, or A:BxC:D, and the nearest "
     "without any.",
 )
 @click.option(
@@ -173,12 +173,13 @@ def trained_of(folder: str) -> tuple[tuple[str, ...], "Trained"]:
     return (name,), Trained(trained.label(record), record.variant, state)
 
 
-def _range(text: str | None) -> list[tuple[int, int]]:
-    """'192:320' as the square sizes from the one to the other, both included.
+def _range(text: str | None) -> list[int | tuple[int, ...]]:
+    """'192:320' as the numbers from the one to the other, both included: px along each axis.
 
-    '480:544x960:1088' as all heights with all widths.
+    '480:544x960:1088' as all heights with all widths; of other axes alike.
     """
     from itertools import product
+    from math import prod
 
     from rfbench.errors import UsageError
 
@@ -190,8 +191,6 @@ def _range(text: str | None) -> list[tuple[int, int]]:
         if len(ends) != 2 or not 0 < ends[0] <= ends[1] <= 10_000:
             raise UsageError(f"--sizes {text}: expected A:B with 0 < A <= B <= 10000")
         sides.append(range(ends[0], ends[1] + 1))
-    if len(sides) == 1:
-        return [(n, n) for n in sides[0]]
-    if len(sides) > 2 or len(sides[0]) * len(sides[1]) > 10_000:
+    if len(sides) > 3 or prod(map(len, sides)) > 10_000:
         raise UsageError(f"--sizes {text}: expected A:B, or A:BxC:D of at most 10000 sizes")
-    return list(product(sides[0], sides[1]))
+    return [*sides[0]] if len(sides) == 1 else [*product(*sides)]

@@ -10,6 +10,7 @@ from rfbench.cli.options import (
     ema_option,
     end_options,
     figure_options,
+    input_options,
     json_option,
     model_arg_option,
     output_options,
@@ -56,6 +57,7 @@ from rfbench.cli.options import (
 )
 @click.option("--axes", help="Axes of the layer's output if unknown: NCHW, NHWC, NLC:1+14x14.")
 @end_options("The unit's layer", several=True)
+@input_options
 @unit_option("The unit (default: the central one).")
 @output_options("Folder (default: results/rf-effective-...).")
 @figure_options
@@ -76,6 +78,9 @@ def command(
     axes: str | None,
     to: tuple[str, ...],
     size: str | None,
+    in_channels: int | None,
+    inputs: tuple[str, ...],
+    input_axes: str | None,
     list_layers: bool,
     dry_run: bool,
     unit: str | None,
@@ -90,9 +95,10 @@ def command(
     a YAML file or the folder of a finished training, whose best.pth is taken (of a detector: the
     backbone and its pyramid, with the layers levels.p3, levels.p4, ...). The field is the mean
     |gradient| of a unit over images and draws of weights: of the sum over its channels of |output|,
-    unless --of says otherwise; networks of sequences (drawn as curves) and of volumes (in sections)
-    see noise. The path counts are drawn beside it. Writes effective.png, effective.pdf,
-    effective.npz and result.json; prints a table. Without --variant: the network as it is.
+    unless --of says otherwise. Networks of sequences (drawn as curves), of volumes (in sections)
+    and of several inputs (a field each) see noise. The path counts are drawn beside it. Writes
+    effective.png, effective.pdf, effective.npz and result.json; prints a table. Without --variant:
+    the network as it is.
 
     Example: rfbench rf effective resnet50 --weights run/best.pth --images photos/ --pictures 50
     """
@@ -133,6 +139,9 @@ def command(
         ema=ema and not run,
         to=to[0] if to else None,
         size=size,
+        in_channels=in_channels,
+        inputs=inputs,
+        input_axes=input_axes,
         unit=unit,
     )
     if run and config.weights:

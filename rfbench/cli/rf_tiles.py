@@ -87,7 +87,7 @@ def command(
         check_folder(output, overwrite)
     shown = None if as_json else text
     results = receptive_field.measured_ends(
-        config, networks, functools.partial(tiles, tile=crop, drawn=output is not None), shown
+        config, networks, functools.partial(tiles, tile=crop), shown
     )
     if as_json:
         out.show_json([record for record, _ in results])

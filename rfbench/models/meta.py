@@ -1,7 +1,6 @@
 """Networks without memory: every parameter and buffer is on the meta device."""
 
 import contextlib
-import copy
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
+from rfbench.copies import copied, held_tensors
 from rfbench.errors import UsageError
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -18,12 +18,10 @@ Model = TypeVar("Model", bound=nn.Module)
 def meta_copy(module: Model) -> Model:
     """A copy without memory: every parameter and buffer on the meta device."""
     tensors = [*module.parameters(), *module.buffers()]
-    # what pruning and the old weight_norm compute cannot be copied by deepcopy
-    held = (value for part in module.modules() for value in vars(part).values())
-    tensors += [t for t in held if isinstance(t, Tensor) and not t.is_leaf]
+    tensors += [t for t in held_tensors(module.modules()) if not t.is_leaf]
     memo: dict[int, Any] = {id(t): t.detach().to("meta", copy=True) for t in tensors}
     memo |= {id(p): nn.Parameter(memo[id(p)], requires_grad=False) for p in module.parameters()}
-    return copy.deepcopy(module, memo).eval()
+    return copied(module, memo).eval()
 
 
 class _EmptyOnMeta(TorchFunctionMode):

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rfbench.copies import whole_copy
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.models import arguments, backbones, variants
 from rfbench.rf.core.network import Network
@@ -16,7 +17,7 @@ from rfbench.rf.core.subjects import Subject, input_size, of_inputs
 from rfbench.spatial_graph import order
 from rfbench.spatial_graph.graph import Size
 from rfbench.spatial_graph.inputs import size_as_fits
-from rfbench.spatial_graph.skeleton import whole_copy, without_weights
+from rfbench.spatial_graph.skeleton import without_weights
 from rfbench.spatial_graph.trace import Shape
 
 Model = str | nn.Module | torch.export.ExportedProgram
@@ -104,7 +105,7 @@ def _subject(
     model_args: Mapping[str, Any] | None = None,
 ) -> Subject:
     """A network in a variant; of a module, all is copied but the weights."""
-    wanted = _checked(size)
+    wanted = None if size is None else checked(size)
     if isinstance(model, str):
         held = backbones.build(arguments.named(model, model_args), variant, meta=True)
         wanted = input_size(held, wanted, channels)
@@ -123,16 +124,8 @@ def _subject(
     return Subject(held.variant, held, Network(held.module, native), wanted)
 
 
-def square(size: int | Size) -> Size:
-    """N as N x N px, or the size as it is."""
-    checked = _checked(size)
-    return checked if isinstance(checked, tuple) else (checked or 0,) * 2
-
-
-def _checked(size: int | Size | None) -> int | Size | None:
+def checked(size: int | Size) -> int | Size:
     """A size as plain integers. Raises UsageError for anything else."""
-    if size is None:
-        return None
     several = isinstance(size, tuple | list)
     try:
         sides = tuple(map(index, size if isinstance(size, tuple | list) else [size]))

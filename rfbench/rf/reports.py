@@ -93,7 +93,7 @@ def _draw_audit(found: Record) -> "Figure":
 
 def of_tiles(found: Record, without: Any) -> Report:
     """without: the differences without a halo; see `questions.tiles`."""
-    draw = functools.partial(_draw_tiles, without) if len(found["crop"]) < 3 else None
+    draw = functools.partial(_draw_tiles, without)
     return Report(found, tiles_table.text, draw)
 
 

@@ -16,9 +16,11 @@ from rfbench.spatial_graph.operations import Op, Ref, Trace, mapped
 
 FACTORIES = {"arange", "eye", "full", "linspace", "ones", "scalar_tensor", "zeros"}
 FILLED = {"new_ones": 1, "new_zeros": 0, "ones_like": 1, "zeros_like": 0}  # whatever they are like
+GIVEN = {"full_like", "new_full"}  # the number is the last argument
 
 ZEROING = {
-    "constant_pad_nd", "copy", "diag_embed", "eye", "index_put", "masked_fill", "new_zeros",
+    "constant_pad_nd", "copy", "diag_embed", "eye", "full", "full_like", "index_put", "masked_fill",
+    "new_full", "new_zeros",
     "scatter", "select_scatter", "slice_scatter", "tril", "triu", "where", "zeros", "zeros_like",
 }  # fmt: skip
 
@@ -54,9 +56,11 @@ class Constants:
         _, op = self._makers.get(ref.id, (0, None))
         if op is None or ref.id in self._written:
             return None
-        filling = FILLED.get(op.name.split(".")[1])
-        if filling is not None:
-            return torch.full(self.trace.shapes[ref.id], float(filling))
+        name = op.name.split(".")[1]
+        if name in FILLED:
+            return torch.full(self.trace.shapes[ref.id], float(FILLED[name]))
+        if name in GIVEN:
+            return torch.full(self.trace.shapes[ref.id], op.args[-1])
         return _run(op, ref, self.values)
 
     # -- zeros ------------------------------------------------------------------------------------

@@ -6,10 +6,11 @@ hook that moves them there.
 
 import copy
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from rfbench.errors import RfbenchError, UsageError
@@ -32,16 +33,48 @@ class MoveChannels:
         return tuple(x.movedim(1, self.dim) if isinstance(x, Tensor) else x for x in args)
 
 
+@dataclass(frozen=True)
+class OneOfSeveral:
+    """A hook before a forward pass of several inputs: one is given, the others see noise.
+
+    index: of the one that is given. shapes: of all, (C, ...).
+    """
+
+    index: int
+    shapes: tuple[Shape, ...]
+    draw: torch.Generator
+
+    def __call__(self, _module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        x = args[0]
+        every = [self._noise(x, shape) for shape in self.shapes]
+        every[self.index] = x
+        return (*every, *args[1:])
+
+    def _noise(self, x: Tensor, shape: Shape) -> Tensor:
+        if x.is_meta:
+            return x.new_empty(len(x), *shape)
+        return torch.randn(len(x), *shape, generator=self.draw).to(x)
+
+
 def channels_first(module: nn.Module, dim: int) -> nn.Module:
     """A network that takes (N, C, ...), of one that has its channels in dimension `dim`.
 
     Itself where that is 1; else another with the same weights and the same layers.
     """
-    if dim == 1:
-        return module
-    other = copy.copy(module)
+    return module if dim == 1 else with_hook(module, MoveChannels(dim))
+
+
+def with_hook(module: nn.Module, hook: Callable[[nn.Module, tuple], tuple]) -> nn.Module:
+    """Another network with the same weights and layers, and a hook ahead of all that it has."""
+    if isinstance(module, torch.jit.ScriptModule):
+        other: nn.Module = nn.Sequential(module)  # it takes no hooks itself
+    elif isinstance(module, torch.fx.GraphModule):
+        other = object.__new__(type(module))  # its own copy forgets its hooks
+        vars(other).update(vars(module))
+    else:
+        other = copy.copy(module)
     vars(other)["_forward_pre_hooks"] = OrderedDict(module._forward_pre_hooks)
-    other.register_forward_pre_hook(MoveChannels(dim))
+    other.register_forward_pre_hook(hook, prepend=True)  # its own see what it takes
     return other
 
 

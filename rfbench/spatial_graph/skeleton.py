@@ -1,18 +1,14 @@
 """A module without its weights: the same Python objects around meta tensors."""
 
-import copy
 import sys
-import types
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.lazy import LazyModuleMixin
-from torch.utils._pytree import tree_leaves
 
+from rfbench.copies import copied, held_tensors, named_parts
 from rfbench.errors import RfbenchError
 
 
@@ -29,23 +25,6 @@ def skeleton(module: nn.Module) -> tuple[nn.Module, dict[int, Tensor]]:
     except (RuntimeError, TypeError, ValueError) as error:
         reason = str(error).split("\n")[0]
         raise RfbenchError(f"{type(module).__name__} cannot be copied: {reason}") from error
-
-
-def named_parts(module: nn.Module) -> dict[str, nn.Module]:
-    """What `named_modules` gives, which hands each through all levels above it."""
-    parts: dict[str, nn.Module] = {}
-    seen: set[int] = set()
-
-    def add(name: str, part: nn.Module) -> None:
-        if id(part) not in seen:
-            seen.add(id(part))
-            parts[name] = part
-            for key, below in part._modules.items():
-                if below is not None:
-                    add(f"{name}.{key}" if name else key, below)
-
-    add("", module)
-    return parts
 
 
 def refuse_unreadable(module: nn.Module, parts: Mapping[str, nn.Module] | None = None) -> None:
@@ -71,19 +50,19 @@ def _skeleton(module: nn.Module, parts: list[nn.Module]) -> tuple[nn.Module, dic
     """Fixed values are those of buffers, and of tensors that are no function of a weight."""
     memo = _scripted(parts)
     buffers: dict[int, Tensor] = {}
-    for tensor in _tensors(parts):
+    for tensor in held_tensors(parts):
         if id(tensor) in memo:
             continue
         memo[id(tensor)] = meta = _on_meta(tensor)
         if not isinstance(tensor, nn.Parameter) and not tensor.requires_grad:
             buffers[id(meta)] = tensor
-    copied = _evaluating(_copied(module, memo))
+    bare = _evaluating(copied(module, memo))
     for kind in {type(m) for m in parts}:
         if _only_rounds(kind):  # their control flow and their statistics need values
-            _set(copied, kind, "forward", torch.clone)
+            _set(bare, kind, "forward", torch.clone)
         if issubclass(kind, nn.SELU | nn.RReLU):  # functionalisation fails on their in-place forms
-            _set(copied, kind, "inplace", False)
-    return copied, buffers
+            _set(bare, kind, "inplace", False)
+    return bare, buffers
 
 
 def _set(module: nn.Module, kind: type, name: str, value: Any) -> None:
@@ -116,50 +95,16 @@ def without_weights(module: nn.Module) -> nn.Module:
     refuse_unreadable(module)
     parts = list(module.modules())
     memo = _scripted(parts)
-    for tensor in _tensors(parts):
+    for tensor in held_tensors(parts):
         learned = isinstance(tensor, nn.Parameter) or tensor.requires_grad
         memo.setdefault(id(tensor), _on_meta(tensor) if learned else tensor)
-    return _copied(module, memo).eval()
-
-
-def whole_copy(module: nn.Module) -> nn.Module:
-    """`copy.deepcopy`, also of modules that keep a computed tensor: weight_norm, pruning."""
-    every = (t for t in _tensors(list(module.modules())) if not t.is_leaf)
-    memo = {id(t): t.detach().clone() for t in every}
-    return copy.deepcopy(module, memo)
+    return copied(module, memo).eval()
 
 
 def _scripted(parts: Iterable[nn.Module]) -> dict[int, Any]:
     """Parts of torch.jit by id(): shared, since copying one copies its weights."""
     scripted = [m for m in parts if isinstance(m, torch.jit.ScriptModule)]
     return {id(m): m for m in scripted if not getattr(m, "training", False)}  # frozen: none
-
-
-def _tensors(parts: Iterable[nn.Module]) -> list[Tensor]:
-    """Parameters, buffers, and what else modules keep: pruned and normalised weights, tables."""
-    found: list[Tensor] = []
-    for owner in parts:
-        if not isinstance(owner, torch.jit.ScriptModule):
-            for key, value in vars(owner).items():
-                kind = type(value)
-                if kind in _ATOMS or key == "_modules" or (kind in _DICTS and not value):
-                    continue
-                if isinstance(value, _TREES):
-                    _gather(value, found)
-    return found
-
-
-def _gather(value: Any, found: list[Tensor]) -> None:
-    """Add the tensors in what an attribute holds."""
-    kind = type(value)
-    if isinstance(value, Tensor):
-        found.append(value)
-    elif kind in _PLAIN:
-        for part in value.values() if kind in _DICTS else value:
-            if type(part) not in _ATOMS:
-                _gather(part, found)
-    else:
-        found += (t for t in tree_leaves(value) if isinstance(t, Tensor))
 
 
 def _on_meta(tensor: Tensor) -> Tensor:
@@ -171,58 +116,5 @@ def _on_meta(tensor: Tensor) -> Tensor:
     return nn.Parameter(meta, requires_grad=False) if isinstance(tensor, nn.Parameter) else meta
 
 
-def _copied(value: Any, memo: dict[int, Any]) -> Any:
-    """`copy.deepcopy`, and the same faster for modules and what they are made of."""
-    kind: Any = type(value)
-    if id(value) in memo:
-        return memo[id(value)]
-    if kind in _ATOMS or (kind is tuple and _ATOMS.issuperset(map(type, value))):
-        return value
-    if kind in _DICTS and _ATOMS.issuperset(map(type, value)):
-        made: dict[Any, Any] = kind()
-        memo[id(value)] = made
-        _copy_items(value, made, memo)
-        return made
-    if kind is set and _ATOMS.issuperset(map(type, value)):
-        memo[id(value)] = copied = set(value)
-        return copied
-    if isinstance(value, nn.Module) and _is_plain(kind):
-        memo[id(value)] = module = object.__new__(kind)
-        if kind.__setstate__ is nn.Module.__setstate__:  # adds what old files lack
-            _copy_items(vars(value), vars(module), memo)
-        else:
-            state: dict[str, Any] = {}
-            _copy_items(vars(value), state, memo)
-            module.__setstate__(state)
-        return module
-    return copy.deepcopy(value, memo)
-
-
-@lru_cache(maxsize=256)
-def _is_plain(kind: type) -> bool:
-    """Whether copying a module is copying its attributes."""
-    own = any(hasattr(kind, key) for key in _OWN)
-    return not own and all(getattr(kind, key, None) is method for key, method in _METHODS)
-
-
-def _copy_items(items: Mapping, made: dict, memo: dict[int, Any]) -> None:
-    """Copies of the values of a dictionary; most of a module's are numbers and empty."""
-    for key, part in items.items():
-        kind = type(part)
-        if kind in _ATOMS:
-            made[key] = part
-        elif kind in _DICTS and not part:
-            made[key] = memo.setdefault(id(part), kind())
-        else:
-            made[key] = _copied(part, memo)
-
-
 META = torch.device("meta")  # as a word it is read anew at every call
-_ATOMS = {int, float, bool, str, type(None), torch.dtype, torch.device, type, types.FunctionType}
-_DICTS = {dict, OrderedDict}
-_PLAIN = {*_DICTS, list, tuple}
-_TREES = (Tensor, list, tuple, dict)  # where a module may keep a tensor that is not registered
-_OWN = ("__deepcopy__", "__getnewargs__", "__getnewargs_ex__", "__slots__")
-_SHARED = ("__getattr__", "__getstate__", "__new__", "__reduce__", "__reduce_ex__")
-_METHODS = [(key, getattr(nn.Module, key, None)) for key in _SHARED]
 _MODES = [("train", nn.Module.train), ("eval", nn.Module.eval)]

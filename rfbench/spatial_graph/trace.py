@@ -16,10 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 
+from rfbench.copies import named_parts
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.spatial_graph.graph import Size, by
 from rfbench.spatial_graph.operations import Trace
-from rfbench.spatial_graph.skeleton import named_parts, skeleton
+from rfbench.spatial_graph.skeleton import skeleton
 from rfbench.spatial_graph.tracer import Tracer, Trunk, memory
 
 
@@ -89,6 +90,7 @@ def _traced(module: nn.Module, shapes: Sequence[Shape], pure: bool) -> tuple[Tra
     copied, buffers = skeleton(module)
     trace = Trace(shapes[0][1:], feature_maps=hasattr(module, "feature_info"))
     tracer = Tracer(trace, pure)
+    tracer.buffers = buffers
     tracer.watch.shape = (1, *shapes[0])
     parts = named_parts(copied)
     scripted = [m for m in parts.values() if isinstance(m, torch.jit.ScriptModule)]
@@ -104,14 +106,15 @@ def _traced(module: nn.Module, shapes: Sequence[Shape], pure: bool) -> tuple[Tra
             with tracer.watch, _watched(parts, tracer):
                 (forward if pure else _functional(forward, tracer))(*images)
         trace.forward = trace.ops
+        if not trace.outputs and tracer.trunk is None:
+            what = f"{type(module).__name__} returns {tracer.returned}, which holds no tensor"
+            trace.failure = RfbenchError(what)
     except Exception as error:
         if tracer.trunk is None:  # else the classifier insists on another size than the map
             trace.failure = _explain(module, shapes, tracer, error)
             trace.failure.__cause__ = None if trace.layers else error  # it holds all frames
     if tracer.trunk is not None and _is_classifier(trace, tracer.trunk):
         _cut(trace, tracer.trunk)
-    alive = tracer.alive
-    trace.fixed |= {i: buffers[id(t)] for i, t in enumerate(alive) if id(t) in buffers}
     return trace, tracer.mutated
 
 
@@ -132,7 +135,9 @@ def _forward(module: nn.Module, tracer: Tracer) -> Callable[..., None]:
         trace.sized = None  # so far, only torch's own code ran
         if run is not module and not isinstance(module, torch.jit.ScriptModule):
             vars(module)["forward_features"] = features  # also where it is a submodule
-        trace.outputs = tracer.named(module(*images), "output")
+        out = module(*images)
+        trace.outputs = tracer.named(out, "output")
+        tracer.returned = "None" if out is None else f"a {type(out).__name__}"
 
     return forward
 
@@ -231,10 +236,12 @@ def _explain(
     """One line for an error inside the network: what, where, what to do."""
     error = tracer.refused or error
     where = f" in layer {tracer.stack[-1]}" if tracer.stack else ""
-    reason = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
-    for form, told in _TOLD:
-        if found := form.match(reason):
-            reason = told.format(found[1])
+    if "TorchScript interpreter" in str(error) and tracer.failed:
+        name, error = tracer.failed
+        reason = _reason(error)
+        reason = reason if "::" in reason else f"{name}: {reason}"
+    else:
+        reason = _reason(error)
     given = " and ".join(_text(shape) for shape in shapes)
     what = f"{type(module).__name__} fails on an input of {given}{where}: {reason}"
     if isinstance(error, RfbenchError):
@@ -248,12 +255,31 @@ def _explain(
     return RfbenchError(what)
 
 
+def _reason(error: Exception) -> str:
+    """The first line of an error; of torch's long ones what they come to."""
+    reason = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
+    for form, told in _TOLD:
+        if found := form.match(reason):
+            name = found[1] if found.groups() else ""
+            looks = told is _META and not _returns_tensor(name)
+            return (_LOOKS if looks else told).format(name)
+    return reason
+
+
+def _returns_tensor(name: str) -> bool:
+    """Whether an operation does not return numbers (aten::equal)."""
+    known = torch._C._jit_get_schemas_for_operator(name)
+    return any("Tensor" in str(r.type) for schema in known for r in schema.returns)
+
+
 def _text(shape: Shape) -> str:
     """'3 x 224x224'."""
     return f"{shape[0]} x {by(shape[1:])}"
 
 
 _SHAPE = "the shape of its result depends on values: {}; a trace has none"
+_META = "{} has no rule for the shape of its result (torch.library.register_fake gives it one)"
+_LOOKS = "{} looks at values; a trace has shapes only"
 _TOLD = (  # what torch's long messages come to
     (re.compile(r".*register_meta function for (torch\.\w+)"), _SHAPE),
     (re.compile(r"(\w+::\w+) \(.*data-dependent shape"), _SHAPE),
@@ -261,10 +287,8 @@ _TOLD = (  # what torch's long messages come to
         re.compile(r"There was no rule registered for HigherOrderOperator (\w+) "),
         "torch.{} chooses by values; a trace has none",
     ),
-    (
-        re.compile(r"(\w+::\w+): attempted to run this operator with Meta tensors"),
-        "{} has no rule for the shape of its result (torch.library.register_fake gives it one)",
-    ),
+    (re.compile(r"(\w+::\w+): attempted to run this operator with Meta tensors"), _META),
+    (re.compile(r".*NestedTensorImpl"), "a nested tensor holds values; a trace has shapes only"),
 )
 _SIZE_WORDS = (
     "too small",

@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from rfbench.errors import RfbenchError
 from rfbench.spatial_graph import results
+from rfbench.spatial_graph.constants import Constants
 from rfbench.spatial_graph.operations import ATOMS, Op, Ref, Trace, mapped, name_of
 from rfbench.spatial_graph.structure import named_tensors
 from rfbench.spatial_graph.watch import Watch, check_batch
@@ -46,9 +47,12 @@ class Tracer(TorchDispatchMode):
         self.stack: list[str] = []
         self.calls: Counter[str] = Counter()  # of modules so far
         self.trunk: Trunk | None = None
-        self.watch = Watch(self.sized)
+        self.watch = Watch(self.sized, self.values)
+        self.buffers: dict[int, Tensor] = {}  # values of the registered ones, by id() on meta
         self.weights: set[int] = set()  # the memory of those that are not on meta: scripted layers
         self.refused: RfbenchError | None = None  # why scripted code was stopped
+        self.failed: tuple[str, Exception] | None = None  # the last operation that did
+        self.returned = ""  # what the network did, in words
         self._sharing: dict[int, list[int]] = defaultdict(list)  # numbers by their memory
         self._ids: dict[int, int] = {}
         self._refs: list[Ref] = []
@@ -59,6 +63,15 @@ class Tracer(TorchDispatchMode):
         """The network's code may have learnt a size."""
         if self.trace.sized is None:
             self.trace.sized = len(self.trace.ops)
+
+    def values(self, tensor: Tensor) -> Tensor | None:
+        """Those of a tensor on meta that are known without weights and the input."""
+        tensor = inner(tensor)
+        number = self._ids.get(id(tensor)) if tensor.is_meta else None
+        known = self.buffers.get(id(tensor))
+        if number is not None:
+            known = Constants(self.trace).values(Ref(number))
+        return None if known is None or known.is_meta else known
 
     def named(self, value: Any, name: str) -> dict[str, int]:
         """The numbers of the tensors that a module returned, by name."""
@@ -92,6 +105,8 @@ class Tracer(TorchDispatchMode):
         at = memory(tensor)
         if not tensor.is_meta and at not in self.weights:
             self.trace.fixed[number] = tensor
+        elif id(tensor) in self.buffers:
+            self.trace.fixed[number] = self.buffers[id(tensor)]
         self._sharing[at].append(number)
         self.alive.append(tensor)
         self._refs.append(Ref(number))
@@ -131,7 +146,11 @@ class Tracer(TorchDispatchMode):
             if self.pure and (twin := self._twin(func, args, kwargs)):
                 return self._replace(twin, args, kwargs)
             self._note_write(func)
-        out = _run(func, args, kwargs)
+        try:
+            out = _run(func, args, kwargs)
+        except Exception as error:
+            self.failed = name_of(func), error
+            raise
         if traits.writes:
             written = self._written(func, args, kwargs)
         given = self._all_given(args, kwargs)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
 from rfbench.errors import UsageError
 
@@ -17,13 +18,14 @@ from rfbench.errors import UsageError
 class Watch(TorchFunctionMode):
     """Sees every call of torch's functions in Python code, attributes of tensors included.
 
-    sized: called where code may have learnt a size. inside: whether such a call is running. shape:
-    of the first input, the batch included.
+    sized: called where code may have learnt a size. known: the values of a tensor where neither
+    weights nor the input take part, else None. inside: whether such a call is running. shape: of
+    the first input, the batch included.
     """
 
-    def __init__(self, sized: Callable[[], None]) -> None:
+    def __init__(self, sized: Callable[[], None], known: Callable[[Tensor], Tensor | None]) -> None:
         super().__init__()
-        self.sized = sized
+        self.sized, self.known = sized, known
         self.inside = False
         self.shape: tuple[int, ...] = ()
 
@@ -42,6 +44,11 @@ class Watch(TorchFunctionMode):
                 return _pad_circular(*(*args, *kwargs.values())[:2])
             if func is nn.functional.local_response_norm:  # norms are identities
                 return (args[0] if args else kwargs["input"]).clone()
+            if name in _FROM_NUMBERS and (made := _with_values(func, args, kwargs)) is not None:
+                return made
+            if name in _NUMBERS and (known := self.known(args[0])) is not None:
+                self.sized()  # it may be that of a size
+                return getattr(known, name)()
             if name == "take_along_dim":  # whose table may not be on another device
                 return _taken(*args, **kwargs)
             out = func(*args, **kwargs)
@@ -56,6 +63,21 @@ def _name(func: Any) -> str:
     """'relu'; 'shape' for the getter of an attribute."""
     name = getattr(func, "__name__", "")
     return getattr(func.__self__, "__name__", name) if name == "__get__" else name
+
+
+_FROM_NUMBERS = {"as_tensor", "asarray", "new_tensor", "tensor"}
+_NUMBERS = {"__bool__", "__float__", "__index__", "__int__", "item", "tolist"}
+
+
+def _with_values(func: Any, args: tuple, kwargs: dict[str, Any]) -> Tensor | None:
+    """A tensor made of numbers that goes to meta by way of the CPU, so that they are seen."""
+    given = [*args[-1:], *(kwargs[key] for key in ("data", "obj") if key in kwargs)][-1:]
+    if any(isinstance(part, Tensor) for part in tree_leaves(given)):
+        return None
+    made = func(*args, **kwargs)
+    if not made.is_meta:
+        return made
+    return func(*args, **kwargs | {"device": "cpu"}).to(made.device)
 
 
 # these return something else than tensors that does not depend on a size

@@ -160,6 +160,35 @@ def test_real_weights_are_initialised() -> None:
 # --- own code -----------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("meta", [False, True])
+def test_lazy_layers_are_named(meta: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shapes of their weights are those of an input that nobody has named."""
+    monkeypatch.chdir(tmp_path)
+    Path("lazy.py").write_text(
+        "import torch\nfrom torch import nn\n"
+        "def norm(): return nn.Sequential(nn.Conv2d(3, 4, 3), nn.LazyBatchNorm2d())\n"
+        "def layer(): return nn.LazyConv2d(4, 3)\n"
+        "def ran():\n"
+        "    net = nn.Sequential(nn.LazyConv2d(4, 3), nn.LazyBatchNorm2d())\n"
+        "    net(torch.zeros(1, 3, 8, 8))\n"
+        "    return net\n"
+    )
+    for name, told in (
+        (
+            "norm",
+            r"norm\(\) returns a network whose 1 is lazy .* use BatchNorm2d in place of",
+        ),
+        (
+            "layer",
+            "network whose only layer is lazy and has no weights yet. In layer, run",
+        ),
+    ):
+        with pytest.raises(UsageError, match=told):
+            backbones.build(f"lazy.py:{name}", meta=meta)
+    first = backbones.build("lazy.py:ran", meta=meta).module[0]  # type: ignore[index]
+    assert first.weight.shape == (4, 3, 3, 3) and first.weight.is_meta == meta
+
+
 @pytest.mark.parametrize("name", ["models.py:network", "models:network", "models.py:Net"])
 @pytest.mark.parametrize("meta", [True, False])
 def test_own_networks(own: Path, name: str, meta: bool) -> None:

@@ -644,6 +644,25 @@ def test_a_mere_stride_is_not_causal() -> None:
     assert found["best"] == "1x1"
 
 
-def test_sizes_are_for_images() -> None:
-    with pytest.raises(RfbenchError, match="--sizes is for images"):
-        rf.audit(two(nn.Conv1d, [2, 2]), size=(256,), sizes=[256])
+def test_sizes_of_sequences_and_volumes() -> None:
+    """A unit of one 3-wide convolution of stride 2 looks at 2 u; its grid's place is by hand."""
+    line, body = nn.Conv1d(1, 2, 3, 2, 1), nn.Conv3d(1, 2, 3, (1, 2, 2), 1)
+    found = rf.audit(nn.Sequential(line), size=(64,), sizes=range(61, 65))
+    assert [row["size"] for row in found["sizes"]["rows"]] == [(n,) for n in range(61, 65)]
+    assert [row["shift"] for row in found["sizes"]["rows"]] == [[0], [-0.5], [0], [-0.5]]
+    assert found["sizes"]["symmetric"] == (63,)
+    assert "free of shift as it is: 63 samples, the closest size from 61 to 64 samples" in str(
+        found
+    )
+    figure = found.plot()
+    assert "side of the input, samples (dotted: the size given)" in [
+        axes.get_xlabel() for axes in figure.axes
+    ]
+    found = rf.audit(nn.Sequential(body), size=(8, 16, 16), sizes=[(8, 16, 17), (8, 17, 17)])
+    assert [r["shift"] for r in found["sizes"]["rows"]] == [[0, -0.5, 0], [0, 0, 0]]
+    assert "8x17x17 voxels" in str(found)
+    names = [text.get_text() for axes in found.plot().axes if (legend := axes.get_legend())
+             for text in legend.get_texts()]  # fmt: skip
+    assert names == ["along z", "along y", "along x", "8x17x17 voxels: symmetric"]
+    with pytest.raises(UsageError, match="sizes such as 9x9 have 2 axes, the input has 1"):
+        rf.audit(nn.Sequential(line), size=(64,), sizes=[(9, 9)])

@@ -229,6 +229,59 @@ def test_several_layers_are_panels(tmp_path: Path) -> None:
     assert len(np.load(out / "effective.npz").files) == 4
 
 
+INPUTS = """
+import torch
+from torch import nn
+
+class Depth(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.image, self.depth = nn.Conv2d(3, 4, 5, 2, 2), nn.Conv2d(1, 4, 3)
+        self.both = nn.Conv2d(4, 2, 3, padding=1)
+    def forward(self, image, depth):
+        return self.both(self.image(image) + nn.functional.pad(self.depth(depth), (2, 0, 0, 2)))
+
+def five():
+    return nn.Sequential(nn.Conv2d(5, 4, 3, 2, 1), nn.Conv2d(4, 4, 3))
+"""
+
+
+def test_networks_of_several_inputs_have_a_field_each(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(INPUTS)
+    model, shapes = tmp_path / "own.py:Depth", ["--input", "3x32x24", "--input", "1x16x12"]
+    folder, unit = tmp_path / "out", ["--unit", "7,6", "--draws", "3"]
+    code, out, err = run(model, *shapes, *unit, "--pictures", 2, "--output", folder)
+    assert code == 0, err
+    assert "both from input.0" in out and "both from input.1" in out
+    arrays = np.load(folder / "effective.npz")
+    magnitudes = [v for name, v in arrays.items() if name.endswith("magnitude")]
+    assert [m.shape for m in magnitudes] == [(32, 24), (16, 12)]
+    # rows 2 u - 2 to 2 u + 2 of units 6 to 8; rows u to u + 2, columns two to the left
+    ends = [[(s.min(), s.max()) for s in np.nonzero(m)] for m in magnitudes]
+    assert ends == [[(10, 18), (8, 16)], [(6, 10), (3, 7)]]
+    fields = json.loads((folder / "result.json").read_text())["fields"]
+    assert [f["from"] for f in fields] == ["input.0", "input.1"]
+    assert [f["theoretical"] for f in fields] == [[9, 9], [5, 5]]
+    ends_at = ["--to", "both", "--to", "depth"]
+    code, out, err = run(model, *shapes, *ends_at, "--output", tmp_path / "out2")
+    assert code == 0 and "depth from input.1" in out and "depth from input.0" not in out
+    assert "depth does not depend on input.0" in err
+    code, _, err = run(model, *shapes, "--images", "digits")
+    assert code == 2 and "--images is for networks of one input" in err
+    code, _, err = run(model, "--size", "32")
+    assert code == 2 and "Give the shape of each input with --input" in err
+
+
+def test_channels_of_the_input_may_be_said(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(INPUTS)
+    args = [tmp_path / "own.py:five", "--size", "32", "--pictures", 2]
+    code, out, err = run(*args, "--in-channels", 5, "--output", tmp_path / "out")
+    assert code == 0, err
+    assert "6,6 of 14x14" in out
+    code, _, err = run(*args, "--in-channels", 3, "--output", tmp_path / "out3")
+    assert code == 2 and "expected input[1, 3, 32, 32] to have 5 channels" in err
+
+
 def test_the_convention_of_replknet(tmp_path: Path) -> None:
     out = tmp_path / "out"
     args = ("resnet18", "--size", 128, "--pictures", 1, "--output", out, "--to", "layer2")

@@ -149,6 +149,41 @@ def test_effective_fields_of_channels_last() -> None:
     assert seen.magnitude.shape == (12, 10) and (seen.magnitude > 0).sum() == 15
 
 
+class ChannelsLast(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Conv2d(3, 4, 3, padding=(1, 0), stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.a(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
+SHAPE = (18, 22, 3)
+MADE: dict[str, Callable[[nn.Module], nn.Module]] = {
+    "script": torch.jit.script,
+    "trace": lambda net: torch.jit.trace(net, torch.zeros(1, *SHAPE)),
+    "fx": torch.fx.symbolic_trace,
+    "export": lambda net: torch.export.export(net, (torch.zeros(1, *SHAPE),)),
+}
+
+
+@pytest.mark.parametrize("make", MADE)
+def test_channels_last_of_every_make(make: str) -> None:
+    net = ChannelsLast().eval()
+    made = MADE[make](net)
+    for axes in (None, "NHWC"):
+        graph = rf.record(made, inputs=[torch.empty(1, *SHAPE)], input_axes=axes)
+        counts, _ = rf.path_counts(graph)
+        np.testing.assert_array_equal(counts > 0, gradient(net, SHAPE, 3, (4, 4)) > 0)
+
+
+def test_a_networks_own_hook_sees_the_input_that_it_takes() -> None:
+    net = ChannelsLast()
+    net.register_forward_pre_hook(lambda _module, args: (args[0][:, 1:, 3:],))  # rows, columns
+    field = rf.theory(rf.record(net, inputs=[torch.empty(1, *SHAPE)]))
+    assert [field[a]["center"] for a in "yx"] == [1, 4]
+
+
 OWN = """
 import torch
 from torch import nn
@@ -178,6 +213,7 @@ def test_every_command_takes_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         ["rf", "audit", *image],
         ["rf", "mirror", *image],
         ["rf", "tiles", *image],
+        ["rf", "effective", *image, "--pictures", "2", "--output", "effective"],
         ["visualize-rf", *image, "--engine", "autograd", "--output", "maps"],
     ):
         done = CliRunner().invoke(main, args)

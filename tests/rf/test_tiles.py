@@ -376,7 +376,7 @@ class Loose(Halves):
         return self.a(x) + self.b(y)[..., :32, :24]
 
 
-def test_figures_of_sequences_and_none_of_volumes(place: Path) -> None:
+def test_figures_of_sequences_and_volumes(place: Path) -> None:
     (place / "seq.py").write_text(
         "from torch import nn\ndef net():\n    return nn.Conv1d(2, 4, 3, 2, 1)\n"
         "def volume():\n    return nn.Conv3d(2, 4, 3, 2, 1)\n"
@@ -384,5 +384,44 @@ def test_figures_of_sequences_and_none_of_volumes(place: Path) -> None:
     result = run("seq.py:net", "--size", "64", "--output", "out")
     assert result.exit_code == 0, result.stderr
     assert {".pdf", ".png"} <= {path.suffix for path in (place / "out").iterdir()}
-    refused = run("seq.py:volume", "--size", "16", "--output", "out3")
-    assert refused.exit_code == 2 and "tiles of volumes are not drawn" in refused.stderr
+    result = run("seq.py:volume", "--size", "16", "--output", "out3")
+    assert result.exit_code == 0, result.stderr
+    assert {".pdf", ".png"} <= {path.suffix for path in (place / "out3").iterdir()}
+
+
+def test_the_figure_of_a_volume_has_a_section_along_each_axis() -> None:
+    net = nn.Sequential(nn.Conv3d(1, 4, 3, 2, 1), nn.ReLU(), nn.Conv3d(4, 4, (1, 3, 3), padding=1))
+    found = rf.tiles(net, inputs=[torch.zeros(1, 1, 24, 36, 48)], tile=(8, 12, 16), layer="0")
+    figure = found.plot()
+    above, below = figure.axes[:3], [a for a in figure.axes if a.images][:3]
+    assert [a.get_xlim() for a in above] == [(0, 48), (0, 48), (0, 36)]
+    assert [a.get_ylim() for a in above] == [(36, 0), (24, 0), (24, 0)]
+    for axes, crop in zip(below, [(12, 16), (8, 16), (8, 12)], strict=True):
+        shown = np.asarray(axes.images[0].get_array()) > -10
+        # a unit of stride 2 reads 1 voxel before its own: the first behind each edge differs
+        rows, columns = ((np.arange(n) * 2 % c == 0) & (np.arange(n) > 0)
+                         for n, c in zip(shown.shape, crop, strict=True))  # fmt: skip
+        assert (shown == (rows[:, None] | columns)).all()
+
+
+def test_errors_count_in_the_units_of_the_axes() -> None:
+    line, body = nn.Conv1d(1, 2, 3, 2, 1), nn.Conv3d(1, 2, 3, 2, 1)
+    for net, unit, shape in ((line, "samples", (64,)), (body, "voxels", (16, 16, 16))):
+        shown = [torch.zeros(1, 1, *shape)]
+        with pytest.raises(UsageError, match=f"the smallest crop is 4 {unit}"):
+            rf.tiles(nn.Sequential(net), inputs=shown, tile=2)
+        with pytest.raises(
+            UsageError, match=f"crops are 4 {unit} and 2 more each; the nearest is 4"
+        ):
+            rf.tiles(nn.Sequential(net), inputs=shown, tile=5)
+
+
+def test_of_many_crops_without_a_halo_the_first_are_run() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 2, 3, padding=1), nn.ReLU())
+    shown = rf.tiles(net, size=(96, 30))["shown"]
+    assert shown["size"] == (96, 30) and shown["size_without_halo"] == (60, 30)
+    assert shown["tiles"] == 94 * 28 and shown["difference_without_halo"] > 1e-3
+    calls = []
+    net.register_forward_pre_hook(lambda _module, args: calls.append(args[0].shape))
+    rf.tiles(net, size=512)
+    assert len(calls) < 500

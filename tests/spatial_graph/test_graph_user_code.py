@@ -5,6 +5,7 @@ Every network is compared with autograd on the real module, or refused for a rea
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -21,6 +22,7 @@ from tests.spatial_graph.cases import Cases, Net, conv
 SIZE = (12, 14)
 CASES = Cases()
 A: dict[str, Any] = {"size": SIZE, "a": conv(), "b": conv(4, 4, 3, 2)}
+LAYERS: dict[str, nn.Module] = {"a": conv(), "b": conv(4, 4, 3, 2)}
 UNSUPPORTED, GLOBAL = Reach.UNSUPPORTED, Reach.GLOBAL
 
 
@@ -90,6 +92,71 @@ def views_in_place(n: Any, x: Tensor) -> Tensor:
     y.squeeze_(2)
     y.transpose_(2, 3)
     return n.b(y)
+
+
+def box_filter(x: Tensor, k: int) -> Tensor:
+    total = F.pad(x, (1, 0)).cumsum(3)
+    return total[..., k:] - total[..., :-k]
+
+
+@CASES.add(UNSUPPORTED, "aten.sub", **A)
+def box_by_running_sums(n: Any, x: Tensor) -> Tensor:
+    return n.b(box_filter(n.a(x), 3))
+
+
+@CASES.add(**A)
+def running_sums_less_others(n: Any, x: Tensor) -> Tensor:
+    y = n.a(x)
+    return n.b(y.cumsum(3) - 0.5 * n.a(y[:, :3]).cumsum(2))
+
+
+@CASES.add(UNSUPPORTED, "torchvision.deform_conv2d", d=torchvision.ops.DeformConv2d(4, 4, 3), **A)
+def offsets_by_the_network(n: Any, x: Tensor) -> Tensor:
+    y = n.a(x)
+    return n.d(y, y.new_zeros(1, 18, 10, 12))
+
+
+# -- tables of numbers, made where the image is ----------------------------------------------------
+
+EDGE = [[1.0, 0.0, 0.0], [1.0, 0.0, 0.0], [1.0, 0.0, 0.0]]
+
+
+@CASES.each({"tensor": torch.tensor, "as_tensor": torch.as_tensor, "asarray": torch.asarray}, **A)
+def kernel_of_numbers(n: Any, x: Tensor, make: Any) -> Tensor:
+    kernel = make(EDGE, dtype=x.dtype, device=x.device)
+    return n.b(F.conv2d(n.a(x), kernel.expand(4, 1, 3, 3), padding=1, groups=4))
+
+
+@CASES.add(**A)
+def mask_of_numbers(n: Any, x: Tensor) -> Tensor:
+    y = n.a(x)
+    return n.b(y * y.new_tensor([1.0] * 5 + [0.0] * 9) + y * y.new_tensor(data=np.eye(12, 14)))
+
+
+@CASES.add(**A)
+def table_of_numbers(n: Any, x: Tensor) -> Tensor:
+    return n.b(n.a(x).index_select(2, torch.tensor([0, 3, 3, 11], device=x.device)))
+
+
+@CASES.add(**A)
+def filled_with_a_number(n: Any, x: Tensor) -> Tensor:
+    y = n.a(x)
+    mask = torch.cat([y.new_full((12, 9), 0.0), y.new_full((12, 5), 2.0)], 1)
+    return n.b(y * mask) + n.b(y * torch.full_like(mask, 3.0).triu(9))
+
+
+@CASES.add(**A)
+def number_read_from_a_tensor(n: Any, x: Tensor) -> Tensor:
+    step = torch.tensor([1, 2], device=x.device).sum()
+    rows = torch.arange(x.shape[2], device=x.device)
+    y = n.a(x)[:, :, :: int(step)]
+    return n.b(y) if (rows < 12).all() else y
+
+
+@CASES.add(size=SIZE, a=conv(), b=conv(4, 4, 3, 2), flags=nn.BatchNorm2d(4))
+def number_read_from_a_buffer(n: Any, x: Tensor) -> Tensor:
+    y = n.a(x)
+    return n.b(y) if n.flags.num_batches_tracked.item() == 0 else y
 
 
 # -- around layers ---------------------------------------------------------------------------------
@@ -201,6 +268,13 @@ def spectrogram(n: Any, x: Tensor, window: Tensor) -> Tensor:
 @pytest.mark.parametrize("name", CASES)
 def test_right_or_refused(name: str) -> None:
     CASES[name].check()
+
+
+def test_a_number_read_from_the_image_or_from_a_weight_is_not_known() -> None:
+    for read in (lambda n, x: x.max() > 1, lambda n, x: n.a.bias.sum() > 0):
+        net = Net(lambda n, x, read=read: n.b(n.a(x)) if read(n, n.a(x)) else n.a(x), **LAYERS)
+        with pytest.raises(RfbenchError, match="depends on values"):
+            spatial_graph(net, SIZE)
 
 
 def test_a_spectrogram_has_the_hop_for_a_stride() -> None:

@@ -296,3 +296,40 @@ def test_a_layer_with_several_maps_names_them() -> None:
     graph = spatial_graph(Net(lambda n, x: n.levels(x)[1], levels=Levels()), (16, 16), 3)
     with pytest.raises(UsageError, match=r"'levels' has no map of its own: choose one of levels"):
         graph.layer("levels")
+
+
+def inverse_spectrogram(n: Net, x: Tensor) -> Tensor:
+    window = torch.hann_window(8).to(x)
+    seen = torch.stft(n.a(x)[:, 0, 0], 8, 4, window=window, return_complex=True)
+    return torch.istft(seen, 8, 4, window=window)
+
+
+ENDS: dict[str, tuple[Callable, str]] = {
+    "a generator": (
+        lambda n, x: (y for y in [n.a(x)]),
+        "returns a generator, which holds no tensor",
+    ),
+    "None": (lambda n, x: [n.a(x)].clear(), "returns None, which holds no tensor"),
+    "nested": (
+        lambda n, x: torch.nested.nested_tensor([*n.a(x)]),
+        "fails .+: a nested tensor holds values",
+    ),
+    "numbers": (inverse_spectrogram, "fails .+: aten::equal looks at values"),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_an_end_that_cannot_be_traced_is_named_and_hides_nothing(end: str) -> None:
+    run, why = ENDS[end]
+    graph = read(trace_module(Net(run, a=conv()), (16, 16)))
+    assert Target(graph, "a").fields[0].size == 3
+    with pytest.raises(RfbenchError, match=rf"^Net {why}.+The last layer with a map is 'a'"):
+        graph.check_end()
+
+
+def test_a_script_made_for_cpus_is_refused_by_its_operation() -> None:
+    script = torch.jit.script(nn.Sequential(conv(), nn.ReLU()).eval())
+    made = torch.jit.optimize_for_inference(script)
+    with pytest.raises(RfbenchError, match=r"16x16: aten::to_mkldnn has no rule"):
+        spatial_graph(made, (16, 16))

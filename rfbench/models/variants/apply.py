@@ -127,6 +127,11 @@ def _fit(
 
 def _check(layers: dict[str, Any], variant: Variant, label: str) -> None:
     """Refuse, by name, the layers that could not keep their output size or their stride."""
+    if own := [name for name, layer in layers.items() if "forward" in vars(layer)]:
+        raise UsageError(
+            f"variant '{variant.name}' cannot change layers of {label} that had their forward "
+            f"method replaced: {', '.join(own)}. Change them first."
+        )
     for name, layer in layers.items():
         try:
             make_pool(variant.pool, 1, stride_of(layer))

@@ -6,7 +6,6 @@ identity, max-pooling an all-ones depthwise convolution. Everything left is line
 pass from a unit counts its paths to every pixel: RF = d c' / d I (paper, section 3).
 """
 
-import copy
 import math
 from collections import Counter
 from collections.abc import Callable
@@ -16,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from rfbench.copies import whole_copy
 from rfbench.errors import RfbenchError, UsageError, suggest
 from rfbench.rf.autograd.nprime import NPrime, Tag
 from rfbench.rf.autograd.twins import Refused
@@ -100,8 +100,8 @@ def _seed(target: Tensor, to: str, unit: tuple[int, ...], channels: str) -> Tens
 def _prepare(module: nn.Module) -> nn.Module:
     """A float64 evaluation-mode copy on the CPU whose parameters require no gradient."""
     try:
-        model = copy.deepcopy(module).eval().requires_grad_(False)
-    except RuntimeError as error:  # weight_norm of old keeps a computed tensor, which has no copy
+        model = whole_copy(module).eval().requires_grad_(False)
+    except (RuntimeError, TypeError) as error:
         what = type(module).__name__
         raise RfbenchError(f"autograd engine: cannot copy {what}: {error}") from error
     for part in model.modules():

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rfbench.copies import whole_copy
 from rfbench.errors import RfbenchError, one_line
 from rfbench.rf.core.target import Target
 from rfbench.spatial_graph.graph import SpatialGraph
-from rfbench.spatial_graph.skeleton import whole_copy
 from rfbench.spatial_graph.structure import named_tensors
 
 

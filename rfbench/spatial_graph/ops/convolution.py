@@ -241,5 +241,8 @@ def pooled_boxes(b: Builder, *_: object) -> Opaque:
 
 
 @register_op("torchvision::deform_conv2d")
-def deformable(b: Builder, *_: object) -> Opaque:
-    return b.opaque(Reach.UNSUPPORTED, "its offsets depend on the values of the image")
+def deformable(
+    b: Builder, x: object, weight: object, offsets: object, *_: object, **__: object
+) -> Opaque:
+    where = "depend on the values of the image" if isinstance(offsets, Value) else "are not known"
+    return b.opaque(Reach.UNSUPPORTED, f"its offsets {where}")

@@ -7,6 +7,7 @@ import numpy as np
 from rfbench.spatial_graph.axis import from_matrix
 from rfbench.spatial_graph.builder import Builder
 from rfbench.spatial_graph.layout import SPATIAL, Scrambled, Value, dim_of, solid, windows_over
+from rfbench.spatial_graph.ops.pointwise import pointwise
 from rfbench.spatial_graph.ops.registry import register_op
 from rfbench.spatial_graph.ops.slide import slide
 from rfbench.spatial_graph.ops.views import squeeze, widen
@@ -113,6 +114,33 @@ def cumulated(b: Builder, x: Value, dim: int, **_: Any) -> Value:
     x = solid(x, dim)
     labels = b.mixed(windows_over(x.labels, dim, at), lambda r: b.node("sum", r))
     return Value(x.dims, labels)
+
+
+@register_op("aten::sub")
+def difference(b: Builder, *args: Any, **kwargs: Any) -> Value:
+    """Of maps; not of running sums, whose parts are sums over windows (a box filter)."""
+    summed = [_running_sums(b, x) for x in args[:2] if isinstance(x, Value)]
+    if len(summed) == 2 and not summed[0].isdisjoint(summed[1]):
+        raise Scrambled("running sums are subtracted: what is left of them is not known")
+    return pointwise(b, *args, **kwargs)
+
+
+def _running_sums(b: Builder, x: Value) -> set[int]:
+    """The running sums of which a tensor holds parts."""
+    left = [*b.graph.share(x)]
+    seen: set[int] = set()
+    found: set[int] = set()
+    while left:
+        i = left.pop()
+        if i in seen:
+            continue
+        seen.add(i)
+        node = b.graph.nodes[i]
+        if "cumsum" in node.op:
+            found.add(i)
+        elif node.kind in ("structure", "same"):
+            left += node.sources
+    return found
 
 
 @register_op("aten::linalg_vector_norm")

@@ -5,7 +5,6 @@ the strides as the size given: what stride-2 windows do to the centre depends on
 """
 
 import contextlib
-import copy
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -13,6 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from rfbench.copies import whole_copy
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.models import pruned, variants
 from rfbench.rf.core import metrics
@@ -23,13 +23,13 @@ from rfbench.rf.core.network import Network
 from rfbench.rf.core.path_counts import DEFAULT
 from rfbench.rf.core.position import Pair
 from rfbench.rf.core.subjects import Subject, models, short, subjects
-from rfbench.rf.core.target import Target, pair
+from rfbench.rf.core.target import Target
 from rfbench.rf.questions.audit.by_size import Bar, by_size
 from rfbench.rf.questions.audit.checkerboard import LEAST, even_steps, resizing_steps
 from rfbench.rf.questions.audit.counterfactual import Step, fixed, steps, uneven_layers
 from rfbench.rf.questions.audit.pruned import pruned_of
 from rfbench.schemas.rf import RfConfig
-from rfbench.spatial_graph.graph import Size
+from rfbench.spatial_graph.graph import Size, by
 
 Record = dict[str, Any]
 
@@ -44,7 +44,10 @@ class Trained:
 
 
 def audits(
-    config: RfConfig, sizes: Iterable[Size] = (), bar: Bar = iter, trained: Trained | None = None
+    config: RfConfig,
+    sizes: Iterable[int | Size] = (),
+    bar: Bar = iter,
+    trained: Trained | None = None,
 ) -> Iterator[tuple[str, Record | RfbenchError]]:
     """(model, record) of every network and variant; in place of a record the error that it raised.
 
@@ -67,16 +70,17 @@ def audits(
 
 
 def audit(
-    config: RfConfig, subject: Subject, sizes: Iterable[Size] = (), bar: Bar = iter
+    config: RfConfig, subject: Subject, sizes: Iterable[int | Size] = (), bar: Bar = iter
 ) -> Record:
     """Everything about one network in one variant, ready for JSON; distances in source pixels.
 
-    sizes: of inputs, for the shift against the size. bar: shows progress over those.
-    Raises RfbenchError for a network that is not local.
+    sizes: of inputs, for the shift against the size; N is the same along each axis. bar: shows
+    progress over those. Raises RfbenchError for a network that is not local.
     """
-    chosen = list(sizes)
-    if chosen:
-        pair(subject.size, "--sizes")
+    axes = len(subject.size)
+    chosen = [(size,) * axes if isinstance(size, int) else size for size in sizes]
+    if other := next((size for size in chosen if len(size) != axes), None):
+        raise UsageError(f"sizes such as {by(other)} have {len(other)} axes, the input has {axes}")
     own = subject.target(config.to, config.from_)
     own.counts()  # refuses what is not local
     own.geometry.check_some()
@@ -275,7 +279,7 @@ def _fixes(subject: Subject, own: Target, now: Record | None) -> list[Record]:
     held = subject.backbone
     for name in dict.fromkeys([*variants.PAPER[1:], *_of_all_kernels(held.module)]):
         try:
-            module = copy.deepcopy(held.module)
+            module = whole_copy(held.module)
             replaced = variants.apply(module, name, short(held.name), held.input_size)
         except RfbenchError as error:
             rows.append({"variant": name, "refused": str(error)})

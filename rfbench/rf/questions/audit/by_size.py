@@ -5,6 +5,7 @@ from typing import Any
 
 from rfbench.errors import RfbenchError
 from rfbench.rf.core.at_size import Shifts
+from rfbench.rf.core.metric import unit_of
 from rfbench.rf.core.network import Network
 from rfbench.rf.core.target import Target
 from rfbench.spatial_graph.graph import Size
@@ -53,11 +54,12 @@ def _distance(size: Size, own: Size) -> tuple[int, ...]:
 def lines(found: Record) -> list[str]:
     """What is found, in words."""
     sizes = [_by(row["size"]) for row in found["rows"]]
-    ends = f"{sizes[0]} to {sizes[-1]} px"
+    unit = unit_of(len(found["rows"][0]["size"]))
+    ends = f"{sizes[0]} to {sizes[-1]} {unit}"
     out = [f"  no size from {ends} is free of shift"]
     if found["symmetric"] is not None:
         near = _by(found["symmetric"])
-        out = [f"  free of shift as it is: {near} px, the closest size from {ends}"]
+        out = [f"  free of shift as it is: {near} {unit}, the closest size from {ends}"]
     reasons: dict[str, list[str]] = {}
     for row in found["rows"]:
         if row["shift"] is None:

@@ -21,6 +21,7 @@ from rfbench.rf.questions.audit.audit import effect, size_of
 from rfbench.rf.questions.audit.by_size import SYMMETRIC
 from rfbench.rf.questions.audit.checkerboard import LEAST
 from rfbench.runs import records
+from rfbench.spatial_graph.axis import names
 
 WIDTH, ROW, SIDE = 7.0, 0.145, 1.5  # inches: the page, a bar, the height of the curve
 RIGHT = 0.56  # for the column of misaligned operations
@@ -134,22 +135,25 @@ def _curve(axes: Axes, record: dict[str, Any]) -> None:
     along = next((k for k, ends in enumerate(zip(first, last, strict=True)) if len({*ends}) > 1), 0)
     alike = all(None not in s and max(s) - min(s) < SYMMETRIC for s in (r["shift"] for r in told))
     axes.axhline(0, color="#888888", linewidth=0.6)
-    marks = (("y", LAYER, "o"), ("x", VARIANT, "^"))
-    for k, (name, colour, mark) in enumerate(marks):
+    axis_names, unit = names(len(first)), unit_of(len(first))
+    marks = ((LAYER, "o"), (VARIANT, "^"), (TOGETHER, "s"))
+    for k, (name, (colour, mark)) in enumerate(zip(axis_names, marks, strict=False)):
         if (k == 0 or not alike) and any(row["shift"][k] is not None for row in told):
             sides = [row["size"][along if alike else k] for row in told]
-            label = "along y and x" if alike else f"along {name}"
+            label = f"along {' and '.join(axis_names)}" if alike else f"along {name}"
             style: dict[str, Any] = {"marker": mark, "markersize": 2, "linestyle": ""}
             axes.plot(sides, [row["shift"][k] for row in told], color=colour, label=label, **style)
     axes.axvline(record["input_size"][along], color=AS_IS, linewidth=0.6, linestyle=":")
     if (near := found["symmetric"]) is not None:
         ring: dict[str, Any] = {"marker": "o", "markersize": 6, "fillstyle": "none"}
-        text = f"{'x'.join(map(str, near))} px: symmetric"
+        text = f"{'x'.join(map(str, near))} {unit}: symmetric"
         axes.plot([near[along]], [0], color=VARIANT, linestyle="", label=text, **ring)
-    axes.set_xlabel("side of the input, px (dotted: the size given)", fontsize=TEXT, labelpad=1)
-    axes.set_ylabel("shift, px", fontsize=TEXT)
+    axes.set_xlabel(
+        f"side of the input, {unit} (dotted: the size given)", fontsize=TEXT, labelpad=1
+    )
+    axes.set_ylabel(f"shift, {unit}", fontsize=TEXT)
     axes.margins(x=0.02, y=0.12)
-    place: dict[str, Any] = {"loc": "lower right", "bbox_to_anchor": (1, 0.98), "ncols": 3}
+    place: dict[str, Any] = {"loc": "lower right", "bbox_to_anchor": (1, 0.98), "ncols": 4}
     axes.legend(fontsize=SMALL, frameon=False, **place)
 
 

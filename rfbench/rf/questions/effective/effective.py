@@ -1,9 +1,11 @@
 """`rf effective`: the field of every model and variant asked for, beside its path counts."""
 
 import contextlib
+import functools
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from torch import nn
 from tqdm import tqdm
 
 from rfbench import files
-from rfbench.errors import RfbenchError, UsageError, counted
+from rfbench.errors import NoPath, RfbenchError, UsageError, counted
 from rfbench.models import backbones, pretrained
 from rfbench.rf.core import memory
 from rfbench.rf.core.metric import unit_of
@@ -30,7 +32,8 @@ from rfbench.rf.questions.effective.gradients import (
 )
 from rfbench.runs import records
 from rfbench.schemas.rf import RfConfig
-from rfbench.spatial_graph.graph import by
+from rfbench.spatial_graph import order
+from rfbench.spatial_graph.graph import Size, by
 
 log = logging.getLogger(__name__)
 
@@ -123,6 +126,7 @@ def measure(config: RfConfig, sample: Sample) -> Iterator[Measured]:
     definition, convention = convention_of(sample.convention, sample.of)
     for subject in subjects(config):
         size, held = subject.size, subject.backbone
+        views = _views(subject, sample)
         if sample.convention != "rfbench":
             pair(size, f"--convention {sample.convention}")
         at_once = min(sample.pictures, images.BATCH)
@@ -132,10 +136,15 @@ def measure(config: RfConfig, sample: Sample) -> Iterator[Measured]:
             f"the gradient of {short(held.name)} on {at_once} inputs of {sides}",
             "Choose a smaller --size, or fewer --pictures.",
         )
-        batches = images.batches(sample.images, held.module, size, sample.pictures, sample.seed)
-        for layer in sample.layers or [config.to]:
+        for layer, view in product(sample.layers or [config.to], views):
+            if view.source is not None and not _reaches(subject, layer, view.source):
+                log.info(f"{layer or 'the last map'} does not depend on {view.source}")
+                continue
+            batches = images.batches(
+                sample.images, held.module, view.size, sample.pictures, sample.seed, view.channels
+            )
             nets = tqdm(
-                (_network(held, sample, i) for i in range(sample.draws)),
+                (view.of(_network(held, sample, i)) for i in range(sample.draws)),
                 total=sample.draws,
                 desc=subject.title.replace("\n", " "),
                 unit="draw",
@@ -143,13 +152,16 @@ def measure(config: RfConfig, sample: Sample) -> Iterator[Measured]:
             )
             wanted = layer or _last(subject)
             seen = gradients(nets, batches, wanted, config.unit, definition, sample.axes)
-            theory = _expected(subject, seen)
+            theory = _expected(subject, seen, view.source)
             figures = extent.measure(seen, extent.position(seen, theory.field), convention)
             figures |= {"reach": theory.reach, "definition": str(definition)}
             model, variant = sample.names(subject)
             title, key = variant if sample.run else subject.title, f"{model} {variant}"
             if len(sample.layers) > 1:
                 title, key = f"{title}\n{layer}", f"{key} {layer}"
+            if view.source is not None:
+                title, key = f"{title}\nfrom {view.source}", f"{key} {view.source}"
+                figures["from"] = view.source
             yield Measured(subject, seen, figures, theory.counts, title, key)
 
 
@@ -160,11 +172,57 @@ def _last(subject: Subject) -> str | None:
     return None
 
 
-def _expected(subject: Subject, seen: Gradients) -> Expected:
+@dataclass(frozen=True)
+class View:
+    """What of a network's inputs is looked at.
+
+    source: of several inputs the one, 'input.1'; None: the only one. channels: None: as the trace
+    finds them. of: the network as one that takes this input alone, (N, C, ...).
+    """
+
+    size: Size
+    channels: int | None
+    source: str | None
+    of: Callable[[nn.Module], nn.Module]
+
+
+def _views(subject: Subject, sample: Sample) -> list[View]:
+    """One for each input. Raises UsageError for images to several inputs."""
+    network = subject.network
+    first = functools.partial(order.channels_first, dim=network.channel_dim)
+    shapes = network.inputs or []
+    if len(shapes) < 2:
+        channels = shapes[0][0] if shapes else network.channels
+        return [View(subject.size, channels, None, first)]
+    if sample.images != "noise":
+        raise UsageError("--images is for networks of one input; several see noise")
+
+    def alone(module: nn.Module, index: int) -> nn.Module:
+        draw = torch.Generator().manual_seed(sample.seed + 1)
+        return order.with_hook(first(module), order.OneOfSeveral(index, tuple(shapes), draw))
+
+    return [
+        View(tuple(size), channels, f"input.{i}", functools.partial(alone, index=i))
+        for i, (channels, *size) in enumerate(shapes)
+    ]
+
+
+def _reaches(subject: Subject, layer: str | None, source: str) -> bool:
+    """Whether a layer depends on one of several inputs, as far as the trace tells."""
+    try:
+        subject.target(layer, source).counts()
+    except NoPath:
+        return False
+    except RfbenchError:  # attention, or a layer that only a run knows
+        return True
+    return True
+
+
+def _expected(subject: Subject, seen: Gradients, source: str | None) -> Expected:
     """What theory says of the unit; nothing where the network cannot be traced (with --axes)."""
     with contextlib.suppress(RfbenchError):
         graph = subject.network.graph(subject.size, seen.layer or None)
-        return expected(graph, seen.layer, seen.unit, counts=True)
+        return expected(graph, seen.layer, seen.unit, counts=True, source=source)
     return Expected()
 
 
@@ -216,7 +274,8 @@ def caption(sample: Sample, measured: list[Measured]) -> str:
     layers = {one.metrics["layer"] for one in measured}
     what = f"Unit ({', '.join(map(str, m['unit']))})" if len(units) == 1 else "The unit"
     unit = f"{what} of {layers.pop() or 'the output'}" if len(layers) == 1 else "One unit a panel"
-    sides = f"{by(tuple(m['input_size']))} {unit_of(axes)}"
+    shapes = dict.fromkeys(by(tuple(one.metrics["input_size"])) for one in measured)
+    sides = f"{', '.join(shapes)} {unit_of(axes)}"
     ellipse = "; ellipse: two sigma of the Gaussian" if axes == 2 else ""
     return (
         f"{unit}; mean {sample.definition}, over {source}, {weights}; input {sides}, the part that "

@@ -22,10 +22,12 @@ class Expected:
     reach: str = ""
 
 
-def expected(graph: SpatialGraph, layer: str, unit: Size, counts: bool) -> Expected:
+def expected(
+    graph: SpatialGraph, layer: str, unit: Size, counts: bool, source: str | None = None
+) -> Expected:
     """Of a unit of a layer, or 'output'; neither field nor paths of attention, which sees all.
 
-    counts: whether path counts are wanted.
+    counts: whether path counts are wanted. source: of several inputs the one that is looked at.
     """
     value = graph.output if layer in ("", "output") else graph.named().get(layer)
     witness = graph.witness(value)
@@ -33,7 +35,8 @@ def expected(graph: SpatialGraph, layer: str, unit: Size, counts: bool) -> Expec
         return Expected()
     if witness.reach > Reach.CONTEXT:
         return Expected(reach=witness.extent)
-    target, field, paths = Target(graph, None if value is graph.output else layer), None, None
+    name = None if value is graph.output else layer
+    target, field, paths = Target(graph, name, source), None, None
     with contextlib.suppress(RfbenchError):  # a resized map has no field in common
         field = target.geometry.uniform
     if counts:

@@ -16,20 +16,23 @@ from rfbench.spatial_graph.graph import Size, by
 from rfbench.spatial_graph.inputs import trace_as_fits
 from rfbench.spatial_graph.trace import input_channels
 
-BATCH = 8
+BATCH = 4  # of a pass forward and back: the fastest on a CPU, whose cache holds few
 
 log = logging.getLogger(__name__)
 
 
-def batches(source: str, module: nn.Module, size: Size, count: int, seed: int) -> list[Tensor]:
+def batches(
+    source: str, module: nn.Module, size: Size, count: int, seed: int, channels: int | None = None
+) -> list[Tensor]:
     """`count` images (N, C, H, W) of `size`, a few at a time.
 
     source: 'noise' (N(0, 1) in every pixel), a data set by name, such as 'digits' (the embedded
     scenes; of others the validation images below datasets/NAME), or a folder, whose images
-    (below it too, by name) are resized, cropped and normalised as at a validation.
+    (below it too, by name) are resized, cropped and normalised as at a validation. channels: None:
+    as the trace finds them.
     Raises RfbenchError where the folder has none that can be read.
     """
-    channels = _channels(module, size)
+    channels = channels or _channels(module, size)
     what = f"{count} images of {channels} x {by(size)}"
     memory.check(4 * channels * prod(size) * count, what, "Take fewer with --pictures.")
     if source != "noise" and len(size) != 2:

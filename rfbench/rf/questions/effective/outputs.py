@@ -50,6 +50,8 @@ def output_of(module: nn.Module, images: Tensor, name: str, features: bool = Fal
         if isinstance(error, RfbenchError):
             raise
         what = one_line(error)
+        if "required positional argument" in what:
+            what += ". Give the shape of each input with --input"
         shape = "x".join(str(n) for n in images.shape[1:])
         raise UsageError(f"the network fails on an input of {shape}: {what}") from error
     finally:

@@ -23,7 +23,8 @@ def table(record: dict[str, Any]) -> str:
             (
                 field["model"],
                 field["variant"],
-                field["layer"] or "(output)",
+                (field["layer"] or "(output)")
+                + (f" from {field['from']}" if "from" in field else ""),
                 f"{','.join(map(str, field['unit']))} of {'x'.join(map(str, field['units']))}",
                 f"{field['size']:.1f}",
                 _reach(field) if ratio is None else f"{ratio:.0%}",
@@ -34,6 +35,12 @@ def table(record: dict[str, Any]) -> str:
             )
         )
     return "\n".join([*columns(lines), f"the mean {record['fields'][0]['definition']}"])
+
+
+def _layer(field: dict[str, Any]) -> str:
+    """The unit's layer, and of several inputs the one that it is seen from."""
+    source = f" from {field['from']}" if "from" in field else ""
+    return (field["layer"] or "(output)") + source
 
 
 def _reach(field: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from torch.utils._pytree import tree_leaves
 
 from rfbench.errors import RfbenchError
+from rfbench.rf.core.metric import unit_of
 from rfbench.rf.core.target import Target
 from rfbench.spatial_graph.axis import Axis, Index, Window
 from rfbench.spatial_graph.graph import Node, Reach
@@ -55,7 +56,8 @@ def same_units(whole: Target, crop: Target, start: tuple[int, ...]) -> tuple[Sam
     Raises NoTiles where the network does other things on the crop.
     """
     if _kinds(whole) != _kinds(crop):
-        sizes = (f"{'x'.join(map(str, t.graph.size))} px" for t in (whole, crop))
+        unit = unit_of(len(whole.graph.size))
+        sizes = (f"{'x'.join(map(str, t.graph.size))} {unit}" for t in (whole, crop))
         raise NoTiles(f"the network does other things on {' than on '.join(sizes)}")
     ends = sorted(whole.graph.share(whole.value))
     out = []

@@ -5,13 +5,13 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 
 from rfbench.plotting import look
 from rfbench.plotting.page import LARGE, SMALL, TEXT, Page, line, wrap
 from rfbench.plotting.palette import BLACK, BLUE, SKY, VERMILION
 from rfbench.rf.core.subjects import short
-from rfbench.rf.questions.tiles.table import caption
+from rfbench.rf.questions.tiles.scheme import keys
+from rfbench.rf.questions.tiles.table import caption, side_by_side
 
 WIDTH, LEFT = 6.0, 0.55  # inches: of the page, before the panels
 ROW, MOST = 0.16, 8  # height of a crop's row, and how many crops are drawn
@@ -30,11 +30,7 @@ def tiles_figure(record: dict[str, Any], without: np.ndarray | None) -> Figure:
     sheet.lines(0.08, 0.06, head, LARGE, weight="bold")
     first = sheet.axes(LEFT, top, width - LEFT - 0.15, scheme)
     _scheme(first, record, spans)
-    handles = [
-        Patch(color=BLUE, label="tile: taken from the crop"),
-        Patch(color=SKY, label="its crop"),
-    ]
-    sheet.legend(handles, 0.1 + len(head) * line(LARGE), 2)
+    sheet.legend(keys(), 0.1 + len(head) * line(LARGE), 2)
     if without is not None:
         axes = sheet.axes(LEFT, top + scheme + GAP, width - LEFT - 0.15, TALL)
         _differences(axes, record, without)
@@ -76,12 +72,12 @@ def _scheme(axes: Axes, record: dict[str, Any], spans: list[Span]) -> None:
 
 def _differences(axes: Axes, record: dict[str, Any], apart: np.ndarray) -> None:
     """By unit, without a halo."""
-    side = record["shown"]["size"][0]
+    side = record["shown"]["size_without_halo"][0]
     at = (np.arange(len(apart)) + 0.5) * side / len(apart)
     axes.plot(at, np.maximum(apart, 1e-16), color=BLACK, linewidth=0.8)
     for edge in range(record["crop"][0], side, record["crop"][0]):
         axes.axvline(edge, color=VERMILION, linewidth=0.6)
     axes.set(xlim=(0, side), ylim=(1e-17, 10), yscale="log")
-    axes.set_title("crops side by side, without a halo", fontsize=TEXT, pad=3)
+    axes.set_title(side_by_side(record), fontsize=TEXT, pad=3)
     axes.set_xlabel("sample", fontsize=TEXT, labelpad=1)
     axes.set_ylabel("difference / largest value", fontsize=SMALL)

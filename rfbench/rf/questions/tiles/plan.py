@@ -4,10 +4,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import product
-from math import ceil, floor
+from math import ceil, floor, prod
 
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.rf.core.field import Along, region
+from rfbench.rf.core.metric import unit_of
 from rfbench.rf.core.network import Network
 from rfbench.rf.core.target import Target
 from rfbench.rf.questions.tiles.exact import NoTiles, check_local, culprit, same_units
@@ -115,7 +116,8 @@ def margins(network: Network, own: Target, factor: int = 1) -> tuple[Margins, ..
     align = tuple(a * factor for a in own.geometry.step)
     if max(align) > LARGEST:
         some = "x".join(map(str, align))
-        raise NoTiles(f"crops would have to start at multiples of {some} px: maps are resized")
+        unit = unit_of(len(align))
+        raise NoTiles(f"crops would have to start at multiples of {some} {unit}: maps are resized")
     extents = [_beyond(field) for field in own.geometry.fields]
     crop = tuple(
         a * (ceil(Fraction(sum(e) + abs(e[0]) + abs(e[1]), a)) + 3)
@@ -206,14 +208,15 @@ def used(network: Network, own: Target, found: Sequence[Margins], crop: Pixels) 
 
 def check_crop(found: Sequence[Margins], crop: Pixels) -> None:
     """Raise UsageError for a crop that will not do, with the nearest that does."""
+    unit = unit_of(len(found))
     for m, size in zip(found, crop, strict=True):
         good = max(m.smallest, m.smallest + round((size - m.smallest) / m.align) * m.align)
         if size < m.smallest:
-            raise UsageError(f"--tile {size}: the smallest crop is {m.smallest} px")
+            raise UsageError(f"--tile {size}: the smallest crop is {m.smallest} {unit}")
         if good != size:
             raise UsageError(
-                f"--tile {size}: crops are {m.smallest} px and {m.align} more each; the nearest "
-                f"is {good}"
+                f"--tile {size}: crops are {m.smallest} {unit} and {m.align} more each; the "
+                f"nearest is {good}"
             )
 
 
@@ -222,6 +225,12 @@ def tiles(found: Sequence[Margins], whole: Target, crop: Pixels) -> Iterator[Til
     sides = zip(found, whole.source_size, crop, whole.units, strict=True)
     for parts in product(*(m.parts(side, c, n) for m, side, c, n in sides)):
         yield Tile(parts)
+
+
+def count(found: Sequence[Margins], whole: Target, crop: Pixels) -> int:
+    """How many tiles a whole image has."""
+    sides = zip(found, whole.source_size, crop, whole.units, strict=True)
+    return prod(len(m.parts(side, c, n)) for m, side, c, n in sides)
 
 
 def kinds(

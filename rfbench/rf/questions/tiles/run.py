@@ -15,6 +15,7 @@ from rfbench.rf.questions.tiles.exact import same_units
 from rfbench.rf.questions.tiles.plan import Tile, at
 
 Inputs = Sequence[Tensor]  # an image for each input of a network
+MOST = 400  # crops without a halo that are run
 LIMIT = 1e-9  # of the largest output: rounding in float64 stays far below
 
 
@@ -33,15 +34,19 @@ def difference(module: nn.Module, target: Target, x: Inputs, whole: Tensor, tile
 
 def without_halo(
     module: nn.Module, target: Target, x: Inputs, whole: Tensor, crop: Sequence[int]
-) -> np.ndarray | None:
+) -> tuple[np.ndarray, tuple[int, ...]] | None:
     """What crops side by side, without a halo, differ by: the largest over channels by unit.
 
-    As a share of the largest value. None where crops do not fit together so: without padding their
-    maps are smaller.
+    As a share of the largest value; with the px along each axis that were looked at: of many crops
+    the first are run. None where crops do not fit together so: without padding their maps are
+    smaller.
     """
+    most = round(MOST ** (1 / len(crop)))
+    size = tuple(min(n, most * c) for n, c in zip(target.source_size, crop, strict=True))
     out = torch.full_like(whole, float("nan"))
-    sides = zip(target.source_size, crop, whole.shape[2:], strict=True)
-    steps = [[(i, i * n // side, side) for i in range(0, side, c)] for side, c, n in sides]
+    sides = zip(target.source_size, size, crop, whole.shape[2:], strict=True)
+    steps = [[(i, i * n // side, side) for i in range(0, end, c)] for side, end, c, n in sides]
+    ends = [0] * len(crop)
     for starts in product(*steps):
         pixels = tuple(slice(i, i + c) for (i, *_), c in zip(starts, crop, strict=True))
         try:
@@ -52,8 +57,10 @@ def without_halo(
         if _cut(out, units).shape != part.shape or not _cut(out, units).isnan().all():
             return None
         out[(slice(None), slice(None), *units)] = part
-    apart = (out - whole).abs().amax((0, 1)) / whole.abs().max()
-    return None if apart.isnan().any() else apart.numpy()
+        ends = [max(end, own.stop) for end, own in zip(ends, units, strict=True)]
+    run = [slice(end) for end in ends]
+    apart = (_cut(out, run) - _cut(whole, run)).abs().amax((0, 1)) / whole.abs().max()
+    return None if apart.isnan().any() else (apart.numpy(), size)
 
 
 def _crops(x: Inputs, target: Target, along: Sequence[slice]) -> list[Tensor]:

@@ -44,6 +44,21 @@ def by(size: Sequence[Any]) -> str:
     return "x".join(map(str, size))
 
 
+def title(record: dict[str, Any]) -> str:
+    """What is drawn of crops with their halo, in words."""
+    used = next(c["used"] for c in record["crops"] if c["crop"] == record["crop"])
+    unit = unit_of(len(record["halo"]))
+    return f"crop {by(record['crop'])}, of which {by(used)} {unit} are used"
+
+
+def side_by_side(record: dict[str, Any]) -> str:
+    """What is drawn of crops without a halo, in words."""
+    shown, unit = record["shown"], unit_of(len(record["halo"]))
+    size = shown["size_without_halo"]
+    part = "" if size == shown["size"] else f", the first {by(size)} {unit}"
+    return f"crops side by side, no halo{part}"
+
+
 def caption(record: dict[str, Any]) -> str:
     """What a figure shows, in words."""
     shown, unit = record["shown"], unit_of(len(record["halo"]))

@@ -13,6 +13,7 @@ from torch import nn
 
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.rf.core import doubles
+from rfbench.rf.core.metric import unit_of
 from rfbench.rf.core.network import Network
 from rfbench.rf.core.subjects import Subject
 from rfbench.rf.core.target import Target
@@ -26,7 +27,7 @@ OFTEN = 3e6  # px in all the crops of all kinds; beyond it only those along the 
 
 
 def tiles(
-    config: RfConfig, subject: Subject, module: nn.Module, tile: Any = None, drawn: bool = False
+    config: RfConfig, subject: Subject, module: nn.Module, tile: Any = None
 ) -> tuple[Record, np.ndarray | None]:
     """What tiles of a layer need, ready for JSON; px, along each axis.
 
@@ -34,12 +35,10 @@ def tiles(
     value; None where they do not fit side by side.
 
     module: the network itself; a copy of it is run, with random weights. tile: the size of a crop,
-    N or one number an axis; None: the smallest. drawn: whether a figure is to follow. Raises
+    N or one number an axis; None: the smallest. Raises
     NoTiles where tiles cannot equal the whole image, UsageError for a crop that will not do.
     """
     own = subject.target(config.to, None)
-    if drawn and len(own.units) > 2:
-        raise UsageError("tiles of volumes are not drawn: leave out --output")
     if own.graph.inputs:  # all are cut alike, smaller ones in proportion
         own = subject.target(config.to, ALL_INPUTS)
     check_values(_trace(subject.network, own), own.name)
@@ -103,10 +102,11 @@ def _propose(network: Network, own: Target, error: NoTiles) -> None:
             _plan(network, plan.at(network, own, size), None)
         except RfbenchError:
             continue
-        at, there = ("x".join(map(str, s)) for s in (own.source_size, size))
+        unit = unit_of(len(size))
+        at, there = ("x".join(map(str, s)) + f" {unit}" for s in (own.source_size, size))
         raise UsageError(
-            f"at {at} px no crop is treated as the whole image is ({error.reason}); they are at "
-            f"{there} px: choose another --size"
+            f"at {at} no crop is treated as the whole image is ({error.reason}); they are at "
+            f"{there}: choose another --size"
         ) from error
 
 
@@ -183,9 +183,10 @@ def _shown(
     without = run.without_halo(made, whole, x, out, crop)
     shown = {
         "size": whole.source_size,
-        "tiles": sum(1 for _ in plan.tiles(found, whole, crop)),
+        "tiles": plan.count(found, whole, crop),
         "run": len(chosen),
         "difference": apart[worst],
-        "difference_without_halo": None if without is None else float(without.max()),
+        "difference_without_halo": None if without is None else float(without[0].max()),
+        "size_without_halo": None if without is None else without[1],
     }
-    return shown, without
+    return shown, None if without is None else without[0]

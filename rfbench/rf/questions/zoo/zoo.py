@@ -1,7 +1,6 @@
 """Every architecture of a library, a row each: what kind, how large, shifted, what a fix does."""
 
 import contextlib
-import copy
 import fnmatch
 import io
 import multiprocessing
@@ -19,6 +18,7 @@ from matplotlib import colormaps
 from PIL import Image
 
 from rfbench import files, json_text, manifest
+from rfbench.copies import whole_copy
 from rfbench.data.workers import end_with_parent
 from rfbench.errors import RfbenchError, UsageError, one_line, suggest
 from rfbench.models import backbones, variants
@@ -171,7 +171,7 @@ def _scalar(metric: Metric, value: Any) -> float:
 
 def _fixed(held: backbones.Backbone) -> tuple[Row, dict[str, bytes]]:
     """What the paper's change would leave; nothing where it does not apply."""
-    module = copy.deepcopy(held.module)
+    module = whole_copy(held.module)
     try:
         replaced = variants.apply(module, FIX, held.name, held.input_size)
     except UsageError:
