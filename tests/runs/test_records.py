@@ -79,6 +79,7 @@ def test_a_record_is_written_and_read(tmp_path: Path) -> None:
         **written,
         "detector": None,
         "stopped_early": None,
+        "bad_pictures_more": 0,
         "network": None,
         "nonzero": None,
         "lr": None,
