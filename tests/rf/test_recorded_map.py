@@ -116,6 +116,8 @@ def test_the_middle_is_the_grid_over_a_smooth_map(grid: float) -> None:
     shown = 1 + (middle.values.astype(float) - 128) / 127 * held.span
     # a grey, and what a map's own slope adds
     assert np.abs(shown - expected).max() < held.span / 254 + 4e-4
+    # around the unit, which stands in the middle of an even number of pixels
+    assert panel.origin == (127.5, 127.5) and middle.at == (-24.0, -24.0)
     assert held.contrast == pytest.approx(2 * panel.metrics["gridding"])
 
 
