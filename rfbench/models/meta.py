@@ -52,7 +52,8 @@ def build_on_meta(make: Callable[[], nn.Module], own: bool = False) -> nn.Module
         if not any(_lost_values(m, own) for m in module.modules()):
             break
     named = [(m, key, b) for m in module.modules() for key, b in m._buffers.items()]
-    module.to("meta")
+    with contextlib.suppress(AssertionError):  # a script that was loaded keeps its weights
+        module.to("meta")
     for owner, key, buffer in named:
         if buffer is None or key in STATISTICS:
             continue

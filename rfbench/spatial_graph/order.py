@@ -46,14 +46,8 @@ class OneOfSeveral:
 
     def __call__(self, _module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         x = args[0]
-        every = [self._noise(x, shape) for shape in self.shapes]
-        every[self.index] = x
-        return (*every, *args[1:])
-
-    def _noise(self, x: Tensor, shape: Shape) -> Tensor:
-        if x.is_meta:
-            return x.new_empty(len(x), *shape)
-        return torch.randn(len(x), *shape, generator=self.draw).to(x)
+        noise = (torch.randn(len(x), *shape, generator=self.draw) for shape in self.shapes)
+        return tuple(x if i == self.index else n.to(x) for i, n in enumerate(noise))
 
 
 def channels_first(module: nn.Module, dim: int) -> nn.Module:

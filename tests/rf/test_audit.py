@@ -636,6 +636,32 @@ def test_the_shift_of_a_causal_network_is_meant(net: nn.Module) -> None:
     assert "(meant: it is causal" in text(found)
 
 
+class Joined(nn.Module):
+    """Causal branches of two lengths; of `late` one reads `late` samples fewer of the latest."""
+
+    def __init__(self, late: int = 0) -> None:
+        super().__init__()
+        self.a, self.b, self.late = nn.Conv1d(1, 2, 3), nn.Conv1d(1, 2, 1), late
+
+    def forward(self, x: Tensor) -> Tensor:
+        short = F.pad(x, (self.late, 0))[..., : x.shape[2]]
+        return self.a(F.pad(x, (2, 0))) + self.b(short)
+
+
+def test_branches_of_a_causal_network_that_end_at_one_sample_are_meant() -> None:
+    found = rf.audit(Joined(), size=(64,))
+    assert found["causal"] and found["misaligned"] == 1 and found["misaligned_meant"]
+    assert "nothing to fix" in str(found) and "; meant: they end at one sample)" in str(found)
+    drawn = str(rf.visualize(Joined(), ["baseline"], size=(64,)))
+    assert "is causal (nothing ahead is read): its shift is meant, and so are its branc" in drawn
+    told = rf.audit(Joined(1), size=(64,))
+    assert told["causal"] and told["misaligned"] == 0  # both have their centre at u - 1
+    other = rf.audit(Joined(2), size=(64,))
+    assert other["misaligned"] == 1 and not other["misaligned_meant"]
+    assert "nothing to fix" not in str(other)
+    assert str(rf.visualize(Joined(2), ["baseline"], size=(64,))).endswith("its shift is meant")
+
+
 def test_a_mere_stride_is_not_causal() -> None:
     """Three strides of 2 without a kernel read nothing ahead of their place either."""
     net = nn.Sequential(*(nn.Conv1d(1, 1, 1, 2) for _ in range(3)))

@@ -241,6 +241,11 @@ class Depth(nn.Module):
     def forward(self, image, depth):
         return self.both(self.image(image) + nn.functional.pad(self.depth(depth), (2, 0, 0, 2)))
 
+class Compared(Depth):
+    def forward(self, image, depth):
+        a, b = self.image(image), nn.functional.pad(self.depth(depth), (2, 2, 2, 2))
+        return torch.cat([a * b[:, :, i:i + 16, j:j + 12] for i in (0, 2) for j in (0, 2)], 1)
+
 def five():
     return nn.Sequential(nn.Conv2d(5, 4, 3, 2, 1), nn.Conv2d(4, 4, 3))
 """
@@ -266,6 +271,8 @@ def test_networks_of_several_inputs_have_a_field_each(tmp_path: Path) -> None:
     code, out, err = run(model, *shapes, *ends_at, "--output", tmp_path / "out2")
     assert code == 0 and "depth from input.1" in out and "depth from input.0" not in out
     assert "depth does not depend on input.0" in err
+    code, out, err = run(tmp_path / "own.py:Compared", *shapes, "--output", tmp_path / "out3")
+    assert code == 0 and "output from input.1" in out, err
     code, _, err = run(model, *shapes, "--images", "digits")
     assert code == 2 and "--images is for networks of one input" in err
     code, _, err = run(model, "--size", "32")

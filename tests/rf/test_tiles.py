@@ -404,6 +404,17 @@ def test_the_figure_of_a_volume_has_a_section_along_each_axis() -> None:
         assert (shown == (rows[:, None] | columns)).all()
 
 
+def test_a_figure_where_crops_do_not_fit_side_by_side(place: Path) -> None:
+    (place / "valid.py").write_text(
+        "from torch import nn\ndef net():\n    return nn.Conv2d(3, 4, 3)\n"
+        "def line():\n    return nn.Conv1d(3, 4, 3)\ndef body():\n    return nn.Conv3d(3, 4, 3)\n"
+    )
+    for name, size in (("net", "24"), ("line", "24"), ("body", "12")):
+        result = run(f"valid.py:{name}", "--size", size, "--output", name)
+        assert result.exit_code == 0, result.stderr
+        assert "without the halo" not in result.stdout
+
+
 def test_errors_count_in_the_units_of_the_axes() -> None:
     line, body = nn.Conv1d(1, 2, 3, 2, 1), nn.Conv3d(1, 2, 3, 2, 1)
     for net, unit, shape in ((line, "samples", (64,)), (body, "voxels", (16, 16, 16))):

@@ -1,15 +1,18 @@
 """Modules of every make, asked every question: an answer, or one true sentence."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from click.testing import CliRunner
 from torch import Tensor, nn
 from torch.nn.utils import prune, weight_norm
 
 from rfbench import rf
+from rfbench.cli import main
 from rfbench.errors import RfbenchError
 
 
@@ -147,3 +150,60 @@ def test_the_effective_field_of_a_network_that_takes_one_image_at_a_time() -> No
 def test_lazy_layers_have_no_effective_field() -> None:
     with pytest.raises(RfbenchError, match="lazy and has no weights yet"):
         rf.effective(nn.Sequential(nn.LazyConv2d(4, 3)), torch.randn(1, 3, 8, 8))
+
+
+def test_an_exported_program_says_its_own_input() -> None:
+    """Also where its sizes are symbols, and of sequences."""
+    shown = torch.zeros(2, 5, 32, 40)
+    net = nn.Sequential(nn.Conv2d(5, 4, 3, 2, 1), nn.Conv2d(4, 2, 3)).eval()
+    wide = ({0: torch.export.Dim("b"), 3: 2 * torch.export.Dim("w", min=8, max=64)},)
+    fixed = torch.export.export(net, (shown[:1],))
+    any_width = torch.export.export(net, (shown,), dynamic_shapes=wide)
+    for program in (fixed, any_width):
+        graph = rf.record(program)
+        assert graph.size == (32, 40) and graph.channels == (5,)
+        assert rf.theory(graph)["y"]["size"] == 7
+    assert rf.record(any_width, (32, 56)).size == (32, 56)
+    with pytest.raises(RfbenchError, match="Guard failed"):
+        rf.record(fixed, (32, 56))
+    line = torch.export.export(nn.Conv1d(2, 4, 9, 4).eval(), (torch.zeros(1, 2, 64),))
+    assert rf.record(line).size == (64,)
+
+
+@pytest.mark.parametrize("command", ["theory", "effective", "tiles"])
+def test_a_quantised_layer_is_one_sentence(command: str, tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(
+        "import torch\nfrom torch import nn\nfrom torch.ao.nn.quantized import Conv2d\n"
+        "def net():\n    return nn.Sequential(Conv2d(3, 4, 3), nn.Conv2d(4, 2, 3))\n"
+    )
+    done = CliRunner().invoke(main, ["rf", command, f"{tmp_path / 'own.py'}:net"])
+    assert done.exit_code == 1
+    assert done.stderr.splitlines()[-1].startswith("Error: Sequential has a layer 0 that is quant")
+
+
+LOADED = """
+import torch
+from pathlib import Path
+HERE = Path(__file__).parent
+def program():
+    return torch.export.load(HERE / "net.pt2")
+def script():
+    return torch.jit.load(HERE / "net.pt")
+def inside():
+    return torch.nn.Sequential(torch.nn.Conv2d(3, 3, 1), script())
+"""
+
+
+@pytest.mark.parametrize("function", ["program", "script", "inside"])
+@pytest.mark.parametrize("command", ["theory", "mirror"])
+def test_saved_networks_on_the_command_line(function: str, command: str, tmp_path: Path) -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.Conv2d(4, 2, 3)).eval()
+    program = torch.export.export(net, (torch.zeros(1, 3, 32, 32),))
+    torch.export.save(program, tmp_path / "net.pt2")
+    torch.jit.save(torch.jit.script(net), tmp_path / "net.pt")
+    (tmp_path / "own.py").write_text(LOADED)
+    size = ["--size", "32"] if function != "program" else []
+    done = CliRunner().invoke(main, ["rf", command, f"{tmp_path / 'own.py'}:{function}", *size])
+    assert done.exit_code == 0, done.stderr
+    told = {"theory": "  y, x  7     2       1", "mirror": "  y     -0.50 px  +1.00 px"}[command]
+    assert told in done.stdout

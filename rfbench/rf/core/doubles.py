@@ -104,7 +104,10 @@ def outputs(module: nn.Module, layers: Sequence[str], x: Sequence[Tensor]) -> di
     except _Done:
         pass
     except Exception as error:
-        raise RfbenchError(f"the network fails in float64: {one_line(error, 200)}") from error
+        said = str(error)
+        if "TorchScript interpreter" in said:  # the reason is in the last line
+            said = said.strip().splitlines()[-1].removeprefix("RuntimeError: ")
+        raise RfbenchError(f"the network fails in float64: {one_line(said, 200)}") from error
     finally:
         for hook in hooks:
             hook.remove()

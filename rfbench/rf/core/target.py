@@ -11,12 +11,13 @@ from rfbench.errors import NoPath, RfbenchError, UsageError
 from rfbench.rf.core import geometry as geometries
 from rfbench.rf.core import path_counts as counting
 from rfbench.rf.core import theory as arithmetic
+from rfbench.rf.core.field import region
 from rfbench.rf.core.forward import AllUnits, all_units
 from rfbench.rf.core.geometry import Geometry
 from rfbench.rf.core.path_counts import DEFAULT, Convention, PathMap
 from rfbench.rf.core.period import Period
 from rfbench.rf.core.theory import Disagreement, Fields, Theory
-from rfbench.spatial_graph.axis import names
+from rfbench.spatial_graph.axis import Index, names
 from rfbench.spatial_graph.graph import ALL_INPUTS, Reach, Size, SpatialGraph, Witness, by
 from rfbench.spatial_graph.layout import Value
 
@@ -113,6 +114,31 @@ class Target:
         """Where its units stand over the source."""
         return geometries.geometry(self.graph, self.value, self.theory, self.source_size)
 
+    @cached_property
+    def is_causal(self) -> bool:
+        """Whether units of a sequence read what came before only, so that their shift is meant.
+
+        Unit 0 then reads nothing behind position 0, and every unit more than one stride back: a
+        mere stride, which reads the first of every few positions, is a shift that nobody means.
+        """
+        if len(self.units) != 1:
+            return False
+        (field,) = self.geometry.field
+        if field is None or not field.stride:
+            return False
+        return region(field, 0)[1] <= 0 and field.size > field.stride
+
+    @property
+    def ends_agree(self) -> bool:
+        """Whether all branches that disagree do so in how far back they read, and in nothing else.
+
+        Then those of a causal network are meant.
+        """
+        return all(
+            len({(field.stride, region(field, 0)[1]) for field in d.fields}) == 1
+            for d in self.disagreements
+        )
+
     @property
     def is_cut(self) -> bool:
         """Whether the border cuts the central unit's field, along an axis with a stride."""
@@ -171,12 +197,17 @@ class Target:
 
     def period(self, unit: Unit | None = None, convention: Convention = DEFAULT) -> Period | None:
         """The units around a unit that take turns; None where all units look alike."""
-        phases = self.geometry.phases
-        if max(phases) == 1:
+        if not self.is_resized or max(phases := self.geometry.phases) == 1:
             return None
         if convention not in self._every:
             self._every[convention] = all_units(self.graph, self.value, self.origin, convention)
         return self._every[convention].period(self.unit(unit), phases)
+
+    @cached_property
+    def is_resized(self) -> bool:
+        """Whether anything on the way can make units take turns; windows do not."""
+        axes = (axis for i in self.ancestors for axis in self.graph.nodes[i].axes)
+        return any(isinstance(axis, Index) for axis in axes)
 
     @cached_property
     def reached(self) -> np.ndarray:

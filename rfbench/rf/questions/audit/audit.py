@@ -16,7 +16,6 @@ from rfbench.copies import whole_copy
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.models import pruned, variants
 from rfbench.rf.core import metrics
-from rfbench.rf.core.field import region
 from rfbench.rf.core.geometry import uncut_size
 from rfbench.rf.core.metric import Use
 from rfbench.rf.core.network import Network
@@ -89,7 +88,7 @@ def audit(
         causes: list[Step] = []
     else:
         target, causes, clean = _roomy(subject.network, own)
-    figures, causal = _figures(target), is_causal(own)
+    figures, causal = _figures(target), own.is_causal
     rows = _causes(target, own, causes, figures)
     rows += _causes(target, own, resizing_steps(target), figures)
     record: Record = {
@@ -108,6 +107,7 @@ def audit(
         "at_own_size": _at_own_size(own, figures["shift"]),
         "coverage": _coverage(own),
         "misaligned_layers": list(dict.fromkeys(metrics.misaligned_layers(target.geometry))),
+        "misaligned_meant": causal and target.ends_agree,
         "checkerboard_layers": uneven_layers(target) if figures["checkerboard"] > LEAST else [],
         "hole_layers": [row["layer"] for row in rows if row["read"] > figures["read"]],
         "steps": rows,
@@ -201,7 +201,7 @@ def _causes(target: Target, own: Target, causes: list[Step], now: Record) -> lis
     rows = []
     for step in causes:
         alone = fixed(target, [step])
-        if is_causal(own) and not is_causal(alone):
+        if own.is_causal and not alone.is_causal:
             continue
         rest = _figures(alone)
         if same := at_own.get(step.number):
@@ -213,7 +213,7 @@ def _causes(target: Target, own: Target, causes: list[Step], now: Record) -> lis
 
 def faultless(record: Record) -> bool:
     """Whether the field is centred, even, without holes and of branches that agree."""
-    meant = ["shift"] * record["causal"]
+    meant = ["shift"] * record["causal"] + ["misaligned"] * record["misaligned_meant"]
     rest = [m for m in metrics.used(Use.AUDIT) if m.name not in meant]
     judged = any(m.is_fault(record[m.name]) for m in rest)
     return not judged and record["checkerboard"] <= LEAST
@@ -229,20 +229,6 @@ def effect(rest: Record, now: Record) -> float:
             pairs += ((a, b) for a, b in zip(then, before, strict=True) if None not in (a, b))
     pairs.append((rest["checkerboard"], now["checkerboard"]))
     return max(abs(a - b) / max(abs(b), 1e-3) for a, b in pairs)
-
-
-def is_causal(target: Target) -> bool:
-    """Whether units of a sequence read what came before only, so that their shift is meant.
-
-    Unit 0 then reads nothing behind position 0, and every unit more than one stride back: a mere
-    stride, which reads the first of every few positions, is a shift that nobody means.
-    """
-    if len(target.units) != 1:
-        return False
-    (field,) = target.geometry.field
-    if field is None or not field.stride:
-        return False
-    return region(field, 0)[1] <= 0 and field.size > field.stride
 
 
 def size_of(shift: Pair) -> float:
@@ -288,7 +274,7 @@ def _fixes(subject: Subject, own: Target, now: Record | None) -> list[Record]:
             continue  # the same change by another name
         network = _like(subject.network, pruned.shown(module, subject.state))
         target = network.uncut(network.target(subject.size, own.layer, own.source))
-        if is_causal(own) and not is_causal(target):
+        if own.is_causal and not target.is_causal:
             why = f"variant '{name}' would make this causal network read ahead"
             rows.append({"variant": name, "refused": why})
             continue

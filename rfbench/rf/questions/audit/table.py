@@ -71,8 +71,9 @@ def _periods(metric: Metric, record: Record) -> str:
 
 
 def _layers(_: Metric, record: Record) -> str:
-    where = ", ".join(record["misaligned_layers"])
-    return f"   ({where})" if where else ""
+    where = ", ".join(name or "the network" for name in record["misaligned_layers"])
+    meant = "; meant: they end at one sample" if record["misaligned_meant"] else ""
+    return f"   ({where}{meant})" if where else ""
 
 
 def _holes(_: Metric, record: Record) -> str:

@@ -34,6 +34,7 @@ from rfbench.runs import records
 from rfbench.schemas.rf import RfConfig
 from rfbench.spatial_graph import order
 from rfbench.spatial_graph.graph import Size, by
+from rfbench.spatial_graph.skeleton import refuse_unreadable
 
 log = logging.getLogger(__name__)
 
@@ -126,6 +127,7 @@ def measure(config: RfConfig, sample: Sample) -> Iterator[Measured]:
     definition, convention = convention_of(sample.convention, sample.of)
     for subject in subjects(config):
         size, held = subject.size, subject.backbone
+        refuse_unreadable(held.module)
         views = _views(subject, sample)
         if sample.convention != "rfbench":
             pair(size, f"--convention {sample.convention}")

@@ -39,7 +39,9 @@ MOST_LAYERS = 40  # in the figure of the shift by layer
 class Drawn:
     """What was measured of a subject: on an uncut input or of the unit given, and at its size.
 
-    turns: maps and figures of the units that take turns, of images behind resizing.
+    turns: maps and figures of the units that take turns, of images behind resizing. causal: of a
+    sequence, whether its units read nothing ahead, so that their shift is meant; ends_agree: and
+    branches that disagree as well.
     """
 
     subject: Subject
@@ -47,6 +49,8 @@ class Drawn:
     metrics: dict[str, Any]
     own: tuple[PathMap, dict[str, Any]] | None
     turns: list[tuple[PathMap, dict[str, Any]]] = field(default_factory=list)
+    causal: bool = False
+    ends_agree: bool = False
 
 
 def draw(config: RfConfig, chosen: list[Subject]) -> Iterator[Drawn]:
@@ -72,13 +76,18 @@ def draw(config: RfConfig, chosen: list[Subject]) -> Iterator[Drawn]:
                     uncut = subject.network.uncut(target)
                     counts = uncut.counts(None, convention_of(config))
                     _blame_border(at_own[1], shift(counts, uncut.geometry))
-            yield Drawn(subject, *at_own, None, _turns(config, target))
+            yield Drawn(subject, *at_own, None, _turns(config, target), *_meant(target))
             continue
         if size != target.graph.size:
             target = subject.target(config.to, config.from_, size)
         whole = _measured(config, subject, target)
         _blame_border(at_own[1], whole[1]["shift"])
-        yield Drawn(subject, *whole, at_own, _turns(config, target))
+        yield Drawn(subject, *whole, at_own, _turns(config, target), *_meant(target))
+
+
+def _meant(target: Target) -> tuple[bool, bool]:
+    """Whether it is causal, and all its branches end where they meet."""
+    return target.is_causal, target.is_causal and target.ends_agree
 
 
 def _turns(config: RfConfig, target: Target) -> list[tuple[PathMap, dict[str, Any]]]:
@@ -226,6 +235,8 @@ def record_of(drawn: list[Drawn]) -> dict[str, Any]:
             "exponent": d.counts.exponent,
             "metrics": d.metrics,
             "at_own_size": d.own[1] if d.own else None,
+            "causal": d.causal,
+            "misaligned_meant": d.ends_agree,
         }
         for d in drawn
     ]

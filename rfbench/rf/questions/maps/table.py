@@ -22,7 +22,20 @@ def table(record: dict[str, Any]) -> str:
             size = "x".join(map(str, row["input_size"])) + (" (cut)" if row["cut"] else "")
             cells = (_cell(m, row) for m in shown)
             lines.append((panel["model"], panel["variant"], size, *cells))
-    return "\n".join(columns(lines))
+    return "\n".join([*columns(lines), *_causal(record["panels"])])
+
+
+def _causal(panels: list[dict[str, Any]]) -> list[str]:
+    """Which networks read nothing ahead, and what of their figures is meant therefore."""
+    lines = []
+    for panel in (p for p in panels if p.get("causal")):  # not in records of old
+        meant = "its shift is meant"
+        if panel["misaligned_meant"] and panel["metrics"]["misaligned"]:
+            meant += ", and so are its branches, which end at one sample"
+        lines.append(
+            f"{panel['model']} {panel['variant']} is causal (nothing ahead is read): {meant}"
+        )
+    return lines
 
 
 def figures(row: dict[str, Any]) -> str:

@@ -56,6 +56,7 @@ def report(
         "unit": unit,
         **dict(zip(names, axes, strict=True)),
         "resized_input": _resized_input(target),
+        "misaligned_meant": target.is_causal and target.ends_agree,
         "misaligned": [_meeting(group) for group in _groups(target.disagreements)],
         "context": _context(target, unit),
         "depends_on_input_size": _by_size(subject, target),

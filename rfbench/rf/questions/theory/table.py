@@ -159,7 +159,8 @@ def _alignment(record: dict[str, Any]) -> list[str]:
         return ["Aligned: no branches disagree."]
     count = len(record["misaligned"])
     several = "s" if count > 1 else ""
-    lines = [f"Misaligned: {count} addition{several} or concatenation{several}."]
+    meant = " (meant: their branches end at one sample)" * record["misaligned_meant"]
+    lines = [f"Misaligned: {count} addition{several} or concatenation{several}{meant}."]
     for meeting in record["misaligned"]:
         for name, sides in _merged(meeting).items():
             lines.append(f"  {_layer(meeting['layer'])} ({meeting['op']}) along {name}:")

@@ -50,7 +50,8 @@ def tiles_figure(record: dict[str, Any], without: np.ndarray | None) -> Figure:
     name = f"{short(record['model'])} / {record['variant']} to {record['to']}"
     head = wrap(name, width - 0.16, LARGE)
     foot = wrap(caption(record), width - 0.16, SMALL)
-    titles = [wrap(text, side, TEXT) for text in (title(record), side_by_side(record))]
+    words = [title(record), *([] if without is None else [side_by_side(record)])]
+    titles = [wrap(text, side, TEXT) for text in words]
     top = 0.22 + len(head) * line(LARGE) + 0.09 + max(map(len, titles)) * line(TEXT)
     height = side * min(1.5, record["shown"]["size"][0] / record["shown"]["size"][1])
     below = top + height + 0.42
