@@ -87,6 +87,8 @@ class Manifest:
         except OSError as error:  # of a full disk it names no file
             path = self.folder / NAME
             raise RfbenchError(f"cannot write {path}: {error.strerror or error}") from error
+        finally:
+            temporary.unlink(missing_ok=True)
 
     def tidy(self) -> None:
         """Remove the temporary files that a killed process has left of listed files."""

@@ -242,6 +242,13 @@ def test_a_damaged_manifest_is_one_line(fig: Path, text: bytes) -> None:
     refused(draw("--overwrite"), manifest.NAME)
 
 
+def test_a_manifest_that_cannot_be_written_leaves_no_temporary_file(tmp_path: Path) -> None:
+    (tmp_path / manifest.NAME).mkdir()
+    with pytest.raises(RfbenchError, match=f"cannot write .*/{manifest.NAME}: "):
+        manifest.Manifest(tmp_path, {}).write()
+    assert [path.name for path in tmp_path.iterdir()] == [manifest.NAME]
+
+
 def test_claims_within_a_run(here: Path) -> None:
     folder = here / "run"
     files.open_folder(folder)

@@ -128,8 +128,9 @@ def _run(model: nn.Module, label: str, sizes: Sequence[tuple[int, int]]) -> dict
     size = next(iter(sizes), (SIDE, SIDE))
     first = errors[size]  # at the size that is asked for
     tried = " or ".join("{}x{}".format(*size) for size in errors)
+    what = "" if sizes else ", by which strides are measured"
     raise RfbenchError(
-        f"{label} does not run on {tried} px images: {why_not(model, size, first)}"
+        f"{label} does not run on {tried} px images{what}: {why_not(model, size, first)}"
     ) from first
 
 

@@ -5,6 +5,7 @@ Lengths are in inches; the text of a two-column paper is 7 wide.
 """
 
 import contextlib
+import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextToPath
 
-from rfbench.files import aside
+from rfbench import files
 from rfbench.plotting import look
 
 DPI = 200  # of the PNG; panels and pixels are whole dots wherever possible
@@ -125,8 +126,10 @@ def save(figure: Figure, stem: Path, formats: Sequence[str] = ("png", "pdf")) ->
         paths.append(stem.with_name(f"{stem.name}.{kind}"))
         native = _as_it_is(figure) if kind == "pdf" else contextlib.nullcontext()
         fonts = matplotlib.rc_context({"pdf.fonttype": 42})  # publishers refuse Type 3 fonts
-        with aside(paths[-1]) as temporary, fonts, native:
-            figure.savefig(temporary, format=kind, **how)
+        out = io.BytesIO()  # a writer of PDF does not tell what it could not write
+        with files.naming(paths[-1]), fonts, native:
+            figure.savefig(out, format=kind, **how)
+        files.write_bytes(paths[-1], out.getvalue())
     return paths
 
 

@@ -220,7 +220,7 @@ def test_what_makes_no_backbone() -> None:
         build_backbone(cfg_of(NAME="rfbench.classify.nets:resnet14"))
     with pytest.raises(UsageError, match="FrozenBN, BN, SyncBN, not 'GN'"):
         FeatureBackbone(backbones.build("resnet18"), ["res3"], norm="GN")
-    with pytest.raises(RfbenchError, match="does not run on 256x256 px images"):
+    with pytest.raises(RfbenchError, match="does not run on 256x256 px images, by which strides"):
         pyramid.find(nn.Sequential(nn.Flatten(), nn.Linear(3, 2)), "mine")
 
 

@@ -1,6 +1,7 @@
 """Figures: what is marked where, what is written, and that nothing overlaps or depends on time."""
 
 import re
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -207,3 +208,20 @@ def test_a_figure_that_fails_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(RfbenchError, match=r"cannot write .*maps\.png: disk full"):
         page.save(figure, tmp_path / "maps")
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_file_that_does_not_fit_is_named(tmp_path: Path) -> None:
+    """A limit as of a full disk, in the middle of a PDF, whose writer would fail otherwise."""
+    figure = maps_figure([shifted()], "T", "c")
+    written = {path.suffix: path.stat().st_size for path in page.save(figure, tmp_path / "maps")}
+    for path in tmp_path.iterdir():
+        path.unlink()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for kind in ("png", "pdf"):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (written[f".{kind}"] // 2, hard))
+        try:
+            with pytest.raises(RfbenchError, match=rf"cannot write .*maps\.{kind}: File too large"):
+                page.save(figure, tmp_path / "maps", [kind])
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert list(tmp_path.iterdir()) == []
