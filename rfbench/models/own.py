@@ -55,6 +55,16 @@ def builder(source: str, attribute: str) -> Callable[..., nn.Module]:
     return build
 
 
+LOADED = "Write a function that builds it, or loads it whole: MODEL is FILE.py:function."
+
+
+def program(path: str) -> nn.Module:
+    """The module of a program that torch.export.save wrote."""
+    if not Path(path).is_file():
+        raise UsageError(f"no such file: {path}")
+    return guarded(path, lambda: torch.export.load(path)).module()
+
+
 def unnamed(path: str) -> str:
     """What is said of a file without a function: those that it has. It is read, not run."""
     if not Path(path).is_file():
