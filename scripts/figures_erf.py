@@ -18,6 +18,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import numpy as np
 import torch
+import yaml
 from erf_chains import SHAPES, Chain, draws, fits, measured, size
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -268,8 +269,11 @@ def seen(trained: Trained, module: nn.Module, source: str) -> list[Tensor]:
     size = (trained.size, trained.size)
     if trained.command == "train-cls":
         return pictures.batches(source, module, size, 64, 0)
-    drawn = digits(train_scenes=0, val_scenes=8, size=trained.size, objects=[8, 16])
-    images = torch.from_numpy(drawn.val.pixels[..., :3]).permute(0, 3, 1, 2) / 255
+    options = yaml.safe_load(Path("configs", f"{trained.config}.yaml").read_text())["data"][
+        "options"
+    ]
+    drawn = digits(**{**options, "train_scenes": 0, "val_scenes": 8})
+    images = torch.as_tensor(drawn.val.pixels[..., :3]).permute(0, 3, 1, 2) / 255
     mean, std = (torch.tensor(values)[:, None, None] for values in (drawn.mean, drawn.std))
     return list(((images - mean) / std).split(2))
 

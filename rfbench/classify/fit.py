@@ -49,7 +49,7 @@ def finish(run: Run) -> dict[str, Any]:
     return epochs.finish(run, write)
 
 
-def write(run: Run, bad: dict[str, str]) -> dict[str, Any]:
+def write(run: Run, bad: dict[str, Any]) -> dict[str, Any]:
     """Write the curves and the record; called by the first process."""
     title = f"{run.backbone.name} / {run.backbone.variant}, {run.data.set.name}"
     lines = progress.read_metrics(run.folder)
@@ -57,7 +57,7 @@ def write(run: Run, bad: dict[str, str]) -> dict[str, Any]:
         curves.draw(lines, title, run.per_epoch, run.folder / CURVES)
     except (LookupError, TypeError, ValueError) as error:  # the result must not be lost
         logger.warning("curves could not be drawn: %s", one_line(error))
-    return loop.write_record(run, "cls", {**record(run), "bad_pictures": bad})
+    return loop.write_record(run, "cls", {**record(run), **bad})
 
 
 def built(run: Run) -> Backbone:

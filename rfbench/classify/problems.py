@@ -20,6 +20,7 @@ def refuse(config: ClsConfig, data: Images, split: Split | None = None) -> None:
         problems += [
             *_of_schedule(config),
             *_of_classes(config, data),
+            *_of_ranks(config, data),
             *_of_mixing(config, data, split),
         ]
     if problems:
@@ -46,6 +47,12 @@ def _of_schedule(config: ClsConfig) -> Iterator[str]:
             f"schedule.warmup_epochs {schedule.warmup_epochs}. Train longer, or set "
             "schedule.warmup_epochs=0."
         )
+
+
+def _of_ranks(config: ClsConfig, data: Images) -> Iterator[str]:
+    classes = len(data.set.classes)
+    if config.best_metric == "top5" and classes <= 5:
+        yield f"best_metric: top5 of {classes} classes is always 100 %. Choose top1 or loss."
 
 
 def _of_classes(config: ClsConfig, data: Images) -> Iterator[str]:

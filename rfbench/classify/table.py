@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from rfbench.classify.evaluate import ranks
 from rfbench.errors import counted
 
 
@@ -14,7 +15,7 @@ def table(record: dict[str, Any]) -> str:
         [
             f"{name} on {record['dataset']}, {epochs}, seed {record['seed']}",
             *_conversion(record.get("fix"), last),
-            f"  top-1 {last['top1']:.2f} %, top-5 {last['top5']:.2f} % after the last epoch "
+            f"  {ranks(last)} after the last epoch "
             f"(best: {best.get('ema', best)['top1']:.2f} % after epoch {best['epoch'] + 1})",
             *_averaged(last),
             *_consistent(last),
@@ -28,8 +29,7 @@ def _averaged(last: dict[str, Any]) -> list[str]:
     """One line on the averaged weights, if there are any."""
     if "ema" not in last:
         return []
-    top1, top5 = last["ema"]["top1"], last["ema"]["top5"]
-    return [f"  top-1 {top1:.2f} %, top-5 {top5:.2f} % of the EMA weights, after the last epoch"]
+    return [f"  {ranks(last['ema'])} of the EMA weights, after the last epoch"]
 
 
 def _consistent(last: dict[str, Any]) -> list[str]:

@@ -190,6 +190,12 @@ def train_options(network: str, output: str, override: str) -> Decorator:
     )
 
 
+def check_images_option(command: Any) -> Any:
+    """--check-images, of the trainings that read an image when its turn comes."""
+    help = "Read every image first, and name the unreadable ones."
+    return click.option("--check-images", is_flag=True, help=help)(command)
+
+
 def check_resume(resume: bool, overwrite: bool) -> None:
     """Raise UsageError if both are given."""
     from rfbench.errors import UsageError

@@ -1,4 +1,4 @@
-"""`rfbench rf theory`: size, stride, padding and center of receptive fields, by arithmetic."""
+"""`rfbench rf theory`: size, stride, padding and centre of receptive fields, by arithmetic."""
 
 import click
 
@@ -23,7 +23,7 @@ from rfbench.cli.options import (
 @layer_options
 @input_options
 @rate_option
-@unit_option("Unit whose center and region are printed (default: the central one).")
+@unit_option("Unit whose centre and region are printed (default: the central one).")
 @click.option(
     "--pixel",
     metavar="Y,X",
@@ -60,9 +60,9 @@ def command(
     """Print MODEL's theoretical field (Araujo et al., 2019).
 
     MODEL is a torchvision or timm name, FILE.py:function, package.module:function or a YAML file.
-    Prints, along y and x, the size r, effective stride S, effective padding P and the center
+    Prints, along y and x, the size r, effective stride S, effective padding P and the centre
     -P + u S + (r - 1) / 2 of a unit u; the additions and concatenations whose branches disagree in
-    stride or center; and what depends on the input size. Networks with gates are measured with and
+    stride or centre; and what depends on the input size. Networks with gates are measured with and
     without their global context. Figures are those of evaluation: in training, the statistics of
     BatchNorm make every field the whole image.
 

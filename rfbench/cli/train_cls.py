@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from rfbench.cli import out, training
-from rfbench.cli.options import check_resume, train_options
+from rfbench.cli.options import check_images_option, check_resume, train_options
 
 DEMO = """No configuration given: taking cls/digits, the embedded demo on scenes of MNIST
 digits. For ImageNet: rfbench train-cls cls/resnet50 -o data.root=IMAGENET"""
@@ -19,9 +19,7 @@ digits. For ImageNet: rfbench train-cls cls/resnet50 -o data.root=IMAGENET"""
     output="Folder (default: results/cls-...).",
     override="Set a key of the configuration.",
 )
-@click.option(
-    "--check-images", is_flag=True, help="Read every image first, and name the unreadable ones."
-)
+@check_images_option
 def command(
     config: str | None,
     override: tuple[str, ...],
@@ -44,10 +42,12 @@ def command(
     Example: rfbench train-cls cls/folder.yaml -o data.root=PATH --dry-run
     """
     training.wait_passively()
-    from rfbench.classify import check, fit, plan
+    from rfbench.classify import fit, plan
+    from rfbench.classify.images import Images
     from rfbench.classify.table import table
     from rfbench.runs import folder as folders
     from rfbench.schemas.cls import ClsConfig
+    from rfbench.training import unreadable
 
     log = logging.getLogger("rfbench")
     check_resume(resume, overwrite)
@@ -56,7 +56,7 @@ def command(
     settings = training.load_config(ClsConfig, config, "cls/digits.yaml", override, device)
     folder = output or fit.folder_of(settings)
     if check_images:
-        check.images(settings, eval_only is not None)
+        unreadable.check(settings, Images, eval_only is not None)
     if dry_run:
         begun = resume and folders.begun(folder)
         text = plan.describe(settings, folder, check_weights=not begun)

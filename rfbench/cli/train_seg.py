@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from rfbench.cli import out, training
-from rfbench.cli.options import check_resume, train_options
+from rfbench.cli.options import check_images_option, check_resume, train_options
 
 DEMO = """No configuration given: taking seg/digits, the embedded demo on scenes of MNIST
 digits. For Pascal VOC: rfbench train-seg seg/voc -o data.root=VOCdevkit"""
@@ -20,6 +20,7 @@ log = logging.getLogger("rfbench")
     output="Folder (default: results/seg-...).",
     override="Set a key of the configuration.",
 )
+@check_images_option
 @click.option(
     "--visualize", metavar="N", type=click.IntRange(0), help="Draw predictions on N images."
 )
@@ -32,6 +33,7 @@ def command(
     device: str | None,
     dry_run: bool,
     eval_only: str | None,
+    check_images: bool,
     visualize: int | None,
     as_json: bool,
 ) -> None:
@@ -58,11 +60,15 @@ def command(
     from rfbench.classify.fit import folder_of as classifier_folder
     from rfbench.cli.classifier_first import describe_classifier, is_trained, train_classifier
     from rfbench.segment import fit, plan
+    from rfbench.segment.images import Images
     from rfbench.segment.network import FORMAT
     from rfbench.segment.table import table
+    from rfbench.training import unreadable
     from rfbench.training.classifier import classifier_of
 
     folder = output or fit.folder_of(settings)
+    if check_images:
+        unreadable.check(settings, Images, eval_only is not None)
     if eval_only:
         folder = output or Path(f"{folder}-eval")
         result = plan.evaluate_checkpoint(settings, eval_only, folder)

@@ -12,9 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from rfbench.data import coco_files, coco_masks
+from rfbench.data import coco_boxes, coco_files, coco_masks
 from rfbench.data.coco_json import (
     BOX,
     FLAG,
@@ -28,7 +26,6 @@ from rfbench.data.coco_json import (
     numbers,
     read,
 )
-from rfbench.data.coco_masks import SLACK
 from rfbench.errors import RfbenchError
 
 # keys that training and evaluation read from each list
@@ -86,7 +83,7 @@ def check(annotations: Path, folder: Path, sample: int = coco_files.SAMPLE) -> C
     _check_ids(content, objects, findings)
     files = coco_files.check(images, folder, findings, sample)
     sizes = {one["id"]: (one["width"], one["height"]) for one in images}
-    _check_boxes(sizes, objects, findings)
+    coco_boxes.check(objects, sizes, findings)
     masks = coco_masks.check(objects, sizes, findings)
     if findings.faults:
         raise RfbenchError(*findings.faults)
@@ -143,52 +140,3 @@ def _check_ids(content: dict[str, Any], objects: list[dict[str, Any]], findings:
 def _readable(keypoints: Any) -> bool:
     """Whether Detectron2 can read 'keypoints', which it does for detectors of boxes too."""
     return not keypoints or numbers(keypoints)
-
-
-def _check_boxes(
-    sizes: dict[int, coco_masks.Size], objects: list[dict[str, Any]], findings: Findings
-) -> None:
-    """Check that boxes have an area and lie within their images.
-
-    A few that do not are only a note: Detectron2 clips or drops them.
-    """
-    known = [one for one in objects if one["image_id"] in sizes]
-    boxes = np.array([one["bbox"] for one in known], dtype=np.float64).reshape(-1, 4)
-    corners = boxes[:, :2] + boxes[:, 2:]
-    limits = np.array([sizes[one["image_id"]] for one in known]).reshape(-1, 2)
-    outside = np.maximum(-boxes[:, :2], corners - limits).max(1, initial=0)
-
-    def shown(which: Any) -> list[str]:
-        return [f"{known[i]['bbox']} of annotation {known[i]['id']}" for i in which.nonzero()[0]]
-
-    # in Detectron2's numbers, in which a very small side vanishes
-    empty = (corners.astype(np.float32) <= boxes[:, :2].astype(np.float32)).any(1)
-    negative = (boxes[:, 2:] < 0).any(1)
-    far = (outside > SLACK) & ~negative
-    findings.fault("boxes of negative width or height", shown(negative))
-    findings.tolerate("boxes without area", shown(empty & ~negative), len(objects))
-    findings.tolerate(
-        f"boxes [x, y, width, height] that extend more than {SLACK:g} px outside",
-        shown(far),
-        len(objects),
-    )
-    near = (outside > 0) & (outside <= SLACK) & ~negative
-    findings.note(f"boxes that extend up to {SLACK:g} px outside", shown(near))
-    tiny = (corners <= 1).all(1) & (boxes >= 0).all(1) & ~empty
-    findings.note(
-        "boxes within one pixel, as normalised coordinates are (COCO's are in px)", shown(tiny)
-    )
-    _check_areas(known, boxes[:, 2] * boxes[:, 3], findings)
-
-
-def _check_areas(known: list[dict[str, Any]], boxes: np.ndarray, findings: Findings) -> None:
-    """Check 'area', by which evaluation tells small, medium and large. boxes: their areas, (n,)."""
-    areas = np.array([one["area"] for one in known], dtype=np.float64)
-
-    def shown(which: Any) -> list[str]:
-        return [f"{known[i]['area']} of annotation {known[i]['id']}" for i in which.nonzero()[0]]
-
-    findings.fault("'area' below 0", shown(areas < 0))
-    findings.note("'area' of 0", shown(areas == 0))
-    # rounded corners make a little difference
-    findings.note("'area' larger than the box", shown(areas > boxes * 1.01 + 1))

@@ -2,6 +2,7 @@
 
 import os
 import stat
+import urllib.parse
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -59,11 +60,18 @@ def _find(images: list[dict[str, Any]], root: Path, findings: Findings) -> dict[
             found[path] = real
         else:
             (absent if real is None else odd).append(path)
-    findings.fault(f"images that are not in {root}", absent)
+    near = [name for path in absent[:1] if (name := _bare(path)) in _listed(root)]
+    hint = f" ({near[0]} is there: name files as they lie in this folder)" if near else ""
+    findings.fault(f"images that are not in {root}{hint}", absent)
     findings.fault(f"images that are no regular files in {root}", odd)
     twice = [name for name in names if names[name] > 1]
     findings.note("files that are named more than once", twice)
     return found
+
+
+def _bare(path: str) -> str:
+    """The name of a file as the computer on which a set was annotated may have written it."""
+    return os.path.basename(urllib.parse.unquote(path).replace("\\", "/"))
 
 
 def _listed(folder: Path) -> dict[str, str]:

@@ -4,9 +4,11 @@ A file of torch is a zip archive, whose checksums torch.load does not look at. F
 also hold a digest of their content.
 """
 
+import argparse
 import errno
 import hashlib
 import os
+import re
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -18,6 +20,15 @@ from torch import Tensor
 from rfbench import files
 from rfbench.errors import RfbenchError, UsageError, one_line
 
+OTHERS = {  # how files begin that are met in the place of a checkpoint
+    b"\x1f\x8b": "compressed by gzip (unpack it first)",
+    b"BZh": "compressed by bzip2 (unpack it first)",
+    b"\xfd7zXZ": "compressed by xz (unpack it first)",
+    b"(\xb5/\xfd": "compressed by zstd (unpack it first)",
+    b"\x89HDF": "a file of HDF5, as Keras writes them",
+    b"<": "a web page, or other text",
+    b"{": "JSON (of a checkpoint in several files, an index)",
+}
 DIGEST = "digest"  # the key of the digest of all that stands beside it
 
 
@@ -53,20 +64,36 @@ def read(path: str) -> Any:
 def _tensors(path: str) -> Any:
     try:
         if path.endswith(".safetensors"):
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        with warnings.catch_warnings():
+            return _safetensors(path)
+        # what timm's and torchvision's scripts keep of their command line; it holds values alone
+        plain = torch.serialization.safe_globals([argparse.Namespace])
+        with warnings.catch_warnings(), plain:
             warnings.simplefilter("ignore")  # of torch, about what is refused next
             return torch.load(path, map_location="cpu", weights_only=True)
     except MemoryError:
         raise OSError(errno.ENOMEM, "it does not fit into memory") from None
-    except OSError:
+    except (OSError, RfbenchError):
         raise
     except Exception as error:  # readers raise anything on damaged bytes
+        found = re.search(r"GLOBAL (\S+) w(?:as|hose)", str(error))
+        held = f": it holds {found[1]}" if found else ""
         raise RfbenchError(
-            f"{path} is not a checkpoint of tensors and plain types (nothing in it was run). "
+            f"{path} is not a checkpoint of tensors and plain types{held} (nothing in it was run). "
             f"Save a model's state_dict() instead of the model."
+        ) from error
+
+
+def _safetensors(path: str) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        what = one_line(error).removeprefix("Error while deserializing header: ")
+        raise RfbenchError(
+            f"{path} is not a checkpoint of tensors and plain types: it is damaged, or not of "
+            f"safetensors ({what})."
         ) from error
 
 
@@ -76,12 +103,20 @@ def _check_start(path: str, start: bytes) -> None:
         raise RfbenchError(f"{path} is empty.")
     if start.startswith(b"version https://git-lfs"):
         raise RfbenchError(f"{path} is a pointer of Git LFS, not the file. Get it by: git lfs pull")
+    if known := next((what for sign, what in OTHERS.items() if start.startswith(sign)), None):
+        raise RfbenchError(f"{path} is {known}, not a checkpoint.")
+    if start[8:10] == b'{"' and not path.endswith(".safetensors"):
+        raise RfbenchError(f"{path} looks like a file of safetensors: call it NAME.safetensors.")
 
 
 def _check_archive(path: str) -> None:
     """Raise RfbenchError for an archive with a wrong checksum, or with compressed parts."""
     try:
         with zipfile.ZipFile(path) as archive:
+            if any("/code/" in part.filename for part in archive.infolist()):
+                raise RfbenchError(
+                    f"{path} holds a TorchScript program, which is not run. Save its state_dict()."
+                )
             # torch stores tensors as they are; what is compressed may be of any size
             if any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist()):
                 raise RfbenchError(f"{path} is a compressed archive, not a checkpoint.")

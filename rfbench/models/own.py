@@ -4,6 +4,7 @@ import ast
 import functools
 import importlib
 import importlib.util
+import itertools
 import os
 import sys
 import traceback
@@ -14,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from rfbench.errors import RfbenchError, UsageError, one_line, suggest
 from rfbench.models.weight_files import LIBRARIES
@@ -50,6 +52,7 @@ def builder(source: str, attribute: str) -> Callable[..., nn.Module]:
         if not isinstance(network, nn.Module):
             kind = type(network).__name__
             raise UsageError(f"{source}:{attribute}() returns {kind}, not a torch.nn.Module.")
+        _refuse_lazy(network, f"{source}:{attribute}()", attribute)
         return network
 
     return build
@@ -63,6 +66,19 @@ def program(path: str) -> nn.Module:
     if not Path(path).is_file():
         raise UsageError(f"no such file: {path}")
     return guarded(path, lambda: torch.export.load(path)).module()
+
+
+def _refuse_lazy(network: nn.Module, label: str, function: str) -> None:
+    """Raise UsageError for a layer without weights: their shapes depend on the first input."""
+    for key, tensor in itertools.chain(network.named_parameters(), network.named_buffers()):
+        if is_lazy(tensor):
+            name = key.rpartition(".")[0]
+            kind = type(network.get_submodule(name)).__name__
+            raise UsageError(
+                f"{label} returns a network whose {name or 'only layer'} is lazy and has no "
+                f"weights yet. In {function}, run the network once on an example, or use "
+                f"{kind.removeprefix('Lazy')} in place of {kind}."
+            )
 
 
 def unnamed(path: str) -> str:

@@ -41,7 +41,10 @@ class Weights:
 def variant_of(path: str) -> str | None:
     """The variant that a checkpoint of rfbench records; None for any other weights."""
     content = integrity.read(path)
-    return str(content.get("variant")) if _is_ours(content) else None
+    if not _is_ours(content):
+        return None
+    _check_format(content, path)
+    return str(content.get("variant"))
 
 
 def read(path: str, model: str, variant: str, ema: bool = False) -> Weights:
@@ -189,9 +192,7 @@ def _is_ours(content: Any) -> bool:
 
 def _check_network(content: dict[str, Any], path: str, model: str, variant: str) -> dict[str, Any]:
     """The content, after a check of its format, network and variant."""
-    if content["format"] not in OF_NETWORKS:
-        known = next(one for one in OF_NETWORKS if content["format"].startswith(one.rstrip("1")))
-        raise RfbenchError(f"{path} is of format {content['format']}; this version reads {known}.")
+    _check_format(content, path)
     held, name = str(content.get("model")), str(content.get("variant"))
     if not identity.same(held, model) or name != variant:
         if held.partition(":")[0] == model.partition(":")[0] in LIBRARIES:
@@ -202,6 +203,12 @@ def _check_network(content: dict[str, Any], path: str, model: str, variant: str)
         )
     note_of_code(content.get("code"), model, path)
     return content
+
+
+def _check_format(content: Mapping[str, Any], path: str) -> None:
+    if content["format"] not in OF_NETWORKS:
+        known = next(one for one in OF_NETWORKS if content["format"].startswith(one.rstrip("1")))
+        raise RfbenchError(f"{path} is of format {content['format']}; this version reads {known}.")
 
 
 def note_of_code(held: object, model: str, path: str) -> None:
@@ -240,6 +247,8 @@ def _state(content: Any, path: str) -> dict[str, Tensor]:
     tensors = isinstance(content, dict) and all(isinstance(v, Tensor) for v in content.values())
     if not tensors or not all(isinstance(key, str) for key in content):
         raise RfbenchError(f"{path} holds no state dict (names and tensors).")
+    if quantised := [key for key, value in content.items() if value.is_quantized]:
+        raise RfbenchError(f"{path} holds quantised weights: {', '.join(quantised[:3])}.")
     named = {key: value for key, value in content.items() if key != "n_averaged"}
     if named and all(key.startswith("module.") for key in named):  # swa_utils.AveragedModel, DDP
         content = named

@@ -160,7 +160,8 @@ def term(text: str, meaning: str) -> Markup:
 def link(path: Path, folder: Path, text: str) -> Markup:
     """A link to a file or folder, relative to the `folder` that holds the page."""
     relative = os.path.relpath(path.absolute(), folder.absolute())
-    return _part("link", f"./{urllib.parse.quote(Path(relative).as_posix())}", text)
+    # of bytes: a name need not be UTF-8
+    return _part("link", f"./{urllib.parse.quote(os.fsencode(relative))}", text)
 
 
 def jump(anchor: str, text: str) -> Markup:

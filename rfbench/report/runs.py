@@ -25,6 +25,7 @@ from rfbench.schemas.kinds import SCHEMAS
 RESOLVED = ("precision", "input", "pictures", "objects", "classes", "scaled")
 WEIGHTS = ("weights", "init.weights")
 MOST = 100_000  # folders that are searched
+CLOSED = 5  # of those that cannot be read, how many are named
 STARTED = ("config.yaml", "last.pth", progress.METRICS)  # a run writes these before its record
 
 
@@ -135,8 +136,10 @@ def _walk(tops: Sequence[Path], problems: list[str]) -> Iterator[tuple[Path, lis
     and for more than `MOST` folders.
     """
 
+    closed: list[str] = []
+
     def unread(error: OSError) -> None:
-        problems.append(f"{error.filename} cannot be read: {error.strerror}")
+        closed.append(f"{error.filename} cannot be read: {error.strerror}")
 
     seen: set[tuple[int, int] | None] = {None}
     for top in tops:
@@ -153,6 +156,9 @@ def _walk(tops: Sequence[Path], problems: list[str]) -> Iterator[tuple[Path, lis
             if len(seen) > MOST:
                 raise UsageError(f"{top}: more than {MOST:,} folders. Give those of the runs.")
             yield Path(root), names
+    problems += closed[:CLOSED]
+    if (more := len(closed) - CLOSED) > 0:
+        problems.append(f"and {more} more folders cannot be read")
 
 
 def _identity(folder: str | Path) -> tuple[int, int] | None:

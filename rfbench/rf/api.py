@@ -21,6 +21,7 @@ from rfbench.errors import RfbenchError, UsageError
 from rfbench.models import variants as variants_of
 from rfbench.rf import given, reports
 from rfbench.rf.core.metrics import measure_known
+from rfbench.rf.core.network import Network
 from rfbench.rf.core.subjects import Subject
 from rfbench.rf.core.target import Target, not_local, pair
 from rfbench.rf.given import Model
@@ -187,8 +188,8 @@ def effective(
             parameter.requires_grad_(want)
     theory = Expected()
     with contextlib.suppress(RfbenchError):  # not to be traced: only with axes
-        shape = (batches[0].shape[1], *seen.magnitude.shape)
-        graph = record(module, inputs=[batches[0].new_empty((1, *shape), device="meta")])
+        size = seen.magnitude.shape
+        graph = Network(module, size, batches[0].shape[1]).whole(size)
         theory = expected(graph, seen.layer, seen.unit, counts=False)
     figures = extent.measure(seen, extent.position(seen, theory.field), logarithm)
     figures |= {"reach": theory.reach, "definition": str(definition)}

@@ -100,12 +100,16 @@ class TrainingRecord(Record):
 
 
 class ClsRecord(TrainingRecord):
-    """A classification. bad_pictures: the reason for each unreadable image, by path."""
+    """A classification. bad_pictures: the reason for each unreadable image, by path.
+
+    bad_pictures_more: how many others there are, of thousands.
+    """
 
     kind: Literal["cls"]
     epochs: int | None = None
     fix: dict[str, Any] | None = None
     bad_pictures: dict[str, str] = {}
+    bad_pictures_more: int = 0
 
 
 class SegRecord(TrainingRecord):
@@ -116,6 +120,7 @@ class SegRecord(TrainingRecord):
     classes: int
     epochs: int | None = None
     bad_pictures: dict[str, str] = {}
+    bad_pictures_more: int = 0
 
 
 class DetRecord(TrainingRecord):

@@ -49,7 +49,7 @@ def finish(run: Run) -> dict[str, Any]:
     return epochs.finish(run, write)
 
 
-def write(run: Run, bad: dict[str, str]) -> dict[str, Any]:
+def write(run: Run, bad: dict[str, Any]) -> dict[str, Any]:
     """Write curves, drawings and the record; called by the first process."""
     title = f"{run.backbone.name} / {run.backbone.variant}, {run.data.set.name}"
     names = ["config.yaml", progress.METRICS, checkpoint.LAST, checkpoint.BEST, CURVES]
@@ -60,7 +60,7 @@ def write(run: Run, bad: dict[str, str]) -> dict[str, Any]:
         names += show.draw(model, run.config, run.data, run.folder, run.config.visualize)
     except (LookupError, TypeError, ValueError) as error:  # the result must not be lost
         logger.warning("curves or predictions could not be drawn: %s", one_line(error))
-    return loop.write_record(run, "seg", {**record(run), "bad_pictures": bad, "files": names})
+    return loop.write_record(run, "seg", {**record(run), **bad, "files": names})
 
 
 def built(run: Run) -> backbones.Backbone:

@@ -23,13 +23,14 @@ class Headed(nn.Module):
         head: str,
         channels: int,
         names: Sequence[str] = (),
+        sizes: Sequence[tuple[int, int]] = (),
     ) -> None:
-        """head: "fcn" or "fpn", the latter of `channels`. names: of the maps, see `pyramid.find`.
+        """head: "fcn" or "fpn", the latter of `channels`. names, sizes: see `pyramid.find`.
 
         label: the network's name, for errors.
         """
         super().__init__()
-        found = pyramid.find(network, label, names)
+        found = pyramid.find(network, label, names, sizes)
         levels = [found.levels[stride] for stride in sorted(found.levels)]
         read = levels[-1:] if head == "fcn" else _for_pyramid(levels, bool(names))
         self.backbone = network

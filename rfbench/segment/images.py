@@ -30,6 +30,7 @@ class Images(Reader):
     """A data set with its crop and augmentation: as configured, else the data set's defaults."""
 
     set: SegSet
+    channels = CHANNELS  # with the mask
 
     def __init__(self, config: SegConfig, group: Processes, eval_only: bool = False) -> None:
         """List the files without reading them. Raises RfbenchError for an unexpected layout."""
@@ -39,6 +40,7 @@ class Images(Reader):
             logger.info(note)
         super().__init__(found, group, data.workers)
         self._own_classes = found.classes  # as masks number them, see `follow`
+        self.val_sizes: dict[tuple[int, int], str] = {}  # and the name of an image, see `check`
         self.config = config
         self.crop = data.crop or self.set.crop
         self.scale = data.scale or self.set.scale
@@ -69,21 +71,24 @@ class Images(Reader):
         )
         return self._memory(split, height * width * CHANNELS)
 
-    def check(self) -> list[Found | None]:
-        """The classes in this process's masks of each split, None where unknown.
+    def check(self) -> list[check.Seen]:
+        """What this process's images of each split are; `val_sizes` are those of validation.
 
         Raises RfbenchError that names the masks that cannot be used; the processes share them.
         """
         values, group = self.config.data.check == "values", self.group
         splits = (self.set.train, self.set.val)
-        return [check.check(split, values, group.rank, group.world) for split in splits]
+        train, val = (check.check(split, values, group.rank, group.world) for split in splits)
+        self.val_sizes = val.sizes
+        return [train, val]
 
     def check_masks(self) -> None:
         """`check` by all processes; RfbenchError for masks without a pixel that counts.
 
         A note tells the classes without one: names may stand in another order than the indices.
         """
-        every = self.group.gather(self.group.alike(self.check))
+        mine = [seen.classes for seen in self.group.alike(self.check)]
+        every = self.group.gather(mine)
         train, val = ([one[place] for one in every] for place in (0, 1))
         self.group.alike(lambda: self._note_classes("training", len(self.set.train), train))
         self.group.alike(lambda: self._note_classes("validation", len(self.set.val), val))
@@ -99,8 +104,21 @@ class Images(Reader):
                 f"every pixel of all {count} {kind} masks is ignored, so there is nothing to learn "
                 "or to measure"
             )
+        if kind == "training" and len(seen) == 1 < len(self._own_classes):
+            self._one_class(f"of all {count} training masks", self._own_classes[min(seen)])
         if lacking := [name for i, name in enumerate(self._own_classes) if i not in seen]:
             logger.info("no %s mask has a pixel of %s", kind, some(lacking))
+
+    def _one_class(self, which: str, name: str) -> None:
+        """Raise RfbenchError for one's own masks of one class; a warning for those of others."""
+        told = f"every pixel that counts {which} is of {name}, so there is nothing to learn"
+        if self.set.name != "folder":
+            logger.warning(told)
+            return
+        raise RfbenchError(
+            f"{told}. Ignored pixels (255) do not count: masks of 0 and 255 are read with "
+            "data.options.colors=[[0,0,0],[255,255,255]]"
+        )
 
     def follow(self, classes: Sequence[str] | None) -> None:
         """Number the classes as a checkpoint does, whose outputs stand in its own order.
@@ -135,7 +153,7 @@ class Images(Reader):
             pin_memory=self.group.device.type == "cuda",
             used=self.used,
             max_bad_share=self.config.data.max_bad_share,
-            channels=CHANNELS,
+            channels=self.channels,
         )
 
     def val_batch(self, largest: int) -> int:

@@ -48,10 +48,11 @@ def build(config: SegConfig, classes: int, meta: bool = False) -> backbones.Back
         return backbone
     if backbones.is_segmenter(backbone.name):
         raise UsageError(f"{config.model} has a head of its own: set head: own")
-    _check_stride(backbone)
-    whole = Headed(
-        backbone.module, backbone.name, classes, config.head, config.channels, config.features
-    )
+    height, width = backbone.input_size
+    sizes = [*([config.data.crop] if config.data.crop else []), (height, width)]
+    _check_stride(backbone, sizes)
+    head = (classes, config.head, config.channels, config.features)
+    whole = Headed(backbone.module, backbone.name, *head, sizes)
     return dataclasses.replace(backbone, module=whole.eval())
 
 
@@ -70,12 +71,15 @@ def _built(config: SegConfig, meta: bool) -> backbones.Backbone:
         raise UsageError(f"{bare} cannot have an {STRIDE} of {args[STRIDE]}") from error
 
 
-def _check_stride(backbone: backbones.Backbone) -> None:
-    """Raise UsageError if the coarsest map is not of the output stride that was asked for."""
+def _check_stride(backbone: backbones.Backbone, sizes: Sequence[tuple[int, int]]) -> None:
+    """Raise UsageError if the coarsest map is not of the output stride that was asked for.
+
+    sizes: see `pyramid.find`.
+    """
     asked = arguments.split(backbone.name)[1].get(STRIDE)
     if asked is None:
         return
-    found = max(pyramid.find(backbone.module, backbone.name).levels)
+    found = max(pyramid.find(backbone.module, backbone.name, sizes=sizes).levels)
     if found != asked:
         raise UsageError(
             f"{arguments.bare(backbone.name)} cannot have an {STRIDE} of {asked}: its coarsest map "

@@ -4,16 +4,14 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 
 from rfbench import files
 from rfbench.data.order import steps_per_epoch
-from rfbench.errors import RfbenchError, counted
-from rfbench.models.colors import why_not
+from rfbench.errors import counted
 from rfbench.runs import processes, surroundings
 from rfbench.schemas.seg import SegConfig
-from rfbench.segment import network, show
+from rfbench.segment import network, show, tries
 from rfbench.segment.evaluate import evaluate, shown
 from rfbench.segment.images import Images
 from rfbench.training import pruning, state
@@ -37,8 +35,9 @@ def describe(config: SegConfig, folder: Path, check_weights: bool = True) -> str
         group.alike(lambda: network.weights_of_classes(config, names))
         if check_weights:
             group.alike(lambda: network.load_start(backbone, config, check=True))
-        group.alike(lambda: try_once(backbone.module, config, data))
+        group.alike(lambda: tries.crop(backbone.module, config, data))
         data.check_masks()
+        group.alike(lambda: tries.whole(backbone.module, config, data))
         train = len(data.set.train)
         per_epoch = group.alike(lambda: steps_per_epoch(train, config.batch_size))
         steps = per_epoch * config.schedule.epochs
@@ -64,19 +63,6 @@ def describe(config: SegConfig, folder: Path, check_weights: bool = True) -> str
     return "\n".join(lines)
 
 
-def try_once(model: torch.nn.Module, config: SegConfig, data: Images) -> None:
-    """Raise RfbenchError if the network does not return scores of the classes for a blank crop."""
-    height, width = data.crop
-    images = torch.zeros(1, 3, height, width)
-    model.eval()
-    try:
-        with torch.inference_mode():
-            network.outputs(model(images), config, len(data.set.classes))
-    except (RuntimeError, ValueError, TypeError) as error:
-        what = f"{height}x{width} px images: {why_not(model, data.crop, error)}"
-        raise RfbenchError(f"{config.model} does not run on {what}") from error
-
-
 def evaluate_checkpoint(config: SegConfig, path: str, folder: Path) -> dict[str, Any]:
     """The figures of the weights in the file `path`, of the configuration's network.
 
@@ -91,6 +77,7 @@ def evaluate_checkpoint(config: SegConfig, path: str, folder: Path) -> dict[str,
         backbone = group.alike(lambda: network.build(config, len(names)))
         data.follow(group.alike(lambda: network.load(backbone, config, path, names)))
         data.check_masks()
+        group.alike(lambda: tries.whole(backbone.module, config, data))
         model = to_device(backbone.module, config, group.device)
         batches, rounds = data.val(data.val_batch(config.max_batch_per_gpu))
         images = (data.on_device(batch) for batch in batches)

@@ -11,7 +11,7 @@ from rfbench.models import classifier_weights
 from rfbench.runs import checkpoint, loop, records, surroundings
 from rfbench.runs.state import Start
 from rfbench.schemas.seg import SegConfig
-from rfbench.segment import losses, network
+from rfbench.segment import losses, network, tries
 from rfbench.segment.images import Images
 from rfbench.segment.run import Run, restore
 from rfbench.training import device, ema, optimizer, pruning, state
@@ -38,6 +38,7 @@ def setup(config: SegConfig, start: Start) -> Run:
         load = group.in_turn if config.weights == classifier_weights.PRETRAINED else group.alike
         load(lambda: network.load_start(backbone, config))
         data.check_masks()
+        group.alike(lambda: tries.whole(backbone.module, config, data))
     names = data.set.classes
     class_weights = group.alike(lambda: network.weights_of_classes(config, names))
     per_epoch = group.alike(lambda: steps_per_epoch(len(data.set.train), config.batch_size))

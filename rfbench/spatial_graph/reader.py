@@ -276,15 +276,11 @@ def last_map(graph: SpatialGraph) -> str:
     """
     if not isinstance(graph.output, Value):
         return ""
-    behind = graph.ancestors(set(graph.share(graph.output)))
-    ahead: set[int] = set()  # nodes that the input reaches past adaptive pooling
-    for i, node in enumerate(graph.nodes):
-        start = node.kind == "input"
-        if node.kind != "adaptive" and (start or not ahead.isdisjoint(node.sources)):
-            ahead.add(i)
     whole = set(graph.share(graph.output)) if is_map(graph.output) else set()
     ends = bool(whole)  # the output itself is the last map
-    open_ = behind if ends else behind & ahead
+    open_ = graph.ancestors(set(graph.share(graph.output)))
+    if not ends:
+        open_ &= _ahead_of_pooling(graph)
     last, newest = "", -1
     for name, value in graph.layers.items():
         if isinstance(value, Value) and is_map(value):
@@ -294,3 +290,13 @@ def last_map(graph: SpatialGraph) -> str:
             if share and max(share) >= newest and open_.issuperset(share):
                 last, newest = name, max(share)
     return last
+
+
+def _ahead_of_pooling(graph: SpatialGraph) -> set[int]:
+    """The nodes that the input reaches past adaptive pooling."""
+    ahead: set[int] = set()
+    for i, node in enumerate(graph.nodes):
+        start = node.kind == "input"
+        if node.kind != "adaptive" and (start or not ahead.isdisjoint(node.sources)):
+            ahead.add(i)
+    return ahead

@@ -22,6 +22,8 @@ from rfbench.training.state import Epochs
 
 logger = logging.getLogger(__name__)
 
+NAMED = 1000  # unreadable images in a record, which is bounded
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -166,15 +168,27 @@ def _flat(metrics: dict[str, Any], above: str = "") -> dict[str, Any]:
     return found
 
 
-def finish(run: Epochs, write: Callable[[Any, dict[str, str]], dict[str, Any]]) -> dict[str, Any]:
+def finish(run: Epochs, write: Callable[[Any, dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
     """The record, by `write` of the first process; warns of images that could not be read.
 
-    write: of the run, and the path and reason of every such image of all processes.
+    write: of the run, and what the record says of such images of all processes.
     """
     bad: dict[str, str] = {}
     for unreadable in run.group.gather(run.data.bad):
         bad.update(unreadable)
+    told = told_of(bad)
     if bad:
         some = "; ".join(f"{path}: {reason}" for path, reason in list(bad.items())[:3])
-        logger.warning("%d images could not be read; result.json names all: %s", len(bad), some)
-    return run.group.by_first(lambda: write(run, bad))
+        many = len(told["bad_pictures"])
+        which = "all" if many == len(bad) else f"{many}"
+        what = "%d images could not be read; result.json names %s: %s"
+        logger.warning(what, len(bad), which, some)
+    return run.group.by_first(lambda: write(run, told))
+
+
+def told_of(bad: dict[str, str]) -> dict[str, Any]:
+    """What a record says of unreadable images: the reasons of the first, the number of others."""
+    names = sorted(bad)
+    told = {name: bad[name] for name in names[:NAMED]}
+    more = len(names) - len(told)
+    return {"bad_pictures": told, **({"bad_pictures_more": more} if more else {})}

@@ -21,6 +21,8 @@ class Reader:
     processes, as configured; None: one per CPU core of this process but one.
     """
 
+    channels = 3  # of an image as it is read
+
     def __init__(self, data: Any, group: Processes, loaders: int | None) -> None:
         self.set = data
         self.group = group

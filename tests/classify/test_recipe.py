@@ -1,6 +1,7 @@
 """TrivialAugment, erasing, mixup and CutMix: what they do, and from which random numbers."""
 
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -155,12 +156,27 @@ def test_two_processes_mix_as_one(tmp_path: Path) -> None:
     assert losses[0] == pytest.approx(losses[1], abs=1e-5)
 
 
-def one_class(root: Path) -> Path:
+def one_class(root: Path, names: Sequence[str] = ("only",)) -> Path:
     for part in ("train", "val"):
-        (root / part / "only").mkdir(parents=True)
-        for i in range(4):
-            Image.fromarray(photo(i)).save(root / part / "only" / f"{i}.png")
+        for name in names:
+            (root / part / name).mkdir(parents=True)
+            for i in range(4):
+                Image.fromarray(photo(i)).save(root / part / name / f"{i}.png")
     return root
+
+
+def test_top5_needs_more_than_five_classes(tmp_path: Path) -> None:
+    for names, told in {"abcde": "top5 of 5 classes is always 100 %", "abcdef": ""}.items():
+        root = one_class(tmp_path / names, names)
+        given = [
+            f"data={{name: folder, root: {root}, image_size: 32}}",
+            "best_metric=top5",
+            "batch_size=4",
+        ]
+        flags = [part for text in given for part in ("-o", text)]
+        more = ["--output", str(tmp_path / "run"), "--device", "cpu", "--dry-run"]
+        result = CliRunner().invoke(main, ["train-cls", *flags, *more])
+        assert (told in result.stderr) if told else result.exit_code == 0, result.stderr
 
 
 @pytest.mark.parametrize(

@@ -243,3 +243,36 @@ def test_a_folder_that_cannot_be_read_is_told(folder: Path) -> None:
         (folder / "results/closed").chmod(0o755)
     assert "results/closed cannot be read: Permission denied" in result.stderr
     assert "26.40" in result.stdout
+
+
+def test_of_many_folders_that_cannot_be_read_some_are_told(folder: Path) -> None:
+    """As below a link to /proc."""
+    run("results")
+    for i in range(8):
+        (folder / f"results/closed{i}").mkdir()
+        (folder / f"results/closed{i}").chmod(0)
+    folder.chmod(0o755)
+    user = os.geteuid()
+    try:
+        if user == 0:
+            os.seteuid(65534)
+        result = run("results")
+    finally:
+        os.seteuid(user)
+    assert len(result.stderr.splitlines()) == 6
+    assert result.stderr.endswith("and 3 more folders cannot be read\n")
+    assert "26.40" in result.stdout
+
+
+@pytest.mark.parametrize("form", [*FORMS, "latex"])
+def test_a_folder_whose_name_is_no_text(folder: Path, form: str) -> None:
+    """Bytes that are not UTF-8; the page links to the folder itself."""
+    held = os.fsdecode(b"r\xff&s")
+    write(folder / "results" / held, record(), seed=1)
+    for to in ((), ("--output", str(folder / "out"))):
+        result = run("results", "--format", form, *to)
+        assert (result.exit_code, "internal" in result.stderr) == (0, False)
+        text = (folder / "out").read_bytes() if to else result.stdout_bytes
+        text.decode()
+    if form == "html":
+        assert b'href="./results/r%FF%26s"' in text

@@ -283,11 +283,69 @@ def test_what_training_survives_is_a_note(tmp_path: Path) -> None:
         "boxes [x, y, width, height] that extend more than 1 px outside: "
         "1 ([60, 5, 23, 4] of annotation 102)",
         "boxes that extend up to 1 px outside: 1 ([60.2, 5, 20, 5] of annotation 100)",
+        "annotations of the image, category and box of another: 7499 (10001 as 10000, 10002 as "
+        "10000, 10003 as 10000, ...)",
+        "boxes [x, y, width, height] that are not those of their polygons, of 9999 looked into: 4 "
+        "([60.2, 5, 20, 5] of annotation 100, [60, 5, 23, 4] of annotation 102, "
+        "[10.5, 10.0, 19.5, 15.5] of annotation 103, ...)",
         "'area' larger than the box: 3 (302.25 of annotation 100, 302.25 of annotation 101, "
         "302.25 of annotation 102)",
         "further polygons that are empty, odd or of fewer than three points; training drops "
         "them: 1 (103)",
     ]
+
+
+ORDERS: dict[str, Callable[[list[float]], list[float]]] = {
+    "corners": lambda b: [b[0], b[1], b[0] + b[2], b[1] + b[3]],
+    "rows first": lambda b: [b[1], b[0], b[3], b[2]],
+    "centre": lambda b: [b[0] + b[2] / 2, b[1] + b[3] / 2, b[2], b[3]],
+}
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_boxes_in_another_order_are_told_by_their_polygons(order: str, tmp_path: Path) -> None:
+    """All lie within their images; without a mask they would be trained on."""
+
+    def change(found: dict[str, Any]) -> None:
+        x, y = 20, 15
+        polygon = [x, y, x + 11, y, x + 11, y + 13, x, y + 13]
+        for one in found["annotations"][:4]:
+            box = ORDERS[order]([x, y, 11, 13])
+            one.update(bbox=box, area=143, segmentation=[polygon])
+
+    (line,) = faults(tmp_path, change)
+    assert line.startswith(
+        "boxes [x, y, width, height] that are not those of their polygons, of 6 looked into: 4 (["
+    )
+
+
+def test_boxes_around_what_is_hidden_may_be_larger_than_their_polygons(tmp_path: Path) -> None:
+    found = content()
+    for one in found["annotations"][:5]:  # amodal: the mask is what is seen
+        one["bbox"] = [10.5, 10.0, 19.5, 28.0]
+    thin = [[5.0, 5.0, 25.0, 5.0, 25.0, 5.6]]
+    found["annotations"][5].update(bbox=[4.5, 4.0, 21.0, 2.0], area=6, segmentation=thin)
+    assert coco.check(*save(tmp_path, found)).notes == ()
+
+
+def test_annotations_twice_are_told(tmp_path: Path) -> None:
+    """Evaluation would count one of each as missed."""
+    found = content()
+    found["annotations"] += [{**one, "id": one["id"] + 500} for one in found["annotations"][:6]]
+    (note,) = coco.check(*save(tmp_path, found)).notes
+    assert note.endswith("box of another: 6 (600 as 100, 601 as 101, 602 as 102, ...)")
+
+
+@pytest.mark.parametrize(
+    "name", ["val2017/{}", "images\\{}", "/data/project/{}", "http://host/upload/{}"]
+)
+def test_images_that_are_there_under_their_bare_name(name: str, tmp_path: Path) -> None:
+    def change(found: dict[str, Any]) -> None:
+        for one in found["images"]:
+            one["file_name"] = name.format(one["file_name"].replace("0", "%30", 1))
+
+    (line,) = faults(tmp_path, change)
+    assert "(000000000000.jpg is there: name files as they lie in this folder): 6 (" in line
 
 
 def test_masks_are_counted(tmp_path: Path) -> None:

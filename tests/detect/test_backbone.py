@@ -7,7 +7,7 @@ import pytest
 import torch
 from detectron2.config import CfgNode, get_cfg
 from detectron2.modeling import build_backbone, build_model
-from torch import nn
+from torch import Tensor, nn
 
 import rfbench.detect  # noqa: F401 (registers the backbones)
 from rfbench.detect import config
@@ -220,8 +220,72 @@ def test_what_makes_no_backbone() -> None:
         build_backbone(cfg_of(NAME="rfbench.classify.nets:resnet14"))
     with pytest.raises(UsageError, match="FrozenBN, BN, SyncBN, not 'GN'"):
         FeatureBackbone(backbones.build("resnet18"), ["res3"], norm="GN")
-    with pytest.raises(RfbenchError, match="does not run on 256 px images"):
+    with pytest.raises(RfbenchError, match="does not run on 256x256 px images"):
         pyramid.find(nn.Sequential(nn.Flatten(), nn.Linear(3, 2)), "mine")
+
+
+class Attending(nn.Module):
+    """Convolutions to stride 4, then a stage of attention; `end` says what it returns.
+
+    map: (N, C, H, W) at stride 8; tokens: (N, L, C); last: (N, H, W, C).
+    """
+
+    def __init__(self, end: str, side: int | None = None) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU())
+        self.stage = nn.Sequential(nn.Conv2d(8, 8, 3, 2, 1), nn.ReLU())
+        self.attention = Stage(end)
+        self.widen = nn.Conv2d(12, 40, 1) if end == "map" else nn.Identity()
+        self.side = side
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.side not in (None, x.shape[-1]):
+            raise ValueError(f"takes {self.side} px only")
+        y = self.widen(self.attention(self.stage(self.stem(x))))
+        return y.flatten(1).mean(1)
+
+
+class Stage(nn.Module):
+    def __init__(self, end: str) -> None:
+        super().__init__()
+        self.reduce = nn.AvgPool2d(2)
+        self.qkv, self.out = nn.Conv2d(8, 24, 1), nn.Conv2d(8, 12, 1)
+        self.end = end
+
+    def forward(self, x: Tensor) -> Tensor:
+        small = self.reduce(x)
+        q, k, v = self.qkv(small).flatten(2).chunk(3, 1)
+        mixed = (v @ (k.transpose(1, 2) @ q).softmax(1)).view_as(small)
+        y = self.out(mixed)
+        return {"map": y, "tokens": y.flatten(2).mT, "last": y.permute(0, 2, 3, 1)}[self.end]
+
+
+def test_a_stage_of_attention_is_a_feature() -> None:
+    """It has no convolution larger than 1x1, but it is not what widens for the classifier."""
+    levels = pyramid.find(Attending("map"), "own").levels
+    assert {s: p.path for s, p in levels.items()} == {2: "stem", 4: "stage", 8: "widen"}
+    for name, path in (("botnet26t_256", "final_conv"), ("visformer_tiny", "norm")):
+        found = backbones.build(f"timm:{name}", meta=True)
+        last = pyramid.find(found.module, name, sizes=[found.input_size]).levels[32]
+        assert last.path == path  # behind the last stage, of attention alone
+
+
+@pytest.mark.parametrize(
+    ("end", "shape"), [("tokens", r"\[1, 1024, 12\]"), ("last", r"\[1, 32, 32, 12\]")]
+)
+def test_a_head_does_not_read_in_front_of_tokens(end: str, shape: str) -> None:
+    told = f"its last map .N, C, H, W. is that of stage, and attention behind it returns {shape}"
+    with pytest.raises(UsageError, match=told):
+        pyramid.find(Attending(end), "own")
+    assert pyramid.find(Attending(end), "own", ["stage"]).levels[4].path == "stage"  # on purpose
+
+
+def test_networks_of_one_size() -> None:
+    own = Attending("map", 96)
+    assert sorted(pyramid.find(own, "own", sizes=[(64, 64), (96, 96)]).levels) == [2, 4, 8]
+    told = "own does not run on 256x256 or 64x64 px images: takes 96 px only"
+    with pytest.raises(RfbenchError, match=told):
+        pyramid.find(own, "own", sizes=[(64, 64)])
 
 
 def test_anyones_own_configuration() -> None:

@@ -1,5 +1,7 @@
 """Names to networks, own code, networks without memory, and weights."""
 
+import argparse
+import gzip
 import subprocess
 import sys
 from pathlib import Path
@@ -158,6 +160,35 @@ def test_real_weights_are_initialised() -> None:
 
 
 # --- own code -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("meta", [False, True])
+def test_lazy_layers_are_named(meta: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shapes of their weights are those of an input that nobody has named."""
+    monkeypatch.chdir(tmp_path)
+    Path("lazy.py").write_text(
+        "import torch\nfrom torch import nn\n"
+        "def norm(): return nn.Sequential(nn.Conv2d(3, 4, 3), nn.LazyBatchNorm2d())\n"
+        "def layer(): return nn.LazyConv2d(4, 3)\n"
+        "def ran():\n"
+        "    net = nn.Sequential(nn.LazyConv2d(4, 3), nn.LazyBatchNorm2d())\n"
+        "    net(torch.zeros(1, 3, 8, 8))\n"
+        "    return net\n"
+    )
+    for name, told in (
+        (
+            "norm",
+            r"norm\(\) returns a network whose 1 is lazy .* use BatchNorm2d in place of",
+        ),
+        (
+            "layer",
+            "network whose only layer is lazy and has no weights yet. In layer, run",
+        ),
+    ):
+        with pytest.raises(UsageError, match=told):
+            backbones.build(f"lazy.py:{name}", meta=meta)
+    first = backbones.build("lazy.py:ran", meta=meta).module[0]  # type: ignore[index]
+    assert first.weight.shape == (4, 3, 3, 3) and first.weight.is_meta == meta
 
 
 @pytest.mark.parametrize("name", ["models.py:network", "models:network", "models.py:Net"])
@@ -377,11 +408,51 @@ def test_weights_that_do_not_fit(tmp_path: Path, state: dict, meta: bool) -> Non
     )
 
 
+def test_checkpoints_of_other_scripts(tmp_path: Path) -> None:
+    """Those of timm and of torchvision's references keep their command line beside the weights."""
+    state = backbones.build("resnet18").module.state_dict()
+    args = argparse.Namespace(lr=0.1, model="resnet18", opt_betas=None)
+    for content in (
+        {"epoch": 3, "arch": "resnet18", "state_dict": state, "args": args, "version": 2},
+        {"model": state, "optimizer": {}, "epoch": 3, "args": args},
+    ):
+        path = str(tmp_path / "checkpoint.pth.tar")
+        torch.save(content, path)
+        found = backbones.build("resnet18", weights=path).module.state_dict()
+        assert all(torch.equal(found[key], value) for key, value in state.items())
+
+
+def test_files_of_safetensors_by_their_names(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file(backbones.build("resnet18").module.state_dict(), tmp_path / "a.safetensors")
+    data = (tmp_path / "a.safetensors").read_bytes()
+    (tmp_path / "a.pth").write_bytes(data)
+    (tmp_path / "cut.safetensors").write_bytes(data[:-100])
+    (tmp_path / "long.safetensors").write_bytes((1 << 62).to_bytes(8, "little") + data[8:])
+    for name, told in (
+        ("a.pth", "looks like a file of safetensors: call it NAME.safetensors"),
+        ("cut.safetensors", "is damaged, or not of safetensors .incomplete metadata"),
+        ("long.safetensors", "is damaged, or not of safetensors .header too large"),
+    ):
+        with pytest.raises(RfbenchError, match=told):
+            backbones.build("resnet18", weights=str(tmp_path / name), meta=True)
+
+
+def test_programs_are_not_run(tmp_path: Path) -> None:
+    torch.jit.script(nn.Linear(2, 2)).save(tmp_path / "a.pt")
+    with pytest.raises(RfbenchError, match="holds a TorchScript program, which is not run"):
+        backbones.build("resnet18", weights=str(tmp_path / "a.pt"), meta=True)
+
+
 class Bomb:
     """Would leave a file behind if it were unpickled."""
 
     def __reduce__(self) -> tuple:
         return (Path.touch, (Path("exploded"),))
+
+
+QUANTISED = torch.quantize_per_tensor(torch.ones(2, 2), 0.1, 0, torch.qint8)
 
 
 @pytest.mark.parametrize(
@@ -390,8 +461,14 @@ class Bomb:
         (b"", "is empty"),
         (b"version https://git-lfs.github.com/spec/v1\n", "is a pointer of Git LFS"),
         (b"just text\n", "is not a checkpoint of tensors and plain types"),
+        (b"<!DOCTYPE html>", "is a web page, or other text, not a checkpoint"),
+        (b'{"weight_map": {}}', "is JSON .of a checkpoint in several files, an index., not a"),
+        (gzip.compress(b"x"), "is compressed by gzip .unpack it first., not a checkpoint"),
         (b"PK\x03\x04 a torn zip archive", "is not a checkpoint of tensors and plain types"),
         ({"state_dict": {}, "extra": Bomb()}, "nothing in it was run"),
+        ({"fc.weight": QUANTISED}, "holds quantised weights: fc.weight"),
+        ({"format": "rfbench-checkpoint/9", "variant": "3x3"}, "is of format rfbench-checkpoint/9"),
+        (nn.Linear(2, 2), "it holds torch.nn.modules.linear.Linear .nothing in it was run"),
         (nn.Linear(2, 2), "Save a model's state_dict\\(\\) instead"),
         (torch.zeros(3), "holds no state dict"),
         ([1, 2], "holds no state dict"),

@@ -51,6 +51,15 @@ def test_two_records_of_one_run_stand_alone(tmp_path: Path) -> None:
     assert block.notes == ["2 records claim to be 1x1, seed 0: not averaged"]
 
 
+def test_runs_of_few_classes_have_no_top5(tmp_path: Path) -> None:
+    for seed in range(2):
+        change = {"seed": seed, "config__seed": seed, "metrics": {"top1": 50.0 + seed}}
+        write(tmp_path / str(seed), record(), **change)
+    report = report_of(tmp_path)
+    assert [group.metrics for group in report.groups] == [["top1"]]
+    assert only(report).notes == []
+
+
 @pytest.mark.parametrize("bad", [None, math.nan, math.inf, "many", True])
 def test_a_figure_that_is_none_is_told_and_its_row_stays(tmp_path: Path, bad: Any) -> None:
     seeds(tmp_path, "baseline", BASE)

@@ -16,7 +16,7 @@ from rfbench.data.segmentation import masks
 from rfbench.data.segmentation.pairs import SegSet, none
 from rfbench.errors import RfbenchError
 from rfbench.runs.processes import Processes
-from rfbench.segment import evaluate, show
+from rfbench.segment import evaluate, show, tries
 from tests.data.segmentation import trees
 
 HERE = "tests.segment.test_hostile_input"
@@ -103,6 +103,21 @@ def test_classes_without_a_pixel_are_told(tmp_path: Path) -> None:
     assert "every pixel of all 2 validation masks is ignored" in message(run(root, "--dry-run"))
 
 
+def test_masks_of_0_and_255(tmp_path: Path) -> None:
+    """Of which 255 is ignored: a network of one class would be right everywhere."""
+    root = trees.folder(tmp_path / "data", count=2)
+    (root / "classes.txt").write_text("ground\ntree\n")
+    for path in (root / "masks").rglob("*.png"):
+        trees.mask(path, trees.halves(0, 255))
+    told = message(run(root, "--dry-run"))
+    assert "every pixel that counts of all 2 training masks is of ground" in told
+    colors = "data.options.colors=[[0,0,0],[255,255,255]]"
+    assert colors in told and run(root, "--dry-run", "-o", colors).exit_code == 0
+    camvid = trees.camvid(tmp_path / "camvid", False)  # what others have drawn is not coded anew
+    result = run(camvid, "--dry-run", "-o", "data.name=camvid")
+    assert result.exit_code == 0 and "training masks is of road, so there is" in result.stderr
+
+
 @pytest.mark.parametrize("orientation", [3, 6])
 def test_images_that_exif_turns(orientation: int, tmp_path: Path) -> None:
     """Whether the mask was drawn on the turned image, only its author knows."""
@@ -138,6 +153,55 @@ def test_two_classes_of_one_name() -> None:
     empty = none(masks.indices(2))
     with pytest.raises(RfbenchError, match="two classes are called 'a'"):
         SegSet("own", ["a", "b", "a"], empty, empty)
+
+
+class Fixed(nn.Module):
+    """A network that takes images of 16 x 16 px, as a transformer of one size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.place = nn.Conv2d(3, 3, 1), nn.Parameter(torch.zeros(3, 16, 16))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.conv(x) + self.place
+
+
+@pytest.mark.parametrize("args", [("--dry-run",), ()])
+def test_validation_images_that_the_network_does_not_take(
+    args: tuple[str, ...], tmp_path: Path
+) -> None:
+    """Crops fit it; after an epoch whole images would not."""
+    root = trees.folder(tmp_path / "data", count=2)
+    own = ("-o", f"model={HERE}:Fixed", "-o", "head=own", "--output", tmp_path / "run")
+    told = message(run(root, *own, *args))
+    assert "Fixed does not run on " in told and "of 30x20 px: The size of tensor a" in told
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+    for path in [*(root / "images").rglob("*.*"), *(root / "masks").rglob("*.png")]:
+        Image.open(path).crop((0, 0, 16, 16)).save(path)
+    assert run(root, *own, *args).exit_code == 0
+
+
+def test_sizes_that_are_tried() -> None:
+    sizes = [(n, 100 - n) for n in range(1, 100)]
+    found = tries.some(sizes)
+    assert len(found) == tries.MOST and found[0] == (1, 99) and found[-1] == (50, 50)
+    assert tries.some([(3, 4)]) == [(3, 4)] and tries.some([]) == []
+
+
+def test_images_are_checked_before_training(tmp_path: Path) -> None:
+    """Headers are whole, so that the check of masks passes."""
+    root = trees.folder(tmp_path / "data", count=4)
+    first, second, *_ = sorted((root / "images/val").rglob("*.*"))
+    for path in (first, second):
+        path.write_bytes(path.read_bytes()[:-200])
+    assert run(root, "--dry-run").exit_code == 0
+    result = run(root, "--check-images", "--output", tmp_path / "run")
+    last = result.stderr.strip().splitlines()[-1]
+    assert last.startswith("Error: 2 of 4 validation images cannot be read, more than data.max_b")
+    assert "0 of 4 training images cannot be read" in result.stderr
+    assert f"{first}: " in result.stderr and not (tmp_path / "run").exists()
+    few = ("-o", "data.max_bad_share=0.5", "--dry-run")
+    assert run(root, "--check-images", *few).exit_code == 0
 
 
 class Odd(nn.Module):

@@ -58,6 +58,8 @@ def check_fields(graph: SpatialGraph, model: nn.Module, name: str) -> str:
         units = sorted({(0, 0), target.center, tuple(n - 1 for n in target.units)})
     except RfbenchError:
         return ""
+    if max(target.geometry.phases) > 1 and not target.is_resized:
+        return f"{name}: units take turns, and nothing is resized"
     if target.witness.reach > Reach.LOCAL or None in fields:
         return ""
     masked = any("masked" in text for text in model.text)

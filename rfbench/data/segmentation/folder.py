@@ -3,7 +3,6 @@
 import os
 from typing import Any
 
-from rfbench.data.dataset import some
 from rfbench.data.folder import missing
 from rfbench.data.order import epoch_order
 from rfbench.data.segmentation import lists, masks
@@ -142,11 +141,5 @@ def _part(root: str, part: str, notes: list[str]) -> list[Pair]:
     found = lists.below(
         images, lambda name: os.path.join(truth, os.path.splitext(name)[0] + ".png"), notes
     )
-    stems: dict[str, str] = {}
-    for image, mask in found:
-        if mask in stems:
-            raise RfbenchError(f"{stems[mask]} and {image} would have the same mask, {mask}")
-        stems[mask] = image
-    if idle := sorted({*lists.masks_below(truth)} - {*stems}):
-        notes.append(f"{truth}: masks without an image: {some(idle)}")
+    lists.note_idle(found, truth, notes)
     return found

@@ -26,19 +26,28 @@ def paired(
     """
     if not pairs:
         raise RfbenchError(f"{where} names no images")
-    counts = Counter(image for image, _ in pairs)
-    if twice := [image for image, count in counts.items() if count > 1]:
-        raise RfbenchError(f"{where} names images more than once: {some(twice, SHOWN)}")
-    for what, place in (("mask", 1), ("image", 0)):
+    for place, told in ((0, "names images more than once"), (1, "has images of one mask")):
+        counts = Counter(pair[place] for pair in pairs)
+        if twice := [pair[0] for pair in pairs if counts[pair[place]] > 1]:
+            raise RfbenchError(f"{where} {told}: {some([*dict.fromkeys(twice)], SHOWN)}")
+    for what, place in (("a mask", 1), ("an image", 0)):
         gone = [pair[place] for pair in pairs if not os.path.isfile(pair[place])]
         if gone:
-            many = f"{len(gone)} {what}s are missing" if len(gone) > 1 else f"a {what} is missing"
+            one, more = f"{what} is missing", f"{len(gone)} {what.split()[1]}s are missing"
+            many = more if len(gone) > 1 else one
             raise RfbenchError(f"{where}: {many}: {some(gone, SHOWN)}{_beside(gone[0])}")
+    real: dict[str, str] = {}
+    for image, _ in pairs:
+        other = real.setdefault(os.path.realpath(image), image)
+        if other != image:
+            raise RfbenchError(f"{where}: {other} and {image} are one file")
     return FilePairs([image for image, _ in pairs], [mask for _, mask in pairs], values, upright)
 
 
 def _beside(path: str) -> str:
     """' (there is NAME)' if a file differs from a missing one in case or extension alone."""
+    if os.path.lexists(path):
+        return " (what is there is no regular file)"
     folder, name = os.path.split(path)
     stem = os.path.splitext(name)[0].casefold()
     try:
@@ -64,6 +73,14 @@ def below(folder: str, mask_of: Callable[[str], str], notes: list[str]) -> list[
 def masks_below(folder: str) -> list[str]:
     """The paths of every mask below `folder`."""
     return [os.path.join(folder, name) for name in walk.images(folder).names]
+
+
+def note_idle(pairs: Sequence[Pair], folder: str, notes: list[str], ending: str = "") -> None:
+    """Add to `notes` the masks below `folder` whose image is not there. ending: of masks' names."""
+    used = {mask for _, mask in pairs}
+    every = (path for path in masks_below(folder) if path.endswith(ending))
+    if idle := sorted({*every} - used):
+        notes.append(f"{folder}: masks without an image: {some(idle)}")
 
 
 def names_in(path: str) -> list[str]:

@@ -96,6 +96,8 @@ def _stored(path: str, colored: bool) -> np.ndarray:
                 raise BadImage(
                     path, f"{image.format} changes the values of a mask; save it as PNG instead"
                 )
+            if (frames := getattr(image, "n_frames", 1)) > 1:
+                raise BadImage(path, f"holds {frames} images: save the mask alone")
             if colored:
                 return _colors(image)
             if image.mode not in (*INDICES, *WIDE):

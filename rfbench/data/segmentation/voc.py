@@ -36,7 +36,7 @@ def voc(
                 os.path.join(folder, "JPEGImages", f"{one}.jpg"),
                 os.path.join(folder, masks_folder, f"{one}.png"),
             )
-            for one in (line.split()[0] for line in lists.names_in(path))
+            for one in lists.names_in(path)
         ]
         return lists.paired(pairs, values, path)
 

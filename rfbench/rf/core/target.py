@@ -17,7 +17,7 @@ from rfbench.rf.core.geometry import Geometry
 from rfbench.rf.core.path_counts import DEFAULT, Convention, PathMap
 from rfbench.rf.core.period import Period
 from rfbench.rf.core.theory import Disagreement, Fields, Theory
-from rfbench.spatial_graph.axis import names
+from rfbench.spatial_graph.axis import Index, names
 from rfbench.spatial_graph.graph import ALL_INPUTS, Reach, Size, SpatialGraph, Witness, by
 from rfbench.spatial_graph.layout import Value
 
@@ -197,12 +197,17 @@ class Target:
 
     def period(self, unit: Unit | None = None, convention: Convention = DEFAULT) -> Period | None:
         """The units around a unit that take turns; None where all units look alike."""
-        phases = self.geometry.phases
-        if max(phases) == 1:
+        if not self.is_resized or max(phases := self.geometry.phases) == 1:
             return None
         if convention not in self._every:
             self._every[convention] = all_units(self.graph, self.value, self.origin, convention)
         return self._every[convention].period(self.unit(unit), phases)
+
+    @cached_property
+    def is_resized(self) -> bool:
+        """Whether anything on the way can make units take turns; windows do not."""
+        axes = (axis for i in self.ancestors for axis in self.graph.nodes[i].axes)
+        return any(isinstance(axis, Index) for axis in axes)
 
     @cached_property
     def reached(self) -> np.ndarray:

@@ -76,9 +76,9 @@ def test_each_process_tells_the_classes_of_its_masks(tmp_path: Path) -> None:
         Image.new("RGB", (4, 4)).save(image)
         Image.new("L", (4, 4), value).save(mask)
     pairs = FilePairs(*zip(*names, strict=True), masks.indices(2))
-    assert [check.check(pairs, True, rank, 3) for rank in range(3)] == [set(), {1}, {0}]
-    assert check.check(pairs, True, 0, 2) == {0}
-    assert check.check(pairs, False) is None
+    assert [check.check(pairs, True, rank, 3).classes for rank in range(3)] == [set(), {1}, {0}]
+    assert check.check(pairs, True, 0, 2).classes == {0}
+    assert check.check(pairs, False).classes is None
 
 
 def test_masks_without_an_image_are_told(tmp_path: Path) -> None:
