@@ -1,35 +1,54 @@
-"""Writes cost and receptive field into records of older versions, which do not tell them.
+"""Writes cost, receptive field and its map into records of older versions, which do not tell them.
 
     python scripts/migrate_records.py docs/runs
 
-Networks are imported and built as the records name them, so do this to your own records only.
+Networks are imported and built as the records name them, so do this to your own records only. A map
+is added only where the network as it is built today has the figures that the record tells: what
+pruning left of one is in its checkpoint alone.
 """
 
 import argparse
 import json
 from pathlib import Path
 
-from rfbench import files
+import numpy as np
+
+from rfbench import files, json_text
 from rfbench.models import backbones
 from rfbench.rf.core import recorded
 from rfbench.runs import records
 
 
 def migrate(path: Path, known: dict[tuple, dict]) -> bool:
-    """Add "network" to the record of a training; False if there is nothing to add."""
+    """Add "network", or its "map", to a training's record; False if there is nothing to add."""
     record = records.read_record(path)
-    if not isinstance(record, records.TrainingRecord) or record.network:
+    if not isinstance(record, records.TrainingRecord) or (record.network or {}).get("map"):
         return False
     side = record.input.get("size") if record.kind == "cls" else None
     key = (record.model, record.variant, side)
     if key not in known:
         print(f"importing and measuring {record.model} / {record.variant}")
         backbone = backbones.build(record.model, record.variant, meta=True)
-        known[key] = recorded.look(backbone, (side, side) if side else None)
+        found = recorded.look(backbone, (side, side) if side else None)
+        known[key] = json.loads(json_text.dumps(found))
+    network = known[key]
+    if told := record.network:
+        if not is_of(network["figures"], told["figures"]):
+            print(f"{path}: no map is added: today's network has other figures")
+            return False
+        network = {**told, "map": network["map"]}
     content = json.loads(path.read_text("utf-8"))
-    text = json.dumps({**content, "network": known[key]}, indent=2, default=list) + "\n"
+    text = json.dumps({**content, "network": network}, indent=2) + "\n"
     files.write_text(path, text)
     return True
+
+
+def is_of(now: dict, told: dict) -> bool:
+    """Whether two networks have the same figures, but for rounding; figures of one alone count."""
+    return now.keys() == told.keys() and all(
+        np.allclose(np.array(now[name], float), np.array(told[name], float), atol=1e-9)
+        for name in now
+    )
 
 
 def main() -> None:

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from rfbench.config import schema_json
+from rfbench.rf.core.recorded_map import encode
 from rfbench.runs.records import KINDS
 from rfbench.schemas.kinds import SCHEMAS
+from tests.rf.test_render import smooth
 
 ROOT = Path(__file__).parents[1]
 KEYS, RECORDS = ROOT / "docs" / "keys.md", ROOT / "docs" / "records.md"
@@ -52,3 +54,13 @@ def test_every_field_of_a_record_is_on_the_page_and_no_other() -> None:
     told = re.findall(r"^\| `([\w`, ]+)` \|", tables, re.MULTILINE)
     fields = {name for model in KINDS.values() for name in model.model_fields}
     assert {name for row in told for name in row.split("`, `")} == fields
+
+
+def test_every_key_of_a_map_is_on_the_page_and_no_other() -> None:
+    table = RECORDS.read_text().partition("## Maps")[2].partition("\n## ")[0]
+    panel = smooth(0.2)
+    content = encode(panel.path_map, panel.metrics)
+    assert content is not None
+    assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == list(content)
+    for key in content["middle"]:
+        assert f"`{key}`" in table.partition("| `middle` |")[2]

@@ -1,6 +1,5 @@
 """`rfbench compare`: the runs below some folders as tables, with statistical tests."""
 
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import click
@@ -57,9 +56,9 @@ def command(
 
     RESULTS are folders of runs, or folders that hold them at any depth. Runs whose configurations
     differ only in seed, paths and device are averaged. Differences from the baseline are tested
-    over the seeds. Nothing that a record names is imported: receptive fields and costs are those
-    that each run has written into its record; of old records without them, networks of torchvision
-    and timm are measured.
+    over the seeds. Nothing that a record names is imported: receptive fields, their maps
+    and costs are those that each run has written into its record; of old records without them,
+    networks of torchvision and timm are measured.
     """
     from rfbench.errors import UsageError
     from rfbench.files import write_text
@@ -75,13 +74,8 @@ def command(
         sort=sort,
         reference=reference is not None,
     )
-    draw: Callable[[str, Sequence[str]], bytes] | None = None
-    if form == "html":
-        from rfbench.rf.questions.maps.png import png
-
-        draw = png
     folder = output.parent if output else Path()
-    text = compare.render(compare.compare(results, wanted, draw, look), form, folder)
+    text = compare.render(compare.compare(results, wanted, form == "html", look), form, folder)
     if output:
         write_text(output, text + "\n")
         out.note(f"wrote {output}")

@@ -47,7 +47,8 @@ def build(
     """Build the network `name` as `variant`.
 
     name: of torchvision or timm (the prefix 'timm:' or 'torchvision:' decides), or
-    'FILE.py:function' or 'package.module:function' for a callable that returns a module; arguments
+    'FILE.py:function' or 'package.module:function' for a callable that returns a module, or a
+    program that torch.export.save wrote ('FILE.pt2'); arguments
     stand behind it, as in 'resnet50(in_chans=1)', see `arguments`. weights: a
     checkpoint of rfbench, a state dict or a .safetensors file; it must fit strictly. meta: allocate
     nothing; parameters are on the meta device, only fixed kernels (BlurPool's), and masks and
@@ -134,6 +135,10 @@ def _found(name: str) -> tuple[Any, ...]:
         return f"timm:{rest}", guarded, None, plain
     if rest.endswith(".py"):
         raise UsageError(own.unnamed(rest))
+    if name.endswith(".pt2"):
+        return name, functools.partial(own.program, name), (224, 224)
+    if name.endswith((".pt", ".pth")):
+        raise UsageError(f"{name} is not read as a network. {own.LOADED}")
     known = {n for lib in LIBRARIES if library in ("", lib) for n in names(lib)}
     raise UsageError(f"unknown model '{name}'.{suggest(rest, sorted(known))}")
 

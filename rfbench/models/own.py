@@ -58,6 +58,16 @@ def builder(source: str, attribute: str) -> Callable[..., nn.Module]:
     return build
 
 
+LOADED = "Write a function that builds it, or loads it whole: MODEL is FILE.py:function."
+
+
+def program(path: str) -> nn.Module:
+    """The module of a program that torch.export.save wrote."""
+    if not Path(path).is_file():
+        raise UsageError(f"no such file: {path}")
+    return guarded(path, lambda: torch.export.load(path)).module()
+
+
 def _refuse_lazy(network: nn.Module, label: str, function: str) -> None:
     """Raise UsageError for a layer without weights: their shapes depend on the first input."""
     for key, tensor in itertools.chain(network.named_parameters(), network.named_buffers()):

@@ -4,6 +4,7 @@ Independent of the content. Its HTML, CSS and JavaScript are the files in assets
 """
 
 import base64
+import functools
 import hashlib
 import os
 import urllib.parse
@@ -14,7 +15,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 # a text, or a text and the CSS class of its cell: good, bad, faint; HTML as Markup
@@ -85,6 +86,7 @@ def _digest(script: str) -> str:
     return f"'sha256-{base64.b64encode(digest).decode()}'"
 
 
+@functools.cache
 def asset(package: str, name: str) -> str:
     """The text of a file in the folder assets/ of a package."""
     return (resources.files(package) / "assets" / name).read_text("utf-8")
@@ -92,7 +94,12 @@ def asset(package: str, name: str) -> str:
 
 def fill(template: str, **values: Any) -> Markup:
     """HTML from a jinja2 template; values are escaped."""
-    return Markup(ENVIRONMENT.from_string(template).render(**values))
+    return Markup(_compiled(template).render(**values))
+
+
+@functools.cache  # a page fills some of its templates for every row
+def _compiled(template: str) -> Template:
+    return ENVIRONMENT.from_string(template)
 
 
 def _part(name: str, *values: Any) -> Markup:

@@ -5,10 +5,10 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from rfbench.errors import RfbenchError, counted, one_line
-from rfbench.report import formats, latex, networks, runs, sort
+from rfbench.errors import counted, one_line
+from rfbench.report import formats, latex, networks, runs
 from rfbench.report.build import Wanted, build
-from rfbench.report.model import Group, Report
+from rfbench.report.model import Report
 
 DEFAULT = Path("results")
 logger = logging.getLogger(__name__)
@@ -17,13 +17,13 @@ logger = logging.getLogger(__name__)
 def compare(
     results: Sequence[Path],
     wanted: Wanted,
-    draw: networks.Draw | None = None,
+    draw: bool = False,
     own: bool = False,
 ) -> Report:
     """Compare the runs below the folders `results` ((): results/); logs what cannot be used.
 
-    draw: draws the images of receptive fields; None: no images. own: import networks that the
-    records name, to measure and draw them. Raises as `runs.find` and `build`.
+    draw: gather the maps of receptive fields. own: import networks that the records name, to
+    measure and draw them. Raises as `runs.find` and `build`.
     """
     folders = list(results) or [DEFAULT]
     # the paper's tables need no runs
@@ -34,22 +34,12 @@ def compare(
         logger.info("skipped %s of receptive fields", counted(loaded.maps, "record"))
     report = build(loaded, wanted, functools.partial(networks.look, own=own), folders)
     _warn(report.problems[len(loaded.problems) :])
-    if draw and not wanted.rows:
-        once = functools.cache(draw)  # groups share networks
+    if draw:
+        from rfbench.report import fields  # imports Pillow
+
         for group in report.groups:
-            _draw(group, once, own)
+            fields.gather(group, own)
     return report
-
-
-def _draw(group: Group, draw: networks.Draw, own: bool) -> None:
-    """Add the image of a group's receptive fields, if its network may be built."""
-    rows = [row for block in group.blocks for row in block.rows if row.network.figures]
-    names = sorted({row.variant for row in rows}, key=sort.paper_order)
-    if names and networks.may_look(group.name, own):
-        try:
-            group.image = draw(group.name, tuple(names))
-        except RfbenchError as error:
-            logger.warning("%s: not drawn: %s", group.name, one_line(error, 1000))
 
 
 def _warn(problems: Sequence[str]) -> None:

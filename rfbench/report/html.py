@@ -6,7 +6,7 @@ from typing import Any
 from rfbench.errors import printable
 from rfbench.plotting import webpage
 from rfbench.plotting.webpage import Column
-from rfbench.report import curves, differences, summary
+from rfbench.report import curves, differences, panels, summary
 from rfbench.report.model import Block, Group, Report, Row
 from rfbench.report.sheets import ROW, Sheet, legend, number, settings_line, sheets
 from rfbench.runs import records
@@ -37,14 +37,14 @@ def page(report: Report, folder: Path = Path()) -> str:
     ]
     data: dict[str, Any] = {"rows": {}, "curves": {}}
     parts: list[str] = []
-    images: dict[bytes, str] = {}  # networks that several groups share are shown once
+    drawn: dict[Any, str] = {}  # networks that several groups share are shown once
     for (anchor, title), group, own in zip(contents.items(), report.groups, anchors, strict=True):
         inside: list[str] = [webpage.heading(title, 2, anchor)]
         for block, place in zip(group.blocks, own, strict=True):
             inside.append(
                 webpage.section(_block(group, block, place, report.baseline, folder, data))
             )
-        inside += _image(group, anchor, images)
+        inside += _fields(group, anchor, drawn)
         parts.append(webpage.section(inside))
     parts += [webpage.heading("How to read this", 2), webpage.notes(legend(report))]
     if report.problems:
@@ -66,7 +66,7 @@ def page(report: Report, folder: Path = Path()) -> str:
     )
 
 
-ASSETS = ("tools.html", "report.css", "report.js", "strip.html", "axis.html")
+ASSETS = ("tools.html", "report.css", "report.js")
 
 
 def _block(
@@ -129,19 +129,15 @@ def _verdicts(row: Row) -> list[str]:
     return sorted(word if word in VERDICTS else "not tested" for word in words)
 
 
-def _image(group: Group, anchor: str, images: dict[bytes, str]) -> list[str]:
-    if not group.image:
+def _fields(group: Group, anchor: str, drawn: dict[Any, str]) -> list[str]:
+    if not group.fields:
         return []
     title = webpage.heading("Receptive fields", 3)
-    if group.image in images:
-        where = images[group.image]
-        return [title, webpage.fill(SEEN, link=webpage.jump(where, "as shown above"))]
-    images[group.image] = f"{anchor}f"
-    title = webpage.heading("Receptive fields", 3, f"{anchor}f")
-    return [
-        title,
-        webpage.image(group.image, printable(f"Receptive fields of {group.model}"), scale=0.62),
-    ]
+    figure = panels.figure(group.fields, group.unmapped)
+    if figure in drawn:
+        return [title, webpage.fill(SEEN, link=webpage.jump(drawn[figure], "as shown above"))]
+    drawn[figure] = f"{anchor}f"
+    return [webpage.heading("Receptive fields", 3, f"{anchor}f"), figure]
 
 
 SEEN = "<p>The same networks, {{ link }}.</p>"

@@ -1,13 +1,16 @@
 """A comparison as data: groups of runs, settings, rows, cells; the source of all formats."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rfbench.errors import printable
 from rfbench.models import variant as variants
 from rfbench.report import paper
 from rfbench.report.runs import Run
 from rfbench.report.stats import Effect
+
+if TYPE_CHECKING:
+    from rfbench.rf.core.recorded_map import RecordedMap
 
 
 @dataclass
@@ -26,12 +29,22 @@ class Network:
     """What is known of a variant of a model without training it; None: not measured.
 
     figures: metrics of the receptive field by name (rf/core/metrics), px of the input. macs: for
-    one image of `size` (H, W).
+    one image of `size` (H, W). map: as a record keeps it (rf/core/recorded_map), not checked yet.
     """
 
     figures: dict[str, Any] = field(default_factory=dict)
     macs: int | None = None
     size: tuple[int, int] | None = None
+    map: Any = None
+
+
+@dataclass
+class Field:
+    """The receptive field of a row, to be drawn. words: its figures."""
+
+    title: str
+    words: str
+    map: "RecordedMap"
 
 
 @dataclass
@@ -83,7 +96,10 @@ class Block:
 
 @dataclass
 class Group:
-    """All runs of one kind, detector, model and data set. image: PNG of the receptive fields."""
+    """All runs of one kind, detector, model and data set.
+
+    fields: the receptive fields of its rows, to be drawn; unmapped: rows of which no map is known.
+    """
 
     kind: str
     detector: str
@@ -91,7 +107,8 @@ class Group:
     dataset: str
     metrics: list[str]
     blocks: list[Block]
-    image: bytes | None = None
+    fields: list[Field] = field(default_factory=list)
+    unmapped: list[str] = field(default_factory=list)
     name: str = ""  # the model as the records name it
 
     @property

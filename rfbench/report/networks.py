@@ -7,8 +7,10 @@ measured for networks of the libraries, and for others only if the user asks for
 import functools
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from rfbench.errors import RfbenchError, one_line
 from rfbench.models import identity
@@ -17,8 +19,7 @@ from rfbench.rf.core.metric import Metric, Use
 from rfbench.rf.core.metrics import used
 from rfbench.spatial_graph.graph import Size
 
-# (model, names of its variants) -> PNG of their receptive fields
-Draw = Callable[[str, Sequence[str]], bytes]
+MORE = ("size", "misaligned")  # what a caption says besides the metrics that variants are ranked by
 logger = logging.getLogger(__name__)
 
 
@@ -37,7 +38,17 @@ def from_record(content: Mapping[str, Any] | None) -> Network | None:
             value = figures.get(metric.name)
             if _fits(metric, value):
                 known.figures[metric.name] = value
+        if known.figures:
+            known.figures |= {k: figures[k] for k in MORE if _counts(k, figures.get(k))}
+    known.map = content.get("map")
     return known
+
+
+def _counts(name: str, value: Any) -> bool:
+    """Whether it is a whole number, or of sizes two of them."""
+    numbers = value if name == "size" else [value]
+    fits = isinstance(numbers, list) and len(numbers) == (2 if name == "size" else 1)
+    return fits and all(type(n) is int and 0 <= n < 10**9 for n in numbers)
 
 
 def _fits(metric: Metric, value: Any) -> bool:
@@ -83,4 +94,20 @@ def _network(model: str, name: str, size: Size | None) -> Network:
     except RfbenchError as error:
         logger.warning("%s / %s: not measured: %s", model, name, one_line(error, 1000))
         return Network()
-    return Network(found["figures"], found["macs"], found["size"])
+    return Network(found["figures"], found["macs"], found["size"], found["map"])
+
+
+def map_of(model: str, name: str, figures: Mapping[str, Any]) -> Any:
+    """The map of a variant whose record has `figures` and no map; None: not drawn, which is logged.
+
+    The network is built as of today: one with other figures is not the record's.
+    """
+    built = _network(model, name, None)
+    for metric in used(Use.RANK) if built.figures else ():
+        told, now = figures.get(metric.name), built.figures.get(metric.name)
+        if told is not None and (now is None or not np.allclose(told, now, atol=1e-4)):
+            texts = metric.text(now), metric.text(told)
+            what = f"the {metric.name} of the network is {texts[0]}, of its record {texts[1]}"
+            logger.warning("%s / %s: not drawn: %s", model, name, what)
+            return None
+    return built.map

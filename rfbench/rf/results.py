@@ -87,7 +87,7 @@ class Measured(NamedTuple):
 def _into(axes: Any, found: Measured) -> Any:
     """Draw a map of two axes into axes of the caller's own figure."""
     from rfbench.plotting import palette
-    from rfbench.rf.questions.maps.figure import offset
+    from rfbench.rf.core.contrast import offset
 
     values = np.asarray(getattr(found.map, "magnitude", found.map), dtype=float)
     if values.ndim != 2:

@@ -69,7 +69,7 @@ class TrainingRecord(Record):
     groups such as "bbox"; None: undefined. best: those of best.pth. input:
     size and augmentation. pictures: number of images by split. images_per_s: the median. lr: peak
     learning rate. batch: images per step ("global") and per BatchNorm batch ("per_batchnorm"), and
-    processes. config: resolved; repeats the run. network: cost and receptive field, see
+    processes. config: resolved; repeats the run. network: cost, receptive field and its map, see
     rf/core/recorded; None: they could not be measured, or the record is of an older version.
     """
 
@@ -267,8 +267,8 @@ def parent(checkpoint: str | None) -> dict[str, Any] | None:
         record = read_training(Path(checkpoint).parent / RECORD)
     except RfbenchError:
         return None
-    left_out = {"format", "command", "replaced", "parent"}
-    kept = record.model_dump(exclude=left_out, exclude_unset=True)
+    left_out = dict.fromkeys(("format", "command", "replaced", "parent"), True)
+    kept = record.model_dump(exclude={**left_out, "network": {"map"}}, exclude_unset=True)
     return {"checkpoint": checkpoint, **kept}
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from rfbench.rf.core.recorded_map import decode
 from tests.classify import runs
 
 PRUNE = {"sparsity": 0.75, "begin": 5, "end": 25, "every": 10}
@@ -47,7 +48,9 @@ def test_the_record_counts_what_is_not_zero(whole: Path) -> None:
     assert record["parameters"] == sum(v.numel() for v in parameters)
     assert record["nonzero"] == sum(int((v != 0).sum()) for v in parameters)
     assert record["nonzero"] <= record["parameters"] - sum(ZEROS.values())
-    assert record["network"]["figures"]["size"] == [13, 13]
+    known = record["network"]
+    assert known["figures"]["size"] == [13, 13]
+    assert decode(known["map"]).offset == pytest.approx(known["figures"]["shift"])
 
 
 @pytest.mark.parametrize("at", [3, 12, 33])

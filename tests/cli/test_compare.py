@@ -78,13 +78,14 @@ def test_notes_go_to_stderr_and_the_result_to_stdout(folder: Path) -> None:
     ]
 
 
-def test_a_file_as_a_whole_with_an_image_of_the_receptive_fields(folder: Path) -> None:
+def test_a_file_as_a_whole_with_the_maps_of_old_records_made_anew(folder: Path) -> None:
     result = run("--format", "html", "--output", "report.html")
     assert (result.exit_code, result.stdout) == (0, "")
     assert result.stderr == "wrote report.html\n"
     text = (folder / "report.html").read_text()
     assert ">Receptive fields</h3>" in text
-    assert text.count("<img") == 1
+    assert text.count('<figure class="fields">') == 1
+    assert text.count('<div class="panel"') == 2
 
 
 def test_a_network_that_cannot_be_built_leaves_its_row(folder: Path) -> None:

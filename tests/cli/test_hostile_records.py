@@ -60,6 +60,9 @@ def test_own_networks_are_looked_at_on_request_only(folder: Path) -> None:
     result = run("results", "--look", "--format", "json")
     assert "importing spy.py:build, as the records name it" in result.stderr
     assert (folder / "was-called").exists()
+    for look, panels in (("--look",), 2), ((), 1):  # with and without its receptive field
+        page = run("results", *look, "--format", "html")
+        assert page.exit_code == 0 and page.stdout.count('<div class="panel"') == panels
     rows = [g for g in json.loads(result.stdout)["groups"] if g["model"] == "spy.py:build"]
     assert rows[0]["settings"][0]["rows"][0]["shift"] == [
         -0.5,

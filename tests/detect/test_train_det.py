@@ -51,6 +51,7 @@ def test_what_a_run_leaves(whole: Path) -> None:
     assert record["pictures"] == {"train": 30, "val": 6}
     names = {"AP", "AP50", "AP75", "APs", "APm", "APl"}
     assert names <= record["metrics"]["bbox"].keys()
+    assert record["network"]["map"]["offset"] == record["network"]["figures"]["shift"]
     assert record["differs"]["SOLVER.MAX_ITER"] == [90000, 14]
     assert record["versions"]["detectron2"]
     assert all((whole / name).exists() for name in record["files"])

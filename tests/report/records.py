@@ -1,11 +1,16 @@
 """Records of real runs, and what tests make of them."""
 
+import base64
 import copy
+import io
 import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from PIL import Image
 
 from rfbench.report.build import Wanted, build
 from rfbench.report.model import Block, Network, Report, Row
@@ -80,3 +85,28 @@ def only(report: Report) -> Block:
 def row(block: Block, label: str) -> Row:
     """The row of that label."""
     return next(r for r in block.rows if r.label == label)
+
+
+def recorded_map(values: np.ndarray, at: Sequence[float], middle: bool = False) -> dict[str, Any]:
+    """A map as a record keeps it. values: greys, the largest 255; at: (y, x) of its corner, px."""
+    weights = (values / 255.0) ** 2
+    places = np.mgrid[: values.shape[0], : values.shape[1]] + 0.5
+    means = [float((weights * p).sum() / weights.sum()) for p in places]
+    offset = [m + a for m, a in zip(means, at, strict=True)]
+    content = {"png": png(values), "size": list(values.shape), "at": list(at), "pixel": 1}
+    grid = np.where(np.indices((48, 48)).sum(0) % 2, 255, 1).astype(np.uint8)
+    inner = {"png": png(grid), "size": [48, 48], "at": [-24.0, -24.0], "span": 0.5, "contrast": 0.4}
+    return {**content, "offset": offset, "middle": inner if middle else None}
+
+
+def png(values: np.ndarray) -> str:
+    """A PNG in base64."""
+    out = io.BytesIO()
+    Image.fromarray(values).save(out, "PNG")
+    return base64.b64encode(out.getvalue()).decode()
+
+
+def known(shift: float, content: Any) -> dict[str, Any]:
+    """What a record tells of its network."""
+    figures = {"shift": [shift, shift], "gridding": 0.1, "read": 1.0, "size": [40, 40]}
+    return {"size": [32, 32], "macs": 5, "figures": figures, "map": content}

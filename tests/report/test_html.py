@@ -2,39 +2,38 @@
 
 import os
 import re
-import struct
-import zlib
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
+import numpy as np
 import pytest
 
 from rfbench.plotting import webpage
 from rfbench.plotting.webpage import Column
 from rfbench.report import html, metrics
-from rfbench.report.model import Block, Group, Row
+from rfbench.report.model import Block, Field, Group, Row
 from rfbench.report.sheets import sheets
+from rfbench.rf.core.recorded_map import decode
 from tests.browser import Opened, shown, violations
-from tests.report.records import RUNS, record, report_of, seeds, write
+from tests.report.records import RUNS, record, recorded_map, report_of, seeds, write
 
 
-def png(width: int = 8) -> bytes:
-    """A grey image of that width."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        body = kind + data
-        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
-
-    head = struct.pack(">IIBBBBB", width, 1, 8, 0, 0, 0, 0)
-    data = zlib.compress(b"\0" + b"\x80" * width)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+def hill() -> dict[str, Any]:
+    """A round map of 40 px, 10 px up and left of its unit."""
+    y, x = np.mgrid[:40, :40] - 19.5
+    grey = np.clip(270 - 11 * np.hypot(y, x), 0, 255).astype(np.uint8)
+    return recorded_map(grey, [-30.0, -30.0], middle=True)
 
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of the real runs beside the paper's rows."""
     report = report_of(RUNS, reference=True)
-    report.groups[0].image = png()
+    report.groups[0].fields = [
+        Field("baseline", "shift 1 px", decode(hill())),
+        Field("3x3", "", decode(hill())),
+    ]
     path = tmp_path_factory.mktemp("page") / "report.html"
     path.write_text(html.page(report))
     return path
@@ -50,7 +49,7 @@ def test_the_page_needs_nothing_else(page: Path) -> None:
 
 def test_what_the_page_shows(page: Path) -> None:
     text = page.read_text()
-    assert text.count("<img") == 1  # receptive fields
+    assert text.count('<figure class="fields">') == 1  # receptive fields
     assert "schedule.epochs=2" in text
     assert '<td class="n good">+44.47 ▲</td>' in text
     assert "39.72" in text

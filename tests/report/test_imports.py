@@ -9,6 +9,7 @@ from rfbench.models.pools import POOLS
 from rfbench.models.variant import SHIPPED
 from tests.report.records import record, write
 
+DOCS = Path(__file__).parents[2] / "docs"
 SCRIPT = """
 import json, sys
 from rfbench.cli import main
@@ -30,6 +31,15 @@ def test_compare_without_torch(tmp_path: Path) -> None:
         write(tmp_path / f"{seed}", record(), config__seed=seed, network=known)
     assert loaded(str(tmp_path)) == []
     assert loaded(str(tmp_path), "--format", "json") == []
+
+
+def test_a_page_with_maps_without_torch(tmp_path: Path) -> None:
+    """Of records that hold their maps: the repository's own, of all three trainings."""
+    page = tmp_path / "page.html"
+    assert loaded(str(DOCS / "runs"), "--format", "html", "--output", str(page)) == ["matplotlib"]
+    text = page.read_text()
+    assert text.count('<figure class="fields">') > 5
+    assert text.count("as shown above") >= 1  # a network that several groups share
 
 
 def test_names_of_pools() -> None:

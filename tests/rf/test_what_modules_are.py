@@ -194,7 +194,7 @@ def inside():
 """
 
 
-@pytest.mark.parametrize("function", ["program", "script", "inside"])
+@pytest.mark.parametrize("function", ["program", "script", "inside", "file"])
 @pytest.mark.parametrize("command", ["theory", "mirror"])
 def test_saved_networks_on_the_command_line(function: str, command: str, tmp_path: Path) -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.Conv2d(4, 2, 3)).eval()
@@ -202,8 +202,23 @@ def test_saved_networks_on_the_command_line(function: str, command: str, tmp_pat
     torch.export.save(program, tmp_path / "net.pt2")
     torch.jit.save(torch.jit.script(net), tmp_path / "net.pt")
     (tmp_path / "own.py").write_text(LOADED)
-    size = ["--size", "32"] if function != "program" else []
-    done = CliRunner().invoke(main, ["rf", command, f"{tmp_path / 'own.py'}:{function}", *size])
+    size = ["--size", "32"] if function in ("script", "inside") else []
+    own = tmp_path / "net.pt2" if function == "file" else f"{tmp_path / 'own.py'}:{function}"
+    done = CliRunner().invoke(main, ["rf", command, str(own), *size])
     assert done.exit_code == 0, done.stderr
     told = {"theory": "  y, x  7     2       1", "mirror": "  y     -0.50 px  +1.00 px"}[command]
     assert told in done.stdout
+
+
+def test_files_that_are_no_program(tmp_path: Path) -> None:
+    (tmp_path / "bad.pt2").write_bytes(b"no program")
+    (tmp_path / "net.pt").write_bytes(b"no network")
+    for name, why in (
+        ("bad.pt2", "bad.pt2: "),
+        ("other.pt2", "no such file"),
+        ("net.pt", "is not read as a network. Write a function that builds it"),
+    ):
+        done = CliRunner().invoke(main, ["rf", "theory", str(tmp_path / name)])
+        assert done.exit_code in (1, 2) and why in done.stderr
+        assert done.stderr.splitlines()[-1].startswith("Error: ")
+        assert "internal error" not in done.stderr

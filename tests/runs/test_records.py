@@ -79,6 +79,7 @@ def test_a_record_is_written_and_read(tmp_path: Path) -> None:
         **written,
         "detector": None,
         "stopped_early": None,
+        "bad_pictures_more": 0,
         "network": None,
         "nonzero": None,
         "lr": None,
@@ -95,7 +96,11 @@ def test_the_parent_is_what_lies_beside_the_checkpoint(tmp_path: Path) -> None:
     assert found is not None
     assert (found["checkpoint"], found["variant"], found["seed"]) == (str(checkpoint), "1x1", 0)
     assert found["config"]["schedule"]["epochs"] == 2
-    assert "parent" not in found
+    assert "parent" not in found and "network" not in found
+    content = {**record("two-1x1-s0"), "network": {"macs": 5, "map": {"png": "A" * 9999}}}
+    (folder / records.RECORD).write_text(json.dumps(content))
+    found = records.parent(str(checkpoint))
+    assert found is not None and found["network"] == {"macs": 5}  # its own record holds the map
     (folder / records.RECORD).write_text("{")
     assert records.parent(str(checkpoint)) is None
     assert records.parent("pretrained") is records.parent(None) is None

@@ -45,6 +45,7 @@ def test_a_run_and_its_files(tmp_path: Path) -> None:
         "pictures/002-1.png",
     ]
     assert record["metrics"]["pictures"] == 12 and record["network"]["macs"] > 0
+    assert record["network"]["map"]["offset"] == record["network"]["figures"]["shift"]
     again = load(SegConfig, str(folder / "config.yaml"))
     assert again.model_dump(mode="json") == record["config"]
     resumed = run(*args, "--visualize", 2, "--resume", "--json")
@@ -59,6 +60,7 @@ def test_a_run_and_its_files(tmp_path: Path) -> None:
     assert "foreground_mIoU" in shown.stdout and "MACs without head" in shown.stdout
     page = CliRunner().invoke(main, ["compare", str(folder), "--format", "html"])
     assert page.exit_code == 0 and "Segmentation: resnet14" in page.stdout
+    assert "<h4>1x1+3x3</h4>" in page.stdout  # its receptive field
 
 
 def test_a_folder_of_ones_own_with_classes_in_another_order(tmp_path: Path) -> None:

@@ -13,12 +13,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
-from scipy.ndimage import convolve1d
 
 from rfbench.errors import UsageError
 from rfbench.plotting import look
 from rfbench.plotting.page import DPI, LARGE, SMALL, TEXT, Page, key_columns, line, text_width, wrap
 from rfbench.plotting.palette import CENTROID, EMPTY, GREYS, MAPS, MARK, SHARE, UNIT
+from rfbench.rf.core import contrast
 from rfbench.rf.core.metrics import caption as words_of
 from rfbench.rf.core.path_counts import PathMap
 
@@ -29,7 +29,6 @@ Texts = tuple[list[list[str]], list[list[str]]]  # titles and figures of some pa
 SIDES = {1: 2.1, 2: 2.1, 3: 1.8, 4: 1.4}  # of a panel, by columns: all have many divisors in dots
 LEFT, RIGHT, GAP = 0.46, 0.62, 0.1
 BOLD = 0.9  # bold letters are wider than those that `wrap` measures
-EVEN = 1e-3  # up to this CV a map does not grid: the second row is to look even
 CELLS = 20  # up to so many pixels a side, the counts are printed in their cells
 
 
@@ -58,7 +57,7 @@ class Panel:
     @property
     def offset(self) -> tuple[float, ...]:
         """(y, x) of the centroid: the shift of this unit alone, where units take turns."""
-        return offset(self.metrics)
+        return contrast.offset(self.metrics)
 
     @property
     def strides(self) -> list[float]:
@@ -71,17 +70,6 @@ class Panel:
         """(H, W), or of other axes, float64, the largest 1."""
         counts = self.path_map.counts.astype(float)
         return counts / counts.max()
-
-
-def offset(figures: dict[str, Any]) -> tuple[float, ...]:
-    """Of a map's centroid, by its figures: from the unit's position, or the middle of its field."""
-    known = figures.get("unit_shift", figures["shift"])
-    if known is not None and None not in known:
-        return tuple(known)
-    both = zip(figures["centroid"], figures["center"], strict=True)
-    own = [centroid - middle for centroid, middle in both]
-    each = zip(known or [None] * len(own), own, strict=True)
-    return tuple(o if s is None else s for s, o in each)
 
 
 @dataclass(frozen=True)
@@ -146,14 +134,9 @@ def _shared(panels: Sequence[Panel], side: float, scale: Scale) -> _Shared:
     zoom = min((n for n in whole if n % 2 == 0), key=lambda n: abs(n - wanted))
     strides = [s for panel in panels for s in panel.strides]
     show = max(strides) > 1 and max(zoom, CELLS) < need
-    # of a map that the border cuts, only the CV at the shortest period means something
-    by_period = [panel.metrics["gridding_by_period"] or {} for panel in panels]
-    grids = [list(grid.values()) or [0.0] for grid in by_period]
-    cv = max(g[0 if p.metrics["cut"] else -1] for g, p in zip(grids, panels, strict=True))
-    # a scale fit to the data would blow up the steps that an even pooling leaves on a slope
-    contrast = min(1.0, 2 * cv) if cv > EVEN else 0.1
+    grey = contrast.contrast([panel.metrics for panel in panels])
     norm = PowerNorm(0.5, 0, 1) if scale == "sqrt" else Normalize(0, 1)
-    return _Shared(side, width or need, width is not None, zoom if show else None, contrast, norm)
+    return _Shared(side, width or need, width is not None, zoom if show else None, grey, norm)
 
 
 def _reach(panel: Panel) -> float:
@@ -166,34 +149,12 @@ def _reach(panel: Panel) -> float:
 
 def _window(panel: Panel, width: float) -> tuple[slice, slice]:
     """Rows and columns that lie at least in part in a square around the unit's position."""
-    low = [max(0, math.floor(at - width / 2 + 0.5)) for at in panel.origin]
-    high = [max(0, math.ceil(at + width / 2 + 0.5)) for at in panel.origin]
-    return slice(low[0], high[0]), slice(low[1], high[1])
+    return contrast.window(panel.origin, width)
 
 
 def over_mean(panel: Panel, width: float) -> np.ndarray:
-    """Counts over their local mean, in a square around the unit's position; NaN where none.
-
-    The mean is over a box of one effective stride, which evens the grid out. A box also flattens
-    the map's own slopes, by more than a weak grid weighs: so what it left over is averaged again,
-    twice, and added ("twicing", Tukey 1977).
-    """
-    strides = [max(1, round(s)) for s in panel.strides]
-    inner, outer = _window(panel, width), _window(panel, width + 4 * max(strides))
-    rest = counts = panel.counts[outer]
-    for _ in range(3):
-        rest = rest - _box(_box(rest, strides[0], 0), strides[1], 1)
-    mean = counts - rest
-    ratio = np.divide(counts, mean, np.full_like(counts, np.nan), where=mean > SHARE / 10)
-    y, x = (slice(i.start - o.start, i.stop - o.start) for i, o in zip(inner, outer, strict=True))
-    return ratio[y, x]
-
-
-def _box(array: np.ndarray, size: int, axis: int) -> np.ndarray:
-    """Centred mean over `size` positions: an even number takes half of one at either end."""
-    weights = np.ones(size + 1 - size % 2)
-    weights[[0, -1]] = 1 - 0.5 * (size % 2 == 0)
-    return convolve1d(array, weights / size, axis)
+    """Counts over their local mean, in a square around the unit's position; NaN where none."""
+    return contrast.over_mean(panel.counts, panel.strides, panel.origin, width)
 
 
 def _block(
