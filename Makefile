@@ -41,7 +41,7 @@ demo: $(READY) $(DETECT)  ## receptive fields of ResNet-50, and a small classifi
 	$(BIN)/rfbench train-cls -o variant=1x1+3x3 --output results/demo/cls-1x1+3x3 --overwrite
 	$(BIN)/rfbench train-det -o weights=results/demo/cls-baseline/best.pth --visualize 6 \
 		--output results/demo/det --overwrite
-	@echo "Figures:" results/demo/*/*.png results/demo/det/pictures/*.png
+	@echo "Figures:" results/demo/*/*.png results/demo/det/predictions/*.png
 
 test: $(READY) $(DETECT)  ## the tests
 	$(PYTEST)
@@ -73,7 +73,7 @@ figures: $(READY)  ## the figures of the documentation
 zoo: $(READY)  ## every architecture of torchvision and timm: results/zoo/index.html, docs/zoo.md
 	$(BIN)/rfbench rf zoo --markdown docs/zoo.md
 
-figures-concepts: $(READY)  ## the pictures of docs/concepts
+figures-concepts: $(READY)  ## the figures of docs/concepts
 	$(BIN)/python scripts/concept_figures.py
 
 figures-erf: $(READY)  ## Luo et al.'s figures of effective fields; trains a small network first

@@ -52,8 +52,8 @@ OURS, TIMM, VISION = "rfbench", "timm", "torchvision"
 DIFFERENT = 8  # batches in memory, which the updates of a call go through in turn
 
 # what is left to the device: images, updates a call, batch sizes of the step and end to end
-CPU = {"pictures": 1000, "updates": 2, "batch": 8, "end_batch": 20, "workers": 0, "rounds": 7}
-GPU = {"pictures": 20_000, "updates": 30, "batch": 256, "end_batch": 256, "rounds": 5}
+CPU = {"images": 1000, "updates": 2, "batch": 8, "end_batch": 20, "workers": 0, "rounds": 7}
+GPU = {"images": 20_000, "updates": 30, "batch": 256, "end_batch": 256, "rounds": 5}
 SMALL_MODEL = "torchvision:shufflenet_v2_x0_5"  # where the loader matters even on a CPU
 
 
@@ -125,7 +125,7 @@ def peer_network(made: run.Run) -> nn.Module:
 def loaders(root: Path, given: argparse.Namespace, section: Section) -> None:
     """Random resized crop, flip, collation, normalization; with start and end of workers."""
     batch, workers, size = 50, max(1, given.workers), given.size
-    batch = min(batch, given.pictures)
+    batch = min(batch, given.count)
     made = prepared(root, SMALL_MODEL, size, batch, given)
     made.data.close()
 
@@ -153,7 +153,7 @@ def loaders(root: Path, given: argparse.Namespace, section: Section) -> None:
     calls |= {VISION: torchvisions} if given.vision else {}
     calls |= {TIMM: timms} if given.timm else {}
     number = sum(path.stat().st_size for path in (root / "train").rglob("*.JPEG"))
-    kilobytes = number / 1000 / given.pictures
+    kilobytes = number / 1000 / given.count
     section.add(
         f"JPEGs of 500x375 px, {kilobytes:.0f} KB, {workers} processes (bytes: rfbench's batches "
         "before they are normalised, which on a GPU the GPU does)."
@@ -301,7 +301,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--model", default="torchvision:resnet50", help="of steps and costs")
     parser.add_argument("--size", type=int, default=224, help="of the images in px")
     parser.add_argument("--variants", nargs="+", default=list(PAPER), help="of costs")
-    parser.add_argument("--pictures", type=int, help="JPEGs to load")
+    parser.add_argument("--count", type=int, help="JPEGs to load")
     parser.add_argument("--rounds", type=int, help="measured rounds")
     parser.add_argument("--updates", type=int, help="a call, in memory")
     parser.add_argument("--batch", type=int, help="batch size in memory")
@@ -325,7 +325,7 @@ def main() -> None:
     command = shlex.join(["python", "scripts/bench_cls.py", *sys.argv[1:]])
     title = "Training a classifier, side by side with timm and torchvision"
     with tempfile.TemporaryDirectory() as name:
-        write_tree(Path(name), given.pictures)
+        write_tree(Path(name), given.count)
         section = Section(title, command, given.device)
         for part in given.only:
             PARTS[part](Path(name), given, section)

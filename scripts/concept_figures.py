@@ -1,4 +1,4 @@
-"""Draw the pictures of docs/concepts into docs/figures/concepts: `make figures-concepts`.
+"""Draw the figures of docs/concepts into docs/figures/concepts: `make figures-concepts`.
 
 python scripts/concept_figures.py [--output DIR] [NAME ...]
 

@@ -1,4 +1,4 @@
-"""The README's first picture: where ResNet-50's central unit looks, as it is and changed.
+"""The README's first figure: where ResNet-50's central unit looks, as it is and changed.
 
     python scripts/hero.py docs/figures/hero.png
 
@@ -32,7 +32,7 @@ WIDTH = len(COLUMNS) * (SIDE + GAP) + GAP
 @click.command()
 @click.argument("output", type=Path)
 def main(output: Path) -> None:
-    """Draw the picture into the PNG file OUTPUT."""
+    """Draw the figure into the PNG file OUTPUT."""
     page = Page(WIDTH, TOP + 2 * (SIDE + GAP) + 0.3)
     for number, (variant, what) in enumerate(COLUMNS.items()):
         counts, figures = rf.path_counts(rf.record("resnet50", size=608, variant=variant))

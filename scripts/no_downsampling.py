@@ -60,7 +60,7 @@ def effective(name: str) -> str:
     size = WIDER if name == "dilated_dense" else SIZE
     model = f"rfbench.classify.nets:{name}"
     config = RfConfig.model_validate({"model": model, "variants": ["baseline"], "size": size})
-    (found,) = measure(config, Sample(pictures=4, draws=4))
+    (found,) = measure(config, Sample(count=4, draws=4))
     return f"{found.metrics['size']:.1f}"
 
 

@@ -20,7 +20,7 @@ def evaluate(
     forward: Callable[[Tensor], Tensor],
     agree: Callable[[], object] = lambda: None,
 ) -> dict[str, float]:
-    """{"loss", "top1", "top5"} (the latter two in percent) and "pictures", over all processes.
+    """{"loss", "top1", "top5"} (the latter two in percent) and "images", over all processes.
 
     Without top5 where there are no more than five classes: it would always be 100.
     batches: this process's share, as (images, labels (N,)). rounds: the largest number of
@@ -42,7 +42,7 @@ def evaluate(
         "loss": loss / images,
         "top1": 100 * top1 / images,
         **({"top5": 100 * top5 / images} if of_more else {}),
-        "pictures": int(images),
+        "images": int(images),
     }
 
 

@@ -85,7 +85,7 @@ def record(run: Run) -> dict[str, Any]:
             "flip": run.data.flip,
             "crop_ratio": run.data.crop_ratio,
         },
-        "pictures": run.data.counts,
+        "images": run.data.counts,
         "fix": run.conversion or None,
         "epochs": config.schedule.epochs,
         "lr": run.optimizer.defaults["lr"],

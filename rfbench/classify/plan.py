@@ -87,15 +87,15 @@ def evaluate_checkpoint(config: ClsConfig, path: str) -> dict[str, Any]:
         "variant": backbone.variant,
         "weights": path,
         "dataset": data.set.name,
-        "bad_pictures": data.bad,
+        "bad_images": data.bad,
         **metrics,
     }
 
 
 def line(result: dict[str, Any]) -> str:
     """The result of `evaluate_checkpoint` as a line of text."""
-    bad = f", {len(result['bad_pictures'])} unreadable" if result["bad_pictures"] else ""
+    bad = f", {len(result['bad_images'])} unreadable" if result["bad_images"] else ""
     return (
         f"{result['model']} / {result['variant']} on {result['dataset']}: {shown(result)} "
-        f"({result['pictures']} images{bad})"
+        f"({result['images']} images{bad})"
     )

@@ -34,9 +34,7 @@ from rfbench.cli.options import (
 @click.option(
     "--images", metavar="NAME|DIR", default="noise", help="noise (default), digits or a folder."
 )
-@click.option(
-    "--pictures", type=click.IntRange(1), default=16, help="Number of images (default: 16)."
-)
+@click.option("--count", type=click.IntRange(1), default=16, help="Number of images (default: 16).")
 @click.option(
     "--draws",
     type=click.IntRange(1, 100_000),
@@ -70,7 +68,7 @@ def command(
     weights: str,
     ema: bool,
     images: str,
-    pictures: int,
+    count: int,
     draws: int,
     seed: int,
     of: str | None,
@@ -100,7 +98,7 @@ def command(
     effective.png, effective.pdf, effective.npz and result.json; prints a table. Without --variant:
     the network as it is.
 
-    Example: rfbench rf effective resnet50 --weights run/best.pth --images photos/ --pictures 50
+    Example: rfbench rf effective resnet50 --weights run/best.pth --images photos/ --count 50
     """
     from rfbench import files
     from rfbench.cli import trained
@@ -119,7 +117,7 @@ def command(
     sample = effective_run.Sample(
         weights,
         images=images,
-        pictures=pictures,
+        count=count,
         draws=draws,
         seed=seed,
         layers=tuple(dict.fromkeys(to)),

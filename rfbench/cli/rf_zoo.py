@@ -60,8 +60,8 @@ def command(
     known = sum(name in zoo.read(output) for name in wanted)
     with tqdm(total=len(wanted), initial=known, unit="model", disable=None) as bar:
         rows = zoo.run(wanted, output, jobs or os.cpu_count() or 1, bar.update)
-    pictures = {name: zoo.pictures(output, name) for name in wanted}
-    files.write_text(output / "index.html", zoo_page.page(rows, pictures))
+    drawings = {name: zoo.drawings(output, name) for name in wanted}
+    files.write_text(output / "index.html", zoo_page.page(rows, drawings))
     files.write_text(output / "zoo.csv", summary.table(rows))
     files.write_text(output / "zoo.json", dumps(rows, 1) + "\n")
     if markdown:

@@ -41,8 +41,8 @@ def command(
 
     CONFIG is a YAML file, or a name that `rfbench configs` lists; for your own
     images seg/folder.yaml. Its model is a network with scores of its own, or any classifier below a
-    head. Writes config.yaml, metrics.jsonl, last.pth, best.pth, curves.png, pictures/ (predictions)
-    and result.json. On several GPUs: torchrun --nproc_per_node=8 -m rfbench train-seg CONFIG.
+    head. Writes config.yaml, metrics.jsonl, last.pth, best.pth, curves.png, predictions/ and
+    result.json. On several GPUs: torchrun --nproc_per_node=8 -m rfbench train-seg CONFIG.
     --resume continues an interrupted run; the result is identical.
 
     Example: rfbench train-seg seg/folder.yaml -o data.root=PATH --dry-run

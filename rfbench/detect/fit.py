@@ -87,7 +87,7 @@ def record(run: Run) -> dict[str, Any]:
         "trainable": sum(p.numel() for p in parameters if p.requires_grad),
         "dataset": config.data.name,
         "classes": len(sets["val"].categories),
-        "pictures": {part: sets[part].images for part in sets},
+        "images": {part: sets[part].images for part in sets},
         "objects": {part: sets[part].objects for part in sets},
         "eval": config.eval,
         "lr": cfg.SOLVER.BASE_LR,

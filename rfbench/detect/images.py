@@ -17,7 +17,7 @@ from matplotlib.transforms import Bbox
 from rfbench.data import decode
 from rfbench.files import aside
 
-FOLDER = "pictures"
+FOLDER = "predictions"
 DPI = 200
 WIDTH, TALLEST, GAP, HEAD = 7.0, 4.5, 0.1, 0.2  # inches; the text of a two-column paper is 7 wide
 TITLE, LABEL = 8.0, 6.0  # points
@@ -36,7 +36,7 @@ def save(
     min_score: float = MIN_SCORE,
     masks: bool = True,
 ) -> list[str]:
-    """Draw the first `count` images of a COCO set, a PNG each in `folder`/pictures.
+    """Draw the first `count` images of a COCO set, a PNG each in `folder`/predictions.
 
     predictions: COCO's results, with "bbox" and perhaps "segmentation". Those that score less than
     `min_score` are not drawn. masks: whether to draw masks, on both sides.

@@ -96,7 +96,7 @@ def evaluate_checkpoint(config: DetConfig, path: str, folder: Path) -> dict[str,
     return {
         **run.identity_of(config, model),
         "weights": path,
-        "pictures": parts["val"].images,
+        "images": parts["val"].images,
         "eval": config.eval,
         "metrics": metrics,
         "files": written,
@@ -107,6 +107,6 @@ def line(result: dict[str, Any]) -> str:
     """The result of `evaluate_checkpoint` as text."""
     return (
         f"{result['detector']} / {result['backbone']} / {result['variant']}: "
-        f"{evaluate.shown(result['metrics'])} ({result['pictures']} images, {result['eval']})\n"
+        f"{evaluate.shown(result['metrics'])} ({result['images']} images, {result['eval']})\n"
         f"{evaluate.localization(result['metrics'])}"
     )

@@ -19,7 +19,7 @@ from rfbench.schemas.det import DetConfig
 logger = logging.getLogger(__name__)
 
 FORMAT = "rfbench-detection/1"
-COUNTED = (("pictures", "images"), ("objects", "objects"))  # key of a checkpoint, of a data set
+COUNTED = ("images", "objects")  # of a data set, in checkpoints
 
 
 @dataclass(kw_only=True)
@@ -66,7 +66,7 @@ def save(run: Run) -> None:
     state = {
         **weights(run),
         "optimizer": run.trainer.optimizer.state_dict(),
-        "pictures": {part: run.sets[part].images for part in run.sets},
+        "images": {part: run.sets[part].images for part in run.sets},
         "objects": {part: run.sets[part].objects for part in run.sets},
         "scheduler": run.scheduler.state_dict(),
         "scaler": scaler.state_dict() if scaler else None,
@@ -84,7 +84,7 @@ def restore(run: Run, content: dict[str, Any]) -> None:
             f"the run had {content['world_size']} processes and now has {run.group.world}: some "
             "images of this epoch may be seen twice"
         )
-    now = {name: {part: getattr(run.sets[part], a) for part in run.sets} for name, a in COUNTED}
+    now = {name: {part: getattr(run.sets[part], name) for part in run.sets} for name in COUNTED}
     checkpoint.same_numbers(run.folder, {name: content.get(name) for name in now}, now)
     checkpoint.load_optimizer(run.trainer.optimizer, content["optimizer"])
     checkpoint.check_finite_state(content["scheduler"], "scheduler")

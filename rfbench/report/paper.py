@@ -12,13 +12,13 @@ AP = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 class Table:
     """A table of the paper, and the group of runs that it belongs to.
 
-    group: kind, detector, model and data set. pictures: number of validation images. rows: results
+    group: kind, detector, model and data set. images: number of validation images. rows: results
     by variant, in the order of `metrics`.
     """
 
     number: int
     group: tuple[str, str, str, str]
-    pictures: int
+    images: int
     metrics: tuple[str, ...]
     rows: dict[str, tuple[float, ...]]
 

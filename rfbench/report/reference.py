@@ -74,6 +74,6 @@ def _departures(block: Block, table: paper.Table) -> list[str]:
     recipe = flat(SCHEMAS[record.kind]().model_dump(mode="json"))
     values = decisive(record.kind, record.config)
     apart = [k for k, v in values.items() if k not in NO_RECIPE and v != recipe.get(k)]
-    images = record.pictures.get("val")
-    other = [f"pictures.val={images}"] if images != table.pictures else []
+    images = record.images.get("val")
+    other = [f"images.val={images}"] if images != table.images else []
     return [*(f"{key}={text(values[key])}" for key in apart), *other]

@@ -22,7 +22,7 @@ from rfbench.runs.records import TrainingRecord
 from rfbench.schemas.kinds import SCHEMAS
 
 # fields of the record with the resolved values of keys that are marked as free
-RESOLVED = ("precision", "input", "pictures", "objects", "classes", "scaled")
+RESOLVED = ("precision", "input", "images", "objects", "classes", "scaled")
 WEIGHTS = ("weights", "init.weights")
 MOST = 100_000  # folders that are searched
 CLOSED = 5  # of those that cannot be read, how many are named

@@ -67,7 +67,7 @@ class TrainingRecord(Record):
 
     nonzero: parameters that are not zero, fewer where the network was pruned. metrics: by name, in
     groups such as "bbox"; None: undefined. best: those of best.pth. input:
-    size and augmentation. pictures: number of images by split. images_per_s: the median. lr: peak
+    size and augmentation. images: their number by split. images_per_s: the median. lr: peak
     learning rate. batch: images per step ("global") and per BatchNorm batch ("per_batchnorm"), and
     processes. config: resolved; repeats the run. network: cost, receptive field and its map, see
     rf/core/recorded; None: they could not be measured, or the record is of an older version.
@@ -81,7 +81,7 @@ class TrainingRecord(Record):
     nonzero: int | None = None
     dataset: str
     input: dict[str, Any] = {}
-    pictures: dict[str, Any] = {}
+    images: dict[str, Any] = {}
     detector: str | None = None
     metrics: dict[str, Any]
     best: dict[str, Any] | None = None
@@ -100,27 +100,27 @@ class TrainingRecord(Record):
 
 
 class ClsRecord(TrainingRecord):
-    """A classification. bad_pictures: the reason for each unreadable image, by path.
+    """A classification. bad_images: the reason for each unreadable image, by path.
 
-    bad_pictures_more: how many others there are, of thousands.
+    bad_images_more: how many others there are, of thousands.
     """
 
     kind: Literal["cls"]
     epochs: int | None = None
     fix: dict[str, Any] | None = None
-    bad_pictures: dict[str, str] = {}
-    bad_pictures_more: int = 0
+    bad_images: dict[str, str] = {}
+    bad_images_more: int = 0
 
 
 class SegRecord(TrainingRecord):
-    """A segmentation. head: above the model; bad_pictures: as in a classification."""
+    """A segmentation. head: above the model; bad_images: as in a classification."""
 
     kind: Literal["seg"]
     head: str
     classes: int
     epochs: int | None = None
-    bad_pictures: dict[str, str] = {}
-    bad_pictures_more: int = 0
+    bad_images: dict[str, str] = {}
+    bad_images_more: int = 0
 
 
 class DetRecord(TrainingRecord):

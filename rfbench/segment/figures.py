@@ -129,7 +129,7 @@ def summary(counts: Counts, names: Sequence[str], background: int | None) -> dic
         "jitter": 100 * changed / compared if compared else None,
         "iou": dict(zip(names, iou, strict=True)),
         "boundary_iou": dict(zip(names, edge, strict=True)),
-        "pictures": counts.images,
+        "images": counts.images,
     }
 
 

@@ -91,7 +91,7 @@ def record(run: Run) -> dict[str, Any]:
         "dataset": data.set.name,
         "classes": len(data.set.classes),
         "input": {"crop": list(data.crop), "scale": list(data.scale), "flip": data.flip},
-        "pictures": data.counts,
+        "images": data.counts,
         "epochs": run.epoch,
         "lr": config.optim.peak,
         "batch": {

@@ -92,7 +92,7 @@ def evaluate_checkpoint(config: SegConfig, path: str, folder: Path) -> dict[str,
         **network.name_of(config, backbone),
         "weights": path,
         "dataset": data.set.name,
-        "bad_pictures": data.bad,
+        "bad_images": data.bad,
         **metrics,
         "files": written,
     }
@@ -100,8 +100,8 @@ def evaluate_checkpoint(config: SegConfig, path: str, folder: Path) -> dict[str,
 
 def line(result: dict[str, Any]) -> str:
     """The result of `evaluate_checkpoint` as a line of text."""
-    bad = f", {len(result['bad_pictures'])} unreadable" if result["bad_pictures"] else ""
+    bad = f", {len(result['bad_images'])} unreadable" if result["bad_images"] else ""
     return (
         f"{result['model']} / {result['variant']} / {result['head']} on {result['dataset']}: "
-        f"{shown(result)} ({result['pictures']} images{bad})"
+        f"{shown(result)} ({result['images']} images{bad})"
     )

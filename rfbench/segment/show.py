@@ -20,7 +20,7 @@ from rfbench.segment.network import OUT, scores_of
 
 logger = logging.getLogger(__name__)
 
-FOLDER = "pictures"
+FOLDER = "predictions"
 LONGEST = 150  # bytes of an image's name in a file's
 DPI = 200
 WIDTH, TALLEST, GAP, HEAD = 7.0, 3.0, 0.08, 0.2  # inches; a two-column paper is 7 wide
@@ -29,7 +29,7 @@ ACROSS = 6  # classes in a line of the legend
 
 
 def draw(model: nn.Module, config: SegConfig, data: Images, folder: Path, count: int) -> list[str]:
-    """Draw the first `count` validation images, a PNG each in `folder`/pictures.
+    """Draw the first `count` validation images, a PNG each in `folder`/predictions.
 
     Returns the files' names, relative to `folder`; without those of images that cannot be read.
     """

@@ -179,7 +179,7 @@ def finish(run: Epochs, write: Callable[[Any, dict[str, Any]], dict[str, Any]]) 
     told = told_of(bad)
     if bad:
         some = "; ".join(f"{path}: {reason}" for path, reason in list(bad.items())[:3])
-        many = len(told["bad_pictures"])
+        many = len(told["bad_images"])
         which = "all" if many == len(bad) else f"{many}"
         what = "%d images could not be read; result.json names %s: %s"
         logger.warning(what, len(bad), which, some)
@@ -191,4 +191,4 @@ def told_of(bad: dict[str, str]) -> dict[str, Any]:
     names = sorted(bad)
     told = {name: bad[name] for name in names[:NAMED]}
     more = len(names) - len(told)
-    return {"bad_pictures": told, **({"bad_pictures_more": more} if more else {})}
+    return {"bad_images": told, **({"bad_images_more": more} if more else {})}

@@ -65,8 +65,8 @@ def need(config: Any, network: Backbone, data: Any, shares: Split) -> Need:
 def same_data(start: Start, data: Any) -> list[str] | None:
     """The classes of a run's checkpoint, if it tells them; raises if the data are others now."""
     content, path = start.content or {}, start.folder / checkpoint.LAST
-    now = {"pictures": data.counts}
-    checkpoint.same_numbers(start.folder, {"pictures": content.get("pictures")}, now)
+    now = {"images": data.counts}
+    checkpoint.same_numbers(start.folder, {"images": content.get("images")}, now)
     classes = weight_files.classes_in(content, str(path))
     if classes is not None:
         weight_files.compare_classes(classes, data.set.classes, str(path))
@@ -99,7 +99,7 @@ def content(run: Epochs) -> dict[str, Any]:
         "optimizer": run.optimizer.state_dict(),
         "pruned": None if run.pruning is None else run.pruning.state_dict(),
         "ranks": run.group.gather(mine),
-        "pictures": run.data.counts,
+        "images": run.data.counts,
         "total": run.total,
         "batch": run.split.batch,
         "accumulation": run.split.accumulation,

@@ -32,7 +32,7 @@ def test_known_ranks(classes: int, ranks: list[int], top1: float, top5: float | 
         "loss": pytest.approx(F.cross_entropy(scores, labels).item()),
         "top1": top1,
         **({} if top5 is None else {"top5": top5}),  # of three classes it would always be 100
-        "pictures": len(ranks),
+        "images": len(ranks),
     }
     assert network.training
 

@@ -157,7 +157,7 @@ def test_evaluation_counts_every_image_once(tmp_path: Path) -> None:
         found.append(json.loads(texts.pop()))
     one, three = found
     labels, marks = np.arange(IMAGES) // 7 % 10, np.arange(IMAGES) % 10
-    assert one["pictures"] == three["pictures"] == IMAGES
+    assert one["images"] == three["images"] == IMAGES
     assert one["top1"] == three["top1"] == pytest.approx(100 * (labels == marks).mean())
     assert one["top5"] == three["top5"]
     assert one["loss"] == pytest.approx(three["loss"], rel=1e-12)

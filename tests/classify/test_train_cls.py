@@ -172,7 +172,7 @@ def test_a_run_and_its_files(tmp_path: Path) -> None:
     record = json.loads((folder / "result.json").read_text())
     assert all((folder / name).exists() for name in record["files"])
     assert record["kind"] == "cls" and len(record["replaced"]) == 6
-    assert record["steps"] == 3 and record["metrics"]["pictures"] == 40
+    assert record["steps"] == 3 and record["metrics"]["images"] == 40
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [line["split"] for line in lines] == ["train", "val"]
     assert "digits: 96 training images, 40 validation images, 10 classes" in result.stderr
@@ -255,7 +255,7 @@ def test_imagenet_like(imagenet: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.stderr
     record = json.loads(result.stdout)
     assert record["batch"]["accumulation"] == 2 and record["batch"]["per_batchnorm"] == 8
-    assert [Path(name).name for name in record["bad_pictures"]] == [bad.name]
+    assert [Path(name).name for name in record["bad_images"]] == [bad.name]
     # one documented line loads it into plain torchvision
     from torchvision.models import resnet18
 

@@ -305,7 +305,7 @@ def test_other_numbers_of_images_are_refused_on_resuming(here: Path) -> None:
     Path("data/train/ant/0.png").unlink()
     result = train("--output", "run", "--resume")
     assert result.exit_code == 2
-    assert "pictures {'train': 36, 'val': 18}; now there are {'train': 35" in result.stderr
+    assert "images {'train': 36, 'val': 18}; now there are {'train': 35" in result.stderr
 
 
 # --- a network file -----------------------------------------------------------------------------

@@ -198,7 +198,7 @@ def test_from_the_configuration_of_a_run(tmp_path: Path) -> None:
     assert [path.parent.name for path in paths] == names
     records = [json.loads(path.read_text()) for path in paths]
     assert [f"{r['variant']}-s{r['seed']}" for r in records] == names
-    assert {record["pictures"]["train"] for record in records} == {64}
+    assert {record["images"]["train"] for record in records} == {64}
 
 
 def test_a_detector_s_classifier_is_a_run_of_its_own() -> None:

@@ -32,7 +32,7 @@ COMMANDS = {
     "theory": ("rf", "theory"),
     "audit": ("rf", "audit", "--fail-on", "shift>100"),
     "map": ("visualize-rf", "--variant", "baseline", "--output", "map"),
-    "effective": ("rf", "effective", "--output", "erf", "--pictures", "1", "--size", "32"),
+    "effective": ("rf", "effective", "--output", "erf", "--count", "1", "--size", "32"),
 }
 
 

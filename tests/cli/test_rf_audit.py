@@ -1,4 +1,4 @@
-"""`rfbench rf audit` as a user types it: text, JSON, pictures, exit codes."""
+"""`rfbench rf audit` as a user types it: text, JSON, figures, exit codes."""
 
 import json
 from pathlib import Path

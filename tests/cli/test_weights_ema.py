@@ -39,7 +39,7 @@ def effective(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     def call(content: dict[str, Any], *args: str) -> tuple[Result, int]:
         torch.save(content, "w.pth")
         command = ["rf", "effective", "net.py:build", "--weights", "w.pth", "--size", "16"]
-        command += ["--pictures", "1", "--output", "out", "--overwrite", *args]
+        command += ["--count", "1", "--output", "out", "--overwrite", *args]
         result = CliRunner().invoke(main, command)
         if result.exit_code:
             return result, 0

@@ -32,7 +32,7 @@ N = 60
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """60 JPEGs of noise in two classes."""
-    root = tmp_path_factory.mktemp("pictures")
+    root = tmp_path_factory.mktemp("images")
     rng = np.random.default_rng(0)
     for i in range(N):
         path = root / f"class{i % 2}" / f"{i:03d}.JPEG"

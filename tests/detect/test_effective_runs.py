@@ -64,7 +64,7 @@ def test_of_a_classifier(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
 
     out = tmp_path / "out"
-    shown = effective(tmp_path / "run", "--size", 64, "--pictures", 2, "--to", "3", "--output", out)
+    shown = effective(tmp_path / "run", "--size", 64, "--count", 2, "--to", "3", "--output", out)
     assert "blur:3x3:layers=3" in shown and "make(width=5)" in shown
     (field,) = json.loads((out / "result.json").read_text())["fields"]
     assert field["variant"] == "blur:3x3:layers=3" and field["model"].endswith("make(width=5)")
@@ -94,7 +94,7 @@ def test_of_a_detector(tmp_path: Path) -> None:
 
     out = tmp_path / "out"
     layers = ["--to", "levels.p3", "--to", "levels.p4"]
-    shown = effective(tmp_path / "run", "--size", 64, "--pictures", 2, *layers, "--output", out)
+    shown = effective(tmp_path / "run", "--size", 64, "--count", 2, *layers, "--output", out)
     assert "levels.p3" in shown and "3x3" in shown
     fields = json.loads((out / "result.json").read_text())["fields"]
     assert [f["layer"] for f in fields] == ["levels.p3", "levels.p4"]

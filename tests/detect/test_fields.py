@@ -111,7 +111,7 @@ def test_train_det_trains_it_and_its_levels_are_measured(tmp_path: Path) -> None
     seen = [(at["level"], at["stride"], at["field"], at["field_size"]) for at in levels]
     assert seen == [("f1", 1, 0.5, 19), ("f2", 1, 0.5, 23), ("f3", 1, 0.5, 31)]
 
-    args = ["rf", "effective", run, "--to", "levels.f1", "--size", "48", "--pictures", "1"]
+    args = ["rf", "effective", run, "--to", "levels.f1", "--size", "48", "--count", "1"]
     effective = CliRunner().invoke(main, [*args, "--output", str(tmp_path / "out")])
     assert effective.exit_code == 0, effective.output
 

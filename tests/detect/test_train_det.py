@@ -48,7 +48,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_what_a_run_leaves(whole: Path) -> None:
     record = json.loads((whole / "result.json").read_text())
     assert (record["kind"], record["steps"], record["scaled"]) == ("det", 14, None)
-    assert record["pictures"] == {"train": 30, "val": 6}
+    assert record["images"] == {"train": 30, "val": 6}
     names = {"AP", "AP50", "AP75", "APs", "APm", "APl"}
     assert names <= record["metrics"]["bbox"].keys()
     assert record["network"]["map"]["offset"] == record["network"]["figures"]["shift"]
@@ -272,7 +272,7 @@ def test_the_command(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     args = ["train-det", "small.yaml", "--eval-only", str(folder / "last.pth"), "--json"]
     found = CliRunner().invoke(main, args)
     assert found.exit_code == 0, found.stderr
-    assert json.loads(found.stdout)["pictures"] == 6
+    assert json.loads(found.stdout)["images"] == 6
     predictions = Path(f"{folder}-eval") / "inference" / "coco_instances_results.json"
     assert predictions.exists() and f"wrote {predictions}" in found.stderr
 
@@ -522,7 +522,7 @@ def other_shape(optimizer: dict[str, Any]) -> dict[str, Any]:
         ({"optimizer": other_shape}, r"momentum_buffer of parameter \d+ is \[3\]"),
         ({"scheduler": 5}, "is not a checkpoint of this run"),
         ({"classes": [f"no{i}" for i in range(10)]}, "is of other classes: 10"),
-        ({"pictures": {"train": 1, "val": 2}}, "pictures {'train': 1, 'val': 2}; now there are"),
+        ({"images": {"train": 1, "val": 2}}, "images {'train': 1, 'val': 2}; now there are"),
         ({"objects": {"train": 1, "val": 2}}, "objects {'train': 1, 'val': 2}; now there are"),
     ],
 )

@@ -168,7 +168,7 @@ def test_a_group_without_the_metric_is_left_out_aloud(tmp_path: Path) -> None:
     ("metric", "direction"),
     [("top1", 1), ("train_top1", 1), ("bbox.AP75", 1), ("segm.classes.cat", 1),
      ("registration.AP90", 1), ("loss", -1), ("train_loss", -1), ("jitter.jitter", -1),
-     ("registration.dx", 0), ("jitter.jitter_se", 0), ("pictures", 0)],
+     ("registration.dx", 0), ("jitter.jitter_se", 0), ("images", 0)],
 )  # fmt: skip
 def test_directions(metric: str, direction: int) -> None:
     assert metrics.direction(metric) == direction
@@ -181,7 +181,7 @@ def test_the_paper_beside_ours_where_it_belongs(tmp_path: Path) -> None:
     recipe = {"model": "torchvision:resnet50", "dataset": "imagenet", "config__model": "resnet50"}
     data = {"name": "imagenet"}
     config = {"model": "resnet50", "variant": "baseline", "data": data, "seed": 0}
-    own = {**record(), **recipe, "config": config, "pictures": {"train": 1, "val": 50_000}}
+    own = {**record(), **recipe, "config": config, "images": {"train": 1, "val": 50_000}}
     write(tmp_path / "a", own)
     write(tmp_path / "b", own, config__batch_size=256)
     write(tmp_path / "c", own, config__batch_size=256, seed=1)
@@ -210,7 +210,7 @@ def test_departures_from_the_papers_recipe_are_told(tmp_path: Path) -> None:
         "our recipe differs from the paper's: optim.name=adamw, optim.lr="
     )
     assert "schedule.epochs=2" in block.notes[-1]
-    assert "pictures.val=500" in block.notes[-1]
+    assert "images.val=500" in block.notes[-1]
 
 
 def test_the_paper_without_runs(tmp_path: Path) -> None:

@@ -135,7 +135,7 @@ def test_free_keys_do_not_part_runs(change: dict[str, Any]) -> None:
         ({"config__schedule__epochs": 10}, {"schedule.epochs": "10"}),
         ({"config__threads": None}, {"threads": "null"}),
         ({"precision": "bf16"}, {"precision": "bf16"}),
-        ({"pictures__train": 9}, {"pictures.train": "9"}),
+        ({"images__train": 9}, {"images.train": "9"}),
         ({"batch__per_batchnorm": 16}, {"batch.per_batchnorm": "16"}),
         ({"config__optim__betas": [0.5, 0.9]}, {"optim.betas": "[0.5, 0.9]"}),
         ({"config__opts": {"MODEL": {"NORM": ""}}}, {"opts.MODEL.NORM": '""'}),

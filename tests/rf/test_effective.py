@@ -181,11 +181,11 @@ def test_the_caption_counts_pictures_once() -> None:
         metrics = {"samples": samples, "unit": [3, 3], "layer": "layer4", "input_size": [64, 64]}
         return caption(sample, [Measured(None, None, metrics, counts)])  # type: ignore[arg-type]
 
-    many = said(Sample(pictures=2, draws=4), 8, object())
-    assert "over 2 pictures of noise, 4 draws of random weights;" in many and "Above:" in many
+    many = said(Sample(count=2, draws=4), 8, object())
+    assert "over 2 images of noise, 4 draws of random weights;" in many and "Above:" in many
     # of a folder with fewer than asked for
-    assert "over 5 pictures, 3 draws" in said(Sample(images="photos", draws=3), 15, None)
-    one = said(Sample(images="digits", pictures=1), 1, None)
+    assert "over 5 images, 3 draws" in said(Sample(images="photos", draws=3), 15, None)
+    one = said(Sample(images="digits", count=1), 1, None)
     assert "over 1 picture of digit scenes, random weights;" in one and "Above:" not in one
 
 
@@ -198,7 +198,7 @@ def test_the_command(tmp_path: Path) -> None:
     out = tmp_path / "out"
     code, shown, _ = run(
         *("resnet18", "--variant", "baseline", "--variant", "1x1+3x3", "--size", 96),
-        *("--pictures", 3, "--draws", 2, "--output", out),
+        *("--count", 3, "--draws", 2, "--output", out),
     )
     assert code == 0 and shown.splitlines()[2].startswith("torchvision:resnet18  1x1+3x3   layer4")
     record = json.loads((out / "result.json").read_text())
@@ -208,9 +208,9 @@ def test_the_command(tmp_path: Path) -> None:
     assert arrays["torchvision:resnet18 baseline magnitude"].shape == (96, 96)
     assert {p.name for p in out.iterdir()} - {".rfbench.json"} == {*record["files"], "result.json"}
     # the same seed, the same field
-    assert run("resnet18", "--size", 96, "--pictures", 3, "--draws", 2, "--output", out)[0] == 2
+    assert run("resnet18", "--size", 96, "--count", 3, "--draws", 2, "--output", out)[0] == 2
     again = tmp_path / "again"
-    args = ("resnet18", "--size", 96, "--pictures", 3, "--draws", 2, "--output", again)
+    args = ("resnet18", "--size", 96, "--count", 3, "--draws", 2, "--output", again)
     assert run(*args, "--json")[0] == 0
     other = np.load(again / "effective.npz")
     np.testing.assert_array_equal(other[other.files[0]], arrays[arrays.files[0]])
@@ -218,7 +218,7 @@ def test_the_command(tmp_path: Path) -> None:
 
 def test_several_layers_are_panels(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    args = ("resnet18", "--size", 96, "--pictures", 1, "--output", out)
+    args = ("resnet18", "--size", 96, "--count", 1, "--output", out)
     code, shown, said = run(*args, "--to", "layer1", "--to", "layer2", "--of", "sum")
     assert code == 0, said
     fields = json.loads((out / "result.json").read_text())["fields"]
@@ -255,7 +255,7 @@ def test_networks_of_several_inputs_have_a_field_each(tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(INPUTS)
     model, shapes = tmp_path / "own.py:Depth", ["--input", "3x32x24", "--input", "1x16x12"]
     folder, unit = tmp_path / "out", ["--unit", "7,6", "--draws", "3"]
-    code, out, err = run(model, *shapes, *unit, "--pictures", 2, "--output", folder)
+    code, out, err = run(model, *shapes, *unit, "--count", 2, "--output", folder)
     assert code == 0, err
     assert "both from input.0" in out and "both from input.1" in out
     arrays = np.load(folder / "effective.npz")
@@ -281,7 +281,7 @@ def test_networks_of_several_inputs_have_a_field_each(tmp_path: Path) -> None:
 
 def test_channels_of_the_input_may_be_said(tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(INPUTS)
-    args = [tmp_path / "own.py:five", "--size", "32", "--pictures", 2]
+    args = [tmp_path / "own.py:five", "--size", "32", "--count", 2]
     code, out, err = run(*args, "--in-channels", 5, "--output", tmp_path / "out")
     assert code == 0, err
     assert "6,6 of 14x14" in out
@@ -291,7 +291,7 @@ def test_channels_of_the_input_may_be_said(tmp_path: Path) -> None:
 
 def test_the_convention_of_replknet(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    args = ("resnet18", "--size", 128, "--pictures", 1, "--output", out, "--to", "layer2")
+    args = ("resnet18", "--size", 128, "--count", 1, "--output", out, "--to", "layer2")
     code, shown, said = run(*args, "--convention", "replknet")
     assert code == 0, said
     (field,) = json.loads((out / "result.json").read_text())["fields"]
@@ -317,7 +317,7 @@ def test_attention_and_pictures_of_a_folder(tmp_path: Path) -> None:
 
 
 def test_zero_initialised_branches_are_warned_of(tmp_path: Path) -> None:
-    args = ("timm:resnet10t", "--size", 64, "--pictures", 1, "--output", tmp_path / "out")
+    args = ("timm:resnet10t", "--size", 64, "--count", 1, "--output", tmp_path / "out")
     code, _, said = run(*args)
     assert code == 0
     assert "the scale of 4 normalisations is 0 (layer1.0.bn2, ...)" in said
@@ -341,7 +341,7 @@ def test_zero_initialised_branches_are_warned_of(tmp_path: Path) -> None:
         (("resnet18", "--weights", "no.pth"), 2, "no such file: no.pth"),
         (("resnet18", "--weights", "pretrained", "--draws", "2"), 2, "--draws is for random"),
         (("resnet81",), 2, "unknown model 'resnet81'"),
-        (("resnet18", "--pictures", "0"), 2, "0 is not in the range"),
+        (("resnet18", "--count", "0"), 2, "0 is not in the range"),
     ],
 )
 def test_bad_input_is_one_line(

@@ -122,7 +122,7 @@ def test_figures_of_a_gaussian(axes: int) -> None:
 )
 def test_on_the_command_line(name: str, size: str, unit: str) -> None:
     command = ["rf", "effective", f"own.py:{name}", "--size", size, "--output", "out"]
-    result = CliRunner().invoke(main, [*command, "--pictures", "4"])
+    result = CliRunner().invoke(main, [*command, "--count", "4"])
     assert result.exit_code == 0, result.output
     assert f"size ({unit})" in result.output.splitlines()[0]
     assert Path("out/effective.png").stat().st_size > 10_000

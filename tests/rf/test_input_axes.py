@@ -213,7 +213,7 @@ def test_every_command_takes_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         ["rf", "audit", *image],
         ["rf", "mirror", *image],
         ["rf", "tiles", *image],
-        ["rf", "effective", *image, "--pictures", "2", "--output", "effective"],
+        ["rf", "effective", *image, "--count", "2", "--output", "effective"],
         ["visualize-rf", *image, "--engine", "autograd", "--output", "maps"],
     ):
         done = CliRunner().invoke(main, args)

@@ -37,7 +37,7 @@ def test_refusal_gives_both_figures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_estimate_is_what_autograd_keeps() -> None:
-    """Weights, activations of the convolutions, pictures and their gradient."""
+    """Weights, activations of the convolutions, images and their gradient."""
     net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1))
     size = (64, 64)
     weights = sum(p.numel() for p in net.parameters())

@@ -1,4 +1,4 @@
-"""Path counts of linear networks against one-hot pictures that are sent forward."""
+"""Path counts of linear networks against one-hot images that are sent forward."""
 
 from collections.abc import Callable
 from fractions import Fraction
@@ -20,7 +20,7 @@ CASES: dict[str, tuple[Net, Size, str]] = {}
 
 
 def case(size: Size = (13, 16), only: str = "", **layers: nn.Module) -> Callable:
-    """A linear network; `only`: the one value of `pool` that one-hot pictures tell."""
+    """A linear network; `only`: the one value of `pool` that one-hot images tell."""
 
     def add(run: Callable) -> Callable:
         CASES[run.__name__] = (Net(run, **layers), size, only)

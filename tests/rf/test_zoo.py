@@ -43,8 +43,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_rows_of_known_networks() -> None:
-    found, pictures = zoo.row("torchvision:resnet18")
-    assert set(pictures) == {"", "fixed_"}
+    found, drawings = zoo.row("torchvision:resnet18")
+    assert set(drawings) == {"", "fixed_"}
     known = {
         "status": "local", "size": [435, 435], "stride": [32, 32], "padding": [217, 217],
         "shift": -15.5, "misaligned": 0, "parameters": 11_689_512, "changed": 6,
@@ -173,7 +173,7 @@ def test_a_picture_and_its_marks_are_of_one_map(folder: Path) -> None:
     """The centre of mass of the PNG's own pixels, placed as the row says, is the offset."""
     for row in json.loads((folder / "zoo.json").read_text()):
         for prefix in ("", "fixed_"):
-            png = zoo.pictures(folder, row["model"])[prefix]
+            png = zoo.drawings(folder, row["model"])[prefix]
             counts = np.asarray(Image.open(io.BytesIO(png))).astype(float) ** 2  # of their root
             assert counts.shape == (zoo.SIDE, zoo.SIDE)
             top, left, side = row[f"{prefix}picture"]
@@ -218,8 +218,8 @@ def rows(folder: Path) -> list[zoo.Row]:
 @pytest.fixture(scope="module")
 def page(folder: Path, rows: list[zoo.Row], tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("page") / "index.html"
-    pictures = {row["model"]: zoo.pictures(folder, row["model"]) for row in rows}
-    path.write_text(zoo_page.page(rows, pictures))
+    drawings = {row["model"]: zoo.drawings(folder, row["model"]) for row in rows}
+    path.write_text(zoo_page.page(rows, drawings))
     return path
 
 
@@ -341,8 +341,8 @@ def test_hostile_names_execute_nothing(
     folder: Path, rows: list[zoo.Row], tmp_path: Path, opened: Opened
 ) -> None:
     hostile = [rows[0] | {"model": name, "witness": name, "top1": 70.0} for name in HOSTILE]
-    pictures = {name: zoo.pictures(folder, rows[0]["model"]) for name in HOSTILE}
-    (tmp_path / "x.html").write_text(zoo_page.page(hostile, pictures))
+    drawings = {name: zoo.drawings(folder, rows[0]["model"]) for name in HOSTILE}
+    (tmp_path / "x.html").write_text(zoo_page.page(hostile, drawings))
     shot = opened(tmp_path / "x.html")
     for tick in shot.get_by_role("checkbox").all():
         tick.check()

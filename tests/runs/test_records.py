@@ -62,9 +62,9 @@ def test_names_that_are_no_text_and_long_commands_lose_no_result(
     content = {k: v for k, v in record().items() if k not in ("format", "kind", "name", "git")}
     del content["command"]
     bad = {os.fsdecode("ä".encode() + b"\xff.png"): "half \ud800 a character"}
-    written = records.write_record(folder, "cls", {**content, "bad_pictures": bad})
+    written = records.write_record(folder, "cls", {**content, "bad_images": bad})
     assert written["name"] == "run-\\xfe"
-    assert written["bad_pictures"] == {"ä\\xff.png": "half ? a character"}
+    assert written["bad_images"] == {"ä\\xff.png": "half ? a character"}
     assert written["command"] == ["rfbench", "-o data.root=\\xff", "x" * 99 + "..."]
     assert records.read_record(folder / records.RECORD).model_dump()["name"] == "run-\\xfe"
 
@@ -79,7 +79,7 @@ def test_a_record_is_written_and_read(tmp_path: Path) -> None:
         **written,
         "detector": None,
         "stopped_early": None,
-        "bad_pictures_more": 0,
+        "bad_images_more": 0,
         "network": None,
         "nonzero": None,
         "lr": None,
@@ -165,12 +165,12 @@ def test_maps_and_audits_are_read_by_the_model_they_are_written_by(tmp_path: Pat
         records.write_record(tmp_path, "rf", {"config": {}})
 
 
-@pytest.mark.parametrize("name", ["../other/best.pth", "/etc/passwd", "pictures/../../x.png"])
+@pytest.mark.parametrize("name", ["../other/best.pth", "/etc/passwd", "predictions/../../x.png"])
 def test_files_outside_of_the_folder_are_refused(tmp_path: Path, name: str) -> None:
     records.open_folder(tmp_path / "x")
-    content = {"config": {}, "panels": [{"model": "a"}], "files": ["pictures/1.png"]}
+    content = {"config": {}, "panels": [{"model": "a"}], "files": ["predictions/1.png"]}
     records.write_record(tmp_path / "x", "rf", content)
     path = tmp_path / "x" / records.RECORD
-    path.write_text(path.read_text().replace("pictures/1.png", name))
+    path.write_text(path.read_text().replace("predictions/1.png", name))
     with pytest.raises(RfbenchError, match="is damaged: files.0: .* in its folder"):
         records.read_record(path)

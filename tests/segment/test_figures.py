@@ -195,7 +195,7 @@ def test_any_number_of_processes_counts_the_same(tmp_path: Path) -> None:
         assert len(texts) == 1
         found.append(json.loads(texts.pop()))
     assert found[0].pop("loss") == pytest.approx(found[1].pop("loss"), rel=1e-12)
-    assert found[0] == found[1] and found[0]["pictures"] == 11
+    assert found[0] == found[1] and found[0]["images"] == 11
     truth, predicted = pair(7, 11, (24, 32))
     assert found[0]["mIoU"] == pytest.approx(by_loops(truth, predicted)["mIoU"])
 

@@ -74,7 +74,7 @@ def test_processes_and_passes_share_a_step(tmp_path: Path) -> None:
     record = json.loads((tmp_path / "two" / "result.json").read_text())
     expected = {"global": 8, "world_size": 2, "accumulation": 1, "per_batchnorm": 4}
     assert record["batch"] == expected
-    assert record["metrics"]["pictures"] == 13
+    assert record["metrics"]["images"] == 13
 
 
 def steady(classes: int) -> runs.nn.Module:

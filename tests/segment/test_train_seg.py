@@ -40,11 +40,11 @@ def test_a_run_and_its_files(tmp_path: Path) -> None:
     record = json.loads((folder / "result.json").read_text())
     assert all((folder / name).exists() for name in record["files"])
     assert record["kind"] == "seg" and len(record["replaced"]) == 6
-    assert [name for name in record["files"] if name.startswith("pictures/")] == [
-        "pictures/001-0.png",
-        "pictures/002-1.png",
+    assert [name for name in record["files"] if name.startswith("predictions/")] == [
+        "predictions/001-0.png",
+        "predictions/002-1.png",
     ]
-    assert record["metrics"]["pictures"] == 12 and record["network"]["macs"] > 0
+    assert record["metrics"]["images"] == 12 and record["network"]["macs"] > 0
     assert record["network"]["map"]["offset"] == record["network"]["figures"]["shift"]
     again = load(SegConfig, str(folder / "config.yaml"))
     assert again.model_dump(mode="json") == record["config"]

@@ -51,7 +51,7 @@ class Sample:
 
     weights: str = "random"
     images: str = "noise"
-    pictures: int = 16
+    count: int = 16
     draws: int = 1
     seed: int = 0
     layers: tuple[str, ...] = ()
@@ -131,19 +131,19 @@ def measure(config: RfConfig, sample: Sample) -> Iterator[Measured]:
         views = _views(subject, sample)
         if sample.convention != "rfbench":
             pair(size, f"--convention {sample.convention}")
-        at_once = min(sample.pictures, images.BATCH)
+        at_once = min(sample.count, images.BATCH)
         sides = f"{by(size)} {unit_of(len(size))}"
         memory.check(
             subject.network.memory(size, at_once),
             f"the gradient of {short(held.name)} on {at_once} inputs of {sides}",
-            "Choose a smaller --size, or fewer --pictures.",
+            "Choose a smaller --size, or fewer --count.",
         )
         for layer, view in product(sample.layers or [config.to], views):
             if view.source is not None and not _reaches(subject, layer, view.source):
                 log.info(f"{layer or 'the last map'} does not depend on {view.source}")
                 continue
             batches = images.batches(
-                sample.images, held.module, view.size, sample.pictures, sample.seed, view.channels
+                sample.images, held.module, view.size, sample.count, sample.seed, view.channels
             )
             nets = tqdm(
                 (view.of(_network(held, sample, i)) for i in range(sample.draws)),
@@ -267,7 +267,7 @@ def caption(sample: Sample, measured: list[Measured]) -> str:
         weights = f"{sample.draws} draws of {weights}"
     # each draw sees every image
     axes = len(m["input_size"])
-    source = counted(m["samples"] // sample.draws, "picture" if axes == 2 else "input")
+    source = counted(m["samples"] // sample.draws, "image" if axes == 2 else "input")
     source += {"noise": " of noise", "digits": " of digit scenes"}.get(sample.images, "")
     some = any(one.counts is not None for one in measured)
     where = "Shaded" if axes == 1 else "Above"

@@ -34,7 +34,7 @@ def batches(
     """
     channels = channels or _channels(module, size)
     what = f"{count} images of {channels} x {by(size)}"
-    memory.check(4 * channels * prod(size) * count, what, "Take fewer with --pictures.")
+    memory.check(4 * channels * prod(size) * count, what, "Take fewer with --count.")
     if source != "noise" and len(size) != 2:
         raise UsageError(
             "--images is for networks of images; one of sequences or volumes takes noise here, and "

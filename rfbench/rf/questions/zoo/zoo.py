@@ -102,7 +102,7 @@ def row(name: str) -> tuple[Row, dict[str, bytes]]:
     began = time.process_time()
     out = _empty(name)
     network = None
-    pictures: dict[str, bytes] = {}
+    drawings: dict[str, bytes] = {}
     try:
         backbone = backbones.build(name, meta=True)
         out["input"] = list(backbone.input_size)
@@ -115,9 +115,9 @@ def row(name: str) -> tuple[Row, dict[str, bytes]]:
         out["status"] = str(witness.reach)
         out["map"] = list(own.maps().get(own.target, ())) or None
         if witness.reach in (Reach.LOCAL, Reach.CONTEXT):
-            shape, pictures = _shape(network.uncut(target), "")
+            shape, drawings = _shape(network.uncut(target), "")
             fixed, more = _fixed(backbone)
-            out, pictures = out | shape | fixed, pictures | more
+            out, drawings = out | shape | fixed, drawings | more
         else:
             out["witness"] = str(witness)
     except RfbenchError as error:
@@ -126,7 +126,7 @@ def row(name: str) -> tuple[Row, dict[str, bytes]]:
         with contextlib.suppress(RfbenchError):  # told already
             out["macs"] = network.cost(network.native).macs
     out["seconds"] = round(time.process_time() - began, 2)
-    return out, pictures
+    return out, drawings
 
 
 def published(name: str, size: Sequence[int]) -> float | None:
@@ -177,10 +177,10 @@ def _fixed(held: backbones.Backbone) -> tuple[Row, dict[str, bytes]]:
     except UsageError:
         return {"changed": 0}, {}
     network = Network(module, held.input_size)
-    then, pictures = _shape(network.uncut(network.target(held.input_size)), FIXED)
+    then, drawings = _shape(network.uncut(network.target(held.input_size)), FIXED)
     kept = {f"{FIXED}{m.name}": then[m.name] for m in used(Use.RANK)}
     kept |= {key: then[key] for key in then if key.startswith(FIXED)}
-    return {"changed": len(replaced), **kept}, pictures
+    return {"changed": len(replaced), **kept}, drawings
 
 
 def thumbnail(counts: PathMap, unit: Sequence[float]) -> tuple[bytes, list[float]]:
@@ -273,8 +273,8 @@ def read(folder: Path) -> dict[str, Row]:
     return rows
 
 
-def pictures(folder: Path, model: str) -> dict[str, bytes]:
-    """The pictures of a model's maps, as `row` gives them."""
+def drawings(folder: Path, model: str) -> dict[str, bytes]:
+    """The drawings of a model's maps, as `row` gives them."""
     paths = {prefix: _picture_path(folder, model, prefix) for prefix in ("", FIXED)}
     return {prefix: path.read_bytes() for prefix, path in paths.items() if path.exists()}
 
