@@ -463,7 +463,7 @@ QUANTISED = torch.quantize_per_tensor(torch.ones(2, 2), 0.1, 0, torch.qint8)
         (b"just text\n", "is not a checkpoint of tensors and plain types"),
         (b"<!DOCTYPE html>", "is a web page, or other text, not a checkpoint"),
         (b'{"weight_map": {}}', "is JSON .of a checkpoint in several files, an index., not a"),
-        (gzip.compress(b"x"), "is compressed by gzip .unpack it first., not a checkpoint"),
+        (gzip.compress(b"x", mtime=0), "is compressed by gzip .unpack it first., not a checkpoint"),
         (b"PK\x03\x04 a torn zip archive", "is not a checkpoint of tensors and plain types"),
         ({"state_dict": {}, "extra": Bomb()}, "nothing in it was run"),
         ({"fc.weight": QUANTISED}, "holds quantised weights: fc.weight"),
