@@ -127,6 +127,15 @@ def schema_json(schema: type[BaseModel]) -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **described}
 
 
+def for_a_network(name: str) -> str:
+    """What to do with a name that looks like a network's, where a configuration is expected."""
+    if Path(name).suffix in (".yaml", ".yml") or ("/" in name and ":" not in name):
+        return ""
+    return (
+        f" A network is a key of one: -o model={name}; `rfbench configs` lists the configurations."
+    )
+
+
 def _read(path: str, role: str = "") -> dict[str, Any]:
     """The mapping in the file `path`; empty for an empty file."""
     try:
@@ -134,7 +143,7 @@ def _read(path: str, role: str = "") -> dict[str, Any]:
     except FileNotFoundError:
         folder = Path(path).parent
         near = suggest(Path(path).name, os.listdir(folder), n=1) if folder.is_dir() else ""
-        near = near or shipped.near(path)
+        near = near or shipped.near(path) or ("" if role else for_a_network(path))
         raise UsageError(f"{path}: no such file{role}.{near}") from None
     except OSError as error:  # a directory, no permission
         raise UsageError(f"{path}: cannot be read{role}: {error.strerror}") from None

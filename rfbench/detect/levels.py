@@ -13,7 +13,7 @@ from detectron2.modeling import build_backbone
 from torch import Tensor, nn
 
 from rfbench import shipped
-from rfbench.config import load
+from rfbench.config import for_a_network, load
 from rfbench.detect import config as configs
 from rfbench.detect.backbone import FeatureBackbone
 from rfbench.detect.fields import Layers
@@ -77,7 +77,8 @@ def _file(path: str) -> str:
     folder = configs.stock_folder()
     names = [own.relative_to(folder).as_posix() for own in folder.glob("*/*.yaml")]
     if path not in names:
-        raise UsageError(f"no such file: {path}.{suggest(path, names)}")
+        near = suggest(path, names) or for_a_network(path)
+        raise UsageError(f"{path}: no such file.{near}")
     return str(folder / path)
 
 
