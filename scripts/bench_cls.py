@@ -125,7 +125,7 @@ def peer_network(made: run.Run) -> nn.Module:
 def loaders(root: Path, given: argparse.Namespace, section: Section) -> None:
     """Random resized crop, flip, collation, normalization; with start and end of workers."""
     batch, workers, size = 50, max(1, given.workers), given.size
-    batch = min(batch, given.count)
+    batch = min(batch, given.images)
     made = prepared(root, SMALL_MODEL, size, batch, given)
     made.data.close()
 
@@ -153,7 +153,7 @@ def loaders(root: Path, given: argparse.Namespace, section: Section) -> None:
     calls |= {VISION: torchvisions} if given.vision else {}
     calls |= {TIMM: timms} if given.timm else {}
     number = sum(path.stat().st_size for path in (root / "train").rglob("*.JPEG"))
-    kilobytes = number / 1000 / given.count
+    kilobytes = number / 1000 / given.images
     section.add(
         f"JPEGs of 500x375 px, {kilobytes:.0f} KB, {workers} processes (bytes: rfbench's batches "
         "before they are normalised, which on a GPU the GPU does)."
@@ -301,7 +301,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--model", default="torchvision:resnet50", help="of steps and costs")
     parser.add_argument("--size", type=int, default=224, help="of the images in px")
     parser.add_argument("--variants", nargs="+", default=list(PAPER), help="of costs")
-    parser.add_argument("--count", type=int, help="JPEGs to load")
+    parser.add_argument("--images", type=int, help="JPEGs to load")
     parser.add_argument("--rounds", type=int, help="measured rounds")
     parser.add_argument("--updates", type=int, help="a call, in memory")
     parser.add_argument("--batch", type=int, help="batch size in memory")
@@ -325,7 +325,7 @@ def main() -> None:
     command = shlex.join(["python", "scripts/bench_cls.py", *sys.argv[1:]])
     title = "Training a classifier, side by side with timm and torchvision"
     with tempfile.TemporaryDirectory() as name:
-        write_tree(Path(name), given.count)
+        write_tree(Path(name), given.images)
         section = Section(title, command, given.device)
         for part in given.only:
             PARTS[part](Path(name), given, section)

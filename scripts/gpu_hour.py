@@ -112,7 +112,7 @@ def benchmarks(given: argparse.Namespace) -> dict[str, list[str]]:
         if path := getattr(given, name):
             options += [f"--{name}", path]
     if given.small:
-        options += ["--model", SMALL_NETWORK, "--size", 32, "--count", 12, "--batch", 4]
+        options += ["--model", SMALL_NETWORK, "--size", 32, "--images", 12, "--batch", 4]
         options += ["--end-batch", 4, "--rounds", 1, "--only", "steps", "end-to-end"]
     else:
         options += ["--rounds", 4]

@@ -35,7 +35,7 @@ def run(script: str, markdown: Path, *options: object) -> dict[str, dict[str, li
 
 
 def test_of_a_classifier(tmp_path: Path) -> None:
-    small = ["--size", 32, "--model", "torchvision:resnet18", "--rounds", 2, "--count", 12]
+    small = ["--size", 32, "--model", "torchvision:resnet18", "--rounds", 2, "--images", 12]
     small += ["--batch", 4, "--updates", 3, "--end-batch", 4, "--variants", "baseline", "max:3x3"]
     found = run("bench_cls.py", tmp_path / "section.md", *small)
     assert found.keys() == {

@@ -271,7 +271,7 @@ def test_a_file_that_cannot_be_read(here: Path) -> None:
         "resnet5.yaml: no such file. Did you mean: resnet50.yaml?"
     ]
     assert errors(RfConfig, "none/c.yaml") == ["none/c.yaml: no such file."]
-    for name in ("resnet50", "nets.py:net", "folder/nets.py:net", "timm:resnet50"):
+    for name in ("vgg", "nets.py:net", "folder/nets.py:net", "timm:vgg"):
         (told,) = errors(RfConfig, name)
         assert told.startswith(f"{name}: no such file. A network is a key of one: -o model={name};")
     assert errors(RfConfig, ".") == [".: cannot be read: Is a directory"]

@@ -37,7 +37,7 @@ def predictions(root: Path) -> list[dict[str, Any]]:
 def test_one_file_per_image(root: Path, tmp_path: Path) -> None:
     names = drawing.save(*paths(root), predictions(root), tmp_path, 3)
     assert names == [f"predictions/{i:03d}-{2 * i:012d}.png" for i in (1, 2, 3)]
-    assert sorted(path.name for path in (tmp_path / "images").iterdir()) == [
+    assert sorted(path.name for path in (tmp_path / "predictions").iterdir()) == [
         Path(name).name for name in names
     ]
     for name in names:

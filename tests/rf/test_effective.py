@@ -186,7 +186,7 @@ def test_the_caption_counts_pictures_once() -> None:
     # of a folder with fewer than asked for
     assert "over 5 images, 3 draws" in said(Sample(images="photos", draws=3), 15, None)
     one = said(Sample(images="digits", count=1), 1, None)
-    assert "over 1 picture of digit scenes, random weights;" in one and "Above:" not in one
+    assert "over 1 image of digit scenes, random weights;" in one and "Above:" not in one
 
 
 def run(*args: object) -> tuple[int, str, str]:
