@@ -86,7 +86,7 @@ def record(run: Run) -> dict[str, Any]:
             "crop_ratio": run.data.crop_ratio,
         },
         "images": run.data.counts,
-        "fix": run.conversion or None,
+        "fix": run.fixed or None,
         "epochs": config.schedule.epochs,
         "lr": run.optimizer.defaults["lr"],
         "batch": {

@@ -120,15 +120,15 @@ def recorded_variant(config: ClsConfig) -> str | None:
 
 
 def held_variant(config: ClsConfig) -> str:
-    """The variant of `init.weights`. Raises if it is not the run's, unless `init.convert`."""
+    """The variant of `init.weights`. Raises if it is not the run's, unless `init.fix`."""
     variant: Any = config.variant if isinstance(config.variant, str) else dict(config.variant)
     name = variants.get(variant).name
-    # a file that records none: taken as baseline if it is to be converted, else as the run's
-    held = recorded_variant(config) or ("baseline" if config.init.convert else name)
-    if held != name and not config.init.convert:
+    # a file that records none: taken as baseline if it is to be fixed, else as the run's
+    held = recorded_variant(config) or ("baseline" if config.init.fix else name)
+    if held != name and not config.init.fix:
         raise UsageError(
             f"init.weights {config.init.weights} are of the variant {held}; this run is {name}. "
-            "They would load but mean something else; -o init.convert=true changes the network "
+            "They would load but mean something else; -o init.fix=true changes the network "
             "on purpose."
         )
     return held

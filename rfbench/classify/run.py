@@ -18,18 +18,18 @@ class Run(state.Epochs):
     config: ClsConfig
     data: Images
     mix: Mix
-    conversion: dict[str, Any] = field(default_factory=dict)  # see `convert`
+    fixed: dict[str, Any] = field(default_factory=dict)  # see `fix`
 
 
 def save(run: Run) -> None:
     """Write `last.pth`, all processes together."""
-    held = {**weights(run), **state.content(run), "fix": run.conversion}
+    held = {**weights(run), **state.content(run), "fix": run.fixed}
     loop.save(run, held, run.config.checkpoint.keep)
 
 
 def restore(run: Run, content: dict[str, Any]) -> None:
     """Continue from a checkpoint; see `state.restore`."""
     state.restore(run, content)
-    run.conversion = content["fix"] if "fix" in content else content["cure"]  # of version 0.1
-    if not isinstance(run.conversion, dict):
-        raise ValueError(f"fix is {run.conversion!r}")
+    run.fixed = content["fix"] if "fix" in content else content["cure"]  # of version 0.1
+    if not isinstance(run.fixed, dict):
+        raise ValueError(f"fix is {run.fixed!r}")

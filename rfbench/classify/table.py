@@ -14,7 +14,7 @@ def table(record: dict[str, Any]) -> str:
     return "\n".join(
         [
             f"{name} on {record['dataset']}, {epochs}, seed {record['seed']}",
-            *_conversion(record.get("fix"), last),
+            *_fixed(record.get("fix"), last),
             f"  {ranks(last)} after the last epoch "
             f"(best: {best.get('ema', best)['top1']:.2f} % after epoch {best['epoch'] + 1})",
             *_averaged(last),
@@ -44,7 +44,7 @@ def _consistent(last: dict[str, Any]) -> list[str]:
     ]
 
 
-def _conversion(stages: dict[str, Any] | None, last: dict[str, Any]) -> list[str]:
+def _fixed(stages: dict[str, Any] | None, last: dict[str, Any]) -> list[str]:
     """One line for each stage of changing the variant of a trained network."""
     if not stages:
         return []

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rfbench.classify import convert
+from rfbench.classify import fix
 from rfbench.classify.consistency import consistency
 from rfbench.classify.evaluate import evaluate, shown
 from rfbench.classify.mix import classes_of
@@ -19,8 +19,8 @@ from rfbench.training import ema, epochs
 
 def train(run: Run) -> None:
     """Train from the current step of `run` to the last epoch; see `epochs.train`."""
-    if run.config.init.convert and not run.conversion:
-        convert.convert(run)
+    if run.config.init.fix and not run.fixed:
+        fix.fix(run)
         ema.start(run)
         save(run)
     epochs.train(run, KIND)

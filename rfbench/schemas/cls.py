@@ -2,7 +2,14 @@
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    model_validator,
+)
 
 from rfbench.config import AVERAGED, MOST_KEPT, MOST_THREADS, RESUMED, Section
 from rfbench.data import sources
@@ -189,10 +196,11 @@ class ClsInit(Section):
     weights: Annotated[str | None, RESUMED] = Field(
         None, description="pretrained (the library's own) or a checkpoint file; null: random."
     )
-    convert: bool = Field(
-        False, description="Accept weights of another variant, and report what the change costs."
+    fix: bool = Field(
+        False,
+        validation_alias=AliasChoices("fix", "convert"),  # the latter in runs of version 0.1
+        description="Accept weights of another variant, and report what the change costs.",
     )
-
     light_center: bool = Field(
         False,
         description="Scale random weights: less in the middle of a kernel, more at its rim, for a "
@@ -206,8 +214,8 @@ class ClsInit(Section):
 
     @model_validator(mode="after")
     def _needs_weights(self) -> "ClsInit":
-        if self.convert and self.weights is None:
-            raise ValueError("convert needs init.weights: pretrained, or a file")
+        if self.fix and self.weights is None:
+            raise ValueError("init.fix needs init.weights: pretrained, or a file")
         if self.light_center and self.weights is not None:
             raise ValueError("light_center scales random weights; init.weights are set")
         return self

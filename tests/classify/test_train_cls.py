@@ -294,7 +294,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
         (["-o", "data.val_share=0.1"], 2, "no option 'val_share'"),
         (["--device", "cudaa"], 2, "unknown device 'cudaa'"),
         (["--resume", "--overwrite"], 2, "give one of them"),
-        (["-o", "init.convert=true"], 2, "convert needs init.weights: pretrained, or a file"),
+        (["-o", "init.fix=true"], 2, "init.fix needs init.weights: pretrained, or a file"),
         (["-o", "model=vgg11", "-o", "data.image_size=16"], 1, "does not train on 16 px"),
         (["--eval-only", "nothing.pth"], 2, "no such file: nothing.pth"),
         (["-o", "schedule={epochs: 1}"], 2, "the schedule ends before its warm-up: schedule.epo"),

@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 from rfbench.classify import network
 from rfbench.cli import main
 from rfbench.errors import RfbenchError
-from rfbench.schemas.cls import ClsConfig
+from rfbench.schemas.cls import ClsConfig, ClsInit
 
 SMALL = [
     *("-o", "data.train_scenes=320", "-o", "data.val_scenes=100"),
@@ -32,7 +32,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_stage_of_the_change_is_reported(trained: Path, tmp_path: Path) -> None:
     weights = trained / "last.pth"
-    args = ("-o", "variant=1x1+3x3", "-o", f"init.weights={weights}", "-o", "init.convert=true")
+    args = ("-o", "variant=1x1+3x3", "-o", f"init.weights={weights}", "-o", "init.fix=true")
     result = run("--output", tmp_path / "run", *args, "-o", "optim.lr=1e-4", "--json")
     assert result.exit_code == 0, result.stderr
     record = json.loads(result.stdout)
@@ -56,12 +56,12 @@ def test_every_stage_of_the_change_is_reported(trained: Path, tmp_path: Path) ->
         )
 
 
-def test_without_convert_another_variant_is_refused(trained: Path, tmp_path: Path) -> None:
+def test_without_fix_another_variant_is_refused(trained: Path, tmp_path: Path) -> None:
     weights = ("-o", f"init.weights={trained / 'last.pth'}")
     result = run("--output", tmp_path / "run", "-o", "variant=1x1", *weights)
     assert result.exit_code == 2
     assert "of the variant baseline; this run is 1x1" in result.stderr
-    assert "init.convert=true" in result.stderr
+    assert "init.fix=true" in result.stderr
     dry = run("--dry-run", "--output", tmp_path / "run", "-o", "variant=1x1", *weights)
     assert dry.exit_code == 2
     assert dry.stderr.splitlines()[-1] == result.stderr.splitlines()[-1]
@@ -113,3 +113,8 @@ def test_pretrained_weights_are_the_librarys(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(enum, "get_state_dict", offline)
     with pytest.raises(RfbenchError, match="cannot be loaded: no network. Give a file"):
         network.load_start(backbone, config, [])
+
+
+def test_the_key_of_version_0_1_is_read() -> None:
+    old = ClsInit.model_validate({"weights": "some.pth", "convert": True})
+    assert old.fix and "convert" not in old.model_dump()

@@ -26,10 +26,10 @@ logger = logging.getLogger(__name__)
 IMAGES = 20_000
 
 
-def convert(run: Run) -> None:
+def fix(run: Run) -> None:
     """Evaluate `run` before and after the change, then apply precise BN and evaluate again.
 
-    The metrics go to `run.conversion` and metrics.jsonl. Random states are restored.
+    The metrics go to `run.fixed` and metrics.jsonl. Random states are restored.
     """
     config, device = run.config, run.group.device
     state = random_state(device)
@@ -43,7 +43,7 @@ def convert(run: Run) -> None:
     stages["changed"] = _measure(run, run.network, f"as {run.backbone.variant}")
     precise_bn(run)
     stages["norms"] = _measure(run, run.network, "after precise BN")
-    run.conversion = {"from": original, **stages}
+    run.fixed = {"from": original, **stages}
     if run.log:
         for name, metrics in stages.items():
             run.log.write({"split": "fix", "stage": name, "step": 0, **metrics})
