@@ -5,6 +5,7 @@ for digits, parts and scenes.
 """
 
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from rfbench.data.digits import MNIST, Digit
 from rfbench.data.segmentation.pairs import CHANNELS, ArrayPairs, SegSet
 from rfbench.errors import UsageError
 
+Number = TypeVar("Number", int, float)
 # increase with every change of what is drawn: cached files of other versions are not used
 VERSION = 1
 NAMES = [str(label) for label in range(10)]
@@ -36,12 +38,12 @@ def digits(
     scale: [least, most], of MNIST's digits, which are 20 px high or wide; 0.7 to 1.2 by default. A
     pixel is of a digit where it has at least half of its strongest ink. `root` is not used.
     """
-    few, many = objects or (1, 2)
+    few, many = _pair("objects", [1, 2] if objects is None else objects)
     if not 0 <= few <= many or not many:
         raise UsageError(f"data.options.objects must be [least, most] (it is [{few}, {many}])")
     if not SMALLEST <= size <= LARGEST:
         raise UsageError(f"data.options.size must be {SMALLEST} to {LARGEST} px (it is {size})")
-    small, large = scale or (0.7, 1.2)
+    small, large = _pair("scale", [0.7, 1.2] if scale is None else scale)
     if not 0 < small <= large:
         raise UsageError(f"data.options.scale must be [least, most] (it is [{small}, {large}])")
     if large * MNIST > size:
@@ -60,7 +62,7 @@ def digits(
 
     kind = f"masks-v{scenes.VERSION}.{VERSION}-{few}to{many}"
     kind += f"-{size}px" if size != scenes.SIZE else ""
-    kind += f"-{small:g}to{large:g}x" if scale else ""
+    kind += f"-{small:g}to{large:g}x" if scale is not None else ""
     train, val = (
         _kept(kind, part, seed, count, sides, drawn)
         for part, count in (("train", 0 if eval_only else train_scenes), ("val", val_scenes))
@@ -78,6 +80,13 @@ def digits(
         mean=(0.28, 0.28, 0.28),
         std=(0.14, 0.14, 0.14),
     )
+
+
+def _pair(name: str, given: list[Number]) -> tuple[Number, Number]:
+    """A range as it is given in `data.options`. Raises UsageError for more or fewer numbers."""
+    if len(given) != 2:
+        raise UsageError(f"data.options.{name} must be [least, most] (it is {given})")
+    return given[0], given[1]
 
 
 def m2nist_like(

@@ -212,9 +212,14 @@ def test_larger_digits(tmp_path: Path) -> None:
         (2, 1): r"scale must be \[least, most\] \(it is \[2, 1\]\)",
         (0, 1): "scale must be",
         (1, 5): "digits of 100 px do not fit into 96 px",
+        (): r"scale must be \[least, most\] \(it is \[\]\)",
+        (1, 2, 3): r"scale must be \[least, most\] \(it is \[1, 2, 3\]\)",
     }.items():
         with pytest.raises(UsageError, match=why):
             load("digits", tmp_path, **scenes, scale=list(scale))
+    for objects in ([], [2], [1, 2, 3], [2, 1], [0, 0]):
+        with pytest.raises(UsageError, match=r"objects must be \[least, most\]"):
+            load("digits", tmp_path, **{**scenes, "objects": objects})
 
 
 def test_images_like_those_of_m2nist(tmp_path: Path) -> None:
