@@ -22,6 +22,7 @@ from rfbench.models import variants as variants_of
 from rfbench.rf import given, reports
 from rfbench.rf.core.metrics import measure_known
 from rfbench.rf.core.network import Network
+from rfbench.rf.core.randomness import drawn
 from rfbench.rf.core.subjects import Subject
 from rfbench.rf.core.target import Target, not_local, pair
 from rfbench.rf.given import Model
@@ -83,8 +84,9 @@ def theory(graph: SpatialGraph, layer: str | None = None, source: str | None = N
     when None. 'y' and 'x' hold {size, stride, padding, center}, with the centre of unit 0, in px,
     or None where units have no field in common; a sequence has 'x' alone, a volume 'z' (depth) as
     well. 'misaligned' has the layers where branches disagree; 'global_along', where there are some,
-    the axes of which every unit sees all, by learned mixing along one axis ('x'). Raises
-    RfbenchError where a unit looks farther than windows and pooling do: attention and other mixing.
+    the axes of which every unit sees all, by learned mixing along one axis ('x'); 'random', where
+    something is drawn while the network runs (dropout left on), what draws it. Raises RfbenchError
+    where a unit looks farther than windows and pooling do: attention and other mixing.
     """
     target = Target(graph, layer, source)
     if target.witness.reach > Reach.CONTEXT:
@@ -93,6 +95,7 @@ def theory(graph: SpatialGraph, layer: str | None = None, source: str | None = N
     axes = {a: theory_report.figures(f) for a, f in zip(graph.names, target.fields, strict=True)}
     mixed = graph.mixed_axes(target.value)
     known = {**axes, "misaligned": apart, **({"global_along": mixed} if mixed else {})}
+    known |= drawn(graph, target.value)
     return reports.of_theory(known)
 
 
@@ -113,7 +116,7 @@ def path_counts(
     """
     target = Target(graph, layer, source)
     counts = target.counts(unit)
-    figures = measure_known(counts, target.geometry)
+    figures = measure_known(counts, target.geometry) | drawn(graph, target.value)
     return reports.of_map(counts, target.name or "the output", figures)
 
 
@@ -192,7 +195,7 @@ def effective(
         graph = Network(module, size, batches[0].shape[1]).whole(size)
         theory = expected(graph, seen.layer, seen.unit, counts=False)
     figures = extent.measure(seen, extent.position(seen, theory.field), logarithm)
-    figures |= {"reach": theory.reach, "definition": str(definition)}
+    figures |= {"reach": theory.reach, "definition": str(definition), **theory.random}
     name = model if isinstance(model, str) else type(module).__name__
     return reports.of_field(name, seen, figures)
 

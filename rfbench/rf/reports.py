@@ -6,6 +6,7 @@ Figures are imported when they are drawn: Matplotlib is slow to import.
 import functools
 from typing import TYPE_CHECKING, Any
 
+from rfbench.rf.core import randomness
 from rfbench.rf.core.path_counts import PathMap
 from rfbench.rf.questions.audit import table as audit_table
 from rfbench.rf.questions.effective import table as effective_table
@@ -33,6 +34,7 @@ def _theory_text(known: Record) -> str:
         lines.append(f"misaligned: {', '.join(apart)}")
     if mixed := known.get("global_along"):
         lines.append(f"global along {', '.join(mixed)}")
+    lines += randomness.lines(known)
     return "\n".join(lines)
 
 

@@ -5,7 +5,7 @@ And the zeros that it puts into weights, whatever these are: masks of ones and z
 
 import functools
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -17,12 +17,23 @@ from rfbench.spatial_graph.operations import Op, Ref, Trace, mapped
 FACTORIES = {"arange", "eye", "full", "linspace", "ones", "scalar_tensor", "zeros"}
 FILLED = {"new_ones": 1, "new_zeros": 0, "ones_like": 1, "zeros_like": 0}  # whatever they are like
 GIVEN = {"full_like", "new_full"}  # the number is the last argument
+LIKE = {
+    "empty_like", "full_like", "new_empty", "new_empty_strided", "new_full", "new_ones",
+    "new_zeros", "ones_like", "rand_like", "randint_like", "randn_like", "zeros_like",
+}  # of the first argument they take the shape  # fmt: skip
+
+MOST = 256  # draws of a random mask
 
 ZEROING = {
     "constant_pad_nd", "copy", "diag_embed", "eye", "full", "full_like", "index_put", "masked_fill",
     "new_full", "new_zeros",
     "scatter", "select_scatter", "slice_scatter", "tril", "triu", "where", "zeros", "zeros_like",
 }  # fmt: skip
+
+
+def is_like(op: Op) -> bool:
+    """Whether an operation takes the shape of its argument, and none of its values."""
+    return op.name.split(".")[1] in LIKE
 
 
 class Constants:
@@ -48,7 +59,7 @@ class Constants:
         return self._known[ref.id]
 
     def _evaluate(self, ref: Ref) -> Tensor | None:
-        if ref.id in self.trace.inputs:
+        if ref.id in self.trace.inputs or ref.id in self.trace.random:
             return None
         if ref.id in self.trace.fixed:
             fixed = self.trace.fixed[ref.id]
@@ -63,6 +74,18 @@ class Constants:
             return torch.full(self.trace.shapes[ref.id], op.args[-1])
         return _run(op, ref, self.values)
 
+    def drawn(self, ref: Ref, known: dict[int, Tensor | None]) -> Tensor | None:
+        """A draw of the values of a random tensor; None where weights or the input take part.
+
+        known: of other random tensors, in the same draw.
+        """
+        if ref.id not in self.trace.random:
+            return self.values(ref)
+        if ref.id not in known:
+            _, op = self._makers[ref.id]
+            known[ref.id] = _run(op, ref, lambda r: self.drawn(r, known), self.trace.shapes)
+        return known[ref.id]
+
     # -- zeros ------------------------------------------------------------------------------------
 
     def nonzero(self, ref: Ref) -> Tensor | None:
@@ -73,22 +96,42 @@ class Constants:
         """
         if not self._has_zeros(ref, set(), self.until):
             return None
-        masks = []
-        for draw in (lambda form: torch.rand(form) + 0.5, torch.randn):
-            torch_state = torch.random.get_rng_state()
-            try:
-                torch.manual_seed(0)
-                value = self._drawn(ref, draw, {}, self.until)
-            except Exception as error:
-                raise Scrambled(f"the zeros of its weights are not known: {error}") from error
-            finally:
-                torch.random.set_rng_state(torch_state)
-            if value is None:
-                raise Scrambled("the zeros of its weights are not known")
-            masks.append(value != 0)
+        if ref.id in self.trace.random:
+            return self._ever_nonzero(ref)
+        masks = [self._mask(ref, draw) for draw in (_positive, torch.randn)]
         if not torch.equal(*masks):
             raise Scrambled("which of its weights are zero depends on the weights")
         return None if masks[0].all() else masks[0]
+
+    def _ever_nonzero(self, ref: Ref) -> Tensor | None:
+        """Where a tensor that is drawn at random can be other than zero; None: everywhere."""
+        found, since = self._mask(ref, _positive), 0
+        for seed in range(1, MOST):
+            if found.all():
+                return None
+            more = found | self._mask(ref, _positive, seed)
+            since = seed if not torch.equal(more, found) else since
+            found = more
+        if 2 * since > MOST:
+            source = self.trace.random[ref.id]
+            raise Scrambled(f"which of its values are zero is drawn at random, by {source}")
+        return found
+
+    def _mask(self, ref: Ref, draw: Callable, seed: int = 0) -> Tensor:
+        """Where a tensor is not zero, for drawn weights."""
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            try:
+                value = self._drawn(ref, draw, {}, self.until)
+            except Exception as error:
+                raise Scrambled(f"the zeros of its weights are not known: {error}") from error
+        if value is None:
+            raise Scrambled("the zeros of its weights are not known")
+        return value != 0
+
+    def _fixed(self, ref: Ref) -> Tensor | None:
+        """The values that a tensor has in every pass."""
+        return None if ref.id in self.trace.random else self.trace.fixed.get(ref.id)
 
     def _writes(self, ref: Ref, until: int) -> list[tuple[int, Op]]:
         """What was written to a tensor before an operation."""
@@ -101,7 +144,7 @@ class Constants:
         seen.add(ref.id)
         if self._writes(ref, until):
             return True
-        fixed = self.trace.fixed.get(ref.id)
+        fixed = self._fixed(ref)
         if fixed is not None:
             return not fixed.is_meta and fixed.numel() > 1 and bool((fixed == 0).any())
         made, op = self._makers.get(ref.id, (0, None))
@@ -117,11 +160,14 @@ class Constants:
         writes = self._writes(ref, until)
         key = ref.id, len(writes)
         if key not in known:
-            value = self.trace.fixed.get(ref.id)
+            value = self._fixed(ref)
             if value is None or value.is_meta:
                 made, op = self._makers.get(ref.id, (0, None))
-                run = _run(op, ref, lambda r: self._drawn(r, draw, known, made)) if op else None
-                value = run if op else draw(self.trace.shapes[ref.id])
+                value = (
+                    _run(op, ref, lambda r: self._drawn(r, draw, known, made), self.trace.shapes)
+                    if op
+                    else draw(self.trace.shapes[ref.id])
+                )
             for number, op in writes:
                 now = functools.partial(self._drawn, draw=draw, known=known, until=number)
                 value = self._written_to(op, value, now)
@@ -139,12 +185,27 @@ class Constants:
         return op.func(value.clone(), *args, **kwargs)
 
 
-def _run(op: Op, ref: Ref, values: Callable[[Ref], Tensor | None]) -> Tensor | None:
-    """The result of an operation, on the CPU; None where an argument is not known."""
+def _positive(shape: tuple[int, ...]) -> Tensor:
+    return torch.rand(shape) + 0.5
+
+
+def _run(
+    op: Op,
+    ref: Ref,
+    values: Callable[[Ref], Tensor | None],
+    shapes: Mapping[int, tuple[int, ...]] | None = None,
+) -> Tensor | None:
+    """The result of an operation, on the CPU; None where an argument is not known.
+
+    shapes: of all tensors, where operations may draw their results at random.
+    """
     if ref in op.given or ref not in op.made:  # the operation hands its argument on
         return None
-    known = {r.id: values(r) for r in op.given}
-    made = op.name.split(".")[1] in FACTORIES
+    if shapes and is_like(op):
+        known: dict[int, Tensor | None] = {r.id: torch.zeros(shapes[r.id]) for r in op.given}
+    else:
+        known = {r.id: values(r) for r in op.given}
+    made = op.name.split(".")[1] in FACTORIES or (bool(shapes) and not op.given)
     if any(t is None for t in known.values()) or not (known or made):
         return None
     args, kwargs = mapped(Ref, lambda r: known[r.id], (op.args, op.kwargs))

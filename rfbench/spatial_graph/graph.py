@@ -15,6 +15,7 @@ import numpy as np
 from rfbench.errors import RfbenchError, UsageError, suggest
 from rfbench.spatial_graph.axis import WORDS, Axis, Dense, Expand, names
 from rfbench.spatial_graph.layout import SPATIAL, Factor, Value, tidy
+from rfbench.spatial_graph.operations import Draw
 
 ALL_INPUTS = "inputs"  # as a source: all of several inputs together
 Size = tuple[int, ...]  # along every axis: (L,), (H, W) or (D, H, W)
@@ -104,6 +105,8 @@ class SpatialGraph:
     None: it never did. program: the operations by name. channels: of each input. channels_in: what
     the first convolution or recurrence, channels_by, takes for its channels: the 'input' (its
     channels), 'positions' of it, 'windows' where it slides over the channels; '': nothing tells.
+    draws: of the steps that take part of what is drawn at random, what draws it; chosen: what draws
+    numbers that the network's code reads, with the step before.
     """
 
     size: Size
@@ -120,6 +123,8 @@ class SpatialGraph:
     channels: tuple[int, ...] = ()
     channels_in: str = ""
     channels_by: str = ""
+    draws: dict[int, Draw] = field(default_factory=dict)
+    chosen: dict[Draw, int] = field(default_factory=dict)
     # what was asked for last, and the answer: it stays right, since nodes are only added
     _behind: tuple[frozenset[int], frozenset[int]] | None = field(
         default=None, init=False, compare=False
@@ -347,6 +352,18 @@ class SpatialGraph:
             for k, name in enumerate(self.names)
             if any(isinstance(axes[k], Dense) for axes in behind)
         )
+
+    def drawn(self, value: Value | Opaque | None) -> tuple[list[Draw], list[Draw]]:
+        """What is drawn at random on the way to a tensor: values, and numbers that code reads.
+
+        The numbers did not matter in any of the draws that were tried.
+        """
+        if not isinstance(value, Value) or not (self.draws or self.chosen):
+            return [], []
+        steps = {self.nodes[i].step for i in self.ancestors(set(self.share(value)))}
+        values = [draw for step, draw in self.draws.items() if step in steps]
+        read = [draw for draw, step in self.chosen.items() if step < max(steps)]
+        return list(dict.fromkeys(values)), read
 
     def status(self) -> Witness:
         """The reach of the network: of its last map, or of its output where that looks farther."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache, cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -68,6 +68,16 @@ def name_of(func: Any) -> str:
     return str(func)
 
 
+class Draw(NamedTuple):
+    """What draws at random, 'aten.bernoulli.p' or "Python's random", and the layer calling it."""
+
+    op: str
+    layer: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.op} in layer {self.layer}" if self.layer else self.op
+
+
 @dataclass
 class Op:
     """One operation: its overload, arguments with every tensor as a Ref, results, layer.
@@ -112,7 +122,9 @@ class Trace:
     all operations, timm's classifiers included; None where one refused the size. failure: why the
     pass ended before its output. sized: the number of operations before the network's code first
     learnt a size; None: it never did. feature_maps: whether the outputs are the maps of a backbone,
-    from first to last (timm's features_only).
+    from first to last (timm's features_only). random: by number, of tensors that were drawn at
+    random or made of such, what drew. chosen: what drew the numbers that the network's code has
+    read, with how many operations there were before; others: traces with other draws of these.
     """
 
     size: tuple[int, ...]
@@ -127,3 +139,6 @@ class Trace:
     failure: RfbenchError | None = None
     sized: int | None = None
     feature_maps: bool = False
+    random: dict[int, Draw] = field(default_factory=dict)
+    chosen: dict[Draw, int] = field(default_factory=dict)
+    others: Callable[[], list["Trace"]] = list

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from rfbench.spatial_graph.alike import differing
 from rfbench.spatial_graph.builder import Builder
-from rfbench.spatial_graph.constants import Constants
+from rfbench.spatial_graph.constants import Constants, is_like
+from rfbench.spatial_graph.draws import draws
 from rfbench.spatial_graph.graph import Node, Opaque, Reach, Size, SpatialGraph, Witness, is_map
 from rfbench.spatial_graph.layout import SPATIAL, Scrambled, Value
-from rfbench.spatial_graph.operations import Op, Ref, Trace, mapped
+from rfbench.spatial_graph.operations import Draw, Op, Ref, Trace, mapped
 from rfbench.spatial_graph.ops import lookup
 from rfbench.spatial_graph.ops.join import settled
 from rfbench.spatial_graph.ops.registry import Constant
@@ -73,10 +75,16 @@ class Reader:
                 graph.sized = self.builder.step
             self.constants.until = i
             if inputs := [self.values[r.id] for r in op.given if r.id in self.values]:
+                source = self._draw(op)
                 self._read(op, inputs)
-        graph.layers = {k: self.values[i] for k, i in trace.layers.items() if i in self.values}
+                if source is not None:
+                    graph.draws[self.builder.step] = source
+            graph.chosen |= {d: self.builder.step for d, n in trace.chosen.items() if n == i}
         graph.failure, graph.program = trace.failure, tuple(op.name for op in trace.ops)
-        graph.outputs = {k: self.values[i] for k, i in trace.outputs.items() if i in self.values}
+        self._name()
+        if others := trace.others():
+            self._settle(differing(graph, (Reader(other).run() for other in others)))
+            self._name()
         chosen = main_output(trace)
         graph.output = _whole(graph, graph.outputs.get(chosen)) if chosen else None
         several = len(trace.outputs) > 1
@@ -86,6 +94,30 @@ class Reader:
         elif chosen:
             graph.target = last_map(graph)
         return graph
+
+    def _name(self) -> None:
+        """Give the graph its layers and outputs."""
+        trace, graph, values = self.trace, self.builder.graph, self.values
+        graph.layers = {k: values[i] for k, i in trace.layers.items() if i in values}
+        graph.outputs = {k: values[i] for k, i in trace.outputs.items() if i in values}
+
+    def _draw(self, op: Op) -> Draw | None:
+        """What draws at random in an operation that depends on the input, or one of its tensors."""
+        if draws(op):
+            return Draw(op.name, op.layer)
+        known = self.trace.random
+        given = [r.id for r in op.given if r.id in known and r.id not in self.values]
+        return known[given[0]] if given and not is_like(op) else None
+
+    def _settle(self, names: set[str]) -> None:
+        """Lose the tensors that are others in other draws of what is drawn at random."""
+        for number in {(self.trace.layers | self.trace.outputs)[name] for name in names}:
+            draw = next(iter(self.trace.chosen))
+            self.values[number] = Opaque(
+                Witness(
+                    Reach.UNSUPPORTED, draw.op, draw.layer, "what it draws decides what is read"
+                )
+            )
 
     def _read(self, op: Op, inputs: list[Value | Opaque]) -> None:
         """One operation that depends on the input."""
@@ -112,7 +144,9 @@ class Reader:
             widest = max(witnesses, key=lambda w: w.reach)
             if widest.reach == Reach.GLOBAL:
                 return Opaque(widest)
-            return self.builder.opaque(Reach.UNSUPPORTED, str(error), _reach_if_mixed(op, inputs))
+            draw = self._draw(op)
+            reason = f"{error}; {draw} draws at random" if draw else str(error)
+            return self.builder.opaque(Reach.UNSUPPORTED, reason, _reach_if_mixed(op, inputs))
         except _UNEXPECTED as error:  # a form of the operation that its handler does not know
             reason = f"{type(error).__name__}: {error}"
             return self.builder.opaque(Reach.UNSUPPORTED, reason)

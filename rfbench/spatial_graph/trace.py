@@ -8,6 +8,7 @@ data flow either way.
 """
 
 import contextlib
+import functools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -18,6 +19,7 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 
 from rfbench.copies import named_parts
 from rfbench.errors import RfbenchError, UsageError
+from rfbench.spatial_graph.draws import DRAWS, seeded
 from rfbench.spatial_graph.graph import Size, by
 from rfbench.spatial_graph.operations import Trace
 from rfbench.spatial_graph.skeleton import skeleton
@@ -73,15 +75,24 @@ def trace_module(
     if len({len(shape) for shape in shapes}) > 1:
         some = " and ".join(_text(shape) for shape in shapes)
         raise RfbenchError(f"inputs with different numbers of axes are not measured: {some}")
-    trace, mutated = _traced(module, shapes, pure=True)
-    if mutated:
-        trace, _ = _traced(module, shapes, pure=False)
+    trace = _pass(module, shapes, 0)
     if trace.failure is not None and not trace.layers:
         raise trace.failure from trace.failure.__cause__
+    if trace.chosen:
+        every = range(1, DRAWS)
+        trace.others = functools.cache(lambda: [_pass(module, shapes, draw) for draw in every])
     return trace
 
 
-def _traced(module: nn.Module, shapes: Sequence[Shape], pure: bool) -> tuple[Trace, str]:
+def _pass(module: nn.Module, shapes: Sequence[Shape], draw: int) -> Trace:
+    """A pass, under functionalisation where it needs that. draw: of what it draws at random."""
+    trace, mutated = _traced(module, shapes, pure=True, draw=draw)
+    return _traced(module, shapes, pure=False, draw=draw)[0] if mutated else trace
+
+
+def _traced(
+    module: nn.Module, shapes: Sequence[Shape], *, pure: bool, draw: int
+) -> tuple[Trace, str]:
     """A pass, and what of it needs functionalisation.
 
     pure: without it, which is faster: in-place operations on tensors that share their memory with
@@ -89,7 +100,7 @@ def _traced(module: nn.Module, shapes: Sequence[Shape], pure: bool) -> tuple[Tra
     """
     copied, buffers = skeleton(module)
     trace = Trace(shapes[0][1:], feature_maps=hasattr(module, "feature_info"))
-    tracer = Tracer(trace, pure)
+    tracer = Tracer(trace, pure, draw)
     tracer.buffers = buffers
     tracer.watch.shape = (1, *shapes[0])
     parts = named_parts(copied)
@@ -101,7 +112,7 @@ def _traced(module: nn.Module, shapes: Sequence[Shape], pure: bool) -> tuple[Tra
     forward = _forward(copied, tracer)
 
     try:
-        with torch.no_grad(), tracer:
+        with torch.no_grad(), seeded(copied, draw, tracer.chooses), tracer:
             images = [torch.empty((1, *shape), dtype=dtype, device="meta") for shape in shapes]
             with tracer.watch, _watched(parts, tracer):
                 (forward if pure else _functional(forward, tracer))(*images)

@@ -13,8 +13,9 @@ from torch.utils._pytree import tree_leaves
 
 from rfbench.errors import RfbenchError
 from rfbench.spatial_graph import results
-from rfbench.spatial_graph.constants import Constants
-from rfbench.spatial_graph.operations import ATOMS, Op, Ref, Trace, mapped, name_of
+from rfbench.spatial_graph.constants import Constants, is_like
+from rfbench.spatial_graph.draws import HIGHEST, LOWEST, TRIES, draws
+from rfbench.spatial_graph.operations import ATOMS, Draw, Op, Ref, Trace, mapped, name_of
 from rfbench.spatial_graph.structure import named_tensors
 from rfbench.spatial_graph.watch import Watch, check_batch
 
@@ -36,13 +37,14 @@ class Tracer(TorchDispatchMode):
     pure: whether an in-place operation on a tensor that shares its memory with no other is written
     down as the operation that makes a new tensor, which it then stands for. mutated: by name, what
     wrote in place to anything else; the trace is of use only if functionalisation does not take
-    the network.
+    the network. draw: which of several traces this is, of a network that draws at random.
     """
 
-    def __init__(self, trace: Trace, pure: bool = False) -> None:
+    def __init__(self, trace: Trace, pure: bool = False, draw: int = 0) -> None:
         super().__init__()
         self.trace = trace
         self.pure = pure
+        self.draw = draw
         self.mutated = ""
         self.stack: list[str] = []
         self.calls: Counter[str] = Counter()  # of modules so far
@@ -57,6 +59,7 @@ class Tracer(TorchDispatchMode):
         self._ids: dict[int, int] = {}
         self._refs: list[Ref] = []
         self._made: set[int] = set()  # numbers of inputs and results
+        self._drawn: dict[int, Tensor | None] = {}  # values of random tensors by number
         self.alive: list[Tensor] = []  # an id() is only unique while its tensor lives
 
     def sized(self) -> None:
@@ -67,11 +70,34 @@ class Tracer(TorchDispatchMode):
     def values(self, tensor: Tensor) -> Tensor | None:
         """Those of a tensor on meta that are known without weights and the input."""
         tensor = inner(tensor)
-        number = self._ids.get(id(tensor)) if tensor.is_meta else None
+        number = self._ids.get(id(tensor))
+        if number in self.trace.random:
+            return self._drawn_values(tensor, number)
+        number = number if tensor.is_meta else None
         known = self.buffers.get(id(tensor))
         if number is not None:
             known = Constants(self.trace).values(Ref(number))
         return None if known is None or known.is_meta else known
+
+    def _drawn_values(self, tensor: Tensor, number: int) -> Tensor | None:
+        """Those of a random tensor, in this draw; the network's code reads them as numbers."""
+        self.chooses(self.trace.random[number], len(self.trace.ops))
+        extreme = self.draw in (LOWEST, HIGHEST)
+        if not (tensor.is_meta or extreme):
+            return tensor
+        constants = Constants(self.trace)
+        tried: list[tuple[float, int, Tensor, dict[int, Tensor | None]]] = []
+        for _ in range(TRIES if extreme else 1):
+            known = dict(self._drawn)
+            if (value := constants.drawn(Ref(number), known)) is None:
+                return None if tensor.is_meta else tensor
+            tried.append((float(value.sum()), len(tried), value, known))
+        _, _, value, self._drawn = (max if self.draw == HIGHEST else min)(tried)
+        return value
+
+    def chooses(self, source: Draw, step: int = 0) -> None:
+        """The network's code has read a number that was drawn, after some operations."""
+        self.trace.chosen.setdefault(source, step)
 
     def named(self, value: Any, name: str) -> dict[str, int]:
         """The numbers of the tensors that a module returned, by name."""
@@ -93,6 +119,7 @@ class Tracer(TorchDispatchMode):
         for kept in held:
             kept.clear()
         self.trunk, self.trace.sized = None, None
+        self.trace.random.clear()
 
     def number(self, tensor: Tensor) -> int:
         number = self._ids.get(id(tensor))
@@ -155,8 +182,20 @@ class Tracer(TorchDispatchMode):
             written = self._written(func, args, kwargs)
         given = self._all_given(args, kwargs)
         made = self._made_now(out) if type(out) is Tensor else mapped(Tensor, self._made_now, out)
-        self.trace.ops.append(Op(func, *given, made, self.layer, written))
+        self._append(Op(func, *given, made, self.layer, written))
         return out
+
+    def _append(self, op: Op) -> None:
+        """Add an operation to the trace, and follow what is drawn at random."""
+        self.trace.ops.append(op)
+        known = self.trace.random
+        source = Draw(op.name, op.layer) if draws(op) else None
+        if known and source is None and not is_like(op):
+            source = next((known[r.id] for r in op.given if r.id in known), None)
+        if source is not None:
+            known |= dict.fromkeys([*op.written, *(r.id for r in op.made)], source)
+            if not op.made:
+                self.chooses(source, len(self.trace.ops))
 
     @property
     def layer(self) -> str:
@@ -199,7 +238,7 @@ class Tracer(TorchDispatchMode):
         self._sharing[memory(x)].clear()
         number = self._new(x)
         self._made.add(number)
-        self.trace.ops.append(Op(twin, *given, self._refs[number], self.layer))
+        self._append(Op(twin, *given, self._refs[number], self.layer))
         return x
 
     def _review(self, func: Any, args: tuple, kwargs: dict[str, Any]) -> Tensor:
@@ -211,7 +250,7 @@ class Tracer(TorchDispatchMode):
         twin = next(f for f in every if _kinds(f) == _kinds(func))
         number = self._new(args[0])
         self._made.add(number)
-        self.trace.ops.append(Op(twin, *given, self._refs[number], self.layer))
+        self._append(Op(twin, *given, self._refs[number], self.layer))
         return args[0]
 
     def _check_batch(self, args: tuple) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from rfbench.copies import whole_copy
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.models import pruned, variants
-from rfbench.rf.core import metrics
+from rfbench.rf.core import metrics, randomness
 from rfbench.rf.core.geometry import uncut_size
 from rfbench.rf.core.metric import Use
 from rfbench.rf.core.network import Network
@@ -114,6 +114,7 @@ def audit(
         "together": [] if causal else _levels(target, causes),
         "all": _figures(target if causal else clean),
         "cost": _cost(subject.network, subject.size),
+        **randomness.drawn(own.graph, own.value),
     }
     if subject.is_pruned:
         every = _like(subject.network, subject.backbone.module)

@@ -5,7 +5,7 @@ from textwrap import shorten
 from typing import Any
 
 from rfbench.plotting.columns import columns
-from rfbench.rf.core import metrics
+from rfbench.rf.core import metrics, randomness
 from rfbench.rf.core.metric import Metric, Use, of_channels, unit_of
 from rfbench.rf.questions.audit import by_size, pruned
 from rfbench.rf.questions.audit.audit import effect, faultless
@@ -37,7 +37,8 @@ def text(record: Record) -> str:
         lines.append(f"    and {hidden} more that do less (--json)")
     sizes = by_size.lines(record["sizes"]) if "sizes" in record else []
     left = pruned.lines(record["pruned"]) if "pruned" in record else []
-    return "\n".join([*lines, *left, *_fixes(record), *sizes])
+    said = [f"  {line}" for line in randomness.lines(record)]
+    return "\n".join([*lines, *said, *left, *_fixes(record), *sizes])
 
 
 def _by(size: Any) -> str:

@@ -156,7 +156,7 @@ def measure(config: RfConfig, sample: Sample) -> Iterator[Measured]:
             seen = gradients(nets, batches, wanted, config.unit, definition, sample.axes)
             theory = _expected(subject, seen, view.source)
             figures = extent.measure(seen, extent.position(seen, theory.field), convention)
-            figures |= {"reach": theory.reach, "definition": str(definition)}
+            figures |= {"reach": theory.reach, "definition": str(definition), **theory.random}
             model, variant = sample.names(subject)
             title, key = variant if sample.run else subject.title, f"{model} {variant}"
             if len(sample.layers) > 1:

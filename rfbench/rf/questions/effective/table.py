@@ -3,6 +3,7 @@
 from typing import Any
 
 from rfbench.plotting.columns import columns
+from rfbench.rf.core import randomness
 from rfbench.rf.core.metric import axes_text, unit_of
 
 
@@ -34,7 +35,10 @@ def table(record: dict[str, Any]) -> str:
                 *("-" if area is None else f"{area['share']:.1%}" for area in areas),
             )
         )
-    return "\n".join([*columns(lines), f"the mean {record['fields'][0]['definition']}"])
+    each = "Every pass has a draw of its own"
+    said = [line for field in record["fields"] for line in randomness.lines(field, each)]
+    what = f"the mean {record['fields'][0]['definition']}"
+    return "\n".join([*columns(lines), what, *dict.fromkeys(said)])
 
 
 def _layer(field: dict[str, Any]) -> str:

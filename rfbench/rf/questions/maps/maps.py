@@ -17,7 +17,7 @@ from rfbench import files
 from rfbench.errors import NoPath, RfbenchError, UsageError
 from rfbench.models import variants
 from rfbench.rf.autograd import path_counts as autograd
-from rfbench.rf.core import memory
+from rfbench.rf.core import memory, randomness
 from rfbench.rf.core.geometry import NotUniform
 from rfbench.rf.core.metric import merged, of_channels, unit_of
 from rfbench.rf.core.metrics import measure_known, shift
@@ -121,12 +121,18 @@ def _measured(config: RfConfig, subject: Subject, target: Target) -> tuple[PathM
         counts = _second_opinion(config, subject, target, counts)
     graph = target.graph
     taken = {"input_size": graph.size, "input_channels": graph.channels}
-    return counts, {**measure_known(counts, geometry), **taken}
+    said = randomness.drawn(graph, target.value)
+    return counts, {**measure_known(counts, geometry), **taken, **said}
 
 
 def _second_opinion(config: RfConfig, subject: Subject, target: Target, ours: PathMap) -> PathMap:
     """The same map by the paper's own procedure."""
     size = target.graph.size
+    if said := randomness.sources(randomness.drawn(target.graph, target.value)):
+        raise UsageError(
+            f"--engine autograd would count in one draw alone: it draws at random, by {said}. "
+            "Leave the option out."
+        )
     memory.check(
         subject.network.memory(size, 1, 8),
         f"--engine autograd on {_size_text(size)}",
@@ -187,6 +193,7 @@ def caption(config: RfConfig, drawn: list[Drawn], unit: str | None = None) -> st
     return (
         f"From {start} to {unit} of {to}.{size} Engine: {config.engine}; "
         f"{first.counts.convention}, norms=identity."
+        + "".join(f" {line}" for line in randomness.lines(first.metrics))
     )
 
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from rfbench.plotting.columns import columns
-from rfbench.rf.core import metrics
+from rfbench.rf.core import metrics, randomness
 from rfbench.rf.core.metric import Metric, Use
 
 
@@ -22,7 +22,7 @@ def table(record: dict[str, Any]) -> str:
             size = "x".join(map(str, row["input_size"])) + (" (cut)" if row["cut"] else "")
             cells = (_cell(m, row) for m in shown)
             lines.append((panel["model"], panel["variant"], size, *cells))
-    return "\n".join([*columns(lines), *_causal(record["panels"])])
+    return "\n".join([*columns(lines), *_causal(record["panels"]), *_random(record["panels"])])
 
 
 def _causal(panels: list[dict[str, Any]]) -> list[str]:
@@ -38,11 +38,18 @@ def _causal(panels: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
+def _random(panels: list[dict[str, Any]]) -> list[str]:
+    """What is drawn at random, the same for all variants of a network."""
+    said = (f"{p['model']}: {line}" for p in panels for line in randomness.lines(p["metrics"]))
+    return list(dict.fromkeys(said))
+
+
 def figures(row: dict[str, Any]) -> str:
     """The figures of one map, a line each."""
     axes = len(row["size"])
     shown = [m for m in metrics.used(Use.TABLE) if m.name in row]
-    return "\n".join(columns([(m.with_unit(m.heading(axes), axes), _cell(m, row)) for m in shown]))
+    rows = [(m.with_unit(m.heading(axes), axes), _cell(m, row)) for m in shown]
+    return "\n".join([*columns(rows), *randomness.lines(row)])
 
 
 def _cell(metric: Metric, row: dict[str, Any]) -> str:

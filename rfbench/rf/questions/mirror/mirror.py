@@ -19,6 +19,7 @@ from rfbench.rf.core.at_size import Shifts, same_maps
 from rfbench.rf.core.field import region
 from rfbench.rf.core.metric import unit_of
 from rfbench.rf.core.network import Network
+from rfbench.rf.core.randomness import drawn
 from rfbench.rf.core.subjects import Subject
 from rfbench.rf.core.target import Target, not_local
 from rfbench.rf.questions.mirror.run import SPREAD, Mirrored, farthest
@@ -65,8 +66,9 @@ def mirror(
         "map_size": own.units,
         "stride": strides,
         "axes": axes,
+        **drawn(own.graph, own.value),
     }
-    target = _roomy(subject.network, own, off)
+    target = None if "random" in record else _roomy(subject.network, own, off)
     if target is None:
         return record | {"run_at": None}, {}
     run = Mirrored(module, target, off)

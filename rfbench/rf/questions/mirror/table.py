@@ -3,6 +3,7 @@
 from typing import Any
 
 from rfbench.plotting.columns import columns
+from rfbench.rf.core import randomness
 from rfbench.rf.core.metric import unit_of
 
 
@@ -24,6 +25,8 @@ def text(record: dict[str, Any]) -> str:
         )
         table.append((name, *figures, *(_run(row) if shown else ())))
     lines += columns(table, "  ")
+    if said := randomness.sources(record):
+        return "\n".join([*lines, f"  not run: it draws at random while it runs, by {said}"])
     if not shown:
         return "\n".join([*lines, "  not run: the network is another one on larger images"])
     lines.append(

@@ -15,6 +15,7 @@ from rfbench.rf.core.field import (
 )
 from rfbench.rf.core.metrics import bounds
 from rfbench.rf.core.path_counts import Convention
+from rfbench.rf.core.randomness import drawn
 from rfbench.rf.core.subjects import Subject
 from rfbench.rf.core.target import Target, Unit, check_position, not_local
 from rfbench.rf.core.theory import Disagreement, Fields
@@ -60,6 +61,7 @@ def report(
         "misaligned": [_meeting(group) for group in _groups(target.disagreements)],
         "context": _context(target, unit),
         "depends_on_input_size": _by_size(subject, target),
+        **drawn(target.graph, target.value),
     }
     if mixed := target.graph.mixed_axes(target.value):
         record["global_along"] = mixed

@@ -3,6 +3,7 @@
 from typing import Any
 
 from rfbench.plotting.columns import columns
+from rfbench.rf.core import randomness
 from rfbench.rf.core.metric import of_channels, unit_of
 from rfbench.spatial_graph.axis import NAMES, WORDS, names
 
@@ -123,7 +124,7 @@ def _notes(record: dict[str, Any]) -> list[str]:
         at, units = record["pixel"]["at"], record["pixel"]["units"]
         seen = f"units {_box(units)}" if units else "no unit"
         lines.append(f"Pixel {','.join(map(str, at))} is in the receptive field of {seen}.")
-    return [*lines, *_sizes(record["depends_on_input_size"])]
+    return [*lines, *randomness.lines(record), *_sizes(record["depends_on_input_size"])]
 
 
 def _time(samples: Any, rate: float | None) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from torch import nn
 
 from rfbench.errors import RfbenchError, UsageError
-from rfbench.rf.core import doubles
+from rfbench.rf.core import doubles, randomness
 from rfbench.rf.core.metric import unit_of
 from rfbench.rf.core.network import Network
 from rfbench.rf.core.subjects import Subject
@@ -41,6 +41,8 @@ def tiles(
     own = subject.target(config.to, None)
     if own.graph.inputs:  # all are cut alike, smaller ones in proportion
         own = subject.target(config.to, ALL_INPUTS)
+    if said := randomness.sources(randomness.drawn(own.graph, own.value)):
+        raise NoTiles(f"it draws at random while it runs, by {said}, and each tile another time")
     check_values(_trace(subject.network, own), own.name)
     try:
         found, crop, whole = _plan(subject.network, own, tile)

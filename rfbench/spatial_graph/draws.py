@@ -1,0 +1,113 @@
+"""What a network draws at random while it runs: dropout left on, noise, random crops and paths.
+
+torch tags the operations that draw; what they make is followed through the trace. Values of such
+tensors are unknown, as those of weights are. Where the network's code reads one as a number (a
+shift, whether a path is taken), or draws with Python's or NumPy's generators, the pass is traced
+for other draws too: what is not the same in all of them depends on the draw.
+"""
+
+import contextlib
+import pickle
+import random
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from rfbench.copies import ATOMS, DICTS
+from rfbench.spatial_graph.operations import Draw, Op
+
+DRAWS = 16  # traces that are compared where a number is drawn
+LOWEST, HIGHEST = 1, 2  # of these the ones in which each number read is the least, or the most
+TRIES = 64  # draws of a number that these look at
+
+
+PLAIN = {*ATOMS, *DICTS, torch.Tensor, nn.Parameter, set}
+
+
+def draws(op: Op) -> bool:
+    """Whether an operation draws: torch says of each that it may, and its arguments that not."""
+    return _may_draw(op.func) and not any(
+        _argument(op, name) in (False, 0) for name in _SWITCHES if _has(op.func, name)
+    )
+
+
+@cache
+def _may_draw(func: Any) -> bool:
+    return torch.Tag.nondeterministic_seeded in func.tags
+
+
+_SWITCHES = ("train", "training", "dropout", "dropout_p", "attn_dropout")  # False or 0: none
+
+
+@cache
+def _has(func: Any, name: str) -> bool:
+    return any(a.name == name for a in func._schema.arguments)
+
+
+def _argument(op: Op, name: str) -> Any:
+    for i, a in enumerate(op.func._schema.arguments):
+        if a.name == name:
+            return op.args[i] if i < len(op.args) else op.kwargs.get(name, a.default_value)
+    return None
+
+
+@contextlib.contextmanager
+def seeded(module: nn.Module, draw: int, told: Callable[[Draw], None]) -> Iterator[None]:
+    """Run with every generator at the seed `draw`: torch's own, and those that modules hold.
+
+    told: is given what has drawn besides torch: Python's or NumPy's generators. In the end the
+    global ones are as before.
+    """
+    own = _held(module)
+    python, numpy = random.getstate(), np.random.get_state(legacy=False)
+    with torch.random.fork_rng(devices=[]):
+        try:
+            for generator in (torch.default_generator, *own):
+                _seed(generator, draw)
+            random.seed(draw)
+            np.random.seed(draw)
+            before = _states(own)
+            try:
+                yield
+            finally:
+                both = zip(before, _states(own), strict=True)
+                for name in [a[0] for a, b in both if a != b]:
+                    told(Draw(name))
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)
+
+
+def _seed(generator: Any, draw: int) -> None:
+    next(seed for kind, seed in _SEED.items() if isinstance(generator, kind))(generator, draw)
+
+
+def _seed_bits(generator: np.random.Generator, draw: int) -> None:
+    bits = generator.bit_generator
+    bits.state = type(bits)(draw).state
+
+
+_SEED: dict[type, Callable[[Any, int], Any]] = {
+    torch.Generator: lambda g, draw: g.manual_seed(draw),
+    random.Random: lambda g, draw: g.seed(draw),
+    np.random.RandomState: lambda g, draw: g.seed(draw),
+    np.random.Generator: _seed_bits,
+}
+
+
+def _held(module: nn.Module) -> list[Any]:
+    """The generators that modules hold, and objects that they hold."""
+    parts = [v for m in module.modules() for v in vars(m).values() if type(v) not in PLAIN]
+    held = [v for part in parts for v in (part, *getattr(part, "__dict__", {}).values())]
+    return [v for v in held if isinstance(v, tuple(_SEED))]
+
+
+def _states(own: Iterable[Any]) -> list[tuple[str, bytes]]:
+    """The states of all generators but torch's, with their names."""
+    found = [("Python's random", random.getstate()), ("numpy.random", np.random.get_state())]
+    found += [(f"its own {type(g).__name__}", g) for g in own if not isinstance(g, torch.Generator)]
+    return [(name, pickle.dumps(state)) for name, state in found]
