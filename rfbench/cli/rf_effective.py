@@ -54,6 +54,9 @@ from rfbench.cli.options import (
     help="replknet, openerf: unit, gradient and areas as those scripts have them.",
 )
 @click.option("--axes", help="Axes of the layer's output if unknown: NCHW, NHWC, NLC:1+14x14.")
+@click.option(
+    "--from", "from_", metavar="INPUT", help="Of several inputs the one, such as input.1."
+)
 @end_options("The unit's layer", several=True)
 @input_options
 @unit_option("The unit (default: the central one).")
@@ -74,6 +77,7 @@ def command(
     of: str | None,
     convention: str,
     axes: str | None,
+    from_: str | None,
     to: tuple[str, ...],
     size: str | None,
     in_channels: int | None,
@@ -135,6 +139,7 @@ def command(
         model_args=model_args,
         weights=own,
         ema=ema and not run,
+        from_=from_,
         to=to[0] if to else None,
         size=size,
         in_channels=in_channels,

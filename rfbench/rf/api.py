@@ -157,45 +157,54 @@ def visualize(
 
 def effective(
     model: Model,
-    images: Tensor | Iterable[Tensor],
+    images: Tensor | Iterable[Tensor] | None = None,
     layer: str | None = None,
     unit: Size | None = None,
     *,
     of: str | int | None = None,
     axes: str | None = None,
     convention: str = "rfbench",
+    inputs: Sequence[Tensor] | None = None,
+    source: str | None = None,
+    input_axes: str | None = None,
 ) -> Measured:
     """The mean |gradient| of a unit over images (Luo et al., 2016), and its figures in px.
 
     model: with the weights that it has. images: (N, C, H, W), normalised, or batches of them; of
     networks of sequences (N, C, L), of volumes (N, C, D, H, W); or with the channels where its
-    first convolution has them.
+    first convolution has them, or `input_axes` says, such as 'NLC'. inputs: of networks of several
+    inputs, in place of images, N of each; the gradient is that of `source`, 'input.1'.
     layer: the last map when None. of: what of the unit is differentiated: 'abs', the sum over
     channels of |output| (default); 'sum'; 'relu'; the number of a channel. axes: of the layer's
     output, such as 'NHWC' or 'NLC:1+14x14', where the trace does not tell. convention: 'rfbench',
     'replknet' or 'openerf' for those scripts' figures. 'theoretical' is None for attention.
     """
     definition, logarithm = convention_of(convention, of)
-    if convention != "rfbench" and isinstance(images, Tensor):
-        pair(images.shape[2:], f"convention={convention!r}")
+    batches = given.shown(images, inputs)
+    source, number = given.source_of(batches, source)
     module = given.module_of(model)
     refuse_unreadable(module)
-    batches = [images] if isinstance(images, Tensor) else list(images)
-    module, batches = given.with_channels_first(module, batches)
+    module, batches = given.with_channels_first(module, batches, input_axes)
+    if convention != "rfbench" and batches:
+        pair(batches[0][number].shape[2:], f"convention={convention!r}")
     training, wanted = module.training, [p.requires_grad for p in module.parameters()]
     try:
-        seen = gradients([module.eval()], batches, layer, unit, definition, axes)
+        seen = gradients([module.eval()], batches, layer, unit, definition, axes, number)
     finally:
         module.train(training)
         for parameter, want in zip(module.parameters(), wanted, strict=True):
             parameter.requires_grad_(want)
     theory = Expected()
     with contextlib.suppress(RfbenchError):  # not to be traced: only with axes
-        size = seen.magnitude.shape
-        graph = Network(module, size, batches[0].shape[1]).whole(size)
-        theory = expected(graph, seen.layer, seen.unit, counts=False)
+        shapes = [tuple(x.shape[1:]) for x in batches[0]]
+        size = shapes[0][1:]
+        several = shapes if source is not None else None
+        graph = Network(module, size, shapes[0][0], several).whole(size)
+        theory = expected(graph, seen.layer, seen.unit, counts=False, source=source)
     figures = extent.measure(seen, extent.position(seen, theory.field), logarithm)
     figures |= {"reach": theory.reach, "definition": str(definition), **theory.random}
+    if source is not None:
+        figures["from"] = source
     name = model if isinstance(model, str) else type(module).__name__
     return reports.of_field(name, seen, figures)
 

@@ -1,7 +1,7 @@
 """What a caller in Python gives: a name or a module, a size, inputs; as a subject to measure."""
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from operator import index
 from typing import Any
@@ -78,16 +78,53 @@ def with_inputs(
     return subject
 
 
-def with_channels_first(module: nn.Module, batches: list[Tensor]) -> tuple[nn.Module, list[Tensor]]:
+Batch = tuple[Tensor, ...]  # (N, C, H, W) of each input
+
+
+def shown(images: Tensor | Iterable[Tensor] | None, inputs: Sequence[Tensor] | None) -> list[Batch]:
+    """What an effective field is averaged over: images of the only input, or those of each."""
+    if (images is None) == (inputs is None):
+        raise UsageError("give images, or those of each input with inputs=")
+    if images is not None:
+        return [(x,) for x in ([images] if isinstance(images, Tensor) else images)]
+    assert inputs is not None
+    shapes = [_shape(x) for x in inputs]
+    if not shapes or len({len(x) for x in inputs}) > 1:
+        raise UsageError("inputs= has as many images for each input: (N, C, H, W), the same N")
+    return [tuple(inputs)]
+
+
+def source_of(batches: list[Batch], source: str | None) -> tuple[str | None, int]:
+    """The input that is looked at: 'input.1' and 1; of an only one None and 0."""
+    names = [f"input.{i}" for i in range(len(batches[0]))] if batches else []
+    if source is not None and source not in names:
+        raise UsageError(f"source='{source}' is none of {', '.join(names)}")
+    if len(names) < 2:
+        return None, 0
+    if source is None:
+        raise UsageError(
+            f"the network has several inputs: choose one with source= ({', '.join(names)})"
+        )
+    return source, names.index(source)
+
+
+def with_channels_first(
+    module: nn.Module, batches: list[Batch], axes: str | None = None
+) -> tuple[nn.Module, list[Batch]]:
     """A network and what it is shown, with the channels in dimension 1.
 
-    Both as they are where the network is not to be traced: it says itself what does not fit.
+    Both as they are where the network is not to be traced: it says itself what does not fit. axes:
+    of the inputs, such as 'NLC'.
     """
+    shapes = [tuple(x.shape[1:]) for x in batches[0]] if batches else []
     dim = 1
-    if batches and batches[0].dim() >= 3:
+    if axes is not None:
+        dim = order.said(axes, shapes)
+    elif shapes and min(map(len, shapes)) >= 2:
         with contextlib.suppress(RfbenchError):
-            dim, _ = order.found(module, [tuple(batches[0].shape[1:])])
-    return order.channels_first(module, dim), [x.movedim(dim, 1) for x in batches]
+            dim, _ = order.found(module, shapes)
+    moved = [tuple(x.movedim(dim, 1) for x in batch) for batch in batches]
+    return order.channels_first(module, dim), moved
 
 
 def module_of(model: Model) -> nn.Module:

@@ -33,23 +33,6 @@ class MoveChannels:
         return tuple(x.movedim(1, self.dim) if isinstance(x, Tensor) else x for x in args)
 
 
-@dataclass(frozen=True)
-class OneOfSeveral:
-    """A hook before a forward pass of several inputs: one is given, the others see noise.
-
-    index: of the one that is given. shapes: of all, (C, ...).
-    """
-
-    index: int
-    shapes: tuple[Shape, ...]
-    draw: torch.Generator
-
-    def __call__(self, _module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        x = args[0]
-        noise = (torch.randn(len(x), *shape, generator=self.draw) for shape in self.shapes)
-        return tuple(x if i == self.index else n.to(x) for i, n in enumerate(noise))
-
-
 def channels_first(module: nn.Module, dim: int) -> nn.Module:
     """A network that takes (N, C, ...), of one that has its channels in dimension `dim`.
 

@@ -125,3 +125,62 @@ def test_examples_of_inputs() -> None:
         rf.record(net, inputs=(torch.zeros(3, 40),))
     with pytest.raises(RfbenchError, match="5 x 32x32"):
         rf.record(net, size=32, in_channels=5)
+
+
+class Fused(nn.Module):
+    """An image and a smaller map beside it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 4, 3, 2, 1), nn.Conv2d(2, 4, 5, padding=2)
+        self.c = nn.Conv2d(8, 4, 3, padding=1)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.c(torch.cat([self.a(x).tanh(), self.b(y)], 1))
+
+
+PAIR = torch.randn(5, 3, 40, 48), torch.randn(5, 2, 20, 24)
+
+
+@pytest.mark.parametrize("source", [0, 1])
+def test_effective_fields_of_several_inputs(source: int) -> None:
+    """As by hand, one image at a time."""
+    net = Fused()
+    found, figures = rf.effective(net, inputs=PAIR, source=f"input.{source}", unit=(3, 4))
+    total = torch.zeros(PAIR[source].shape[2:], dtype=torch.float64)
+    for pair in zip(*PAIR, strict=True):
+        each = [x[None].clone().requires_grad_() for x in pair]
+        net(*each)[0, :, 3, 4].abs().sum().backward()
+        grad = each[source].grad
+        assert grad is not None
+        total += grad.double().abs().sum((0, 1))
+    assert torch.allclose(torch.from_numpy(found.magnitude), total / 5, atol=1e-6)
+    assert figures["from"] == f"input.{source}" and figures["layer"] == "c"
+    assert figures["theoretical"] == [7, 7] and f"from input.{source}" in repr(figures)
+
+
+def test_effective_fields_of_several_inputs_refused() -> None:
+    with pytest.raises(UsageError, match=r"choose one with source= \(input.0, input.1\)"):
+        rf.effective(Fused(), inputs=PAIR)
+    with pytest.raises(UsageError, match="source='c' is none of input.0, input.1"):
+        rf.effective(Fused(), inputs=PAIR, source="c")
+    with pytest.raises(UsageError, match="the same N"):
+        rf.effective(Fused(), inputs=(PAIR[0], PAIR[1][:2]), source="input.0")
+    for given in ({}, {"images": PAIR[0], "inputs": PAIR}):
+        with pytest.raises(UsageError, match="give images, or those of each input"):
+            rf.effective(Fused(), **given)  # type: ignore[arg-type]
+    with pytest.raises(RfbenchError, match="does not see the input"):
+        rf.effective(Fused(), inputs=PAIR, source="input.0", layer="b")
+
+
+def test_effective_fields_from_one_of_several_inputs_on_the_command_line(tmp_path: Path) -> None:
+    def run(*more: str) -> Result:
+        given = ("own.py:Pair", "--input", "3x32x32", "--input", "2x32x32", "--count", "2")
+        return CliRunner().invoke(main, ["rf", "effective", *given, "--json", *more])
+
+    def sources(*more: str) -> list[str]:
+        return [f["from"] for f in json.loads(run(*more).stdout)["fields"]]
+
+    assert sources("--output", "both") == ["input.0", "input.1"]
+    assert sources("--output", "one", "--from", "input.1") == ["input.1"]
+    assert "--from c is none of input.0, input.1" in run("--from", "c").stderr

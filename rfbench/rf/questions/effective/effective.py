@@ -1,9 +1,8 @@
 """`rf effective`: the field of every model and variant asked for, beside its path counts."""
 
 import contextlib
-import functools
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from rfbench import files
@@ -35,6 +34,7 @@ from rfbench.schemas.rf import RfConfig
 from rfbench.spatial_graph import order
 from rfbench.spatial_graph.graph import Size, by
 from rfbench.spatial_graph.skeleton import refuse_unreadable
+from rfbench.spatial_graph.trace import Shape
 
 log = logging.getLogger(__name__)
 
@@ -128,7 +128,7 @@ def measure(config: RfConfig, sample: Sample) -> Iterator[Measured]:
     for subject in subjects(config):
         size, held = subject.size, subject.backbone
         refuse_unreadable(held.module)
-        views = _views(subject, sample)
+        views = _views(config, subject, sample)
         if sample.convention != "rfbench":
             pair(size, f"--convention {sample.convention}")
         at_once = min(sample.count, images.BATCH)
@@ -140,20 +140,24 @@ def measure(config: RfConfig, sample: Sample) -> Iterator[Measured]:
         )
         for layer, view in product(sample.layers or [config.to], views):
             if view.source is not None and not _reaches(subject, layer, view.source):
-                log.info(f"{layer or 'the last map'} does not depend on {view.source}")
+                what = f"{layer or 'the last map'} does not depend on {view.source}"
+                if len(views) == 1:
+                    raise UsageError(what)
+                log.info(what)
                 continue
-            batches = images.batches(
-                sample.images, held.module, view.size, sample.count, sample.seed, view.channels
-            )
+            dim = subject.network.channel_dim
             nets = tqdm(
-                (view.of(_network(held, sample, i)) for i in range(sample.draws)),
+                (order.channels_first(_network(held, sample, i), dim) for i in range(sample.draws)),
                 total=sample.draws,
                 desc=subject.title.replace("\n", " "),
                 unit="draw",
                 disable=None,
             )
             wanted = layer or _last(subject)
-            seen = gradients(nets, batches, wanted, config.unit, definition, sample.axes)
+            batches = _batches(view, subject, sample)
+            seen = gradients(
+                nets, batches, wanted, config.unit, definition, sample.axes, view.number
+            )
             theory = _expected(subject, seen, view.source)
             figures = extent.measure(seen, extent.position(seen, theory.field), convention)
             figures |= {"reach": theory.reach, "definition": str(definition), **theory.random}
@@ -178,35 +182,47 @@ def _last(subject: Subject) -> str | None:
 class View:
     """What of a network's inputs is looked at.
 
-    source: of several inputs the one, 'input.1'; None: the only one. channels: None: as the trace
-    finds them. of: the network as one that takes this input alone, (N, C, ...).
+    source: of several inputs the one, 'input.1', with its number; None: the only one. shapes: (C,
+    H, W) of all; of the only one None where the trace finds its channels.
     """
 
-    size: Size
-    channels: int | None
     source: str | None
-    of: Callable[[nn.Module], nn.Module]
+    number: int
+    shapes: list[Shape] | None
 
 
-def _views(subject: Subject, sample: Sample) -> list[View]:
-    """One for each input. Raises UsageError for images to several inputs."""
+def _views(config: RfConfig, subject: Subject, sample: Sample) -> list[View]:
+    """One for each input, or of the one asked for. UsageError for images to several inputs."""
     network = subject.network
-    first = functools.partial(order.channels_first, dim=network.channel_dim)
     shapes = network.inputs or []
+    if not shapes and network.channels:
+        shapes = [(network.channels, *subject.size)]
+    names = [f"input.{i}" for i in range(len(shapes))] if len(shapes) > 1 else ["input"]
+    if config.from_ not in (None, *names):
+        raise UsageError(
+            f"an effective field starts at an input: --from {config.from_} is none of "
+            f"{', '.join(names)}"
+        )
     if len(shapes) < 2:
-        channels = shapes[0][0] if shapes else network.channels
-        return [View(subject.size, channels, None, first)]
+        return [View(None, 0, shapes or None)]
     if sample.images != "noise":
         raise UsageError("--images is for networks of one input; several see noise")
+    views = [View(name, i, shapes) for i, name in enumerate(names)]
+    return [view for view in views if config.from_ in (None, view.source)]
 
-    def alone(module: nn.Module, index: int) -> nn.Module:
-        draw = torch.Generator().manual_seed(sample.seed + 1)
-        return order.with_hook(first(module), order.OneOfSeveral(index, tuple(shapes), draw))
 
-    return [
-        View(tuple(size), channels, f"input.{i}", functools.partial(alone, index=i))
-        for i, (channels, *size) in enumerate(shapes)
+def _batches(view: View, subject: Subject, sample: Sample) -> list[tuple[Tensor, ...]]:
+    """What every input sees, a few images at a time."""
+    given: list[tuple[int | None, Size]] = [(None, subject.size)]
+    if view.shapes:
+        given = [(shape[0], shape[1:]) for shape in view.shapes]
+    every = [
+        images.batches(
+            sample.images, subject.backbone.module, size, sample.count, sample.seed + i, channels
+        )
+        for i, (channels, size) in enumerate(given)
     ]
+    return list(zip(*every, strict=True))
 
 
 def _reaches(subject: Subject, layer: str | None, source: str) -> bool:

@@ -119,28 +119,32 @@ def convention_of(name: str, of: str | int | None = None) -> tuple[Definition, s
     return definition, name
 
 
+Batch = tuple[Tensor, ...]  # (N, C, H, W) of each input
+
+
 def gradients(
     modules: Iterable[nn.Module],
-    batches: Iterable[Tensor],
+    batches: Iterable[Tensor | Batch],
     layer: str | None = None,
     unit: Size | None = None,
     definition: Definition = OURS,
     axes: str | None = None,
+    source: int = 0,
 ) -> Gradients:
     """Average the gradient of `unit` of `layer` over all modules (draws of weights) and batches.
 
     batches: (N, C, H, W) each, or of sequences (N, C, L) or volumes, normalised as the network
-    wants them; iterated once for each module. layer: as in `named_modules`; the last map when None.
-    unit: the central one when None. axes: of the layer's output, such as NHWC, where the trace does
-    not tell.
+    wants them, or of several inputs a tuple of these; iterated once for each module. layer: as in
+    `named_modules`; the last map when None. unit: the central one when None. axes: of the layer's
+    output, such as NHWC, where the trace does not tell. source: which of several inputs.
 
     Raises UsageError for a layer or unit that is not there or has no known map, RfbenchError where
     the gradient is not finite, or zero for every image.
     """
-    held = list(batches)
-    for images in held:
-        if not 3 <= images.dim() <= 5:
-            raise UsageError(f"images are (N, C, H, W), or of 1 or 3 axes, not {images.shape}")
+    held = [images if isinstance(images, tuple) else (images,) for images in batches]
+    for each in (images for batch in held for images in batch):
+        if not 3 <= each.dim() <= 5:
+            raise UsageError(f"images are (N, C, H, W), or of 1 or 3 axes, not {each.shape}")
     sums: list[Tensor] = []
     place, count = None, 0
     for module in modules:
@@ -148,7 +152,7 @@ def gradients(
             parameter.requires_grad_(False)
         for images in held:
             if place is None:
-                place = locate(module, images[:1], layer, axes)
+                place = locate(module, _part(images, slice(1)), layer, axes)
                 if place.note:
                     log.warning(place.note)
                 # openerf takes all that timm's transformers give for tokens
@@ -156,10 +160,10 @@ def gradients(
                 center = definition.center(place.layout.units, place.layout.is_nchw and not tokens)
                 unit = _checked(unit, place, center)
             assert unit is not None
-            for gradient in _each(module, images, place, unit, definition):
+            for gradient in _each(module, images, place, unit, definition, source):
                 parts = [definition.kept(gradient), gradient.sum((0, 1))]
                 sums = [a + b for a, b in zip(sums, parts, strict=True)] if sums else parts
-            count += len(images)
+            count += len(images[source])
     if place is None or unit is None:
         raise UsageError("the effective field needs at least one network and one image")
     magnitude, signed = (part.cpu().numpy() / count for part in sums)
@@ -181,24 +185,31 @@ def _check(magnitude: np.ndarray, what: str) -> None:
         )
 
 
+def _part(images: Batch, where: slice) -> Batch:
+    """Some images of each input."""
+    return tuple(each[where] for each in images)
+
+
 def _each(
-    module: nn.Module, images: Tensor, place: Place, unit: Size, definition: Definition
+    module: nn.Module, images: Batch, place: Place, unit: Size, definition: Definition, source: int
 ) -> Iterator[Tensor]:
     """The gradients of a batch, (N, C, H, W) float64.
 
     One image at a time where the output does not have the images in its first dimension for sure.
     """
-    images = images.detach().clone().requires_grad_()
+    images = tuple(each.detach().clone() for each in images)
+    x = images[source].requires_grad_()
     with torch.enable_grad():
         try:
             output = output_of(module, images, place.name, place.features)
         except UsageError:  # it may take one image at a time
-            if len(images) == 1:
+            if len(x) == 1:
                 raise
             output = None
-        if output is None or (len(images) > 1 and not place.layout.takes(output)):
-            for i in range(len(images)):
-                yield from _each(module, images[i : i + 1], place, unit, definition)
+        if output is None or (len(x) > 1 and not place.layout.takes(output)):
+            for i in range(len(x)):
+                one = _part(images, slice(i, i + 1))
+                yield from _each(module, one, place, unit, definition, source)
             return
         shape, traced = tuple(output.shape), place.layout.shape
         if shape != traced and not place.layout.takes(output):
@@ -208,10 +219,11 @@ def _each(
             )
         signal = definition.signal(place.layout, output, unit)
         if not signal.isfinite():  # the sign of NaN, and with it the gradient, would be 0
-            yield torch.full_like(images, torch.nan, dtype=torch.float64)
+            yield torch.full_like(x, torch.nan, dtype=torch.float64)
             return
-        (gradient,) = torch.autograd.grad(signal, images, allow_unused=True)
-    yield torch.zeros_like(images).double() if gradient is None else gradient.double()
+        reads = signal.requires_grad  # not where the layer does not depend on this input
+        (gradient,) = torch.autograd.grad(signal, x, allow_unused=True) if reads else (None,)
+    yield torch.zeros_like(x).double() if gradient is None else gradient.double()
 
 
 def _checked(unit: Size | None, place: Place, center: Size) -> Size:

@@ -1,6 +1,6 @@
 """What a layer of a whole network returns, in the network's own forward pass."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,8 +14,10 @@ class _Reached(BaseException):
     """Ends a forward pass: what follows the layer is not needed, and may fail."""
 
 
-def output_of(module: nn.Module, images: Tensor, name: str, features: bool = False) -> Any:
-    """What a layer returns for images (N, C, H, W).
+def output_of(
+    module: nn.Module, images: Sequence[Tensor], name: str, features: bool = False
+) -> Any:
+    """What a layer returns for images (N, C, H, W) of each input.
 
     name: a module path, '#2' for its second call; '' or 'output' for the network's own output;
     with keys behind it, such as 'output.aux' or 'encoder.0', a part of what was returned. features:
@@ -40,7 +42,7 @@ def output_of(module: nn.Module, images: Tensor, name: str, features: bool = Fal
     elif features:
         vars(module)["forward_features"] = lambda *a, **k: keep(inner(*a, **k))
     try:
-        returned = module(images)
+        returned = module(*images)
         if path or features:
             raise UsageError(f"layer '{name}' is not reached in a forward pass")
         held.append(returned)
@@ -52,7 +54,7 @@ def output_of(module: nn.Module, images: Tensor, name: str, features: bool = Fal
         what = one_line(error)
         if "required positional argument" in what:
             what += ". Give the shape of each input with --input"
-        shape = "x".join(str(n) for n in images.shape[1:])
+        shape = " and ".join("x".join(map(str, x.shape[1:])) for x in images)
         raise UsageError(f"the network fails on an input of {shape}: {what}") from error
     finally:
         if hook:

@@ -1,5 +1,6 @@
 """The layer that is looked at, and where its units stand: from the trace, or as the user says."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -36,12 +37,11 @@ class Place:
 
 
 class Places:
-    """The layouts of a network's layers on one image of its input's size."""
+    """The layouts of a network's layers on one image of each input."""
 
-    def __init__(self, module: nn.Module, image: Tensor) -> None:
-        self.module, self.image = module, image
-        size = tuple(image.shape[2:])
-        trace = trace_module(module, size, image.shape[1])
+    def __init__(self, module: nn.Module, images: Sequence[Tensor]) -> None:
+        self.module, self.images = module, images
+        trace = trace_module(module, (), inputs=[tuple(image.shape[1:]) for image in images])
         self.reader = Reader(trace)
         self.graph: SpatialGraph = self.reader.run()
         self.outputs = trace.outputs
@@ -104,7 +104,7 @@ class Places:
             return Place(name, laid, features=self.features and name in self.outputs)
         number, last = self.numbers.get(name), self.last(before=name)
         if number is None:
-            what = _returned(output_of(self.module, self.image, name))
+            what = _returned(output_of(self.module, self.images, name))
             raise UsageError(f"layer '{name}' returns {what}: choose a layer inside of it")
         shape = self.reader.trace.shapes[number]
         if number not in self.reader.values:
@@ -135,26 +135,26 @@ class Places:
 
 
 def locate(
-    module: nn.Module, image: Tensor, layer: str | None = None, axes: str | None = None
+    module: nn.Module, images: Sequence[Tensor], layer: str | None = None, axes: str | None = None
 ) -> Place:
-    """The layer (the last map when None) and where its units stand, for an image 1 x C x H x W.
+    """The layer (the last map when None) and where its units stand, for an image of each input.
 
     axes: what the user says of the layer's output, such as NHWC; needed only where the trace does
     not tell. Raises UsageError where there is no such layer, or no map in it.
     """
     if layer is not None:
         split_name(module, layer)  # refused here where there is none
-    if axes is not None and image.dim() != 4:
+    if axes is not None and any(image.dim() != 4 for image in images):
         raise UsageError("--axes is for images; of sequences and volumes the trace tells the axes")
     if axes is not None and layer is None:
         raise UsageError("--axes says the axes of one layer: name it with --to")
     try:
-        places = Places(module, image)
+        places = Places(module, images)
     except UsageError:
         raise
     except RfbenchError as error:
         if layer is None or axes is None:
-            output_of(module, image, layer or "")  # one that fails on images too says so itself
+            output_of(module, images, layer or "")  # one that fails on images too says so itself
             raise RfbenchError(
                 f"{error}. Name a layer with --to, and its axes with --axes"
             ) from None
@@ -162,7 +162,7 @@ def locate(
     if axes is None or layer is None:
         assert places is not None
         return places.default() if layer is None else places.named(layer)
-    said = of_axes(axes, _tensor(output_of(module, image, layer), layer))
+    said = of_axes(axes, _tensor(output_of(module, images, layer), layer))
     traced = places and places.layout(places.numbers.get(layer))
     if traced and not traced.same_as(said):
         h, w = traced.units
