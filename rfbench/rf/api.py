@@ -188,10 +188,14 @@ def effective(
     if convention != "rfbench" and batches:
         pair(batches[0][number].shape[2:], f"convention={convention!r}")
     training, wanted = module.training, [p.requires_grad for p in module.parameters()]
+    exported = contextlib.suppress(NotImplementedError)  # programs have one mode, and say so
     try:
-        seen = gradients([module.eval()], batches, layer, unit, definition, axes, number)
+        with exported:
+            module.eval()
+        seen = gradients([module], batches, layer, unit, definition, axes, number)
     finally:
-        module.train(training)
+        with exported:
+            module.train(training)
         for parameter, want in zip(module.parameters(), wanted, strict=True):
             parameter.requires_grad_(want)
     theory = Expected()

@@ -1,7 +1,7 @@
 """A module without its weights: the same Python objects around meta tensors."""
 
-import sys
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Any
 
 import torch
@@ -57,9 +57,8 @@ def _skeleton(module: nn.Module, parts: list[nn.Module]) -> tuple[nn.Module, dic
         if not isinstance(tensor, nn.Parameter) and not tensor.requires_grad:
             buffers[id(meta)] = tensor
     bare = _evaluating(copied(module, memo))
+    unrounded(bare)  # their control flow and their statistics need values
     for kind in {type(m) for m in parts}:
-        if _only_rounds(kind):  # their control flow and their statistics need values
-            _set(bare, kind, "forward", torch.clone)
         if issubclass(kind, nn.SELU | nn.RReLU):  # functionalisation fails on their in-place forms
             _set(bare, kind, "inplace", False)
     return bare, buffers
@@ -84,10 +83,18 @@ def _evaluating(module: nn.Module) -> nn.Module:
     return module
 
 
-def _only_rounds(kind: type) -> bool:
-    """Whether it is that of a FakeQuantize or an observer, which round a map or look at it."""
-    own = sys.modules.get("torch.ao.quantization")  # not imported for networks that have none
-    return own is not None and issubclass(kind, own.FakeQuantizeBase | own.ObserverBase)
+def unrounded(module: nn.Module) -> None:
+    """Let what rounds a map for a quantised network, or looks at it, hand it on."""
+    for m in module.modules():
+        if _only_rounds(type(m).__mro__):
+            m.forward = torch.clone
+
+
+@cache
+def _only_rounds(kinds: tuple[type, ...]) -> bool:
+    """Whether they are those of a FakeQuantize or an observer, of torch.ao or torchao."""
+    own = (c for c in kinds if c.__module__.startswith(("torch.ao.", "torchao.")))
+    return any(c.__name__.endswith(_ROUNDING) for c in own)
 
 
 def without_weights(module: nn.Module) -> nn.Module:
@@ -116,5 +123,6 @@ def _on_meta(tensor: Tensor) -> Tensor:
     return nn.Parameter(meta, requires_grad=False) if isinstance(tensor, nn.Parameter) else meta
 
 
+_ROUNDING = ("FakeQuantizeBase", "FakeQuantizerBase", "ObserverBase")
 META = torch.device("meta")  # as a word it is read anew at every call
 _MODES = [("train", nn.Module.train), ("eval", nn.Module.eval)]

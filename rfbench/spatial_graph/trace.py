@@ -291,7 +291,14 @@ def _text(shape: Shape) -> str:
 _SHAPE = "the shape of its result depends on values: {}; a trace has none"
 _META = "{} has no rule for the shape of its result (torch.library.register_fake gives it one)"
 _LOOKS = "{} looks at values; a trace has shapes only"
+_MKLDNN = (
+    "its layers are stored for one kind of CPU (torch.jit.optimize_for_inference): measure the "
+    "script that it was made of"
+)
+_GUARD = "it was exported for inputs with {}: give such ones, or export it with dynamic_shapes"
 _TOLD = (  # what torch's long messages come to
+    (re.compile(r"aten::to_mkldnn"), _MKLDNN),
+    (re.compile(r"Guard failed: (.+)"), _GUARD),
     (re.compile(r".*register_meta function for (torch\.\w+)"), _SHAPE),
     (re.compile(r"(\w+::\w+) \(.*data-dependent shape"), _SHAPE),
     (

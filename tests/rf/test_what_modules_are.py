@@ -1,14 +1,17 @@
 """Modules of every make, asked every question: an answer, or one true sentence."""
 
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torch.ao.quantization as quantization
 import torch.nn.functional as F
 from click.testing import CliRunner
 from torch import Tensor, nn
+from torch.ao.quantization import quantize_fx
 from torch.nn.utils import prune, weight_norm
 
 from rfbench import rf
@@ -32,7 +35,41 @@ def normed() -> nn.Module:
     return net
 
 
+class Casting(nn.Module):
+    """Casts of its own, to numbers that its weights do not have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = plain()
+
+    def forward(self, x: Tensor) -> Tensor:
+        scale = torch.ones(1, dtype=torch.float32)
+        return self.net(x.float() * scale).half().float()
+
+
+def trained_to_be_quantised() -> nn.Module:
+    net = nn.Sequential(quantization.QuantStub(), *plain(), quantization.DeQuantStub())
+    net.train().qconfig = quantization.get_default_qat_qconfig("fbgemm")  # type: ignore[assignment]
+    net = quantization.prepare_qat(net)
+    net(torch.randn(1, 3, 32, 48))
+    return net
+
+
+def observed() -> nn.Module:
+    net = quantize_fx.prepare_fx(
+        plain().eval(),
+        quantization.get_default_qconfig_mapping("fbgemm"),
+        (torch.randn(1, 3, 32, 48),),
+    )
+    net(torch.randn(1, 3, 32, 48))
+    return net
+
+
 MADE: dict[str, Callable[[], nn.Module]] = {
+    "casting": Casting,
+    "half": lambda: plain().half(),
+    "quantisation-aware": trained_to_be_quantised,
+    "observed": observed,
     "scripted": lambda: torch.jit.script(plain()),
     "traced": lambda: torch.jit.trace(plain().eval(), torch.zeros(1, 3, 32, 32)),
     "weight_norm": normed,
@@ -48,6 +85,56 @@ def test_tiles_and_mirror_images_of_every_make(name: str) -> None:
     found = rf.tiles(net, size=(32, 48))
     assert found["shown"]["difference"] < 1e-12 and found["align"] == [2, 2]
     assert rf.mirror(net, size=(32, 48))["axes"]["y"]["off"] == 1.0
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("ask", [rf.tiles, rf.mirror])
+def test_a_frozen_script_is_not_run_in_other_numbers(ask: Callable) -> None:
+    net = torch.jit.freeze(torch.jit.script(plain().eval()))
+    assert rf.audit(net, size=32, in_channels=3)["shift"] == [-0.5, -0.5]
+    with pytest.raises(RfbenchError, match="give the script as it was before torch.jit.freeze"):
+        ask(net, size=(32, 48), in_channels=3)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_script_for_one_cpu_names_the_one_it_was_made_of() -> None:
+    net = torch.jit.optimize_for_inference(torch.jit.script(plain().eval()))
+    with pytest.raises(RfbenchError, match="measure the script that it was made of"):
+        rf.record(net, size=32, in_channels=3)
+
+
+class Decomposed(nn.Module):
+    """As torchao and torch.export leave a quantised network: rounded to int8, and back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = plain()
+
+    def forward(self, x: Tensor) -> Tensor:
+        ops = torch.ops.quantized_decomposed
+        for layer in self.net:
+            span = 0.02, 0, -128, 127, torch.int8
+            x = layer(ops.dequantize_per_tensor(ops.quantize_per_tensor(x, *span), *span))
+        return x
+
+
+def test_rounding_to_integers_and_back_leaves_positions_alone() -> None:
+    assert import_module("torch.ao.quantization.fx._decomposed")  # which defines the operations
+    whole, plainly = (rf.theory(rf.record(net, size=32)) for net in (Decomposed(), plain()))
+    assert whole == plainly
+    with pytest.raises(RfbenchError, match="values that are rounded"):
+        rf.effective(Decomposed(), torch.randn(1, 3, 32, 32))
+
+
+def test_an_exported_program_has_an_effective_field() -> None:
+    net, x = plain().eval(), torch.randn(1, 3, 32, 48)
+    wanted, _ = rf.effective(net, x)
+    program = torch.export.export(net, (x,))
+    for made in (program, program.module()):
+        found, _ = rf.effective(made, x, unit=wanted.unit)
+        assert np.allclose(found.magnitude, wanted.magnitude, atol=1e-6)
+    with pytest.raises(RfbenchError, match="export it with dynamic_shapes"):
+        rf.tiles(program)
 
 
 @pytest.mark.parametrize("ask", [rf.record, rf.audit, rf.tiles, rf.mirror])
@@ -164,7 +251,7 @@ def test_an_exported_program_says_its_own_input() -> None:
         assert graph.size == (32, 40) and graph.channels == (5,)
         assert rf.theory(graph)["y"]["size"] == 7
     assert rf.record(any_width, (32, 56)).size == (32, 56)
-    with pytest.raises(RfbenchError, match="Guard failed"):
+    with pytest.raises(RfbenchError, match=r"for inputs with input.size\(\)\[3\] == 40: give"):
         rf.record(fixed, (32, 56))
     line = torch.export.export(nn.Conv1d(2, 4, 9, 4).eval(), (torch.zeros(1, 2, 64),))
     assert rf.record(line).size == (64,)

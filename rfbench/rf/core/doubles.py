@@ -6,11 +6,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map
 
 from rfbench.copies import whole_copy
 from rfbench.errors import RfbenchError, one_line
 from rfbench.rf.core.target import Target
 from rfbench.spatial_graph.graph import SpatialGraph
+from rfbench.spatial_graph.skeleton import unrounded
 from rfbench.spatial_graph.structure import named_tensors
 
 
@@ -21,9 +24,11 @@ class _Done(Exception):
 def randomised(module: nn.Module, seed: int = 0) -> nn.Module:
     """A copy in float64 whose weights are random, so that nothing is hidden by a zero.
 
-    Kernels are scaled to keep the size of values; norms have statistics of their own.
+    It does not round as a quantised network would. Kernels are scaled to keep the size of values;
+    norms have statistics of their own.
     """
     made, draw = whole_copy(module).double().eval(), torch.Generator().manual_seed(seed)
+    unrounded(made)
     with torch.no_grad():
         for p in made.parameters():
             values = torch.randn(p.shape, generator=draw, dtype=torch.float64)
@@ -99,7 +104,7 @@ def outputs(module: nn.Module, layers: Sequence[str], x: Sequence[Tensor]) -> di
     plain = {n: m for n, m in parts.items() if not isinstance(m, torch.jit.ScriptModule)}
     hooks = [m.register_forward_hook(leave(n)) for n, m in plain.items()]  # scripted take none
     try:
-        with torch.no_grad(), _double():
+        with torch.no_grad(), _double(), _InDouble():
             held |= named_tensors(module(*x), "output")
     except _Done:
         pass
@@ -107,13 +112,53 @@ def outputs(module: nn.Module, layers: Sequence[str], x: Sequence[Tensor]) -> di
         said = str(error)
         if "TorchScript interpreter" in said:  # the reason is in the last line
             said = said.strip().splitlines()[-1].removeprefix("RuntimeError: ")
-        raise RfbenchError(f"the network fails in float64: {one_line(said, 200)}") from error
+        why = _FROZEN if any(map(_is_frozen, module.modules())) else one_line(said, 200)
+        raise RfbenchError(f"the network is run in float64 here, and fails: {why}") from error
     finally:
         for hook in hooks:
             hook.remove()
     if missing := sorted(wanted - held.keys()):
         raise RfbenchError(f"the output of '{missing[0]}' is not to be had from a run")
     return held
+
+
+_FROZEN = (
+    "a frozen script holds its weights as constants, of their own type: give the script as it was "
+    "before torch.jit.freeze"
+)
+
+
+def _is_frozen(part: nn.Module) -> bool:
+    """Whether it is a script with tensors inside of its code."""
+    if not isinstance(part, torch.jit.ScriptModule):
+        return False
+    code: Any = part.inlined_graph  # its nodes live as long as it does
+    held = code.findAllNodes("prim::Constant")
+    return any(n.hasAttribute("value") and n.kindOf("value") == "t" for n in held)
+
+
+class _InDouble(TorchDispatchMode):
+    """Every operation takes and makes float64, whatever the network asks for.
+
+    Casts of its own (x.float()) would cost digits, and a frozen script has its weights inside.
+    """
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if not func._schema.is_mutable:
+            args, kwargs = tree_map(_in_double, (args, kwargs))
+        return func(*args, **kwargs)
+
+
+def _in_double(part: Any) -> Any:
+    if isinstance(part, Tensor) and part.layout == torch.strided:
+        wanted = _in_double(part.dtype)
+        return part if part.dtype == wanted else part.to(wanted)
+    if isinstance(part, torch.dtype) and part.is_complex:
+        return torch.complex128
+    return torch.float64 if isinstance(part, torch.dtype) and part.is_floating_point else part
 
 
 @contextmanager

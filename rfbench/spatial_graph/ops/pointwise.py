@@ -69,6 +69,30 @@ def fake_quantized(b: Builder, x: Value, *_: object) -> list[Value | None]:
     return [b.same(x), None]
 
 
+@register_op(
+    *(
+        f"quantized_decomposed::{word}_{kind}"
+        for word in ("quantize", "dequantize")
+        for kind in ("per_tensor", "per_channel", "per_channel_group", "per_token")
+    ),
+    "quantized_decomposed::fake_quant_per_channel",
+)
+def quantized(b: Builder, x: Value, *_: object, **__: object) -> Value:
+    """Rounded, or back; what it is rounded to counts as a constant, as statistics do."""
+    return b.same(x)
+
+
+@register_op(
+    "quantized_decomposed::choose_qparams",
+    "quantized_decomposed::choose_qparams_symmetric",
+    "quantized_decomposed::choose_qparams_per_token",
+    "quantized_decomposed::choose_qparams_per_token_asymmetric",
+)
+def rounding(b: Builder, x: Value, *_: object, **__: object) -> list[Value | None]:
+    """What it is rounded to."""
+    return [None, None]
+
+
 @register_op("aten::embedding")
 def embedding(b: Builder, table: object, x: Value, *_: object) -> Value:
     """A row of a table for every number."""

@@ -180,7 +180,8 @@ def _check(magnitude: np.ndarray, what: str) -> None:
         )
     if not magnitude.any():
         raise RfbenchError(
-            f"{what} is zero for every image (dead ReLUs, or a layer that does not see the input). "
+            f"{what} is zero for every image (dead ReLUs, values that are rounded, or a layer that "
+            "does not see the input). "
             "Use trained weights, other images, more draws, or the layer before the activation."
         )
 
@@ -197,7 +198,11 @@ def _each(
 
     One image at a time where the output does not have the images in its first dimension for sure.
     """
-    images = tuple(each.detach().clone() for each in images)
+    dtype = next((p.dtype for p in module.parameters() if p.is_floating_point()), None)
+    images = tuple(
+        each.detach().to(dtype if dtype and each.is_floating_point() else each.dtype, copy=True)
+        for each in images
+    )
     x = images[source].requires_grad_()
     with torch.enable_grad():
         try:
