@@ -27,7 +27,7 @@ from rfbench.plotting.palette import MAPS, SHARE
 from rfbench.rf.core.metric import Metric, Use
 from rfbench.rf.core.metrics import measure, used
 from rfbench.rf.core.network import Network
-from rfbench.rf.core.path_counts import PathMap
+from rfbench.rf.core.path_map import PathMap
 from rfbench.rf.core.target import Target
 from rfbench.runs import records
 from rfbench.spatial_graph.graph import Reach
@@ -164,9 +164,9 @@ def _shape(target: Target, prefix: str) -> tuple[Row, dict[str, bytes]]:
 
 
 def _scalar(metric: Metric, value: Any) -> float:
-    """One number; of a pair without the last digits, which only rounding made."""
+    """One number, without the last digits, which only rounding made."""
     number = metric.scalar(value)
-    return round(number, 9) + 0.0 if metric.pair else number
+    return number if isinstance(number, int) else round(number, 9) + 0.0
 
 
 def _fixed(held: backbones.Backbone) -> tuple[Row, dict[str, bytes]]:
