@@ -272,7 +272,7 @@ def _fixes(subject: Subject, own: Target, now: Record | None) -> list[Record]:
             continue
         if any(row.get("layers") == replaced for row in rows):
             continue  # the same change by another name
-        network = _like(subject.network, pruned.shown(module, subject.state))
+        network = subject.network.with_layers(pruned.shown(module, subject.state), replaced)
         target = network.uncut(network.target(subject.size, own.layer, own.source))
         if own.is_causal and not target.is_causal:
             why = f"variant '{name}' would make this causal network read ahead"

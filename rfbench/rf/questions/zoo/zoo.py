@@ -116,7 +116,7 @@ def row(name: str) -> tuple[Row, dict[str, bytes]]:
         out["map"] = list(own.maps().get(own.target, ())) or None
         if witness.reach in (Reach.LOCAL, Reach.CONTEXT):
             shape, drawings = _shape(network.uncut(target), "")
-            fixed, more = _fixed(backbone)
+            fixed, more = _fixed(backbone, network)
             out, drawings = out | shape | fixed, drawings | more
         else:
             out["witness"] = str(witness)
@@ -169,14 +169,14 @@ def _scalar(metric: Metric, value: Any) -> float:
     return number if isinstance(number, int) else round(number, 9) + 0.0
 
 
-def _fixed(held: backbones.Backbone) -> tuple[Row, dict[str, bytes]]:
+def _fixed(held: backbones.Backbone, own: Network) -> tuple[Row, dict[str, bytes]]:
     """What the paper's change would leave; nothing where it does not apply."""
     module = whole_copy(held.module)
     try:
         replaced = variants.apply(module, FIX, held.name, held.input_size)
     except UsageError:
         return {"changed": 0}, {}
-    network = Network(module, held.input_size)
+    network = own.with_layers(module, replaced)
     then, drawings = _shape(network.uncut(network.target(held.input_size)), FIXED)
     kept = {f"{FIXED}{m.name}": then[m.name] for m in used(Use.RANK)}
     kept |= {key: then[key] for key in then if key.startswith(FIXED)}
