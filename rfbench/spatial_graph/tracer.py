@@ -30,6 +30,10 @@ class Trunk:
     outputs: dict[str, int]
 
 
+class NotPure(BaseException):
+    """A pass has to be made under functionalisation. No Exception, which networks might catch."""
+
+
 class Tracer(TorchDispatchMode):
     """Writes every operation on tensors into the trace, with the layer that called it.
 
@@ -117,7 +121,7 @@ class Tracer(TorchDispatchMode):
         number = self._ids.get(id(tensor))
         if number is None:
             if not self._made.isdisjoint(self._sharing[memory(tensor)]):
-                self.mutated = self.mutated or "an alias"
+                self._note_mutation("an alias")
             number = self._new(tensor)
         return self._refs[number]
 
@@ -198,7 +202,13 @@ class Tracer(TorchDispatchMode):
 
     def _note_write(self, func: Any) -> None:
         if func is not torch.ops.aten.as_strided_.default:  # functionalisation has it as it is
-            self.mutated = self.mutated or name_of(func)
+            self._note_mutation(name_of(func))
+
+    def _note_mutation(self, what: str) -> None:
+        """Also stops a pass that was to do without functionalisation: it is of no use."""
+        self.mutated = self.mutated or what
+        if self.pure:
+            raise NotPure
 
     def _twin(self, func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
         """The operation that returns what this one writes; None where others may see the write."""
