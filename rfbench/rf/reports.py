@@ -7,7 +7,7 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 from rfbench.rf.core import randomness
-from rfbench.rf.core.path_counts import PathMap
+from rfbench.rf.core.path_map import PathMap
 from rfbench.rf.questions.audit import table as audit_table
 from rfbench.rf.questions.effective import table as effective_table
 from rfbench.rf.questions.effective.gradients import Gradients
