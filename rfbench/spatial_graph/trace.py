@@ -298,7 +298,11 @@ _MKLDNN = (
     "script that it was made of"
 )
 _GUARD = "it was exported for inputs with {}: give such ones, or export it with dynamic_shapes"
+_DIFFERENTIATES = "it takes gradients of its own (torch.func), which a trace does not follow"
+_SPARSE = "a sparse tensor holds values; a trace has shapes only"
 _TOLD = (  # what torch's long messages come to
+    (re.compile(r".*(TensorWrapper|GradTrackingTensor)"), _DIFFERENTIATES),
+    (re.compile(r".*_to_sparse"), _SPARSE),
     (re.compile(r"aten::to_mkldnn"), _MKLDNN),
     (re.compile(r"Guard failed: (.+)"), _GUARD),
     (re.compile(r".*register_meta function for (torch\.\w+)"), _SHAPE),

@@ -245,6 +245,34 @@ def test_convolutions_in_functions_are_named() -> None:
     assert variants.apply(nn.Sequential(Functional()), "3x3:layers=0.first") == ["0.first"]
 
 
+class Borrowed(nn.Module):
+    """Uses the weights of a layer without calling it, or looks at its stride."""
+
+    def __init__(self, run: Any) -> None:
+        super().__init__()
+        self.a, self.b, self.run = nn.Conv2d(3, 4, 3, 2, 1), nn.Conv2d(4, 4, 1, 2), run
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(self.run(self, x))
+
+
+def test_weights_that_are_used_without_their_layer_are_named() -> None:
+    net = Borrowed(lambda n, x: F.conv2d(x, n.a.weight, n.a.bias, 2, 1))
+    with pytest.raises(UsageError, match=r"functions \(its forward\(\): conv2d of stride 2"):
+        rfbench.fix(net, "3x3")
+    assert net.a.stride == (2, 2) and not hasattr(net.a, "rf_pool")
+
+
+def test_code_that_looks_at_strides_is_named() -> None:
+    net = Borrowed(lambda n, x: F.interpolate(n.a(x), scale_factor=float(n.a.stride[0])))
+    wanted = net(torch.ones(1, 3, 16, 16))
+    with pytest.raises(UsageError, match=r"\(1, 4, 112, 112\) to \(1, 4, 56, 56\): its code looks"):
+        rfbench.fix(net, "3x3")
+    assert torch.equal(net(torch.ones(1, 3, 16, 16)), wanted)
+    fixed = rfbench.fix(Borrowed(lambda n, x: F.interpolate(n.a(x), scale_factor=2.0)), "3x3")
+    assert fixed(torch.ones(1, 3, 16, 16)).shape == wanted.shape
+
+
 def test_max_pools_in_functions_are_named() -> None:
     with pytest.raises(UsageError, match=r"\(its forward\(\): max_pool2d of stride 2\)"):
         rfbench.fix(Functional(1, pooled=True), "3x3+maxpool")

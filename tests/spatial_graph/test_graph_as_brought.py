@@ -64,6 +64,44 @@ def pooled_at_given_places(n: Any, x: Tensor) -> Tensor:
     return n.b(sum(flat[..., corner - step] for step in (0, 1, w, w + 1)))
 
 
+@CASES.add(**A, codes=nn.Embedding(6, 4))
+def nearest_codes(n: Any, x: Tensor) -> Tensor:  # VQ-VAE: the gradient goes straight through
+    y = n.a(x)
+    rows, codes = y.permute(0, 2, 3, 1).flatten(0, 2), n.codes.weight
+    chosen = codes[torch.cdist(rows, codes).argmin(1)]
+    chosen = chosen.view(1, *y.shape[2:], 4).permute(0, 3, 1, 2)
+    return n.b(y + (chosen - y).detach())
+
+
+@CASES.add(**A)
+def a_hard_choice_of_channels(n: Any, x: Tensor) -> Tensor:
+    y = n.a(x).softmax(1)
+    best = torch.zeros_like(y).scatter_(1, y.argmax(1, keepdim=True), 1.0)
+    return n.b(best - y.detach() + y)
+
+
+@CASES.add(**A)
+def a_hard_choice_drawn_at_random(n: Any, x: Tensor) -> Tensor:
+    return n.b(F.gumbel_softmax(n.a(x), dim=1, hard=True))
+
+
+@CASES.add(Reach.WINDOWED, "aten", **A)
+def a_hard_choice_of_columns(n: Any, x: Tensor) -> Tensor:
+    y = n.a(x)
+    return n.b(y + torch.zeros_like(y).scatter_(3, y.argmax(3, keepdim=True), 1.0))
+
+
+@CASES.add(Reach.UNSUPPORTED, "aten.scatter.src", **A)
+def entries_written_one_by_one(n: Any, x: Tensor) -> Tensor:
+    y = n.a(x)
+    return n.b(torch.zeros_like(y).scatter(3, torch.zeros_like(y).long(), y))
+
+
+@CASES.add(**A, c=conv(3, 4, 5))
+def length_and_angle(n: Any, x: Tensor) -> Tensor:
+    return n.b(torch.polar(n.a(x), n.c(x)).real)
+
+
 @CASES.add(
     Reach.UNSUPPORTED,
     "aten.fractional_max_pool2d",

@@ -3,6 +3,7 @@
 import functools
 import logging
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from typing import Any, NoReturn, TypeVar
 
 import torch
@@ -85,12 +86,35 @@ def apply(
             raise RfbenchError(
                 f"{label} is run to see which of them are parallel, and none of them is reached"
             )
-        for name, layer in layers.items():
-            channels = _channels(seen, name) if isinstance(layer, MAX_POOLS) else 1
-            swap(layer, variant.pool, levels.get(name, -1), channels)
+        if seen is not None and _has_own_code(model):
+            trial = meta_copy(model)
+            _swap({name: trial.get_submodule(name) for name in layers}, variant, levels, seen)
+            _refuse_other_shapes(trial, variant, seen, label, size)
+        _swap(layers, variant, levels, seen)
         touched = list(layers)
     _refuse_fusing(model, [*dict.fromkeys([*layers, *touched])], variant.name)
     return list(layers)
+
+
+def _swap(
+    layers: Mapping[str, Any], variant: Variant, levels: Mapping[str, int], seen: Recording | None
+) -> None:
+    for name, layer in layers.items():
+        channels = _channels(seen, name) if isinstance(layer, MAX_POOLS) else 1
+        swap(layer, variant.pool, levels.get(name, -1), channels)
+
+
+def _refuse_other_shapes(
+    changed: nn.Module, variant: Variant, seen: Recording, label: str, size: Sequence[int] | None
+) -> None:
+    """Raise where a network no longer returns maps of the same sizes: its code looks at strides."""
+    before, now = seen.returned(), record(changed, label, "what it returns", size).returned()
+    if before != now:
+        one, other = next((a, b) for a, b in zip_longest(before, now) if a != b)
+        raise UsageError(
+            f"variant '{variant.name}' would change what {label} returns from {one} to {other}: "
+            "its code looks at the strides of its layers. Write them there as numbers."
+        )
 
 
 def changeable(
@@ -160,12 +184,22 @@ def _recording(
         return record(model, label, "where activations follow", size)
     if variant.maxpool:
         return record(model, label, "what max pools read", size)
-    if may_call_functions(model, variant):
+    likely = may_call_functions(model, variant)
+    if likely or _has_own_code(model):
         try:
             return record(model, label, "what it convolves in functions", size)
         except RfbenchError as error:
-            log.warning("%s. Those are not changed.", error)
+            if likely:
+                log.warning("%s. Those are not changed.", error)
     return None
+
+
+def _has_own_code(model: nn.Module) -> bool:
+    """Whether code of others may use a layer's weights without calling it."""
+    return any(type(m).__module__.partition(".")[0] not in _LIBRARIES for m in model.modules())
+
+
+_LIBRARIES = {"timm", "torch", "torchvision", "rfbench"}
 
 
 def _channels(seen: Recording | None, name: str) -> int:

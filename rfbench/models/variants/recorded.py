@@ -56,6 +56,11 @@ class Recording:
         """The numbers of the calls of a leaf layer."""
         return [i for i, call in enumerate(self.calls) if call.whole and call.path == path]
 
+    def returned(self) -> list[tuple[int, ...]]:
+        """The shapes of the tensors that the network returns, as far as calls have made them."""
+        made = [self.calls[i].made for i in self.calls[-1].reads]
+        return [tuple(out.shape) for out in made if out is not None]
+
     def readers(self, number: int) -> list[int]:
         """The numbers of the calls that take what a call has made."""
         return [i for i, call in enumerate(self.calls) for read in call.reads if read == number]

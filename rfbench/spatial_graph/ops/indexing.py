@@ -8,10 +8,10 @@ import numpy as np
 
 from rfbench.spatial_graph.axis import Index
 from rfbench.spatial_graph.builder import Builder
-from rfbench.spatial_graph.layout import SPATIAL, Scrambled, Value, dim_of, take
+from rfbench.spatial_graph.layout import SPATIAL, Scrambled, Value, dim_of, insert, take
 from rfbench.spatial_graph.ops.registry import Constant, register_op
 from rfbench.spatial_graph.ops.slide import within
-from rfbench.spatial_graph.ops.views import squeeze, transpose
+from rfbench.spatial_graph.ops.views import squeeze, transpose, widen
 from rfbench.spatial_graph.spread import spread
 
 
@@ -92,6 +92,8 @@ def roll(b: Builder, x: Value, shifts: list[int], dims: Sequence[int] = ()) -> V
 @register_op("aten::index")
 def index(b: Builder, x: Value | Constant, tables: list[Any]) -> Value:
     """x[..., table, ...]: a table of positions for one of the dimensions."""
+    if isinstance(x, Constant) and len(tables) == 1 and isinstance(tables[0], Value):
+        return _looked_up(b, x, tables[0])
     if isinstance(x, Constant) or any(isinstance(t, Value) for t in tables):
         raise Scrambled("an index depends on the input")
     dims = [i for i, table in enumerate(tables) if table is not None]
@@ -107,6 +109,14 @@ def index(b: Builder, x: Value | Constant, tables: list[Any]) -> Value:
     if alike and all(f.axis == "c" for f in x.dims[dim]):  # whichever it picks
         return pick(b, x, dim, np.zeros(b.out_shape[dim], int))
     raise Scrambled("positions are picked by a table that is not known")
+
+
+def _looked_up(b: Builder, table: Constant, at: Value) -> Value:
+    """A row of a table for every number: a code book's."""
+    out = b.same(at)
+    for n in table.shape[1:]:
+        out = widen(insert(out, len(out.dims)), len(out.dims), n)
+    return out
 
 
 def _crossed(b: Builder, x: Value, dims: list[int], tables: list[Any]) -> Value:

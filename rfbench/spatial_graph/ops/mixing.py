@@ -66,6 +66,15 @@ def matmul(b: Builder, x: Matrix, y: Matrix) -> Value | Opaque:
     return copies(b.combine([x, y], "product", Reach.GLOBAL, partial), shape)
 
 
+@register_op("aten::_euclidean_dist", "aten::_cdist_forward")
+def distances(b: Builder, x: Matrix, y: Matrix, *_: object) -> Value | Opaque:
+    """From every row of one to every row of the other: as a product with its transpose."""
+    if isinstance(y, Constant) and isinstance(x, Value):
+        last = len(x.dims) - 1
+        return widen(b.contract(x, [last], "pool"), last, y.shape[-2])
+    raise Scrambled("distances between what depends on the input")
+
+
 def linear(
     b: Builder, x: Value, dim: int, weight: Constant, out: int, left: bool = False
 ) -> Value | Opaque:

@@ -4,12 +4,12 @@ import numpy as np
 import torch
 
 from rfbench.spatial_graph.builder import Builder
-from rfbench.spatial_graph.layout import Scrambled, Value
+from rfbench.spatial_graph.layout import SPATIAL, Scrambled, Value, dim_of
 from rfbench.spatial_graph.ops.join import scatter
 from rfbench.spatial_graph.ops.masks import kept
 from rfbench.spatial_graph.ops.pointwise import pointwise
 from rfbench.spatial_graph.ops.registry import Constant, dependent, register_op
-from rfbench.spatial_graph.ops.views import copies
+from rfbench.spatial_graph.ops.views import copies, widen
 
 
 @register_op("aten::index_put", "aten::_unsafe_index_put")
@@ -43,6 +43,30 @@ def index_put(
     behind = len(shape) - dim - at.dim()
     mask = ~at.numpy().reshape((1,) * dim + tuple(at.shape) + (1,) * behind)
     return kept(b, x, mask) if isinstance(x, Value) else None
+
+
+@register_op("aten::scatter")
+def scattered(
+    b: Builder,
+    x: Value | Constant,
+    dim: int,
+    table: Value | Constant,
+    value: object,
+    **_: object,
+) -> Value:
+    """A number at places that depend on the input: ones and zeros of a hard choice.
+
+    Every entry of the dimension then depends on all that choose there.
+    """
+    if isinstance(x, Value) or isinstance(table, Constant) or isinstance(value, Value | Constant):
+        raise Scrambled("entries are written one by one")
+    dim = dim_of(table, dim)
+    other = [n for i, n in enumerate(table.shape) if i != dim]
+    if other != [n for i, n in enumerate(x.shape) if i != dim]:
+        raise Scrambled("entries are written to a part of a tensor")
+    if any(f.axis in SPATIAL for f in table.dims[dim]):
+        raise Scrambled("where it writes depends on the values of the image")
+    return widen(b.contract(table, [dim], "pool"), dim, x.shape[dim])
 
 
 @register_op("aten::index_fill")
