@@ -28,7 +28,8 @@ def _shape(example: Tensor) -> Shape:
     if not 3 <= example.dim() <= 5:
         raise UsageError(
             f"an input is (1, C, L), (1, C, H, W) or (1, C, D, H, W); this one is "
-            f"{tuple(example.shape)}"
+            f"{tuple(example.shape)}. What is no map (a time, a class) is to be set by a module "
+            "around the network"
         )
     return tuple(example.shape[1:])
 

@@ -108,7 +108,7 @@ def _none_fits(module: nn.Module, size: Size, errors: dict[int, RfbenchError]) -
         shapes = ", ".join(f"{c} x {size_text}" for c in said)
         tried = shapes + next(iter(said.values())).removeprefix(size_text)
     what = f"{type(module).__name__} fails on every input that was tried, {tried}"
-    if "--input" in tried:
+    if "--input" in tried or "module around it" in tried:
         return RfbenchError(what)
     return RfbenchError(
         f"{what}. Say what it takes with --in-channels or --input "

@@ -263,9 +263,14 @@ def _explain(
         return UsageError(f"{what}. Choose another --size.")
     if "meta" in reason or "data-dependent" in reason:
         what += ". Its control flow depends on values; a trace has shapes only"
+    if re.search(r"takes \d+ positional arguments? but \d+ w", reason):
+        what += f". It takes what it needs by other means: {WRAP}"
     if "required positional argument" in reason:
         what += ". Give the shape of each input with --input (in Python: inputs=)"
     return RfbenchError(what)
+
+
+WRAP = "give a module around it whose forward(x) calls it"
 
 
 def _reason(error: Exception) -> str:

@@ -45,6 +45,11 @@ class Watch(TorchFunctionMode):
                 x = args[0] if args else kwargs.get("input")
                 if isinstance(x, Tensor):
                     check_batch(_BATCHED[name], tuple(x.shape), self.shape)
+            if name == "__getitem__" and isinstance(args[1], str):
+                raise UsageError(
+                    f"its code asks the image for '{args[1]}', as a dict has it: give a module "
+                    "around it whose forward(x) calls it with one"
+                )
             if (out := self.direct(func, args, kwargs)) is not None:
                 return out
             if func is nn.functional.pad and "circular" in (*args, *kwargs.values()):

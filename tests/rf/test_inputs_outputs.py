@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -184,3 +185,44 @@ def test_effective_fields_from_one_of_several_inputs_on_the_command_line(tmp_pat
     assert sources("--output", "both") == ["input.0", "input.1"]
     assert sources("--output", "one", "--from", "input.1") == ["input.1"]
     assert "--from c is none of input.0, input.1" in run("--from", "c").stderr
+
+
+class Asks(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.c = nn.Conv2d(3, 4, 3, 2, 1)
+
+
+class OfDict(Asks):
+    def forward(self, batch: dict[str, Tensor]) -> Tensor:
+        return self.c(batch["image"])
+
+
+class OfKeywords(Asks):
+    def forward(self, *, pixels: Tensor) -> Tensor:
+        return self.c(pixels)
+
+
+def test_networks_of_dicts_and_keywords_are_told_to_be_wrapped() -> None:
+    with pytest.raises(RfbenchError, match="asks the image for 'image', as a dict .* around it"):
+        rf.record(OfDict(), size=32)
+    with pytest.raises(RfbenchError, match=r"takes what it needs by other means: .*forward\(x\)"):
+        rf.record(OfKeywords(), size=32)
+    with pytest.raises(UsageError, match=r"this one is \(1,\). What is no map .* is to be set"):
+        rf.record(OfKeywords(), inputs=[torch.zeros(1)])
+    for kind, call in ((OfDict, lambda n, x: n({"image": x})), (OfKeywords, _by_keyword)):
+        graph = rf.record(Around(kind(), call), size=32)
+        assert rf.theory(graph)["y"]["size"] == 3
+
+
+def _by_keyword(net: nn.Module, x: Tensor) -> Tensor:
+    return net(pixels=x)
+
+
+class Around(nn.Module):
+    def __init__(self, net: nn.Module, call: Any) -> None:
+        super().__init__()
+        self.net, self.call = net, call
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.call(self.net, x)
