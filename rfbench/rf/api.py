@@ -188,6 +188,7 @@ def effective(
     if convention != "rfbench" and batches:
         pair(batches[0][number].shape[2:], f"convention={convention!r}")
     training, wanted = module.training, [p.requires_grad for p in module.parameters()]
+    held = given.buffers_of(module)
     exported = contextlib.suppress(NotImplementedError)  # programs have one mode, and say so
     try:
         with exported:
@@ -198,6 +199,7 @@ def effective(
             module.train(training)
         for parameter, want in zip(module.parameters(), wanted, strict=True):
             parameter.requires_grad_(want)
+        given.restore(held)
     theory = Expected()
     with contextlib.suppress(RfbenchError):  # not to be traced: only with axes
         shapes = [tuple(x.shape[1:]) for x in batches[0]]

@@ -128,6 +128,24 @@ def with_channels_first(
     return order.channels_first(module, dim), moved
 
 
+Buffers = list[tuple[nn.Module, str, Tensor, Tensor]]
+
+
+def buffers_of(module: nn.Module) -> Buffers:
+    """What a forward pass may change: every buffer, with a copy of its values."""
+    parts = (m for m in module.modules() if not isinstance(m, torch.jit.ScriptModule))
+    every = ((m, name, t) for m in parts for name, t in m._buffers.items() if t is not None)
+    return [(m, name, t, t.detach().clone()) for m, name, t in every]
+
+
+def restore(held: Buffers) -> None:
+    """Give buffers back the values that they had."""
+    with torch.no_grad():
+        for module, name, tensor, values in held:
+            module._buffers[name] = tensor
+            tensor.detach().copy_(values)
+
+
 def module_of(model: Model) -> nn.Module:
     """A network with the weights that it has."""
     if isinstance(model, str):

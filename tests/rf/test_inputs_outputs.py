@@ -187,6 +187,29 @@ def test_effective_fields_from_one_of_several_inputs_on_the_command_line(tmp_pat
     assert "--from c is none of input.0, input.1" in run("--from", "c").stderr
 
 
+class Counting(nn.Module):
+    """Its forward pass changes two buffers, one of them in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Conv2d(3, 4, 3, 2, 1)
+        self.register_buffer("calls", torch.zeros(1))
+        self.register_buffer("mean", torch.zeros(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        y = self.a(x)
+        self.mean = 0.9 * self.mean + 0.1 * y.detach().mean((0, 2, 3))
+        return y * self.calls
+
+
+def test_effective_fields_leave_the_state_of_a_network_alone() -> None:
+    net = Counting()
+    before = {k: t.clone() for k, t in net.state_dict().items()}
+    rf.effective(net, torch.randn(3, 3, 16, 16))
+    assert all(torch.equal(before[k], t) for k, t in net.state_dict().items())
+
+
 class Asks(nn.Module):
     def __init__(self) -> None:
         super().__init__()
