@@ -102,6 +102,39 @@ def length_and_angle(n: Any, x: Tensor) -> Tensor:
     return n.b(torch.polar(n.a(x), n.c(x)).real)
 
 
+@CASES.add(**A, table=nn.Embedding(3, 4))
+def levels_of_brightness(n: Any, x: Tensor) -> Tensor:
+    y = n.a(x)
+    level = torch.bucketize(y.mean(1).detach(), torch.tensor([0.1, 0.5], dtype=x.dtype))
+    return n.b(y + n.table(level).permute(0, 3, 1, 2))
+
+
+@CASES.add(**A, k=conv(4, 36))
+def reassembled(n: Any, x: Tensor) -> Tensor:  # CARAFE
+    y = n.a(x)
+    h, w = y.shape[2:]
+    kernels = F.softmax(F.pixel_shuffle(n.k(y), 2).view(1, 9, 2 * h, 2 * w), 1)
+    near = F.interpolate(F.unfold(y, 3, padding=1).view(1, 36, h, w), scale_factor=2.0)
+    return n.b((near.view(1, 4, 9, 2 * h, 2 * w) * kernels[:, None]).sum(2))
+
+
+@CASES.add(**A, q=conv(3, 12, 1))
+def attention_in_each_neighbourhood(n: Any, x: Tensor) -> Tensor:
+    q, k, v = n.q(x).chunk(3, 1)
+    h, w = x.shape[2:]
+    near = [F.unfold(t, 3, dilation=2, padding=2).view(1, 4, 9, h, w) for t in (k, v)]
+    weights = (q[:, :, None] * near[0]).sum(1, keepdim=True).softmax(2)
+    return n.b((weights * near[1]).sum(2))
+
+
+@CASES.add(Reach.CONTEXT, "aten.convolution", **A, style=nn.Linear(4, 4))
+def kernels_scaled_by_the_image(n: Any, x: Tensor) -> Tensor:  # StyleGAN2
+    y = n.a(x)
+    kernels = n.b.weight[None] * n.style(y.mean((2, 3)))[:, None, :, None, None]
+    kernels = kernels * (kernels.pow(2).sum((2, 3, 4), keepdim=True) + 1e-8).rsqrt()
+    return F.conv2d(y.flatten(0, 1)[None], kernels.flatten(0, 1), padding=1, groups=len(x))
+
+
 @CASES.add(
     Reach.UNSUPPORTED,
     "aten.fractional_max_pool2d",

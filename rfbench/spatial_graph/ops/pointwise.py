@@ -19,7 +19,8 @@ UNTAGGED = (
     "prelu", "_prelu_kernel", "rrelu_with_noise", "rrelu_with_noise_functional", "softplus",
     "softshrink", "hardshrink", "log_sigmoid_forward", "bitwise_not", "_conj", "_conj_physical",
     "resolve_conj", "_neg_view", "resolve_neg",
-    "polar", "bernoulli", "binomial", "normal", "normal_functional", "poisson", "_standard_gamma",
+    "polar", "bucketize", "bernoulli", "binomial", "normal", "normal_functional", "poisson",
+    "_standard_gamma",
 )  # fmt: skip
 FILLED = (
     "empty_like", "full_like", "ones_like", "rand_like", "randint_like", "randn_like", "zeros_like",
