@@ -40,3 +40,16 @@ def test_audits_maps_and_effective_fields_say_so() -> None:
     _, figures = rf.effective(Dropped(), torch.randn(2, 3, 48, 48))
     assert figures["random"]["values"] == [WHAT]
     assert f"by {WHAT}. Every pass has a draw of its own" in repr(figures)
+
+
+class Scaled(Dropped):
+    """By a number that its code reads, drawn where the image is."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(self.a(x)) * torch.rand(1, device=x.device).item()
+
+
+def test_an_audit_of_sizes_of_a_network_whose_code_reads_numbers() -> None:
+    found = rf.audit(Scaled(), size=48, sizes=[33, 40])
+    assert "refuses" not in repr(found) and "0.50" in repr(found)
+    assert "Its code reads numbers drawn by aten.rand.default" in repr(found)

@@ -85,7 +85,8 @@ class Shifts:
 
     def _run(self, size: Size) -> None:
         """Run the network without values."""
-        if self.network.inputs is not None:
+        drawn = self.own.graph.draws or self.own.graph.chosen  # a trace leaves generators alone
+        if self.network.inputs is not None or drawn:
             self.network.whole(size).check_end()
             return
         if self._module is None:
