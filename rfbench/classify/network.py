@@ -8,7 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from rfbench.errors import RfbenchError, UsageError
-from rfbench.models import arguments, backbones, pretrained, variants, weight_files
+from rfbench.models import (
+    arguments,
+    backbones,
+    pretrained,
+    variants,
+    weight_files,
+    weight_names,
+)
 from rfbench.models.light_center import light_center
 from rfbench.schemas.cls import ClsConfig
 from rfbench.training.device import autocast
@@ -137,10 +144,7 @@ def held_variant(config: ClsConfig) -> str:
 def warn_of_no_variant(config: ClsConfig) -> None:
     """Warn if `init.weights` do not record their variant."""
     if recorded_variant(config) is None:
-        logger.warning(
-            f"{config.init.weights} does not record the variant of its weights: taken as "
-            f"{held_variant(config)}."
-        )
+        weight_files.warn_of_no_variant(config.init.weights or "", held_variant(config))
 
 
 def load_start(
@@ -159,7 +163,8 @@ def load_start(
         state = pretrained.state_dict(backbone.name)
         own = backbone.module.state_dict()
         # for other classes, everything but the last layer is loaded
-        fit = {key: v for key, v in state.items() if key in own and v.shape == own[key].shape}
+        same = [key for key, v in state.items() if key in own and v.shape == own[key].shape]
+        fit = weight_names.kept(state, same)
         if arguments.split(backbone.name)[1]:  # other arguments may have made another network
             _refuse_misfits(backbone, fit)
         backbone.module.load_state_dict(fit, strict=False)
