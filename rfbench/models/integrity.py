@@ -30,6 +30,8 @@ OTHERS = {  # how files begin that are met in the place of a checkpoint
     b"{": "JSON (of a checkpoint in several files, an index)",
 }
 ARCHIVE = b"PK\x03\x04"
+PICKLE = b"\x80"
+LEGACY = b"l\xfc\x9cF\xf9 j\xa8P\x19"  # the number that torch's older format begins with
 DIGEST = "digest"  # the key of the digest of all that stands beside it
 
 
@@ -113,6 +115,11 @@ def _check_start(path: str, start: bytes) -> None:
         raise RfbenchError(f"{path} is a pointer of Git LFS, not the file. Get it by: git lfs pull")
     if known := next((what for sign, what in OTHERS.items() if start.startswith(sign)), None):
         raise RfbenchError(f"{path} is {known}, not a checkpoint.")
+    if start[:1] == PICKLE and LEGACY not in start:
+        raise RfbenchError(
+            f"{path} is a pickle, which could run anything, and is not read. Save its tensors by "
+            "torch.save."
+        )
     if start[8:10] == b'{"' and not path.endswith(".safetensors"):
         raise RfbenchError(f"{path} looks like a file of safetensors: call it NAME.safetensors.")
 
