@@ -89,6 +89,9 @@ def test_aliases_within_reason_stay(tmp_path: Path) -> None:
         ('model="a\\0b"', "holds a NUL byte"),
         ('data.root="a\\0b"', "holds a NUL byte"),
         ("optim.lr=.nan", "finite"),
+        ("data.crop_ratio=1e-320", "'data.crop_ratio': must be greater than or equal to 0.1"),
+        ("data.mixup=1e-320", "'data.mixup': must be greater than or equal to 0.001"),
+        ("data.cutmix=1e-320", "'data.cutmix': must be greater than or equal to 0.001"),
         ("data.root=da\udcffta", "'data.root': not valid YAML: it holds bytes that are not UTF-8"),
     ],
 )

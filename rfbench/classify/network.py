@@ -43,7 +43,7 @@ def build(config: ClsConfig, classes: int, meta: bool = False) -> backbones.Back
         variant = variant.model_dump()
     backbone = backbones.build(config.network, variant, meta=meta)
     set_classes(backbone.module, classes, config.model)
-    if not meta:
+    if not meta or config.init.zero_gamma:  # without memory, only for what it refuses
         _set_gamma(backbone.module, config.init.zero_gamma, config.model)
     if config.init.light_center:  # of a network without memory too: it may have no such kernel
         light_center(backbone.module, config.model)
@@ -139,6 +139,12 @@ def held_variant(config: ClsConfig) -> str:
             "on purpose."
         )
     return held
+
+
+def refuse_ema_of_nothing(config: ClsConfig) -> None:
+    """Raise UsageError if averaged weights are asked for, and no file is named."""
+    if config.init.ema and not config.init.weights:
+        raise UsageError("init.ema needs init.weights, a file that holds EMA weights")
 
 
 def warn_of_no_variant(config: ClsConfig) -> None:
