@@ -33,7 +33,7 @@ from tqdm import tqdm
 
 from rfbench import rf
 from rfbench.errors import RfbenchError, one_line
-from rfbench.rf.core.path_counts import Convention
+from rfbench.rf.core.path_map import Convention
 from rfbench.rf.core.target import Target
 from rfbench.spatial_graph.graph import Reach, SpatialGraph
 from rfbench.spatial_graph.layout import Value

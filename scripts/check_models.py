@@ -24,7 +24,8 @@ from tqdm import tqdm
 from rfbench.errors import RfbenchError
 from rfbench.models import backbones
 from rfbench.rf.core.network import Network
-from rfbench.rf.core.path_counts import Convention, count_tensor
+from rfbench.rf.core.path_counts import count_tensor
+from rfbench.rf.core.path_map import Convention
 from rfbench.rf.questions.zoo import zoo
 from rfbench.spatial_graph.graph import Reach, SpatialGraph, is_map
 from rfbench.spatial_graph.layout import Value

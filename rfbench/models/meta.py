@@ -25,13 +25,35 @@ def meta_copy(module: Model) -> Model:
 
 
 class _EmptyOnMeta(TorchFunctionMode):
-    """Only torch.empty, from which layers get their parameters, allocates nothing."""
+    """Only torch.empty, from which layers get their parameters, allocates nothing.
+
+    What fills such a parameter with numbers is left out: it would take the longest of all.
+    """
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
-        device = {"device": "meta"} if func is torch.empty else {}
-        return func(*args, **{**(kwargs or {}), **device})
+        kwargs = kwargs or {}
+        if func is torch.empty:
+            return func(*args, **{**kwargs, "device": "meta"})
+        filled = args[0] if args else kwargs.get("tensor")
+        if isinstance(filled, Tensor) and filled.is_meta and _fills(func, args, kwargs):
+            return filled
+        return func(*args, **kwargs)
+
+
+def _fills(func: Any, args: tuple, kwargs: dict[str, Any]) -> bool:
+    """Whether a call writes numbers into its first argument, and does nothing else."""
+    if getattr(func, "__module__", "") == "torch.nn.init":
+        return func.__name__.endswith("_")
+    others = [*args[1:], *kwargs.values()]
+    named = getattr(func, "__name__", "") in _FILLING
+    return named and not any(isinstance(part, Tensor) for part in others)
+
+
+_FILLING = {
+    "add_", "clamp_", "div_", "erfinv_", "fill_", "mul_", "normal_", "sub_", "uniform_", "zero_",
+}  # fmt: skip
 
 
 def build_on_meta(make: Callable[[], nn.Module], own: bool = False) -> nn.Module:

@@ -21,7 +21,7 @@ from PIL import Image
 from rfbench.plotting import webpage
 from rfbench.plotting.palette import EMPTY, GREYS, MAPS
 from rfbench.report.model import Field
-from rfbench.rf.core.path_counts import DEFAULT
+from rfbench.rf.core.path_map import DEFAULT
 from rfbench.rf.core.recorded_map import MIDDLE, Picture, RecordedMap
 
 SIDE = 240  # of a panel, about: pixels of the input are whole pixels of the page

@@ -6,7 +6,7 @@ Figures are imported when they are drawn: Matplotlib is slow to import.
 import functools
 from typing import TYPE_CHECKING, Any
 
-from rfbench.rf.core.path_counts import PathMap
+from rfbench.rf.core.path_map import PathMap
 from rfbench.rf.questions.audit import table as audit_table
 from rfbench.rf.questions.effective import table as effective_table
 from rfbench.rf.questions.effective.gradients import Gradients

@@ -20,6 +20,8 @@ def common_dims(values: Sequence[Value], apart: int | None) -> tuple[list[Dim], 
     Returns the result's dimensions, the operands with dimensions cut alike, and whether channels
     of one stand where positions of another do.
     """
+    if apart is None and (alike := _alike(values)) is not None:
+        return alike, list(values), False
     dims: list[Dim] = []
     cut: list[list[Dim]] = [[] for _ in values]
     clash = False
@@ -41,6 +43,17 @@ def common_dims(values: Sequence[Value], apart: int | None) -> tuple[list[Dim], 
             operand.append(tuple(p or ()))
         dims.append(tuple(merged))
     return dims, [_recut(v, d, dims, apart) for v, d in zip(values, cut, strict=True)], clash
+
+
+def _alike(values: Sequence[Value]) -> list[Dim] | None:
+    """The common dimensions of operands that have each either whole or not at all (a gate)."""
+    dims: list[Dim] = []
+    for column in zip(*(v.dims for v in values), strict=True):
+        whole = {d for d in column if d}
+        if len(whole) > 1:
+            return None
+        dims.append(whole.pop() if whole else ())
+    return dims
 
 
 def _recut(value: Value, cut: list[Dim], dims: list[Dim], apart: int | None) -> Value:

@@ -38,6 +38,7 @@ from rfbench.spatial_graph.layout import (
     positions,
     solid,
     tidy,
+    uniform,
 )
 from rfbench.spatial_graph.operations import name_of
 from rfbench.spatial_graph.spread import spread
@@ -79,21 +80,26 @@ class Builder:
     def node(
         self,
         kind: str,
-        labels: Sequence[int] | np.ndarray,
+        labels: Sequence[int] | np.ndarray | Mapping[int, int],
         axes: Axes | None = None,
         learned: int = 0,
         reach: Reach = Reach.LOCAL,
+        channels: int = 0,
     ) -> int:
         """The node for these source channels; the same one for the same channels within an op.
 
+        labels: one a channel; or how many have each, constant ones left out, of so many `channels`.
         learned: for a sum with weights, how many of them each channel has; 0 for any other.
         """
         if axes is None or axes == self.still:
             axes = self.still
         made = None if axes is self.still else axes
-        counts = Counter(labels.tolist() if isinstance(labels, np.ndarray) else labels)
-        total = len(labels) * learned
-        counts.pop(CONSTANT, None)
+        if isinstance(labels, Mapping):
+            counts, total = labels, channels * learned
+        else:
+            counts = Counter(labels.tolist() if isinstance(labels, np.ndarray) else labels)
+            counts.pop(CONSTANT, None)
+            total = len(labels) * learned
         if not counts:
             return CONSTANT
         key = (kind, tuple(sorted(counts.items())), total, made, reach)
@@ -259,9 +265,11 @@ class Builder:
         """
         dims, moved = self.meet(values, mixing, partial)
         form = [channels(d) for d in dims]
+        whole = tuple(tidy(list(d)) for d in dims)
+        if all(len(v.classes.ids) == 1 for v in values):
+            return uniform(whole, form, self.node(kind, [int(m.flat[0]) for m in moved]))
         stacked = np.stack([np.broadcast_to(v, form) for v in moved], axis=-1)
-        labels = self.mixed(stacked, lambda r: self.node(kind, r))
-        return Value(tuple(tidy(list(d)) for d in dims), labels)
+        return Value(whole, self.mixed(stacked, lambda r: self.node(kind, r)))
 
     def _alike(self, values: Sequence[Value], apart: int | None) -> bool:
         """Whether all stand for the same positions in the same order; apart: see `meet`."""
@@ -299,6 +307,8 @@ class Builder:
     def _spread(self, value: Value, others: Sequence[Value], apart: int | None) -> Value:
         """An operand with whole axes in place of copies where another has such an axis."""
         for i, n in enumerate(value.shape):
+            if len(value.dims[i]) < 2:
+                continue  # copies among the positions of an axis are a factor of their own
             axes = [v.dims[i] for v in others if len(v.dims[i]) == 1 and v.dims[i][0].size == n]
             if i != apart and any(d[0].axis in SPATIAL for d in axes):
                 value = spread(self, value, i)

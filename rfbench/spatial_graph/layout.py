@@ -35,7 +35,7 @@ class Scrambled(Exception):
     """A view or combination after which the positions of the map are no longer known."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)  # never changed; not frozen, as a Node
 class Value:
     """A tensor that depends on the input.
 
@@ -59,6 +59,8 @@ class Value:
     def relabelled(self, ids: list[int], dims: tuple[Dim, ...]) -> "Value":
         """A tensor of which the channels of each class have a label of their own."""
         _, index, counts = self.classes
+        if len(ids) == 1:
+            return uniform(dims, index.shape, ids[0])
         new = Value(dims, np.array(ids)[index])
         if all(map(lt, ids, ids[1:])):
             vars(new)["classes"] = Classes(ids, index, counts)  # no need to sort them out again
@@ -97,6 +99,13 @@ class Classes(NamedTuple):
     ids: list[int]
     which: np.ndarray
     counts: list[int]
+
+
+def uniform(dims: tuple[Dim, ...], form: Sequence[int], label: int) -> Value:
+    """A tensor of one class of channels, as most are; form: of its labels."""
+    new = Value(dims, np.full(form, label))
+    vars(new)["classes"] = Classes([label], np.zeros(form, int), [new.labels.size])
+    return new
 
 
 def sort_out(labels: np.ndarray) -> Classes:

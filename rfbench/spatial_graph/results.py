@@ -33,14 +33,17 @@ def known(func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
 
 def _plain(*tensors: Any) -> bool:
     """Whether these are contiguous meta tensors of one floating-point type, none of them empty."""
+    return _typed(*tensors) and all([t.is_contiguous() for t in tensors])
+
+
+def _typed(*tensors: Any) -> bool:
+    """The same in any order in memory."""
     first = tensors[0]
     if type(first) not in _KINDS or not first.dtype.is_floating_point:
         return False
     dtype = first.dtype
     for t in tensors:
-        if type(t) not in _KINDS or not t.is_meta or t.dtype is not dtype:
-            return False
-        if not t.is_contiguous() or not t.numel():
+        if type(t) not in _KINDS or not t.is_meta or t.dtype is not dtype or not t.numel():
             return False
     return True
 
@@ -106,7 +109,8 @@ def convolution(
 def batch_norm(x: Tensor, *args: Any) -> Result:
     *given, training, _, _ = args
     each = [t for t in given if t is not None]
-    if training or any(t is None for t in given[2:]) or x.dtype not in _EXACT:
+    kept = [t for t in given[2:] if t is not None]  # in training it would write to these
+    if len(kept) != (0 if training else 2) or x.dtype not in _EXACT:
         return None
     if not _plain(x, *each):
         return None
@@ -120,8 +124,8 @@ def layer_norm(
     x: Tensor, shape: list[int], weight: Tensor | None, bias: Tensor | None, _eps: float
 ) -> Result:
     each = [t for t in (weight, bias) if t is not None]
-    if x.dtype not in _EXACT or not _plain(x, *each):
-        return None
+    if x.dtype not in _EXACT or not _typed(x, *each):
+        return None  # of x in any order in memory, the result is contiguous
     axes, form = x.dim() - len(shape), tuple(shape)
     if axes < 0 or x.shape[axes:] != form or any(t.shape != form for t in each):
         return None

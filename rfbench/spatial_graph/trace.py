@@ -21,7 +21,7 @@ from rfbench.errors import RfbenchError, UsageError
 from rfbench.spatial_graph.graph import Size, by
 from rfbench.spatial_graph.operations import Trace
 from rfbench.spatial_graph.skeleton import skeleton
-from rfbench.spatial_graph.tracer import Tracer, Trunk, memory
+from rfbench.spatial_graph.tracer import NotPure, Tracer, Trunk, memory
 
 
 def trunk(module: nn.Module) -> Callable[[Tensor], Any]:
@@ -109,6 +109,8 @@ def _traced(module: nn.Module, shapes: Sequence[Shape], pure: bool) -> tuple[Tra
         if not trace.outputs and tracer.trunk is None:
             what = f"{type(module).__name__} returns {tracer.returned}, which holds no tensor"
             trace.failure = RfbenchError(what)
+    except NotPure:
+        return trace, tracer.mutated
     except Exception as error:
         if tracer.trunk is None:  # else the classifier insists on another size than the map
             trace.failure = _explain(module, shapes, tracer, error)

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from rfbench.errors import RfbenchError
-from rfbench.spatial_graph import results
+from rfbench.spatial_graph import direct, results
 from rfbench.spatial_graph.constants import Constants
 from rfbench.spatial_graph.operations import ATOMS, Op, Ref, Trace, mapped, name_of
 from rfbench.spatial_graph.structure import named_tensors
@@ -28,6 +28,10 @@ class Trunk:
     ops: int
     layers: int
     outputs: dict[str, int]
+
+
+class NotPure(BaseException):
+    """A pass has to be made under functionalisation. No Exception, which networks might catch."""
 
 
 class Tracer(TorchDispatchMode):
@@ -47,7 +51,7 @@ class Tracer(TorchDispatchMode):
         self.stack: list[str] = []
         self.calls: Counter[str] = Counter()  # of modules so far
         self.trunk: Trunk | None = None
-        self.watch = Watch(self.sized, self.values)
+        self.watch = Watch(self.sized, self.values, self.direct)
         self.buffers: dict[int, Tensor] = {}  # values of the registered ones, by id() on meta
         self.weights: set[int] = set()  # the memory of those that are not on meta: scripted layers
         self.refused: RfbenchError | None = None  # why scripted code was stopped
@@ -117,7 +121,7 @@ class Tracer(TorchDispatchMode):
         number = self._ids.get(id(tensor))
         if number is None:
             if not self._made.isdisjoint(self._sharing[memory(tensor)]):
-                self.mutated = self.mutated or "an alias"
+                self._note_mutation("an alias")
             number = self._new(tensor)
         return self._refs[number]
 
@@ -137,6 +141,21 @@ class Tracer(TorchDispatchMode):
         with torch._C.DisableTorchFunction():
             return self._record(func, args, kwargs or {})
 
+    def direct(self, func: Any, args: tuple, kwargs: dict[str, Any]) -> Tensor | None:
+        """What a call returns whose operation and result are known; None: it has to be made."""
+        if not self.pure or (call := direct.operation(func, args, kwargs)) is None:
+            return None
+        op, given = call
+        with torch._C._DisableTorchDispatch():  # what is made here is no part of the pass
+            writes = _traits(op).writes
+            out = results.known(twin_of(op) if writes else op, given, {})
+            if out is not None and writes:
+                twin = self._twin(op, given, {})
+                return twin and self._replace(twin, given, {})
+            if out is not None:
+                self._note(op, given, {}, out)
+        return out if out is None or type(out) is Tensor else out[0]
+
     def _record(self, func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
         written: tuple[int, ...] = ()
         traits = _traits(func)
@@ -153,10 +172,16 @@ class Tracer(TorchDispatchMode):
             raise
         if traits.writes:
             written = self._written(func, args, kwargs)
+        self._note(func, args, kwargs, out, written)
+        return out
+
+    def _note(
+        self, func: Any, args: tuple, kwargs: dict, out: Any, written: tuple[int, ...] = ()
+    ) -> None:
+        """Write an operation down."""
         given = self._all_given(args, kwargs)
         made = self._made_now(out) if type(out) is Tensor else mapped(Tensor, self._made_now, out)
         self.trace.ops.append(Op(func, *given, made, self.layer, written))
-        return out
 
     @property
     def layer(self) -> str:
@@ -177,7 +202,13 @@ class Tracer(TorchDispatchMode):
 
     def _note_write(self, func: Any) -> None:
         if func is not torch.ops.aten.as_strided_.default:  # functionalisation has it as it is
-            self.mutated = self.mutated or name_of(func)
+            self._note_mutation(name_of(func))
+
+    def _note_mutation(self, what: str) -> None:
+        """Also stops a pass that was to do without functionalisation: it is of no use."""
+        self.mutated = self.mutated or what
+        if self.pure:
+            raise NotPure
 
     def _twin(self, func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
         """The operation that returns what this one writes; None where others may see the write."""

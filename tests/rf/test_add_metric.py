@@ -14,7 +14,7 @@ from rfbench.report import networks
 from rfbench.rf.core import metrics
 from rfbench.rf.core.geometry import Geometry
 from rfbench.rf.core.metric import Metric
-from rfbench.rf.core.path_counts import PathMap
+from rfbench.rf.core.path_map import PathMap
 from rfbench.rf.questions.zoo import page, summary, table, zoo
 
 RUNS = Path(__file__).parents[1] / "report" / "runs"

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.models import backbones
-from rfbench.rf.core.path_counts import Convention
+from rfbench.rf.core.path_map import Convention
 from rfbench.rf.core.target import Target
 from rfbench.spatial_graph.reader import spatial_graph
 from tests.spatial_graph.cases import Net, conv

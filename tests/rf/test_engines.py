@@ -6,7 +6,7 @@ import pytest
 from rfbench.models import backbones
 from rfbench.rf.autograd import path_counts as autograd
 from rfbench.rf.core.network import Network
-from rfbench.rf.core.path_counts import Convention
+from rfbench.rf.core.path_map import Convention
 from rfbench.rf.core.target import Target
 
 MODELS = [

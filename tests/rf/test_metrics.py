@@ -12,7 +12,7 @@ from rfbench.rf.core import metrics
 from rfbench.rf.core.geometry import Geometry
 from rfbench.rf.core.metrics import measure
 from rfbench.rf.core.network import Network
-from rfbench.rf.core.path_counts import Convention, PathMap
+from rfbench.rf.core.path_map import Convention, PathMap
 from rfbench.rf.core.target import Target
 from rfbench.rf.core.theory import Field
 from rfbench.spatial_graph.graph import SpatialGraph
@@ -117,7 +117,7 @@ def test_centroid_shift_and_registration() -> None:
     counts = np.zeros((8, 8))
     counts[2, 3], counts[2, 5] = 3, 1
     found, place = made(counts, (1, 2)), grid(([2], [2]))
-    assert metrics.centroid(found) == (2.0, 3.5)
+    assert found.centroid == (2.0, 3.5)
     # the grid of 4 units a stride of 2 apart is centred on 3.5: unit 1 at 2.5, unit 2 at 4.5
     assert metrics.shift(found, place) == (-0.5, -1.0)
     assert metrics.registration(found, place) == (-0.5, -1.0)

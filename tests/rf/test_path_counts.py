@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rfbench.rf.core.path_counts import Convention
+from rfbench.rf.core.path_map import Convention
 from rfbench.rf.core.target import Target
 from rfbench.spatial_graph.reader import spatial_graph
 from tests.spatial_graph.cases import Net, conv

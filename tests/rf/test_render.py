@@ -13,7 +13,7 @@ from rfbench.errors import RfbenchError, UsageError
 from rfbench.plotting import page
 from rfbench.rf.core.metrics import measure
 from rfbench.rf.core.network import Network
-from rfbench.rf.core.path_counts import Convention, PathMap
+from rfbench.rf.core.path_map import Convention, PathMap
 from rfbench.rf.core.target import Target
 from rfbench.rf.questions.maps.by_layer import layers_figure
 from rfbench.rf.questions.maps.figure import Panel, maps_figure, over_mean

@@ -14,7 +14,7 @@ from rfbench import rf
 from rfbench.cli import main
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.rf.autograd.path_counts import path_counts as autograd_counts
-from rfbench.rf.core.path_counts import Convention
+from rfbench.rf.core.path_map import Convention
 from rfbench.rf.core.target import Target
 from rfbench.spatial_graph.graph import is_map
 from tests.spatial_graph.cases import Net, examine

@@ -8,7 +8,7 @@ import pytest
 
 from rfbench.config import load
 from rfbench.rf.core import path_counts, theory
-from rfbench.rf.core.path_counts import Convention
+from rfbench.rf.core.path_map import Convention
 from rfbench.rf.core.subjects import subjects
 from rfbench.rf.core.target import Target
 from rfbench.rf.questions.audit.audit import audit

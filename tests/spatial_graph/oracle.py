@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from rfbench.rf.core.path_counts import Convention, count_tensor
+from rfbench.rf.core.path_counts import count_tensor
+from rfbench.rf.core.path_map import Convention
 from rfbench.spatial_graph.graph import SpatialGraph
 from rfbench.spatial_graph.layout import Value
 

@@ -17,7 +17,8 @@ from rfbench.errors import RfbenchError, UsageError, one_line
 from rfbench.rf.core import metrics
 from rfbench.rf.core.geometry import uncut_size
 from rfbench.rf.core.network import Network
-from rfbench.rf.core.path_counts import DEFAULT, is_skipped
+from rfbench.rf.core.path_counts import is_skipped
+from rfbench.rf.core.path_map import DEFAULT
 from rfbench.rf.core.target import Target
 from rfbench.spatial_graph.axis import Axis, Index, Window
 from rfbench.spatial_graph.graph import Node, Size, SpatialGraph

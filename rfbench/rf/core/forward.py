@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rfbench.rf.core.path_counts import Convention, channel_weights, is_skipped, shares
+from rfbench.rf.core.path_counts import channel_weights, is_skipped, shares
+from rfbench.rf.core.path_map import Convention
 from rfbench.rf.core.period import Period
 from rfbench.spatial_graph.axis import Axis
 from rfbench.spatial_graph.graph import Size, SpatialGraph

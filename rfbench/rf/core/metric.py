@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from rfbench.errors import counted
 from rfbench.rf.core.geometry import Geometry
-from rfbench.rf.core.path_counts import PathMap
+from rfbench.rf.core.path_map import PathMap
 from rfbench.spatial_graph.axis import WORDS, names
 
 Record = Mapping[str, Any]

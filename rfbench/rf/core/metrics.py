@@ -14,13 +14,11 @@ from typing import Any
 import numpy as np
 
 from rfbench.errors import UsageError, counted
-from rfbench.rf.core.field import Region
 from rfbench.rf.core.geometry import Geometry, NotUniform
 from rfbench.rf.core.metric import Best, Metric, Record, Use, axes_text, merged, unit_of
-from rfbench.rf.core.path_counts import PathMap
+from rfbench.rf.core.path_map import PathMap, phase_sums
 from rfbench.rf.core.position import (
     Pair,
-    centroid,
     registration,
     registration_range,
     shift,
@@ -48,13 +46,11 @@ def gridding_by_period(counts: PathMap, geometry: Geometry) -> dict[str, float]:
     """
     geometry.check_some()  # where there is no stride there is no period
     together = _together(geometry.periods)
-    values = counts.counts.astype(float)
-    values /= values.max()  # counts may be so large that their squares overflow
     # summed at a common multiple of them once, where the map holds it
     common = [math.lcm(*p) for p in geometry.periods]
-    sums = _sums(values, [min(both) for both in zip(common, values.shape, strict=True)])
+    sums = counts.by_phase(tuple(map(min, common, counts.counts.shape)))
     return {
-        "x".join(map(str, p if len({*p}) > 1 else p[:1])): _variation(_sums(sums, p))
+        "x".join(map(str, p if len({*p}) > 1 else p[:1])): _variation(phase_sums(sums, p))
         for p in together
     }
 
@@ -64,15 +60,6 @@ def _together(periods: Sequence[list[int]]) -> list[tuple[int, ...]]:
     longest = max(1, *map(len, periods))
     filled = ([*p, *(p[-1:] or [1]) * (longest - len(p))] for p in periods)
     return list(zip(*filled, strict=True))
-
-
-def _sums(values: np.ndarray, periods: Sequence[int]) -> np.ndarray:
-    """The sums of a map over the phases of a period along each axis."""
-    whole = [-(-n // p) for n, p in zip(values.shape, periods, strict=True)]
-    padded = np.zeros([n * p for n, p in zip(whole, periods, strict=True)])
-    padded[tuple(slice(n) for n in values.shape)] = values
-    parts = [side for pair in zip(whole, periods, strict=True) for side in pair]
-    return padded.reshape(parts).sum(tuple(range(0, len(parts), 2)))
 
 
 def _variation(values: np.ndarray) -> float:
@@ -103,14 +90,9 @@ def checkerboard(counts: PathMap, geometry: Geometry) -> float | None:
     return float(counts.period.totals.std() / counts.period.totals.mean())
 
 
-def bounds(counts: PathMap) -> list[Region]:
-    """First and last position along every axis that any path reaches."""
-    return [(int(at.min()), int(at.max())) for at in np.nonzero(counts.counts)]
-
-
 def support(counts: PathMap) -> dict[str, int]:
     """The bounding box of the positions that any path reaches, both ends included."""
-    ends = zip(_ENDS[-counts.counts.ndim :], bounds(counts), strict=True)
+    ends = zip(_ENDS[-counts.counts.ndim :], counts.bounds, strict=True)
     return {name: at for pair, region in ends for name, at in zip(pair, region, strict=True)}
 
 
@@ -285,7 +267,7 @@ METRICS = [
 BESIDES: dict[str, Callable[[PathMap, Geometry], Any]] = {
     "registration": registration,
     "gridding_by_period": gridding_by_period,
-    "centroid": lambda counts, _: centroid(counts),
+    "centroid": lambda counts, _: counts.centroid,
     "phases": lambda _, geometry: geometry.phases,
     "least_size": lambda counts, geometry: [
         min(b - a + 1 for a, b in (f.phases if f is not None else [alone]))

@@ -8,8 +8,8 @@ attention): then the operations are the same. Otherwise the network is traced at
 import contextlib
 import gc
 import logging
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from math import prod
 
 from torch import nn
@@ -24,6 +24,7 @@ from rfbench.spatial_graph.layout import Value
 from rfbench.spatial_graph.operations import Trace
 from rfbench.spatial_graph.order import not_first
 from rfbench.spatial_graph.reader import read
+from rfbench.spatial_graph.splice import spliced
 from rfbench.spatial_graph.trace import Shape, input_channels, trace_module
 
 log = logging.getLogger(__name__)
@@ -59,6 +60,17 @@ class Network:
     traces: dict[Size, Trace] = field(default_factory=dict)
     channel_dim: int = 1
     noted: bool = False  # that it fails
+    before: "Network | None" = None  # that it is, but for the layers `changed`
+    changed: Sequence[str] = ()
+
+    def with_layers(self, module: nn.Module, changed: Sequence[str]) -> "Network":
+        """A copy of its module in which some layers have changed.
+
+        What has been traced of this network then serves that one too, where it may.
+        """
+        new = replace(self, module=module, graphs={}, traces={}, before=self, changed=changed)
+        new.channels = None if self.inputs else self.channels
+        return new
 
     def graph(self, size: Size, layer: str | None = None) -> SpatialGraph:
         """The spatial graph up to a layer (the last map when None) on an input of (H, W).
@@ -109,6 +121,8 @@ class Network:
         return graph
 
     def _trace(self, size: Size) -> Trace:
+        if size not in self.traces and (trace := self._spliced(size)) is not None:
+            self.traces[size] = trace
         if size not in self.traces:
             if self.inputs is None and self.channels is None:
                 trace = trace_as_fits(self.module, size)
@@ -117,6 +131,13 @@ class Network:
                 trace = trace_module(self.module, size, self.channels, self._shapes(size))
             self.traces[size] = trace
         return self.traces[size]
+
+    def _spliced(self, size: Size) -> Trace | None:
+        if self.before is None or size not in self.before.traces:
+            return None
+        was, now = self.before.module.get_submodule, self.module.get_submodule
+        layers = {name: (was(name), now(name)) for name in self.changed}
+        return spliced(self.before.traces[size], self.before.module, layers)
 
     def _shapes(self, size: Size) -> list[Shape] | None:
         """The shapes of several inputs where the first has a size: the others in proportion."""

@@ -13,53 +13,13 @@ from math import prod
 import numpy as np
 
 from rfbench.rf.core import memory
-from rfbench.rf.core.period import Period
+from rfbench.rf.core.path_map import DEFAULT, Convention, PathMap
 from rfbench.spatial_graph.axis import SAME, Axis
 from rfbench.spatial_graph.graph import Node, Size, SpatialGraph, by
 from rfbench.spatial_graph.layout import Value
 
 LARGE = 2.0**900  # rescale above this, far from float64's end and from its beginning
 SMALL = 2.0**-900  # what rescaling would lose is kept at this: no pixel falls out of the support
-
-
-@dataclass(frozen=True)
-class Convention:
-    """What counts as how many paths; it matters only where branches disagree.
-
-    channels: 'single' looks at one channel (a convolution weighs 1 / C), 'real' sums over all.
-    pool: 'count' gives every pixel of a pooling window one path, 'mean' keeps an average's 1 / k^2.
-    gates: 'ignore' leaves out paths through a global context (squeeze-excitation), 'count' has
-    them. Norms and activations are identities; a product of two maps has the paths of both.
-    """
-
-    channels: str = "single"
-    pool: str = "count"
-    gates: str = "ignore"
-
-    def __str__(self) -> str:
-        return f"channels={self.channels}, pool={self.pool}, gates={self.gates}"
-
-
-DEFAULT = Convention()
-
-
-@dataclass(frozen=True, eq=False)
-class PathMap:
-    """Path counts of one unit, over the map of its source.
-
-    counts: (H, W), or of the axes that the source has, float64 or Python numbers; the number of
-    paths is counts * 2^exponent. unit: (y, x) in a target map of `units` (h, w). bypass: share of
-    all paths from the input to the unit that do not pass the source; 0 when the source is the
-    input. period: the units that take turns with it; None where all look alike.
-    """
-
-    counts: np.ndarray
-    exponent: int
-    unit: Size
-    units: Size
-    convention: Convention
-    bypass: float = 0.0
-    period: Period | None = None
 
 
 @dataclass

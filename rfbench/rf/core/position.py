@@ -1,23 +1,15 @@
 """Where a map of path counts is: its centre of mass against the grids in which its unit stands."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 
 from rfbench.rf.core.geometry import Geometry
-from rfbench.rf.core.path_counts import PathMap
+from rfbench.rf.core.path_map import PathMap
+from rfbench.spatial_graph.graph import Size
 
 Pair = tuple[float | None, ...]  # of every axis, (y, x) of an image; None: it has no stride
 Nominal = Callable[[np.ndarray, int, float, int], np.ndarray]
-
-
-def centroid(counts: PathMap) -> tuple[float, ...]:
-    """Centre of mass (y, x) of the counts, in source pixels."""
-    values = counts.counts.astype(float)
-    axes = range(values.ndim)
-    along = (values.sum(tuple(a for a in axes if a != k)) for k in axes)
-    return tuple(float(v @ np.arange(len(v)) / v.sum()) for v in along)
 
 
 def shift(counts: PathMap, geometry: Geometry) -> Pair:
@@ -37,7 +29,8 @@ def shift_range(counts: PathMap, geometry: Geometry) -> list[Pair] | None:
 
 def unit_shift(counts: PathMap, geometry: Geometry) -> Pair:
     """The shift of the map's own unit."""
-    return shift(replace(counts, period=None), geometry)
+    geometry.check_some()
+    return _means(_against(counts.unit, _of_one(counts), counts, geometry, _centred))
 
 
 def registration(counts: PathMap, geometry: Geometry) -> Pair | None:
@@ -74,10 +67,20 @@ def _half_pixel(u: np.ndarray, n: int, s: float, h: int) -> np.ndarray:
 def _offsets(counts: PathMap, geometry: Geometry, nominal: Nominal) -> list[np.ndarray | None]:
     """Centroids minus nominal positions along y and x, of the units (p_y, p_x) of a period."""
     geometry.check_some()
+    if counts.period is None:
+        return _against(counts.unit, _of_one(counts), counts, geometry, nominal)
+    return _against(counts.period.first, counts.period.centroids, counts, geometry, nominal)
+
+
+def _of_one(counts: PathMap) -> np.ndarray:
     axes = len(counts.unit)
-    first, middles = counts.unit, np.reshape(centroid(counts), (axes, *[1] * axes))
-    if counts.period is not None:
-        first, middles = counts.period.first, counts.period.centroids
+    return np.reshape(counts.centroid, (axes, *[1] * axes))
+
+
+def _against(
+    first: Size, middles: np.ndarray, counts: PathMap, geometry: Geometry, nominal: Nominal
+) -> list[np.ndarray | None]:
+    """Centroids (axes, p_y, p_x) of the units from `first` on, minus their nominal positions."""
     out: list[np.ndarray | None] = []
     for a, stride in enumerate(geometry.strides):
         units = first[a] + np.indices(middles.shape[1:])[a]

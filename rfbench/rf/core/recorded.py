@@ -9,7 +9,7 @@ from rfbench.models import identity
 from rfbench.models.backbones import Backbone
 from rfbench.rf.core import metrics, recorded_map
 from rfbench.rf.core.network import Network
-from rfbench.rf.core.path_counts import PathMap
+from rfbench.rf.core.path_map import PathMap
 from rfbench.spatial_graph.graph import Size
 
 logger = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from rfbench.rf.core import contrast
-from rfbench.rf.core.path_counts import PathMap
+from rfbench.rf.core.path_map import PathMap
 
 MOST = 256  # pixels a side; of larger maps 2 x 2, 4 x 4, ... source pixels are one
 LONGEST = 64 << 10  # characters of a PNG in base64; MOST^2 random pixels do not fit, maps do

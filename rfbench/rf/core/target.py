@@ -14,7 +14,7 @@ from rfbench.rf.core import theory as arithmetic
 from rfbench.rf.core.field import region
 from rfbench.rf.core.forward import AllUnits, all_units
 from rfbench.rf.core.geometry import Geometry
-from rfbench.rf.core.path_counts import DEFAULT, Convention, PathMap
+from rfbench.rf.core.path_map import DEFAULT, Convention, PathMap
 from rfbench.rf.core.period import Period
 from rfbench.rf.core.theory import Disagreement, Fields, Theory
 from rfbench.spatial_graph.axis import Index, names

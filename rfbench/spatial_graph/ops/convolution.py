@@ -19,6 +19,7 @@ from rfbench.spatial_graph.layout import (
     channels,
     solid,
     tidy,
+    uniform,
     view,
     windows_over,
 )
@@ -86,9 +87,10 @@ def convolve(b: Builder, x: Value, conv: Convolution) -> Value:
     new = (*dims[:channel], tidy([Factor("c", width)]), *dims[channel + 1 :])
     alone = rows is x.labels and rows.size == rows.shape[channel]  # no labels but the channels'
     if alone and (conv.groups == 1 or len(x.classes.ids) == 1):
-        node = b.node("conv", rows.ravel()[: rows.size // conv.groups], axes, weights)
-        form = [width if i == channel else 1 for i in range(rank)]
-        return Value(new, np.full(form, node))
+        n = rows.size // conv.groups
+        each = rows.ravel() if len(x.classes.ids) > 1 else {i: n for i in x.share}
+        node = b.node("conv", each, axes, weights, channels=n)
+        return uniform(new, [width if i == channel else 1 for i in range(rank)], node)
     rows = np.moveaxis(rows, channel, rank - 1)  # behind it only taps over channels
     rows = rows.reshape(*rows.shape[: rank - 1], conv.groups, -1)
     labels = b.mixed(rows, lambda r: b.node("conv", r, axes, weights))

@@ -19,7 +19,7 @@ from rfbench.rf.core import metrics
 from rfbench.rf.core.geometry import uncut_size
 from rfbench.rf.core.metric import Use
 from rfbench.rf.core.network import Network
-from rfbench.rf.core.path_counts import DEFAULT
+from rfbench.rf.core.path_map import DEFAULT
 from rfbench.rf.core.position import Pair
 from rfbench.rf.core.subjects import Subject, models, short, subjects
 from rfbench.rf.core.target import Target
@@ -187,7 +187,7 @@ def _coverage(own: Target) -> Record:
 
     reached: those with a path to any unit. seen: those within the box of the central unit's.
     """
-    area = math.prod(last - first + 1 for first, last in metrics.bounds(own.counts()))
+    area = math.prod(last - first + 1 for first, last in own.counts().bounds)
     return {"reached": float(own.reached.mean()), "seen": area / math.prod(own.source_size)}
 
 
@@ -272,7 +272,7 @@ def _fixes(subject: Subject, own: Target, now: Record | None) -> list[Record]:
             continue
         if any(row.get("layers") == replaced for row in rows):
             continue  # the same change by another name
-        network = _like(subject.network, pruned.shown(module, subject.state))
+        network = subject.network.with_layers(pruned.shown(module, subject.state), replaced)
         target = network.uncut(network.target(subject.size, own.layer, own.source))
         if own.is_causal and not target.is_causal:
             why = f"variant '{name}' would make this causal network read ahead"

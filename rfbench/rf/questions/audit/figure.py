@@ -14,7 +14,7 @@ from rfbench.plotting import look, page
 from rfbench.plotting.page import LARGE, SMALL, TEXT, Page, line, text_width, wrap
 from rfbench.plotting.palette import BLACK, BLUE, SKY, VERMILION
 from rfbench.rf.core.metric import unit_of
-from rfbench.rf.core.path_counts import DEFAULT
+from rfbench.rf.core.path_map import DEFAULT
 from rfbench.rf.core.subjects import short
 from rfbench.rf.questions.audit import directions_figure
 from rfbench.rf.questions.audit.audit import effect, size_of

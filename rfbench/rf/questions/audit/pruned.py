@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from rfbench.models import pruned
 from rfbench.plotting.columns import columns
-from rfbench.rf.core import metrics
 from rfbench.rf.core.target import Target
 
 Record = dict[str, Any]
@@ -44,7 +43,7 @@ def pruned_of(model: nn.Module, state: Mapping[str, Tensor], left: Target, whole
 def _field(target: Target) -> Record:
     """Size of the box, its pixels that are read, and the spread of the paths, px along y and x."""
     counts = target.counts()
-    ends = metrics.bounds(counts)
+    ends = counts.bounds
     values = counts.counts
     spread = []
     for axis in range(values.ndim):

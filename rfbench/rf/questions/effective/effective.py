@@ -19,7 +19,7 @@ from rfbench.errors import NoPath, RfbenchError, UsageError, counted
 from rfbench.models import backbones, pretrained
 from rfbench.rf.core import memory
 from rfbench.rf.core.metric import unit_of
-from rfbench.rf.core.path_counts import PathMap
+from rfbench.rf.core.path_map import PathMap
 from rfbench.rf.core.subjects import Subject, short, subjects
 from rfbench.rf.core.target import pair
 from rfbench.rf.questions.effective import extent, images

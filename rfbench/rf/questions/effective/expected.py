@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from rfbench.errors import RfbenchError
 from rfbench.rf.core.field import Field
-from rfbench.rf.core.path_counts import PathMap
+from rfbench.rf.core.path_map import PathMap
 from rfbench.rf.core.target import Target
 from rfbench.spatial_graph.graph import Reach, Size, SpatialGraph
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from rfbench.plotting.page import TEXT, wrap
 from rfbench.rf.core.metric import axes_text, merged, unit_of
-from rfbench.rf.core.path_counts import PathMap
+from rfbench.rf.core.path_map import PathMap
 from rfbench.rf.questions.effective.gradients import Gradients
 
 

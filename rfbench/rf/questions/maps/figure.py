@@ -20,7 +20,7 @@ from rfbench.plotting.page import DPI, LARGE, SMALL, TEXT, Page, key_columns, li
 from rfbench.plotting.palette import CENTROID, EMPTY, GREYS, MAPS, MARK, SHARE, UNIT
 from rfbench.rf.core import contrast
 from rfbench.rf.core.metrics import caption as words_of
-from rfbench.rf.core.path_counts import PathMap
+from rfbench.rf.core.path_map import PathMap
 
 Scale = Literal["sqrt", "linear"]
 Style = dict[str, Any]

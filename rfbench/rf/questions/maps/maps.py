@@ -21,7 +21,7 @@ from rfbench.rf.core import memory
 from rfbench.rf.core.geometry import NotUniform
 from rfbench.rf.core.metric import merged, of_channels, unit_of
 from rfbench.rf.core.metrics import measure_known, shift
-from rfbench.rf.core.path_counts import Convention, PathMap
+from rfbench.rf.core.path_map import Convention, PathMap
 from rfbench.rf.core.position import Pair
 from rfbench.rf.core.subjects import Subject, models, short
 from rfbench.rf.core.target import Target

@@ -17,7 +17,6 @@ from rfbench.plotting import look
 from rfbench.plotting.page import LARGE, SMALL, TEXT, Page, line, wrap
 from rfbench.plotting.palette import COLOURS, MARKS
 from rfbench.rf.core.levels import Level
-from rfbench.rf.core.metrics import centroid
 from rfbench.rf.core.network import Network
 
 LARGEST = 4096  # px of an input on which a field is still cut off: then it is told as cut
@@ -62,7 +61,7 @@ def _offsets(network: Network, layer: str, stride: int, turns: int) -> list[floa
         if not any(edge.any() for edge in edges) or 2 * side > LARGEST:
             break
         side *= 2
-    centers = [centroid(m) for m in maps]
+    centers = [m.centroid for m in maps]
     if any(abs(y - x) > 1e-6 for y, x in centers):
         raise RfbenchError(f"the field of {layer} is not the same along y and x")
     return [round(y + 0.5 - u * stride, 9) for (y, _), u in zip(centers, units, strict=True)]

@@ -13,8 +13,7 @@ from rfbench.rf.core.field import (
     region,
     units_containing,
 )
-from rfbench.rf.core.metrics import bounds
-from rfbench.rf.core.path_counts import Convention
+from rfbench.rf.core.path_map import Convention
 from rfbench.rf.core.subjects import Subject
 from rfbench.rf.core.target import Target, Unit, check_position, not_local
 from rfbench.rf.core.theory import Disagreement, Fields
@@ -144,7 +143,7 @@ def _context(target: Target, unit: Unit) -> Record | None:
 
 def _reached(target: Target, unit: Unit, convention: Convention) -> Record:
     """The region that paths to a unit come from, by counting them; the border cuts it."""
-    return dict(zip(target.graph.names, bounds(target.counts(unit, convention)), strict=True))
+    return dict(zip(target.graph.names, target.counts(unit, convention).bounds, strict=True))
 
 
 def _irregular(target: Target, unit: Unit) -> Record:

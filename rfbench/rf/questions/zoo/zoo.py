@@ -27,7 +27,7 @@ from rfbench.plotting.palette import MAPS, SHARE
 from rfbench.rf.core.metric import Metric, Use
 from rfbench.rf.core.metrics import measure, used
 from rfbench.rf.core.network import Network
-from rfbench.rf.core.path_counts import PathMap
+from rfbench.rf.core.path_map import PathMap
 from rfbench.rf.core.target import Target
 from rfbench.runs import records
 from rfbench.spatial_graph.graph import Reach
@@ -116,7 +116,7 @@ def row(name: str) -> tuple[Row, dict[str, bytes]]:
         out["map"] = list(own.maps().get(own.target, ())) or None
         if witness.reach in (Reach.LOCAL, Reach.CONTEXT):
             shape, drawings = _shape(network.uncut(target), "")
-            fixed, more = _fixed(backbone)
+            fixed, more = _fixed(backbone, network)
             out, drawings = out | shape | fixed, drawings | more
         else:
             out["witness"] = str(witness)
@@ -164,19 +164,19 @@ def _shape(target: Target, prefix: str) -> tuple[Row, dict[str, bytes]]:
 
 
 def _scalar(metric: Metric, value: Any) -> float:
-    """One number; of a pair without the last digits, which only rounding made."""
+    """One number, without the last digits, which only rounding made."""
     number = metric.scalar(value)
-    return round(number, 9) + 0.0 if metric.pair else number
+    return number if isinstance(number, int) else round(number, 9) + 0.0
 
 
-def _fixed(held: backbones.Backbone) -> tuple[Row, dict[str, bytes]]:
+def _fixed(held: backbones.Backbone, own: Network) -> tuple[Row, dict[str, bytes]]:
     """What the paper's change would leave; nothing where it does not apply."""
     module = whole_copy(held.module)
     try:
         replaced = variants.apply(module, FIX, held.name, held.input_size)
     except UsageError:
         return {"changed": 0}, {}
-    network = Network(module, held.input_size)
+    network = own.with_layers(module, replaced)
     then, drawings = _shape(network.uncut(network.target(held.input_size)), FIXED)
     kept = {f"{FIXED}{m.name}": then[m.name] for m in used(Use.RANK)}
     kept |= {key: then[key] for key in then if key.startswith(FIXED)}
