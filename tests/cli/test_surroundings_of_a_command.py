@@ -1,4 +1,4 @@
-"""Where a command is run: no Greek letters in the terminal, a full stdout, a folder that is gone."""
+"""Where a command runs: no Greek letters in the terminal, a full stdout, a folder that is gone."""
 
 import json
 import os
