@@ -182,11 +182,14 @@ def test_the_caption_counts_pictures_once() -> None:
         return caption(sample, [Measured(None, None, metrics, counts)])  # type: ignore[arg-type]
 
     many = said(Sample(count=2, draws=4), 8, object())
-    assert "over 2 images of noise, 4 draws of random weights;" in many and "Above:" in many
+    assert (
+        "over 2 images of noise, 4 draws of random weights;" in many
+        and "Path counts: at the same size" in many
+    )
     # of a folder with fewer than asked for
     assert "over 5 images, 3 draws" in said(Sample(images="photos", draws=3), 15, None)
     one = said(Sample(images="digits", count=1), 1, None)
-    assert "over 1 image of digit scenes, random weights;" in one and "Above:" not in one
+    assert "over 1 image of digit scenes, random weights;" in one and "Path counts" not in one
 
 
 def run(*args: object) -> tuple[int, str, str]:

@@ -2,9 +2,12 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from matplotlib.axes import Axes
+from matplotlib.axis import Tick
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import nn
@@ -101,11 +104,64 @@ def test_letters_keep_apart(draw: Callable[[], Figure], style: str, width: float
     with styled(style, width * ENLARGED[style]):
         figure = draw()
     assert figure.get_size_inches()[0] == pytest.approx(width, abs=0.01)
+    check_letters(figure)
+
+
+def ticks_beyond(axes: Axes) -> list[Tick]:
+    """Those outside of what the axes show: they are not drawn."""
+    held = [(axis.get_view_interval(), axis.get_major_ticks()) for axis in (axes.xaxis, axes.yaxis)]
+    return [t for view, every in held for t in every if not min(view) <= t.get_loc() <= max(view)]
+
+
+def check_letters(figure: Figure) -> None:
+    """That no text leaves the figure, and none covers another."""
     figure.canvas.draw()
-    boxes = [(t.get_text(), t.get_window_extent()) for t in texts(figure)]
+    unseen = [tick.label1 for ax in figure.axes for tick in ticks_beyond(ax)]
+    boxes = [(t.get_text(), t.get_window_extent()) for t in texts(figure) if t not in unseen]
     for i, (text, box) in enumerate(boxes):
         assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1, text
         assert not [other for other, b in boxes[i + 1 :] if box.overlaps(b)], text
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "rf effective nets.py:image --size 64 --count 1",
+        "rf effective nets.py:image --size 64 --count 1 --variant baseline --variant 3x3",
+        "rf effective nets.py:sequence --size 64 --count 1",
+        "rf tiles nets.py:image --size 256 --tile 64",
+        "rf tiles nets.py:sequence --size 256 --tile 64",
+    ],
+)
+@pytest.mark.parametrize(("style", "width"), [("paper", 3.4), ("screen", 3.4), ("paper", 7.0)])
+def test_letters_of_commands_keep_apart(
+    here: Path, monkeypatch: pytest.MonkeyPatch, command: str, style: str, width: float
+) -> None:
+    drawn: list[Figure] = []
+    save = page.save
+
+    def kept(figure: Figure, *args: Any, **kwargs: Any) -> list[Path]:
+        drawn.append(figure)
+        return save(figure, *args, **kwargs)
+
+    monkeypatch.setattr(page, "save", kept)
+    run(*command.split(), "--style", style, "--width", str(width * ENLARGED[style]))
+    assert drawn
+    for figure in drawn:
+        check_letters(figure)
+
+
+def test_of_one_network_a_slide_has_both_maps_side_by_side(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shapes = []
+    for more in ([], ["--variant", "baseline", "--variant", "3x3"]):
+        command = "rf effective nets.py:image --size 64 --count 1 --overwrite --style screen"
+        (only,) = run(*command.split(), *more)
+        with Image.open(only) as image:
+            shapes.append(image.size)
+    assert shapes[0][0] > 1.2 * shapes[0][1]  # wider than high
+    assert shapes[1][0] < 1.2 * shapes[1][1]
 
 
 def test_the_usual_look_returns_after_a_figure() -> None:

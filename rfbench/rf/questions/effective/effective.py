@@ -270,8 +270,8 @@ def caption(sample: Sample, measured: list[Measured]) -> str:
     source = counted(m["samples"] // sample.draws, "image" if axes == 2 else "input")
     source += {"noise": " of noise", "digits": " of digit scenes"}.get(sample.images, "")
     some = any(one.counts is not None for one in measured)
-    where = "Shaded" if axes == 1 else "Above"
-    above = f"{where}: path counts at the same size. " if some else ""
+    where = "Shaded: path counts at" if axes == 1 else "Path counts: at"
+    beside = f"{where} the same size. " if some else ""
     units = {tuple(one.metrics["unit"]) for one in measured}
     layers = {one.metrics["layer"] for one in measured}
     what = f"Unit ({', '.join(map(str, m['unit']))})" if len(units) == 1 else "The unit"
@@ -281,7 +281,7 @@ def caption(sample: Sample, measured: list[Measured]) -> str:
     ellipse = "; ellipse: two sigma of the Gaussian" if axes == 2 else ""
     return (
         f"{unit}; mean {sample.definition}, over {source}, {weights}; input {sides}, the part that "
-        f"holds the field; offsets from the unit's position. {above}{SIZES[axes]} above 4.55 % of "
+        f"holds the field; offsets from the unit's position. {beside}{SIZES[axes]} above 4.55 % of "
         f"the centre's value (Luo et al., 2016){ellipse}. "
         + AREAS[sample.convention].replace("square", SHAPES[axes])
     )

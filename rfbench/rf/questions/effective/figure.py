@@ -36,20 +36,25 @@ def of_axes(panels: Sequence[Panel], title: str, caption: str) -> Figure:
 
 
 def figure(panels: Sequence[Panel], title: str, caption: str) -> Figure:
-    """Path counts above, effective fields below, figures underneath; up to four columns a block."""
+    """Path counts above, effective fields below, figures underneath; up to four columns a block.
+
+    Of a single column on a wide screen, both side by side.
+    """
     if not panels:
         raise UsageError("a figure of effective fields needs at least one panel")
-    columns = look.columns(len(panels), LEFT + RIGHT, GAP)
+    paths = any(p.counts is not None for p in panels)
+    flat = paths and len(panels) == 1 and look.current().enlarged > 1
+    columns = 2 if flat else look.columns(len(panels), LEFT + RIGHT, GAP)
     beside = LEFT + columns * GAP + RIGHT
     side = look.side(SIDES.get(columns, 1.6), beside, columns)
     window = _window(panels)
     wide, tall = (side * length / max(window.lengths) for length in window.lengths)
     width = beside + columns * side
     head, foot = wrap(title, 0.9 * (width - 0.16), LARGE), wrap(caption, width - 0.16, SMALL)
-    paths = any(p.counts is not None for p in panels)
     texts = [words(p.metrics, side) for p in panels]
     rows = max(len(lines) for lines in texts)
-    block = 0.16 + (2 if paths else 1) * (tall + 0.08) + 0.24 + rows * line(TEXT) + 0.1
+    maps = 2 if paths and not flat else 1
+    block = 0.16 + maps * (tall + 0.08) + 0.24 + rows * line(TEXT) + 0.1
     blocks = -(-len(panels) // columns)
     top = 0.1 + len(head) * line(LARGE)
     keys = _handles()
@@ -60,7 +65,8 @@ def figure(panels: Sequence[Panel], title: str, caption: str) -> Figure:
     page.lines(0.08, 0.06, head, LARGE, weight="bold")
     for i, panel in enumerate(panels):
         x, y = LEFT + (i % columns) * (side + GAP), top + (i // columns) * block
-        cell = _Cell(x, y, wide, tall, first=i % columns == 0)
+        step = (side + GAP, 0.0) if flat else (0.0, tall + 0.08)
+        cell = _Cell(x, y, wide, tall, i % columns == 0, step)
         _column(page, cell, window, panel, paths, texts[i])
     _bar(page, LEFT + columns * (side + GAP), top + 0.16, tall)
     page.legend(keys, below - 0.04 - down * 0.15, across)
@@ -70,13 +76,17 @@ def figure(panels: Sequence[Panel], title: str, caption: str) -> Figure:
 
 @dataclass(frozen=True)
 class _Cell:
-    """Where a column stands, and the size of its maps. first: whether of its block."""
+    """Where a column stands, and the size of its maps.
+
+    first: whether of its block. step: (x, y) from its path counts to its effective field.
+    """
 
     x: float
     y: float
     width: float
     height: float
     first: bool
+    step: tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -117,7 +127,10 @@ def _column(
     page: Page, cell: _Cell, window: _Window, panel: Panel, paths: bool, text: list[str]
 ) -> None:
     x, y, wide, tall = cell.x, cell.y, cell.width, cell.height
+    across, down = cell.step
     page.lines(x, y, [panel.title.replace("\n", " ")], TEXT + 0.5, weight="bold")
+    if paths and across:
+        page.lines(x + across, y, ["effective field"], TEXT + 0.5, weight="bold")
     y += 0.16
     if paths:
         axes = page.axes(x, y, wide, tall)
@@ -128,13 +141,15 @@ def _column(
             axes.set_yticks([], [])
         else:
             _draw(axes, panel, panel.counts, window)
-            axes.tick_params(labelbottom=False)
+            axes.tick_params(labelbottom=bool(across))
         _label(axes, "path counts" if cell.first else "")
-        y += tall + 0.08
+        if across:
+            axes.set_xlabel("offset, px", fontsize=TEXT, labelpad=1)
+        x, y = x + across, y + down
     axes = page.axes(x, y, wide, tall)
     _draw(axes, panel, panel.field, window)
     _outlines(axes, panel)
-    _label(axes, "effective field" if cell.first else "")
+    _label(axes, "effective field" if cell.first and not (paths and across) else "")
     axes.set_xlabel("offset, px", fontsize=TEXT, labelpad=1)
     page.lines(x, y + tall + 0.32, text, TEXT)
 

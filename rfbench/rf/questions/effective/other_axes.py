@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from rfbench.plotting import look
-from rfbench.plotting.page import LARGE, SMALL, TEXT, Page, line, wrap
+from rfbench.plotting.page import LARGE, SMALL, TEXT, Page, key_columns, line, wrap
 from rfbench.plotting.palette import BLUE, CENTROID, EMPTY, MAPS, ORANGE, SHARE, UNIT, VERMILION
 from rfbench.rf.questions.effective.panel import Panel, words
 
@@ -27,7 +27,13 @@ TICKS = {0: "0", 0.1: "0.1", 0.25: "0.25", 0.5: "0.5", 1: "1"}
 def lines(panels: Sequence[Panel], title: str, caption: str) -> Figure:
     """Path counts and effective field over the offset from the unit's position, in samples."""
     note = f"Square roots of shares of the largest value. {caption}"
-    page, tops = _page(panels, title, note, look.page_width(WIDTH), TALL + 0.38)
+    keys = [
+        Line2D([], [], color=ORANGE, alpha=0.5, linewidth=4, label="path counts"),
+        Line2D([], [], color=BLUE, linewidth=0.9, label="effective field"),
+        Line2D([], [], color="black", linewidth=0.8, label="unit"),
+        Line2D([], [], color=VERMILION, linewidth=0.9, linestyle="--", label="centre of mass"),
+    ]
+    page, tops = _page(panels, title, note, look.page_width(WIDTH), TALL + 0.38, keys)
     ends = _ends(panels)
     for panel, top in zip(panels, tops, strict=True):
         axes = page.axes(LEFT, top, page.width - LEFT - 0.12, TALL)
@@ -46,13 +52,6 @@ def lines(panels: Sequence[Panel], title: str, caption: str) -> Figure:
         axes.set_yticks([math.sqrt(t) for t in TICKS], list(TICKS.values()))
         axes.set_ylabel("share of the largest", fontsize=TEXT)
         axes.set_xlabel("offset, samples", fontsize=TEXT, labelpad=1)
-    keys = [
-        Line2D([], [], color=ORANGE, alpha=0.5, linewidth=4, label="path counts"),
-        Line2D([], [], color=BLUE, linewidth=0.9, label="effective field"),
-        Line2D([], [], color="black", linewidth=0.8, label="unit"),
-        Line2D([], [], color=VERMILION, linewidth=0.9, linestyle="--", label="centre of mass"),
-    ]
-    page.legend(keys, 0.1 + len(wrap(title, 0.9 * page.width, LARGE)) * line(LARGE), 4)
     return page.figure
 
 
@@ -63,7 +62,9 @@ def sections(panels: Sequence[Panel], title: str, caption: str) -> Figure:
     width = beside + 3 * side
     rows = 2 if any(panel.counts is not None for panel in panels) else 1
     note = f"Sections through the unit's position, shares of the largest value. {caption}"
-    page, tops = _page(panels, title, note, width, rows * (side + 0.42))
+    named = [("unit", UNIT), ("centre of mass", CENTROID)]
+    keys = [Line2D([], [], label=name, **style) for name, style in named]
+    page, tops = _page(panels, title, note, width, rows * (side + 0.42), keys)
     reach = max(map(_reach, panels))
     for panel, top in zip(panels, tops, strict=True):
         maps = [("path counts", panel.counts), ("effective field", panel.field)][-rows:]
@@ -78,22 +79,22 @@ def sections(panels: Sequence[Panel], title: str, caption: str) -> Figure:
             list(TICKS), labels=list(TICKS.values())
         )
         bar.set_ylabel("share of the largest", fontsize=TEXT)
-    keys = [("unit", UNIT), ("centre of mass", CENTROID)]
-    handles = [Line2D([], [], label=name, **style) for name, style in keys]
-    page.legend(handles, 0.1 + len(wrap(title, 0.9 * width, LARGE)) * line(LARGE), 2)
     return page.figure
 
 
 def _page(
-    panels: Sequence[Panel], title: str, note: str, width: float, tall: float
+    panels: Sequence[Panel], title: str, note: str, width: float, tall: float, keys: list[Line2D]
 ) -> tuple[Page, list[float]]:
-    """A page with title, caption and each panel's name and figures, and where its maps begin."""
+    """A page with title, legend, caption, each panel's name and figures; where its maps begin."""
     head, foot = wrap(title, 0.9 * width, LARGE), wrap(note, width - 0.16, SMALL)
     texts = [words(panel.metrics, width - LEFT - 0.1) for panel in panels]
-    start = 0.1 + len(head) * line(LARGE) + 0.2
+    legend = 0.1 + len(head) * line(LARGE)
+    across = key_columns([str(key.get_label()) for key in keys], width)
+    start = legend + 0.05 + 0.15 * math.ceil(len(keys) / across)
     heights = [0.4 + tall + len(text) * line(TEXT) + 0.08 for text in texts]
     page = Page(width, start + sum(heights) + len(foot) * line(SMALL) + 0.08)
     page.lines(0.08, 0.06, head, LARGE, weight="bold")
+    page.legend(keys, legend, across)
     page.lines(0.08, start + sum(heights), foot, SMALL)
     tops, top = [], start
     for panel, text, height in zip(panels, texts, heights, strict=True):

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.image import AxesImage
 from matplotlib.patches import Patch, Rectangle
 
-from rfbench.plotting.page import SMALL, Page, wrap
+from rfbench.plotting.page import SMALL, Page, text_width
 from rfbench.plotting.palette import BLACK, BLUE, SKY, VERMILION
 
 TILES = 24  # along an axis, that are drawn
@@ -70,5 +70,6 @@ def bar(sheet: Page, axes: Axes, drawn: AxesImage) -> None:
     )
     made = sheet.figure.colorbar(drawn, cax=beside)
     made.ax.tick_params(labelsize=SMALL, length=2, width=0.5)
-    words = wrap("log10 of the difference / largest value", 1.1 * box.height * sheet.height, SMALL)
-    made.set_label("\n".join(words), fontsize=SMALL)
+    whole = "log10 of the difference / largest value"
+    fits = text_width(whole, SMALL) <= 1.1 * box.height * sheet.height
+    made.set_label(whole if fits else "log10 difference", fontsize=SMALL)
