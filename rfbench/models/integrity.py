@@ -117,8 +117,8 @@ def _check_start(path: str, start: bytes) -> None:
         raise RfbenchError(f"{path} is {known}, not a checkpoint.")
     if start[:1] == PICKLE and LEGACY not in start:
         raise RfbenchError(
-            f"{path} is a pickle, which could run anything, and is not read. Save its tensors by "
-            "torch.save."
+            f"{path} is a pickle, not a checkpoint of torch (nothing in it was run). Save its "
+            "tensors by torch.save."
         )
     if start[8:10] == b'{"' and not path.endswith(".safetensors"):
         raise RfbenchError(f"{path} looks like a file of safetensors: call it NAME.safetensors.")

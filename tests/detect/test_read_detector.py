@@ -101,7 +101,7 @@ def test_a_pickle_of_arrays_is_named(detector: torch.nn.Module, tmp_path: Path) 
     """As Detectron2's model zoo has them."""
     arrays = {key: value.numpy() for key, value in detector.state_dict().items()}
     (tmp_path / "w.pkl").write_bytes(pickle.dumps({"model": arrays}))
-    with pytest.raises(RfbenchError, match="w.pkl is a pickle, which could run anything"):
+    with pytest.raises(RfbenchError, match="w.pkl is a pickle, not a checkpoint of"):
         run.read_detector(str(tmp_path / "w.pkl"))
 
 
