@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from rfbench import files, shipped
 from rfbench.config_errors import Key, Origins, explain, shown
 from rfbench.errors import UsageError, one_line, suggest
-from rfbench.yaml_text import MOST_BYTES, parse
+from rfbench.yaml_text import MOST_BYTES, NOT_TEXT, parse
 
 # the largest values that a run can use
 MOST_SEED, MOST_THREADS, MOST_KEPT = 2**32 - 1, 1024, 99
@@ -112,6 +112,13 @@ def _unusable(values: Mapping[str, Any], origins: Origins, above: Key = ()) -> I
                 yield f"{where}: a number of {len(str(abs(one)))} digits is too large"
             elif isinstance(one, str) and "\0" in one:
                 yield f"{where}: holds a NUL byte"
+            elif isinstance(one, str) and not one.isprintable() and _is_cut(one):
+                yield f"{where}: holds {NOT_TEXT}"
+
+
+def _is_cut(text: str) -> bool:
+    """Whether a text holds half a character, as bytes of a path that are not UTF-8 become."""
+    return any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def schema_json(schema: type[BaseModel]) -> dict[str, Any]:
@@ -196,7 +203,8 @@ def _override(values: dict[str, Any], origins: Origins, text: str) -> str | None
     try:
         value = parse(raw, f"-o: {dotted!r}")
     except UsageError as error:
-        return f"{error}; to give text, quote it twice: -o '{dotted}=\"...\"'"
+        hint = f"; to give text, quote it twice: -o '{dotted}=\"...\"'"
+        return f"{error}{hint if raw.isprintable() else ''}"
     node = values
     for depth, part in enumerate(parents, 1):
         if node.get(part) is None:

@@ -11,6 +11,7 @@ from rfbench import json_text
 from rfbench.errors import UsageError, one_line
 
 MOST_BYTES = 256 << 10  # of a file; the largest of ours has 3 KB
+NOT_TEXT = "bytes that are not UTF-8; rename what it names, or give a link to it"
 MOST_VALUES = 20_000  # of a file, aliases expanded
 
 
@@ -76,6 +77,19 @@ def parse(text: bytes | str, where: str) -> Any:
     except yaml.MarkedYAMLError as error:
         line = f" (line {error.problem_mark.line + 1})" if error.problem_mark else ""
         raise UsageError(f"{where}: not valid YAML: {error.problem}{line}") from None
+    except yaml.reader.ReaderError as error:
+        raise UsageError(f"{where}: not valid YAML: {_unreadable(error, text)}") from None
     except (yaml.YAMLError, TypeError, ValueError, RecursionError) as error:
-        # bytes that are not text; sets and dates (by explicit tags); a cycle of anchors
+        # sets and dates (by explicit tags); a cycle of anchors
         raise UsageError(f"{where}: not valid YAML: {one_line(error)}") from None
+
+
+def _unreadable(error: yaml.reader.ReaderError, text: bytes | str) -> str:
+    """What a reader stopped at; surrogates are bytes of the command line that are no text."""
+    newline: Any = b"\n" if isinstance(text, bytes) else "\n"
+    line = f" (line {text[: error.position].count(newline) + 1})" if newline in text else ""
+    if isinstance(text, bytes) and error.encoding != "unicode":
+        return f"not text of {error.encoding.upper()}{line}"
+    if 0xD800 <= error.character <= 0xDFFF:
+        return f"it holds {NOT_TEXT}"
+    return f"the character U+{error.character:04X} is not allowed{line}"

@@ -47,7 +47,12 @@ FILES = {
     "a longer one": ("seed: " + "9" * 20_000, "not valid YAML"),
     "NUL": (b"model: a\0b\n", "not valid YAML"),
     "a NUL of YAML": ('model: "a\\0b"\n', "holds a NUL byte"),
-    "bytes": (b"\xff\xfe\xfd", "not valid YAML"),
+    "bytes": (b"\xff\xfe\xfd", "not valid YAML: not text of UTF-16-LE"),
+    "another encoding": (
+        "# gr\xfcn\nseed: 1\nmodel: gr\xfcn\n".encode("latin-1"), "not text of UTF-8 (line 1)"
+    ),
+    "a control character": (b"seed: 1\nmodel: a\x07b\n", "U+0007 is not allowed (line 2)"),
+    "half a character": ('model: "a\\uDC80b"\n', "holds bytes that are not UTF-8; rename"),
 }  # fmt: skip
 
 
@@ -84,6 +89,10 @@ def test_aliases_within_reason_stay(tmp_path: Path) -> None:
         ('model="a\\0b"', "holds a NUL byte"),
         ('data.root="a\\0b"', "holds a NUL byte"),
         ("optim.lr=.nan", "finite"),
+        ("data.crop_ratio=1e-320", "'data.crop_ratio': must be greater than or equal to 0.1"),
+        ("data.mixup=1e-320", "'data.mixup': must be greater than or equal to 0.001"),
+        ("data.cutmix=1e-320", "'data.cutmix': must be greater than or equal to 0.001"),
+        ("data.root=da\udcffta", "'data.root': not valid YAML: it holds bytes that are not UTF-8"),
     ],
 )
 @pytest.mark.parametrize("how", ["--dry-run", "--resume"])
@@ -102,6 +111,7 @@ def test_an_override_is_one_line(tmp_path: Path, override: str, word: str, how: 
         ("visualize-rf", "resnet18", "--size", "²"),
         ("visualize-rf", "resnet18", "--unit", "9" * 30 + ",1"),
         ("visualize-rf", "a\0b"),
+        ("visualize-rf", "n\udcff.py:net"),
         ("train-cls", "a\0b.yaml"),
         ("rf", "audit", "-o", "model=[]", "--fail-on", "shift>1"),
         ("rf", "audit", "resnet18", "--dry-run", "--fail-on", "shift>1"),

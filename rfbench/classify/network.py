@@ -8,7 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from rfbench.errors import RfbenchError, UsageError
-from rfbench.models import arguments, backbones, pretrained, variants, weight_files
+from rfbench.models import (
+    arguments,
+    backbones,
+    pretrained,
+    variants,
+    weight_files,
+    weight_names,
+)
 from rfbench.models.light_center import light_center
 from rfbench.schemas.cls import ClsConfig
 from rfbench.training.device import autocast
@@ -36,7 +43,7 @@ def build(config: ClsConfig, classes: int, meta: bool = False) -> backbones.Back
         variant = variant.model_dump()
     backbone = backbones.build(config.network, variant, meta=meta)
     set_classes(backbone.module, classes, config.model)
-    if not meta:
+    if not meta or config.init.zero_gamma:  # without memory, only for what it refuses
         _set_gamma(backbone.module, config.init.zero_gamma, config.model)
     if config.init.light_center:  # of a network without memory too: it may have no such kernel
         light_center(backbone.module, config.model)
@@ -134,13 +141,16 @@ def held_variant(config: ClsConfig) -> str:
     return held
 
 
+def refuse_ema_of_nothing(config: ClsConfig) -> None:
+    """Raise UsageError if averaged weights are asked for, and no file is named."""
+    if config.init.ema and not config.init.weights:
+        raise UsageError("init.ema needs init.weights, a file that holds EMA weights")
+
+
 def warn_of_no_variant(config: ClsConfig) -> None:
     """Warn if `init.weights` do not record their variant."""
     if recorded_variant(config) is None:
-        logger.warning(
-            f"{config.init.weights} does not record the variant of its weights: taken as "
-            f"{held_variant(config)}."
-        )
+        weight_files.warn_of_no_variant(config.init.weights or "", held_variant(config))
 
 
 def load_start(
@@ -159,7 +169,8 @@ def load_start(
         state = pretrained.state_dict(backbone.name)
         own = backbone.module.state_dict()
         # for other classes, everything but the last layer is loaded
-        fit = {key: v for key, v in state.items() if key in own and v.shape == own[key].shape}
+        same = [key for key, v in state.items() if key in own and v.shape == own[key].shape]
+        fit = weight_names.kept(state, same)
         if arguments.split(backbone.name)[1]:  # other arguments may have made another network
             _refuse_misfits(backbone, fit)
         backbone.module.load_state_dict(fit, strict=False)

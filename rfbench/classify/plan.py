@@ -33,6 +33,8 @@ def describe(config: ClsConfig, folder: Path, check_weights: bool = True) -> str
         if check_weights:
             group.alike(lambda: problems.refuse(config, data, shares))
         backbone = group.alike(lambda: network.build(config, len(data.set.classes), meta=True))
+        if check_weights:
+            network.refuse_ema_of_nothing(config)
         if config.init.weights and check_weights:
             names = data.set.classes
             group.alike(lambda: network.load_start(backbone, config, names, device="meta"))

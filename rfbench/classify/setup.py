@@ -12,7 +12,6 @@ from rfbench.classify.mix import mix
 from rfbench.classify.run import Run, restore
 from rfbench.data import workers
 from rfbench.data.order import steps_per_epoch
-from rfbench.errors import UsageError
 from rfbench.runs import checkpoint, loop, records, surroundings
 from rfbench.runs.state import Start
 from rfbench.schemas.cls import ClsConfig, paper_lr
@@ -42,8 +41,8 @@ def setup(config: ClsConfig, start: Start) -> Run:
         load = group.in_turn if config.init.weights == network.PRETRAINED else group.alike
         data.follow(load(lambda: network.load_start(backbone, config, names)))
         network.warn_of_no_variant(config)
-    elif config.init.ema:
-        raise UsageError("init.ema needs init.weights, a file that holds EMA weights")
+    else:
+        network.refuse_ema_of_nothing(config)
     per_epoch = group.alike(lambda: steps_per_epoch(len(data.set.train), config.batch_size))
     steps = per_epoch * config.schedule.epochs
     group.alike(lambda: pruning.check(backbone.module, config.prune, steps, config.model))

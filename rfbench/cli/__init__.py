@@ -18,7 +18,14 @@ import click
 
 from rfbench import __version__
 from rfbench.cli import out
-from rfbench.errors import FailedElsewhere, RfbenchError, one_line, printable, suggest
+from rfbench.errors import (
+    FailedElsewhere,
+    RfbenchError,
+    UsageError,
+    one_line,
+    printable,
+    suggest,
+)
 
 # name of the command -> module of this package
 COMMANDS = {
@@ -150,3 +157,7 @@ def main() -> None:
     from rfbench.runs import logs
 
     logs.to_stderr()
+    try:
+        os.getcwd()
+    except OSError:  # the libraries below torch would end the process, or fail somewhere else
+        raise UsageError("the working directory has been deleted: change to another") from None

@@ -25,7 +25,7 @@ def show(text: str) -> None:
     """Print a text on stdout, control characters (of names from outside) as escapes."""
     from rfbench.errors import printable
 
-    click.echo(printable(text, lines=True), file=_stdout[-1] if _stdout else None)
+    _print(printable(text, lines=True))
 
 
 def note(text: str) -> None:
@@ -39,7 +39,14 @@ def show_json(value: Any, indent: int | None = 2) -> None:
     """Print a value as strict JSON on stdout; numbers that are not finite become null."""
     from rfbench.json_text import dumps
 
-    click.echo(dumps(value, indent), file=_stdout[-1] if _stdout else None)
+    _print(dumps(value, indent))
+
+
+def _print(text: str) -> None:
+    from rfbench import files
+
+    with files.naming(Path("/dev/stdout")):  # what it leads to may be full
+        click.echo(text, file=_stdout[-1] if _stdout else None)
 
 
 def apart(callback: Callable[..., Any] | None) -> Callable[..., Any] | None:
@@ -89,7 +96,9 @@ def _stdout_kept() -> Iterator[Any]:
         yield sys.stdout
         return
     kept = os.dup(1)
-    stream = os.fdopen(kept, "w", encoding=sys.stdout.encoding, errors=sys.stdout.errors)
+    # a terminal of another encoding than UTF-8 has no Greek letters; Python's stderr does the same
+    errors = "backslashreplace" if sys.stdout.errors == "strict" else sys.stdout.errors
+    stream = os.fdopen(kept, "w", encoding=sys.stdout.encoding, errors=errors)
     sys.stdout.flush()
     _to_stderr()
     files.streams[1] = kept

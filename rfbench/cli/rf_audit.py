@@ -162,14 +162,11 @@ def command(
 def trained_of(folder: str) -> tuple[tuple[str, ...], "Trained"]:
     """The network of a training for `backbones.build`, and what an audit says of it."""
     from rfbench.cli import trained
-    from rfbench.models import backbones, weight_files
+    from rfbench.models import backbones
     from rfbench.rf.questions.audit.audit import Trained
 
-    name, path, record = trained.network_of(folder, None)
-    if record.kind == "cls":
-        state = weight_files.state_dict(path, record.model, record.variant)
-    else:  # a segmenter's or a detector's parameters have other names in their files
-        state = backbones.build(name).module.state_dict()
+    name, _, record = trained.network_of(folder, None)
+    state = backbones.build(name).module.state_dict()
     return (name,), Trained(trained.label(record), record.variant, state)
 
 

@@ -45,6 +45,7 @@ def prepare(worker: int) -> None:
     end_with_parent()
     if sys.platform == "linux":
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_SETMASK, [signal.SIGTERM])  # see `signals_blocked`
         threading.Thread(target=_exit_on_parent_sigterm, args=(os.getppid(),), daemon=True).start()
 
@@ -123,7 +124,7 @@ def signals_blocked() -> Iterator[None]:
     if sys.platform != "linux":
         yield
         return
-    blocked = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1]
+    blocked = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP]
     before = signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
     try:
         yield

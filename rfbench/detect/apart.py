@@ -79,7 +79,7 @@ class Child:
 def _work(call: Callable[[], Any], end: Any) -> None:
     """In the new process: compute and send (result, error)."""
     end_with_parent()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the run's processes decide
     torch.set_num_threads(1)  # OpenMP's threads do not survive a fork
     try:

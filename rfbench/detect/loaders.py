@@ -147,6 +147,7 @@ def train_loader(cfg: CfgNode, world: int, start: int) -> Any:
         num_workers=cfg.DATALOADER.NUM_WORKERS,
         collate_fn=trivial_batch_collator,
         worker_init_fn=prepare,
+        multiprocessing_context=workers.context() if cfg.DATALOADER.NUM_WORKERS else None,
     )
 
 
@@ -221,4 +222,6 @@ def val_loader(cfg: CfgNode) -> Any:
     """This process's share of the validation images, one at a time."""
     loader = build_detection_test_loader(cfg, cfg.DATASETS.TEST[0], mapper=Reader(cfg, False))
     loader.worker_init_fn = workers.prepare
+    if loader.num_workers:
+        loader.multiprocessing_context = workers.context()
     return loader

@@ -13,7 +13,6 @@ from rfbench.detect import evaluate, run, sets, show, weights
 from rfbench.detect.loaders import Reader, memory
 from rfbench.detect.setup import detector, local_group, optimizer, scheduler
 from rfbench.errors import counted
-from rfbench.models import integrity
 from rfbench.runs import processes
 from rfbench.runs.surroundings import Need, look
 from rfbench.schemas.det import DetConfig
@@ -77,10 +76,10 @@ def evaluate_checkpoint(config: DetConfig, path: str, folder: Path) -> dict[str,
     with contextlib.ExitStack() as stack:
         group = stack.enter_context(processes.started(config.device))
         stack.enter_context(local_group(group))
-        group.by_first(lambda: files.open_folder(folder, keep=True))
+        group.alike(lambda: files.check_writable(folder))
         if config.threads:
             torch.set_num_threads(config.threads)
-        content = group.alike(lambda: integrity.read(path))
+        content = group.alike(lambda: run.read_detector(path))
         found = sets.prepare(config.data, group, eval_only=True)
         parts = group.alike(lambda: sets.follow(config.data, found, content, path))
         classes = len(parts["val"].categories)
@@ -88,7 +87,8 @@ def evaluate_checkpoint(config: DetConfig, path: str, folder: Path) -> dict[str,
         cfg = group.alike(lambda: configs.resolve(config, classes, folder, device, group.world))
         group.alike(lambda: sets.check_masks(cfg, parts))
         model = group.alike(lambda: detector(cfg))
-        group.alike(lambda: run.load_detector(model, config, content, path))
+        group.alike(lambda: run.load_detector(model, config, content, path, config.ema))
+        group.by_first(lambda: files.open_folder(folder, keep=True))
         metrics = evaluate.evaluate(model, cfg, config, group, folder)
         written = [f"{evaluate.FOLDER}/{evaluate.RESULTS}"]
         if group.first and config.visualize:

@@ -11,7 +11,7 @@ from torch import nn
 from rfbench.data.coco import CocoSet
 from rfbench.detect.config import variant_name
 from rfbench.errors import RfbenchError
-from rfbench.models import identity, weight_files
+from rfbench.models import identity, integrity, weight_files, weight_sets
 from rfbench.runs import checkpoint, loop
 from rfbench.runs.state import Loop
 from rfbench.schemas.det import DetConfig
@@ -106,26 +106,38 @@ def identity_of(config: DetConfig, model: nn.Module) -> dict[str, str]:
     }
 
 
-def load_detector(model: nn.Module, config: DetConfig, content: Any, source: str) -> None:
+def read_detector(path: str) -> Any:
+    """The content of the file `path`; RfbenchError if it is of another training of this package."""
+    content = integrity.read(path)
+    kind = content.get("format") if isinstance(content, dict) else None
+    if isinstance(kind, str) and kind.startswith("rfbench-") and kind != FORMAT:
+        raise RfbenchError(
+            f"{path} holds no detector: it is of format {kind}, and one of train-det of {FORMAT}."
+        )
+    return content
+
+
+def load_detector(
+    model: nn.Module, config: DetConfig, content: Any, source: str, ema: bool = False
+) -> None:
     """Load a detector's weights strictly.
 
-    content: of a checkpoint of this package, or of a file of Detectron2 with a "model". Raises
-    RfbenchError if it is of another detector, model or variant, or does not fit.
+    content: of a checkpoint of this package, or of another file with the weights of this detector.
+    ema: take the averaged ones of the latter. Raises RfbenchError if it is of another detector,
+    model or variant, or does not fit.
     """
-    state = content.get("model") if isinstance(content, dict) else None
-    if not isinstance(state, dict):
-        raise RfbenchError(f"{source} holds no detector.")
+    state = weight_sets.tensors(weight_sets.chosen(content, source, ema), source)
     own = identity_of(config, model)
-    held = {key: content.get(key, value) for key, value in own.items()}
-    ours = content.get("format") == FORMAT
-    if ours and not (
-        identity.same(str(held["backbone"]), own["backbone"])
-        and {**held, "backbone": ""} == {**own, "backbone": ""}
-    ):
-        raise RfbenchError(
-            f"{source} holds {' / '.join(map(str, held.values()))}; this run is "
-            f"{' / '.join(own.values())}. The weights might load but mean something else."
-        )
-    if ours:
+    if content.get("format") != FORMAT:
+        if own["variant"] != weight_files.BASELINE:
+            weight_files.warn_of_no_variant(source, own["variant"])
+    else:
+        held = {key: content.get(key, value) for key, value in own.items()}
+        same = identity.same(str(held["backbone"]), own["backbone"])
+        if not same or {**held, "backbone": ""} != {**own, "backbone": ""}:
+            raise RfbenchError(
+                f"{source} holds {' / '.join(map(str, held.values()))}; this run is "
+                f"{' / '.join(own.values())}. The weights might load but mean something else."
+            )
         weight_files.note_of_code(content.get("code"), own["backbone"], source)
     weight_files.load_strictly(model, state, source, "this detector")

@@ -7,10 +7,9 @@ from torch import nn
 
 from rfbench.detect import config as configs
 from rfbench.detect.levels import Named
-from rfbench.detect.run import load_detector
+from rfbench.detect.run import load_detector, read_detector
 from rfbench.detect.setup import detector
 from rfbench.errors import RfbenchError, UsageError
-from rfbench.models import integrity
 from rfbench.schemas.det import DetConfig
 
 
@@ -28,7 +27,7 @@ def pyramid(run: str, checkpoint: str) -> nn.Module:
     except UsageError as error:  # also where layers are built without memory: tried again with it
         raise RfbenchError(str(error)) from error
     source = f"{run}/{checkpoint}"
-    load_detector(model, config, integrity.read(source), source)
+    load_detector(model, config, read_detector(source), source)
     found = Named(model.get_submodule("backbone"))
     found.default_cfg = {  # type: ignore[assignment]  # as timm's
         "mean": [m / 255 for m in config.pixel_mean],

@@ -7,27 +7,30 @@ Here every missing or unexpected key is an error.
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from detectron2.layers import FrozenBatchNorm2d
+from torch import nn
 
 from rfbench import files
 from rfbench.detect.backbone import FeatureBackbone
-from rfbench.models import backbones, classifier_weights, pyramid
+from rfbench.models import backbones, classifier_weights, pyramid, weight_names
 
 PREFIX = "backbone.bottom_up."  # of a detector's parameters
 
 
 def load(detector: nn.Module, source: str, model: str, variant: str, ema: bool = False) -> None:
     """Load the backbone of a detector from `source`; see `state_of`."""
-    bottom = detector.get_submodule(PREFIX.rstrip("."))
-    state = state_of(bottom, source, model, variant, ema=ema)
-    bottom.load_state_dict(state, strict=False)  # only the counts of batches are missing
+    network = detector.get_submodule(f"{PREFIX}net")
+    state = classifier_weights.state_of(network.state_dict(), source, model, variant, ema=ema)
+    # Detectron2's would take a BatchNorm's version for an old one of its own, and change variances
+    frozen = [name for name, m in network.named_modules() if isinstance(m, FrozenBatchNorm2d)]
+    state = weight_names.without_versions(state, frozen)
+    network.load_state_dict(state, strict=False)  # only the counts of batches are missing
 
 
 def check(detector: nn.Module, source: str, model: str, variant: str, ema: bool = False) -> None:
     """Raise what `load` would, without loading or downloading anything."""
-    bottom = detector.get_submodule(PREFIX.rstrip("."))
-    theirs = {key.removeprefix("net."): value for key, value in bottom.state_dict().items()}
-    classifier_weights.check(theirs, source, model, variant, ema)
+    network = detector.get_submodule(f"{PREFIX}net")
+    classifier_weights.check(network.state_dict(), source, model, variant, ema)
 
 
 def save(source: str | Path, target: str | Path, model: str, variant: str = "baseline") -> None:
@@ -38,21 +41,8 @@ def save(source: str | Path, target: str | Path, model: str, variant: str = "bas
     network = backbones.build(model, variant)
     levels = sorted(pyramid.find(network.module, network.name).levels)
     bottom = FeatureBackbone(network, [f"res{stride.bit_length() - 1}" for stride in levels])
-    state = state_of(bottom, str(source), model, variant)
-    content = {"model": {f"{PREFIX}{key}": value for key, value in state.items()}}
+    own = bottom.net.state_dict()
+    state = classifier_weights.state_of(own, str(source), model, variant)
+    content = {"model": {f"{PREFIX}net.{key}": value for key, value in state.items()}}
     with files.aside(Path(target)) as temporary:
         torch.save({**content, "__author__": "rfbench", "matching_heuristics": False}, temporary)
-
-
-def state_of(
-    bottom: nn.Module,
-    source: str,
-    model: str,
-    variant: str,
-    device: str = "cpu",
-    ema: bool = False,
-) -> dict[str, Tensor]:
-    """The parameters of `bottom`, which is `model` in `variant`: `classifier_weights.state_of`."""
-    theirs = {key.removeprefix("net."): value for key, value in bottom.state_dict().items()}
-    state = classifier_weights.state_of(theirs, source, model, variant, device, ema)
-    return {f"net.{key}": value for key, value in state.items()}

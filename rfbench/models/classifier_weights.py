@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from rfbench.errors import RfbenchError, UsageError
-from rfbench.models import backbones, pretrained, weight_files
+from rfbench.models import backbones, pretrained, weight_files, weight_names
+from rfbench.models.weight_names import TRACKED
 
 PRETRAINED = "pretrained"  # in place of a file: the library's own
 # how the parameters of what stands above a classifier begin -> what it is, and its training
@@ -16,7 +17,6 @@ ABOVE = {
     "backbone.bottom_up.": ("detector", "detection"),
     "backbone.": ("segmenter", "segmentation"),
 }
-TRACKED = "num_batches_tracked"  # of a BatchNorm; nothing reads it
 
 
 def refuse_pretrained(classifier: backbones.Backbone) -> None:
@@ -47,12 +47,13 @@ def state_of(
     batches are left out.
     """
     classifier = backbones.build(model, variant, meta=True)
+    whole = classifier.module.state_dict().keys()
     if source == PRETRAINED:
         refuse_pretrained(classifier)
         state = pretrained.state_dict(classifier.name)
     else:
         name = (classifier.name, classifier.variant)
-        state = weight_files.state_dict(source, *name, device, ema)
+        state = weight_files.state_dict(source, *name, whole, device, ema)
     for start, (kind, run) in ABOVE.items():
         if any(key.startswith(start) for key in state):
             raise RfbenchError(
@@ -60,12 +61,12 @@ def state_of(
                 f"as best.pth of train-cls. To continue a {run}: --resume; to evaluate it: "
                 "--eval-only."
             )
-    head = classifier.module.state_dict().keys() - own.keys()
+    head = whole - own.keys()
     kept = {key: value for key, value in state.items() if key not in head}
     if problem := weight_files.misfit(own, kept, ignored=(TRACKED,)):
         raise RfbenchError(f"weights: {source} does not fit {model}: {problem}")
     weight_files.check_finite(own, kept, source)
-    return {key: state[key] for key in own if not key.endswith(TRACKED)}
+    return weight_names.kept(state, [key for key in own if not key.endswith(TRACKED)])
 
 
 def check(

@@ -29,6 +29,9 @@ OTHERS = {  # how files begin that are met in the place of a checkpoint
     b"<": "a web page, or other text",
     b"{": "JSON (of a checkpoint in several files, an index)",
 }
+ARCHIVE = b"PK\x03\x04"
+PICKLE = b"\x80"
+LEGACY = b"l\xfc\x9cF\xf9 j\xa8P\x19"  # the number that torch's older format begins with
 DIGEST = "digest"  # the key of the digest of all that stands beside it
 
 
@@ -45,9 +48,14 @@ def read(path: str) -> Any:
     try:
         files.check_regular(path)
         with open(path, "rb") as file:
-            _check_start(path, file.read(64))
+            start = file.read(64)
+        _check_start(path, start)
         if zipfile.is_zipfile(path):
             _check_archive(path)
+        elif start.startswith(ARCHIVE):
+            raise RfbenchError(
+                f"{path} is damaged: it has no end, as after a copy or download that was cut off."
+            )
         content = _tensors(path)
     except OSError as error:
         raise RfbenchError(f"{path} cannot be read: {error.strerror or error}") from error
@@ -76,10 +84,13 @@ def _tensors(path: str) -> Any:
         raise
     except Exception as error:  # readers raise anything on damaged bytes
         found = re.search(r"GLOBAL (\S+) w(?:as|hose)", str(error))
-        held = f": it holds {found[1]}" if found else ""
+        if found is None:
+            raise RfbenchError(
+                f"{path} is not a checkpoint of torch, or is damaged (nothing in it was run)."
+            ) from error
         raise RfbenchError(
-            f"{path} is not a checkpoint of tensors and plain types{held} (nothing in it was run). "
-            f"Save a model's state_dict() instead of the model."
+            f"{path} is not a checkpoint of tensors and plain types: it holds {found[1]} (nothing "
+            "in it was run). Save a model's state_dict() instead of the model."
         ) from error
 
 
@@ -92,8 +103,7 @@ def _safetensors(path: str) -> dict[str, Tensor]:
     except SafetensorError as error:
         what = one_line(error).removeprefix("Error while deserializing header: ")
         raise RfbenchError(
-            f"{path} is not a checkpoint of tensors and plain types: it is damaged, or not of "
-            f"safetensors ({what})."
+            f"{path} is not a file of safetensors, or is damaged ({what})."
         ) from error
 
 
@@ -105,6 +115,11 @@ def _check_start(path: str, start: bytes) -> None:
         raise RfbenchError(f"{path} is a pointer of Git LFS, not the file. Get it by: git lfs pull")
     if known := next((what for sign, what in OTHERS.items() if start.startswith(sign)), None):
         raise RfbenchError(f"{path} is {known}, not a checkpoint.")
+    if start[:1] == PICKLE and LEGACY not in start:
+        raise RfbenchError(
+            f"{path} is a pickle, which could run anything, and is not read. Save its tensors by "
+            "torch.save."
+        )
     if start[8:10] == b'{"' and not path.endswith(".safetensors"):
         raise RfbenchError(f"{path} looks like a file of safetensors: call it NAME.safetensors.")
 
@@ -117,6 +132,11 @@ def _check_archive(path: str) -> None:
                 raise RfbenchError(
                     f"{path} holds a TorchScript program, which is not run. Save its state_dict()."
                 )
+            names = [part.filename for part in archive.infolist()]
+            if any(name.endswith("models/model.json") for name in names):
+                raise RfbenchError(f"{path} holds an exported program. Save its state_dict().")
+            if not any(name.rpartition("/")[2] == "data.pkl" for name in names):
+                raise RfbenchError(f"{path} is an archive of other files, not a checkpoint.")
             # torch stores tensors as they are; what is compressed may be of any size
             if any(part.compress_type != zipfile.ZIP_STORED for part in archive.infolist()):
                 raise RfbenchError(f"{path} is a compressed archive, not a checkpoint.")

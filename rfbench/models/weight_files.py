@@ -13,19 +13,16 @@ import torch
 from torch import Tensor, nn
 
 from rfbench.errors import RfbenchError, one_line
-from rfbench.models import identity, integrity
+from rfbench.models import identity, integrity, weight_names, weight_sets
 from rfbench.models.identity import LIBRARIES as LIBRARIES
+from rfbench.models.weight_names import ONCE
 
 logger = logging.getLogger(__name__)
 
 FORMAT = "rfbench-checkpoint/1"  # of classifiers
 SEGMENTERS = "rfbench-segmentation/1"
+BASELINE = "baseline"  # the variant that libraries' weights are of
 OF_NETWORKS = (FORMAT, SEGMENTERS)  # a detector's holds more than the network that it names
-PLAIN = ("state_dict", "model")  # keys of weights in a checkpoint, as various tools name them
-AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict", "ema_model", "ema")
-WRAPPERS = ("module.", "_orig_mod.")  # of DataParallel, DDP and AveragedModel; of torch.compile
-EMA = "ema: true (init.ema of train-cls, --ema of rf commands)"
-ONCE = {"once": True}  # files are read to be checked, and again to be loaded
 MANY = 20  # class names that a message lists
 
 
@@ -53,9 +50,19 @@ def read(path: str, model: str, variant: str, ema: bool = False) -> Weights:
     ema: take the averaged weights that a file may hold beside the others; which are taken is said.
     """
     content = integrity.read(path)
-    held = _check_network(content, path, model, variant) if _is_ours(content) else {}
-    state = _state(_choose(content, path, ema), path)
+    held: dict[str, Any] = {}
+    if _is_ours(content):
+        held = _check_network(content, path, model, variant)
+    elif variant != BASELINE:
+        warn_of_no_variant(path, variant)
+    state = weight_sets.tensors(weight_sets.chosen(content, path, ema), path)
     return Weights(state, held.get("variant"), classes_in(held, path))
+
+
+def warn_of_no_variant(path: str, variant: str) -> None:
+    """Warn that weights are taken for those of a variant, which their file does not tell."""
+    text = "%s does not record the variant of its weights: taken as %s."
+    logger.warning(text, path, variant, extra=ONCE)
 
 
 def classes_in(content: Mapping[str, Any], path: str) -> list[str] | None:
@@ -72,13 +79,19 @@ def classes_in(content: Mapping[str, Any], path: str) -> list[str] | None:
 
 
 def state_dict(
-    path: str, model: str, variant: str, device: str = "cpu", ema: bool = False
+    path: str,
+    model: str,
+    variant: str,
+    own: Collection[str],
+    device: str = "cpu",
+    ema: bool = False,
 ) -> dict[str, Tensor]:
     """The parameters by name in the file `path`; RfbenchError if it records another network.
 
-    ema: as for `read`.
+    own: the names of the network, which the file's may have wrapped. ema: as for `read`.
     """
-    return {key: value.to(device) for key, value in read(path, model, variant, ema).state.items()}
+    state = weight_names.unwrapped(read(path, model, variant, ema).state, own, path)
+    return weight_names.moved(state, device)
 
 
 def load(
@@ -117,16 +130,24 @@ def load_strictly(
         raise RfbenchError(f"{path} does not fit {what}: not all of its weights are named tensors.")
     if empty := [key for key, value in given.items() if value.is_meta]:
         raise RfbenchError(f"{path} holds no values for {', '.join(empty[:3])} (meta tensors).")
-    # torch itself would cast; what names differ is told by it, as modules may rename old ones
-    if any(_kind(own[key]) != _kind(given[key]) for key in own if key in given):
+    given = weight_names.unwrapped(given, own, path)
+    # torch itself would cast, and a module of an old version may change its layers; what names
+    # differ is told by it, as modules may rename old ones
+    if any(_differ(key, own[key], given[key]) for key in own if key in given):
         raise RfbenchError(f"{path} does not fit {what}: {misfit(own, given)}.")
     check_finite(own, given, path)
-    tensors = {key: value.to(device) for key, value in given.items()}
+    whole = weight_names.moved(weight_names.tracked(given, own), device)
     try:
-        module.load_state_dict(tensors, assign=device == "meta")
-    except RuntimeError as error:
+        module.load_state_dict(whole, assign=device == "meta")
+    except Exception as error:  # a module may have a method of its own for it
         problem = misfit(own, given) or one_line(error)
         raise RfbenchError(f"{path} does not fit {what}: {problem}.") from error
+
+
+def _differ(name: str, own: Tensor, given: Tensor) -> bool:
+    """Whether a parameter is of another kind or shape; torch takes old counts of one number."""
+    shapes = _shape(own) != _shape(given) and not name.endswith(weight_names.TRACKED)
+    return shapes or _kind(own) != _kind(given)
 
 
 def check_finite(own: Mapping[str, Tensor], given: Mapping[str, Tensor], path: str) -> None:
@@ -217,50 +238,6 @@ def note_of_code(held: object, model: str, path: str) -> None:
     if held and now and held != now:
         text = "the code of %s has changed since %s was written."
         logger.warning(text, model, path, extra=ONCE)
-
-
-def _choose(content: Any, path: str, ema: bool) -> Any:
-    """The part of a file that holds the weights: the plain ones or, with `ema`, the averaged."""
-    if not isinstance(content, dict):
-        return content
-    plain = next((key for key in PLAIN if isinstance(content.get(key), dict)), None)
-    averaged = next((key for key in AVERAGED if isinstance(content.get(key), dict)), None)
-    if ema:
-        if averaged is None:
-            raise RfbenchError(f"{path} holds no EMA weights; leave out {EMA}.")
-        logger.info("%s: the EMA weights (%s) are taken.", path, averaged, extra=ONCE)
-        return _choose(content[averaged], path, False)
-    if averaged is not None:
-        if plain is None:
-            raise RfbenchError(f"{path} holds only EMA weights ({averaged}); {EMA} takes them.")
-        logger.info(
-            "%s holds raw weights (%s) and EMA weights (%s): the raw ones are taken (%s takes the "
-            "others).",
-            *(path, plain, averaged, EMA),
-            extra=ONCE,
-        )
-    return content if plain is None else _choose(content[plain], path, False)
-
-
-def _state(content: Any, path: str) -> dict[str, Tensor]:
-    """Tensors by name, without the prefixes of wrappers; RfbenchError if it is something else."""
-    tensors = isinstance(content, dict) and all(isinstance(v, Tensor) for v in content.values())
-    if not tensors or not all(isinstance(key, str) for key in content):
-        raise RfbenchError(f"{path} holds no state dict (names and tensors).")
-    if quantised := [key for key, value in content.items() if value.is_quantized]:
-        raise RfbenchError(f"{path} holds quantised weights: {', '.join(quantised[:3])}.")
-    named = {key: value for key, value in content.items() if key != "n_averaged"}
-    if named and all(key.startswith("module.") for key in named):  # swa_utils.AveragedModel, DDP
-        content = named
-    while content and (wrapper := _wrapper(content)):
-        content = {key.removeprefix(wrapper): value for key, value in content.items()}
-    return content
-
-
-def _wrapper(names: Collection[str]) -> str | None:
-    """The prefix that a wrapper around the network gave to all names; None: there is none."""
-    every = (one for one in WRAPPERS if all(name.startswith(one) for name in names))
-    return next(every, None)
 
 
 def misfit(

@@ -2,6 +2,7 @@
 
 import contextlib
 import enum
+import os
 import signal
 from dataclasses import dataclass, field
 from types import FrameType
@@ -20,18 +21,26 @@ class Asked(enum.IntEnum):
 ASKED = {signal.SIGTERM: Asked.REQUEUE, signal.SIGINT: Asked.INTERRUPT}
 if hasattr(signal, "SIGUSR1"):
     ASKED[signal.SIGUSR1] = Asked.REQUEUE
+HANGUP = getattr(signal, "SIGHUP", None)  # the terminal is gone: closed, or its connection lost
+if HANGUP:
+    ASKED[HANGUP] = Asked.REQUEUE
 
 
 @dataclass
 class Signals:
-    """Notes SIGTERM, SIGUSR1 and ctrl-C; a second ctrl-C ends the run at once."""
+    """Notes SIGTERM, SIGUSR1, SIGHUP and ctrl-C; a second ctrl-C ends the run at once."""
 
     asked: Asked = Asked.NOTHING
     before: dict[int, Any] = field(default_factory=dict)
+    terminals: list[int] = field(default_factory=list)
 
     def __enter__(self) -> "Signals":
+        self.terminals = [number for number in range(3) if os.isatty(number)]
+        # nohup ignores hang-ups, and so does the run
+        ignored = HANGUP and signal.getsignal(HANGUP) is signal.SIG_IGN
+        numbers = [number for number in ASKED if not (ignored and number == HANGUP)]
         with contextlib.suppress(ValueError):  # outside the main thread no signals arrive
-            self.before = {number: signal.signal(number, self._note) for number in ASKED}
+            self.before = {number: signal.signal(number, self._note) for number in numbers}
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -43,3 +52,12 @@ class Signals:
         if self.asked == asked == Asked.INTERRUPT:
             raise KeyboardInterrupt
         self.asked = max(self.asked, asked)
+        if number == HANGUP:
+            self._leave_terminals()
+
+    def _leave_terminals(self) -> None:
+        """Write no more to a terminal that is gone: that would be an error, before all is saved."""
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for number in self.terminals:
+            os.dup2(nowhere, number)
+        os.close(nowhere)

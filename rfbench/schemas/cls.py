@@ -37,6 +37,10 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 # options that had keys of their own before `data.options` existed
 _OPTIONS = ("val_share", "train_scenes", "val_scenes")
 
+SMALLEST_ALPHA = (
+    0.001  # of a Beta distribution: less is drawn as 0 or 1, or is 0 in single precision
+)
+
 
 class ClsData(Section):
     """The images of a classification."""
@@ -81,13 +85,13 @@ class ClsData(Section):
     )
     mixup: float | None = Field(
         None,
-        gt=0,
+        ge=SMALLEST_ALPHA,
         description="Alpha of mixup, such as 0.2: a training image is mixed with another, labels "
         "in proportion; null: none. With cutmix too, each batch of a pass gets one of the two.",
     )
     cutmix: float | None = Field(
         None,
-        gt=0,
+        ge=SMALLEST_ALPHA,
         description="Alpha of CutMix, such as 1.0: a rectangle of a training image is another's, "
         "labels in proportion; null: none.",
     )
@@ -96,7 +100,7 @@ class ClsData(Section):
     )
     crop_ratio: Annotated[float | None, AVERAGED] = Field(
         None,
-        gt=0,
+        ge=0.1,  # less resizes every image to more than ten times its crop
         le=1,
         description="Validation crop over resized side; null: the data set's own "
         "(ImageNet: 0.875).",

@@ -104,7 +104,8 @@ class DetConfig(Section):
     )
     ema: bool = Field(
         False,
-        description="Take the averaged (EMA) weights of the file that `weights` names.",
+        description="Take the averaged (EMA) weights of the file that `weights`, or --eval-only, "
+        "names.",
     )
     data: DetData = Field(DetData(), description="The images.")
     pixel_mean: tuple[float, float, float] = Field(

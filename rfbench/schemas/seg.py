@@ -136,7 +136,9 @@ class SegConfig(Section):
         "a checkpoint of train-cls of this model and variant; null: random.",
     )
     ema: bool = Field(
-        False, description="Take the averaged (EMA) weights of the file that `weights` names."
+        False,
+        description="Take the averaged (EMA) weights of the file that `weights`, or --eval-only, "
+        "names.",
     )
     data: SegData = Field(SegData(), description="The images.")
     loss: SegLoss = Field(SegLoss(), description="The loss.")

@@ -17,6 +17,7 @@ from rfbench.models import (
     integrity,
     pyramid,
     weight_files,
+    weight_sets,
 )
 from rfbench.schemas.seg import SegConfig
 from rfbench.segment.heads import Headed
@@ -117,11 +118,7 @@ def load(
     names = weight_files.classes_in(content, path)
     if names is not None:
         weight_files.compare_classes(names, classes, path)
-    state = content.get("state_dict")
-    if config.ema:
-        state = content.get("state_dict_ema")
-    if not isinstance(state, Mapping):
-        raise RfbenchError(f"{path} holds no {'EMA ' * config.ema}weights.")
+    state = weight_sets.tensors(weight_sets.chosen(content, path, config.ema), path)
     weight_files.load_strictly(backbone.module, state, path, backbone.name)
     return names
 

@@ -238,6 +238,16 @@ def test_which_of_two_sets_of_weights_is_taken_is_said(
     refused(train("--eval-only", "raw.pth", "-o", "init.ema=true"), "holds no EMA weights")
 
 
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [("init.ema", "init.ema needs init.weights"), ("init.zero_gamma", "has no residual block")],
+)
+def test_what_a_run_would_refuse_a_dry_run_refuses(here: Path, key: str, message: str) -> None:
+    for how in ((), ("--dry-run",)):
+        refused(train("--output", "new", "-o", f"{key}=true", *how), message)
+    assert not Path("new/config.yaml").exists()
+
+
 def test_the_record_of_a_run_with_ema_has_both(here: Path) -> None:
     record = json.loads(Path("run/result.json").read_text())
     for key in ("loss", "top1"):

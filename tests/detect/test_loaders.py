@@ -2,6 +2,7 @@
 
 import itertools
 import mmap
+import multiprocessing
 import random
 from collections import Counter
 from collections.abc import Iterator
@@ -87,3 +88,19 @@ def test_the_memory_of_the_loaders_is_what_they_send(tmp_path: Path, masks: bool
     assert loaders.memory(cfg, parts, 1) == pytest.approx(wanted, rel=0.15)
     cfg.DATALOADER.NUM_WORKERS = 0
     assert loaders.memory(cfg, parts, 1) == 0
+
+
+def test_workers_are_forked_whatever_the_default_is(tmp_path: Path) -> None:
+    """Python 3.14 starts a server for processes, which signals to the run would reach late."""
+    values = runs.config(DATALOADER__NUM_WORKERS=2)
+    settings = runs.parsed(values)
+    with_sets = sets.prepare(settings.data, Processes(torch.device("cpu")))
+    cfg = configs.resolve(settings, len(with_sets["val"].categories), tmp_path)
+    before = multiprocessing.get_start_method(allow_none=True)
+    multiprocessing.set_start_method("forkserver", force=True)
+    try:
+        for loader in (loaders.train_loader(cfg, 1, 0), loaders.val_loader(cfg)):
+            assert loader.multiprocessing_context.get_start_method() == "fork"
+            assert len(next(iter(loader))) >= 1
+    finally:
+        multiprocessing.set_start_method(before, force=True)

@@ -31,12 +31,21 @@ def group_of(process: int) -> set[int]:
     return found
 
 
+def told(process: int) -> str:
+    """What /proc says of a process, for a message."""
+    folder, found = Path(f"/proc/{process}"), [str(process)]
+    for name in ("cmdline", "wchan", "stack", "status"):
+        with contextlib.suppress(OSError):
+            found.append(f"{name}: {(folder / name).read_text()!r}")
+    return ", ".join(found)
+
+
 def assert_nothing_left(group: int, members: set[int]) -> None:
     """No process of the group lives on, and none of its members left shared memory."""
     end = time.monotonic() + 15
     while (left := group_of(group)) and time.monotonic() < end:
         time.sleep(0.05)
-    assert not left, f"still running: {left}"
+    assert not left, f"still running: {[told(process) for process in left]}"
     names = os.listdir("/dev/shm") if os.path.isdir("/dev/shm") else []
     owners = {int(m[1]) for name in names if (m := re.match(r"torch_(\d+)_", name))}
     assert not owners & members, "shared memory is left"

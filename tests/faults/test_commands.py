@@ -87,11 +87,12 @@ COMMANDS: dict[str, tuple[Callable[[Path], list[str]], Callable[[Path], Any]]] =
 @pytest.mark.parametrize("name", COMMANDS)
 def test_kills_and_signals(name: str, tmp_path: Path) -> None:
     args, read = COMMANDS[name]
-    (tmp_path / "whole").mkdir()
-    begun = time.monotonic()
-    assert faults.end(start(args(tmp_path / "whole"), tmp_path / "whole"), 900) == 0
-    seconds, wanted = time.monotonic() - begun, read(tmp_path / "whole")
-    assert wanted
+    for which in ("first", "whole"):  # the first start of all takes longer
+        (tmp_path / which).mkdir()
+        begun = time.monotonic()
+        assert faults.end(start(args(tmp_path / which), tmp_path / which), 900) == 0
+        seconds, wanted = time.monotonic() - begun, read(tmp_path / "whole")
+    assert wanted and read(tmp_path / "first") == wanted
     counts: Counter[str] = Counter()
     for number, after in enumerate(faults.moments(name, seconds)):
         folder = tmp_path / str(number)

@@ -460,11 +460,11 @@ QUANTISED = torch.quantize_per_tensor(torch.ones(2, 2), 0.1, 0, torch.qint8)
     [
         (b"", "is empty"),
         (b"version https://git-lfs.github.com/spec/v1\n", "is a pointer of Git LFS"),
-        (b"just text\n", "is not a checkpoint of tensors and plain types"),
+        (b"just text\n", "is not a (checkpoint of torch|file of safetensors), or is damaged"),
         (b"<!DOCTYPE html>", "is a web page, or other text, not a checkpoint"),
         (b'{"weight_map": {}}', "is JSON .of a checkpoint in several files, an index., not a"),
         (gzip.compress(b"x", mtime=0), "is compressed by gzip .unpack it first., not a checkpoint"),
-        (b"PK\x03\x04 a torn zip archive", "is not a checkpoint of tensors and plain types"),
+        (b"PK\x03\x04 a torn zip archive", "is damaged: it has no end|safetensors, or is damaged"),
         ({"state_dict": {}, "extra": Bomb()}, "nothing in it was run"),
         ({"fc.weight": QUANTISED}, "holds quantised weights: fc.weight"),
         ({"format": "rfbench-checkpoint/9", "variant": "3x3"}, "is of format rfbench-checkpoint/9"),

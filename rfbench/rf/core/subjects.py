@@ -141,7 +141,8 @@ def subjects(config: Wanted) -> Iterator[Subject]:
             subject = Subject(title, backbone, network, size)
             if config.weights:
                 names = backbone.name, backbone.variant
-                held = weight_files.state_dict(config.weights, *names, ema=config.ema)
+                own = backbone.module.state_dict().keys()
+                held = weight_files.state_dict(config.weights, *names, own, ema=config.ema)
                 subject = subject.with_weights(held)
             yield subject
         if idle:
