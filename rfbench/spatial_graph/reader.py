@@ -144,8 +144,10 @@ class Reader:
             widest = max(witnesses, key=lambda w: w.reach)
             if widest.reach == Reach.GLOBAL:
                 return Opaque(widest)
-            draw = self._draw(op)
-            reason = f"{error}; {draw} draws at random" if draw else str(error)
+            draw, reason = self._draw(op), str(error)
+            if draw is not None and "random" not in reason:
+                source = "it" if draw.op == op.name else draw
+                reason = f"{reason}; {source} draws at random"
             return self.builder.opaque(Reach.UNSUPPORTED, reason, _reach_if_mixed(op, inputs))
         except _UNEXPECTED as error:  # a form of the operation that its handler does not know
             reason = f"{type(error).__name__}: {error}"
