@@ -432,7 +432,7 @@ def test_files_of_safetensors_by_their_names(tmp_path: Path) -> None:
     (tmp_path / "long.safetensors").write_bytes((1 << 62).to_bytes(8, "little") + data[8:])
     for name, told in (
         ("a.pth", "looks like a file of safetensors: call it NAME.safetensors"),
-        ("cut.safetensors", "is damaged, or not of safetensors .incomplete metadata"),
+        ("cut.safetensors", "is not a file of safetensors, or is damaged .incomplete metadata"),
         ("long.safetensors", "is damaged, or not of safetensors .header too large"),
     ):
         with pytest.raises(RfbenchError, match=told):
