@@ -22,8 +22,9 @@ from rfbench.errors import RfbenchError, UsageError
 from rfbench.spatial_graph.draws import DRAWS, seeded
 from rfbench.spatial_graph.graph import Size, by
 from rfbench.spatial_graph.operations import Trace
+from rfbench.spatial_graph.overlap import memory
 from rfbench.spatial_graph.skeleton import skeleton
-from rfbench.spatial_graph.tracer import NotPure, Tracer, Trunk, memory
+from rfbench.spatial_graph.tracer import NotPure, Tracer, Trunk
 
 
 def trunk(module: nn.Module) -> Callable[[Tensor], Any]:

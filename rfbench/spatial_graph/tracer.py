@@ -2,10 +2,8 @@
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass
-from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -16,8 +14,10 @@ from rfbench.spatial_graph import direct, results
 from rfbench.spatial_graph.constants import Constants, is_like
 from rfbench.spatial_graph.draws import HIGHEST, LOWEST, TRIES, draws
 from rfbench.spatial_graph.operations import ATOMS, Draw, Op, Ref, Trace, mapped, name_of
+from rfbench.spatial_graph.overlap import memory, overlap
 from rfbench.spatial_graph.structure import named_tensors
 from rfbench.spatial_graph.watch import Watch, check_batch
+from rfbench.spatial_graph.writing import kinds, traits_of, twin_of
 
 _CONVOLUTIONS = (torch.ops.aten.convolution, torch.ops.aten._convolution)
 
@@ -174,7 +174,7 @@ class Tracer(TorchDispatchMode):
             return None
         op, given = call
         with torch._C._DisableTorchDispatch():  # what is made here is no part of the pass
-            writes = _traits(op).writes
+            writes = traits_of(op).writes
             out = results.known(twin_of(op) if writes else op, given, {})
             if out is not None and writes:
                 twin = self._twin(op, given, {})
@@ -185,7 +185,7 @@ class Tracer(TorchDispatchMode):
 
     def _record(self, func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
         written: tuple[int, ...] = ()
-        traits = _traits(func)
+        traits = traits_of(func)
         if traits.views_in_place and func is not torch.ops.aten.as_strided_.default:
             return self._review(func, args, kwargs)
         if traits.mutable:
@@ -278,7 +278,7 @@ class Tracer(TorchDispatchMode):
         func(*args, **kwargs)
         packet = getattr(torch.ops.aten, str(func).split(".")[1].removesuffix("_"))
         every = [getattr(packet, name) for name in packet.overloads()]
-        twin = next(f for f in every if _kinds(f) == _kinds(func))
+        twin = next(f for f in every if kinds(f) == kinds(func))
         number = self._new(args[0])
         self._made.add(number)
         self._append(Op(twin, *given, self._refs[number], self.layer))
@@ -307,76 +307,7 @@ class Tracer(TorchDispatchMode):
         marked = [given.get(s.name) for s in schema if s.alias_info and s.alias_info.is_write]
         targets = [t for t in tree_leaves(marked) if isinstance(t, Tensor)]
         near = ((t, i) for t in targets for i in self._sharing[memory(t)])
-        return tuple(i for t, i in near if _overlap(t, self.alive[i]))
-
-
-def _overlap(one: Tensor, other: Tensor) -> bool:
-    """Whether two tensors on one memory may have an entry in common."""
-    (first, last), (begin, end) = _extent(one), _extent(other)
-    if first >= end or begin >= last:
-        return False
-    if max(one.numel(), other.numel()) > MOST or one.element_size() != other.element_size():
-        return True
-    return bool(np.isin(_places(one), _places(other)).any())
-
-
-MOST = 2**16  # entries that are looked at one by one
-
-
-def _places(tensor: Tensor) -> np.ndarray:
-    """Where in its memory the entries of a tensor are."""
-    at = np.array([tensor.storage_offset()])
-    for n, step in zip(tensor.shape, tensor.stride(), strict=True):
-        at = np.add.outer(at, np.arange(n) * step).reshape(-1)
-    return at
-
-
-def _extent(tensor: Tensor) -> tuple[Any, Any]:
-    """From which byte of its memory to which a tensor reaches."""
-    steps = zip(tensor.shape, tensor.stride(), strict=True)
-    length = 1 + sum((n - 1) * step for n, step in steps) if tensor.numel() else 0
-    size, first = tensor.element_size(), tensor.storage_offset()
-    return first * size, (first + length) * size
-
-
-def _kinds(func: Any) -> list[str]:
-    """The types of its arguments."""
-    return [str(argument.type) for argument in func._schema.arguments]
-
-
-class _Traits(NamedTuple):
-    """Of an operation. writes: to the memory of an argument."""
-
-    views_in_place: bool
-    mutable: bool
-    writes: bool
-
-
-@cache
-def _traits(func: Any) -> _Traits:
-    mutable, views = func._schema.is_mutable, torch.Tag.inplace_view in func.tags
-    return _Traits(views, mutable, mutable and not views)
-
-
-@cache
-def twin_of(func: Any) -> Any:
-    """The operation that returns what another, such as relu_, writes to its argument, or None."""
-    packet, overload = str(func).rpartition(".")[::2]
-    library, _, name = packet.partition(".")
-    if not name.endswith("_") or name.endswith("__"):
-        return None
-    twin = getattr(getattr(getattr(torch.ops, library), name[:-1], None), overload, None)
-    if twin is None or twin._schema.is_mutable:
-        return None
-    mine, others = func._schema.arguments, twin._schema.arguments
-    alike = [(a.name, str(a.type)) for a in mine] == [(a.name, str(a.type)) for a in others]
-    writes = [a.name for a in mine if a.alias_info and a.alias_info.is_write]
-    single = len(twin._schema.returns) == 1 and twin._schema.returns[0].alias_info is None
-    return twin if alike and writes == [mine[0].name] and single else None
-
-
-def memory(tensor: Tensor) -> int:
-    return tensor.untyped_storage()._cdata
+        return tuple(i for t, i in near if overlap(t, self.alive[i]))
 
 
 def _run(func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:

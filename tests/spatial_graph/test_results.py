@@ -154,7 +154,7 @@ def test_in_networks(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def nodes(module: nn.Module, pure: bool) -> tuple[list[Any], str]:
-    trace, mutated = _traced(module, [(3, 20, 23)], pure)
+    trace, mutated = _traced(module, [(3, 20, 23)], pure=pure, draw=0)
     graph = read(trace)
     return [(n.kind, n.sources, n.size, repr(n.axes), n.counts) for n in graph.nodes], mutated
 
