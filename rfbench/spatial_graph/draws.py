@@ -12,9 +12,11 @@ import random
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
+from numpy.random import bit_generator
 from torch import nn
 
 from rfbench.copies import ATOMS, DICTS
@@ -64,7 +66,7 @@ def seeded(module: nn.Module, draw: int, told: Callable[[Draw], None]) -> Iterat
     """
     own = _held(module)
     python, numpy = random.getstate(), np.random.get_state(legacy=False)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), _anew(draw, told):
         try:
             for generator in (torch.default_generator, *own):
                 _seed(generator, draw)
@@ -80,6 +82,19 @@ def seeded(module: nn.Module, draw: int, told: Callable[[Draw], None]) -> Iterat
         finally:
             random.setstate(python)
             np.random.set_state(numpy)
+
+
+@contextlib.contextmanager
+def _anew(draw: int, told: Callable[[Draw], None]) -> Iterator[None]:
+    """Let NumPy's generators that are made without a seed take theirs from `draw`."""
+    seeds = random.Random(draw)
+
+    def randbits(k: int) -> int:
+        told(Draw("a NumPy generator without a seed"))
+        return seeds.getrandbits(k)
+
+    with mock.patch.object(bit_generator, "randbits", randbits):  # where NumPy asks the system
+        yield
 
 
 def _seed(generator: Any, draw: int) -> None:

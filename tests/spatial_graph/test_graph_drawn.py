@@ -16,7 +16,7 @@ from rfbench.errors import RfbenchError
 from rfbench.spatial_graph.graph import Opaque, Value
 from rfbench.spatial_graph.reader import spatial_graph
 from tests.spatial_graph.cases import Net, conv
-from tests.spatial_graph.oracle import prepared
+from tests.spatial_graph.oracle import graph_counts, prepared
 
 Run = Callable[[Any, Tensor], Tensor]
 SIZE = (16, 17)
@@ -125,6 +125,12 @@ def depth_by_python(n: Any, x: Tensor) -> Tensor:
 def depth_by_numpy(n: Any, x: Tensor) -> Tensor:
     y = n.a(x)
     return y if np.random.rand() < 0.3 else y + n.b(y)
+
+
+@places("a NumPy generator without a seed")
+def depth_by_a_generator(n: Any, x: Tensor) -> Tensor:
+    y = n.a(x)
+    return y if np.random.default_rng().random() < 0.3 else y + n.b(y)
 
 
 @places("aten.rand.default")
@@ -243,6 +249,20 @@ OWN = {
 def test_generators_of_its_own(name: str) -> None:
     graph = spatial_graph(Held(*OWN[name]), SIZE)
     assert isinstance(graph.output, Opaque) and "decides what is read" in str(graph.output.witness)
+
+
+def test_a_generator_with_a_seed_draws_the_same_each_time() -> None:
+    class Fixed(Held):
+        def forward(self, x: Tensor) -> Tensor:
+            return self.a(x).roll(int(np.random.default_rng(3).integers(0, 9)), -1)
+
+    module = Fixed(None, None).double()
+    graph = spatial_graph(module, SIZE)
+    assert isinstance(graph.output, Value)
+    x = torch.rand(1, 3, *SIZE, dtype=torch.float64, requires_grad=True)
+    (gradient,) = torch.autograd.grad(module(x)[0, :, 4, 4].abs().sum(), x)
+    reached = graph_counts(graph, (4, 4), "single") > 0
+    assert (reached == (gradient[0] != 0).any(0).numpy()).all()
 
 
 def test_a_trace_leaves_all_generators_as_they_are() -> None:
