@@ -20,7 +20,8 @@ from numpy.random import bit_generator
 from torch import nn
 
 from rfbench.copies import ATOMS, DICTS
-from rfbench.spatial_graph.operations import Draw, Op
+from rfbench.spatial_graph.draw import Draw
+from rfbench.spatial_graph.operations import Op
 
 DRAWS = 16  # traces that are compared where a number is drawn
 LOWEST, HIGHEST = 1, 2  # of these the ones in which each number read is the least, or the most

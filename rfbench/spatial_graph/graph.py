@@ -14,8 +14,8 @@ import numpy as np
 
 from rfbench.errors import RfbenchError, UsageError, suggest
 from rfbench.spatial_graph.axis import WORDS, Axis, Dense, Expand, names
+from rfbench.spatial_graph.draw import Draw
 from rfbench.spatial_graph.layout import SPATIAL, Factor, Value, tidy
-from rfbench.spatial_graph.operations import Draw
 
 ALL_INPUTS = "inputs"  # as a source: all of several inputs together
 Size = tuple[int, ...]  # along every axis: (L,), (H, W) or (D, H, W)

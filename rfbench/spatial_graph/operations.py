@@ -3,12 +3,13 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache, cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from rfbench.errors import RfbenchError
+from rfbench.spatial_graph.draw import Draw
 
 
 @dataclass(frozen=True)
@@ -66,16 +67,6 @@ def plain_name(op: str) -> str:
 def name_of(func: Any) -> str:
     """'aten.add.Tensor'."""
     return str(func)
-
-
-class Draw(NamedTuple):
-    """What draws at random, 'aten.bernoulli.p' or "Python's random", and the layer calling it."""
-
-    op: str
-    layer: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.op} in layer {self.layer}" if self.layer else self.op
 
 
 @dataclass

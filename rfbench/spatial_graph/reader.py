@@ -11,10 +11,11 @@ from torch import nn
 from rfbench.spatial_graph.alike import differing
 from rfbench.spatial_graph.builder import Builder
 from rfbench.spatial_graph.constants import Constants, is_like
+from rfbench.spatial_graph.draw import Draw
 from rfbench.spatial_graph.draws import draws
 from rfbench.spatial_graph.graph import Node, Opaque, Reach, Size, SpatialGraph, Witness, is_map
 from rfbench.spatial_graph.layout import SPATIAL, Scrambled, Value
-from rfbench.spatial_graph.operations import Draw, Op, Ref, Trace, mapped
+from rfbench.spatial_graph.operations import Op, Ref, Trace, mapped
 from rfbench.spatial_graph.ops import lookup
 from rfbench.spatial_graph.ops.join import settled
 from rfbench.spatial_graph.ops.registry import Constant

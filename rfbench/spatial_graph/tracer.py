@@ -12,8 +12,9 @@ from torch.utils._pytree import tree_leaves
 from rfbench.errors import RfbenchError
 from rfbench.spatial_graph import direct, results
 from rfbench.spatial_graph.constants import Constants, is_like
+from rfbench.spatial_graph.draw import Draw
 from rfbench.spatial_graph.draws import HIGHEST, LOWEST, TRIES, draws
-from rfbench.spatial_graph.operations import ATOMS, Draw, Op, Ref, Trace, mapped, name_of
+from rfbench.spatial_graph.operations import ATOMS, Op, Ref, Trace, mapped, name_of
 from rfbench.spatial_graph.overlap import memory, overlap
 from rfbench.spatial_graph.structure import named_tensors
 from rfbench.spatial_graph.watch import Watch, check_batch

@@ -433,7 +433,7 @@ def test_files_of_safetensors_by_their_names(tmp_path: Path) -> None:
     for name, told in (
         ("a.pth", "looks like a file of safetensors: call it NAME.safetensors"),
         ("cut.safetensors", "is not a file of safetensors, or is damaged .incomplete metadata"),
-        ("long.safetensors", "is damaged, or not of safetensors .header too large"),
+        ("long.safetensors", "is not a file of safetensors, or is damaged .header too large"),
     ):
         with pytest.raises(RfbenchError, match=told):
             backbones.build("resnet18", weights=str(tmp_path / name), meta=True)
