@@ -133,7 +133,7 @@ def check_letters(figure: Figure) -> None:
         "rf tiles nets.py:sequence --size 256 --tile 64",
     ],
 )
-@pytest.mark.parametrize(("style", "width"), [("paper", 3.4), ("screen", 3.4), ("paper", 7.0)])
+@pytest.mark.parametrize(("style", "width"), [("paper", 3.4), ("screen", 3.4)])
 def test_letters_of_commands_keep_apart(
     here: Path, monkeypatch: pytest.MonkeyPatch, command: str, style: str, width: float
 ) -> None:
