@@ -187,16 +187,17 @@ def effective(
     module, batches = given.with_channels_first(module, batches, input_axes)
     if convention != "rfbench" and batches:
         pair(batches[0][number].shape[2:], f"convention={convention!r}")
-    training, wanted = module.training, [p.requires_grad for p in module.parameters()]
+    modes = [(m, m.training) for m in module.modules() if hasattr(m, "training")]
+    wanted = [p.requires_grad for p in module.parameters()]
     held = given.buffers_of(module)
-    exported = contextlib.suppress(NotImplementedError)  # programs have one mode, and say so
     try:
-        with exported:
+        with contextlib.suppress(NotImplementedError):  # exported programs have one mode
             module.eval()
         seen = gradients([module], batches, layer, unit, definition, axes, number)
     finally:
-        with exported:
-            module.train(training)
+        for part, training in modes:  # a part may be frozen in another than the whole
+            if part.training != training:
+                part.training = training
         for parameter, want in zip(module.parameters(), wanted, strict=True):
             parameter.requires_grad_(want)
         given.restore(held)

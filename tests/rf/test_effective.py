@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from PIL import Image
 from torch import Tensor, nn
 
+from rfbench import rf
 from rfbench.cli import main
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.rf.core.target import Target
@@ -369,3 +370,10 @@ def test_the_first_registered_convolution_need_not_take_the_image() -> None:
     net.forward = lambda x: net.head(net.stem(x))  # type: ignore[method-assign]
     (batch,) = images.batches("noise", net, (16, 16), 2, seed=0)
     assert batch.shape == (2, 3, 16, 16)
+
+
+def test_every_part_keeps_the_mode_that_it_has() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.BatchNorm2d(4), nn.Dropout(0.5)).train()
+    net[1].eval()  # frozen, as in fine-tuning
+    rf.effective(net, torch.rand(1, 3, 16, 16))
+    assert [part.training for part in net.modules()] == [True, True, False, True]

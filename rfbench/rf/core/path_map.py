@@ -48,7 +48,9 @@ class PathMap:
     convention: Convention
     bypass: float = 0.0
     period: Period | None = None
-    _by_phase: dict[tuple[int, ...], np.ndarray] = field(default_factory=dict, init=False)
+    _by_phase: dict[tuple[int, ...], np.ndarray] = field(
+        default_factory=dict, init=False, repr=False
+    )
 
     @cached_property
     def bounds(self) -> list[tuple[int, int]]:
