@@ -158,24 +158,37 @@ def memory(cfg: CfgNode, parts: Mapping[str, CocoSet], world: int) -> int:
     """
     count, given = cfg.DATALOADER.NUM_WORKERS, cfg.INPUT
     train, val = parts["train"], parts["val"]
-    image = _image_bytes(train, float(np.mean(given.MIN_SIZE_TRAIN)), given.MAX_SIZE_TRAIN)
+    # larger sizes weigh more: the mean of the areas, which the area of the mean size is below
+    image = _mean_bytes(train, _train_sizes(given), given.MAX_SIZE_TRAIN)
     if cfg.MODEL.MASK_ON and given.MASK_FORMAT == "bitmask":
         image += image // 3 * train.objects // max(1, train.images)
     image += 2 * mmap.PAGESIZE  # its boxes and their classes
     batch = cfg.SOLVER.IMS_PER_BATCH // world
-    shown = _image_bytes(val, given.MIN_SIZE_TEST, given.MAX_SIZE_TEST)
+    shown = _mean_bytes(val, np.array([given.MIN_SIZE_TEST]), given.MAX_SIZE_TEST)
     return (
         held_batches(count, True) * batch * image
         + held_batches(count, False, math.ceil(val.images / world)) * shown
     )
 
 
-def _image_bytes(data: CocoSet, short: float, most: int) -> int:
-    """Bytes of a set's images after Detectron2's resizing, on average; whole pages."""
+def _train_sizes(given: CfgNode) -> np.ndarray:
+    """Every length of the short side that Detectron2 draws from, each as often as another."""
+    sizes = np.atleast_1d(given.MIN_SIZE_TRAIN)
+    if given.MIN_SIZE_TRAIN_SAMPLING == "range":
+        return np.arange(sizes.min(), sizes.max() + 1)
+    return sizes
+
+
+def _mean_bytes(data: CocoSet, shorts: np.ndarray, most: int) -> int:
+    """Bytes of a set's images after Detectron2's resizing, on average; whole pages.
+
+    shorts: lengths of the short side, each as often as another; 0 keeps an image's size.
+    """
     total = 0.0
     for (height, width), number in data.sizes.items():
-        scale = min(short / min(height, width), most / max(height, width)) if short else 1.0
-        total += number * 3 * height * width * scale**2
+        scale = np.minimum(shorts / min(height, width), most / max(height, width))
+        area = np.mean(np.where(shorts > 0, scale, 1.0) ** 2) * height * width
+        total += number * 3 * float(area)
     return math.ceil(total / max(1, data.images) / mmap.PAGESIZE) * mmap.PAGESIZE
 
 
