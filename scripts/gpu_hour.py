@@ -1,4 +1,4 @@
-"""The first hour on a GPU: six checks, each a call of less than ten minutes.
+"""The first hour on a GPU: seven checks, each a call of less than ten minutes.
 
 python scripts/gpu_hour.py --points 1 [--timm CHECKOUT --vision CHECKOUT] [--output FOLDER]
 python scripts/gpu_hour.py --dry-run               # what each point runs
@@ -274,6 +274,14 @@ def stalls(path: Path, every: int) -> tuple[float, float]:
     return usual, after
 
 
+def fields(given: argparse.Namespace) -> dict[str, list[str]]:
+    """7. Maps and effective fields, beside a gradient by hand and the CPU's field."""
+    options = ["--device", given.device.type, "--markdown", given.output / "measurements.md"]
+    if given.small:
+        options += ["--models", "resnet18", "--images", 1, "--rounds", 1]
+    return {"bench_maps": script("bench_maps.py", *options)}
+
+
 Commands = dict[str, list[str]]
 Making = Callable[[argparse.Namespace], Commands]
 Running = Callable[[argparse.Namespace, Commands, Section], None]
@@ -284,6 +292,7 @@ POINTS: dict[int, tuple[Making, Running]] = {
     4: (detection, run_detection),
     5: (resumption, run_resumption),
     6: (memory, run_memory),
+    7: (fields, run_all),
 }
 
 

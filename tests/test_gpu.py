@@ -3,12 +3,15 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from torch import nn
 
 from rfbench.classify import fit as classify
 from rfbench.classify.nets import resnet14
+from rfbench.cli import main
 from rfbench.errors import RfbenchError
 from rfbench.rf import effective
 from rfbench.runs import checkpoint, streams
@@ -69,11 +72,25 @@ def test_an_effective_field_is_that_of_the_cpu() -> None:
     torch.manual_seed(0)
     model, images = resnet14(classes=10).eval(), torch.randn(2, 3, 48, 48)
     wanted, _ = effective(model, images, "layer2")
-    torch.backends.cudnn.allow_tf32 = False
-    found, _ = effective(model.to(GPU), images.to(GPU), "layer2")
-    torch.backends.cudnn.allow_tf32 = True
     scale = wanted.magnitude.max()
-    assert abs(found.magnitude - wanted.magnitude).max() < 1e-4 * scale
+    for shown in (images.to(GPU), images):
+        found, _ = effective(model.to(GPU), shown, "layer2")
+        assert abs(found.magnitude - wanted.magnitude).max() < 1e-4 * scale
+    assert torch.backends.cudnn.allow_tf32
+
+
+def test_the_command_takes_a_gpu_by_itself(tmp_path: Path) -> None:
+    fields = {}
+    for device in ("cpu", "cuda", "auto"):
+        command = ["rf", "effective", "resnet18", "--size", "96", "--count", "40"]
+        folder = tmp_path / device
+        result = CliRunner().invoke(main, [*command, "--device", device, "--output", str(folder)])
+        assert result.exit_code == 0, result.output
+        fields[device] = np.load(folder / "effective.npz")[
+            "torchvision:resnet18 baseline magnitude"
+        ]
+    for found in (fields["cuda"], fields["auto"]):
+        assert abs(found - fields["cpu"]).max() < 1e-4 * fields["cpu"].max()
 
 
 @pytest.mark.parametrize("precision", ["auto", "fp32", "tf32"])

@@ -72,7 +72,7 @@ def test_what_a_checkpoint_costs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_a_dry_run_prints_what_would_run(tmp_path: Path) -> None:
     found = hour("--dry-run", "--timm", "TIMM", "--output", tmp_path / "out")
     assert found.returncode == 0, found.stderr
-    assert found.stdout.count("# ") == 6 and "--timm TIMM" in found.stdout
+    assert found.stdout.count("# ") == 7 and "--timm TIMM" in found.stdout
     assert "bench_det.py --device cuda" in found.stdout and "deterministic=true" in found.stdout
     assert not (tmp_path / "out").exists()
 
@@ -97,3 +97,4 @@ def test_the_whole_hour_with_small_numbers(tmp_path: Path) -> None:
         assert f"{name} at step " in text
     assert text.count("resumed: bit-equal weights.") == 2
     assert "| busy | " in text and "passed" in text and "training step" in text
+    assert "| resnet18 | " in text  # the field of point 7

@@ -95,6 +95,7 @@ def test_the_arithmetic_is_within_15_percent_of_runs() -> None:
     command = [sys.executable, str(ROOT / "scripts" / "scale.py"), "--measure"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    print(done.stdout)
     found = json.loads(done.stdout[done.stdout.index("{\n") :])
     for processes in (1, 2):
         assert found[f"{processes} processes"]["ratio"] == pytest.approx(1, abs=0.15)

@@ -171,6 +171,11 @@ def unit_option(help: str = "Output unit (default: the central one).") -> Decora
     return click.option("--unit", metavar="Y,X", help=help)
 
 
+def device_option(command: Any) -> Any:
+    """`device: str | None`"""
+    return click.option("--device", metavar="NAME", help="auto (default), cpu or cuda.")(command)
+
+
 def train_options(network: str, output: str, override: str) -> Decorator:
     """The options of all trainings: `override`, `output`, `resume`, `overwrite`, `device`,
     `dry_run`, `eval_only` and `as_json`. network: what is trained, for the help.
@@ -179,7 +184,7 @@ def train_options(network: str, output: str, override: str) -> Decorator:
         override_option(override),
         output_option(output),
         resume_options,
-        click.option("--device", metavar="NAME", help="auto, cpu or cuda."),
+        device_option,
         dry_run_option(f"Check configuration, {network} and data, then exit."),
         click.option(
             "--eval-only",

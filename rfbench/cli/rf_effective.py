@@ -7,6 +7,7 @@ import click
 
 from rfbench.cli import out, receptive_field
 from rfbench.cli.options import (
+    device_option,
     ema_option,
     end_options,
     figure_options,
@@ -59,6 +60,7 @@ from rfbench.cli.options import (
 )
 @end_options("The unit's layer", several=True)
 @input_options
+@device_option
 @unit_option("The unit (default: the central one).")
 @output_options("Folder (default: results/rf-effective-...).")
 @figure_options
@@ -83,6 +85,7 @@ def command(
     in_channels: int | None,
     inputs: tuple[str, ...],
     input_axes: str | None,
+    device: str | None,
     list_layers: bool,
     dry_run: bool,
     unit: str | None,
@@ -129,6 +132,7 @@ def command(
         convention=convention,
         axes=axes,
         run=run,
+        device=device or "auto",
     )
     _ = sample.definition  # refused here, before anything is built
     own = None if run or weights in ("random", "pretrained") else weights

@@ -77,17 +77,25 @@ def record(
     return subject.network.whole(subject.size)
 
 
-def theory(graph: SpatialGraph, layer: str | None = None, source: str | None = None) -> Report:
+def _recorded(graph: SpatialGraph | Model) -> SpatialGraph:
+    return graph if isinstance(graph, SpatialGraph) else record(graph)
+
+
+def theory(
+    graph: SpatialGraph | Model, layer: str | None = None, source: str | None = None
+) -> Report:
     """Size, effective stride, padding and centre of a layer's fields (Araujo et al., 2019).
 
-    layer: the last map when None. source: a layer, or 'input.1' of several inputs; the only input
-    when None. 'y' and 'x' hold {size, stride, padding, center}, with the centre of unit 0, in px,
-    or None where units have no field in common; a sequence has 'x' alone, a volume 'z' (depth) as
-    well. 'misaligned' has the layers where branches disagree; 'global_along', where there are some,
-    the axes of which every unit sees all, by learned mixing along one axis ('x'); 'random', where
+    graph: what `record` gives, or a network, which is recorded for its own size. layer: the last
+    map when None. source: a layer, or 'input.1' of several inputs; the only input when None. 'y'
+    and 'x' hold {size, stride, padding, center}, with the centre of unit 0, in px, or None where
+    units have no field in common; a sequence has 'x' alone, a volume 'z' (depth) as well.
+    'misaligned' has the layers where branches disagree; 'global_along', where there are some, the
+    axes of which every unit sees all, by learned mixing along one axis ('x'); 'random', where
     something is drawn while the network runs (dropout left on), what draws it. Raises RfbenchError
     where a unit looks farther than windows and pooling do: attention and other mixing.
     """
+    graph = _recorded(graph)
     target = Target(graph, layer, source)
     if target.witness.reach > Reach.CONTEXT:
         raise not_local(target.witness, "receptive-field arithmetic needs")
@@ -100,20 +108,21 @@ def theory(graph: SpatialGraph, layer: str | None = None, source: str | None = N
 
 
 def path_counts(
-    graph: SpatialGraph,
+    graph: SpatialGraph | Model,
     layer: str | None = None,
     unit: Size | None = None,
     source: str | None = None,
 ) -> Measured:
     """The path-count map (H, W) of a unit, and its figures: shift, gridding, size, ... in px.
 
-    The map has as many axes as the input: (L,) of a sequence, (D, H, W) of a volume. layer: the
-    last map when None; unit: (y, x), or of other axes, the central one when None; source: as for
-    `theory`. Counts are scaled by a power of two where they would overflow. Where 'cut' is true,
-    the shift has what the border adds as well; `audit` tells both apart. Along an axis where units
-    have no stride in common (a resized map, learned mixing), figures that need one are None and
-    'why_none' says why. Raises UsageError for an unknown layer or unit, RfbenchError for attention.
+    The map has as many axes as the input: (L,) of a sequence, (D, H, W) of a volume. graph, layer,
+    source: as for `theory`; unit: (y, x), or of other axes, the central one when None. Counts are
+    scaled by a power of two where they would overflow. Where 'cut' is true, the shift has what the
+    border adds as well; `audit` tells both apart. Along an axis where units have no stride in
+    common (a resized map, learned mixing), figures that need one are None and 'why_none' says why.
+    Raises UsageError for an unknown layer or unit, RfbenchError for attention.
     """
+    graph = _recorded(graph)
     target = Target(graph, layer, source)
     counts = target.counts(unit)
     figures = measure_known(counts, target.geometry) | drawn(graph, target.value)

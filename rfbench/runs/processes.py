@@ -133,7 +133,7 @@ class Processes:
 def started(device: str) -> Iterator[Processes]:
     """Join the processes that torchrun or srun started (RANK, WORLD_SIZE, MASTER_ADDR, ...)."""
     world, rank = _number("WORLD_SIZE", 1), _number("RANK", 0)
-    own = _device(device, _number("LOCAL_RANK", 0))
+    own = device_of(device, _number("LOCAL_RANK", 0))
     if world == 1:
         yield Processes(own)
         return
@@ -207,7 +207,8 @@ def _number(name: str, default: int) -> int:
     return int(text)
 
 
-def _device(name: str, local_rank: int) -> torch.device:
+def device_of(name: str, local_rank: int = 0) -> torch.device:
+    """One of DEVICES; a GPU becomes the current one. Raises RfbenchError where it is not there."""
     if name not in DEVICES:
         near = suggest(name, DEVICES) or f" There are: {', '.join(DEVICES)}."
         raise UsageError(f"unknown device '{name}'.{near}")
@@ -217,6 +218,8 @@ def _device(name: str, local_rank: int) -> torch.device:
     # `srun --gpus-per-task=1` shows each process its own GPU only; torchrun shows all of them
     if gpus == 1 and "LOCAL_WORLD_SIZE" not in os.environ:
         local_rank = 0
+    if not gpus:
+        raise RfbenchError("torch finds no GPU on this machine. Use --device cpu.")
     if local_rank >= gpus:
         raise RfbenchError(
             f"process {local_rank} of this machine has no GPU: there are {gpus}. "

@@ -167,7 +167,7 @@ def test_devices() -> None:
     with pytest.raises(UsageError, match="unknown device 'cudaa'. Did you mean: cuda"):
         started("cudaa").__enter__()
     if not torch.cuda.is_available():
-        with pytest.raises(RfbenchError, match="has no GPU"):
+        with pytest.raises(RfbenchError, match="torch finds no GPU"):
             started("cuda").__enter__()
 
 
@@ -208,7 +208,7 @@ def test_after_an_error_a_gpu_waits_for_nobody(
     monkeypatch.setattr(processes, "dist", Dist)
     monkeypatch.setattr(processes, "_number", lambda name, _: {"WORLD_SIZE": 2}.get(name, 0))
     monkeypatch.setattr(processes, "_joined", lambda *_: None)
-    monkeypatch.setattr(processes, "_device", lambda *_: torch.device(device))
+    monkeypatch.setattr(processes, "device_of", lambda *_: torch.device(device))
     with contextlib.suppress(RfbenchError), started(device):
         if fails:
             raise RfbenchError("out of memory")

@@ -120,3 +120,13 @@ def test_what_is_wrong_is_said() -> None:
         rf.audit("timm:vit_tiny_patch16_224")
     with pytest.raises(AttributeError, match="no attribute 'audits'"):
         rf.audits  # noqa: B018
+
+
+def test_a_network_is_recorded_where_a_graph_is_wanted() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.Conv2d(4, 4, 3, 2, 1))
+    net.pretrained_cfg = {"input_size": (3, 40, 40)}
+    graph = rf.record(net)
+    assert rf.theory(net) == rf.theory(graph)
+    ours, wanted = rf.path_counts(net, unit=(3, 4)), rf.path_counts(graph, unit=(3, 4))
+    assert ours.figures == wanted.figures and (ours.map == wanted.map).all()
+    assert rf.theory("resnet18")["y"]["size"] == 435

@@ -377,3 +377,29 @@ def test_every_part_keeps_the_mode_that_it_has() -> None:
     net[1].eval()  # frozen, as in fine-tuning
     rf.effective(net, torch.rand(1, 3, 16, 16))
     assert [part.training for part in net.modules()] == [True, True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("device", "said"),
+    [("gpu", "unknown device 'gpu'"), ("cuda", "torch finds no GPU on this machine")],
+)
+def test_a_device_that_is_not_there(device: str, said: str, tmp_path: Path) -> None:
+    if device == "cuda" and torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    command = ["rf", "effective", "resnet18", "--output", str(tmp_path / "out"), "--device", device]
+    result = CliRunner().invoke(main, command)
+    assert result.exit_code in (1, 2) and said in result.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_network_without_weights_is_refused() -> None:
+    with pytest.raises(UsageError, match="on the meta device"):
+        rf.effective(chain(2).to("meta"), torch.rand(1, 1, 9, 9))
+
+
+def test_all_images_are_shown_a_few_at_a_time() -> None:
+    few, many = (
+        images.batches("noise", chain(1), (5, 6), 7, seed=0, at_once=count) for count in (3, 32)
+    )
+    assert [len(batch) for batch in few] == [3, 3, 1] and [len(batch) for batch in many] == [7]
+    assert torch.equal(torch.cat(few), many[0])

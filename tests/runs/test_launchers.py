@@ -72,9 +72,9 @@ def test_the_gpu_of_a_process(
         monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     if wanted is None:
         with pytest.raises(RfbenchError, match="process 1 of this machine has no GPU: there are 1"):
-            processes._device("cuda", local_rank)
+            processes.device_of("cuda", local_rank)
         return
-    assert processes._device("cuda", local_rank) == torch.device("cuda", wanted)
+    assert processes.device_of("cuda", local_rank) == torch.device("cuda", wanted)
     assert taken == [wanted]
 
 

@@ -30,6 +30,7 @@ from rfbench.rf.questions.effective.gradients import (
     gradients,
 )
 from rfbench.runs import records
+from rfbench.runs.processes import device_of
 from rfbench.schemas.rf import RfConfig
 from rfbench.spatial_graph import order
 from rfbench.spatial_graph.graph import Size, by
@@ -47,6 +48,7 @@ class Sample:
     empty for the last map. of, convention: as `convention_of` has them. axes: of the layer's output
     where the trace does not tell. run: (model, variant) of the training whose network it is, with
     its weights; None: the network is built by its name. ema: take a file's averaged weights.
+    device: auto, cpu or cuda.
     """
 
     weights: str = "random"
@@ -60,6 +62,7 @@ class Sample:
     axes: str | None = None
     run: tuple[str, str] | None = None
     ema: bool = False
+    device: str = "auto"
 
     @property
     def definition(self) -> Definition:
@@ -125,13 +128,14 @@ def run(config: RfConfig, sample: Sample, folder: Path) -> dict[str, Any]:
 def measure(config: RfConfig, sample: Sample) -> Iterator[Measured]:
     """The fields of all subjects and layers, one at a time."""
     definition, convention = convention_of(sample.convention, sample.of)
+    device = device_of(sample.device)
     for subject in subjects(config):
         size, held = subject.size, subject.backbone
         refuse_unreadable(held.module)
         views = _views(config, subject, sample)
         if sample.convention != "rfbench":
             pair(size, f"--convention {sample.convention}")
-        at_once = min(sample.count, images.BATCH)
+        at_once = min(sample.count, images.BATCH[device.type])
         sides = f"{by(size)} {unit_of(len(size))}"
         memory.check(
             subject.network.memory(size, at_once),
@@ -147,14 +151,17 @@ def measure(config: RfConfig, sample: Sample) -> Iterator[Measured]:
                 continue
             dim = subject.network.channel_dim
             nets = tqdm(
-                (order.channels_first(_network(held, sample, i), dim) for i in range(sample.draws)),
+                (
+                    order.channels_first(_network(held, sample, i).to(device), dim)
+                    for i in range(sample.draws)
+                ),
                 total=sample.draws,
                 desc=subject.title.replace("\n", " "),
                 unit="draw",
                 disable=None,
             )
             wanted = layer or _last(subject)
-            batches = _batches(view, subject, sample)
+            batches = _batches(view, subject, sample, at_once)
             seen = gradients(
                 nets, batches, wanted, config.unit, definition, sample.axes, view.number
             )
@@ -211,14 +218,22 @@ def _views(config: RfConfig, subject: Subject, sample: Sample) -> list[View]:
     return [view for view in views if config.from_ in (None, view.source)]
 
 
-def _batches(view: View, subject: Subject, sample: Sample) -> list[tuple[Tensor, ...]]:
+def _batches(
+    view: View, subject: Subject, sample: Sample, at_once: int
+) -> list[tuple[Tensor, ...]]:
     """What every input sees, a few images at a time."""
     given: list[tuple[int | None, Size]] = [(None, subject.size)]
     if view.shapes:
         given = [(shape[0], shape[1:]) for shape in view.shapes]
     every = [
         images.batches(
-            sample.images, subject.backbone.module, size, sample.count, sample.seed + i, channels
+            sample.images,
+            subject.backbone.module,
+            size,
+            sample.count,
+            sample.seed + i,
+            channels,
+            at_once,
         )
         for i, (channels, size) in enumerate(given)
     ]

@@ -5,6 +5,8 @@ the input; its size says how much each pixel matters. Any layer whose output has
 columns: (N, C, H, W), (N, H, W, C) as Swin has, or (N, tokens, C) as ViT has, as the trace says.
 """
 
+import contextlib
+import itertools
 import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -18,6 +20,7 @@ from rfbench.rf.core.target import check_position
 from rfbench.rf.questions.effective.layout import Layout
 from rfbench.rf.questions.effective.outputs import output_of
 from rfbench.rf.questions.effective.place import Place, locate
+from rfbench.runs.processes import out_of_memory
 from rfbench.spatial_graph.graph import Size
 
 log = logging.getLogger(__name__)
@@ -122,6 +125,22 @@ def convention_of(name: str, of: str | int | None = None) -> tuple[Definition, s
 Batch = tuple[Tensor, ...]  # (N, C, H, W) of each input
 
 
+@contextlib.contextmanager
+def _as_on_a_cpu() -> Iterator[None]:
+    """On a GPU: in whole float32, where cuDNN would take TF32; too little memory told in a line."""
+    cudnn = torch.backends.cudnn
+    with cudnn.flags(enabled=cudnn.enabled, benchmark=False, allow_tf32=False):
+        try:
+            yield
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
+            raise RfbenchError(
+                "the GPU is out of memory: take a smaller size, fewer images at once or the CPU"
+            ) from error
+
+
+@_as_on_a_cpu()
 def gradients(
     modules: Iterable[nn.Module],
     batches: Iterable[Tensor | Batch],
@@ -134,9 +153,10 @@ def gradients(
     """Average the gradient of `unit` of `layer` over all modules (draws of weights) and batches.
 
     batches: (N, C, H, W) each, or of sequences (N, C, L) or volumes, normalised as the network
-    wants them, or of several inputs a tuple of these; iterated once for each module. layer: as in
-    `named_modules`; the last map when None. unit: the central one when None. axes: of the layer's
-    output, such as NHWC, where the trace does not tell. source: which of several inputs.
+    wants them, or of several inputs a tuple of these; iterated once for each module, and moved to
+    where its weights are. layer: as in `named_modules`; the last map when None. unit: the central
+    one when None. axes: of the layer's output, such as NHWC, where the trace does not tell. source:
+    which of several inputs.
 
     Raises UsageError for a layer or unit that is not there or has no known map, RfbenchError where
     the gradient is not finite, or zero for every image.
@@ -150,7 +170,9 @@ def gradients(
     for module in modules:
         for parameter in module.parameters():
             parameter.requires_grad_(False)
-        for images in held:
+        device = _device(module)
+        for batch in held:
+            images = tuple(each.to(device) for each in batch)
             if place is None:
                 place = locate(module, _part(images, slice(1)), layer, axes)
                 if place.note:
@@ -184,6 +206,15 @@ def _check(magnitude: np.ndarray, what: str) -> None:
             "does not see the input). "
             "Use trained weights, other images, more draws, or the layer before the activation."
         )
+
+
+def _device(module: nn.Module) -> torch.device | None:
+    """Where a network's weights are; None: it has none, and takes images wherever they are."""
+    held = itertools.chain(module.parameters(), module.buffers())
+    device = next((tensor.device for tensor in held), None)
+    if device and device.type == "meta":
+        raise UsageError("an effective field needs weights, and the network is on the meta device")
+    return device
 
 
 def _part(images: Batch, where: slice) -> Batch:

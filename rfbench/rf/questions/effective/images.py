@@ -16,15 +16,22 @@ from rfbench.spatial_graph.graph import Size, by
 from rfbench.spatial_graph.inputs import trace_as_fits
 from rfbench.spatial_graph.trace import input_channels
 
-BATCH = 4  # of a pass forward and back: the fastest on a CPU, whose cache holds few
+# images of a pass forward and back: few are the fastest on a CPU, whose cache holds no more
+BATCH = {"cpu": 4, "cuda": 32}
 
 log = logging.getLogger(__name__)
 
 
 def batches(
-    source: str, module: nn.Module, size: Size, count: int, seed: int, channels: int | None = None
+    source: str,
+    module: nn.Module,
+    size: Size,
+    count: int,
+    seed: int,
+    channels: int | None = None,
+    at_once: int = BATCH["cpu"],
 ) -> list[Tensor]:
-    """`count` images (N, C, H, W) of `size`, a few at a time.
+    """`count` images (N, C, H, W) of `size`, a few at a time, on the CPU.
 
     source: 'noise' (N(0, 1) in every pixel), a data set by name, such as 'digits' (the embedded
     scenes; of others the validation images below datasets/NAME), or a folder, whose images
@@ -51,7 +58,7 @@ def batches(
         chosen = [normalize(_fit(image, size)[None])[0] for image in images]
         if channels != 3:
             chosen = [image.mean(0, keepdim=True).expand(channels, *size) for image in chosen]
-    return [torch.stack(chosen[i : i + BATCH]) for i in range(0, len(chosen), BATCH)]
+    return [torch.stack(chosen[i : i + at_once]) for i in range(0, len(chosen), at_once)]
 
 
 def _channels(module: nn.Module, size: Size) -> int:
