@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 SHARE = 1e-3  # of a map's largest value; pixels below this are cropped, as in figures
 EVEN = 1e-3  # up to this CV a map does not grid: it is to look even
@@ -38,12 +39,15 @@ def over_mean(
 
 
 def _box(array: np.ndarray, size: int, axis: int) -> np.ndarray:
-    """Centred mean over `size` positions: an even number takes half of one at either end."""
-    from scipy.ndimage import convolve1d  # slow to import, and not needed to read records
+    """Centred mean over `size` positions: an even number takes half of one at either end.
 
+    Beyond its ends the array goes on mirrored. scipy.ndimage has the same, and is slow to import.
+    """
     weights = np.ones(size + 1 - size % 2)
     weights[[0, -1]] = 1 - 0.5 * (size % 2 == 0)
-    return convolve1d(array, weights / size, axis)
+    ends = [(size // 2, size // 2) if i == axis else (0, 0) for i in range(array.ndim)]
+    extended = np.pad(array, ends, "symmetric")
+    return sliding_window_view(extended, len(weights), axis) @ (weights / size)
 
 
 def contrast(figures: Sequence[Mapping[str, Any]]) -> float:
