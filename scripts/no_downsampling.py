@@ -11,7 +11,8 @@ from typing import Any
 from rfbench import rf
 from rfbench.models import backbones
 from rfbench.rf.core.network import Network
-from rfbench.rf.questions.effective.effective import Sample, measure
+from rfbench.rf.questions.effective.effective import measure
+from rfbench.rf.questions.effective.sample import Sample
 from rfbench.schemas.rf import RfConfig
 
 PAGE = Path(__file__).parents[1] / "docs" / "no_downsampling.md"

@@ -112,6 +112,7 @@ def command(
     from rfbench.errors import UsageError
     from rfbench.rf.core import subjects
     from rfbench.rf.questions.effective import effective as effective_run
+    from rfbench.rf.questions.effective.sample import Sample
     from rfbench.rf.questions.effective.table import table
 
     run = None
@@ -121,7 +122,7 @@ def command(
         chosen = weights if weights != "random" else None
         name, weights, record_of = trained.network_of(model[0], chosen, ema)
         model, run = (name,), (trained.label(record_of), record_of.variant)
-    sample = effective_run.Sample(
+    sample = Sample(
         weights,
         images=images,
         count=count,

@@ -17,7 +17,7 @@ from rfbench.errors import RfbenchError, UsageError
 from rfbench.rf.core.target import Target
 from rfbench.rf.questions.effective import figure as effective
 from rfbench.rf.questions.effective import images
-from rfbench.rf.questions.effective.effective import Measured, Sample, caption
+from rfbench.rf.questions.effective.caption import caption
 from rfbench.rf.questions.effective.extent import (
     Position,
     areas,
@@ -27,6 +27,7 @@ from rfbench.rf.questions.effective.extent import (
     nominal,
 )
 from rfbench.rf.questions.effective.gradients import Gradients, gradients
+from rfbench.rf.questions.effective.sample import Measured, Sample
 from rfbench.spatial_graph.reader import spatial_graph
 
 

@@ -14,21 +14,17 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from rfbench import files
-from rfbench.errors import NoPath, RfbenchError, UsageError, counted
+from rfbench.errors import NoPath, RfbenchError, UsageError
 from rfbench.models import backbones, pretrained
 from rfbench.rf.core import memory
 from rfbench.rf.core.metric import unit_of
-from rfbench.rf.core.path_map import PathMap
 from rfbench.rf.core.subjects import Subject, short, subjects
 from rfbench.rf.core.target import pair
 from rfbench.rf.questions.effective import extent, images
+from rfbench.rf.questions.effective.caption import caption
 from rfbench.rf.questions.effective.expected import Expected, expected
-from rfbench.rf.questions.effective.gradients import (
-    Definition,
-    Gradients,
-    convention_of,
-    gradients,
-)
+from rfbench.rf.questions.effective.gradients import Gradients, convention_of, gradients
+from rfbench.rf.questions.effective.sample import Measured, Sample
 from rfbench.runs import records
 from rfbench.runs.processes import device_of
 from rfbench.schemas.rf import RfConfig
@@ -38,55 +34,6 @@ from rfbench.spatial_graph.skeleton import refuse_unreadable
 from rfbench.spatial_graph.trace import Shape
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Sample:
-    """What is averaged over, and what of the unit is looked at.
-
-    weights: random, pretrained or a file; images: as `batches` has it. layers: one panel each,
-    empty for the last map. of, convention: as `convention_of` has them. axes: of the layer's output
-    where the trace does not tell. run: (model, variant) of the training whose network it is, with
-    its weights; None: the network is built by its name. ema: take a file's averaged weights.
-    device: auto, cpu or cuda.
-    """
-
-    weights: str = "random"
-    images: str = "noise"
-    count: int = 16
-    draws: int = 1
-    seed: int = 0
-    layers: tuple[str, ...] = ()
-    of: str | None = None
-    convention: str = "rfbench"
-    axes: str | None = None
-    run: tuple[str, str] | None = None
-    ema: bool = False
-    device: str = "auto"
-
-    @property
-    def definition(self) -> Definition:
-        """What is differentiated."""
-        return convention_of(self.convention, self.of)[0]
-
-    def names(self, subject: Subject) -> tuple[str, str]:
-        """Model and variant of a subject, as records and titles have them."""
-        return self.run or (subject.backbone.name, subject.backbone.variant)
-
-
-@dataclass(frozen=True)
-class Measured:
-    """A field with its figures; counts is None where there are no path counts (attention).
-
-    title: of its panel. key: of its arrays.
-    """
-
-    subject: Subject
-    gradients: Gradients
-    metrics: dict[str, Any]
-    counts: PathMap | None
-    title: str = ""
-    key: str = ""
 
 
 def run(config: RfConfig, sample: Sample, folder: Path) -> dict[str, Any]:
@@ -286,53 +233,3 @@ def _closed(module: nn.Module) -> bool:
         and hasattr(module, "eps")
         and not weight.any()
     )
-
-
-def caption(sample: Sample, measured: list[Measured]) -> str:
-    """What a reader must know of the fields."""
-    m = measured[0].metrics
-    weights = {"random": "random weights", "pretrained": "pretrained weights"}.get(
-        sample.weights, f"weights of {Path(sample.weights).name}"
-    )
-    if sample.draws > 1:
-        weights = f"{sample.draws} draws of {weights}"
-    # each draw sees every image
-    axes = len(m["input_size"])
-    source = counted(m["samples"] // sample.draws, "image" if axes == 2 else "input")
-    source += {"noise": " of noise", "digits": " of digit scenes"}.get(sample.images, "")
-    some = any(one.counts is not None for one in measured)
-    where = "Shaded: path counts at" if axes == 1 else "Path counts: at"
-    beside = f"{where} the same size. " if some else ""
-    units = {tuple(one.metrics["unit"]) for one in measured}
-    layers = {one.metrics["layer"] for one in measured}
-    what = f"Unit ({', '.join(map(str, m['unit']))})" if len(units) == 1 else "The unit"
-    unit = f"{what} of {layers.pop() or 'the output'}" if len(layers) == 1 else "One unit a panel"
-    shapes = dict.fromkeys(by(tuple(one.metrics["input_size"])) for one in measured)
-    sides = f"{', '.join(shapes)} {unit_of(axes)}"
-    ellipse = "; ellipse: two sigma of the Gaussian" if axes == 2 else ""
-    return (
-        f"{unit}; mean {sample.definition}, over {source}, {weights}; input {sides}, the part that "
-        f"holds the field; offsets from the unit's position. {beside}{SIZES[axes]} above 4.55 % of "
-        f"the centre's value (Luo et al., 2016){ellipse}. "
-        + AREAS[sample.convention].replace("square", SHAPES[axes])
-    )
-
-
-SIZES = {
-    1: "Size: all samples",
-    2: "Size: of a square as large as all pixels",
-    3: "Size: of a cube as large as all voxels",
-}
-SHAPES = {1: "interval", 2: "square", 3: "cube"}
-
-
-AREAS = {
-    "rfbench": "Shares: the smallest square around the unit that holds 20, 50 and 99 % of the sum.",
-    "openerf": (
-        "Shares: the smallest square around the unit; result.json has openerf's circles around the "
-        "image's centre."
-    ),
-    "replknet": (
-        "Shares: of log10(x + 1), squares around the image's centre, as RepLKNet's script has them."
-    ),
-}
