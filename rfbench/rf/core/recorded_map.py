@@ -27,8 +27,10 @@ GREY = b"\x08\x00\x00\x00\x00"  # in a PNG's header: 8 bits, grey, not interlace
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """A map, or its middle. values: (h, w) uint8. at: (y, x) of the first one's top left corner, source px from the
-    unit's position. pixel: source px a side of each.
+    """A map, or its middle.
+
+    values: (h, w) uint8. at: (y, x) of the first one's top left corner, source px from the unit's
+    position. pixel: source px a side of each.
     """
 
     values: np.ndarray
