@@ -10,9 +10,11 @@ from torch.nn import functional as F
 
 from rfbench import rf
 from rfbench.errors import RfbenchError, UsageError
+from rfbench.rf.questions.effective.expected import expected
 from rfbench.rf.questions.effective.extent import circles, log_areas
 from rfbench.rf.questions.effective.gradients import OPENERF, REPLKNET, Definition, gradients
 from rfbench.rf.questions.effective.layout import of_axes
+from rfbench.spatial_graph.reader import spatial_graph
 
 
 class Shaped(nn.Module):
@@ -87,6 +89,10 @@ def test_an_output_of_one_name_is_found_without_its_name(key: str) -> None:
     found = gradients([net], [images], unit=(11, 3))
     assert (found.layer, found.units) == (f"output.{key}" if key else "output", (24, 8))
     np.testing.assert_allclose(found.magnitude, wanted(net, images, 5, 1), rtol=1e-5)
+    # the path counts that are drawn beside it: of pixels in the unit's two windows
+    paths = expected(spatial_graph(net, (12, 16)), found.layer, (11, 3), counts=True).counts
+    assert paths is not None
+    assert ((paths.counts > 0) == (wanted(net, images, 5, 1) > 0)).all()
 
 
 class Head(nn.Module):
