@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 import torch
@@ -58,6 +59,22 @@ def test_shown_output_is_the_real_one(
         page.write_text(page.read_text().replace(block[0], block["head"] + fenced))
         return
     assert printed == shown
+
+
+def commands(group: click.Group, above: str = "") -> list[str]:
+    """All commands by what one types; a group is one, too."""
+    found, context = [], click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        inside = commands(command, f"{above}{name} ") if isinstance(command, click.Group) else []
+        found += [f"{above}{name}", *inside]
+    return found
+
+
+def test_the_page_of_commands_has_the_help_of_each() -> None:
+    shown = {block["args"] for page, block in BLOCKS if page.name == "commands.md"}
+    same = {"rf map"}  # `visualize-rf` by another name
+    assert {f"{name} --help" for name in {*commands(main)} - same} == shown - {"--help"}
 
 
 PRINTED_BLOCKS = [(page, block) for page in PAGES for block in PRINTED.finditer(page.read_text())]
@@ -222,7 +239,7 @@ def effect(spec: list[str]) -> list[str]:
         str(len(rows[variant]["runs"])),
         f"{base['mean']:.2f}",
         f"{held['difference']:+.2f}",
-        f"[{held['low']:+.2f}, {held['high']:+.2f}]",
+        f"[{held['low']:+.2f},\u00a0{held['high']:+.2f}]",  # kept on one line
         f"{held['corrected']:.2g}",
         sheets.SIGNS[held["word"]] + " " + held["word"],
     ]

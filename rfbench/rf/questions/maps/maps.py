@@ -271,9 +271,9 @@ def _figures_of_turns(config: RfConfig, drawn: list[Drawn], title: str) -> dict[
         if (period := d.counts.period) is not None and d.turns and phases.is_uneven(period):
             periods.append((d.subject.title, period, d.metrics["checkerboard"]))
     many = {(d.counts.period.totals.size, len(d.turns)) for d in drawn if d.counts.period}
-    of_all = {f"{shown} of the {all_} units" for all_, shown in many if shown < all_}
-    which = of_all.pop() if len(of_all) == len(many) == 1 else "the units"
-    note, out = caption(config, drawn, f"{which} of a period"), {}
+    of_all = {f"{shown} of a period's {all_} units" for all_, shown in many if shown < all_}
+    which = of_all.pop() if len(of_all) == len(many) == 1 else "a period's units"
+    note, out = caption(config, drawn, which), {}
     if panels:
         out["phases"] = maps.maps_figure(panels, f"{title}: units that take turns", note)
     if periods:
