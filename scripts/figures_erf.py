@@ -29,7 +29,7 @@ from rfbench.models import backbones
 from rfbench.plotting import page
 from rfbench.plotting.page import SMALL, TEXT, Page
 from rfbench.plotting.palette import BLACK, BLUE, COLOURS, EMPTY, GREY, MAPS, MARKS, VERMILION
-from rfbench.rf.questions.effective import images as pictures
+from rfbench.rf.questions.effective import images as own_images
 from rfbench.rf.questions.effective.extent import extent
 from rfbench.rf.questions.effective.gradients import gradients
 from rfbench.segment.trained import segmenter
@@ -268,7 +268,7 @@ def seen(trained: Trained, module: nn.Module, source: str) -> list[Tensor]:
     """Validation images (N, C, H, W), normalised as in the training, to measure a field on."""
     size = (trained.size, trained.size)
     if trained.command == "train-cls":
-        return pictures.batches(source, module, size, 64, 0)
+        return own_images.batches(source, module, size, 64, 0)
     options = yaml.safe_load(Path("configs", f"{trained.config}.yaml").read_text())["data"][
         "options"
     ]

@@ -22,9 +22,11 @@ COLUMNS = {  # variant: what it is
     "1x1+3x3": "the paper's change",
     "1x1+3x3+7x7+maxpool": "the stem too",
 }
-AROUND, NEAR = 150, 20  # px to each side of the unit's place
-SIDE, GAP, TOP = 2.05, 0.12, 0.55  # in
+AROUND, NEAR = 140, 20  # px to each side of the unit's place
 DPI = 140  # enough for 700 px on a fine screen
+# in; with these a pixel of the input is a whole number of dots, or the figure would show a grid of
+# its own: a page is laid out in whole dots of 1/200, of which ten are seven of these
+SIDE, GAP, TOP, FOOT = 2.0, 0.1, 0.55, 0.3
 SEEN = {"path_effects": [withStroke(linewidth=4, foreground="black")], "markeredgewidth": 2}
 WIDTH = len(COLUMNS) * (SIDE + GAP) + GAP
 
@@ -33,13 +35,13 @@ WIDTH = len(COLUMNS) * (SIDE + GAP) + GAP
 @click.argument("output", type=Path)
 def main(output: Path) -> None:
     """Draw the figure into the PNG file OUTPUT."""
-    page = Page(WIDTH, TOP + 2 * (SIDE + GAP) + 0.3)
+    page = Page(WIDTH, TOP + 2 * (SIDE + GAP) + FOOT)
     for number, (variant, what) in enumerate(COLUMNS.items()):
         counts, figures = rf.path_counts(rf.record("resnet50", size=608, variant=variant))
         x = GAP + number * (SIDE + GAP)
         shift, gridding = figures["shift"], figures["gridding"]
         page.lines(x, 0.08, [what], 11, fontweight="bold")
-        told = f"shift {round(shift[0], 1) or 0:g} px, gridding {gridding:.2f}"
+        told = f"shift {round(shift[0], 1) or 0:g} px, gridding {gridding:.2f}".replace("-", "−")
         page.lines(x, 0.3, [told], 9.5)
         centre = (np.array(counts.shape) - 1) / 2
         wide = page.axes(x, TOP, SIDE, SIDE)
@@ -50,7 +52,10 @@ def main(output: Path) -> None:
             axes.plot(*shift[::-1], **palette.CENTROID | {"markersize": 10} | SEEN)
             axes.plot(0, 0, **palette.UNIT | {"markersize": 8} | SEEN)
     y = TOP + 2 * (SIDE + GAP) + 0.02
-    words = "+ where the unit stands    ◯ where its field is centred    below: the 40 px around it"
+    words = (
+        "+ where the unit stands    ◯ where its field is centred    "
+        f"above: {2 * AROUND} px, below: {2 * NEAR} px"
+    )
     page.lines(GAP, y, [words], 9)
     with aside(output) as temporary:
         page.figure.savefig(temporary, format="png", dpi=DPI)

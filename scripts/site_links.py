@@ -21,6 +21,8 @@ PRINTED = re.compile(
     r"\n```\n",
     re.MULTILINE,
 )
+# `--option`, which a browser would break after its dashes
+OPTION = re.compile(r"<code>(?=--[\w-]+</code>)")
 FOLDER = "repository"
 UNSEARCHED = "---\nsearch: {exclude: true}\n---\n\n"
 
@@ -58,6 +60,11 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
     markdown = PRINTED.sub(lambda m: f"```text title='{m['command']}'\n", markdown)
     return LINK.sub(moved, markdown)
+
+
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Mark options, which assets/site.css keeps in one piece."""
+    return OPTION.sub('<code class="option">', html)
 
 
 def _places(config: MkDocsConfig) -> tuple[Path, Path]:

@@ -139,7 +139,10 @@ def check_command(words: list[str]) -> None:
         )
     elif name in grids.SCHEMA and values["config"] not in OWN:
         path = values["config"] or f"{name.removeprefix('train-')}/digits"
-        config.load(grids.SCHEMA[name], path, values["override"])
+        held = config.load(grids.SCHEMA[name], path, values["override"])
+        # which `refuse_pretrained` would end, before the first step
+        pretrained = getattr(held, "weights", None) == "pretrained"
+        assert not pretrained or held.variant == "baseline", f"{words}: weights of the variant"
     for path in (m for m in values.get("model") or () if m.endswith(".yaml")):
         config.load(SCHEMAS["rf"], path, values["override"])
 

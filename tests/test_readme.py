@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 import torch
@@ -19,6 +20,7 @@ from scipy.stats import ttest_1samp
 
 from rfbench.cli import main
 from rfbench.models import backbones, variants, weight_files
+from rfbench.plotting.page import DPI as PAGE_DPI
 from rfbench.report import sheets
 
 README = Path(__file__).parent.parent / "README.md"
@@ -58,6 +60,22 @@ def test_shown_output_is_the_real_one(
         page.write_text(page.read_text().replace(block[0], block["head"] + fenced))
         return
     assert printed == shown
+
+
+def commands(group: click.Group, above: str = "") -> list[str]:
+    """All commands by what one types; a group is one, too."""
+    found, context = [], click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        inside = commands(command, f"{above}{name} ") if isinstance(command, click.Group) else []
+        found += [f"{above}{name}", *inside]
+    return found
+
+
+def test_the_page_of_commands_has_the_help_of_each() -> None:
+    shown = {block["args"] for page, block in BLOCKS if page.name == "commands.md"}
+    same = {"rf map"}  # `visualize-rf` by another name
+    assert {f"{name} --help" for name in {*commands(main)} - same} == shown - {"--help"}
 
 
 PRINTED_BLOCKS = [(page, block) for page in PAGES for block in PRINTED.finditer(page.read_text())]
@@ -222,7 +240,7 @@ def effect(spec: list[str]) -> list[str]:
         str(len(rows[variant]["runs"])),
         f"{base['mean']:.2f}",
         f"{held['difference']:+.2f}",
-        f"[{held['low']:+.2f}, {held['high']:+.2f}]",
+        f"[{held['low']:+.2f},\u00a0{held['high']:+.2f}]",  # kept on one line
         f"{held['corrected']:.2g}",
         sheets.SIGNS[held["word"]] + " " + held["word"],
     ]
@@ -289,6 +307,9 @@ def test_what_the_readme_says_was_found_is_in_the_records() -> None:
 TUTORIALS = ("receptive_fields", "training", "compare", "install", "detection")
 
 
+MASKED = ("images", "masks")  # folders of a segmentation's set
+
+
 @pytest.mark.parametrize("page", [README, *(DOCS / f"{name}.md" for name in TUTORIALS)])
 def test_every_command_shown_exists(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -304,6 +325,13 @@ def test_every_command_shown_exists(
     for place in ("train/a/1.JPEG", "train/b/1.JPEG", "val/a/2.JPEG", "val/b/2.JPEG"):
         (tmp_path / "IMAGENET" / place).parent.mkdir(parents=True)
         Image.new("RGB", (9, 8)).save(tmp_path / "IMAGENET" / place)
+    for place in (
+        f"{kind}/{name}.png" for kind in MASKED for name in ("train/1", "train/2", "val/3")
+    ):
+        (tmp_path / "IMAGES" / place).parent.mkdir(parents=True, exist_ok=True)
+        mask = np.arange(72, dtype=np.uint8).reshape(8, 9) % 2
+        Image.fromarray(mask).save(tmp_path / "IMAGES" / place)
+    (tmp_path / "IMAGES/classes.txt").write_text("ground\nthing\n")
     trained = "cls-digits-resnet14-baseline-s0"
     (tmp_path / trained).mkdir()
     held = {"model": "rfbench.classify.nets:resnet14", "variant": "baseline"}
@@ -314,14 +342,16 @@ def test_every_command_shown_exists(
     )
     for line in lines:
         line = line.replace(f"results/{trained}", str(tmp_path / trained))
-        for name in ("mynets.py", "IMAGENET", "report.html", "mine.yaml"):
+        own = "IMAGES" if "train-seg" in line else "IMAGENET"
+        line = line.replace("data.root=PATH", f"data.root={own}")
+        for name in ("mynets.py", "IMAGENET", "IMAGES", "report.html", "mine.yaml"):
             line = line.replace(name, str(tmp_path / name))
         args = shlex.split(line)[1:]
         if args[0] == "compare":  # has nothing to be dry about
             args = [arg.replace("results/", "docs/runs") for arg in args]
         elif args[0] != "configs" and not {"registration", "--fail-on"} & set(args):
             args.append("--dry-run")
-        if "IMAGENET" in line:
+        if "IMAGENET" in line or "IMAGES" in line:
             args += ["-o", "batch_size=2"]  # two images to train on
         if args[0].startswith("train-"):  # the default folder may hold a run of one's own
             args += ["--output", str(tmp_path / "out")]
@@ -353,3 +383,19 @@ def test_what_the_page_says_of_anchors_is_what_the_records_say() -> None:
     for values in (moved_gain, plain, moved_gain - plain, blur):
         assert f"({values.mean():+.2f} AP, p = {ttest_1samp(values, 0).pvalue:.2f}" in told
     assert f"{2 * ttest_1samp(moved_gain, 0).pvalue:.2f} by Holm" in told
+
+
+def test_the_hero_shows_no_grid_of_its_own() -> None:
+    """A pixel of the input is a whole number of dots, in both rows."""
+    spec = importlib.util.spec_from_file_location("hero", README.parent / "scripts/hero.py")
+    assert spec and spec.loader
+    hero = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hero)
+    for around in (hero.AROUND, hero.NEAR):
+        dots = hero.SIDE * hero.DPI / (2 * around)
+        assert dots == pytest.approx(round(dots), abs=1e-9) and round(dots) >= 1
+    for length in (hero.GAP, hero.TOP, hero.FOOT, hero.SIDE):  # where the maps stand
+        for dpi in (hero.DPI, PAGE_DPI):
+            assert dpi * length == pytest.approx(round(dpi * length), abs=1e-9)
+    with Image.open(DOCS / "figures/hero.png") as figure:  # drawn so
+        assert figure.width == round(hero.WIDTH * hero.DPI)

@@ -36,7 +36,7 @@ FORMATS = ("table", "markdown", "latex", "csv", "json", "html")
 @click.option(
     "--look",
     is_flag=True,
-    help="Import networks of one's own that old records name, to measure and draw them: it runs "
+    help="Import networks of your own that old records name, to measure and draw them: it runs "
     "their code.",
 )
 @click.option("--reference", type=click.Choice(["paper"]), help="Add the published figures.")

@@ -94,7 +94,7 @@ def command(
         records.write_record(output, "rf", content)
     if as_json:
         return out.show_json({"offset": first.offset, "variants": levels_of, **told})
-    out.show(f"{first.title}: anchors at (u + {first.offset:g}) S")
+    out.show(f"{first.title}: anchors at (u + {first.offset:g}) S; px of the image")
     out.show("\n".join(table(levels_of)))
     if objects:
         out.show("\n".join(["", *sizes.table(told["objects"])]))

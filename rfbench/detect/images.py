@@ -55,10 +55,9 @@ def save(
     names = []
     for number, image in enumerate(truth.dataset["images"][:count], start=1):
         objects = truth.loadAnns(truth.getAnnIds(imgIds=image["id"]))
-        sides = {
-            "ground truth": objects,
-            f"predictions (score of {min_score:g} or more)": by_image.get(image["id"], []),
-        }
+        drawn = by_image.get(image["id"], [])
+        which = "predictions (score of" if drawn else "no prediction (none with a score of"
+        sides = {"ground truth": objects, f"{which} {min_score:g} or more)": drawn}
         figure = draw(read(images / image["file_name"]), sides, truth, colors, masks)
         names.append(f"{FOLDER}/{number:03d}-{Path(image['file_name']).stem}.png")
         with aside(folder / names[-1]) as temporary:

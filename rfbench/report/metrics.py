@@ -14,7 +14,8 @@ DEFAULT = {
     "seg": ("mIoU", "foreground_mIoU", "boundary_mIoU", "pixel_accuracy", "jitter"),
     "det": tuple(f"{task}.{name}" for task in ("segm", "bbox") for name in AP),
 }
-SOMETIMES = ("top5", "consistency")  # top5 of more than five classes
+# top5 of more than five classes, foreground of a set that names its background
+SOMETIMES = ("top5", "consistency", "foreground_mIoU")
 TASKS = {"bbox": "box", "segm": "mask"}
 MORE = (
     *("top1", "top5", "train_top1", "consistency", "AP", "AR"),
@@ -70,7 +71,8 @@ def select(runs: Sequence[Run], asked: Sequence[str]) -> list[str]:
     if not asked:
         # top-1 and AP are always shown, the rest where it was measured
         masks = any(key.startswith("segm.") for key in known)
-        measured = [m for m in DEFAULT[kind] if m in known or m not in SOMETIMES]
+        told = {k for run in runs for k, v in flat(run.record.metrics).items() if v is not None}
+        measured = [m for m in DEFAULT[kind] if m in told or m not in SOMETIMES]
         return [m for m in measured if masks or not m.startswith("segm.")]
     return list(dict.fromkeys(key for name in asked for key in known if fits(name, key)))
 

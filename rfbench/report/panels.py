@@ -22,7 +22,7 @@ from rfbench.plotting import webpage
 from rfbench.plotting.palette import EMPTY, GREYS, MAPS
 from rfbench.report.model import Field
 from rfbench.rf.core.path_map import DEFAULT
-from rfbench.rf.core.recorded_map import MIDDLE, Picture, RecordedMap
+from rfbench.rf.core.recorded_map import MIDDLE, Part, RecordedMap
 
 SIDE = 240  # of a panel, about: pixels of the input are whole pixels of the page
 SMALL = 20  # input px: of such maps the middle is the whole
@@ -130,24 +130,24 @@ def _views(field: Field, scale: Scale) -> list[dict[str, Any] | None]:
 
 
 def _view(
-    picture: Picture,
+    part: Part,
     colours: np.ndarray,
     width: int,
     scale: Scale,
     offset: tuple[float, float],
     label: str,
 ) -> dict[str, Any]:
-    """A picture in a square `width` input px wide around the unit's position."""
+    """A map in a square `width` input px wide around the unit's position."""
     factor = scale.side / width
-    height, across = (n * picture.pixel * factor for n in picture.values.shape)
-    y, x = (scale.side / 2 + at * factor for at in picture.at)
+    height, across = (n * part.pixel * factor for n in part.values.shape)
+    y, x = (scale.side / 2 + at * factor for at in part.at)
     ends = 0.44 * width  # a label farther out would meet the next panel's
     ticks = MaxNLocator(4, steps=[1, 2, 5, 10], integer=True).tick_values(-ends, ends)
     dy, dx = (o * factor for o in offset)
     far = math.hypot(dy, dx)
     return {
         "label": label,
-        "source": _png(picture.values, colours),
+        "source": _png(part.values, colours),
         "box": [round(v, 3) for v in (x, y, across, height)],
         "ticks": [
             (round(scale.side / 2 + t * factor, 2), f"{t:g}".replace("-", "−"))

@@ -185,8 +185,9 @@ def show(run: Loop, images: float, text: str) -> None:
     """Advance the bar. images: of all processes since the last line of metrics.jsonl."""
     run.bar.update(run.step - run.bar.n)
     if not run.bar.disable:
-        speed, wait = run.clock.speed(images)
-        text = f"{text}, {speed:.0f} images/s, {100 * wait:.0f} % waiting for data"
+        if images:  # none since a line: an epoch may be shorter than `log_every`
+            speed, wait = run.clock.speed(images)
+            text = f"{text}, {speed:.0f} images/s, {100 * wait:.0f} % waiting for data"
         run.bar.set_postfix_str(text, refresh=False)
 
 

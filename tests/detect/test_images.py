@@ -52,6 +52,23 @@ def test_no_more_images_than_there_are(root: Path, tmp_path: Path) -> None:
     assert len(drawing.save(*paths(root), [], tmp_path, 99)) == 5
 
 
+def test_an_image_without_a_prediction_says_so(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    draw = drawing.draw
+    monkeypatch.setattr(
+        drawing, "draw", lambda i, sides, *a: told.extend(sides) or draw(i, sides, *a)
+    )
+    low = [{**one, "score": 0.1} for one in predictions(root)]
+    for found in (predictions(root), low):
+        drawing.save(*paths(root), found, tmp_path, 1)
+    assert told[1::2] == [
+        "predictions (score of 0.3 or more)",
+        "no prediction (none with a score of 0.3 or more)",
+    ]
+
+
 def tool(count: int = 1) -> Any:
     from pycocotools.coco import COCO
 

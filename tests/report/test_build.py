@@ -1,5 +1,6 @@
 """Rows, notes, references, order: from records to the comparison."""
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from rfbench.errors import RfbenchError, UsageError
 from rfbench.report import formats, metrics, paper
 from tests.report.records import RUNS, only, record, report_of, row, seeds, write
 
+DOCS = Path(__file__).parents[2] / "docs/runs"
 BASE = [70.0, 71.5, 72.0, 73.0]
 BETTER = [80.1, 81.0, 82.3, 83.4]
 
@@ -49,6 +51,17 @@ def test_two_records_of_one_run_stand_alone(tmp_path: Path) -> None:
     assert row(block, "1x1").cells["top1"].mean == pytest.approx(sum(BETTER[1:]) / 3)
     assert row(block, f"1x1 ({tmp_path}/again)").cells["top1"].test is None
     assert block.notes == ["2 records claim to be 1x1, seed 0: not averaged"]
+
+
+def test_a_set_that_names_no_background_has_no_column_for_the_foreground(tmp_path: Path) -> None:
+    """Its record says null; where a set has a background, a figure that is lost is noted."""
+    held = json.loads((DOCS / "segmentation/baseline-s0/result.json").read_text())
+    write(tmp_path / "own", held, dataset="own", metrics__foreground_mIoU=None)
+    write(tmp_path / "voc", held, dataset="voc", metrics__foreground_mIoU=math.nan)
+    own_set, voc = report_of(tmp_path).groups
+    assert "foreground_mIoU" not in own_set.metrics and "foreground_mIoU" in voc.metrics
+    assert "foreground" not in " ".join(own_set.blocks[0].notes)
+    assert "foreground_mIoU" in " ".join(voc.blocks[0].notes)
 
 
 def test_runs_of_few_classes_have_no_top5(tmp_path: Path) -> None:

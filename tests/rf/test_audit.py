@@ -154,7 +154,7 @@ def test_the_legend_explains_bars_that_are_there(name: str, kinds: int) -> None:
     record = audit(*(own(module) if name == "own" else settings(name)))
     (legend,) = audit_figure(record).legends
     shown = [text.get_text() for text in legend.get_texts()]
-    assert shown == ["as it is", "one layer fixed", "more fixed", "variant"][:kinds]
+    assert shown == ["as it is", "one layer fixed", "several layers fixed", "variant"][:kinds]
 
 
 # -- fixes -----------------------------------------------------------------------------------------

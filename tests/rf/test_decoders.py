@@ -10,11 +10,11 @@ from click.testing import CliRunner
 from torch import Tensor, nn
 
 from rfbench.cli import main
-from rfbench.rf.core.metrics import measure
+from rfbench.rf.core.metrics import caption, measure
 from rfbench.rf.core.network import Network
 from rfbench.rf.core.target import Target
 from rfbench.rf.questions.audit.counterfactual import uneven_layers
-from rfbench.rf.questions.maps import phases
+from rfbench.rf.questions.maps import maps, phases
 from rfbench.spatial_graph.reader import spatial_graph
 
 
@@ -201,3 +201,36 @@ def test_figures_of_the_phases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert len(phases.chosen_units(period)) == 4 and phases.is_uneven(period)
     seen = np.unique(np.round(phases._board(period) * 2.25 + 2.25, 9))
     assert seen.tolist() == [1, 2, 4]  # of a mean of 2.25
+
+
+@pytest.mark.parametrize("up", UPS[:3], ids=str)
+def test_each_panel_of_the_phases_tells_the_shift_and_the_size_of_its_own_unit(
+    up: nn.Module,
+) -> None:
+    module, side = ones(Up(up)), 48
+    seen = target(module, side)
+    (n, _), centre = seen.units, (side - 1) / 2
+    period = seen.period()
+    assert period is not None
+    told = set()
+    for unit in phases.chosen_units(period):
+        found = maps._of_this_unit(seen.counts(unit), seen)
+        grad = gradient(module, side, unit)
+        for axis, u in enumerate(unit):
+            line = grad.sum(1 - axis)
+            at, rows = line @ np.arange(side) / line.sum(), np.nonzero(line)[0]
+            stride = float(seen.geometry.strides[axis])
+            assert found["shift"][axis] == pytest.approx(at - (u - (n - 1) / 2) * stride - centre)
+            assert found["size"][axis] == rows[-1] - rows[0] + 1
+        told.add(caption(found))
+        assert "mean of" not in caption(found)
+    assert len(told) > 1
+    whole = measure(seen.counts(), seen.geometry)
+    own = f"{whole['unit_shift'][0]:.2f}".replace("-", "−")
+    assert f"phases: {whole['shift_range'][0][0]:.2f}".replace("-", "−") in plain(whole)
+    assert f"this unit {own}" in plain(whole)
+
+
+def plain(figures: dict[str, object]) -> str:
+    """A caption, with spaces at which it may break."""
+    return caption(figures).replace("\u00a0", " ")

@@ -178,7 +178,22 @@ def test_panels_show_the_part_with_the_field() -> None:
     assert abs(np.diff(axes.get_xlim())) == 224
 
 
-def test_the_caption_counts_pictures_once() -> None:
+@pytest.mark.parametrize("side", [15, 31])
+def test_the_legend_names_what_some_panel_shows(side: int) -> None:
+    """Beside a field of 31 px one of 15 px, which fills its image, has a frame around it."""
+    panels = []
+    for width in (side, 31):
+        middle = (width - 1) / 2
+        field = bell((9, 9), (middle, middle), width)
+        found = Gradients(field, field, "layer1", (0, 0), (1, 1), 1)
+        metrics = measure(found, Position((middle, middle), (middle, middle), (31, 31)))
+        panels.append(effective.Panel("", None, field, metrics | {"gaussian": None}))
+    (legend,) = effective.figure(panels, "one", "caption").legends
+    told = [text.get_text() for text in legend.get_texts()]
+    assert ("outside the image" in told) is (side < 31) and "Gaussian, 2 sigma" not in told
+
+
+def test_the_caption_counts_images_once() -> None:
     def said(sample: Sample, samples: int, counts: object) -> str:
         metrics = {"samples": samples, "unit": [3, 3], "layer": "layer4", "input_size": [64, 64]}
         return caption(sample, [Measured(None, None, metrics, counts)])  # type: ignore[arg-type]

@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from rfbench import rf
 from rfbench.errors import RfbenchError, UsageError
+from rfbench.rf.questions.effective.expected import expected
 from rfbench.rf.questions.effective.extent import circles, log_areas
 from rfbench.rf.questions.effective.gradients import OPENERF, REPLKNET, Definition, gradients
 from rfbench.rf.questions.effective.layout import of_axes
+from rfbench.spatial_graph.reader import spatial_graph
 
 
 class Shaped(nn.Module):
@@ -70,6 +73,26 @@ def test_without_a_layer_it_is_the_last_map_as_theory_names_it() -> None:
     net = Shaped(SHAPES["NHWC"])
     found = gradients([net], [torch.randn(2, 2, 12, 16)])
     assert found.layer == rf.record(net, (12, 16)).target == "end"
+
+
+@pytest.mark.parametrize("key", ["out", "0", ""])
+def test_an_output_of_one_name_is_found_without_its_name(key: str) -> None:
+    """As torchvision's segmenters return theirs, up-sampled by no layer: {'out': scores}."""
+    torch.manual_seed(0)
+
+    def grown(map_: Tensor) -> object:
+        scores = F.interpolate(map_, scale_factor=2, mode="nearest")
+        return [scores] if key == "0" else {key: scores} if key else scores
+
+    net, images = Shaped(grown), torch.randn(2, 2, 12, 16)
+    net.forward = lambda x: grown(net.deep(torch.tanh(net.stem(x))))  # type: ignore[assignment]
+    found = gradients([net], [images], unit=(11, 3))
+    assert (found.layer, found.units) == (f"output.{key}" if key else "output", (24, 8))
+    np.testing.assert_allclose(found.magnitude, wanted(net, images, 5, 1), rtol=1e-5)
+    # the path counts that are drawn beside it: of pixels in the unit's two windows
+    paths = expected(spatial_graph(net, (12, 16)), found.layer, (11, 3), counts=True).counts
+    assert paths is not None
+    assert ((paths.counts > 0) == (wanted(net, images, 5, 1) > 0)).all()
 
 
 class Head(nn.Module):

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from torch import nn
 
 from rfbench.errors import RfbenchError, UsageError
@@ -159,6 +160,19 @@ def test_an_arrow_only_where_the_shift_is_seen() -> None:
         for axes in maps_figure([kind], "T", "").axes[:2]
     ]
     assert arrows == [0, 0, 0, 1]  # in the second row of the shifted map
+
+
+def test_the_legend_names_what_lies_outside_of_the_source_where_that_is_shown() -> None:
+    """Beside a wide field a small source has a frame; alone it has none."""
+    small, wide = panel("small", nn.Conv2d(1, 1, 3), size=33), smooth(0)
+    for panels, framed in (([small, wide], True), ([wide], False)):
+        figure = maps_figure(panels, "title", "caption")
+        assert ("outside the source" in [text.get_text() for text in legend(figure)]) is framed
+
+
+def legend(figure: Figure) -> list[Text]:
+    """The words that the legends of a figure hold."""
+    return [text for held in figure.legends for text in held.get_texts()]
 
 
 def test_no_panels_are_refused() -> None:

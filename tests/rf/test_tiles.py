@@ -227,6 +227,18 @@ def test_a_size_at_which_crops_are_padded_as_the_whole_is_proposed(name: str) ->
         rf.tiles(MAKE[name](), (61, 70))
 
 
+@pytest.mark.parametrize("wrap", [lambda t: {"out": t}, lambda t: [t]], ids=["dict", "list"])
+def test_the_one_tensor_of_a_dict_or_list_is_the_output(wrap: Callable[[Tensor], Any]) -> None:
+    """As torchvision's segmenters return theirs."""
+    plain = Net(lambda n, x: F.interpolate(n.a(x), scale_factor=2), a=conv(3, 4, 3, 2))
+    held = Net(lambda n, x: wrap(plain(x)), a=plain)
+    tiles = [rf.tiles(net, 64) for net in (plain, held)]
+    assert tiles[1]["shown"]["difference"] < 1e-12
+    assert {**tiles[0], "shown": 0, "to": 0} == {**tiles[1], "shown": 0, "to": 0}
+    mirrors = [rf.mirror(net, 64)["axes"]["y"]["off"] for net in (plain, held)]
+    assert mirrors[0] == mirrors[1]
+
+
 def test_an_earlier_layer_may_have_tiles() -> None:
     net = nn.Sequential(conv(3, 8, 3, 2), nn.GroupNorm(2, 8), conv(8, 4))
     assert rf.tiles(net, 64, layer="0")["shown"]["difference"] < 1e-12

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -248,3 +249,13 @@ def test_a_log_that_cannot_be_closed_names_its_file(tmp_path: Path) -> None:
         log.write({"split": "train", "step": 1})
     with pytest.raises(RfbenchError, match=r"cannot write .*metrics.jsonl: No space left"):
         log.close()
+
+
+def test_the_bar_tells_no_speed_before_there_is_one() -> None:
+    """An epoch may be shorter than `log_every`: no image has been counted since the last line."""
+    bar = progress.bar(10, 0, "", shown=True)
+    run = SimpleNamespace(step=1, bar=bar, clock=progress.Clock())
+    for images, told in ((0, False), (16, True)):
+        loop.show(run, images, "loss 1")  # type: ignore[arg-type]
+        assert ("images/s" in bar.postfix) is told
+    bar.close()

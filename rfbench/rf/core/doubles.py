@@ -105,7 +105,10 @@ def outputs(module: nn.Module, layers: Sequence[str], x: Sequence[Tensor]) -> di
     hooks = [m.register_forward_hook(leave(n)) for n, m in plain.items()]  # scripted take none
     try:
         with torch.no_grad(), _double(), _InDouble():
-            held |= named_tensors(module(*x), "output")
+            returned = named_tensors(module(*x), "output")
+            held |= returned
+            if len(returned) == 1:  # {'out': map} has one output, which needs no name
+                held.setdefault("output", *returned.values())
     except _Done:
         pass
     except Exception as error:

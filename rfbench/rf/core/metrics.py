@@ -122,6 +122,8 @@ def _shift_words(record: Record, brief: bool) -> list[str]:
         ends = [" to ".join((_offset(r)[0].split(", ") * 2)[:2]) for r in told]
         p = " × ".join(merged(record["phases"]))
         words.append(f"mean of {p} phases: {', '.join(dict.fromkeys(ends))}")
+        if own := record.get("unit_shift"):  # which is where the map's centroid is drawn
+            words.append(f"this unit {_offset(own)[0]}")
     return words
 
 

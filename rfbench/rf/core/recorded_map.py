@@ -26,9 +26,11 @@ GREY = b"\x08\x00\x00\x00\x00"  # in a PNG's header: 8 bits, grey, not interlace
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
-    """values: (h, w) uint8. at: (y, x) of the first one's top left corner, source px from the
-    unit's position. pixel: source px a side of each.
+class Part:
+    """A map, or its middle.
+
+    values: (h, w) uint8. at: (y, x) of the first one's top left corner, source px from the unit's
+    position. pixel: source px a side of each.
     """
 
     values: np.ndarray
@@ -53,9 +55,9 @@ class RecordedMap:
     by how much of it the grid is shown.
     """
 
-    whole: Picture
+    whole: Part
     offset: tuple[float, float]
-    middle: Picture | None = None
+    middle: Part | None = None
     span: float = 1.0
     contrast: float = 0.1
 
@@ -135,7 +137,7 @@ def _png(grey: np.ndarray) -> str:
 def decode(content: Any) -> RecordedMap:
     """The map in a record. Raises ValueError, one line, for what `encode` does not write."""
     held = _mapping(content, "the map")
-    whole = _picture(held, held.get("pixel"))
+    whole = _part(held, held.get("pixel"))
     offset = _pair(held, "offset")
     if whole.values.max() != 255:
         raise ValueError("the map's brightest pixel is not 255")
@@ -143,7 +145,7 @@ def decode(content: Any) -> RecordedMap:
     if held.get("middle") is None:
         return RecordedMap(whole, offset)
     inner = _mapping(held["middle"], "the middle")
-    middle = _picture(inner, 1)
+    middle = _part(inner, 1)
     if max(middle.values.shape) > MIDDLE + 2:
         raise ValueError(f"the middle is larger than {MIDDLE} px")
     span, grey = (_number(inner.get(key), key, 1.0) for key in ("span", "contrast"))
@@ -152,7 +154,7 @@ def decode(content: Any) -> RecordedMap:
     return RecordedMap(whole, offset, middle, span, grey)
 
 
-def _check_centroid(whole: Picture, offset: tuple[float, float]) -> None:
+def _check_centroid(whole: Part, offset: tuple[float, float]) -> None:
     """Raise ValueError where a map's centre of mass is not where its record says."""
     weights = (whole.values / 255.0) ** 2
     for k, (at, told) in enumerate(zip(whole.at, offset, strict=True)):
@@ -162,7 +164,7 @@ def _check_centroid(whole: Picture, offset: tuple[float, float]) -> None:
             raise ValueError(f"the map's centroid is at {own:.2f} px, not at {told:.2f}")
 
 
-def _picture(held: Mapping[str, Any], pixel: Any) -> Picture:
+def _part(held: Mapping[str, Any], pixel: Any) -> Part:
     """A PNG of a record: 8 bits, grey, as large as it says, and not larger than `MOST`."""
     size, at = held.get("size"), _pair(held, "at")
     if not isinstance(size, list) or not all(type(n) is int and 0 < n <= MOST for n in size):
@@ -170,7 +172,7 @@ def _picture(held: Mapping[str, Any], pixel: Any) -> Picture:
     powers = [2**i for i in range(13)]
     if type(pixel) is not int or pixel not in powers:
         raise ValueError(f"pixel: a power of two up to {powers[-1]} is needed")
-    return Picture(_grey(held.get("png"), size), at, pixel)
+    return Part(_grey(held.get("png"), size), at, pixel)
 
 
 def _grey(text: Any, size: list[int]) -> np.ndarray:

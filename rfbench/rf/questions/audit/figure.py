@@ -27,7 +27,12 @@ WIDTH, ROW, SIDE = 7.0, 0.145, 1.5  # inches: the page, a bar, the height of the
 RIGHT = 0.56  # for the column of misaligned operations
 MOST = 24  # layers in the figure
 AS_IS, LAYER, TOGETHER, VARIANT = BLACK, BLUE, SKY, VERMILION
-KINDS = {AS_IS: "as it is", LAYER: "one layer fixed", TOGETHER: "more fixed", VARIANT: "variant"}
+KINDS = {
+    AS_IS: "as it is",
+    LAYER: "one layer fixed",
+    TOGETHER: "several layers fixed",
+    VARIANT: "variant",
+}
 
 Rows = list[tuple[str, str, dict[str, Any]]]  # label, colour, figures
 
@@ -61,7 +66,7 @@ def audit_figure(record: dict[str, Any]) -> Figure:
     sheet = Page(width, below + len(foot) * line(SMALL) + 0.06)
     sheet.lines(0.08, 0.06, [head], LARGE, weight="bold")
     bars = {f"shift, {unit}": [size_of(row["shift"]) for _, _, row in rows]}
-    bars["gridding, CV at the stride"] = [row["gridding"] for _, _, row in rows]
+    bars["gridding (CV)"] = [row["gridding"] for _, _, row in rows]
     if record["checkerboard"] > LEAST:
         bars["checkerboard, CV"] = [row["checkerboard"] for _, _, row in rows]
     rest = left + RIGHT + 0.2 * (len(bars) - 1)

@@ -34,7 +34,8 @@ def expected(
 
     counts: whether path counts are wanted. source: of several inputs the one that is looked at.
     """
-    value = graph.output if layer in ("", "output") else graph.named().get(layer)
+    named = graph.outputs | graph.layers  # also 'output.out', where there is no other output
+    value = graph.output if layer in ("", "output") else named.get(layer)
     witness = graph.witness(value)
     if value is None or witness.reach == Reach.UNSUPPORTED:
         return Expected()

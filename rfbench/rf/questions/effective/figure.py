@@ -57,7 +57,7 @@ def figure(panels: Sequence[Panel], title: str, caption: str) -> Figure:
     block = 0.16 + maps * (tall + 0.08) + 0.24 + rows * line(TEXT) + 0.1
     blocks = -(-len(panels) // columns)
     top = 0.1 + len(head) * line(LARGE)
-    keys = _handles()
+    keys = _handles(panels, window)
     across = key_columns([str(key.get_label()) for key in keys], width)
     down = -(-len(keys) // across)
     below = top + blocks * block + 0.08 + down * 0.15
@@ -91,7 +91,7 @@ class _Cell:
 
 @dataclass(frozen=True)
 class _Window:
-    """What all panels show, in px from the position of the unit."""
+    """What all panels show, in px from the unit's position."""
 
     top: float
     bottom: float
@@ -158,7 +158,7 @@ def _bar(page: Page, x: float, y: float, height: float) -> None:
     """The colour bar of all panels."""
     axes = page.axes(x, y, BAR, height)
     bar = page.figure.colorbar(ScalarMappable(BRIGHTNESS, MAPS), cax=axes)
-    bar.set_ticks([0, 0.01, 0.1, 0.25, 0.5, 1], labels=["0", ".01", ".1", ".25", ".5", "1"])
+    bar.set_ticks([0, 0.01, 0.1, 0.25, 0.5, 1], labels=["0", "0.01", "0.1", "0.25", "0.5", "1"])
     bar.set_label("share of the largest value", size=TEXT, labelpad=2)
     bar.outline.set_linewidth(0.5)
     axes.tick_params(labelsize=SMALL, length=2, width=0.5, pad=1.5)
@@ -197,11 +197,21 @@ def _outlines(axes: Axes, panel: Panel) -> None:
         axes.add_patch(Ellipse(at, 4 * sx, 4 * sy, fill=False, color=OVAL, linewidth=0.9))
 
 
-def _handles() -> list[Line2D | Rectangle]:
+def _handles(panels: Sequence[Panel], window: _Window) -> list[Line2D | Rectangle]:
+    """What the legend explains: what some panel shows."""
+    bell = Line2D([], [], color=OVAL, linewidth=0.9, label="Gaussian, 2 sigma")
+    outside = Rectangle((0, 0), 1, 1, facecolor=EMPTY, label="outside the image")
     return [
-        Line2D([], [], label="position of the unit", **UNIT),
+        Line2D([], [], label="unit's position", **UNIT),
         Line2D([], [], label="centre of mass", **CENTROID),
         Line2D([], [], color=SQUARE, linewidth=0.8, label="size (Luo et al.)"),
-        Line2D([], [], color=OVAL, linewidth=0.9, label="Gaussian, 2 sigma"),
-        Rectangle((0, 0), 1, 1, facecolor=EMPTY, label="outside the image"),
+        *([bell] if any(panel.metrics["gaussian"] for panel in panels) else []),
+        *([outside] if any(_leaves(panel, window) for panel in panels) else []),
     ]
+
+
+def _leaves(panel: Panel, window: _Window) -> bool:
+    """Whether the window shows what lies outside of a panel's image."""
+    (y, x), (h, w) = panel.origin, panel.field.shape
+    beyond = (-0.5 - y - window.top, window.bottom - (h - 0.5 - y))
+    return max(*beyond, -0.5 - x - window.left, window.right - (w - 0.5 - x)) > 1e-6

@@ -83,10 +83,11 @@ class Places:
         if len(self.outputs) > 1:
             names = ", ".join(self.outputs)
             raise UsageError(f"the network has several outputs: choose one with --to, {names}")
-        number = next(iter(self.outputs.values()), None)
+        # 'output', or 'output.out' of a dict with one tensor
+        name, number = next(iter(self.outputs.items()), ("", None))
         laid = self.layout(number)
         if laid is not None and prod(laid.units) > 1:
-            return self._outermost("output")
+            return self._outermost(name)
         last = self.last()
         shape = () if number is None else self.reader.trace.shapes[number]
         if last is not None and len(shape) == 2:  # logits, as behind any classifier's last map

@@ -101,7 +101,7 @@ def maps_figure(panels: Sequence[Panel], title: str, caption: str, scale: Scale 
     texts = [_texts(block, shared.side) for block in blocks]
     tall = shared.side + 0.42 + (shared.side + 0.2 if shared.zoom else 0)
     heights = [tall + len(t[0]) * line(TEXT + 1) + len(w[0]) * line(TEXT) for t, w in texts]
-    keys = _handles(shared)
+    keys = _handles(panels, shared)
     across = key_columns([key.get_label() for key in keys], width)
     down = -(-len(keys) // across)
     top = 0.1 + len(head) * line(LARGE)
@@ -281,9 +281,19 @@ def _note(shared: _Shared) -> str:
     )
 
 
-def _handles(shared: _Shared) -> list[Any]:
-    """What the legend explains."""
+def _handles(panels: Sequence[Panel], shared: _Shared) -> list[Any]:
+    """What the legend explains: what some panel shows."""
     place = Line2D([], [], label="unit's position", **UNIT)
     centroid = Line2D([], [], label="centroid of the map", **CENTROID)
     part = Rectangle((0, 0), 1, 1, fill=False, linewidth=0.6, label="part shown below")
-    return [place, centroid, part][: 3 if shared.zoom else 2]
+    outside = Rectangle((0, 0), 1, 1, facecolor=EMPTY, label="outside the source")
+    return [
+        *[place, centroid, part][: 3 if shared.zoom else 2],
+        *([outside] if any(_leaves(panel, shared.width) for panel in panels) else []),
+    ]
+
+
+def _leaves(panel: Panel, width: float) -> bool:
+    """Whether a square around the unit's position shows what lies outside of the source."""
+    ends = zip(panel.origin, panel.counts.shape, strict=True)
+    return any(width / 2 > min(at + 0.5, n - 0.5 - at) + 0.005 * width for at, n in ends)

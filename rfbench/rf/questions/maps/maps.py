@@ -99,7 +99,15 @@ def _turns(config: RfConfig, target: Target) -> list[tuple[PathMap, dict[str, An
     if period is None or len(target.units) != 2:
         return []
     every = (target.counts(u, convention, config.exact) for u in phases.chosen_units(period))
-    return [(counts, measure_known(counts, target.geometry)) for counts in every]
+    return [(counts, _of_this_unit(counts, target)) for counts in every]
+
+
+def _of_this_unit(counts: PathMap, target: Target) -> dict[str, Any]:
+    """The figures of a map, with the shift and size of its own unit, not of the period."""
+    figures = measure_known(counts, target.geometry)
+    size = [last - first + 1 for first, last in target.geometry.regions(counts.unit)]
+    own = {"shift": figures["unit_shift"], "shift_range": None, "size": size, "least_size": size}
+    return {**figures, **own}
 
 
 def _blame_border(figures: dict[str, Any], whole: Pair | None) -> None:
@@ -262,7 +270,10 @@ def _figures_of_turns(config: RfConfig, drawn: list[Drawn], title: str) -> dict[
             panels.append(maps.Panel(f"{d.subject.title}\nunit {unit}", counts, figures))
         if (period := d.counts.period) is not None and d.turns and phases.is_uneven(period):
             periods.append((d.subject.title, period, d.metrics["checkerboard"]))
-    note, out = caption(config, drawn, "the units of one period"), {}
+    many = {(d.counts.period.totals.size, len(d.turns)) for d in drawn if d.counts.period}
+    of_all = {f"{shown} of a period's {all_} units" for all_, shown in many if shown < all_}
+    which = of_all.pop() if len(of_all) == len(many) == 1 else "a period's units"
+    note, out = caption(config, drawn, which), {}
     if panels:
         out["phases"] = maps.maps_figure(panels, f"{title}: units that take turns", note)
     if periods:

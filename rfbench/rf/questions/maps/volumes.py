@@ -19,7 +19,7 @@ from rfbench.rf.core.metrics import caption as words_of
 from rfbench.rf.questions.maps.figure import Panel, Scale
 
 SIDE, LEFT, GAP, RIGHT = 1.7, 0.5, 0.42, 0.62
-PLANES = [(1, 2, "y, x"), (0, 2, "depth, x"), (0, 1, "depth, y")]  # rows, columns of each picture
+PLANES = [(1, 2, "y, x"), (0, 2, "depth, x"), (0, 1, "depth, y")]  # rows, columns of each
 NAMES = ("depth", "y", "x")
 NOTE = (
     "Above: {root}the number of paths from each voxel to one unit, in three sections through the "

@@ -21,7 +21,7 @@ HEAD = {"macs": "MACs"}  # columns that are not called as in the record
 WORDS = ("model", "status", "witness")  # all other columns hold numbers
 ORDER: dict[str, Best] = {"top1": "high", "changed": "high", "size": "high", "map": "high"}
 ASSETS = ("tools.html", "zoo.css", "zoo.js")
-SPAN = 512  # px of the input that a picture of the table shows
+SPAN = 512  # px of the input that a map of the table shows
 DEVICE = "on the CPU, networks without weights"
 ABOUT = (
     "Metrics of the central unit of the last map, on an input that cuts nothing off, as the "

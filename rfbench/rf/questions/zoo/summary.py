@@ -60,7 +60,7 @@ def save_summary(rows: Sequence[Row], path: Path) -> None:
     files.write_text(path, summary(rows, path.with_suffix(".png").name if measured else ""))
 
 
-def summary(rows: Sequence[Row], picture: str = "") -> str:
+def summary(rows: Sequence[Row], figure: str = "") -> str:
     """The zoo in a page of Markdown: how many of each kind, and which families are how."""
     libraries = sorted({row["model"].partition(":")[0] for row in rows})
     lines = [
@@ -69,7 +69,7 @@ def summary(rows: Sequence[Row], picture: str = "") -> str:
         f"{len(rows)} architectures at their own input size. {_versions()}. Written by",
         "`rfbench rf zoo --markdown FILE`, which also writes a page to search and compare maps.",
         "",
-        *([f"![Shift by family]({picture})", ""] if picture else []),
+        *([f"![Shift by family]({figure})", ""] if figure else []),
         f"| status | {' | '.join(libraries)} | what it means |",
         f"|---|{'---|' * len(libraries)}---|",
     ]

@@ -35,7 +35,7 @@ from rfbench.spatial_graph.graph import Reach
 Row = dict[str, Any]
 FIX = "1x1+3x3"
 FIXED = "fixed_"  # before the columns of a network with it
-SIDE = 128  # px of a picture of a map
+SIDE = 128  # px of the figure of a map
 PUBLISHED = "IMAGENET1K_V1"  # torchvision's weights whose accuracy is told
 TASKS = 150  # of a process
 ROWS, THUMBNAILS = "rows.jsonl", "maps"
@@ -62,9 +62,9 @@ def columns() -> dict[str, str]:
         "macs": "of an image of its own size",
         "changed": f"convolutions that {FIX} changes",
         **ranked,
-        "picture": "top, left, side of its picture in maps/, px of the input from the unit",
+        "picture": "top, left, side of its map in maps/, px of the input from the unit",
         "offset": "centre of mass (y, x) of that map from the unit, px",
-        "fixed_picture": f"picture with {FIX}",
+        "fixed_picture": f"map with {FIX}",
         "fixed_offset": f"offset with {FIX}",
         "witness": "why it is not local, or not understood",
         "seconds": "CPU time of this row",
@@ -149,7 +149,7 @@ def _empty(name: str) -> Row:
 
 
 def _shape(target: Target, prefix: str) -> tuple[Row, dict[str, bytes]]:
-    """What is measured of a map, and its picture. prefix: of the columns of the picture."""
+    """What is measured of a map, and its figure. prefix: of the columns of the figure."""
     counts = target.counts()
     record = measure(counts, target.geometry)
     shape = {key: record[key] for key in ("size", "stride", "padding")}
@@ -158,9 +158,9 @@ def _shape(target: Target, prefix: str) -> tuple[Row, dict[str, bytes]]:
     if offset is None or None in offset:
         return shape, {}
     unit = [middle - away for middle, away in zip(record["centroid"], offset, strict=True)]
-    picture, box = thumbnail(counts, unit)
+    figure, box = thumbnail(counts, unit)
     shape |= {f"{prefix}picture": box, f"{prefix}offset": [round(o, 4) + 0.0 for o in offset]}
-    return shape, {prefix: picture}
+    return shape, {prefix: figure}
 
 
 def _scalar(metric: Metric, value: Any) -> float:
@@ -248,8 +248,8 @@ def run(wanted: Sequence[str], folder: Path, jobs: int, done: Callable[[], objec
         with files.naming(folder / THUMBNAILS):  # after the rows, which say that it is a zoo's
             (folder / THUMBNAILS).mkdir(exist_ok=True)
         for made, drawn in _in_parallel(left, jobs):
-            for prefix, picture in drawn.items():
-                files.write_bytes(_picture_path(folder, made["model"], prefix), picture)
+            for prefix, figure in drawn.items():
+                files.write_bytes(_figure_path(folder, made["model"], prefix), figure)
             with files.naming(folder / ROWS):
                 file.write(json_text.dumps(made) + "\n")
                 file.flush()
@@ -275,11 +275,11 @@ def read(folder: Path) -> dict[str, Row]:
 
 def drawings(folder: Path, model: str) -> dict[str, bytes]:
     """The drawings of a model's maps, as `row` gives them."""
-    paths = {prefix: _picture_path(folder, model, prefix) for prefix in ("", FIXED)}
+    paths = {prefix: _figure_path(folder, model, prefix) for prefix in ("", FIXED)}
     return {prefix: path.read_bytes() for prefix, path in paths.items() if path.exists()}
 
 
-def _picture_path(folder: Path, model: str, prefix: str) -> Path:
+def _figure_path(folder: Path, model: str, prefix: str) -> Path:
     return folder / THUMBNAILS / f"{prefix}{model.replace(':', '-')}.png"
 
 

@@ -12,7 +12,7 @@ filters.push(row => {
 });
 
 // -- maps: `side` px of the input around the unit; marks are as large as `px` of the screen asks
-function picture(map, side, px, label) {
+function drawn(map, side, px, label) {
   const svg = node("svg", {class: "map", viewBox: `${-side / 2} ${-side / 2} ${side} ${side}`});
   if (label) { svg.setAttribute("role", "img"); svg.setAttribute("aria-label", label); }
   else svg.setAttribute("aria-hidden", "true");
@@ -39,7 +39,7 @@ function round(length) {
   const power = 10 ** Math.floor(Math.log10(length));
   return Math.max(...[1, 2, 5].filter(n => n * power <= length)) * power;
 }
-function reach(map) {  // the least side of a picture around the unit that holds the map and marks
+function reach(map) {  // the least side of a square around the unit that holds the map and marks
   const [top, left, width] = map.box;
   return 2 * Math.max(-top, -left, top + width, left + width);
 }
@@ -52,7 +52,7 @@ for (const [row, held] of rowsOf) {
   boxes.set(row, tick);
   const name = document.createElement("span");
   name.textContent = held.model;
-  label.append(tick, picture(held.maps[0], data.span, 40, ""), name);
+  label.append(tick, drawn(held.maps[0], data.span, 40, ""), name);
   cell.replaceChildren(label);
 }
 
@@ -80,7 +80,7 @@ function compared(row, side) {
   caption.append(remove("\u00d7", "remove " + held.model, [boxes.get(row)]));
   for (const map of held.maps) {
     const own = element("figure");
-    own.append(picture(map, side, 200, `${held.model}, ${map.title}: ${map.text}`),
+    own.append(drawn(map, side, 200, `${held.model}, ${map.title}: ${map.text}`),
       element("figcaption", `${map.title}: ${map.text}`));
     pair.append(own);
   }
