@@ -7,8 +7,10 @@ for other draws too: what is not the same in all of them depends on the draw.
 """
 
 import contextlib
+import os
 import pickle
 import random
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from typing import Any
@@ -87,14 +89,39 @@ def seeded(module: nn.Module, draw: int, told: Callable[[Draw], None]) -> Iterat
 
 @contextlib.contextmanager
 def _anew(draw: int, told: Callable[[Draw], None]) -> Iterator[None]:
-    """Let NumPy's generators that are made without a seed take theirs from `draw`."""
-    seeds = random.Random(draw)
+    """Let what asks the system for random numbers take them from `draw`, in this thread.
+
+    Generators of NumPy and Python that are made without a seed, and os.urandom, with which
+    random.SystemRandom, secrets and uuid draw.
+    """
+    seeds, thread = random.Random(draw), threading.get_ident()
+    real_bits: Callable[[int], int] = vars(bit_generator)["randbits"]
+    real_seed, real_bytes = random.Random.seed, os.urandom
+
+    def drawn(what: str) -> bool:
+        if threading.get_ident() != thread:  # another may need numbers that nobody can foretell
+            return False
+        told(Draw(what))
+        return True
 
     def randbits(k: int) -> int:
-        told(Draw("a NumPy generator without a seed"))
-        return seeds.getrandbits(k)
+        numpy = "a NumPy generator without a seed"
+        return seeds.getrandbits(k) if drawn(numpy) else real_bits(k)
 
-    with mock.patch.object(bit_generator, "randbits", randbits):  # where NumPy asks the system
+    def seed(self: random.Random, a: Any = None, version: int = 2) -> None:
+        if a is None and drawn("a Python generator without a seed"):
+            a = seeds.getrandbits(64)
+        real_seed(self, a, version)
+
+    def urandom(size: int, /) -> bytes:
+        return seeds.randbytes(size) if drawn("the system's random numbers") else real_bytes(size)
+
+    with (
+        mock.patch.object(bit_generator, "randbits", randbits),
+        mock.patch.object(random.Random, "seed", seed),
+        mock.patch.object(os, "urandom", urandom),
+        mock.patch.object(random, "_urandom", urandom),  # its own name for it
+    ):
         yield
 
 

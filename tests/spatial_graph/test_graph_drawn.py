@@ -1,7 +1,10 @@
 """Networks that draw at random while they run: against gradients in many draws, or refused."""
 
+import os
 import random
+import secrets
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -251,12 +254,50 @@ def test_generators_of_its_own(name: str) -> None:
     assert isinstance(graph.output, Opaque) and "decides what is read" in str(graph.output.witness)
 
 
-def test_a_generator_with_a_seed_draws_the_same_each_time() -> None:
-    class Fixed(Held):
-        def forward(self, x: Tensor) -> Tensor:
-            return self.a(x).roll(int(np.random.default_rng(3).integers(0, 9)), -1)
+ANEW = {
+    "Random()": ("a Python generator without a seed", lambda _: random.Random().randint(0, 8)),
+    "a subclass": (
+        "a Python generator",
+        lambda _: type("Own", (random.Random,), {})().randrange(9),
+    ),
+    "SystemRandom": ("the system's", lambda _: random.SystemRandom().randint(0, 8)),
+    "SystemRandom.random": ("the system's", lambda _: int(9 * random.SystemRandom().random())),
+    "secrets": ("the system's random numbers", lambda _: secrets.randbelow(9)),
+    "urandom": ("the system's random numbers", lambda _: os.urandom(1)[0] % 9),
+    "RandomState": ("a NumPy generator", lambda _: int(np.random.RandomState().randint(9))),
+}
 
-    module = Fixed(None, None).double()
+
+@pytest.mark.parametrize("name", ANEW)
+def test_generators_made_anew_without_a_seed(name: str) -> None:
+    source, shift = ANEW[name]
+    graph = spatial_graph(Held(None, shift), SIZE)
+    assert isinstance(graph.output, Opaque) and source in str(graph.output.witness)
+    assert "decides what is read" in str(graph.output.witness)
+
+
+def test_other_threads_keep_the_numbers_of_the_system() -> None:
+    def elsewhere(_: None) -> int:
+        with ThreadPoolExecutor(1) as pool:
+            found.append(pool.submit(os.urandom, 8).result())
+            pool.submit(random.Random).result()
+        return 3
+
+    found: list[bytes] = []
+    graphs = [spatial_graph(Held(None, elsewhere), SIZE) for _ in range(2)]
+    assert len({*found}) == len(found) == 2  # one trace each, since nothing is drawn in it
+    assert all(isinstance(graph.output, Value) and not graph.chosen for graph in graphs)
+
+
+SEEDED = {
+    "numpy": lambda _: int(np.random.default_rng(3).integers(0, 9)),
+    "python": lambda _: random.Random(3).randint(0, 8),
+}
+
+
+@pytest.mark.parametrize("name", SEEDED)
+def test_a_generator_with_a_seed_draws_the_same_each_time(name: str) -> None:
+    module = Held(None, SEEDED[name]).double()
     graph = spatial_graph(module, SIZE)
     assert isinstance(graph.output, Value)
     x = torch.rand(1, 3, *SIZE, dtype=torch.float64, requires_grad=True)
