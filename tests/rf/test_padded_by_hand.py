@@ -87,6 +87,26 @@ def test_paths_through_a_layer_between_the_parts_are_its_own() -> None:
         rf.path_counts(graph, unit=(7, 9), source="pad")
 
 
+BAD = {
+    "one axis of an image": ((2, 0), "none of a 4-D"),
+    "more than once around": ((1, 1, 21, 0), "too much for 20"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_torch_does_not_pad_around_the_edges_is_refused(name: str) -> None:
+    amounts, message = BAD[name]
+
+    class Bad(Padded):
+        def forward(self, x: Tensor) -> Tensor:
+            return F.pad(self.a(x)[:, :, :, :20], amounts, mode="circular")
+
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        Bad(nn.Identity())(torch.zeros(1, 3, 43, 43))
+    with pytest.raises(RfbenchError, match=message):
+        rf.theory(rf.record(Bad(nn.Identity()), size=43))
+
+
 def test_parts_in_another_order_are_rolled() -> None:
     class Rolled(Padded):
         def forward(self, x: Tensor) -> Tensor:
