@@ -11,6 +11,7 @@ import os
 import pickle
 import random
 import threading
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from typing import Any
@@ -92,14 +93,16 @@ def _anew(draw: int, told: Callable[[Draw], None]) -> Iterator[None]:
     """Let what asks the system for random numbers take them from `draw`, in this thread.
 
     Generators of NumPy and Python that are made without a seed, and os.urandom, with which
-    random.SystemRandom, secrets and uuid draw.
+    random.SystemRandom, secrets and uuid draw. What libraries draw while they are imported, such as
+    names, is none of the network's.
     """
-    seeds, thread = random.Random(draw), threading.get_ident()
+    seeds, thread, imports = random.Random(draw), threading.get_ident(), _imports()
     real_bits: Callable[[int], int] = vars(bit_generator)["randbits"]
     real_seed, real_bytes = random.Random.seed, os.urandom
 
     def drawn(what: str) -> bool:
-        if threading.get_ident() != thread:  # another may need numbers that nobody can foretell
+        # another thread may need numbers that nobody can foretell
+        if threading.get_ident() != thread or _imports() > imports:
             return False
         told(Draw(what))
         return True
@@ -123,6 +126,12 @@ def _anew(draw: int, told: Callable[[Draw], None]) -> Iterator[None]:
         mock.patch.object(random, "_urandom", urandom),  # its own name for it
     ):
         yield
+
+
+def _imports() -> int:
+    """How many imports are under way."""
+    frames = traceback.walk_stack(None)
+    return sum(frame.f_globals.get("__name__") == "importlib._bootstrap" for frame, _ in frames)
 
 
 def _seed(generator: Any, draw: int) -> None:

@@ -1,10 +1,13 @@
 """Networks that draw at random while they run: against gradients in many draws, or refused."""
 
+import importlib
 import os
 import random
 import secrets
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -287,6 +290,24 @@ def test_other_threads_keep_the_numbers_of_the_system() -> None:
     graphs = [spatial_graph(Held(None, elsewhere), SIZE) for _ in range(2)]
     assert len({*found}) == len(found) == 2  # one trace each, since nothing is drawn in it
     assert all(isinstance(graph.output, Value) and not graph.chosen for graph in graphs)
+
+
+def test_what_is_drawn_while_a_library_is_imported_is_no_draw(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "drawing_library.py").write_text(
+        "import os, random, uuid\nnames = random.Random().random(), os.urandom(2), uuid.uuid4()\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def late(_: None) -> int:
+        sys.modules.pop("drawing_library", None)
+        return len(importlib.import_module("drawing_library").names)
+
+    graph = spatial_graph(Held(None, late), SIZE)
+    assert isinstance(graph.output, Value) and not graph.chosen
+    seen = spatial_graph(Held(None, lambda _: late(_) + random.Random().randint(0, 5)), SIZE)
+    assert isinstance(seen.output, Opaque)
 
 
 SEEDED = {

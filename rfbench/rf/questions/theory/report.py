@@ -39,8 +39,7 @@ def report(
     if target.witness.reach > Reach.CONTEXT:
         raise not_local(target.witness, "receptive-field arithmetic needs")
     unit = target.unit(config.unit)
-    if not any(target.theory.fields[i] for i in target.graph.share(target.value)):
-        raise UsageError(f"no path leads from '{target.source}' to '{target.name}'")
+    target.check_path()
     names = target.graph.names
     axes = [figures(f, u) for f, u in zip(target.fields, unit, strict=True)]
     record: Record = {
