@@ -10,6 +10,9 @@ from torch import Tensor, nn
 
 from rfbench import rf
 from rfbench.errors import RfbenchError
+from rfbench.rf.given import with_inputs
+from rfbench.rf.questions.theory.report import report
+from rfbench.schemas.rf import RfConfig
 from rfbench.spatial_graph.axis import Index, from_matrix
 from tests.spatial_graph.oracle import gradients
 
@@ -129,3 +132,23 @@ def test_copies_side_by_side_are_no_padding() -> None:
     around = from_matrix(np.arange(-5, 11)[:, None] % 6, 6)
     assert isinstance(around, Index) and around.inner is not None
     assert (around.inner.before, around.inner.after) == (5, 5)
+
+
+def test_units_at_the_far_edge_read_a_pixel_too() -> None:
+    """A question by pixel is refused near the edges of a map that is padded around them."""
+
+    def units(pad: Pad, pixel: tuple[int, int]) -> dict:
+        subject = with_inputs(Padded(pad), SIZE, "baseline", None, None, None)
+        config = RfConfig.model_validate({"model": "torchvision:resnet18"})
+        return report(config, subject, pixel=pixel)["pixel"]["units"]
+
+    assert units(PADS["reflected"], (39, 20)) == {"y": (17, 19), "x": (7, 13)}
+    assert units(wrapped, (20, 20)) == {"y": (7, 13), "x": (7, 13)}
+    for pixel in ((39, 20), (20, 1)):
+        with pytest.raises(RfbenchError, match="padded around its edges"):
+            units(wrapped, pixel)
+    assert units(PADS["a sphere"], (39, 20)) == {"y": (17, 19), "x": (7, 13)}
+    with pytest.raises(RfbenchError, match="along x the map is padded around"):
+        units(lambda x: F.pad(F.pad(x, (0, 4, 0, 0), mode="circular"), (0, 0, 2, 2)), (20, 1))
+    (seen,) = gradients(Padded(wrapped), SIZE, 3, [(0, 0, 0, 10)])
+    assert seen[39, 20]  # by unit 0,10
