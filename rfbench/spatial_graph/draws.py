@@ -13,7 +13,8 @@ import random
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from functools import cache
+from functools import cache, partial
+from types import FunctionType
 from typing import Any
 from unittest import mock
 
@@ -63,12 +64,13 @@ def _argument(op: Op, name: str) -> Any:
 
 @contextlib.contextmanager
 def seeded(module: nn.Module, draw: int, told: Callable[[Draw], None]) -> Iterator[None]:
-    """Run with every generator at the seed `draw`: torch's own, and those that modules hold.
+    """Run with every generator at the seed `draw`: torch's, those of modules and of their code.
 
     told: is given what has drawn besides torch: Python's or NumPy's generators. In the end the
     global ones are as before.
     """
-    own = _held(module)
+    shared = _beside(module)
+    own, restore = [*_held(module), *shared], [*map(_restorer, shared)]
     python, numpy = random.getstate(), np.random.get_state(legacy=False)
     with torch.random.fork_rng(devices=[]), _anew(draw, told):
         try:
@@ -86,6 +88,8 @@ def seeded(module: nn.Module, draw: int, told: Callable[[Draw], None]) -> Iterat
         finally:
             random.setstate(python)
             np.random.set_state(numpy)
+            for back in restore:
+                back()
 
 
 @contextlib.contextmanager
@@ -155,7 +159,31 @@ def _held(module: nn.Module) -> list[Any]:
     """The generators that modules hold, and objects that they hold."""
     parts = [v for m in module.modules() for v in vars(m).values() if type(v) not in PLAIN]
     held = [v for part in parts for v in (part, *getattr(part, "__dict__", {}).values())]
-    return [v for v in held if isinstance(v, tuple(_SEED))]
+    return [v for v in held if _has_state(v)]
+
+
+def _has_state(value: Any) -> bool:
+    """Whether it is a generator; the system's (random.SystemRandom) has no state."""
+    kind = type(value)
+    return issubclass(kind, tuple(_SEED)) and not issubclass(kind, random.SystemRandom)
+
+
+def _beside(module: nn.Module) -> list[Any]:
+    """The generators among the global names of the code of modules."""
+    codes = [c for m in module.modules() for c in (type(m).forward, *vars(m).values())]
+    names = {id(c.__globals__): c.__globals__ for c in codes if isinstance(c, FunctionType)}
+    found = [v for known in names.values() for v in [*known.values()]]
+    every = {id(v): v for v in found if _has_state(v)}
+    return [v for v in every.values() if v is not torch.default_generator]
+
+
+def _restorer(generator: Any) -> Callable[[], Any]:
+    """What gives a generator the state that it has now."""
+    if isinstance(generator, np.random.Generator):
+        return partial(setattr, generator.bit_generator, "state", generator.bit_generator.state)
+    if isinstance(generator, random.Random):
+        return partial(generator.setstate, generator.getstate())
+    return partial(generator.set_state, generator.get_state())
 
 
 def _states(own: Iterable[Any]) -> list[tuple[str, bytes]]:

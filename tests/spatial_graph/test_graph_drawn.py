@@ -1,5 +1,6 @@
 """Networks that draw at random while they run: against gradients in many draws, or refused."""
 
+import copy
 import importlib
 import os
 import random
@@ -257,6 +258,29 @@ def test_generators_of_its_own(name: str) -> None:
     assert isinstance(graph.output, Opaque) and "decides what is read" in str(graph.output.witness)
 
 
+SYSTEM = random.SystemRandom()  # has no state
+TORCH, PYTHON, NUMPY = torch.Generator(), random.Random(4), np.random.default_rng(4)
+GLOBAL: dict[str, Callable[[Any], int]] = {
+    "torch": lambda _: int(torch.randint(0, 9, (), generator=TORCH)),
+    "python": lambda _: PYTHON.randint(0, 8),
+    "numpy": lambda _: int(NUMPY.integers(0, 9)),
+}
+
+
+@pytest.mark.parametrize("name", GLOBAL)
+def test_generators_of_the_file_of_a_network(name: str) -> None:
+    """They draw, and have their states again when the network has been traced."""
+    shift = GLOBAL[name]
+    TORCH.manual_seed(7), PYTHON.seed(7), NUMPY.bit_generator.advance(3)
+    held = copy.deepcopy(NUMPY)
+    graph = spatial_graph(Held(None, shift), SIZE)
+    assert isinstance(graph.output, Opaque) and "decides what is read" in str(graph.output.witness)
+    assert int(torch.randint(0, 99, (), generator=TORCH)) == int(
+        torch.randint(0, 99, (), generator=torch.Generator().manual_seed(7))
+    )
+    assert PYTHON.random() == random.Random(7).random() and NUMPY.random() == held.random()
+
+
 ANEW = {
     "Random()": ("a Python generator without a seed", lambda _: random.Random().randint(0, 8)),
     "a subclass": (
@@ -265,6 +289,7 @@ ANEW = {
     ),
     "SystemRandom": ("the system's", lambda _: random.SystemRandom().randint(0, 8)),
     "SystemRandom.random": ("the system's", lambda _: int(9 * random.SystemRandom().random())),
+    "SystemRandom of the file": ("the system's", lambda _: SYSTEM.randint(0, 8)),
     "secrets": ("the system's random numbers", lambda _: secrets.randbelow(9)),
     "urandom": ("the system's random numbers", lambda _: os.urandom(1)[0] % 9),
     "RandomState": ("a NumPy generator", lambda _: int(np.random.RandomState().randint(9))),
