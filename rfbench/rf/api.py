@@ -93,12 +93,14 @@ def theory(
     'misaligned' has the layers where branches disagree; 'global_along', where there are some, the
     axes of which every unit sees all, by learned mixing along one axis ('x'); 'random', where
     something is drawn while the network runs (dropout left on), what draws it. Raises RfbenchError
-    where a unit looks farther than windows and pooling do: attention and other mixing.
+    where a unit looks farther than windows and pooling do: attention and other mixing; and where no
+    path leads from the source.
     """
     graph = _recorded(graph)
     target = Target(graph, layer, source)
     if target.witness.reach > Reach.CONTEXT:
         raise not_local(target.witness, "receptive-field arithmetic needs")
+    target.check_path()
     apart = sorted({d.layer for d in target.disagreements})
     axes = {a: theory_report.figures(f) for a, f in zip(graph.names, target.fields, strict=True)}
     mixed = graph.mixed_axes(target.value)

@@ -308,4 +308,18 @@ def from_matrix(at: np.ndarray, n: int, weights: np.ndarray | None = None) -> Ax
         if stride > 0 and dilation > 0 and np.array_equal(tidy, at):
             after = int(at[-1, -1]) + 1 - n
             return Window(at.shape[1], stride, -first, after, dilation)
-    return Index(at, weights)
+    return Index(at, weights, _padding(at, n) if weights is None else None)
+
+
+def _padding(at: np.ndarray, n: int) -> Window | None:
+    """The window of a map that has all inputs in their order, and anything around them.
+
+    Such as a circular padding, narrower than the map: a wider one is copies side by side.
+    """
+    m = len(at)
+    if at.shape[1] > 1 or not 1 < n < m:
+        return None
+    for before in range(max(0, m - 2 * n + 1), min(n, m - n + 1)):
+        if at[before, 0] == 0 and np.array_equal(at[before : before + n, 0], np.arange(n)):
+            return Window(1, 1, before, m - n - before)
+    return None

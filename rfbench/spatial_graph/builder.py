@@ -51,7 +51,7 @@ class Builder:
 
     op, layer: its name ("aten.add.Tensor") and the layer that called it. func: itself, to be run.
     out_shape: of its first result. rigid: whether it belongs to this input size only; a handler
-    sets it. step: counts the operations.
+    sets it. step: counts the operations. named: the nodes of layers and outputs.
     """
 
     def __init__(self, size: Size) -> None:
@@ -63,6 +63,7 @@ class Builder:
         self.out_shape: tuple[int, ...] = ()
         self.rigid = False
         self.step = 0
+        self.named: set[int] = set()
         self.parts: dict[int, tuple[int, int]] = {}  # of complex numbers: real, imaginary
         self._made: dict[tuple, int] = {}
         self._same = {CONSTANT: CONSTANT}  # nodes of the operation that leave all as it was

@@ -7,10 +7,14 @@ for other draws too: what is not the same in all of them depends on the draw.
 """
 
 import contextlib
+import os
 import pickle
 import random
+import threading
+import traceback
 from collections.abc import Callable, Iterable, Iterator
-from functools import cache
+from functools import cache, partial
+from types import FunctionType
 from typing import Any
 from unittest import mock
 
@@ -60,12 +64,13 @@ def _argument(op: Op, name: str) -> Any:
 
 @contextlib.contextmanager
 def seeded(module: nn.Module, draw: int, told: Callable[[Draw], None]) -> Iterator[None]:
-    """Run with every generator at the seed `draw`: torch's own, and those that modules hold.
+    """Run with every generator at the seed `draw`: torch's, those of modules and of their code.
 
     told: is given what has drawn besides torch: Python's or NumPy's generators. In the end the
     global ones are as before.
     """
-    own = _held(module)
+    shared = _beside(module)
+    own, restore = [*_held(module), *shared], [*map(_restorer, shared)]
     python, numpy = random.getstate(), np.random.get_state(legacy=False)
     with torch.random.fork_rng(devices=[]), _anew(draw, told):
         try:
@@ -83,19 +88,54 @@ def seeded(module: nn.Module, draw: int, told: Callable[[Draw], None]) -> Iterat
         finally:
             random.setstate(python)
             np.random.set_state(numpy)
+            for back in restore:
+                back()
 
 
 @contextlib.contextmanager
 def _anew(draw: int, told: Callable[[Draw], None]) -> Iterator[None]:
-    """Let NumPy's generators that are made without a seed take theirs from `draw`."""
-    seeds = random.Random(draw)
+    """Let what asks the system for random numbers take them from `draw`, in this thread.
+
+    Generators of NumPy and Python that are made without a seed, and os.urandom, with which
+    random.SystemRandom, secrets and uuid draw. What libraries draw while they are imported, such as
+    names, is none of the network's.
+    """
+    seeds, thread, imports = random.Random(draw), threading.get_ident(), _imports()
+    real_bits: Callable[[int], int] = vars(bit_generator)["randbits"]
+    real_seed, real_bytes = random.Random.seed, os.urandom
+
+    def drawn(what: str) -> bool:
+        # another thread may need numbers that nobody can foretell
+        if threading.get_ident() != thread or _imports() > imports:
+            return False
+        told(Draw(what))
+        return True
 
     def randbits(k: int) -> int:
-        told(Draw("a NumPy generator without a seed"))
-        return seeds.getrandbits(k)
+        numpy = "a NumPy generator without a seed"
+        return seeds.getrandbits(k) if drawn(numpy) else real_bits(k)
 
-    with mock.patch.object(bit_generator, "randbits", randbits):  # where NumPy asks the system
+    def seed(self: random.Random, a: Any = None, version: int = 2) -> None:
+        if a is None and drawn("a Python generator without a seed"):
+            a = seeds.getrandbits(64)
+        real_seed(self, a, version)
+
+    def urandom(size: int, /) -> bytes:
+        return seeds.randbytes(size) if drawn("the system's random numbers") else real_bytes(size)
+
+    with (
+        mock.patch.object(bit_generator, "randbits", randbits),
+        mock.patch.object(random.Random, "seed", seed),
+        mock.patch.object(os, "urandom", urandom),
+        mock.patch.object(random, "_urandom", urandom),  # its own name for it
+    ):
         yield
+
+
+def _imports() -> int:
+    """How many imports are under way."""
+    frames = traceback.walk_stack(None)
+    return sum(frame.f_globals.get("__name__") == "importlib._bootstrap" for frame, _ in frames)
 
 
 def _seed(generator: Any, draw: int) -> None:
@@ -119,7 +159,31 @@ def _held(module: nn.Module) -> list[Any]:
     """The generators that modules hold, and objects that they hold."""
     parts = [v for m in module.modules() for v in vars(m).values() if type(v) not in PLAIN]
     held = [v for part in parts for v in (part, *getattr(part, "__dict__", {}).values())]
-    return [v for v in held if isinstance(v, tuple(_SEED))]
+    return [v for v in held if _has_state(v)]
+
+
+def _has_state(value: Any) -> bool:
+    """Whether it is a generator; the system's (random.SystemRandom) has no state."""
+    kind = type(value)
+    return issubclass(kind, tuple(_SEED)) and not issubclass(kind, random.SystemRandom)
+
+
+def _beside(module: nn.Module) -> list[Any]:
+    """The generators among the global names of the code of modules."""
+    codes = [c for m in module.modules() for c in (type(m).forward, *vars(m).values())]
+    names = {id(c.__globals__): c.__globals__ for c in codes if isinstance(c, FunctionType)}
+    found = [v for known in names.values() for v in [*known.values()]]
+    every = {id(v): v for v in found if _has_state(v)}
+    return [v for v in every.values() if v is not torch.default_generator]
+
+
+def _restorer(generator: Any) -> Callable[[], Any]:
+    """What gives a generator the state that it has now."""
+    if isinstance(generator, np.random.Generator):
+        return partial(setattr, generator.bit_generator, "state", generator.bit_generator.state)
+    if isinstance(generator, random.Random):
+        return partial(generator.setstate, generator.getstate())
+    return partial(generator.set_state, generator.get_state())
 
 
 def _states(own: Iterable[Any]) -> list[tuple[str, bytes]]:

@@ -264,7 +264,10 @@ class SpatialGraph:
     def check_end(self) -> None:
         """Raise where the network's last map is asked for, and there is no telling which it is."""
         if self.failure is not None:
-            raise type(self.failure)(f"{self.failure}.{self._last()} Choose it with --to.")
+            last = self._last()
+            raise type(self.failure)(
+                f"{self.failure}.{last} Choose it with --to." if last else str(self.failure)
+            )
         if self.must_choose:
             some = ", ".join(n for n in self.outputs if is_map(self.outputs[n])) or "none is a map"
             raise UsageError(

@@ -243,6 +243,7 @@ class Reader:
             if isinstance(value, Value) and ref.id in self.named:
                 value = settled(self.builder, value)
                 value = self.builder.same(value)  # paths through it are its own
+                self.builder.named.update(value.share)
             self.values[ref.id] = value
 
 

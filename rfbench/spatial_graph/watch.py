@@ -152,8 +152,19 @@ def _taken(input: Tensor, indices: Tensor, dim: int | None = None) -> Tensor:
 
 
 def _pad_circular(x: Tensor, amounts: Any) -> Tensor:
-    """As a choice of positions: torch's own writes to views out of our sight."""
+    """As a choice of positions: torch's own writes to views out of our sight.
+
+    Raises RuntimeError for what torch does not pad so: other axes, or more than once around.
+    """
+    axes = len(amounts) // 2
+    if axes not in (x.dim() - 2, x.dim() - 1) or axes > 3:
+        raise RuntimeError(f"circular padding of {axes} axes is none of a {x.dim()}-D tensor")
     for i in range(0, len(amounts), 2):
         n, (before, after) = x.shape[-1 - i // 2], amounts[i : i + 2]
-        x = x.index_select(-1 - i // 2, torch.arange(-before, n + after, device="cpu") % n)
+        kept = torch.arange(n, device="cpu")[max(-before, 0) : n + min(after, 0)]  # crops first
+        m = len(kept)
+        if max(before, after) > m or not m:
+            raise RuntimeError(f"circular padding by {before} and {after} is too much for {n}")
+        around = torch.arange(-max(before, 0), m + max(after, 0), device="cpu") % m
+        x = x.index_select(-1 - i // 2, kept[around])
     return x

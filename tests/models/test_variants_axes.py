@@ -249,3 +249,25 @@ def test_what_a_changed_network_survives(stride: tuple, pool: str, kind: str) ->
     emptied = rfbench.fix(copy.deepcopy(plain), variant).to("meta").to_empty(device="cpu")
     emptied.load_state_dict(plain.state_dict(), strict=True)
     assert torch.equal(emptied(x), expected)
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+@pytest.mark.parametrize("mode", ["circular", "reflect", "replicate"])
+@pytest.mark.parametrize("kernel", [3, 5, 7])
+def test_convolutions_that_pad_with_pixels_are_fixed(mode: str, kernel: int, axes: int) -> None:
+    """They need maps larger than their padding; at all others the size is kept."""
+    conv = CONV[axes](1, 1, kernel, 2, kernel // 2, padding_mode=mode, bias=False)
+    net = nn.Sequential(conv).double()
+    sizes = [*range(2 * (kernel // 2) + 2, 19), 32, 33]
+    wanted = [net(torch.zeros(1, 1, *[n] * axes).double()).shape for n in sizes]
+    assert shifts(net, (2,) * axes) == pytest.approx([-0.5] * axes)
+    rfbench.fix(net, f"{kernel}x{kernel}")
+    assert [net(torch.zeros(1, 1, *[n] * axes).double()).shape for n in sizes] == wanted
+    assert shifts(net, (2,) * axes) == pytest.approx([0.0] * axes)
+
+
+@pytest.mark.parametrize("padding", ["valid", 0])
+def test_convolutions_without_padding_stay_refused(padding: str | int) -> None:
+    net = nn.Sequential(nn.Conv2d(1, 1, 3, 2, padding, padding_mode="reflect"))
+    with pytest.raises(UsageError, match="lack of padding"):
+        rfbench.fix(net, "3x3")

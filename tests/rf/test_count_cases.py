@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rfbench import rf
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.models import backbones
 from rfbench.rf.core.path_map import Convention
@@ -185,3 +186,29 @@ def test_attention_is_refused_by_name() -> None:
     with pytest.raises(RfbenchError, match=r"this one is global: aten\.bmm"):
         Target(graph).counts()
     assert Target(graph, "a").counts((4, 4)).counts.sum() == 9
+
+
+class Context(nn.Module):
+    """A map of which every position has the same value, of all rows, or of the whole image."""
+
+    def __init__(self, dims: tuple[int, ...]) -> None:
+        super().__init__()
+        self.a, self.b, self.dims = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3), dims
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.a(x)
+        return self.b(y.logsumexp(self.dims, keepdim=True).expand_as(y))
+
+
+@pytest.mark.parametrize("dims", [(2, 3), (3,)])
+@pytest.mark.parametrize("gates", ["ignore", "count"])
+def test_a_map_of_a_context_alone_is_refused(dims: tuple[int, ...], gates: str) -> None:
+    graph = rf.record(Context(dims), size=16)
+    for ask in (
+        lambda: rf.theory(graph),
+        lambda: Target(graph).counts(convention=Convention(gates=gates)),
+        lambda: rf.audit(Context(dims), size=16),
+    ):
+        with pytest.raises(RfbenchError, match="'b' lead through a global context"):
+            ask()
+    assert rf.theory(graph, "a")["y"]["size"] == 3

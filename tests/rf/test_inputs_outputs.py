@@ -78,6 +78,19 @@ def test_a_failure_names_the_last_map() -> None:
     assert "a" in theory("own.py:Values", "--list-layers").stdout
 
 
+def test_a_failure_ahead_of_all_maps_offers_no_layer() -> None:
+    class Experts(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.choice, self.a = nn.Linear(3, 2), nn.Conv2d(3, 4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.a(x) if self.choice(x.mean((2, 3))).argmax() else x
+
+    with pytest.raises(RfbenchError, match="a trace has shapes only$"):
+        rf.theory(rf.record(Experts(), size=16))
+
+
 def test_a_network_that_resizes_its_input_and_looks_at_values() -> None:
     told = theory("own.py:Detector", "--size", "64", "--to", "a")
     assert "48x48 units at 64x64 px, 1 channel: local" in told.stdout

@@ -1,7 +1,14 @@
 """Networks that draw at random while they run: against gradients in many draws, or refused."""
 
+import copy
+import importlib
+import os
 import random
+import secrets
+import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -251,12 +258,92 @@ def test_generators_of_its_own(name: str) -> None:
     assert isinstance(graph.output, Opaque) and "decides what is read" in str(graph.output.witness)
 
 
-def test_a_generator_with_a_seed_draws_the_same_each_time() -> None:
-    class Fixed(Held):
-        def forward(self, x: Tensor) -> Tensor:
-            return self.a(x).roll(int(np.random.default_rng(3).integers(0, 9)), -1)
+SYSTEM = random.SystemRandom()  # has no state
+TORCH, PYTHON, NUMPY = torch.Generator(), random.Random(4), np.random.default_rng(4)
+GLOBAL: dict[str, Callable[[Any], int]] = {
+    "torch": lambda _: int(torch.randint(0, 9, (), generator=TORCH)),
+    "python": lambda _: PYTHON.randint(0, 8),
+    "numpy": lambda _: int(NUMPY.integers(0, 9)),
+}
 
-    module = Fixed(None, None).double()
+
+@pytest.mark.parametrize("name", GLOBAL)
+def test_generators_of_the_file_of_a_network(name: str) -> None:
+    """They draw, and have their states again when the network has been traced."""
+    shift = GLOBAL[name]
+    TORCH.manual_seed(7), PYTHON.seed(7), NUMPY.bit_generator.advance(3)
+    held = copy.deepcopy(NUMPY)
+    graph = spatial_graph(Held(None, shift), SIZE)
+    assert isinstance(graph.output, Opaque) and "decides what is read" in str(graph.output.witness)
+    assert int(torch.randint(0, 99, (), generator=TORCH)) == int(
+        torch.randint(0, 99, (), generator=torch.Generator().manual_seed(7))
+    )
+    assert PYTHON.random() == random.Random(7).random() and NUMPY.random() == held.random()
+
+
+ANEW = {
+    "Random()": ("a Python generator without a seed", lambda _: random.Random().randint(0, 8)),
+    "a subclass": (
+        "a Python generator",
+        lambda _: type("Own", (random.Random,), {})().randrange(9),
+    ),
+    "SystemRandom": ("the system's", lambda _: random.SystemRandom().randint(0, 8)),
+    "SystemRandom.random": ("the system's", lambda _: int(9 * random.SystemRandom().random())),
+    "SystemRandom of the file": ("the system's", lambda _: SYSTEM.randint(0, 8)),
+    "secrets": ("the system's random numbers", lambda _: secrets.randbelow(9)),
+    "urandom": ("the system's random numbers", lambda _: os.urandom(1)[0] % 9),
+    "RandomState": ("a NumPy generator", lambda _: int(np.random.RandomState().randint(9))),
+}
+
+
+@pytest.mark.parametrize("name", ANEW)
+def test_generators_made_anew_without_a_seed(name: str) -> None:
+    source, shift = ANEW[name]
+    graph = spatial_graph(Held(None, shift), SIZE)
+    assert isinstance(graph.output, Opaque) and source in str(graph.output.witness)
+    assert "decides what is read" in str(graph.output.witness)
+
+
+def test_other_threads_keep_the_numbers_of_the_system() -> None:
+    def elsewhere(_: None) -> int:
+        with ThreadPoolExecutor(1) as pool:
+            found.append(pool.submit(os.urandom, 8).result())
+            pool.submit(random.Random).result()
+        return 3
+
+    found: list[bytes] = []
+    graphs = [spatial_graph(Held(None, elsewhere), SIZE) for _ in range(2)]
+    assert len({*found}) == len(found) == 2  # one trace each, since nothing is drawn in it
+    assert all(isinstance(graph.output, Value) and not graph.chosen for graph in graphs)
+
+
+def test_what_is_drawn_while_a_library_is_imported_is_no_draw(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "drawing_library.py").write_text(
+        "import os, random, uuid\nnames = random.Random().random(), os.urandom(2), uuid.uuid4()\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def late(_: None) -> int:
+        sys.modules.pop("drawing_library", None)
+        return len(importlib.import_module("drawing_library").names)
+
+    graph = spatial_graph(Held(None, late), SIZE)
+    assert isinstance(graph.output, Value) and not graph.chosen
+    seen = spatial_graph(Held(None, lambda _: late(_) + random.Random().randint(0, 5)), SIZE)
+    assert isinstance(seen.output, Opaque)
+
+
+SEEDED = {
+    "numpy": lambda _: int(np.random.default_rng(3).integers(0, 9)),
+    "python": lambda _: random.Random(3).randint(0, 8),
+}
+
+
+@pytest.mark.parametrize("name", SEEDED)
+def test_a_generator_with_a_seed_draws_the_same_each_time(name: str) -> None:
+    module = Held(None, SEEDED[name]).double()
     graph = spatial_graph(module, SIZE)
     assert isinstance(graph.output, Value)
     x = torch.rand(1, 3, *SIZE, dtype=torch.float64, requires_grad=True)

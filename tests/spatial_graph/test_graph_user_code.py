@@ -227,6 +227,12 @@ def warped(n: Any, x: Tensor) -> Tensor:
     return F.grid_sample(n.a(x), places, align_corners=False)
 
 
+@CASES.add(UNSUPPORTED, "aten.affine_grid", size=SIZE, a=conv(), where=nn.Linear(3, 6))
+def transformed(n: Any, x: Tensor) -> Tensor:
+    theta = n.where(x.mean((2, 3))).view(-1, 2, 3)
+    return F.grid_sample(n.a(x), F.affine_grid(theta, [1, 4, *SIZE], False), align_corners=False)
+
+
 # -- transforms ------------------------------------------------------------------------------------
 
 

@@ -53,6 +53,11 @@ def padding_modes(n: Net, x: Tensor) -> Tensor:
     return n.b(n.a(x))
 
 
+@CASES.each({"one axis": (-2, 3, 1, -1), "all around": (9, 9, 0, -7)}, **STRIDED)
+def wrapped_and_cropped(n: Net, x: Tensor, amounts: tuple) -> Tensor:
+    return n.b(F.pad(n.a(x), amounts, mode="circular"))
+
+
 @CASES.add(**STRIDED)
 def padded_and_cropped(n: Net, x: Tensor) -> Tensor:
     return n.b(F.pad(n.a(x), (3, -2, -1, 4), value=1.0))

@@ -237,8 +237,11 @@ def _measured(layer: nn.Module, pool: str) -> bool:
     before, after = meta_copy(layer), meta_copy(layer)
     swap(after, pool, level=0)
     axes, stride = axes_of(layer), max(stride_of(layer))
-    first = max(each(layer.kernel_size, axes)) + stride
+    first, least = max(each(layer.kernel_size, axes)) + stride, 1
+    if getattr(layer, "padding_mode", "") in ("reflect", "circular") and layer.padding != "valid":
+        least = stride * (max(each(layer.padding, axes)) + 1)  # the smaller map has more, too
     sides = [1, 2, 3, 4, 5, 7, 8, 9, 14, 15, 32, 33, *range(first, first + 2 * stride)]
+    sides = [side for side in sides if side >= least]
     sizes = [[sides[i - 3 * axis] for axis in range(axes)] for i in range(len(sides))]
     shapes = [(shape, size) for size in sizes if (shape := _output_shape(before, size))]
     return bool(shapes) and all(_output_shape(after, size) == shape for shape, size in shapes)

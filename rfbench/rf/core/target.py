@@ -166,13 +166,16 @@ class Target:
         if self.witness.reach > Reach.CONTEXT:
             raise not_local(self.witness)
         self._check_sizes()
+        if self.witness.reach == Reach.CONTEXT:
+            self.check_path()
         key = (self.unit(unit), convention, exact)
         if key not in self._counts:
             counts = counting.count_tensor(
                 self.graph, self.value, key[0], self.origin, convention, exact
             )
             if counts is None or not counts.counts.any():
-                raise self._no_path(key[0])
+                self.check_path()
+                raise self._nothing_read(key[0])
             self._counts[key] = replace(counts, period=self.period(key[0], convention))
         return self._counts[key]
 
@@ -185,11 +188,21 @@ class Target:
                 f"counted from each: choose one with --from ({', '.join(self.graph.inputs)})"
             )
 
-    def _no_path(self, unit: Unit) -> NoPath:
-        """Why there is nothing to count: for any unit, or for this one."""
+    def check_path(self) -> None:
+        """Raise NoPath where no path leads from the source, or none past a global context."""
+        if any(self.theory.fields[i] is not None for i in self.graph.share(self.value)):
+            return
         source, name = self.source or "the input", self.name or "the output"
-        if all(self.theory.fields[i] is None for i in self.graph.share(self.value)):
-            return NoPath(f"no path leads from '{source}' to '{name}'")
+        if self.ancestors.isdisjoint(self.theory.start):
+            raise NoPath(f"no path leads from '{source}' to '{name}'")
+        raise NoPath(
+            f"all paths from '{source}' to '{name}' lead through a global context: {self.witness}. "
+            "Choose an earlier layer with --to; --list-layers shows them."
+        )
+
+    def _nothing_read(self, unit: Unit) -> NoPath:
+        """Why there is nothing to count for this unit, while there may be for others."""
+        source, name = self.source or "the input", self.name or "the output"
         return NoPath(
             f"unit {','.join(map(str, unit))} of '{name}' reads nothing of {source}: it is always "
             "zero. Choose another with --unit, or another layer with --to."

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rfbench.spatial_graph.axis import Expand, from_matrix
+from rfbench.spatial_graph.axis import SAME, Expand, from_matrix
 from rfbench.spatial_graph.builder import Builder
 from rfbench.spatial_graph.graph import Reach
 from rfbench.spatial_graph.layout import (
@@ -37,7 +37,11 @@ def join(b: Builder, parts: Parts, dim: int, sizes: Sequence[int]) -> Value | No
     if not known:
         return None
     dim = dim_of(known[0], dim)
-    parts = [p and _channels_apart(b, solid(p, dim), dim) for p in parts]
+    near = any(f.axis in SPATIAL for p in known for f in p.dims[dim])  # copies join positions
+    parts = [
+        p if p is None or (near and _copied(p, dim)) else _channels_apart(b, solid(p, dim), dim)
+        for p in parts
+    ]
     known = [p for p in parts if p is not None]
     if any(f.axis in SPATIAL for p in known for f in p.dims[dim]):
         starts = np.cumsum([0, *sizes])
@@ -54,6 +58,11 @@ def join(b: Builder, parts: Parts, dim: int, sizes: Sequence[int]) -> Value | No
         rows.append(row if row.shape == whole else np.broadcast_to(row, whole))
     dims[dim] = tidy([Factor("c", sum(sizes))])
     return b.same(Value(tuple(dims), np.concatenate(rows, axis=dim)))
+
+
+def _copied(x: Value, dim: int) -> bool:
+    """Whether a dimension holds nothing, or copies of it."""
+    return all(f.axis == "b" for f in x.dims[dim])
 
 
 def _channels_apart(b: Builder, x: Value, dim: int) -> Value:
@@ -77,17 +86,62 @@ def join_positions(b: Builder, parts: Sequence[tuple[Value, np.ndarray]], dim: i
     parts: each tensor, and the position in it from which one of the result comes, < 0 for none.
     """
     name = next(f.axis for p, _ in parts for f in p.dims[dim] if f.axis in SPATIAL)
-    axis, moved = b.letters.index(name), []
+    axis, whole = b.letters.index(name), []
     for value, at in ((spread(b, v, dim), at) for v, at in parts):
         n = b.graph.map_size(value)[axis]
-        whole = tidy([Factor(name, n)])
-        if value.dims[dim] != whole or len(value.factors(name)) != len(whole):
+        held, own = value.dims[dim], tidy([Factor(name, n)])
+        if n == 1 and not value.factors(name) and _copied(value, dim):
+            at = np.minimum(at, 0)  # of a single row
+        elif held != own or len(value.factors(name)) != len(own):
             raise Scrambled("positions are concatenated with something else")
-        axes = b.on_axis(axis, from_matrix(np.maximum(at, -1)[:, None], n))
-        b.rigid = True
         dims = (*value.dims[:dim], tidy([Factor(name, len(at))]), *value.dims[dim + 1 :])
-        moved.append(b.moved(value, axes, dims))
-    return b.combine(moved)
+        whole.append((Value(dims, value.labels), np.maximum(at, -1)))
+    b.rigid = True
+    if (again := _of_one_map(b, whole, axis)) is not None:
+        return again
+    sizes = [b.graph.map_size(value)[axis] for value, _ in whole]
+    maps = [from_matrix(at[:, None], n) for (_, at), n in zip(whole, sizes, strict=True)]
+    each = zip(whole, maps, strict=True)
+    return b.combine([b.moved(v, b.on_axis(axis, made), v.dims) for (v, _), made in each])
+
+
+def _of_one_map(b: Builder, parts: Sequence[tuple[Value, np.ndarray]], axis: int) -> Value | None:
+    """Parts of one map joined again in some order, such as a padding by hand; None for others."""
+    (first, _), *others = parts
+    if not others or any(v.dims != first.dims for v, _ in others):
+        return None
+    if any(v.labels.shape != first.labels.shape for v, _ in others):
+        return None
+    made: dict[tuple[int, ...], int] = {}
+    rows = np.stack([v.labels.ravel() for v, _ in parts], axis=-1).tolist()
+    for row in dict.fromkeys(map(tuple, rows)):
+        chains = [_taken_from(b, i, at, axis) for i, (_, at) in zip(row, parts, strict=True)]
+        common = set.intersection(*(set(chain) for chain in chains))
+        if not common:
+            return None
+        node = max(common)
+        at = np.maximum.reduce([chain[node] for chain in chains])
+        n = b.graph.nodes[node].size[axis]
+        made[row] = b.node("structure", [node], b.on_axis(axis, from_matrix(at[:, None], n)))
+    labels = np.array([made[row] for row in map(tuple, rows)])
+    return Value(first.dims, labels.reshape(first.labels.shape))
+
+
+def _taken_from(b: Builder, node: int, at: np.ndarray, axis: int) -> dict[int, np.ndarray]:
+    """The nodes from which one took its positions, itself first, and which of theirs `at` are."""
+    found = {}
+    while node != CONSTANT:
+        found[node] = at
+        step = b.graph.nodes[node]
+        inner = step.kind == "structure" or (step.kind == "same" and node not in b.named)
+        if not inner or len(step.sources) > 1 or step.reach:
+            break
+        table = step.axes[axis].matrix(b.graph.nodes[step.sources[0]].size[axis])
+        others = (a for i, a in enumerate(step.axes) if i != axis)
+        if table.shape[1] > 1 or any(a != SAME for a in others):
+            break
+        node, at = step.sources[0], np.where(at < 0, -1, table[at, 0])
+    return found
 
 
 def scatter(

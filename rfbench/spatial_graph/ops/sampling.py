@@ -9,6 +9,7 @@ from torch import Tensor
 
 from rfbench.spatial_graph.axis import Axis, Window
 from rfbench.spatial_graph.builder import Builder
+from rfbench.spatial_graph.graph import Opaque, Reach
 from rfbench.spatial_graph.layout import Scrambled, Value
 from rfbench.spatial_graph.ops.convolution import transposed_windows
 from rfbench.spatial_graph.ops.registry import Constant, register_op
@@ -43,6 +44,14 @@ def grid_sample(
     sizes = x.shape[-len(lines) :]
     periods = [_period(line, n, corners) for line, n in zip(lines, sizes, strict=True)]
     return by_example(b, x, run, [None] * len(lines), periods)
+
+
+@register_op("aten::affine_grid_generator")
+def affine_grid(b: Builder, *_: object) -> Opaque:
+    """Of a transformation that is computed from the input (spatial transformers)."""
+    return b.opaque(
+        Reach.UNSUPPORTED, "the places where it samples depend on the values of the image"
+    )
 
 
 def _period(line: Tensor, n: int, corners: bool) -> tuple[int, int]:

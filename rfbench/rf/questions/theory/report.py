@@ -3,6 +3,8 @@
 import contextlib
 from typing import Any
 
+import numpy as np
+
 from rfbench.errors import NoPath, RfbenchError, UsageError
 from rfbench.rf.core.field import (
     Along,
@@ -19,7 +21,7 @@ from rfbench.rf.core.subjects import Subject
 from rfbench.rf.core.target import Target, Unit, check_position, not_local
 from rfbench.rf.core.theory import Disagreement, Fields
 from rfbench.schemas.rf import RfConfig
-from rfbench.spatial_graph.axis import Index
+from rfbench.spatial_graph.axis import Index, Window
 from rfbench.spatial_graph.graph import Reach, Size
 from rfbench.spatial_graph.operations import plain_name
 
@@ -39,8 +41,7 @@ def report(
     if target.witness.reach > Reach.CONTEXT:
         raise not_local(target.witness, "receptive-field arithmetic needs")
     unit = target.unit(config.unit)
-    if not any(target.theory.fields[i] for i in target.graph.share(target.value)):
-        raise UsageError(f"no path leads from '{target.source}' to '{target.name}'")
+    target.check_path()
     names = target.graph.names
     axes = [figures(f, u) for f, u in zip(target.fields, unit, strict=True)]
     record: Record = {
@@ -172,9 +173,30 @@ def _inverse(target: Target, pixel: Pixel) -> Record:
     fields = [f for f in target.fields if f is not None]
     if len(fields) < len(pixel):
         raise RfbenchError("units have no common field here: ask for one with --unit")
+    for name, f, p, n in zip(target.graph.names, fields, pixel, target.source_size, strict=True):
+        if _wraps(target, name) and not f.size <= p < n - f.size:
+            raise RfbenchError(
+                f"along {name} the map is padded around its edges, so that units at the far edge "
+                "may read this pixel too: ask for one with --unit"
+            )
     hits = [units_containing(f, p, n) for f, p, n in zip(fields, pixel, target.units, strict=True)]
     names = target.graph.names
     return {"at": pixel, "units": dict(zip(names, hits, strict=True)) if all(hits) else None}
+
+
+def _wraps(target: Target, name: str) -> bool:
+    """Whether a map on the way is padded along an axis with what stands at its other end."""
+    k = target.graph.names.index(name)
+    steps = (target.graph.nodes[i].axes[k] for i in target.ancestors)
+    return any(isinstance(a, Index) and a.inner is not None and _far(a.at, a.inner) for a in steps)
+
+
+def _far(at: np.ndarray, inner: Window) -> bool:
+    """Whether a padding reads farther from its edge than it is wide: more than reflection does."""
+    before, after = max(inner.before, 0), max(inner.after, 0)
+    last = len(at) - before - after - 1
+    ends = at[len(at) - after :]
+    return bool((at[:before] > before).any() or ((ends >= 0) & (ends < last - after)).any())
 
 
 def _layers(target: Target) -> list[Record]:
