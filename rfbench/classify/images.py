@@ -31,7 +31,7 @@ class Images(Reader):
             sources.SOURCES, data.name, data.root, eval_only, data.all_options()
         )
         for note in found.notes:
-            logger.info(note)
+            logger.info(note, extra={"once": True})
         super().__init__(found, group, data.workers)
         self.config = config
         self.image_size: int = data.image_size or self.set.image_size

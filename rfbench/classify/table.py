@@ -4,6 +4,7 @@ from typing import Any
 
 from rfbench.classify.evaluate import ranks
 from rfbench.errors import counted
+from rfbench.runs.progress import speed
 
 
 def table(record: dict[str, Any]) -> str:
@@ -19,7 +20,7 @@ def table(record: dict[str, Any]) -> str:
             f"(best: {best.get('ema', best)['top1']:.2f} % after epoch {best['epoch'] + 1})",
             *_averaged(last),
             *_consistent(last),
-            f"  {record['seconds']:.0f} s, {record['images_per_s']:.0f} images/s on "
+            f"  {record['seconds']:.0f} s, {speed(record)} on "
             f"{record['device']}, {batch['per_batchnorm']} images per BatchNorm batch",
         ]
     )

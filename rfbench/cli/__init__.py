@@ -52,6 +52,17 @@ class CommandGroup(click.Group):
         super().__init__(*args, **kwargs)
         self.modules = dict(modules or {})
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """As in click; a --help or --version that cannot be written is one line, too."""
+        out.open_streams()
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as error:
+            click.echo(f"Error: cannot write /dev/stdout: {error.strerror or error}", err=True)
+            sys.exit(1)
+        finally:
+            out.drop_unwritten()
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The names, in the order of the table."""
         return [*self.modules, *self.commands]

@@ -7,6 +7,7 @@ Whatever else prints, such as a network of the user's own or what it calls in C,
 import atexit
 import contextlib
 import functools
+import io
 import os
 import sys
 import traceback
@@ -19,6 +20,48 @@ import click
 
 APART = "_runs_apart"  # marks a function that `apart` has made
 _stdout: list[Any] = []  # the stream that the running command shows its result on
+
+
+class Stderr(io.TextIOWrapper):
+    """Messages and progress; no run ends because the disk of its log is full, or `tee` has gone."""
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            super().write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            super().flush()
+
+
+def open_streams() -> None:
+    """Open what is closed of stdin, stdout and stderr, so that no file gets its number.
+
+    Stdout is opened for reading alone: what is written there still fails, with a line and exit
+    code 1, as of GNU's tools. Who closes stderr wants no messages; the exit code tells.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            # the lowest free number, which is this one
+            os.open(os.devnull, os.O_WRONLY if name == "stderr" else os.O_RDONLY)
+            os.set_inheritable(number, True)
+            mode = "r" if name == "stdin" else "w"
+            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115
+    if type(sys.stderr) is io.TextIOWrapper and sys.stderr.fileno() == 2:
+        raw = open(2, "wb", closefd=False)  # noqa: SIM115
+        given = {"encoding": sys.stderr.encoding, "errors": sys.stderr.errors}
+        sys.stderr = Stderr(raw, line_buffering=True, **given)  # type: ignore[arg-type]
+
+
+def drop_unwritten() -> None:
+    """Forget what stdout did not take: Python would try again when it ends, and exit with 120."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        sys.stdout = sys.stderr
 
 
 def show(text: str) -> None:

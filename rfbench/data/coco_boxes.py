@@ -9,6 +9,8 @@ from rfbench.data.coco_json import Findings, numbers
 from rfbench.data.coco_masks import LEAST, SLACK, Size
 
 LOOKED = 10_000  # objects whose box is compared with their polygons
+SPARSE = 1e-3  # share of its box that a mask covers at least; a note tells of less
+FULL = 0.1  # the same without a mask, where 'area' is the box's; a visible part may be less
 LITTLE = 0.5  # intersection over union of a box and that of its polygons; amodal boxes have more
 
 
@@ -59,6 +61,11 @@ def _check_areas(known: list[dict[str, Any]], boxes: np.ndarray, findings: Findi
     findings.note("'area' of 0", shown(areas == 0))
     # rounded corners make a little difference
     findings.note("'area' larger than the box", shown(areas > boxes * 1.01 + 1))
+    least = np.where([bool(one.get("segmentation")) for one in known], SPARSE, FULL) * boxes
+    findings.note(
+        "'area' far below the box, as in normalised coordinates (COCO's is in px)",
+        shown((areas > 0) & (areas < least)),
+    )
 
 
 def _check_repeated(objects: list[dict[str, Any]], findings: Findings) -> None:

@@ -64,7 +64,11 @@ def _find(images: list[dict[str, Any]], root: Path, findings: Findings) -> dict[
     hint = f" ({near[0]} is there: name files as they lie in this folder)" if near else ""
     findings.fault(f"images that are not in {root}{hint}", absent)
     findings.fault(f"images that are no regular files in {root}", odd)
-    twice = [name for name in names if names[name] > 1]
+    first: dict[str, str] = {}  # './x.jpg' and a link are other names of one file
+    counts: Counter[str] = Counter()
+    for name, count in names.items():
+        counts[first.setdefault(found.get(name, name), name)] += count
+    twice = [name for name, count in counts.items() if count > 1]
     findings.note("files that are named more than once", twice)
     return found
 

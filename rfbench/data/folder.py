@@ -78,18 +78,28 @@ def class_names(
 ) -> list[str]:
     """The sorted names of the folders in `folder`, without hidden ones and what programs leave.
 
-    An error naming `expected` if there are none. notes: gets a line on what was left out.
+    Raises RfbenchError naming `expected` if there are none, and for a link to nothing. notes: gets
+    a line on what was left out.
     """
+    names: list[str] = []
+    beside: list[str] = []
     try:
         with os.scandir(folder) as entries:
-            names = sorted(entry.name for entry in entries if entry.is_dir())
+            for entry in entries:
+                (names if entry.is_dir() else beside).append(entry.name)
     except OSError:
         names = []
-    classes = [name for name in names if not walk.is_junk(name)]
+    classes = sorted(name for name in names if not walk.is_junk(name))
     if not classes:
         raise missing(what, root or folder, expected)
+    beside = [name for name in beside if not walk.is_junk(name)]
+    for name in beside:
+        walk.refuse_dangling(os.path.join(folder, name))
     if notes is not None:
-        notes += described(folder, walk.Files(junk=[name for name in names if walk.is_junk(name)]))
+        junk = [name for name in names if walk.is_junk(name)]
+        images = [name for name in beside if name.lower().endswith(walk.EXTENSIONS)]
+        notes += described(folder, walk.Files(junk=junk))
+        notes += described(folder, walk.Files(other=images), "images that are in no class's folder")
     return classes
 
 
@@ -136,12 +146,15 @@ def _in_two_classes(real: list[str], labels: np.ndarray, classes: list[str]) -> 
     return "no file is in two classes"
 
 
-def described(folder: str, files: walk.Files) -> list[str]:
-    """A line each for what was left out of a folder."""
+OTHER = f"files that are no images by their names (these are: {' '.join(walk.EXTENSIONS)})"
+
+
+def described(folder: str, files: walk.Files, other: str = OTHER) -> list[str]:
+    """A line each for what was left out of a folder. other: what `files.other` are."""
     kinds = {
         "hidden or left behind by a program": files.junk,
         "links to what is there": files.again,
-        f"of formats that are not read (only {' '.join(walk.EXTENSIONS)} are)": files.other,
+        other: files.other,
     }
     return [
         f"{folder}: left out {len(names)} {what}: {some(sorted(names), 3)}"

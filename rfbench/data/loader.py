@@ -171,6 +171,8 @@ class Loader:
     def _too_many(self) -> RfbenchError:
         lines = [f"{path}: {reason}" for path, reason in list(self.bad.items())[:20]]
         lines += [f"and {len(self.bad) - 20} more"] if len(self.bad) > 20 else []
+        if len(self.bad) == len(self._split):
+            return RfbenchError(f"none of {len(self.bad)} images can be read: {'; '.join(lines)}")
         return RfbenchError(
             f"{len(self.bad)} of {len(self._split)} images cannot be read so far, more than "
             f"data.max_bad_share = {self._share:g} allows. Replace them or raise it: "

@@ -11,10 +11,9 @@ from dataclasses import dataclass, field
 from rfbench.errors import RfbenchError
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
-# images that ImageFolder passes over too: a class may hold more than is seen
-OTHER = (".gif", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".jfif")
-# folders that programs leave behind; hidden ones (.ipynb_checkpoints, ._x of macOS) are junk too
+# what programs leave behind; hidden files (.ipynb_checkpoints, ._x of macOS) are junk too
 JUNK = {"@eaDir", "#recycle", "__MACOSX", "lost+found", "System Volume Information"}
+JUNK |= {"Thumbs.db", "desktop.ini"}
 
 
 @dataclass
@@ -25,7 +24,8 @@ class Files:
     real: list[str] = field(default_factory=list)
     junk: list[str] = field(default_factory=list)
     again: list[str] = field(default_factory=list)  # links to files or folders that are named
-    other: list[str] = field(default_factory=list)  # images of formats that are not read
+    # of other names than images: ImageFolder passes over them too, and a class may hold more
+    other: list[str] = field(default_factory=list)
     linked: bool = False  # whether there are links
 
     def add(self, other: "Files", folder: str) -> None:
@@ -48,8 +48,9 @@ def is_junk(name: str) -> bool:
 def images(folder: str) -> Files:
     """The images below `folder`, by their extension.
 
-    Raises RfbenchError for a folder that cannot be listed, and for an image that is no regular
-    file (a pipe, a device), which would never end. A link to nothing is kept: reading it fails.
+    Raises RfbenchError for a folder that cannot be listed, for an image that is no regular file (a
+    pipe, a device), which would never end, and for a link to nothing, which may have been a folder;
+    one with the name of an image is kept: reading it fails.
     """
     found = Files(linked=os.path.islink(folder) or os.path.islink(os.path.dirname(folder)))
     listed: list[tuple[str, list[tuple[str, str]]]] = []
@@ -111,8 +112,19 @@ def _sort_in(
             raise RfbenchError(f"{entry.path} is not a regular file. Remove it from the data set.")
         own = os.path.realpath(entry.path) if linked else os.path.join(real, entry.name)
         names.append((entry.name, own))
-    elif entry.name.lower().endswith(OTHER):
+    else:
+        refuse_dangling(entry.path)
         found.other.append(path)
+
+
+def refuse_dangling(path: str) -> None:
+    """Raise RfbenchError for a link to nothing, such as to a folder on a disk that is not there."""
+    if os.path.islink(path) and not os.path.exists(path):
+        target = os.readlink(path)
+        raise RfbenchError(
+            f"{path} is a link to {target}, which is not there. Bring that back, or remove the "
+            "link."
+        )
 
 
 def _is_folder(entry: "os.DirEntry[str]") -> bool:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from rfbench.detect import evaluate
+from rfbench.runs.progress import speed
 
 
 def table(record: dict[str, Any]) -> str:
@@ -16,7 +17,7 @@ def table(record: dict[str, Any]) -> str:
         *(f"  {text}" for text in evaluate.shown(record["metrics"]).split("; ")),
         f"  {evaluate.localization(record['metrics'])}",
         f"  {record['steps']} iterations of {record['batch']['global']} images in "
-        f"{record['seconds']:.0f} s, {record['images_per_s'] or 0:.1f} images/s on "
+        f"{record['seconds']:.0f} s, {speed(record, 1)} on "
         f"{record['device']}, evaluated by {record['eval']}",
     ]
     return "\n".join(lines)

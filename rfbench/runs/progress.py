@@ -137,3 +137,9 @@ def bar(total: int, done: int, text: str, shown: bool) -> Any:
         mininterval=0.5 if sys.stderr.isatty() else 10.0,
         dynamic_ncols=True,
     )
+
+
+def speed(record: dict[str, Any], digits: int = 0) -> str:
+    """'123 images/s'; of a run whose metrics.jsonl has lost its lines it is not known."""
+    found = record["images_per_s"]
+    return "images/s not known" if found is None else f"{found:.{digits}f} images/s"

@@ -3,6 +3,7 @@
 from typing import Any
 
 from rfbench.errors import counted
+from rfbench.runs.progress import speed
 from rfbench.segment.evaluate import shown
 
 ACROSS = 4  # classes in a line
@@ -21,7 +22,7 @@ def table(record: dict[str, Any]) -> str:
             f"  {shown(last)} after the last epoch",
             *([kept] if kept else []),
             *by_class(last["iou"]),
-            f"  {record['seconds']:.0f} s, {record['images_per_s'] or 0:.0f} images/s on "
+            f"  {record['seconds']:.0f} s, {speed(record)} on "
             f"{record['device']}, {batch['per_batchnorm']} images per BatchNorm batch",
         ]
     )

@@ -1,12 +1,18 @@
-"""--check-images: every image is read before training, not when its turn comes."""
+"""--check-images: every image is read before training, not when its turn comes.
 
+Copies of a file are found too: of a validation image in training, of one image in two classes.
+"""
+
+import hashlib
 import logging
 import random
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from rfbench.data.dataset import some
 from rfbench.data.loader import Loader
 from rfbench.data.order import evaluation_tasks
 from rfbench.errors import RfbenchError, printable
@@ -20,18 +26,51 @@ logger = logging.getLogger(__name__)
 BATCH = 64
 
 
-class Corner:
-    """A transform that keeps one pixel: only reading matters."""
+class Digest:
+    """A transform to twelve bytes that tell the pixels of an image, without its mask."""
 
-    size = 1
+    def __init__(self, channels: int) -> None:
+        self.channels = channels
+        self.size = (1, 12 // channels)
 
     def __call__(self, image: Tensor, rng: random.Random) -> Tensor:
-        """(H, W, C) uint8 to (1, 1, C)."""
-        return image[:1, :1]
+        """(H, W, C) uint8 to (1, 12 / C, C)."""
+        digest = hashlib.blake2b(repr(image.shape).encode(), digest_size=12)
+        digest.update(image[..., :3].contiguous().numpy().data)
+        made = torch.frombuffer(bytearray(digest.digest()), dtype=torch.uint8)
+        return made.reshape(*self.size, self.channels)
+
+
+class Copies:
+    """Images of equal pixels, by their names."""
+
+    def __init__(self) -> None:
+        self._first: dict[bytes, tuple[Any, int]] = {}  # digest -> a split, and an image's number
+        self.evaluated: list[str] = []  # validation images that are trained on
+        self.classes: list[str] = []  # images that are of two classes
+
+    def add(self, split: Any, digests: Tensor, indices: list[int]) -> None:
+        """digests: (n, 12); indices: of the n images of a split; those of training come first."""
+        for row, i in zip(digests.numpy(), indices, strict=True):
+            first, j = self._first.setdefault(row.tobytes(), (split, i))
+            told = printable(f"{split.name(i)} (as {first.name(j)})")
+            if first is not split:
+                self.evaluated.append(told)
+            if first.labels[j] != split.labels[i]:
+                self.classes.append(told)
+
+    def tell(self) -> None:
+        """A warning for each kind that there is."""
+        for what, names in (
+            ("validation images have the pixels of training images", self.evaluated),
+            ("images have the pixels of an image of another class", self.classes),
+        ):
+            if names:
+                logger.warning("%d %s: %s", len(names), what, some(names, 3))
 
 
 def check(config: Any, opened: Callable[[Any, Processes, bool], Reader], eval_only: bool) -> None:
-    """Read all images of both splits, and name those that cannot be read.
+    """Read all images of both splits; name those that cannot be read, and tell of copies.
 
     config: of a training. opened: its `Images`. eval_only: the validation images alone. With
     several processes the first reads. Raises RfbenchError if more than `data.max_bad_share` of
@@ -43,13 +82,13 @@ def check(config: Any, opened: Callable[[Any, Processes, bool], Reader], eval_on
 
 
 def _check(data: Reader, allowed: float) -> None:
-    problems = []
+    problems, copies = [], Copies()
     for part, split in (("training", data.set.train), ("validation", data.set.val)):
         if not len(split):
             continue
         loader = Loader(
             split,
-            Corner(),
+            Digest(data.channels),
             train=False,
             workers=data.workers,
             max_bad_share=1,
@@ -58,7 +97,8 @@ def _check(data: Reader, allowed: float) -> None:
         tasks = evaluation_tasks(len(split), BATCH)
         progress = bar(len(tasks), 0, f"checking the {part} images", True)
         try:
-            for _ in loader.batches(tasks):
+            for batch in loader.batches(tasks):
+                copies.add(split, batch.images.flatten(1), batch.indices.tolist())
                 progress.update()
         finally:
             progress.close()
@@ -68,6 +108,7 @@ def _check(data: Reader, allowed: float) -> None:
         logger.info("\n".join([found, *lines]), extra={"lines": True})
         if len(lines) > allowed * len(split):
             problems.append(found)
+    copies.tell()
     if problems:
         raise RfbenchError(
             f"{'; '.join(problems)}, more than data.max_bad_share = {allowed:g} "

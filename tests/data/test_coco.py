@@ -295,6 +295,21 @@ def test_what_training_survives_is_a_note(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("other", ["./000000000000.jpg", "link.jpg", "../val2017/000000000000.jpg"])
+def test_one_file_of_two_names_is_told(other: str, tmp_path: Path) -> None:
+    """Half of its objects would be background, each time that it is trained on."""
+    found = content()
+    found["images"][1]["file_name"] = other
+    paths = save(tmp_path, found, pictures=False)
+    for one in found["images"]:
+        Image.new("RGB", (80, 60)).save(paths[1] / one["file_name"])
+    if other == "link.jpg":
+        (paths[1] / other).unlink()
+        (paths[1] / other).symlink_to(found["images"][0]["file_name"])
+    (note,) = [one for one in coco.check(*paths).notes if "named more than once" in one]
+    assert note.endswith(f"1 ({found['images'][0]['file_name']})")
+
+
 ORDERS: dict[str, Callable[[list[float]], list[float]]] = {
     "corners": lambda b: [b[0], b[1], b[0] + b[2], b[1] + b[3]],
     "rows first": lambda b: [b[1], b[0], b[3], b[2]],

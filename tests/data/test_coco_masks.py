@@ -143,6 +143,16 @@ def test_a_crowd_is_checked_too(tmp_path: Path) -> None:
         ({"area": 0}, "'area' of 0: 1 (0 of annotation 7)"),
         ({"area": 150}, "'area' larger than the box: 1 (150 of annotation 7)"),
         (
+            {"area": 100 / 1200},  # of the image's: every object would be small
+            "'area' far below the box, as in normalised coordinates (COCO's is in px): "
+            "1 (0.08333333333333333 of annotation 7)",
+        ),
+        (
+            {"area": 9, "segmentation": None},
+            "'area' far below the box, as in normalised coordinates (COCO's is in px): "
+            "1 (9 of annotation 7)",
+        ),
+        (
             {"bbox": [0.1, 0.1, 0.3, 0.25], "area": 0.075},
             "boxes within one pixel, as normalised coordinates are (COCO's are in px): "
             "1 ([0.1, 0.1, 0.3, 0.25] of annotation 7)",
@@ -152,6 +162,11 @@ def test_a_crowd_is_checked_too(tmp_path: Path) -> None:
 def test_what_is_odd_is_a_note(values: dict[str, Any], note: str, tmp_path: Path) -> None:
     notes = checked(tmp_path, [SQUARE], **values).notes
     assert [text.partition(": ")[2] for text in notes] == [note]
+
+
+def test_a_mask_may_cover_little_of_its_box(tmp_path: Path) -> None:
+    assert checked(tmp_path, [SQUARE], area=1).notes == ()
+    assert checked(tmp_path, None, area=10).notes == ()
 
 
 @pytest.mark.parametrize(

@@ -59,11 +59,19 @@ def moment(started: Any, seconds: float) -> bool:
     return bool(started.is_alive())
 
 
+def send_to_group(started: Any, number: int) -> None:
+    """A signal to all processes of a run; to itself alone before it has made its group."""
+    try:
+        os.killpg(started.pid, number)
+    except ProcessLookupError:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(started.pid, number)
+
+
 def kill_group(started: Any) -> None:
     """SIGKILL to all processes of a run, and check that nothing is left."""
     members = group_of(started.pid)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(started.pid, signal.SIGKILL)
+    send_to_group(started, signal.SIGKILL)
     started.join(60)
     assert_nothing_left(started.pid, members)
 

@@ -101,7 +101,7 @@ def test_kills_and_signals(name: str, tmp_path: Path) -> None:
         alive = faults.moment(started, after)
         if number % 3 == 2:  # as a scheduler does
             if alive:
-                os.killpg(started.pid, signal.SIGTERM)
+                faults.send_to_group(started, signal.SIGTERM)
             faults.end(started)
         else:
             faults.kill_group(started)

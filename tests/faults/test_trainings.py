@@ -75,8 +75,10 @@ def test_sigterm(whole: Whole, kind: str, tmp_path: Path) -> None:
         folder = tmp_path / str(number)
         started = training.start(folder, False, 2)
         if faults.moment(started, after):
-            send = os.killpg if kind == "group" else os.kill
-            send(started.pid, signal.SIGTERM)
+            if kind == "group":
+                faults.send_to_group(started, signal.SIGTERM)
+            else:
+                os.kill(started.pid, signal.SIGTERM)
         code = faults.end(started)
         # before the handler is there, the signal ends the process as any other
         assert code in (0, -signal.SIGTERM), trainings.said(folder)

@@ -1,10 +1,22 @@
-"""What a record says of images that cannot be read."""
+"""What a record says of images that cannot be read, and what --check-images tells of copies."""
 
+import random
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from rfbench.data.sources import load
 from rfbench.runs import records
-from rfbench.training import epochs
+from rfbench.training import epochs, unreadable
 from tests.report.records import record
+
+RANDOM = random.Random(0)
 
 
 def test_a_record_of_a_set_in_ruins_can_be_read_again(tmp_path: Path) -> None:
@@ -19,3 +31,51 @@ def test_a_record_of_a_set_in_ruins_can_be_read_again(tmp_path: Path) -> None:
     assert records.read_training(tmp_path / records.RECORD).bad_images_more == 69_000  # type: ignore[attr-defined]
     few = dict(list(bad.items())[:3])
     assert epochs.told_of(few) == {"bad_images": few}
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_digests_tell_pixels_and_shapes_but_no_masks(channels: int) -> None:
+    rng = np.random.RandomState(0)
+    image = torch.from_numpy(rng.randint(0, 256, (6, 4, channels), np.uint8))
+    made = unreadable.Digest(channels)
+    assert made(image, RANDOM).shape == (*made.size, channels)
+
+    def same(other: Tensor) -> bool:
+        return bool((made(other, RANDOM) == made(image, RANDOM)).all())
+
+    changed = image.clone()
+    changed[5, 3, 2] += 1
+    assert same(image.clone()) and not same(changed)
+    assert not same(image.reshape(4, 6, channels))
+    changed = torch.cat([image[..., :3], image[..., 3:] + 1], 2)  # another mask
+    assert same(changed)
+
+
+def test_copies_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Hard links and copies, which no listing shows, also in another format of the same pixels."""
+    rng = np.random.RandomState(0)
+    for part, count in (("train", 3), ("val", 2)):
+        for name in "ab":
+            (tmp_path / part / name).mkdir(parents=True)
+            for i in range(count):
+                pixels = rng.randint(0, 256, (8, 8, 3), np.uint8)
+                Image.fromarray(pixels).save(tmp_path / part / name / f"{i}.png")
+
+    def told() -> list[str]:
+        caplog.clear()
+        data = SimpleNamespace(set=load("folder", str(tmp_path)), workers=0, channels=3)
+        unreadable._check(data, 0.0)  # type: ignore[arg-type]
+        return [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
+
+    assert told() == []
+    train, val = tmp_path / "train", tmp_path / "val"
+    shutil.copy(train / "a/1.png", val / "a/copy.png")
+    Image.open(train / "b/0.png").save(train / "a/again.bmp")
+    (val / "b/link.png").hardlink_to(val / "a/0.png")
+    assert told() == [
+        f"1 validation images have the pixels of training images: {val}/a/copy.png "
+        f"(as {train}/a/1.png)",
+        # each after the first; those of training come first
+        f"2 images have the pixels of an image of another class: {train}/b/0.png "
+        f"(as {train}/a/again.bmp), {val}/b/link.png (as {val}/a/0.png)",
+    ]

@@ -43,6 +43,10 @@ def check(pairs: Pairs, values: bool = True, rank: int = 0, world: int = 1) -> S
         looked = list(pool.map(lambda i: look(pairs, i, values), mine))
     if found := [text for text, _, _ in looked if text]:
         raise RfbenchError(*shortened(found))
+    if values and not pairs.values.colors:
+        _check_palettes(
+            pairs, [(i, classes) for i, (*_, classes) in zip(mine, looked, strict=True)]
+        )
     sizes: dict[tuple[int, int], str] = {}
     for i, (_, size, _) in zip(mine, looked, strict=True):
         sizes.setdefault(size, pairs.name(i))
@@ -72,6 +76,28 @@ def look(pairs: FilePairs, i: int, values: bool = True) -> Looked:
         (height, width),
         set() if read is None else {*np.unique(read).tolist()} - {masks.IGNORED},
     )
+
+
+def _check_palettes(pairs: FilePairs, looked: Sequence[tuple[int, set[int]]]) -> None:
+    """Raise RfbenchError if one colour has another index in two masks.
+
+    Programs that reduce the colours of a mask, such as PIL's quantize, number them anew in each.
+    """
+    first: dict[masks.Color, tuple[int, str]] = {}
+    for i, classes in looked:
+        path = pairs.mask_name(i)
+        colors = masks.palette(path) or []
+        used = {index: colors[index] for index in sorted(classes) if index < len(colors)}
+        if len(set(used.values())) < len(used):  # a palette that shows nothing
+            continue
+        for index, color in used.items():
+            other, where = first.setdefault(color, (index, path))
+            if other != index:
+                raise RfbenchError(
+                    f"{path}: the colour {[*color]} has the index {index}, and {other} in {where}. "
+                    "Indices of palettes of another order are no classes: save the masks as colour "
+                    "images (data.options.colors), or all with one palette"
+                )
 
 
 def _turned(turn: int) -> str:

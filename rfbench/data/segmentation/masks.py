@@ -75,6 +75,16 @@ def size(path: str) -> tuple[int, int, int]:
         raise _bad(path, error) from None
 
 
+def palette(path: str) -> list[Color] | None:
+    """The colour of each index of a palette file; None for other files. Raises `BadImage`."""
+    try:
+        with Image.open(path) as image:
+            given = image.getpalette("RGB") if image.mode == "P" else None
+    except Exception as error:
+        raise _bad(path, error) from None
+    return None if given is None else [*zip(*(given[place::3] for place in range(3)), strict=True)]
+
+
 def _bad(path: str, error: Exception) -> BadImage:
     """Why a file cannot be read, of whatever a decoder raised."""
     if isinstance(error, BadImage):
@@ -98,6 +108,10 @@ def _stored(path: str, colored: bool) -> np.ndarray:
                 )
             if (frames := getattr(image, "n_frames", 1)) > 1:
                 raise BadImage(path, f"holds {frames} images: save the mask alone")
+            if (turn := decode.orientation(image, header=True)) != 1:
+                raise BadImage(
+                    path, f"EXIF turns this mask (orientation {turn}): save it as it is to be read"
+                )
             if colored:
                 return _colors(image)
             if image.mode not in (*INDICES, *WIDE):
@@ -112,7 +126,9 @@ def _colors(image: Image.Image) -> np.ndarray:
     """The colours of an opened file, (H, W, 3) uint8; ValueError for what has no plain ones."""
     if image.mode not in COLORS:
         raise ValueError(f"its pixels ({image.mode}) are not colours of 8 bits: save it as PNG")
-    if image.mode in ("RGBA", "LA") and np.array(image.getchannel("A")).min(initial=255) < 255:
+    if "16" in _raw_mode(image):
+        raise ValueError("its colours are of 16 bits, of which eight would be dropped: save 8 bits")
+    if image.has_transparency_data and np.array(image.convert("RGBA"))[..., 3].min() < 255:
         raise ValueError(
             "some of its pixels are transparent, which hides the colours that they have: save it "
             "without transparency, in the colours of the classes"
@@ -128,7 +144,7 @@ def _step(image: Any) -> int:
     """
     codec, _, _, given = image.tile[0]
     raw, *more = given if isinstance(given, tuple) else (given,)
-    bits = {"L;2": 2, "L;4": 4}.get(str(raw))
+    bits = {"L;2": 2, "L;4": 4}.get(_raw_mode(image))
     if bits is not None and image.mode == "L":
         return 255 // (2**bits - 1)
     if codec.startswith("ppm") and more and more[0] not in (255, 65535):
@@ -138,7 +154,15 @@ def _step(image: Any) -> int:
     return 1
 
 
+def _raw_mode(image: Any) -> str:
+    """How the pixels of an opened file are stored, as PIL calls it, before it is read."""
+    given = image.tile[0][3]
+    return str(given[0] if isinstance(given, tuple) else given)
+
+
 def _not_indices(mode: str) -> str:
+    if mode == "F":
+        return "floating-point pixels are no indices of classes: save them as whole numbers"
     return (
         f"a colour image ({mode}) where the index of a class is expected at each pixel. Give the "
         "colours in the order of the classes (data.name=folder, data.options.colors=[[0,0,0],"

@@ -13,11 +13,12 @@ from rfbench.data.decode import BadImage
 from rfbench.data.segmentation import check, masks
 from rfbench.data.segmentation.pairs import FilePairs
 from rfbench.data.segmentation.sources import SOURCES
+from rfbench.errors import RfbenchError
 from tests.data.segmentation import trees
 
 
-def png(values: np.ndarray, bits: int) -> bytes:
-    """A grey PNG of 1, 2 or 4 bits a pixel, by the format's definition."""
+def png(values: np.ndarray, bits: int, color: int = 0) -> bytes:
+    """A PNG by the format's definition: grey of 1, 2 or 4 bits, or (color=2) RGB of 16 bits."""
 
     def chunk(name: bytes, data: bytes) -> bytes:
         return (
@@ -29,7 +30,8 @@ def png(values: np.ndarray, bits: int) -> bytes:
         text = "".join(f"{value:0{bits}b}" for value in row)
         text += "0" * (-len(text) % 8)
         rows += b"\0" + bytes(int(text[i : i + 8], 2) for i in range(0, len(text), 8))
-    head = struct.pack(">IIBBBBB", values.shape[1], len(values), bits, 0, 0, 0, 0)
+    width = values.shape[1] // (3 if color else 1)
+    head = struct.pack(">IIBBBBB", width, len(values), bits, color, 0, 0, 0)
     parts = [(b"IHDR", head), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
 
@@ -105,3 +107,44 @@ def test_what_has_no_plain_colours_is_refused(stored: np.ndarray, why: str, tmp_
         masks.read(path, known)
     Image.fromarray(np.full((2, 2, 4), [128, 0, 0, 255], np.uint8)).save(path)
     assert not masks.read(path, known).any()
+
+
+def test_colours_that_are_transparent_or_of_16_bits_are_refused(tmp_path: Path) -> None:
+    path, known = tmp_path / "x.png", masks.colours([((128, 0, 0), 0), ((0, 0, 0), 1)])
+    Image.new("RGB", (1, 1), (128, 0, 0)).save(path, transparency=(128, 0, 0))
+    with pytest.raises(BadImage, match="some of its pixels are transparent"):
+        masks.read(str(path), known)
+    path.write_bytes(png(np.array([[128, 0, 0]]), 16, color=2))  # of PIL, black
+    with pytest.raises(BadImage, match="its colours are of 16 bits"):
+        masks.read(str(path), known)
+
+
+def test_a_palette_of_another_order_is_named(tmp_path: Path) -> None:
+    """Programs that reduce colours number them anew in each mask: an index would be no class."""
+    names = [(str(tmp_path / f"i{n}.png"), str(tmp_path / f"m{n}.png")) for n in range(2)]
+    pairs = FilePairs(*zip(*names, strict=True), masks.indices(2))
+    black, red = [0, 0, 0], [200, 0, 0]
+
+    def write(number: int, palette: list[int]) -> None:
+        image = Image.fromarray(np.array([[0, 1, 255]], np.uint8)).convert("P")
+        image.putpalette(palette)
+        Image.new("RGB", (3, 1)).save(names[number][0])
+        image.save(names[number][1])
+
+    write(0, black + red)
+    write(1, red + black)
+    with pytest.raises(
+        RfbenchError, match=r"m1.png: the colour \[200, 0, 0\] has the index 0, and 1"
+    ):
+        check.check(pairs)
+    for other in (black + red, red + red, [9, 9, 9, 8, 8, 8]):  # nor if it tells nothing
+        write(1, other)
+        assert check.check(pairs).classes == {0, 1}
+
+
+def test_a_mask_that_exif_turns_is_refused(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.new("L", (2, 2)).save(tmp_path / "x.png", exif=exif)
+    with pytest.raises(BadImage, match="EXIF turns this mask"):
+        masks.read(str(tmp_path / "x.png"), masks.indices(2))
