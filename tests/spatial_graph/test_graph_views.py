@@ -97,6 +97,14 @@ def times_zero(n: Net, x: Tensor) -> Tensor:
     )
 
 
+@CASES.add(a=conv())
+def none_of_a_term(n: Net, x: Tensor) -> Tensor:
+    y = n.a(x)
+    near, far = y[..., :10], y[..., 5:15]
+    added = torch.add(near, far, alpha=0) + torch.sub(near, far, alpha=0)
+    return added + torch.addcmul(near, far, far, value=0)
+
+
 # -- selections ----------------------------------------------------------------------------------
 
 
