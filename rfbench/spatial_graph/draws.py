@@ -14,6 +14,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache, partial
+from inspect import getattr_static
 from types import FunctionType
 from typing import Any
 from unittest import mock
@@ -170,7 +171,8 @@ def _has_state(value: Any) -> bool:
 
 def _beside(module: nn.Module) -> list[Any]:
     """The generators among the global names of the code of modules."""
-    codes = [c for m in module.modules() for c in (type(m).forward, *vars(m).values())]
+    forwards = [getattr_static(type(m), "forward", None) for m in module.modules()]
+    codes = [*forwards, *(v for m in module.modules() for v in vars(m).values())]
     names = {id(c.__globals__): c.__globals__ for c in codes if isinstance(c, FunctionType)}
     found = [v for known in names.values() for v in [*known.values()]]
     every = {id(v): v for v in found if _has_state(v)}

@@ -87,6 +87,24 @@ def joined_positions(n: Net, x: Tensor, dim: int) -> Tensor:
     return n.b(torch.cat([y.narrow(dim, 9, 8), z, y.narrow(dim, 0, 1), z.narrow(dim, 4, 2)], dim))
 
 
+@CASES.add(a=conv(), b=conv(4, 4, 5))
+def times_zero(n: Net, x: Tensor) -> Tensor:
+    y = n.a(x)
+    return (
+        n.a(x)
+        + 0 * torch.cat([y[:, :, 2:], 0.0 * y[:, :, :2]], 2)
+        + torch.cat([y[:, :, 4:], y[:, :, :4].mul(0)], 2)
+    )
+
+
+@CASES.add(a=conv())
+def none_of_a_term(n: Net, x: Tensor) -> Tensor:
+    y = n.a(x)
+    near, far = y[..., :10], y[..., 5:15]
+    added = torch.add(near, far, alpha=0) + torch.sub(near, far, alpha=0)
+    return added + torch.addcmul(near, far, far, value=0)
+
+
 # -- selections ----------------------------------------------------------------------------------
 
 

@@ -24,6 +24,8 @@ Blocks = list[tuple[np.ndarray, ...]]  # of each: along every dimension, which p
 
 @register_op("aten::mul")
 def multiply(b: Builder, *factors: object, **_: object) -> Value | None:
+    if any(isinstance(f, int | float) and f == 0 for f in factors):
+        return None
     values = [f for f in factors if isinstance(f, Value)]
     if len(values) > 1 or b.graph.witness(values[0]).reach > Reach.CONTEXT:
         return pointwise(b, *factors)

@@ -29,11 +29,15 @@ FILLED = (
 
 
 @register_op(*(f"aten::{name}" for name in UNTAGGED))
-def pointwise(b: Builder, *args: Any, **kwargs: Any) -> Value:
+def pointwise(b: Builder, *args: Any, **kwargs: Any) -> Value | None:
     """Any of them: a tensor keeps its history, several are summed or multiplied."""
+    if kwargs.get("alpha", 1) == 0 or kwargs.get("value", 1) == 0:  # a term that is taken 0 times
+        args = args[:1]
     values = [*_values((*args, *kwargs.values()))]
     if len(values) == 1:
         return copies(b.same(values[0]), b.out_shape)
+    if not values:
+        return None
     name = b.op.split(".")[1]
     kind = "product" if any(word in name for word in ("mul", "div", "pow")) else "sum"
     return copies(b.combine(values, kind), b.out_shape)

@@ -117,7 +117,7 @@ def cumulated(b: Builder, x: Value, dim: int, **_: Any) -> Value:
 
 
 @register_op("aten::sub")
-def difference(b: Builder, *args: Any, **kwargs: Any) -> Value:
+def difference(b: Builder, *args: Any, **kwargs: Any) -> Value | None:
     """Of maps; not of running sums, whose parts are sums over windows (a box filter)."""
     summed = [_running_sums(b, x) for x in args[:2] if isinstance(x, Value)]
     if len(summed) == 2 and not summed[0].isdisjoint(summed[1]):
