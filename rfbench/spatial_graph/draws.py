@@ -12,7 +12,7 @@ import pickle
 import random
 import threading
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache, partial
 from inspect import getattr_static
 from types import FunctionType
@@ -24,7 +24,7 @@ import torch
 from numpy.random import bit_generator
 from torch import nn
 
-from rfbench.copies import ATOMS, DICTS
+from rfbench.copies import ATOMS, DICTS, named_parts
 from rfbench.spatial_graph.draw import Draw
 from rfbench.spatial_graph.operations import Op
 
@@ -70,8 +70,9 @@ def seeded(module: nn.Module, draw: int, told: Callable[[Draw], None]) -> Iterat
     told: is given what has drawn besides torch: Python's or NumPy's generators. In the end the
     global ones are as before.
     """
-    shared = _beside(module)
-    own, restore = [*_held(module), *shared], [*map(_restorer, shared)]
+    parts = [*named_parts(module).values()]
+    shared = _beside(parts)
+    own, restore = [*_held(parts), *shared], [*map(_restorer, shared)]
     python, numpy = random.getstate(), np.random.get_state(legacy=False)
     with torch.random.fork_rng(devices=[]), _anew(draw, told):
         try:
@@ -156,10 +157,10 @@ _SEED: dict[type, Callable[[Any, int], Any]] = {
 }
 
 
-def _held(module: nn.Module) -> list[Any]:
+def _held(parts: Sequence[nn.Module]) -> list[Any]:
     """The generators that modules hold, and objects that they hold."""
-    parts = [v for m in module.modules() for v in vars(m).values() if type(v) not in PLAIN]
-    held = [v for part in parts for v in (part, *getattr(part, "__dict__", {}).values())]
+    values = [v for m in parts for v in vars(m).values() if type(v) not in PLAIN]
+    held = [v for value in values for v in (value, *getattr(value, "__dict__", {}).values())]
     return [v for v in held if _has_state(v)]
 
 
@@ -169,10 +170,10 @@ def _has_state(value: Any) -> bool:
     return issubclass(kind, tuple(_SEED)) and not issubclass(kind, random.SystemRandom)
 
 
-def _beside(module: nn.Module) -> list[Any]:
+def _beside(parts: Sequence[nn.Module]) -> list[Any]:
     """The generators among the global names of the code of modules."""
-    forwards = [getattr_static(type(m), "forward", None) for m in module.modules()]
-    codes = [*forwards, *(v for m in module.modules() for v in vars(m).values())]
+    codes = [getattr_static(kind, "forward", None) for kind in {*map(type, parts)}]
+    codes += [v for m in parts for v in vars(m).values() if type(v) is FunctionType]
     names = {id(c.__globals__): c.__globals__ for c in codes if isinstance(c, FunctionType)}
     found = [v for known in names.values() for v in [*known.values()]]
     every = {id(v): v for v in found if _has_state(v)}
