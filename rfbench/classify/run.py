@@ -3,12 +3,16 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from rfbench.classify.evaluate import ranks
 from rfbench.classify.images import Images
 from rfbench.classify.mix import Mix
-from rfbench.runs import loop
+from rfbench.errors import one_line
+from rfbench.runs import checkpoint, loop
 from rfbench.schemas.cls import ClsConfig
 from rfbench.training import state
 from rfbench.training.state import weights as weights
+
+STAGES = ("before", "changed", "norms")  # of `fix`
 
 
 @dataclass(kw_only=True)
@@ -31,5 +35,12 @@ def restore(run: Run, content: dict[str, Any]) -> None:
     """Continue from a checkpoint; see `state.restore`."""
     state.restore(run, content)
     run.fixed = content["fix"] if "fix" in content else content["cure"]  # of version 0.1
-    if not isinstance(run.fixed, dict):
-        raise ValueError(f"fix is {run.fixed!r}")
+    held = [run.metrics] * bool(run.epoch) + [run.best] * bool(run.best)
+    if run.fixed:
+        stages = dict(run.fixed)
+        if not isinstance(stages.pop("from"), str):
+            raise ValueError(f"fix is {one_line(repr(run.fixed), 60)}")
+        checkpoint.figures(stages, "fix")
+        held += [stages[name] for name in STAGES]
+    for metrics in held:  # what the end will show
+        ranks(metrics)

@@ -138,6 +138,16 @@ def whole_number(content: Mapping[str, Any], key: str, default: int = 0) -> int:
     return value
 
 
+def figures(held: Any, name: str) -> None:
+    """Raise ValueError for what are no metrics: numbers or None by name, maybe in groups."""
+    known = isinstance(held, dict) and all(
+        value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+        for value in flat(held).values()
+    )
+    if not known:
+        raise ValueError(f"{name} is {one_line(repr(held), 60)}")
+
+
 def sums(content: Mapping[str, Any], key: str, count: int) -> list[float]:
     """`count` finite sums in a checkpoint; ValueError for anything else."""
     value = content[key]

@@ -28,7 +28,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from rfbench.errors import RfbenchError, counted, one_line
+from rfbench.errors import RfbenchError, counted
 from rfbench.models import weight_files
 from rfbench.runs import best, checkpoint, processes, progress, records
 from rfbench.runs import folder as folders
@@ -94,8 +94,7 @@ def restore(run: Loop, content: Mapping[str, Any]) -> None:
     run.metrics, run.best = content.get("metrics", {}), content.get("best", {})
     run.waited, run.parent = count(content, "waited"), content.get("parent")
     for name, held in (("metrics", run.metrics), ("best", run.best)):
-        if not isinstance(held, dict):
-            raise ValueError(f"{name} is {one_line(repr(held), 60)}")
+        checkpoint.figures(held, name)
     if run.parent is not None:
         records.Parent.model_validate(run.parent)
     if run.best:

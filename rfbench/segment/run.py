@@ -7,10 +7,11 @@ from torch import Tensor
 
 from rfbench.runs import loop
 from rfbench.schemas.seg import SegConfig
+from rfbench.segment.evaluate import shown
 from rfbench.segment.images import Images
 from rfbench.segment.network import FORMAT, name_of
+from rfbench.segment.table import by_class
 from rfbench.training import state
-from rfbench.training.state import restore as restore
 
 
 @dataclass(kw_only=True)
@@ -37,3 +38,11 @@ def weights(run: Run) -> dict[str, Any]:
 def save(run: Run) -> None:
     """Write `last.pth`, all processes together."""
     loop.save(run, {**weights(run), **state.content(run)}, run.config.checkpoint.keep)
+
+
+def restore(run: Run, content: dict[str, Any]) -> None:
+    """Continue from a checkpoint; see `state.restore`."""
+    state.restore(run, content)
+    if run.epoch:  # what the end will show
+        shown(run.metrics)
+        by_class(run.metrics["iou"])

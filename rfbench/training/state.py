@@ -136,6 +136,8 @@ def restore(run: Epochs, content: dict[str, Any]) -> None:
         raise ValueError(f"step {run.step}, evaluated at {run.evaluated}, in epoch {run.epoch}")
     if run.epoch:  # what a record of the end would show
         best.merit(run, run.metrics)
+    if run.best:
+        checkpoint.whole_number(run.best, "epoch", -1)
     ranks = content["ranks"]
     if len(ranks) != world:
         raise ValueError(f"{len(ranks)} states of {world} processes")
