@@ -15,7 +15,7 @@ from torch import Tensor
 from rfbench.data.dataset import some
 from rfbench.data.loader import Loader
 from rfbench.data.order import evaluation_tasks
-from rfbench.errors import RfbenchError, printable
+from rfbench.errors import RfbenchError, counted, printable
 from rfbench.runs import processes
 from rfbench.runs.processes import Processes
 from rfbench.runs.progress import bar
@@ -53,6 +53,8 @@ class Copies:
         """digests: (n, 12); indices: of the n images of a split; those of training come first."""
         for row, i in zip(digests.numpy(), indices, strict=True):
             first, j = self._first.setdefault(row.tobytes(), (split, i))
+            if first is split and j == i:
+                continue
             told = printable(f"{split.name(i)} (as {first.name(j)})")
             if first is not split:
                 self.evaluated.append(told)
@@ -62,11 +64,11 @@ class Copies:
     def tell(self) -> None:
         """A warning for each kind that there is."""
         for what, names in (
-            ("validation images have the pixels of training images", self.evaluated),
-            ("images have the pixels of an image of another class", self.classes),
+            ("the pixels of training images in validation", self.evaluated),
+            ("the pixels of images of another class", self.classes),
         ):
             if names:
-                logger.warning("%d %s: %s", len(names), what, some(names, 3))
+                logger.warning("%s: %s: %s", what, counted(len(names), "image"), some(names, 3))
 
 
 def check(config: Any, opened: Callable[[Any, Processes, bool], Reader], eval_only: bool) -> None:

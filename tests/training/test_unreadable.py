@@ -73,9 +73,9 @@ def test_copies_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> No
     Image.open(train / "b/0.png").save(train / "a/again.bmp")
     (val / "b/link.png").hardlink_to(val / "a/0.png")
     assert told() == [
-        f"1 validation images have the pixels of training images: {val}/a/copy.png "
+        f"the pixels of training images in validation: 1 image: {val}/a/copy.png "
         f"(as {train}/a/1.png)",
         # each after the first; those of training come first
-        f"2 images have the pixels of an image of another class: {train}/b/0.png "
+        f"the pixels of images of another class: 2 images: {train}/b/0.png "
         f"(as {train}/a/again.bmp), {val}/b/link.png (as {val}/a/0.png)",
     ]
