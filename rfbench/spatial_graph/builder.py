@@ -298,7 +298,7 @@ class Builder:
         dims, values, clash = common_dims(values, apart)
         if clash:
             mixing = Reach.GLOBAL
-        refs = [self._reference(values, dims, axis) for axis in self.letters]
+        refs = [self._reference(values, dims, axis, clash) for axis in self.letters]
         slots: dict[Slot, Factor] = {}
         for ref, axis in zip(refs, self.letters, strict=True):
             slots |= ref.slots(axis)
@@ -315,12 +315,15 @@ class Builder:
                 value = spread(self, value, i)
         return value
 
-    def _reference(self, values: Sequence[Value], dims: Sequence[Dim], name: str) -> Value:
+    def _reference(
+        self, values: Sequence[Value], dims: Sequence[Dim], name: str, clash: bool
+    ) -> Value:
         """The operand whose positions along an axis the result takes."""
         counted = [prod(f.size for f in v.factors(name)) for v in values]
         most = max(range(len(values)), key=lambda i: (counted[i], sum(map(len, values[i].dims))))
         if counted[most] != prod(f.size for d in dims for f in d if f.axis == name):
-            raise Scrambled("every position meets every other")
+            channels = "channels, which a layer has taken for positions, meet positions"
+            raise Scrambled(channels if clash else "every position meets every other")
         return values[most]
 
     def _aligned(

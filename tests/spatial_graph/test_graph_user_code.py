@@ -319,3 +319,15 @@ def test_an_operation_without_a_result_is_passed_over() -> None:
     graph = spatial_graph(Net(lambda n, x: torch.linalg.inv(n.a(x)), a=conv()), (16, 16))
     with pytest.raises(RfbenchError, match="unsupported: aten.linalg_inv_ex"):
         Target(graph).counts()
+
+
+def test_a_convolution_over_channels_and_columns_is_not_called_attention() -> None:
+    """The gate of triplet attention: rows are pooled as if they were channels."""
+
+    def gated(n: Any, x: Tensor) -> Tensor:
+        y = n.a(x).transpose(1, 2)  # N x H x C x W
+        return (y * n.b(y.amax(1, keepdim=True))).transpose(1, 2)
+
+    graph = spatial_graph(Net(gated, a=conv(), b=conv(1, 1)), SIZE)
+    with pytest.raises(RfbenchError, match="channels, which a layer has taken for positions, meet"):
+        Target(graph).counts()
