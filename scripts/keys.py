@@ -117,8 +117,13 @@ def _type(value: dict[str, Any]) -> str:
         return f"list of {_type(inner)}" if inner else "list"
     if kind == "object":
         return "mapping"
-    bounds = [f"{sign} {value[bound]:,}" for bound, sign in BOUNDS.items() if bound in value]
+    bounds = [f"{sign} {_number(value[bound])}" for bound, sign in BOUNDS.items() if bound in value]
     return " ".join([TYPES.get(str(kind), "anything"), ", ".join(bounds)]).strip()
+
+
+def _number(bound: float) -> str:
+    """'4,096', '0.5'; pydantic writes 0.0 or 0, by its version."""
+    return f"{int(bound) if bound == int(bound) else bound:,}"
 
 
 if __name__ == "__main__":

@@ -223,7 +223,8 @@ class Chosen(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = torch.cat([self.near(x), self.far(x)], 1).movedim(1, 3)
-        return F.linear(y, self.mix.weight * self.mask).movedim(3, 1)
+        # of a moved tensor, torch 2.11 makes a product for each image, which is refused
+        return F.linear(y.contiguous(), self.mix.weight * self.mask).movedim(3, 1)
 
 
 def test_a_masked_matrix_chooses_among_channels() -> None:
