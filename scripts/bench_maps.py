@@ -2,13 +2,13 @@
 
     python scripts/bench_maps.py --device cuda [--markdown FILE]
 
-Wall-clock seconds, all in one process, in turns. Path counts need no weights, so they take as long
-of a network on a GPU as of one on a CPU. The effective field and the gradient by hand see the same
-images at once; the last column compares the field with that of the same network on the CPU.
+All in one process, in turns: CPU seconds on a CPU, on a GPU those between two events. Path counts
+need no weights, so they take as long of a network on a GPU as of one on a CPU. The effective field
+and the gradient by hand see the same images at once; the last column compares the field with that
+of the same network on the CPU.
 """
 
 import argparse
-import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
@@ -35,15 +35,6 @@ def by_hand(module: nn.Module, images: Tensor) -> Tensor:
     return gradient.abs().sum((0, 1)) / len(x)
 
 
-def seconds(call: Callable[[], object], device: torch.device) -> float:
-    """Wall-clock seconds until all work of a call is done."""
-    begun = time.perf_counter()
-    call()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - begun
-
-
 def main() -> None:
     """Measure, print a table and append it to a file."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -62,8 +53,8 @@ def main() -> None:
         *(row(name, given) for name in given.models),
     )
     section.add(
-        f"Wall-clock seconds, medians of {given.rounds} after one that is not measured; the last "
-        "column: the largest difference, of eight images, as a share of the largest value."
+        f"Seconds, medians of {given.rounds} after one that is not measured; the last column: the "
+        "largest difference, of eight images, as a share of the largest value."
     )
     section.write(given.markdown)
 
@@ -83,11 +74,7 @@ def row(name: str, given: argparse.Namespace) -> str:
     }
     if "resnet" in name:  # path counts end at attention
         calls["counts"] = lambda: rf.path_counts(module)
-    times: dict[str, list[float]] = {key: [] for key in calls}
-    for number in range(given.rounds + 1):
-        for key, call in calls.items():
-            spent = seconds(call, given.device)
-            times[key] += [spent] if number else []
+    times = timing.in_turns(calls, given.device, given.rounds)
     middle = {key: median(values) for key, values in times.items()}
     counts = f"{middle['counts']:.3g} s" if "counts" in middle else "attention"
     ratio = middle["by hand"] / middle["field"]

@@ -114,6 +114,7 @@ def command(
     from rfbench.rf.questions.effective import effective as effective_run
     from rfbench.rf.questions.effective.sample import Sample
     from rfbench.rf.questions.effective.table import table
+    from rfbench.runs.processes import device_of
 
     run = None
     if len(model) == 1 and trained.is_run(model[0]):
@@ -135,7 +136,8 @@ def command(
         run=run,
         device=device or "auto",
     )
-    _ = sample.definition  # refused here, before anything is built
+    # both refused here, before anything is built
+    _ = sample.definition, device_of(sample.device)
     own = None if run or weights in ("random", "pretrained") else weights
     config = receptive_field.load_config(
         model,

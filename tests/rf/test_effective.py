@@ -419,3 +419,27 @@ def test_all_images_are_shown_a_few_at_a_time() -> None:
     )
     assert [len(batch) for batch in few] == [3, 3, 1] and [len(batch) for batch in many] == [7]
     assert torch.equal(torch.cat(few), many[0])
+
+
+@pytest.mark.parametrize("way", ["as torch has it", "old", "new"])
+def test_torchs_precision_stays_as_it_is_set(way: str) -> None:
+    """In whole float32 while the gradients are taken; torch's old and new flags do not mix."""
+    cudnn = torch.backends.cudnn
+    held = cudnn.conv.fp32_precision
+    seen = []
+    net = chain(2)
+    net.register_forward_hook(lambda *_: seen.append(cudnn.conv.fp32_precision))
+    try:
+        if way == "old":
+            cudnn.allow_tf32 = False
+        if way == "new":
+            cudnn.conv.fp32_precision = "ieee"
+        before = cudnn.conv.fp32_precision
+        rf.effective(net, torch.rand(1, 1, 9, 9))
+        assert cudnn.conv.fp32_precision == before and "ieee" in seen  # not while it is traced
+        if way == "old":
+            assert not cudnn.allow_tf32
+    finally:
+        if way == "old":
+            cudnn.allow_tf32 = True
+        cudnn.conv.fp32_precision = held

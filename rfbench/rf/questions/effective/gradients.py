@@ -128,16 +128,18 @@ Batch = tuple[Tensor, ...]  # (N, C, H, W) of each input
 @contextlib.contextmanager
 def _as_on_a_cpu() -> Iterator[None]:
     """On a GPU: in whole float32, where cuDNN would take TF32; too little memory told in a line."""
-    cudnn = torch.backends.cudnn
-    with cudnn.flags(enabled=cudnn.enabled, benchmark=False, allow_tf32=False):
-        try:
-            yield
-        except RuntimeError as error:
-            if not out_of_memory(error):
-                raise
-            raise RfbenchError(
-                "the GPU is out of memory: take a smaller size, fewer images at once or the CPU"
-            ) from error
+    convolutions = torch.backends.cudnn.conv  # type: ignore[attr-defined]
+    before, convolutions.fp32_precision = convolutions.fp32_precision, "ieee"
+    try:
+        yield
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
+        raise RfbenchError(
+            "the GPU is out of memory: take a smaller size, fewer images at once or the CPU"
+        ) from error
+    finally:
+        convolutions.fp32_precision = before
 
 
 @_as_on_a_cpu()
