@@ -171,6 +171,11 @@ class Builder:
                 nodes.append(Node("same", (i,), nodes[i].size, *call))
         return value.relabelled([made[i] for i in value.classes.ids], value.dims)
 
+    def is_new(self, value: Value) -> bool:
+        """Whether all its nodes are of the operation at work."""
+        nodes, step = self.graph.nodes, self.step
+        return all([nodes[i].step == step for i in value.share])
+
     # -- sums over whole dimensions ---------------------------------------------------------------
 
     def contract(

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from rfbench.errors import RfbenchError
 from rfbench.spatial_graph.draw import Draw
 
 
-@dataclass(frozen=True)
+@dataclass(unsafe_hash=True, slots=True)  # never changed; not frozen, as a Node
 class Ref:
     """A tensor among the arguments or results of an operation: its number in the trace."""
 
@@ -74,7 +74,8 @@ class Op:
     """One operation: its overload, arguments with every tensor as a Ref, results, layer.
 
     written: the tensors whose memory it writes to, views included; functionalisation leaves these
-    only inside of composite operations (circular padding).
+    only inside of composite operations (circular padding). given, made: the tensors among its
+    arguments and its results.
     """
 
     func: Any
@@ -83,21 +84,17 @@ class Op:
     out: Any
     layer: str
     written: tuple[int, ...] = ()
+    given: list[Ref] = field(init=False, repr=False, compare=False)
+    made: list[Ref] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        self.given = refs((self.args, self.kwargs) if self.kwargs else self.args)
+        self.made = [self.out] if type(self.out) is Ref else refs(self.out)
 
     @property
     def name(self) -> str:
         """'aten.add.Tensor'."""
         return name_of(self.func)
-
-    @cached_property
-    def given(self) -> list[Ref]:
-        """The tensors among its arguments."""
-        return refs((self.args, self.kwargs) if self.kwargs else self.args)
-
-    @cached_property
-    def made(self) -> list[Ref]:
-        """The tensors among its results."""
-        return [self.out] if type(self.out) is Ref else refs(self.out)
 
 
 @dataclass

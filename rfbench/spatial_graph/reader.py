@@ -242,7 +242,8 @@ class Reader:
                 value = self.builder.opaque(Reach.UNSUPPORTED, reason)
             if isinstance(value, Value) and ref.id in self.named:
                 value = settled(self.builder, value)
-                value = self.builder.same(value)  # paths through it are its own
+                if len(outs) > 1 or not self.builder.is_new(value):
+                    value = self.builder.same(value)  # paths through it are its own
                 self.builder.named.update(value.share)
             self.values[ref.id] = value
 

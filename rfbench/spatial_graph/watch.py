@@ -38,6 +38,8 @@ class Watch(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
         kwargs = kwargs or {}
+        if (out := self.direct(func, args, kwargs)) is not None:
+            return out
         name = _name(func)
         outer, self.inside = self.inside, True
         try:
@@ -50,8 +52,6 @@ class Watch(TorchFunctionMode):
                     f"its code asks the image for '{args[1]}', as a dict has it: give a module "
                     "around it whose forward(x) calls it with one"
                 )
-            if (out := self.direct(func, args, kwargs)) is not None:
-                return out
             if func is nn.functional.pad and "circular" in (*args, *kwargs.values()):
                 return _pad_circular(*(*args, *kwargs.values())[:2])
             if func is nn.functional.local_response_norm:  # norms are identities

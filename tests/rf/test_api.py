@@ -53,7 +53,7 @@ def test_names_and_modules_say_the_same() -> None:
 
 
 def test_a_graph_is_shown_in_one_line() -> None:
-    assert repr(rf.record("resnet18")) == "SpatialGraph of 224x224 px: 129 nodes, to layer4"
+    assert repr(rf.record("resnet18")) == "SpatialGraph of 224x224 px: 70 nodes, to layer4"
 
 
 class UNet(nn.Module):

@@ -133,7 +133,7 @@ def _taken_from(b: Builder, node: int, at: np.ndarray, axis: int) -> dict[int, n
     while node != CONSTANT:
         found[node] = at
         step = b.graph.nodes[node]
-        inner = step.kind == "structure" or (step.kind == "same" and node not in b.named)
+        inner = step.kind in ("structure", "same") and node not in b.named
         if not inner or len(step.sources) > 1 or step.reach:
             break
         table = step.axes[axis].matrix(b.graph.nodes[step.sources[0]].size[axis])
