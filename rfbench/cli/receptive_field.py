@@ -88,9 +88,13 @@ def measured_ends(
         held = subject.backbone
         module = backbones.build(held.name, held.variant).module
         module = order.channels_first(module, subject.network.channel_dim)
-        for end in dict.fromkeys(end for end, _ in subjects.ends(subject, config.to, None)):
-            one = config.model_copy(update={"to": end})
-            results.append(measure(one, subject, module))
+        named = dict.fromkeys(end for end, _ in subjects.ends(subject, config.to, None))
+
+        def of_end(end: Any, _: Any, subject: Any = subject, module: Any = module) -> Any:
+            return measure(config.model_copy(update={"to": end}), subject, module)
+
+        for result in subjects.measured([(end, None) for end in named], of_end):
+            results.append(result)
             if text is not None:
                 out.show("\n" * (len(results) > 1) + text(results[-1][0]))
     return results
@@ -112,10 +116,11 @@ def print_layers(subject: Any) -> None:
 
     rows = list_layers(subject)
     width = max((len(name) for name, *_ in rows), default=0)
-    for name, size, stride in rows:
+    for name, size, stride, extent in rows:
         strides = [] if stride is None else [str(s) for s in stride]
         step = "x".join(strides[:1] if len(set(strides)) == 1 else strides)
-        out.show(f"{name:{width}}  {by(size)}" + (f"  stride {step}" if step else ""))
+        told = [f"{name:{width}}", by(size), f"stride {step}" if step else "", extent]
+        out.show("  ".join(filter(None, told)))
 
 
 def print_plan(config: Any, subjects: Iterator[Any]) -> None:

@@ -1,5 +1,7 @@
 """`rfbench rf theory`: size, stride, padding and centre of receptive fields, by arithmetic."""
 
+from typing import Any
+
 import click
 
 from rfbench.cli import out, receptive_field
@@ -102,9 +104,14 @@ def command(
         return
     records = []
     for subject in networks:
-        for end, start in subjects.ends(subject, config.to, config.from_):
+
+        def of_end(end: Any, start: Any, subject: Any = subject) -> Any:
             one = config.model_copy(update={"to": end, "from_": start})
-            records.append(report(one, subject, per_layer, tuple(at) if at else None))
+            return report(one, subject, per_layer, tuple(at) if at else None)
+
+        ends = subjects.ends(subject, config.to, config.from_)
+        for record in subjects.measured(ends, of_end):
+            records.append(record)
             if not as_json:
                 out.show("\n" * (len(records) > 1) + text(records[-1]))
     if as_json:

@@ -337,6 +337,14 @@ class SpatialGraph:
             return replace(widest, along="".join(name for name in self.names if name in along))
         return widest
 
+    def mixing(self) -> set[int]:
+        """The nodes that look farther than windows and global context."""
+        found: set[int] = set()
+        for i, node in enumerate(self.nodes):
+            if node.reach > Reach.CONTEXT or not found.isdisjoint(node.sources):
+                found.add(i)
+        return found
+
     def _held(self, node: Node) -> set[str]:
         """The axes along which a node holds one value, of all positions."""
         each = zip(self.names, node.axes, strict=True)

@@ -36,6 +36,17 @@ class Pair(nn.Module):
     def forward(self, x, y):
         return self.c(torch.cat([x, y], 1))
 
+class Several(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 4, 3, 2, 1), nn.Conv2d(1, 4, 5, 2, 2)
+        self.heads = nn.MultiheadAttention(4, 2, batch_first=True)
+    def forward(self, x, y):
+        a, b = self.a(x), self.b(y)
+        tokens = a.flatten(2).transpose(1, 2)
+        mixed = self.heads(tokens, tokens, tokens)[0].transpose(1, 2).reshape(a.shape)
+        return {"first": a, "mixed": mixed, "sorted": b.sort(-1)[0], "both": a + b, "second": b}
+
 class Detector(nn.Module):
     def __init__(self):
         super().__init__()
@@ -109,6 +120,50 @@ def test_several_inputs() -> None:
     assert [r["from"] for r in one] == ["input.1"]
     assert "--input" in theory("own.py:Pair").stderr
     assert "leave out --size" in theory("own.py:Pair", *given, "--size", "64").stderr
+
+
+SEVERAL = ("own.py:Several", "--input", "3x16x16", "--input", "1x16x16")
+
+
+def test_an_output_that_cannot_be_measured_hides_no_other() -> None:
+    done = theory(*SEVERAL)
+    assert done.exit_code == 0, done.output
+    heads = [line.split(" / ")[1] for line in done.stdout.splitlines() if " / " in line]
+    ends = [head.removeprefix("baseline from ").partition(",")[0] for head in heads]
+    assert ends == [
+        "input.0 to output.first",
+        "input.0 to output.both",
+        "input.1 to output.both",
+        "input.1 to output.second",
+    ]
+    left = [line for line in done.stderr.splitlines() if line.startswith("left out ")]
+    assert [line.removeprefix("left out output.").partition(":")[0] for line in left] == [
+        "first from input.1",
+        "mixed from input.0",
+        "mixed from input.1",
+        "sorted from input.0",
+        "sorted from input.1",
+        "second from input.0",
+    ]
+    assert "global: aten.bmm.default in layer heads" in left[1]
+    assert "positions are put in the order of their values" in left[3]
+
+
+def test_an_output_asked_for_that_cannot_be_measured_is_an_error() -> None:
+    done = theory(*SEVERAL, "--to", "output.first", "--from", "input.1")
+    assert (done.exit_code, done.stderr) == (
+        2,
+        "Error: no path leads from 'input.1' to 'output.first'\n",
+    )
+    none = theory(*SEVERAL, "--to", "output.mixed")
+    assert none.exit_code == 1 and none.stderr.startswith("Error: receptive-field arithmetic")
+
+
+def test_the_list_of_layers_tells_those_that_look_everywhere() -> None:
+    listed = theory(*SEVERAL, "--list-layers").stdout.splitlines()
+    rows = dict(line.split(None, 1) for line in listed)
+    assert rows["output.mixed"].split() == ["8x8", "stride", "2", "global"]
+    assert rows["output.both"].split() == ["8x8", "stride", "2"]
 
 
 class Attention(nn.Module):

@@ -1,24 +1,25 @@
 """What a question is asked of: every model asked for, in every variant asked for."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from torch import Tensor, nn
 
-from rfbench.errors import NothingToChange, UsageError
+from rfbench.errors import NothingToChange, RfbenchError, UsageError
 from rfbench.models import arguments, backbones, pruned, variants, weight_files
 from rfbench.models.weight_files import LIBRARIES
 from rfbench.rf.core import theory as arithmetic
 from rfbench.rf.core.network import Network
 from rfbench.rf.core.target import Target
 from rfbench.spatial_graph import order
-from rfbench.spatial_graph.graph import Size, by, is_map
+from rfbench.spatial_graph.graph import Opaque, Size, by, is_map
 from rfbench.spatial_graph.inputs import size_as_fits
 from rfbench.spatial_graph.trace import Shape
 
 log = logging.getLogger(__name__)
+Out = TypeVar("Out")
 
 
 class Wanted(Protocol):
@@ -194,15 +195,23 @@ def input_size(backbone: backbones.Backbone, size: int | Size | None, channels: 
     return size_as_fits(backbone.module, size, channels)
 
 
-def list_layers(subject: Subject) -> list[tuple[str, Size, Any]]:
-    """Layers that --from and --to take: name, map size and effective stride at the own size."""
+def list_layers(subject: Subject) -> list[tuple[str, Size, Any, str]]:
+    """Layers that --from and --to take, at the own size.
+
+    Of each its name, the size of its map, the effective stride where units have one, and how far a
+    unit looks where that is farther than windows and global context: 'global'.
+    """
     graph = subject.network.whole(subject.size)
     theory = arithmetic.theory(graph, (graph.inputs and next(iter(graph.inputs.values()))) or None)
+    mixing = graph.mixing()
     rows = []
     for name, size in graph.maps().items():
-        fields = theory.of(graph, graph.layer(name))
+        value = graph.layer(name)
+        fields = theory.of(graph, value)
         known = all(f is not None and f.stride for f in fields)
-        rows.append((name, size, tuple(f.stride for f in fields if f) if known else None))
+        mixed = not mixing.isdisjoint(graph.share(value))
+        extent = graph.witness(value).extent if mixed else ""
+        rows.append((name, size, tuple(f.stride for f in fields if f) if known else None, extent))
     return rows
 
 
@@ -216,8 +225,29 @@ def ends(subject: Subject, layer: str | None, source: str | None) -> list[tuple[
     graph = subject.network.whole(subject.size)
     layers: list[str | None] = [layer]
     if layer is None and len(graph.outputs) > 1 and graph.failure is None:
-        layers = [name for name in graph.outputs if is_map(graph.outputs[name])] or [None]
-        if missing := [name for name in graph.outputs if name not in layers]:
+        held = graph.outputs
+        layers = [n for n in held if is_map(held[n]) or isinstance(held[n], Opaque)] or [None]
+        if missing := [name for name in held if name not in layers]:
             log.info(f"without positions: {', '.join(missing)}")
     sources = [source] if source is not None or not graph.inputs else [*graph.inputs]
     return [(to, start) for to in layers for start in sources]
+
+
+def measured(ends: Sequence[tuple[Any, Any]], measure: Callable[[Any, Any], Out]) -> Iterator[Out]:
+    """What `measure` tells of each (layer, source).
+
+    Ends that nobody has named do not stand in each other's way: those that cannot be measured are
+    left out, and the log says why. Raises what the first one raises where that is true of all.
+    """
+    failed: list[tuple[str, RfbenchError]] = []
+    for to, source in ends:
+        try:
+            result = measure(to, source)
+        except RfbenchError as error:
+            failed.append((" from ".join(filter(None, (to or "the output", source))), error))
+        else:
+            yield result
+    if len(failed) == len(ends):
+        raise failed[0][1]
+    for where, why in failed:
+        log.info(f"left out {where}: {why}")
