@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
@@ -157,6 +158,46 @@ def test_an_output_asked_for_that_cannot_be_measured_is_an_error() -> None:
     )
     none = theory(*SEVERAL, "--to", "output.mixed")
     assert none.exit_code == 1 and none.stderr.startswith("Error: receptive-field arithmetic")
+
+
+BOTH = (*SEVERAL, "--to", "output.both")
+
+
+def test_maps_and_audits_are_of_each_input() -> None:
+    """Counts by hand: a 3x3 kernel for the one input, a 5x5 for the other, in one sum."""
+    drawn = CliRunner().invoke(main, ["visualize-rf", *BOTH, "--output", "drawn", "--json"])
+    assert drawn.exit_code == 0, drawn.output
+    panels = json.loads(drawn.stdout)["panels"]
+    plain = [p for p in panels if p["variant"] == "baseline"]
+    assert [(p["from"], p["metrics"]["size"]) for p in plain] == [
+        ("input.0", [3, 3]),
+        ("input.1", [5, 5]),
+    ]
+    assert [p["metrics"]["bypass"] for p in plain] == [0, 0]  # neither is on the other's way
+    maps = np.load("drawn/maps.npz")
+    sums = [maps[f"own.py:Several baseline from input.{i}"].sum() for i in range(2)]
+    assert sums == [9, 25]
+    done = CliRunner().invoke(main, ["rf", "audit", *BOTH, "--output", "audited", "--json"])
+    assert [r["from"] for r in json.loads(done.stdout)] == ["input.0", "input.1"]
+    assert len(list(Path("audited").glob("*.png"))) == 2
+    one = CliRunner().invoke(main, ["rf", "audit", *SEVERAL, "--to", "output.second"])
+    assert one.exit_code == 0 and "from input.1 to output.second" in one.stdout
+    assert "left out output.second from input.0: no path" in one.stderr
+
+
+def test_paths_that_bypass_a_layer_come_from_all_inputs() -> None:
+    class Sum(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Conv2d(1, 1, 3, padding=1), nn.Conv2d(1, 1, 5, padding=2)
+
+        def forward(self, x: Tensor, y: Tensor) -> Tensor:
+            return self.a(x) + self.b(y)
+
+    graph = rf.record(Sum(), inputs=[torch.zeros(1, 1, 16, 16), torch.zeros(1, 1, 16, 16)])
+    assert rf.path_counts(graph, source="a").figures["bypass"] == pytest.approx(25 / 34)
+    assert rf.path_counts(graph, source="b").figures["bypass"] == pytest.approx(9 / 34)
+    assert rf.path_counts(graph, source="input.1").figures["bypass"] == 0
 
 
 def test_the_list_of_layers_tells_those_that_look_everywhere() -> None:

@@ -227,7 +227,16 @@ def _whole(graph: SpatialGraph, patches: dict[int, _Patch], exact: bool) -> tupl
 def _bypass(
     graph: SpatialGraph, start: dict[int, _Patch], labels: set[int], convention: Convention
 ) -> float:
-    every = _whole(graph, _adjoint(graph, start, {0}, convention), False)
-    around = _whole(graph, _adjoint(graph, start, {0}, convention, frozenset(labels)), False)
-    total = float(every[0].sum())
-    return float(np.ldexp(float(around[0].sum()) / total, around[1] - every[1])) if total else 0.0
+    """The share of the paths from all inputs that pass by a source; 0 where it is an input."""
+    inputs = {i for i, node in enumerate(graph.nodes) if node.kind == "input"}
+    if labels <= inputs:
+        return 0.0
+    every = _paths(_adjoint(graph, start, inputs, convention))
+    around = _paths(_adjoint(graph, start, inputs, convention, frozenset(labels)))
+    return float(around / every) if every else 0.0
+
+
+def _paths(patches: dict[int, _Patch]) -> Fraction:
+    """All counts of some nodes together."""
+    each = (Fraction(p.array.sum()) * Fraction(2) ** p.exponent for p in patches.values())
+    return sum(each, Fraction(0))

@@ -229,8 +229,13 @@ def ends(subject: Subject, layer: str | None, source: str | None) -> list[tuple[
         layers = [n for n in held if is_map(held[n]) or isinstance(held[n], Opaque)] or [None]
         if missing := [name for name in held if name not in layers]:
             log.info(f"without positions: {', '.join(missing)}")
-    sources = [source] if source is not None or not graph.inputs else [*graph.inputs]
-    return [(to, start) for to in layers for start in sources]
+    return [(to, start) for to in layers for start in sources(subject, source)]
+
+
+def sources(subject: Subject, source: str | None) -> list[Any]:
+    """The source that is named, else each of several inputs; [None] for the only one."""
+    inputs = subject.network.whole(subject.size).inputs
+    return [source] if source is not None or not inputs else [*inputs]
 
 
 def measured(ends: Sequence[tuple[Any, Any]], measure: Callable[[Any, Any], Out]) -> Iterator[Out]:

@@ -21,7 +21,7 @@ from rfbench.rf.core.metric import Use
 from rfbench.rf.core.network import Network
 from rfbench.rf.core.path_map import DEFAULT
 from rfbench.rf.core.position import Pair
-from rfbench.rf.core.subjects import Subject, models, short, subjects
+from rfbench.rf.core.subjects import Subject, measured, models, short, sources, subjects
 from rfbench.rf.core.target import Target
 from rfbench.rf.questions.audit.by_size import Bar, by_size
 from rfbench.rf.questions.audit.checkerboard import LEAST, even_steps, resizing_steps
@@ -63,9 +63,21 @@ def audits(
                         subject.backbone.name = trained.model
                         subject.backbone.variant = trained.variant
                         subject = subject.with_weights(trained.state)
-                    yield model, audit(one, subject, sizes, bar)
+                    for record in _audited(one, subject, sizes, bar):
+                        yield model, record
             except RfbenchError as error:  # the other networks have findings of their own
                 yield model, error
+
+
+def _audited(
+    config: RfConfig, subject: Subject, sizes: Iterable[int | Size], bar: Bar
+) -> Iterator[Record]:
+    """The record; of several inputs, where none is named, one each."""
+
+    def seen_from(_: str | None, source: str | None) -> Record:
+        return audit(config.model_copy(update={"from_": source}), subject, sizes, bar)
+
+    return measured([(config.to, one) for one in sources(subject, config.from_)], seen_from)
 
 
 def audit(

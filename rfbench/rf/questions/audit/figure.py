@@ -43,7 +43,8 @@ def write(audits: Sequence[dict[str, Any]], folder: Path) -> list[str]:
     records.open_folder(folder)
     names: list[str] = []
     for record, figure in zip(audits, figures, strict=True):
-        stem = files.default_folder(record["model"], record["variant"]).name
+        source = [record["from"]] if record["from"] != "input" else []
+        stem = files.default_folder(record["model"], record["variant"], *source).name
         names += [path.name for path in page.save(figure, folder / stem)]
     records.write_record(folder, "rf-audit", {"audits": list(audits), "files": names})
     return [*names, records.RECORD]
@@ -54,7 +55,8 @@ def audit_figure(record: dict[str, Any]) -> Figure:
     rows = _rows(record)
     at = "x".join(map(str, record["input_size"]))
     unit = unit_of(len(record["input_size"]))
-    head = f"{short(record['model'])} / {record['variant']} at {at} {unit}"
+    start = "" if record["from"] == "input" else f" from {record['from']}"
+    head = f"{short(record['model'])} / {record['variant']}{start} at {at} {unit}"
     width = look.page_width(WIDTH)
     foot = wrap(_caption(record), width - 0.16, SMALL)
     left = 0.12 + max(text_width(label, SMALL) for label, _, _ in rows)

@@ -17,7 +17,7 @@ from rfbench import files
 from rfbench.errors import NoPath, RfbenchError, UsageError
 from rfbench.models import variants
 from rfbench.rf.autograd import path_counts as autograd
-from rfbench.rf.core import memory, randomness
+from rfbench.rf.core import memory, randomness, subjects
 from rfbench.rf.core.geometry import NotUniform
 from rfbench.rf.core.metric import merged, of_channels, unit_of
 from rfbench.rf.core.metrics import measure_known, shift
@@ -41,7 +41,7 @@ class Drawn:
 
     turns: maps and figures of the units that take turns, of images behind resizing. causal: of a
     sequence, whether its units read nothing ahead, so that their shift is meant; ends_agree: and
-    branches that disagree as well.
+    branches that disagree as well. source: of several inputs the one, where none was named.
     """
 
     subject: Subject
@@ -51,10 +51,40 @@ class Drawn:
     turns: list[tuple[PathMap, dict[str, Any]]] = field(default_factory=list)
     causal: bool = False
     ends_agree: bool = False
+    source: str | None = None
+
+    @property
+    def variant(self) -> str:
+        """'3x3'; 'baseline from input.1'."""
+        return self.subject.backbone.variant + self._from
+
+    @property
+    def title(self) -> str:
+        """Of its panel."""
+        return self.subject.title + self._from
+
+    @property
+    def _from(self) -> str:
+        return f" from {self.source}" if self.source else ""
 
 
 def draw(config: RfConfig, chosen: list[Subject]) -> Iterator[Drawn]:
-    """Count and measure the subjects.
+    """Count and measure the subjects; of several inputs, where none is named, from each."""
+    sources = subjects.sources(chosen[0], config.from_)
+    if len(sources) == 1:
+        yield from _draw(config, chosen)
+        return
+
+    def of_input(_: Any, source: str) -> list[Drawn]:
+        one = config.model_copy(update={"from_": source})
+        return [replace(drawn, source=source) for drawn in _draw(one, chosen)]
+
+    for part in subjects.measured([(config.to, source) for source in sources], of_input):
+        yield from part
+
+
+def _draw(config: RfConfig, chosen: list[Subject]) -> Iterator[Drawn]:
+    """Count and measure the subjects, from one source.
 
     With a unit given, the map is of that unit at the size given; otherwise of the central unit on
     an input that cuts nothing off, the same for all variants of a model, with the figures at the
@@ -190,7 +220,8 @@ def _text(size: Size) -> str:
 def caption(config: RfConfig, drawn: list[Drawn], unit: str | None = None) -> str:
     """What a reader must know of the maps: from where to where, unit, sizes, conventions."""
     first = drawn[0]
-    at, start = ", ".join(map(str, first.counts.unit)), config.from_ or "input"
+    at = ", ".join(map(str, first.counts.unit))
+    start = "each input" if first.source else config.from_ or "input"
     to = config.to or first.subject.network.graph(first.subject.size).target or "output"
     sizes = {"x".join(map(str, d.metrics["input_size"])) for d in drawn}
     units = {(d.counts.unit, d.counts.units) for d in drawn}
@@ -215,7 +246,7 @@ def save(config: RfConfig, drawn: list[Drawn], folder: Path) -> dict[str, Any]:
     written = [path for name, one in figures.items() for path in page.save(one, folder / name)]
     arrays: dict[str, Any] = {}
     for d in drawn:
-        key = f"{d.subject.backbone.name} {d.subject.backbone.variant}"
+        key = f"{d.subject.backbone.name} {d.variant}"
         values = d.counts.counts
         arrays[key] = values.astype(str) if values.dtype == object else values
     with files.aside(folder / "maps.npz") as temporary:
@@ -234,7 +265,7 @@ def whole_figure(config: RfConfig, drawn: list[Drawn]) -> "Figure":
     from rfbench.rf.questions.maps import figure as maps
 
     panels = [
-        maps.Panel(d.subject.title, d.counts, d.metrics, d.own, f"at {_size_text(d.subject.size)}")
+        maps.Panel(d.title, d.counts, d.metrics, d.own, f"at {_size_text(d.subject.size)}")
         for d in drawn
     ]
     return figure_of(config, panels, title_of(config, drawn), caption(config, drawn))
@@ -252,6 +283,7 @@ def record_of(drawn: list[Drawn]) -> dict[str, Any]:
             "at_own_size": d.own[1] if d.own else None,
             "causal": d.causal,
             "misaligned_meant": d.ends_agree,
+            **({"from": d.source} if d.source else {}),
         }
         for d in drawn
     ]
@@ -267,9 +299,9 @@ def _figures_of_turns(config: RfConfig, drawn: list[Drawn], title: str) -> dict[
     for d in drawn:
         for counts, figures in d.turns:
             unit = ",".join(map(str, counts.unit))
-            panels.append(maps.Panel(f"{d.subject.title}\nunit {unit}", counts, figures))
+            panels.append(maps.Panel(f"{d.title}\nunit {unit}", counts, figures))
         if (period := d.counts.period) is not None and d.turns and phases.is_uneven(period):
-            periods.append((d.subject.title, period, d.metrics["checkerboard"]))
+            periods.append((d.title, period, d.metrics["checkerboard"]))
     many = {(d.counts.period.totals.size, len(d.turns)) for d in drawn if d.counts.period}
     of_all = {f"{shown} of a period's {all_} units" for all_, shown in many if shown < all_}
     which = of_all.pop() if len(of_all) == len(many) == 1 else "a period's units"
@@ -353,7 +385,8 @@ def _differs(config: RfConfig) -> list[str]:
 
 def run(config: RfConfig, chosen: list[Subject], folder: Path) -> dict[str, Any]:
     """Measure and draw all subjects; returns the record."""
-    bar = functools.partial(tqdm, total=len(chosen), unit="panel", disable=None)
+    panels = len(chosen) * len(subjects.sources(chosen[0], config.from_))
+    bar = functools.partial(tqdm, total=panels, unit="panel", disable=None)
     if config.by_layer:
         rows = {s.title.replace("\n", " "): shift_by_layer(config, s) for s in bar(chosen)}
         return save_by_layer(config, rows, folder, len(chosen[0].size))

@@ -21,8 +21,13 @@ def table(record: dict[str, Any]) -> str:
         for row in filter(None, (panel["metrics"], panel["at_own_size"])):
             size = "x".join(map(str, row["input_size"])) + (" (cut)" if row["cut"] else "")
             cells = (_cell(m, row) for m in shown)
-            lines.append((panel["model"], panel["variant"], size, *cells))
+            lines.append((panel["model"], _variant(panel), size, *cells))
     return "\n".join([*columns(lines), *_causal(record["panels"]), *_random(record["panels"])])
+
+
+def _variant(panel: dict[str, Any]) -> str:
+    """The variant, and of several inputs the one that it is seen from."""
+    return panel["variant"] + (f" from {panel['from']}" if "from" in panel else "")
 
 
 def _causal(panels: list[dict[str, Any]]) -> list[str]:
@@ -33,7 +38,7 @@ def _causal(panels: list[dict[str, Any]]) -> list[str]:
         if panel["misaligned_meant"] and panel["metrics"]["misaligned"]:
             meant += ", and so are its branches, which end at one sample"
         lines.append(
-            f"{panel['model']} {panel['variant']} is causal (nothing ahead is read): {meant}"
+            f"{panel['model']} {_variant(panel)} is causal (nothing ahead is read): {meant}"
         )
     return lines
 
