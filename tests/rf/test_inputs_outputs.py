@@ -37,6 +37,13 @@ class Pair(nn.Module):
     def forward(self, x, y):
         return self.c(torch.cat([x, y], 1))
 
+class Finer(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.up = nn.Conv2d(3, 12, 3, padding=1), nn.PixelShuffle(2)
+    def forward(self, x):
+        return self.up(self.a(x)) + nn.functional.interpolate(x, scale_factor=2, mode="bicubic")
+
 class Several(nn.Module):
     def __init__(self):
         super().__init__()
@@ -111,6 +118,11 @@ def test_a_network_that_resizes_its_input_and_looks_at_values() -> None:
     assert len(told.stderr.splitlines()) == 1
     record = json.loads(theory("own.py:Levels", "--to", "b", "--json").stdout)
     assert record[0]["resized_input"] is None and record[0]["input_channels"] == [3]
+
+
+def test_a_resized_input_beside_the_input_itself_is_not_said_to_come_first() -> None:
+    told = theory("own.py:Finer", "--size", "16").stdout
+    assert "to output, 32x32 units at 16x16 px" in told and "resizes" not in told
 
 
 def test_several_inputs() -> None:

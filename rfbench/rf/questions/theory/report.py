@@ -80,13 +80,21 @@ def report(
 
 
 def _resized_input(target: Target) -> Size | None:
-    """The size to which the network itself resizes its input first; None where it does not."""
-    nodes = target.graph.nodes
+    """The size to which the network itself resizes its input first; None where it does not.
+
+    Nor where it also reads the input as it is: a super-resolution network adds what it has found
+    to a resized input.
+    """
+    graph = target.graph
     for i in sorted(target.ancestors):
-        node = nodes[i]
+        node = graph.nodes[i]
         if any(isinstance(a, Index) and a.period is not None for a in node.axes):
-            kinds = {nodes[j].kind for j in target.graph.ancestors(set(node.sources))}
-            return node.size if kinds <= {"input", "same", "structure"} else None
+            before = graph.ancestors(set(node.sources))
+            if any(graph.nodes[j].kind not in ("input", "same", "structure") for j in before):
+                return None
+            later = target.ancestors - before - {i}
+            beside = any(not before.isdisjoint(graph.nodes[j].sources) for j in later)
+            return None if beside else node.size
     return None
 
 
