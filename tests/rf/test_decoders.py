@@ -1,5 +1,6 @@
 """Maps whose units take turns: decoders. Fields and shifts by gradients of the real modules."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,12 @@ import torch.nn.functional as F
 from click.testing import CliRunner
 from torch import Tensor, nn
 
+from rfbench import rf
 from rfbench.cli import main
-from rfbench.rf.core.metrics import caption, measure
+from rfbench.rf.core.geometry import NotUniform
+from rfbench.rf.core.metrics import caption, measure, measure_known
 from rfbench.rf.core.network import Network
+from rfbench.rf.core.path_map import Convention
 from rfbench.rf.core.target import Target
 from rfbench.rf.questions.audit.counterfactual import uneven_layers
 from rfbench.rf.questions.maps import maps, phases
@@ -143,6 +147,56 @@ def test_a_border_is_found_and_left(tmp_path: object) -> None:
     large = network.uncut(small)
     assert not large.is_cut and large.graph.size[0] % 2 == 0
     assert large.period() is not None
+
+
+class Aligned(nn.Module):
+    """A U-Net that resizes with aligned corners, as many do; its strides differ from 1 and 2."""
+
+    def __init__(self, stride: int = 1) -> None:
+        super().__init__()
+        self.top = nn.Conv2d(1, 1, 3, stride, 1)
+        self.down, self.mid = nn.Conv2d(1, 1, 3, 2, 1), nn.Conv2d(1, 1, 3, 1, 1)
+        self.out = nn.Conv2d(1, 1, 3, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        top = self.top(x)
+        low = self.mid(self.down(top))
+        return self.out(
+            top + F.interpolate(low, top.shape[2:], mode="bilinear", align_corners=True)
+        )
+
+
+def test_a_unit_for_every_pixel_stands_on_it_where_there_is_no_stride() -> None:
+    side, module = 26, ones(Aligned())
+    seen = target(module, side)
+    counts = seen.counts(None, Convention(pool="mean"))
+    found = measure_known(counts, seen.geometry)
+    assert found["stride"] is None and "one for every pixel" in found["why_none"]
+    off = {}
+    for y in range(side):
+        grad = gradient(module, side, (y, 13)).sum(1)
+        low, high = math.floor((y - 1) * 12 / 25), math.ceil((y + 1) * 12 / 25)  # of 13 rows
+        if 2 * (low - 1) - 2 >= 0 and 2 * (high + 1) + 2 < side:  # the border cuts nothing off
+            off[y] = grad @ np.arange(side) / grad.sum() - y
+    assert found["phases"] == (len(off), len(off)) and counts.period.first[0] == min(off)
+    assert found["shift"][0] == pytest.approx(np.mean([*off.values()]))
+    assert found["shift_range"][0] == pytest.approx((min(off.values()), max(off.values())))
+    assert found["unit_shift"][0] == pytest.approx(off[12])
+    assert max(off.values()) - min(off.values()) > 0.3  # corners that are aligned stretch the map
+    assert "units: " in plain(found) and "phases" not in plain(found)
+    # half as many units as pixels: nothing says where they stand
+    half = target(ones(Aligned(2)), side + 2)
+    with pytest.raises(NotUniform, match="no effective stride"):
+        measure(half.counts(), half.geometry)
+
+
+def test_an_audit_of_a_u_net_with_aligned_corners() -> None:
+    found = rf.audit(Aligned(), size=32)
+    assert found["shift"][0] == pytest.approx(-0.5, abs=0.01) and found["measured_at"] == (32, 32)
+    rows = {row["layer"]: row for row in found["steps"]}
+    assert abs(rows["down"]["shift"][0]) < 0.05
+    cut = rf.audit(Aligned(), size=12)  # an input that is large enough is found
+    assert cut["at_own_size"]["cut"] and min(cut["measured_at"]) > 12
 
 
 def test_maps_that_are_resized_irregularly_say_so() -> None:

@@ -192,7 +192,7 @@ def _alike(target: Target, larger: Target) -> bool:
 def _half_spares(target: Target) -> Pixels:
     """((n - 1) S - (H - 1)) / 2 along each axis: by how much a centred grid begins after 0."""
     target.geometry.check_some()
-    sides = zip(target.geometry.strides, target.units, target.source_size, strict=True)
+    sides = zip(target.geometry.grid, target.units, target.source_size, strict=True)
     return tuple(
         None if stride is None else float(((units - 1) * stride - (side - 1)) / 2)
         for stride, units, side in sides

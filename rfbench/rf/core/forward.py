@@ -15,7 +15,7 @@ from rfbench.rf.core.path_counts import channel_weights, is_skipped, shares
 from rfbench.rf.core.path_map import Convention
 from rfbench.rf.core.period import Period
 from rfbench.spatial_graph.axis import Axis
-from rfbench.spatial_graph.graph import Size, SpatialGraph
+from rfbench.spatial_graph.graph import SpatialGraph
 from rfbench.spatial_graph.layout import Value
 
 if TYPE_CHECKING:
@@ -29,13 +29,9 @@ class AllUnits:
     centroids: np.ndarray
     totals: np.ndarray
 
-    def period(self, unit: Size, phases: Size) -> Period:
-        """The units of one period around a unit, or all along an axis that has fewer."""
-        first = tuple(
-            min(max(0, u - p // 2), max(0, n - p))
-            for u, p, n in zip(unit, phases, self.totals.shape, strict=True)
-        )
-        where = tuple(slice(f, f + p) for f, p in zip(first, phases, strict=True))
+    def period(self, where: tuple[slice, ...]) -> Period:
+        """Some of them, which are told together."""
+        first = tuple(part.start for part in where)
         return Period(first, self.centroids[(slice(None), *where)], self.totals[where])
 
 

@@ -1,5 +1,6 @@
 """Where units stand over their source, by theory: what metrics need besides the path counts."""
 
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -27,7 +28,8 @@ class Geometry:
     have nothing in common. periods: effective strides > 1 that all paths pass, and distances of
     dilated kernels' taps, ascending; none along an axis without a stride. source: size of the
     source map. step: source positions by which an input may grow so that all layers stay as they
-    are. alone: the field of one unit, for axes where units have nothing in common.
+    are. alone: the field of one unit, for axes where units have nothing in common. units: size of
+    the target's map.
     """
 
     field: tuple[Along | None, ...]
@@ -36,6 +38,7 @@ class Geometry:
     disagreements: list[Disagreement]
     step: Size = (1, 1)
     alone: Callable[[Size], tuple[Region, ...]] | None = None
+    units: Size = ()
 
     @property
     def strided(self) -> tuple[Field | Phased | None, ...]:
@@ -47,9 +50,25 @@ class Geometry:
         """The effective stride along every axis; None where there is none."""
         return tuple(None if f is None else f.stride for f in self.strided)
 
+    @property
+    def pixelwise(self) -> tuple[bool, ...]:
+        """Along which axes units have no stride in common, but are as many as the source's pixels.
+
+        There is one for every pixel, as in the map of a decoder that aligns corners.
+        """
+        units = self.units or (0,) * len(self.field)
+        each = zip(self.field, units, self.source, strict=True)
+        return tuple(f is None and n == side for f, n, side in each)
+
+    @property
+    def grid(self) -> tuple[int | Fraction | None, ...]:
+        """The distance of the units' places along every axis; None where they have none."""
+        each = zip(self.pixelwise, self.strides, strict=True)
+        return tuple(1 if pixelwise else stride for pixelwise, stride in each)
+
     def check_some(self) -> None:
-        """Raise NotUniform where no axis has a stride."""
-        if not any(self.strided):
+        """Raise NotUniform where units have no places along any axis."""
+        if not any(self.grid):
             self.check_all()
 
     def check_all(self) -> None:
@@ -65,6 +84,11 @@ class Geometry:
         each = [*zip(names(len(self.field)), self.field, strict=True)]
         whole = [name for name, f in each if isinstance(f, Whole)]
         lost = [name for name, f in each if f is None]
+        if lost and all(self.grid):
+            raise NotUniform(
+                f"units of this map have no stride in common along {' and '.join(lost)}: it is "
+                "resized irregularly. There is one for every pixel, which is taken for its place."
+            )
         if lost:
             along = f" along {' and '.join(lost)}" if len(lost) < len(each) else ""
             raise NotUniform(
@@ -97,17 +121,45 @@ class Geometry:
         )
 
     def is_cut(self, unit: Size) -> bool:
-        """Whether the border of the source cuts the field of a unit, along an axis with a stride.
+        """Whether the border of the source cuts the field of a unit, along an axis with a grid.
 
         Only there does a larger input help.
         """
-        cut = zip(self.strided, self.regions(unit), self.source, strict=True)
-        return any(f and (first < 0 or last > n - 1) for f, (first, last), n in cut)
+        cut = zip(self.grid, self.regions(unit), self.source, strict=True)
+        return any(step and (first < 0 or last > n - 1) for step, (first, last), n in cut)
 
     def is_cut_anywhere(self, unit: Size) -> bool:
         """The same along any axis."""
         sides = zip(self.regions(unit), self.source, strict=True)
         return any(first < 0 or last > n - 1 for (first, last), n in sides)
+
+    def turns(self, unit: Size) -> tuple[slice, ...]:
+        """The units around a unit of which figures are told together, along every axis.
+
+        Those of one period; where there is one for every pixel, all whose fields are whole.
+        """
+        return tuple(
+            self._whole(unit, axis) if pixelwise else slice(first := _first(u, p, n), first + p)
+            for axis, (pixelwise, u, p, n) in enumerate(
+                zip(self.pixelwise, unit, self.phases, self.units, strict=True)
+            )
+        )
+
+    def _whole(self, unit: Size, axis: int) -> slice:
+        """The units along an axis whose fields no border cuts, around one; itself where it is."""
+
+        def is_cut(u: int) -> bool:
+            try:
+                first, last = self.regions((*unit[:axis], u, *unit[axis + 1 :]))[axis]
+            except RfbenchError:  # it reads nothing
+                return True
+            return first < 0 or last > self.source[axis] - 1
+
+        at, n = unit[axis], self.units[axis]
+        if is_cut(at):
+            return slice(at, at + 1)
+        first = bisect_left(range(at), True, key=lambda u: not is_cut(u))
+        return slice(first, at + bisect_left(range(at, n), True, key=is_cut))
 
     def regions(self, unit: Size) -> tuple[Region, ...]:
         """The field of a unit along every axis, beyond the border where windows are padded."""
@@ -137,17 +189,24 @@ def geometry(graph: SpatialGraph, value: Value, theory: Theory, source: Size) ->
         strides = set(by_node.values())
         steps.append(lcm((last.step if last else 1) or 1, *strides))
         periods.append([])
-        if isinstance(last, Field | Phased):
+        pixelwise = last is None and graph.map_size(value)[axis] == source[axis]
+        if isinstance(last, Field | Phased) or pixelwise:
+            own = last.stride if isinstance(last, Field | Phased) else 1
             shared = {
                 s
                 for s in strides - {1}
-                if s <= last.stride
-                or _all_pass(graph, ends, {i for i in by_node if not by_node[i] % s})
+                if s <= own or _all_pass(graph, ends, {i for i in by_node if not by_node[i] % s})
             }
             periods[axis].extend(sorted(shared | _dilations(graph, behind, theory, axis)))
     alone = partial(unit_field, graph, value, theory)
     apart = theory.behind(graph, value)
-    return Geometry(fields, tuple(periods), source, apart, tuple(steps), alone)
+    units = graph.map_size(value)
+    return Geometry(fields, tuple(periods), source, apart, tuple(steps), alone, units)
+
+
+def _first(unit: int, phases: int, units: int) -> int:
+    """The first unit of a period around a unit, or of all where there are fewer."""
+    return min(max(0, unit - phases // 2), max(0, units - phases))
 
 
 def _all_pass(graph: SpatialGraph, ends: set[int], gates: set[int]) -> bool:
@@ -182,13 +241,21 @@ def uncut_size(size: Size, geometry: Geometry, units: Size) -> Size:
     the border when windows do not fit (VALID padding: 299 pixels of Inception) stays as it is.
     """
     larger = []
+    middle = tuple((n - 1) // 2 for n in units)
     for axis, field in enumerate(geometry.strided):
-        if field is None:
+        if field is None and not geometry.pixelwise[axis]:
             larger.append(size[axis])
             continue
         scale = size[axis] / geometry.source[axis]
-        spare = abs(field.center((units[axis] - 1) // 2) - (geometry.source[axis] - 1) / 2)
-        need = (field.size + 2 * spare + 2 * field.step) * scale
-        step = round((geometry.step[axis] if isinstance(field, Phased) else field.step) * scale)
+        step: float = geometry.step[axis]
+        if field is None:
+            first, last = geometry.regions(middle)[axis]
+            extent, center = last - first + 1, (first + last) / 2
+        else:
+            extent, center = field.size, float(field.center(middle[axis]))
+            step = step if isinstance(field, Phased) else field.step
+        spare = abs(center - (geometry.source[axis] - 1) / 2)
+        need = (extent + 2 * spare + 2 * (field.step if field else step)) * scale
+        step = round(step * scale)
         larger.append(size[axis] + max(0, -(-(round(need) - size[axis]) // step)) * step)
     return tuple(larger)

@@ -121,7 +121,8 @@ def _shift_words(record: Record, brief: bool) -> list[str]:
         told = [r for r in ranges if None not in r]
         ends = [" to ".join((_offset(r)[0].split(", ") * 2)[:2]) for r in told]
         p = " × ".join(merged(record["phases"]))
-        words.append(f"mean of {p} phases: {', '.join(dict.fromkeys(ends))}")
+        what = "units" if record["stride"] is None else "phases"  # with one for every pixel
+        words.append(f"mean of {p} {what}: {', '.join(dict.fromkeys(ends))}")
         if own := record.get("unit_shift"):  # which is where the map's centroid is drawn
             words.append(f"this unit {_offset(own)[0]}")
     return words
@@ -270,7 +271,9 @@ BESIDES: dict[str, Callable[[PathMap, Geometry], Any]] = {
     "registration": registration,
     "gridding_by_period": gridding_by_period,
     "centroid": lambda counts, _: counts.centroid,
-    "phases": lambda _, geometry: geometry.phases,
+    "phases": lambda counts, geometry: (
+        counts.period.totals.shape if counts.period is not None else geometry.phases
+    ),
     "least_size": lambda counts, geometry: [
         min(b - a + 1 for a, b in (f.phases if f is not None else [alone]))
         for f, alone in zip(geometry.field, geometry.regions(counts.unit), strict=True)

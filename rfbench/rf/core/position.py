@@ -52,7 +52,7 @@ def registration_range(counts: PathMap, geometry: Geometry) -> list[Pair] | None
 
 def _registers(counts: PathMap, geometry: Geometry) -> bool:
     geometry.check_some()
-    sides = zip(geometry.strides, counts.units, geometry.source, strict=True)
+    sides = zip(geometry.grid, counts.units, geometry.source, strict=True)
     return max(geometry.phases) == 1 or all(s is None or s * n == side for s, n, side in sides)
 
 
@@ -82,7 +82,7 @@ def _against(
 ) -> list[np.ndarray | None]:
     """Centroids (axes, p_y, p_x) of the units from `first` on, minus their nominal positions."""
     out: list[np.ndarray | None] = []
-    for a, stride in enumerate(geometry.strides):
+    for a, stride in enumerate(geometry.grid):
         units = first[a] + np.indices(middles.shape[1:])[a]
         if stride is None:
             out.append(None)

@@ -209,12 +209,18 @@ class Target:
         )
 
     def period(self, unit: Unit | None = None, convention: Convention = DEFAULT) -> Period | None:
-        """The units around a unit that take turns; None where all units look alike."""
-        if not self.is_resized or max(phases := self.geometry.phases) == 1:
+        """The units around a unit that take turns; None where all units look alike.
+
+        Where there is one for every pixel, and nothing in common: all whose fields are whole.
+        """
+        where = self.geometry.turns(self.unit(unit)) if self.is_resized else ()
+        if all(part.stop - part.start == 1 for part in where):
             return None
         if convention not in self._every:
             self._every[convention] = all_units(self.graph, self.value, self.origin, convention)
-        return self._every[convention].period(self.unit(unit), phases)
+        period = self._every[convention].period(where)
+        lost = any(self.geometry.pixelwise) and bool(np.isnan(period.centroids).any())
+        return None if lost else period  # where units in between read nothing
 
     @cached_property
     def is_resized(self) -> bool:

@@ -111,6 +111,7 @@ def audit(
         "from": target.source or "input",
         "to": target.name or "output",
         "status": _status(own),
+        "shift_range": metrics.shift_range(target.counts(), target.geometry),
         "no_stride_along": _without_stride(target),
         "causal": causal,
         "measured_at": target.graph.size,
@@ -166,7 +167,7 @@ def _status(own: Target) -> str:
 
 def _without_stride(target: Target) -> str:
     """The axes without a shift: 'x'; '' for none."""
-    each = zip(target.graph.names, target.geometry.strides, strict=True)
+    each = zip(target.graph.names, target.geometry.grid, strict=True)
     return "".join(name for name, stride in each if stride is None)
 
 

@@ -52,17 +52,22 @@ def _value(metric: Metric, record: Record) -> str:
     return text + _BESIDE.get(metric.name, lambda *_: "")(metric, record)
 
 
-def _cut(metric: Metric, record: Record) -> str:
-    own, at = record["at_own_size"], _by(record["input_size"])
+def _shift(metric: Metric, record: Record) -> str:
+    own, at, notes = record["at_own_size"], _by(record["input_size"]), []
     if record["no_stride_along"]:
         axes = " and ".join(record["no_stride_along"])
-        return f"   (along {axes} units have no stride in common)"
-    if record["causal"]:
-        return "   (meant: it is causal, and reads nothing ahead)"
-    if not own["cut"]:
-        return ""
-    at = f"{at} {unit_of(len(record['input_size']))}"
-    return f"   (the border cuts it at {at}, which adds {metric.text(own['shift_by_border'])})"
+        notes.append(f"along {axes} units have no stride in common")
+    elif record["causal"]:
+        notes.append("meant: it is causal, and reads nothing ahead")
+    elif own["cut"]:
+        at = f"{at} {unit_of(len(record['input_size']))}"
+        added = metric.text(own["shift_by_border"])
+        notes.append(f"the border cuts it at {at}, which adds {added}")
+    if ranges := record.get("shift_range"):  # not in records of old
+        least, most = (metric.text([r[end] for r in ranges]) for end in (0, 1))
+        if least != most:
+            notes.append(f"the mean of units with {least} to {most}")
+    return f"   ({'; '.join(notes)})" if notes else ""
 
 
 def _periods(metric: Metric, record: Record) -> str:
@@ -86,7 +91,7 @@ def _holes(_: Metric, record: Record) -> str:
     return f" of its box   (holes, {by})"
 
 
-_BESIDE = {"shift": _cut, "gridding": _periods, "read": _holes, "misaligned": _layers}
+_BESIDE = {"shift": _shift, "gridding": _periods, "read": _holes, "misaligned": _layers}
 
 
 def _cells(row: Record, record: Record) -> list[str]:

@@ -15,7 +15,7 @@ from rfbench.plotting.palette import GREYS
 from rfbench.rf.core.period import Period
 from rfbench.spatial_graph.graph import Size
 
-MOST = 4  # maps of a variant; of more phases, those of the first two along each axis
+MOST = 4  # maps of a variant; of more units, the first and the last along each axis
 TILE = 12  # output positions a side of the checkerboard
 SIDE, LEFT, GAP, RIGHT = 1.7, 0.5, 0.14, 0.62
 EVEN = 1e-6
@@ -28,7 +28,7 @@ NOTE = (
 
 def chosen_units(period: Period) -> list[Size]:
     """The units of one period whose maps are drawn, at most MOST."""
-    ends = [range(min(2, n)) for n in period.totals.shape]
+    ends = [sorted({0, n - 1}) for n in period.totals.shape]
     every = product(*(range(n) for n in period.totals.shape))
     units = list(every) if period.totals.size <= MOST else list(product(*ends))
     return [tuple(f + i for f, i in zip(period.first, at, strict=True)) for at in units]
