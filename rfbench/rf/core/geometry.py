@@ -2,9 +2,9 @@
 
 from bisect import bisect_left
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import partial
+from functools import cached_property, partial
 from math import lcm
 
 from rfbench.errors import RfbenchError
@@ -50,15 +50,33 @@ class Geometry:
         """The effective stride along every axis; None where there is none."""
         return tuple(None if f is None else f.stride for f in self.strided)
 
-    @property
+    @cached_property
     def pixelwise(self) -> tuple[bool, ...]:
-        """Along which axes units have no stride in common, but are as many as the source's pixels.
+        """Along which axes units have no stride in common, but there is one for every pixel.
 
-        There is one for every pixel, as in the map of a decoder that aligns corners.
+        As in the map of a decoder that aligns corners: as many as the source's, in their order.
         """
         units = self.units or (0,) * len(self.field)
-        each = zip(self.field, units, self.source, strict=True)
-        return tuple(f is None and n == side for f, n, side in each)
+        each = enumerate(zip(self.field, units, self.source, strict=True))
+        return tuple(f is None and n == side and self._in_order(k) for k, (f, n, side) in each)
+
+    def _in_order(self, axis: int) -> bool:
+        """Whether units look at one place after the other, where a map is neither rolled nor
+        flipped: the first, the middle and the last one."""
+        middle, n = self.middle, self.units[axis]
+        try:
+            seen = [
+                self.regions((*middle[:axis], u, *middle[axis + 1 :]))[axis]
+                for u in (0, middle[axis], n - 1)
+            ]
+        except RfbenchError:  # one of them reads nothing
+            return False
+        return seen == sorted(seen)
+
+    @property
+    def middle(self) -> Size:
+        """The central unit, (n - 1) // 2."""
+        return tuple((n - 1) // 2 for n in self.units)
 
     @property
     def grid(self) -> tuple[int | Fraction | None, ...]:
@@ -178,9 +196,13 @@ def geometry(graph: SpatialGraph, value: Value, theory: Theory, source: Size) ->
     ends = set(graph.share(value))
     behind = graph.ancestors(ends)
     fields = theory.of(graph, value)
+    alone = partial(unit_field, graph, value, theory)
+    apart, units = theory.behind(graph, value), graph.map_size(value)
+    none: tuple[list[int], ...] = tuple([] for _ in fields)
+    place = Geometry(fields, none, source, apart, (1,) * len(fields), alone, units)
     periods: list[list[int]] = []
     steps = []
-    for axis, last in enumerate(fields):
+    for axis, (last, own) in enumerate(zip(fields, place.grid, strict=True)):
         by_node = {
             i: f.stride
             for i in behind
@@ -189,19 +211,14 @@ def geometry(graph: SpatialGraph, value: Value, theory: Theory, source: Size) ->
         strides = set(by_node.values())
         steps.append(lcm((last.step if last else 1) or 1, *strides))
         periods.append([])
-        pixelwise = last is None and graph.map_size(value)[axis] == source[axis]
-        if isinstance(last, Field | Phased) or pixelwise:
-            own = last.stride if isinstance(last, Field | Phased) else 1
+        if own is not None:
             shared = {
                 s
                 for s in strides - {1}
                 if s <= own or _all_pass(graph, ends, {i for i in by_node if not by_node[i] % s})
             }
             periods[axis].extend(sorted(shared | _dilations(graph, behind, theory, axis)))
-    alone = partial(unit_field, graph, value, theory)
-    apart = theory.behind(graph, value)
-    units = graph.map_size(value)
-    return Geometry(fields, tuple(periods), source, apart, tuple(steps), alone, units)
+    return replace(place, periods=tuple(periods), step=tuple(steps))
 
 
 def _first(unit: int, phases: int, units: int) -> int:
@@ -241,7 +258,6 @@ def uncut_size(size: Size, geometry: Geometry, units: Size) -> Size:
     the border when windows do not fit (VALID padding: 299 pixels of Inception) stays as it is.
     """
     larger = []
-    middle = tuple((n - 1) // 2 for n in units)
     for axis, field in enumerate(geometry.strided):
         if field is None and not geometry.pixelwise[axis]:
             larger.append(size[axis])
@@ -249,10 +265,10 @@ def uncut_size(size: Size, geometry: Geometry, units: Size) -> Size:
         scale = size[axis] / geometry.source[axis]
         step: float = geometry.step[axis]
         if field is None:
-            first, last = geometry.regions(middle)[axis]
+            first, last = geometry.regions(geometry.middle)[axis]
             extent, center = last - first + 1, (first + last) / 2
         else:
-            extent, center = field.size, float(field.center(middle[axis]))
+            extent, center = field.size, float(field.center((units[axis] - 1) // 2))
             step = step if isinstance(field, Phased) else field.step
         spare = abs(center - (geometry.source[axis] - 1) / 2)
         need = (extent + 2 * spare + 2 * (field.step if field else step)) * scale
