@@ -199,6 +199,28 @@ def test_an_audit_of_a_u_net_with_aligned_corners() -> None:
     assert cut["at_own_size"]["cut"] and min(cut["measured_at"]) > 12
 
 
+def test_fields_that_grow_with_the_image_are_told() -> None:
+    class Pyramid(nn.Module):
+        """A pyramid pooling module: no image is large enough for its fields."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 4, 3, 2, 1), nn.Conv2d(4, 4, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            a = self.a(x)
+            for n in (3, 5):
+                pooled = F.adaptive_avg_pool2d(a, n)
+                a = a + F.interpolate(pooled, a.shape[2:], mode="bilinear", align_corners=True)
+            return F.interpolate(self.b(a), x.shape[2:], mode="bilinear", align_corners=True)
+
+    with pytest.raises(NotUniform, match="fields grow with the image"):
+        rf.audit(Pyramid(), size=32)
+    ((panel,), own) = (rf.visualize(Pyramid(), ["baseline"], size=32)["panels"], (32, 32))
+    assert panel["metrics"]["input_size"] == own and panel["metrics"]["cut"]
+    assert "shift_by_border" not in panel["metrics"]
+
+
 def test_maps_that_are_resized_irregularly_say_so() -> None:
     seen = target(nn.Upsample(size=(77, 77), mode="bilinear", align_corners=True), 31)
     if None in seen.fields:
