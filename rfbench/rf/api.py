@@ -30,7 +30,7 @@ from rfbench.rf.questions.audit.audit import audit as audit_subject
 from rfbench.rf.questions.effective import extent
 from rfbench.rf.questions.effective.expected import Expected, expected
 from rfbench.rf.questions.effective.gradients import convention_of, gradients
-from rfbench.rf.questions.maps import maps
+from rfbench.rf.questions.maps.drawn import draw
 from rfbench.rf.questions.mirror.mirror import mirror as mirror_of
 from rfbench.rf.questions.theory import report as theory_report
 from rfbench.rf.questions.tiles.tiles import tiles as tiles_of
@@ -162,7 +162,7 @@ def visualize(
         ]:
             chosen.append(found)
     config = RfConfig.model_validate({"model": chosen[0].backbone.name, "to": layer})
-    drawn = list(maps.draw(config, chosen))
+    drawn = list(draw(config, chosen))
     return reports.of_maps(config, drawn)
 
 

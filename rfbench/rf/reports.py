@@ -13,6 +13,7 @@ from rfbench.rf.questions.effective import table as effective_table
 from rfbench.rf.questions.effective.gradients import Gradients
 from rfbench.rf.questions.maps import maps
 from rfbench.rf.questions.maps import table as maps_table
+from rfbench.rf.questions.maps.drawn import Drawn
 from rfbench.rf.questions.mirror import table as mirror_table
 from rfbench.rf.questions.theory import table as theory_table
 from rfbench.rf.questions.tiles import table as tiles_table
@@ -53,13 +54,13 @@ def _draw_map(counts: PathMap, layer: str, figures: Record) -> "Figure":
     return maps.figure_of(config, [Panel("", counts, figures)], "Path counts", note)
 
 
-def of_maps(config: RfConfig, drawn: list[maps.Drawn]) -> Report:
+def of_maps(config: RfConfig, drawn: list[Drawn]) -> Report:
     """Maps side by side."""
     draw = functools.partial(_draw_maps, config, drawn)
     return Report(maps.record_of(drawn), maps_table.table, draw)
 
 
-def _draw_maps(config: RfConfig, drawn: list[maps.Drawn], _: Record) -> "Figure":
+def _draw_maps(config: RfConfig, drawn: list[Drawn], _: Record) -> "Figure":
     return maps.whole_figure(config, drawn)
 
 

@@ -18,7 +18,7 @@ from rfbench.rf.core.network import Network
 from rfbench.rf.core.path_map import Convention
 from rfbench.rf.core.target import Target
 from rfbench.rf.questions.audit.counterfactual import uneven_layers
-from rfbench.rf.questions.maps import maps, phases
+from rfbench.rf.questions.maps import drawn, phases
 from rfbench.spatial_graph.reader import spatial_graph
 
 
@@ -290,7 +290,7 @@ def test_each_panel_of_the_phases_tells_the_shift_and_the_size_of_its_own_unit(
     assert period is not None
     told = set()
     for unit in phases.chosen_units(period):
-        found = maps._of_this_unit(seen.counts(unit), seen)
+        found = drawn._of_this_unit(seen.counts(unit), seen)
         grad = gradient(module, side, unit)
         for axis, u in enumerate(unit):
             line = grad.sum(1 - axis)
