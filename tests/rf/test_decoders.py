@@ -166,28 +166,36 @@ class Aligned(nn.Module):
         )
 
 
-def test_a_unit_for_every_pixel_stands_on_it_where_there_is_no_stride() -> None:
-    side, module = 26, ones(Aligned())
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_stretched_map_stands_on_a_grid_that_covers_the_image(stride: int) -> None:
+    """Of pixels, or of the branch that has a stride; n units over n `stride` pixels."""
+    n, module = 26, ones(Aligned(stride))
+    side = n * stride
     seen = target(module, side)
     counts = seen.counts(None, Convention(pool="mean"))
     found = measure_known(counts, seen.geometry)
-    assert found["stride"] is None and "one for every pixel" in found["why_none"]
+    assert found["stride"] is None and "a grid that covers the source" in found["why_none"]
     off = {}
-    for y in range(side):
-        grad = gradient(module, side, (y, 13)).sum(1)
+    for y in range(n):
+        grad = gradient(module, side, (y, n // 2)).sum(1)
         low, high = math.floor((y - 1) * 12 / 25), math.ceil((y + 1) * 12 / 25)  # of 13 rows
-        if 2 * (low - 1) - 2 >= 0 and 2 * (high + 1) + 2 < side:  # the border cuts nothing off
-            off[y] = grad @ np.arange(side) / grad.sum() - y
+        first, last = min(2 * (low - 1) - 1, y - 1), max(2 * (high + 1) + 1, y + 1)  # of n rows
+        if first * stride - 1 >= 0 and last * stride + 1 < side:  # the border cuts nothing off
+            place = (y - (n - 1) / 2) * stride + (side - 1) / 2
+            off[y] = grad @ np.arange(side) / grad.sum() - place
     assert found["phases"] == (len(off), len(off)) and counts.period.first[0] == min(off)
     assert found["shift"][0] == pytest.approx(np.mean([*off.values()]))
     assert found["shift_range"][0] == pytest.approx((min(off.values()), max(off.values())))
     assert found["unit_shift"][0] == pytest.approx(off[12])
     assert max(off.values()) - min(off.values()) > 0.3  # corners that are aligned stretch the map
     assert "units: " in plain(found) and "phases" not in plain(found)
-    # half as many units as pixels: nothing says where they stand
-    half = target(ones(Aligned(2)), side + 2)
+
+
+def test_a_stretched_map_that_covers_nothing_known_has_no_shift() -> None:
+    crop = nn.Sequential(Aligned(), nn.Conv2d(1, 1, 3))  # fewer units than pixels
+    seen = target(ones(crop), 26)
     with pytest.raises(NotUniform, match="no effective stride"):
-        measure(half.counts(), half.geometry)
+        measure(seen.counts(), seen.geometry)
 
 
 def test_an_audit_of_a_u_net_with_aligned_corners() -> None:

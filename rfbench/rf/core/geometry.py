@@ -28,8 +28,9 @@ class Geometry:
     have nothing in common. periods: effective strides > 1 that all paths pass, and distances of
     dilated kernels' taps, ascending; none along an axis without a stride. source: size of the
     source map. step: source positions by which an input may grow so that all layers stay as they
-    are. alone: the field of one unit, for axes where units have nothing in common. units: size of
-    the target's map.
+    are. alone: the field of one unit, for axes where units have nothing in common; covering: of
+    these the distance of the units' places on a grid that covers the source, None where nothing
+    tells. units: size of the target's map.
     """
 
     field: tuple[Along | None, ...]
@@ -38,6 +39,7 @@ class Geometry:
     disagreements: list[Disagreement]
     step: Size = (1, 1)
     alone: Callable[[Size], tuple[Region, ...]] | None = None
+    covering: tuple[int | Fraction | None, ...] = ()
     units: Size = ()
 
     @property
@@ -51,14 +53,13 @@ class Geometry:
         return tuple(None if f is None else f.stride for f in self.strided)
 
     @cached_property
-    def pixelwise(self) -> tuple[bool, ...]:
-        """Along which axes units have no stride in common, but there is one for every pixel.
+    def stretched(self) -> tuple[bool, ...]:
+        """Along which axes units have no stride in common, but places on a grid that covers all.
 
-        As in the map of a decoder that aligns corners: as many as the source's, in their order.
+        As in the map of a decoder that aligns corners, with its units in their order.
         """
-        units = self.units or (0,) * len(self.field)
-        each = enumerate(zip(self.field, units, self.source, strict=True))
-        return tuple(f is None and n == side and self._in_order(k) for k, (f, n, side) in each)
+        known = self.covering or (None,) * len(self.field)
+        return tuple(step is not None and self._in_order(k) for k, step in enumerate(known))
 
     def _in_order(self, axis: int) -> bool:
         """Whether units look at one place after the other, where a map is neither rolled nor
@@ -81,8 +82,9 @@ class Geometry:
     @property
     def grid(self) -> tuple[int | Fraction | None, ...]:
         """The distance of the units' places along every axis; None where they have none."""
-        each = zip(self.pixelwise, self.strides, strict=True)
-        return tuple(1 if pixelwise else stride for pixelwise, stride in each)
+        own = self.covering or (None,) * len(self.field)
+        each = zip(self.stretched, own, self.strides, strict=True)
+        return tuple(step if stretched else stride for stretched, step, stride in each)
 
     def check_some(self) -> None:
         """Raise NotUniform where units have no places along any axis."""
@@ -105,7 +107,7 @@ class Geometry:
         if lost and all(self.grid):
             raise NotUniform(
                 f"units of this map have no stride in common along {' and '.join(lost)}: it is "
-                "resized irregularly. There is one for every pixel, which is taken for its place."
+                "resized irregularly. Their places are those of a grid that covers the source."
             )
         if lost:
             along = f" along {' and '.join(lost)}" if len(lost) < len(each) else ""
@@ -154,12 +156,12 @@ class Geometry:
     def turns(self, unit: Size) -> tuple[slice, ...]:
         """The units around a unit of which figures are told together, along every axis.
 
-        Those of one period; where there is one for every pixel, all whose fields are whole.
+        Those of one period; of a stretched map all whose fields are whole.
         """
         return tuple(
-            self._whole(unit, axis) if pixelwise else slice(first := _first(u, p, n), first + p)
-            for axis, (pixelwise, u, p, n) in enumerate(
-                zip(self.pixelwise, unit, self.phases, self.units, strict=True)
+            self._whole(unit, axis) if stretched else slice(first := _first(u, p, n), first + p)
+            for axis, (stretched, u, p, n) in enumerate(
+                zip(self.stretched, unit, self.phases, self.units, strict=True)
             )
         )
 
@@ -199,7 +201,11 @@ def geometry(graph: SpatialGraph, value: Value, theory: Theory, source: Size) ->
     alone = partial(unit_field, graph, value, theory)
     apart, units = theory.behind(graph, value), graph.map_size(value)
     none: tuple[list[int], ...] = tuple([] for _ in fields)
-    place = Geometry(fields, none, source, apart, (1,) * len(fields), alone, units)
+    covering = tuple(
+        _covering(graph, behind, theory, axis, units[axis], source[axis]) if f is None else None
+        for axis, f in enumerate(fields)
+    )
+    place = Geometry(fields, none, source, apart, (1,) * len(fields), alone, covering, units)
     periods: list[list[int]] = []
     steps = []
     for axis, (last, own) in enumerate(zip(fields, place.grid, strict=True)):
@@ -219,6 +225,23 @@ def geometry(graph: SpatialGraph, value: Value, theory: Theory, source: Size) ->
             }
             periods[axis].extend(sorted(shared | _dilations(graph, behind, theory, axis)))
     return replace(place, periods=tuple(periods), step=tuple(steps))
+
+
+def _covering(
+    graph: SpatialGraph, behind: frozenset[int], theory: Theory, axis: int, units: int, source: int
+) -> int | Fraction | None:
+    """The distance of units on a grid that covers the source along an axis; None: nothing tells.
+
+    1 where there is one for every pixel, else the stride of a branch with as many units.
+    """
+    if units == source:
+        return 1
+    for i in sorted(behind):
+        field = both[axis] if (both := theory.fields[i]) else None
+        if isinstance(field, Field | Phased) and graph.nodes[i].size[axis] == units:
+            if (step := field.stride) is not None and step * units == source:
+                return step
+    return None
 
 
 def _first(unit: int, phases: int, units: int) -> int:
@@ -259,7 +282,7 @@ def uncut_size(size: Size, geometry: Geometry, units: Size) -> Size:
     """
     larger = []
     for axis, field in enumerate(geometry.strided):
-        if field is None and not geometry.pixelwise[axis]:
+        if field is None and not geometry.stretched[axis]:
             larger.append(size[axis])
             continue
         scale = size[axis] / geometry.source[axis]

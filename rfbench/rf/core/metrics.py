@@ -121,7 +121,7 @@ def _shift_words(record: Record, brief: bool) -> list[str]:
         told = [r for r in ranges if None not in r]
         ends = [" to ".join((_offset(r)[0].split(", ") * 2)[:2]) for r in told]
         p = " × ".join(merged(record["phases"]))
-        what = "units" if record["stride"] is None else "phases"  # with one for every pixel
+        what = "units" if record["stride"] is None else "phases"  # of a stretched map
         words.append(f"mean of {p} {what}: {', '.join(dict.fromkeys(ends))}")
         if own := record.get("unit_shift"):  # which is where the map's centroid is drawn
             words.append(f"this unit {_offset(own)[0]}")

@@ -211,7 +211,7 @@ class Target:
     def period(self, unit: Unit | None = None, convention: Convention = DEFAULT) -> Period | None:
         """The units around a unit that take turns; None where all units look alike.
 
-        Where there is one for every pixel, and nothing in common: all whose fields are whole.
+        Of a stretched map all whose fields are whole.
         """
         where = self.geometry.turns(self.unit(unit)) if self.is_resized else ()
         if all(part.stop - part.start == 1 for part in where):
@@ -219,7 +219,7 @@ class Target:
         if convention not in self._every:
             self._every[convention] = all_units(self.graph, self.value, self.origin, convention)
         period = self._every[convention].period(where)
-        lost = any(self.geometry.pixelwise) and bool(np.isnan(period.centroids).any())
+        lost = any(self.geometry.stretched) and bool(np.isnan(period.centroids).any())
         return None if lost else period  # where units in between read nothing
 
     @cached_property

@@ -147,7 +147,7 @@ def _roomy(network: Network, own: Target) -> tuple[Target, list[Step], Target]:
     Nor is anything cut off of the latter.
     """
     target = network.uncut(own)
-    if target.is_cut and any(target.geometry.pixelwise):
+    if target.is_cut and any(target.geometry.stretched):
         raise NotUniform(
             "units of this map have no stride in common, and their fields grow with the image "
             "(adaptive pooling). Choose an earlier layer with --to."

@@ -112,7 +112,7 @@ def _figures_of_turns(config: RfConfig, drawn: list[Drawn], title: str) -> dict[
     many = {(d.counts.period.totals.size, len(d.turns)) for d in drawn if d.counts.period}
     of_all = {f"{shown} of a period's {all_} units" for all_, shown in many if shown < all_}
     which = of_all.pop() if len(of_all) == len(many) == 1 else "a period's units"
-    if any(d.metrics["stride"] is None for d in drawn):  # there is one for every pixel
+    if any(d.metrics["stride"] is None for d in drawn):  # a stretched map
         which = "the outermost units whose fields are whole"
     note, out = caption(config, drawn, which), {}
     if panels:
