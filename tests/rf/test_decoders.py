@@ -207,7 +207,7 @@ def test_an_audit_of_a_u_net_with_aligned_corners() -> None:
     assert cut["at_own_size"]["cut"] and min(cut["measured_at"]) > 12
 
 
-def test_fields_that_grow_with_the_image_are_told() -> None:
+def test_fields_that_grow_with_the_image_are_never_whole_and_have_no_shift() -> None:
     class Pyramid(nn.Module):
         """A pyramid pooling module: no image is large enough for its fields."""
 
@@ -222,11 +222,19 @@ def test_fields_that_grow_with_the_image_are_told() -> None:
                 a = a + F.interpolate(pooled, a.shape[2:], mode="bilinear", align_corners=True)
             return F.interpolate(self.b(a), x.shape[2:], mode="bilinear", align_corners=True)
 
-    with pytest.raises(NotUniform, match="fields grow with the image"):
+    with pytest.raises(NotUniform, match="no effective stride"):
         rf.audit(Pyramid(), size=32)
-    ((panel,), own) = (rf.visualize(Pyramid(), ["baseline"], size=32)["panels"], (32, 32))
-    assert panel["metrics"]["input_size"] == own and panel["metrics"]["cut"]
-    assert "shift_by_border" not in panel["metrics"]
+    (panel,) = rf.visualize(Pyramid(), ["baseline"], size=32)["panels"]
+    assert panel["metrics"]["input_size"] == (32, 32) and panel["metrics"]["shift"] is None
+
+
+def test_a_gate_does_not_take_a_stretched_map_from_its_grid() -> None:
+    class Gated(Aligned):
+        def forward(self, x: Tensor) -> Tensor:
+            out = super().forward(x)
+            return out * F.adaptive_avg_pool2d(out, 1).sigmoid()
+
+    assert rf.audit(Gated(), size=32)["shift"] == rf.audit(Aligned(), size=32)["shift"]
 
 
 def test_maps_that_are_resized_irregularly_say_so() -> None:

@@ -201,8 +201,9 @@ def geometry(graph: SpatialGraph, value: Value, theory: Theory, source: Size) ->
     alone = partial(unit_field, graph, value, theory)
     apart, units = theory.behind(graph, value), graph.map_size(value)
     none: tuple[list[int], ...] = tuple([] for _ in fields)
+    local = _without_context(graph, ends)
     covering = tuple(
-        _covering(graph, behind, theory, axis, units[axis], source[axis]) if f is None else None
+        _covering(graph, local, theory, axis, units[axis], source[axis]) if f is None else None
         for axis, f in enumerate(fields)
     )
     place = Geometry(fields, none, source, apart, (1,) * len(fields), alone, covering, units)
@@ -227,20 +228,32 @@ def geometry(graph: SpatialGraph, value: Value, theory: Theory, source: Size) ->
     return replace(place, periods=tuple(periods), step=tuple(steps))
 
 
+def _without_context(graph: SpatialGraph, ends: set[int]) -> set[int]:
+    """The nodes that some depend on by other ways than a global context."""
+    seen = set(ends)
+    for i in range(max(ends, default=-1), -1, -1):
+        if i in seen and graph.nodes[i].kind != "context":
+            seen.update(graph.nodes[i].sources)
+    return seen
+
+
 def _covering(
-    graph: SpatialGraph, behind: frozenset[int], theory: Theory, axis: int, units: int, source: int
+    graph: SpatialGraph, behind: set[int], theory: Theory, axis: int, units: int, source: int
 ) -> int | Fraction | None:
     """The distance of units on a grid that covers the source along an axis; None: nothing tells.
 
-    1 where there is one for every pixel, else the stride of a branch with as many units.
+    1 where there is one for every pixel, else the stride of a branch with as many units. Fields
+    behind adaptive pooling grow with the image: none of them is whole.
     """
+    if any(graph.nodes[i].kind == "adaptive" for i in behind):
+        return None
     if units == source:
         return 1
     for i in sorted(behind):
         field = both[axis] if (both := theory.fields[i]) else None
-        if isinstance(field, Field | Phased) and graph.nodes[i].size[axis] == units:
-            if (step := field.stride) is not None and step * units == source:
-                return step
+        step = field.stride if isinstance(field, Field | Phased) else None
+        if step and step * units == source and graph.nodes[i].size[axis] == units:
+            return step
     return None
 
 

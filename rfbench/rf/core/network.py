@@ -186,7 +186,5 @@ class Network:
             larger = self.target(size, target.layer, target.source)
             if target.graph.sized is not None and larger.graph.program != target.graph.program:
                 break  # another network at that size
-            if larger.is_cut and any(larger.geometry.stretched):
-                break  # its field grows with the image, behind adaptive pooling
             target = larger
         return target

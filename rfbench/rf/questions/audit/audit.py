@@ -16,7 +16,7 @@ from rfbench.copies import whole_copy
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.models import pruned, variants
 from rfbench.rf.core import metrics, randomness
-from rfbench.rf.core.geometry import NotUniform, uncut_size
+from rfbench.rf.core.geometry import uncut_size
 from rfbench.rf.core.metric import Use
 from rfbench.rf.core.network import Network
 from rfbench.rf.core.path_map import DEFAULT
@@ -147,11 +147,6 @@ def _roomy(network: Network, own: Target) -> tuple[Target, list[Step], Target]:
     Nor is anything cut off of the latter.
     """
     target = network.uncut(own)
-    if target.is_cut and any(target.geometry.stretched):
-        raise NotUniform(
-            "units of this map have no stride in common, and their fields grow with the image "
-            "(adaptive pooling). Choose an earlier layer with --to."
-        )
     causes = _steps(target)
     clean = fixed(target, causes)
     for _ in range(4):

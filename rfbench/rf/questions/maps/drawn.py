@@ -92,8 +92,7 @@ def _draw(config: RfConfig, chosen: list[Subject]) -> Iterator[Drawn]:
                 with contextlib.suppress(RfbenchError):  # a network may insist on its own size
                     uncut = subject.network.uncut(target)
                     counts = uncut.counts(None, convention_of(config))
-                    if not uncut.is_cut:
-                        _blame_border(at_own[1], shift(counts, uncut.geometry))
+                    _blame_border(at_own[1], shift(counts, uncut.geometry))
             yield Drawn(subject, *at_own, None, _turns(config, target), *_meant(target))
             continue
         if size != target.graph.size:
