@@ -80,7 +80,7 @@ def turns(model: str, size: int, pythons: dict[str, str], repeats: int, bar: tqd
 
 
 def agree(model: str, size: int, row: Row) -> None:
-    """Raise RfbenchError unless both engines give the same field and centre of mass."""
+    """Raise RfbenchError unless both engines give the same field and centroid."""
     ours, theirs = row["rfbench"][-1], row.get("autograd", [{"failed": ""}])[-1]
     if "failed" in theirs:
         return

@@ -170,7 +170,7 @@ def test_nothing_by_that_name() -> None:
 
 
 def test_a_picture_and_its_marks_are_of_one_map(folder: Path) -> None:
-    """The centre of mass of the PNG's own pixels, placed as the row says, is the offset."""
+    """The centroid of the PNG's own pixels, placed as the row says, is the offset."""
     for row in json.loads((folder / "zoo.json").read_text()):
         for prefix in ("", "fixed_"):
             png = zoo.drawings(folder, row["model"])[prefix]

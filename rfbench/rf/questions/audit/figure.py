@@ -168,7 +168,7 @@ def _caption(record: dict[str, Any]) -> str:
     uneven = "Checkerboard: variation of the paths to the output's positions. "
     return (
         f"Path counts{start} to the central unit of {record['to']}, on an input that cuts nothing "
-        "off. Shift: centre of mass minus the unit's position in a grid centred on the input, the "
+        "off. Shift: centroid minus the unit's position in a grid centred on the input, the "
         "largest of its axes. Gridding: variation of the counts' sums over pixel phases. "
         f"{uneven * (record['checkerboard'] > LEAST)}"
         "Fixed: sampled evenly and centred, all else as it is. Misaligned: additions and "

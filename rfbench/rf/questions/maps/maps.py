@@ -312,7 +312,7 @@ def save_by_layer(
     title = config.title or ", ".join(short(n) for n in models(config))
     convention, unit = convention_of(config), unit_of(axes)
     along = f"in {unit}" + (" along y" if axes > 2 else "")
-    note = f"Centre of mass minus the position in a centred grid, {along}; {convention}."
+    note = f"Centroid minus the position in a centred grid, {along}; {convention}."
     figure = layers.layers_figure(rows, title, note, unit)
     records.open_folder(folder)
     written = page.save(figure, folder / "shift_by_layer")

@@ -26,7 +26,7 @@ DEVICE = "on the CPU, networks without weights"
 ABOUT = (
     "Metrics of the central unit of the last map, on an input that cuts nothing off, as the "
     f"network is and with {FIX}. Tick networks to see their maps on one scale: + is where the unit "
-    "stands on a centred grid, the ring the centre of mass of its field; brightness is the square "
+    "stands on a centred grid, the ring the centroid of its field; brightness is the square "
     "root of the path counts, each map of its own largest."
 )
 LAW = (

@@ -63,7 +63,7 @@ def columns() -> dict[str, str]:
         "changed": f"convolutions that {FIX} changes",
         **ranked,
         "picture": "top, left, side of its map in maps/, px of the input from the unit",
-        "offset": "centre of mass (y, x) of that map from the unit, px",
+        "offset": "centroid (y, x) of that map from the unit, px",
         "fixed_picture": f"map with {FIX}",
         "fixed_offset": f"offset with {FIX}",
         "witness": "why it is not local, or not understood",
