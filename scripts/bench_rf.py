@@ -89,7 +89,7 @@ def agree(model: str, size: int, row: Row) -> None:
     if ours["field"] != theirs["field"] or not off <= 1e-6:
         raise RfbenchError(
             f"{model} at {size} px: the engines disagree: fields {ours['field']} and "
-            f"{theirs['field']} px, centres of mass {off:.2g} px apart"
+            f"{theirs['field']} px, centroids {off:.2g} px apart"
         )
 
 

@@ -144,6 +144,7 @@ def border(folder: Path, count: int) -> list[str]:
 
 
 DRAWN = ("Gaussian", "pyramid", "exponential")  # of the shapes, as curves
+DASHED = ((BLACK, "-"), (VERMILION, "--"), (BLUE, ":"))
 SHAPED: dict[str, Chain] = {
     "uniform, 15 layers": Chain(15, init="ones"),
     "random, 15 layers": Chain(15, 16),
@@ -160,25 +161,35 @@ def shapes(folder: Path, count: int) -> list[str]:
         for name, chain in tqdm(SHAPED.items(), desc="shapes", disable=None)
     }
     words = [f"{name}: {ranked(values)}" for name, values in fields.items()]
-    figure = Page(7.0, 1.72 + (len(words) + 1) * page.line(SMALL))
+    top, tall, wide = 0.14 + page.line(TEXT), 1.2, 1.2
+    below = top + tall + 0.66
+    figure = Page(7.0, below + (len(words) + 1) * page.line(SMALL) + 0.06)
     for number, (name, values) in enumerate(fields.items()):
-        left, side, best = 0.08 + 1.39 * number, len(values), fits(values)
-        figure.lines(left, 0.06, page.wrap(name, 1.3, TEXT), TEXT, weight="bold")
-        axes = figure.axes(left, 0.33, 1.27, 1.1)
+        left, side, best = 0.54 + 1.3 * number, len(values), fits(values)
+        figure.lines(left, 0.06, page.wrap(name, wide, TEXT), TEXT, weight="bold")
+        axes = figure.axes(left, top, wide, tall)
         at = np.arange(side) - side // 2
-        axes.plot(at, values[side // 2] / values.max(), "o", markersize=1.5, color=GREY)
+        row = {"markersize": 1.8, "color": GREY, "label": "measured"}
+        axes.plot(at, values[side // 2] / values.max(), "o", **row)
         fine = np.linspace(at[0], at[-1], 400)
-        for colour, label in zip((BLACK, VERMILION, BLUE), DRAWN, strict=True):
+        for (colour, dashes), label in zip(DASHED, DRAWN, strict=True):
             curve = best[label].height * SHAPES[label](np.zeros(1), fine / best[label].width)
-            axes.plot(fine, curve / values.max(), linewidth=0.8, color=colour, label=label)
-        axes.set_yticks([])
+            style = {"linewidth": 0.9, "color": colour, "linestyle": dashes, "label": label}
+            axes.plot(fine, curve / values.max(), **style)
+        axes.set(ylim=(-0.05, 1.7), yticks=[0, 0.5, 1, 1.5])
+        axes.grid(axis="y", color="#dddddd", linewidth=0.5)
+        axes.set_axisbelow(True)
+        axes.set_xlabel("offset, px", fontsize=TEXT, labelpad=1)
         ticks = 5 * round(0.3 * side / 5) or 5
         axes.set_xticks([-ticks, 0, ticks])
-        if not number:
+        if number:
+            axes.tick_params(left=False, labelleft=False)
+        else:
+            axes.set_ylabel("mean |gradient| / largest", fontsize=TEXT)
             handles = axes.get_legend_handles_labels()[0]
-    figure.legend(handles, 1.57, len(DRAWN))
-    title = "The middle row, px. Share of the whole field's variance that each shape explains (r2):"
-    figure.lines(0.08, 1.72, [title, *words], SMALL)
+    figure.legend(handles, below - 0.24, len(handles))
+    title = "The middle row. Share of the whole field's variance that each shape explains (r2):"
+    figure.lines(0.08, below, [title, *words], SMALL)
     keep_png(figure, folder / "erf_shapes")
     return words
 

@@ -134,7 +134,7 @@ def _network(row: Row, maps: Mapping[str, Mapping[str, bytes]]) -> dict[str, Any
     """What the page's script knows of a network."""
     drawn = []
     for prefix, png in maps.get(row["model"], {}).items():
-        if row.get(f"{prefix}picture") is None:
+        if row.get(f"{prefix}map_box") is None:
             continue
         told = f"shift {_figure('shift', row[f'{prefix}offset'])} px, "
         told += f"gridding {_figure('gridding', row[f'{prefix}gridding'])}"
@@ -142,7 +142,7 @@ def _network(row: Row, maps: Mapping[str, Mapping[str, bytes]]) -> dict[str, Any
             {
                 "title": FIX if prefix else "as it is",
                 "png": base64.b64encode(png).decode(),
-                "box": row[f"{prefix}picture"],
+                "box": row[f"{prefix}map_box"],
                 "offset": row[f"{prefix}offset"],
                 "text": told,
             }
