@@ -110,3 +110,29 @@ def test_links_that_leave_the_pages(tmp_path: Path) -> None:
         (docs / "index.md").write_text(f"# A\n\n[a]({link})\n")
         done = build(settings, tmp_path / "site")
         assert done.returncode == 1 and "nowhere" in done.stderr, link
+
+
+def test_links_to_pages_are_named_by_words() -> None:
+    """Not by the file, which a reader of the site has not got."""
+    pages = [*(ROOT / "docs").rglob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+    named = re.compile(r"\[`?[\w/.]+\.(?:md|ipynb)`?\]\(")
+    assert [str(page) for page in pages if named.search(page.read_text())] == []
+
+
+def test_a_notebook_is_a_page_with_its_outputs(site: Path) -> None:
+    for path in (ROOT / "docs" / "notebooks").glob("*.ipynb"):
+        page = (site / "notebooks" / f"{path.stem}.html").read_text()
+        assert page.count('class="language-python highlight"') >= 6, path
+        assert "data:image/png;base64," in page and "baseline to" in page, path
+        assert f'href="{path.name}"' in page and (site / "notebooks" / path.name).exists()
+    index = (site / "index.html").read_text()
+    assert 'href="notebooks/my_backbone.html"' in index and ".ipynb" not in index
+
+
+def test_columns_of_figures_are_marked_and_images_open(site: Path) -> None:
+    zoo = (site / "zoo.html").read_text()
+    assert '<th class="figure">models</th>' in zoo and "<th>family</th>" in zoo
+    assert '<td class="figure">49.98</td>' in zoo and "<td>hrnet</td>" in zoo
+    assert '<a class="image" href="zoo.png"><img ' in zoo
+    tables = (site / "reproduction.html").read_text()
+    assert '<td class="figure">[82.78, 84.67]</td>' in tables and "<td>better</td>" in tables
