@@ -46,7 +46,8 @@ def paths(nav: list) -> Iterator[str]:
 def test_every_page_is_in_the_navigation_once() -> None:
     with SETTINGS.open("rb") as file:
         named = [*paths(yaml_load(file)["nav"])]
-    pages = [p.relative_to(ROOT / "docs").as_posix() for p in (ROOT / "docs").rglob("*.md")]
+    found = [*(ROOT / "docs").rglob("*.md"), *(ROOT / "docs").rglob("*.ipynb")]
+    pages = [p.relative_to(ROOT / "docs").with_suffix(".md").as_posix() for p in found]
     assert sorted(p for p in named if not p.startswith("repository/")) == sorted(pages)
 
 
@@ -66,13 +67,13 @@ def test_lists_and_tables_of_pages_are_lists_and_tables(site: Path) -> None:
     assert {page.name for page in site.glob("*.html") if lost.search(page.read_text())} == set()
 
 
-def test_the_pictures_of_concepts_are_small_and_shown() -> None:
+def test_the_figures_of_concepts_are_small_and_shown() -> None:
     """`make figures-concepts` draws them."""
     folder = ROOT / "docs" / "figures" / "concepts"
     for page in (ROOT / "docs" / "concepts").glob("*.md"):
-        picture = folder / f"{page.stem}.png"
-        assert f"](../figures/concepts/{picture.name})" in page.read_text()
-        assert picture.stat().st_size < 60_000
+        figure = folder / f"{page.stem}.png"
+        assert f"](../figures/concepts/{figure.name})" in page.read_text()
+        assert figure.stat().st_size < 60_000
     assert len([*folder.iterdir()]) == 7
 
 
