@@ -14,6 +14,7 @@ import yaml
 from tqdm import tqdm
 
 from rfbench import files
+from rfbench.config import load
 from rfbench.errors import NoPath, RfbenchError, UsageError
 from rfbench.models import variants
 from rfbench.rf.autograd import path_counts as autograd
@@ -326,10 +327,18 @@ def finish(config: RfConfig, folder: Path, content: dict[str, Any]) -> dict[str,
     return records.write_record(folder, "rf", {"config": resolved, **content})
 
 
-def choose_folder(config: RfConfig, output: Path | None, overwrite: bool) -> Path:
-    """The folder for the results, checked; by default named after the models and what differs."""
-    names = [Path(name).name for name in models(config)]
-    folder = output or files.default_folder("rf", *names, *_differs(config))
+def choose_folder(
+    config: RfConfig, output: Path | None, overwrite: bool, source: str | None = None
+) -> Path:
+    """The folder for the results, checked; by default named after the models and what differs.
+
+    source: a configuration's file, which the folder is named after where it was taken unchanged.
+    """
+    names = [Path(name).name for name in models(config)] + _differs(config)
+    # what a run writes is called config.yaml, whatever it is of
+    if source and (stem := Path(source).stem) != "config" and config == load(RfConfig, source):
+        names = [stem]
+    folder = output or files.default_folder("rf", *names)
     files.check_folder(folder, overwrite)
     return folder
 
