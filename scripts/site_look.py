@@ -29,6 +29,11 @@ def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -
     return IMAGE.sub(lambda image: f'<a class="image" href="{image[1]}">{image[0]}</a>', html)
 
 
+def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
+    """Name the search for screen readers, which the theme leaves out."""
+    return output.replace('role="dialog"', 'role="dialog" aria-label="Search"', 1)
+
+
 def _with_figures(table: str) -> str:
     """The table, the cells of its columns of figures marked: those that hold nothing else."""
     rows = [[cell[2].strip() for cell in CELL.finditer(row)] for row in ROW.findall(table)]

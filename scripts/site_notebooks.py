@@ -51,7 +51,9 @@ def _output(output: dict[str, Any]) -> str:
         return _printed("".join(output["text"]))
     data = output.get("data", {})
     if "text/html" in data:
-        return f'<div class="shown">{"".join(data["text/html"])}</div>'
+        # what is scrolled can be reached by the keyboard
+        shown = "".join(data["text/html"]).replace("<pre>", '<pre tabindex="0">')
+        return f'<div class="shown">{shown}</div>'
     if "image/png" in data:
         png = "".join(data["image/png"]).replace("\n", "")
         image = f'<img alt="The figure of this cell" src="data:image/png;base64,{png}">'

@@ -15,6 +15,8 @@ pytest.importorskip("material", reason="mkdocs-material is not installed")
 
 from mkdocs.utils.yaml import yaml_load
 
+from tests.browser import Opened, violations
+
 ROOT = Path(__file__).parents[1]
 SETTINGS = ROOT / "mkdocs.yml"
 
@@ -137,3 +139,30 @@ def test_columns_of_figures_are_marked_and_images_open(site: Path) -> None:
     assert '<a class="image" href="zoo.png"><img ' in zoo
     tables = (site / "reproduction.html").read_text()
     assert '<td class="figure">[82.78, 84.67]</td>' in tables and "<td>better</td>" in tables
+
+
+def test_what_is_copied_can_be_pasted(site: Path, opened: Opened) -> None:
+    """As the theme copies it: neither prompts nor what was printed."""
+    shot = opened(site / "concepts" / "checkerboard.html", complain=True)
+    text = shot.locator(".language-pycon code").first.evaluate(
+        "code => { code.setAttribute('data-md-copying', ''); return code.innerText; }"
+    )
+    assert "def decoder(kernel):\n    up = nn." in text and ">>>" not in text
+    assert "[0.0, 0.4843" not in text
+    compile(text, "pasted", "exec")
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_pages_are_for_keyboards_and_screen_readers(site: Path, opened: Opened, dark: bool) -> None:
+    """But for the theme's own buttons that copy: landmarks of one name."""
+    for name in ("index", "notebooks/my_decoder", "zoo"):
+        shot = opened(site / f"{name}.html", dark=dark, complain=True)
+        found = [text for text in violations(shot) if not text.startswith("landmark-unique")]
+        assert found == [], name
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_no_page_is_wider_than_the_window(site: Path, width: int, opened: Opened) -> None:
+    for name in ("index", "receptive_fields", "reproduction", "notebooks/my_backbone"):
+        shot = opened(site / f"{name}.html", width, complain=True)
+        assert shot.evaluate("document.documentElement.scrollWidth") <= width, name

@@ -109,4 +109,5 @@ def _inline(figure: "Figure") -> str:
     width = min(INCHES, round(float(figure.get_size_inches()[0]), 2))
     figure.savefig(held, format="png", dpi=200)
     data = base64.b64encode(held.getvalue()).decode()
-    return f'<img style="max-width: 100%; width: {width}in" src="data:image/png;base64,{data}">'
+    style = f"max-width: 100%; width: {width}in"
+    return f'<img alt="The figure" style="{style}" src="data:image/png;base64,{data}">'
