@@ -221,6 +221,7 @@ class Trained:
     layer: str | None = None
 
 
+UNTRAINED = 8  # images that each draw of random weights sees
 RESNET14 = Trained("ResNet-14", "train-cls", "cls/digits", 96, 75)
 BLOCKS17 = Trained("ResNet of 17 blocks", "train-cls", "cls/resnet17_blocks", 32, 75)
 BLOCKS16 = Trained(
@@ -263,14 +264,15 @@ def along(trained: Trained, stem: Path, count: int) -> list[str]:
     images = seen(trained, load(str(run), "last.pth"), "cifar10" if cifar else "digits")
     model = torch.load(run / "last.pth", map_location="cpu", weights_only=True)["model"]
     plain = draws(lambda: backbones.build(model).module, count)
-    found = {0: gradients(plain, images[:1], trained.layer)}
+    # by number: how many images a batch holds is no part of the measurement
+    found = {0: gradients(plain, [torch.cat(images)[:UNTRAINED]], trained.layer)}
     for step, path in tqdm(sorted(held.items()), desc=trained.title, disable=None):
         found[step] = gradients([load(str(run), path)], images, trained.layer)
     sizes = {s: extent(g.magnitude, float(g.magnitude.max())) for s, g in found.items()}
     words = [
         f"{trained.title} on {'CIFAR-10' if cifar else 'digit scenes'} of {trained.size} px; "
-        f"step 0: {count} draws of random weights. Size: of the pixels above 4.55 % of the largest "
-        "value, as the side of a square.",
+        f"step 0: {count} draws of random weights, {UNTRAINED} images. Size: of the pixels above "
+        "4.55 % of the largest value, as the side of a square.",
     ]
     some = [0, *sorted(held)[:1], sorted(held)[len(held) // 2], max(held)]
     shown = {f"step {step}": found[step].magnitude for step in dict.fromkeys(some)}
