@@ -80,7 +80,7 @@ def turns(model: str, size: int, pythons: dict[str, str], repeats: int, bar: tqd
 
 
 def agree(model: str, size: int, row: Row) -> None:
-    """Raise RfbenchError unless both engines give the same field and centre of mass."""
+    """Raise RfbenchError unless both engines give the same field and centroid."""
     ours, theirs = row["rfbench"][-1], row.get("autograd", [{"failed": ""}])[-1]
     if "failed" in theirs:
         return
@@ -89,7 +89,7 @@ def agree(model: str, size: int, row: Row) -> None:
     if ours["field"] != theirs["field"] or not off <= 1e-6:
         raise RfbenchError(
             f"{model} at {size} px: the engines disagree: fields {ours['field']} and "
-            f"{theirs['field']} px, centres of mass {off:.2g} px apart"
+            f"{theirs['field']} px, centroids {off:.2g} px apart"
         )
 
 

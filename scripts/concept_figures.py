@@ -52,7 +52,7 @@ def shift() -> Figure:
         axes.plot([x - dx], [y - dy], **UNIT | {"markersize": 8})
         axes.plot([x], [y], **CENTROID | {"markersize": 9})
         _below(page, i, f"shift {_signed(dy)}, {_signed(dx)} px", 0.22)
-    page.lines(0.3, 2.27, ["+ the unit's position     o the map's centre of mass"], 7.5)
+    page.lines(0.3, 2.27, ["+ the unit's position     ◯ the map's centroid"], 7.5)
     return page.figure
 
 

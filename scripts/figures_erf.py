@@ -20,6 +20,7 @@ import numpy as np
 import torch
 import yaml
 from erf_chains import SHAPES, Chain, draws, fits, measured, size
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -61,7 +62,7 @@ def growth(folder: Path, count: int) -> list[str]:
         lines.append(f"{name}: size ~ n^{slope:.3f}, size / r ~ n^{share:.3f}")
         style = {"color": COLOURS[number], "marker": MARKS[number], "markersize": 3, "linewidth": 1}
         left.loglog(DEPTHS, sizes, label=f"{name}: slope {slope:.2f}", **style)
-        right.loglog(DEPTHS, np.divide(sizes, whole), label=f"slope {share:.2f}", **style)
+        right.loglog(DEPTHS, np.divide(sizes, whole), label=f"{name}: slope {share:.2f}", **style)
     bar.close()
     for axes, what in ((left, "size, px"), (right, "size / theoretical size")):
         axes.set_xlabel("3x3 convolutions", fontsize=TEXT)
@@ -71,7 +72,9 @@ def growth(folder: Path, count: int) -> list[str]:
         marks = [m for m in (0.1, 0.2, 0.4, 0.8, 8, 16, 32, 64) if low < m < high]
         axes.set_yticks(marks, [f"{m:g}" for m in marks])
         axes.minorticks_off()
-        axes.legend(fontsize=SMALL, frameon=False)
+        axes.legend(
+            fontsize=SMALL, frameon=False, loc="upper left" if axes is left else "lower left"
+        )
     keep_png(figure, folder / "erf_depth")
     return lines
 
@@ -104,7 +107,7 @@ def layers(folder: Path, count: int) -> list[str]:
             f"plain, {name} weights of one channel: by hand {size(chain.by_hand()):.1f}; by the "
             f"kernels' variance alone {chain.by_variance:.1f} px"
         )
-    draw(folder / "erf_layers", shown, words)
+    draw(folder / "erf_layers", shown, words, centred=True)
     return words
 
 
@@ -126,7 +129,7 @@ def activations(folder: Path, count: int) -> list[str]:
     hand = ACTIVATED["linear"]
     sizes = f"{size(hand.by_hand()):.1f}; by the kernels' variance alone {hand.by_variance:.1f} px"
     words.append(f"by hand {sizes}")
-    draw(folder / "erf_activations", shown, words)
+    draw(folder / "erf_activations", shown, words, centred=True)
     return words
 
 
@@ -144,6 +147,7 @@ def border(folder: Path, count: int) -> list[str]:
 
 
 DRAWN = ("Gaussian", "pyramid", "exponential")  # of the shapes, as curves
+DASHED = ((BLACK, "-"), (VERMILION, "--"), (BLUE, ":"))
 SHAPED: dict[str, Chain] = {
     "uniform, 15 layers": Chain(15, init="ones"),
     "random, 15 layers": Chain(15, 16),
@@ -160,25 +164,35 @@ def shapes(folder: Path, count: int) -> list[str]:
         for name, chain in tqdm(SHAPED.items(), desc="shapes", disable=None)
     }
     words = [f"{name}: {ranked(values)}" for name, values in fields.items()]
-    figure = Page(7.0, 1.72 + (len(words) + 1) * page.line(SMALL))
+    top, tall, wide = 0.14 + page.line(TEXT), 1.2, 1.2
+    below = top + tall + 0.66
+    figure = Page(7.0, below + (len(words) + 1) * page.line(SMALL) + 0.06)
     for number, (name, values) in enumerate(fields.items()):
-        left, side, best = 0.08 + 1.39 * number, len(values), fits(values)
-        figure.lines(left, 0.06, page.wrap(name, 1.3, TEXT), TEXT, weight="bold")
-        axes = figure.axes(left, 0.33, 1.27, 1.1)
+        left, side, best = 0.54 + 1.3 * number, len(values), fits(values)
+        figure.lines(left, 0.06, page.wrap(name, wide, TEXT), TEXT, weight="bold")
+        axes = figure.axes(left, top, wide, tall)
         at = np.arange(side) - side // 2
-        axes.plot(at, values[side // 2] / values.max(), "o", markersize=1.5, color=GREY)
+        row = {"markersize": 1.8, "color": GREY, "label": "measured"}
+        axes.plot(at, values[side // 2] / values.max(), "o", **row)
         fine = np.linspace(at[0], at[-1], 400)
-        for colour, label in zip((BLACK, VERMILION, BLUE), DRAWN, strict=True):
+        for (colour, dashes), label in zip(DASHED, DRAWN, strict=True):
             curve = best[label].height * SHAPES[label](np.zeros(1), fine / best[label].width)
-            axes.plot(fine, curve / values.max(), linewidth=0.8, color=colour, label=label)
-        axes.set_yticks([])
+            style = {"linewidth": 0.9, "color": colour, "linestyle": dashes, "label": label}
+            axes.plot(fine, curve / values.max(), **style)
+        axes.set(ylim=(-0.05, 1.7), yticks=[0, 0.5, 1, 1.5])
+        axes.grid(axis="y", color="#dddddd", linewidth=0.5)
+        axes.set_axisbelow(True)
+        axes.set_xlabel("offset, px", fontsize=TEXT, labelpad=1)
         ticks = 5 * round(0.3 * side / 5) or 5
         axes.set_xticks([-ticks, 0, ticks])
-        if not number:
+        if number:
+            axes.tick_params(left=False, labelleft=False)
+        else:
+            axes.set_ylabel("mean |gradient| / largest", fontsize=TEXT)
             handles = axes.get_legend_handles_labels()[0]
-    figure.legend(handles, 1.57, len(DRAWN))
-    title = "The middle row, px. Share of the whole field's variance that each shape explains (r2):"
-    figure.lines(0.08, 1.72, [title, *words], SMALL)
+    figure.legend(handles, below - 0.24, len(handles))
+    title = "The middle row. Share of the whole field's variance that each shape explains (r2):"
+    figure.lines(0.08, below, [title, *words], SMALL)
     keep_png(figure, folder / "erf_shapes")
     return words
 
@@ -207,6 +221,7 @@ class Trained:
     layer: str | None = None
 
 
+UNTRAINED = 8  # images that each draw of random weights sees
 RESNET14 = Trained("ResNet-14", "train-cls", "cls/digits", 96, 75)
 BLOCKS17 = Trained("ResNet of 17 blocks", "train-cls", "cls/resnet17_blocks", 32, 75)
 BLOCKS16 = Trained(
@@ -249,14 +264,15 @@ def along(trained: Trained, stem: Path, count: int) -> list[str]:
     images = seen(trained, load(str(run), "last.pth"), "cifar10" if cifar else "digits")
     model = torch.load(run / "last.pth", map_location="cpu", weights_only=True)["model"]
     plain = draws(lambda: backbones.build(model).module, count)
-    found = {0: gradients(plain, images[:1], trained.layer)}
+    # by number: how many images a batch holds is no part of the measurement
+    found = {0: gradients(plain, [torch.cat(images)[:UNTRAINED]], trained.layer)}
     for step, path in tqdm(sorted(held.items()), desc=trained.title, disable=None):
         found[step] = gradients([load(str(run), path)], images, trained.layer)
     sizes = {s: extent(g.magnitude, float(g.magnitude.max())) for s, g in found.items()}
     words = [
         f"{trained.title} on {'CIFAR-10' if cifar else 'digit scenes'} of {trained.size} px; "
-        f"step 0: {count} draws of random weights. Size: of the pixels above 4.55 % of the largest "
-        "value, as the side of a square.",
+        f"step 0: {count} draws of random weights, {UNTRAINED} images. Size: of the pixels above "
+        "4.55 % of the largest value, as the side of a square.",
     ]
     some = [0, *sorted(held)[:1], sorted(held)[len(held) // 2], max(held)]
     shown = {f"step {step}": found[step].magnitude for step in dict.fromkeys(some)}
@@ -278,30 +294,47 @@ def seen(trained: Trained, module: nn.Module, source: str) -> list[Tensor]:
     return list(((images - mean) / std).split(2))
 
 
+READ = "Brightness: square root of the mean |gradient|, each map by its largest. Pale: 0."
+
+
 def draw(
     stem: Path,
     shown: dict[str, np.ndarray],
     words: list[str],
     sizes: dict[int, float] | None = None,
+    centred: bool = False,
 ) -> None:
-    """Fields side by side; below them their sizes by step of a training, if given, and words."""
-    gap = 0.12
-    side = min(1.6, 6.92 / len(shown) - gap)
-    width = max(4.5, 0.08 + len(shown) * (side + gap))
-    wrapped = [line for text in words for line in page.wrap(text, width - 0.16, SMALL)]
-    below = side + 0.42 + (1.55 if sizes else 0)
+    """Fields side by side; below them their sizes by step of a training, if given, and words.
+
+    centred: positions are told from the middle of the map.
+    """
+    gap, first = 0.12, 0.42
+    side = min(1.6, (6.92 - first) / len(shown) - gap)
+    width = max(4.5, first + 0.08 + len(shown) * (side + gap))
+    wrapped = [line for text in [*words, READ] for line in page.wrap(text, width - 0.16, SMALL)]
+    titles = [page.wrap(name, side, TEXT) for name in shown]
+    top = 0.12 + max(map(len, titles)) * page.line(TEXT)
+    below = top + side + 0.4 + (1.5 if sizes else 0)
     figure = Page(width, below + 0.08 + len(wrapped) * page.line(SMALL))
-    for i, (name, values) in enumerate(shown.items()):
-        left = 0.08 + i * (side + gap)
-        figure.lines(left, 0.06, page.wrap(name, side, TEXT), TEXT, weight="bold")
-        axes = figure.axes(left, 0.33, side, side)
+    for i, (title, values) in enumerate(zip(titles, shown.values(), strict=True)):
+        left, half = first + 0.04 + i * (side + gap), (len(values) - 1) / 2 if centred else 0.0
+        figure.lines(left, 0.06, title, TEXT, weight="bold")
+        axes = figure.axes(left, top, side, side)
         axes.set_facecolor(EMPTY)
-        masked = np.ma.masked_equal(values, 0)
-        axes.imshow(np.ma.sqrt(masked), cmap=MAPS, interpolation="nearest")
-        axes.set_xticks([], [])
-        axes.set_yticks([], [])
+        masked = np.ma.sqrt(np.ma.masked_equal(values, 0))
+        ends = (-half - 0.5, len(values) - half - 0.5)
+        axes.imshow(masked, cmap=MAPS, interpolation="nearest", extent=(*ends, *ends[::-1]))
+        ticks = MaxNLocator(3, steps=[1, 2, 5, 10], integer=True).tick_values(*ends)
+        ticks = [tick for tick in ticks if ends[0] <= tick <= ends[0] + 0.92 * len(values)]
+        axes.set(xticks=ticks, yticks=ticks)
+        what = "offset, px" if centred else "px of the image"
+        axes.set_xlabel(what, fontsize=TEXT, labelpad=1)
+        if i:
+            axes.tick_params(labelleft=False)
+        else:
+            axes.set_ylabel(what, fontsize=TEXT, labelpad=1)
     if sizes:
-        axes = figure.axes(0.45, side + 0.48, width - 0.57, 1.05)
+        axes = figure.axes(0.45, top + side + 0.44, width - 0.57, 1.05)
         axes.plot(
             list(sizes),
             list(sizes.values()),

@@ -21,8 +21,6 @@ PRINTED = re.compile(
     r"\n```\n",
     re.MULTILINE,
 )
-# `--option`, which a browser would break after its dashes
-OPTION = re.compile(r"<code>(?=--[\w-]+</code>)")
 FOLDER = "repository"
 UNSEARCHED = "---\nsearch: {exclude: true}\n---\n\n"
 
@@ -47,8 +45,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Point links out of docs/ to the pages that show these files; name the commands of outputs."""
     root, docs = _places(config)
-    here, path = page.file.src_uri, shown[page.file.src_uri]
-    if path.suffix != ".md":
+    here, path = page.file.src_uri, shown.get(page.file.src_uri)
+    if path is None or path.suffix != ".md":  # of another hook, or a file that is shown
         return markdown
 
     def moved(link: re.Match) -> str:
@@ -60,11 +58,6 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
     markdown = PRINTED.sub(lambda m: f"```text title='{m['command']}'\n", markdown)
     return LINK.sub(moved, markdown)
-
-
-def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Mark options, which assets/site.css keeps in one piece."""
-    return OPTION.sub('<code class="option">', html)
 
 
 def _places(config: MkDocsConfig) -> tuple[Path, Path]:

@@ -347,6 +347,8 @@ def test_every_command_shown_exists(
         for name in ("mynets.py", "IMAGENET", "IMAGES", "report.html", "mine.yaml"):
             line = line.replace(name, str(tmp_path / name))
         args = shlex.split(line)[1:]
+        if args[0] == "install-detectron2":  # changes the environment
+            continue
         if args[0] == "compare":  # has nothing to be dry about
             args = [arg.replace("results/", "docs/runs") for arg in args]
         elif args[0] != "configs" and not {"registration", "--fail-on"} & set(args):

@@ -15,6 +15,8 @@ pytest.importorskip("material", reason="mkdocs-material is not installed")
 
 from mkdocs.utils.yaml import yaml_load
 
+from tests.browser import Opened, violations
+
 ROOT = Path(__file__).parents[1]
 SETTINGS = ROOT / "mkdocs.yml"
 
@@ -46,7 +48,8 @@ def paths(nav: list) -> Iterator[str]:
 def test_every_page_is_in_the_navigation_once() -> None:
     with SETTINGS.open("rb") as file:
         named = [*paths(yaml_load(file)["nav"])]
-    pages = [p.relative_to(ROOT / "docs").as_posix() for p in (ROOT / "docs").rglob("*.md")]
+    found = [*(ROOT / "docs").rglob("*.md"), *(ROOT / "docs").rglob("*.ipynb")]
+    pages = [p.relative_to(ROOT / "docs").with_suffix(".md").as_posix() for p in found]
     assert sorted(p for p in named if not p.startswith("repository/")) == sorted(pages)
 
 
@@ -66,13 +69,13 @@ def test_lists_and_tables_of_pages_are_lists_and_tables(site: Path) -> None:
     assert {page.name for page in site.glob("*.html") if lost.search(page.read_text())} == set()
 
 
-def test_the_pictures_of_concepts_are_small_and_shown() -> None:
+def test_the_figures_of_concepts_are_small_and_shown() -> None:
     """`make figures-concepts` draws them."""
     folder = ROOT / "docs" / "figures" / "concepts"
     for page in (ROOT / "docs" / "concepts").glob("*.md"):
-        picture = folder / f"{page.stem}.png"
-        assert f"](../figures/concepts/{picture.name})" in page.read_text()
-        assert picture.stat().st_size < 60_000
+        figure = folder / f"{page.stem}.png"
+        assert f"](../figures/concepts/{figure.name})" in page.read_text()
+        assert figure.stat().st_size < 60_000
     assert len([*folder.iterdir()]) == 7
 
 
@@ -110,3 +113,56 @@ def test_links_that_leave_the_pages(tmp_path: Path) -> None:
         (docs / "index.md").write_text(f"# A\n\n[a]({link})\n")
         done = build(settings, tmp_path / "site")
         assert done.returncode == 1 and "nowhere" in done.stderr, link
+
+
+def test_links_to_pages_are_named_by_words() -> None:
+    """Not by the file, which a reader of the site has not got."""
+    pages = [*(ROOT / "docs").rglob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+    named = re.compile(r"\[`?[\w/.]+\.(?:md|ipynb)`?\]\(")
+    assert [str(page) for page in pages if named.search(page.read_text())] == []
+
+
+def test_a_notebook_is_a_page_with_its_outputs(site: Path) -> None:
+    for path in (ROOT / "docs" / "notebooks").glob("*.ipynb"):
+        page = (site / "notebooks" / f"{path.stem}.html").read_text()
+        assert page.count('class="language-python highlight"') >= 6, path
+        assert "data:image/png;base64," in page and "baseline to" in page, path
+        assert f'href="{path.name}"' in page and (site / "notebooks" / path.name).exists()
+    index = (site / "index.html").read_text()
+    assert 'href="notebooks/my_backbone.html"' in index and ".ipynb" not in index
+
+
+def test_columns_of_figures_are_marked_and_images_open(site: Path) -> None:
+    zoo = (site / "zoo.html").read_text()
+    assert '<th class="figure">models</th>' in zoo and "<th>family</th>" in zoo
+    assert '<td class="figure">49.98</td>' in zoo and "<td>hrnet</td>" in zoo
+    assert '<a class="image" href="zoo.png"><img ' in zoo
+    tables = (site / "reproduction.html").read_text()
+    assert '<td class="figure">[82.78, 84.67]</td>' in tables and "<td>better</td>" in tables
+
+
+def test_what_is_copied_can_be_pasted(site: Path, opened: Opened) -> None:
+    """As the theme copies it: neither prompts nor what was printed."""
+    shot = opened(site / "concepts" / "checkerboard.html", complain=True)
+    text = shot.locator(".language-pycon code").first.evaluate(
+        "code => { code.setAttribute('data-md-copying', ''); return code.innerText; }"
+    )
+    assert "def decoder(kernel):\n    up = nn." in text and ">>>" not in text
+    assert "[0.0, 0.4843" not in text
+    compile(text, "pasted", "exec")
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_pages_are_for_keyboards_and_screen_readers(site: Path, opened: Opened, dark: bool) -> None:
+    """But for the theme's own buttons that copy: landmarks of one name."""
+    for name in ("index", "notebooks/my_decoder", "zoo"):
+        shot = opened(site / f"{name}.html", dark=dark, complain=True)
+        found = [text for text in violations(shot) if not text.startswith("landmark-unique")]
+        assert found == [], name
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_no_page_is_wider_than_the_window(site: Path, width: int, opened: Opened) -> None:
+    for name in ("index", "receptive_fields", "reproduction", "notebooks/my_backbone"):
+        shot = opened(site / f"{name}.html", width, complain=True)
+        assert shot.evaluate("document.documentElement.scrollWidth") <= width, name

@@ -11,11 +11,15 @@ def draw(lines: list[dict[str, Any]], title: str, per_epoch: int, path: Path) ->
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    from rfbench.plotting.palette import COLOURS
+
     train = [line for line in lines if line["split"] == "train"]
     val = [line for line in lines if line["split"] == "val"]
     figure = Figure(figsize=(10, 3.4), layout="constrained")
     FigureCanvasAgg(figure)
     loss, top1, lr = figure.subplots(1, 3)
+    for axes in (loss, top1, lr):
+        axes.set_prop_cycle(color=COLOURS)
 
     def epochs(part: list[dict[str, Any]]) -> list[float]:
         return [line["step"] / per_epoch for line in part]

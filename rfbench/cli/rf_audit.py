@@ -76,7 +76,7 @@ def command(
     pyramid; choose a level with --to levels.p3). For pruned weights it says what they leave of the
     field and of the directions of each kernel.
 
-    shift: how far the field's centre of mass is from the unit's own position, in px down and right.
+    shift: how far the field's centroid is from the unit's own position, in px down and right.
     gridding: how unevenly pixels are used in a pattern that repeats (0: evenly). read: the share of
     the field's box that is read; less than 100 % means holes. misaligned: additions and
     concatenations whose branches look at different positions.

@@ -72,4 +72,4 @@ def command(
         out.show(table(rows) + "\n")
     for status, count in zoo.summary(rows).items():
         out.show(f"{count:5}  {status}")
-    return out.note(f"wrote {output}/index.html, zoo.csv, zoo.json")
+    return out.note(f"wrote {output}/index.html, {output}/zoo.csv, {output}/zoo.json")

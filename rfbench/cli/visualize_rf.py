@@ -94,6 +94,7 @@ def command(
 
     Example: rfbench visualize-rf resnet50 --width 3.3 --output figure
     """
+    from rfbench import shipped
     from rfbench.rf.core import subjects
     from rfbench.rf.questions.maps import maps as visualize
     from rfbench.rf.questions.maps.table import table
@@ -123,9 +124,10 @@ def command(
     )
     visualize.check(config)
     networks = subjects.subjects(config)
+    source = next(filter(shipped.is_configuration, model), None)
     if receptive_field.print_only(networks, config, list_layers, dry_run):
         return
-    folder = visualize.choose_folder(config, output, overwrite)
+    folder = visualize.choose_folder(config, output, overwrite, source)
     record = visualize.run(config, list(networks), folder)
     out.show_json(record) if as_json else out.show(table(record))
     out.note(f"wrote {', '.join(str(folder / name) for name in record['files'])}")

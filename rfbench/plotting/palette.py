@@ -31,6 +31,12 @@ CENTROID: dict[str, Any] = MARK | {
     "markersize": 6.5,
     "fillstyle": "none",
 }
+# of either, where figures in the pixels around are to be read
+FINE: dict[str, Any] = {
+    "markersize": 4.2,
+    "markeredgewidth": 0.8,
+    "path_effects": [withStroke(linewidth=1.6, foreground="black")],
+}
 
 
 def colours(series: Iterable[str]) -> dict[str, str]:

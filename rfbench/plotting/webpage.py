@@ -7,6 +7,7 @@ import base64
 import functools
 import hashlib
 import os
+import re
 import urllib.parse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ Cell = str | tuple[str, str]
 # in their natural order
 Best = Literal["high", "low", "zero", "name"]
 SCRIPTS = ("page.js", "chart.js")
+BETWEEN = re.compile(r"(?<=[:=,_/])(?=\w)|(?<=\.)(?=[A-Za-z])")  # the parts of a name
 
 ENVIRONMENT = Environment(
     loader=PackageLoader("rfbench.plotting", "assets"),
@@ -130,7 +132,10 @@ def table(
         (
             keys[i] if keys else "",
             texts[i] if texts else "",
-            [_classed(cell, column) for cell, column in zip(row, columns, strict=True)],
+            [
+                _classed(cell if j else _breakable(cell), column)
+                for j, (cell, column) in enumerate(zip(row, columns, strict=True))
+            ],
         )
         for i, row in enumerate(rows)
     ]
@@ -147,6 +152,14 @@ def _classed(cell: Cell, column: Column) -> tuple[str, str]:
     """A cell's text, and its classes."""
     text, tone = (cell, "") if isinstance(cell, str) else cell
     return text, " ".join(["n"] * column.is_number + [tone] * bool(tone))
+
+
+def _breakable(cell: Cell) -> Cell:
+    """A name that a narrow screen breaks between its parts, rather than within one."""
+    if isinstance(cell, tuple | Markup):
+        return cell
+    parts = [piece for piece in BETWEEN.split(cell) if piece]
+    return Markup("<wbr>").join(parts)
 
 
 def section(parts: Sequence[str], name: str = "") -> Markup:
@@ -173,7 +186,7 @@ def link(path: Path, folder: Path, text: str) -> Markup:
 
 def jump(anchor: str, text: str) -> Markup:
     """A link to a heading of the page."""
-    return _part("link", f"#{anchor}", text)
+    return _part("link", f"#{anchor}", _breakable(text))
 
 
 def image(png: bytes, alt: str, caption: str = "", scale: float = 1.0) -> Markup:

@@ -12,7 +12,7 @@ from rfbench.plotting import webpage
 from rfbench.plotting.webpage import Column
 from rfbench.report import metrics, paper
 from rfbench.report.model import Block, Group, Row
-from rfbench.report.sheets import ROW, TONES, number
+from rfbench.report.sheets import NO_TEST, ROW, SIGNS, TONES, number
 
 WIDTH, MARGIN = 240.0, 8.0  # of a strip, px
 
@@ -54,7 +54,10 @@ def table(group: Group, block: Block, keys: Sequence[str], baseline: str) -> Mar
     return webpage.table("Differences", columns, cells, [key for key, _ in rows], foot=foot)
 
 
-HOW = "bar: the mean; line: its 95 % interval; dots: seeds; open diamond: the paper's"
+HOW = (
+    "bar: the mean, green where it is better ▲, orange where worse ▼, blue within noise ≈; "
+    "line: its 95 % interval; dots: seeds; open diamond: the paper's"
+)
 
 
 def _drawn(row: Row, base: Row, name: str, published: Row | None) -> dict[str, Any] | None:
@@ -70,7 +73,7 @@ def _drawn(row: Row, base: Row, name: str, published: Row | None) -> dict[str, A
         f", 95 % from {number(name, both[0], '+')} to {number(name, both[1], '+')}" if both else ""
     )
     return {
-        "text": text,
+        "text": f"{text} {SIGNS.get(test.word, NO_TEST)}".rstrip(),
         "label": f"{text}{ends}, {len(dots)} seeds, {test.word}",
         "tone": TONES.get(test.word, ""),
         "mean": test.difference,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Record = dict[str, Any]
-INCHES = 7.0  # width at which a notebook shows a figure
+INCHES = 7.0  # the most that a figure is wide in a notebook
 
 
 class Report(dict[str, Any]):
@@ -104,8 +104,10 @@ def _into(axes: Any, found: Measured) -> Any:
 
 
 def _inline(figure: "Figure") -> str:
-    """A figure as an HTML image with its data inside."""
+    """A figure as an HTML image with its data inside, in its own size up to INCHES wide."""
     held = io.BytesIO()
+    width = min(INCHES, round(float(figure.get_size_inches()[0]), 2))
     figure.savefig(held, format="png", dpi=200)
     data = base64.b64encode(held.getvalue()).decode()
-    return f'<img style="max-width: 100%; width: {INCHES}in" src="data:image/png;base64,{data}">'
+    style = f"max-width: 100%; width: {width}in"
+    return f'<img alt="The figure" style="{style}" src="data:image/png;base64,{data}">'

@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 from torch import nn
 
 from rfbench.cli import main
+from rfbench.config import load
 from rfbench.rf.questions.maps import maps
 from rfbench.schemas.rf import RfConfig
 
@@ -248,3 +249,22 @@ def test_the_folder_says_what_sets_a_map_apart() -> None:
     assert folder == Path("results") / name
     plain = RfConfig.model_validate({"model": "resnet18", "title": "T", "scale": "linear"})
     assert maps.choose_folder(plain, None, False) == Path("results/rf-resnet18")
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "name"),
+    [
+        ("rf/fig5_modules", [], "rf-fig5_modules"),
+        ("rf/fig5_modules", ["size=16"], "rf-rfbench.models.paper_modules-conv1x1-"),
+        ("rf-resnet18/config.yaml", [], "rf-resnet18"),
+    ],
+)
+def test_a_folder_is_named_after_a_configuration_that_is_taken_as_it_is(
+    source: str, options: list[str], name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not after config.yaml, which is of any run."""
+    monkeypatch.chdir(tmp_path)
+    Path("rf-resnet18").mkdir()
+    Path("rf-resnet18/config.yaml").write_text("model: resnet18\n")
+    config = load(RfConfig, source, options)
+    assert maps.choose_folder(config, None, False, source).name.startswith(name)

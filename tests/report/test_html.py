@@ -256,6 +256,30 @@ def test_nothing_is_wider_than_the_window(page: Path, width: int, opened: Opened
     assert shot.evaluate("document.documentElement.scrollWidth") <= width
 
 
+def test_on_paper_nothing_is_cut_and_all_is_dark_on_white(page: Path, opened: Opened) -> None:
+    """A4 across, less its margins; also of a reader whose pages are dark."""
+    shot = opened(page, 1047, dark=True)
+    shot.emulate_media(media="print")
+    assert shot.evaluate("document.documentElement.scrollWidth") <= 1047
+    assert not shot.locator(".tools").is_visible()
+    assert shot.evaluate("getComputedStyle(document.querySelector('td')).color") == "rgb(0, 0, 0)"
+
+
+def test_labels_of_an_axis_are_whole(page: Path, opened: Opened) -> None:
+    """Also the least, at the edge of its drawing: -0.6 is not 0.6."""
+    shot = opened(page)
+    axes = shot.locator("tfoot svg.strip")
+    assert (
+        axes.count() and axes.first.evaluate("axis => getComputedStyle(axis).overflow") == "visible"
+    )
+
+
+def test_a_name_is_broken_between_its_parts(page: Path, opened: Opened) -> None:
+    """And read, searched and sorted as one."""
+    link = opened(page, 390).locator("th a", has_text="resnet14").first
+    assert "<wbr>" in link.inner_html() and "\u200b" not in link.text_content()
+
+
 @pytest.mark.parametrize("dark", [False, True])
 def test_for_keyboards_and_screen_readers(page: Path, opened: Opened, dark: bool) -> None:
     shot = opened(page, dark=dark)

@@ -80,7 +80,7 @@ def test_a_map_is_that_of_gradients(tmp_path: Path) -> None:
     rows, columns = (slice(at.min(), at.max() + 1) for at in np.nonzero(paths))
     assert held.whole.pixel == 1
     assert np.array_equal(held.whole.values, greys(paths / paths.max())[rows, columns])
-    # its corner, and its centre of mass, from the unit
+    # its corner, and its centroid, from the unit
     assert held.whole.at == (rows.start - 0.5 - unit[0], columns.start - 0.5 - unit[1])
     y, x = np.mgrid[:96, :96]
     mass = [(paths * at).sum() / paths.sum() - u for at, u in zip((y, x), unit, strict=True)]

@@ -120,3 +120,12 @@ def test_visualize_takes_variants() -> None:
     assert [panel["variant"] for panel in found["panels"]] == ["3x3", "blur:3x3"]
     with pytest.raises(UsageError, match="replaces no convolution"):
         rf.visualize(Net(), ["1x1"], size=32)
+
+
+def test_a_notebook_shows_a_figure_in_its_own_size() -> None:
+    """Not blown up to the width of a page; wider ones are made to fit."""
+    _, figures = found = rf.path_counts(rf.record(nn.Conv2d(1, 1, 3, padding=1), size=16))
+    width = figures.plot().get_size_inches()[0]
+    assert width < 5 and f"width: {width:.2f}".rstrip("0") in found._repr_html_()
+    with rf.styled(width=12):
+        assert "width: 7.0in" in found._repr_html_()

@@ -200,7 +200,7 @@ def _half_spares(target: Target) -> Pixels:
 
 
 def _center(target: Target) -> Pixels:
-    """Where unit 0 looks: its centre of mass, on the mean of the units that take turns."""
+    """Where unit 0 looks: its centroid, on the mean of the units that take turns."""
     shift = metrics.shift(target.counts(), target.geometry)
     both = zip(shift, _half_spares(target), strict=True)
     return tuple(None if s is None or p is None else s - p for s, p in both)

@@ -1,7 +1,7 @@
 """All units of a map at once: how many paths reach each, and where these come from on the average.
 
 A forward pass of a few maps over the spatial graph: of ones, which gives the number of paths, and
-of the positions along every axis, which gives the centre of mass. Where units take turns (behind
+of the positions along every axis, which gives the centroid. Where units take turns (behind
 resizing) the units of one period differ; `Period` has them.
 """
 

@@ -204,7 +204,7 @@ METRICS = [
     Metric(
         "shift",
         shift,
-        "centre of mass of the path counts minus the unit's position in a centred grid",
+        "centroid of the path counts minus the unit's position in a centred grid",
         form="+.2f",
         unit="px",
         pair=True,

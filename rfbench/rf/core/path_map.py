@@ -61,7 +61,7 @@ class PathMap:
 
     @cached_property
     def centroid(self) -> tuple[float, ...]:
-        """Centre of mass (y, x) of the counts, in source pixels."""
+        """Centroid (y, x) of the counts, in source pixels."""
         values = self.counts.astype(float)
         along = (values.sum(others) for others in self._others)
         return tuple(float(v @ np.arange(len(v)) / v.sum()) for v in along)

@@ -1,4 +1,4 @@
-"""Where a map of path counts is: its centre of mass against the grids in which its unit stands."""
+"""Where a map of path counts is: its centroid against the grids in which its unit stands."""
 
 from collections.abc import Callable
 

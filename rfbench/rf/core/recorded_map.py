@@ -155,7 +155,7 @@ def decode(content: Any) -> RecordedMap:
 
 
 def _check_centroid(whole: Part, offset: tuple[float, float]) -> None:
-    """Raise ValueError where a map's centre of mass is not where its record says."""
+    """Raise ValueError where a map's centroid is not where its record says."""
     weights = (whole.values / 255.0) ** 2
     for k, (at, told) in enumerate(zip(whole.at, offset, strict=True)):
         along = weights.sum(1 - k)

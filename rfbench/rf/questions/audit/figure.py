@@ -13,13 +13,15 @@ from rfbench import files
 from rfbench.plotting import look, page
 from rfbench.plotting.page import LARGE, SMALL, TEXT, Page, line, text_width, wrap
 from rfbench.plotting.palette import BLACK, BLUE, SKY, VERMILION
-from rfbench.rf.core.metric import unit_of
+from rfbench.rf.core import metrics
+from rfbench.rf.core.metric import Use, unit_of
 from rfbench.rf.core.path_map import DEFAULT
 from rfbench.rf.core.subjects import short
 from rfbench.rf.questions.audit import directions_figure
-from rfbench.rf.questions.audit.audit import effect, size_of
+from rfbench.rf.questions.audit.audit import effect, faultless, size_of
 from rfbench.rf.questions.audit.by_size import SYMMETRIC
 from rfbench.rf.questions.audit.checkerboard import LEAST
+from rfbench.rf.questions.audit.table import nothing_to_fix
 from rfbench.runs import records
 from rfbench.spatial_graph.axis import names
 
@@ -51,30 +53,63 @@ def write(audits: Sequence[dict[str, Any]], folder: Path) -> list[str]:
 
 
 def audit_figure(record: dict[str, Any]) -> Figure:
-    """Shift and gridding as they are, fixed layer by layer and in every variant; by size below."""
+    """Shift and gridding as they are, fixed layer by layer and in every variant; by size below.
+
+    Bars of nothing beside each other say nothing: without a fault, words have their place.
+    """
     rows = _rows(record)
+    good = len(rows) == 1 and faultless(record)
     at = "x".join(map(str, record["input_size"]))
     unit = unit_of(len(record["input_size"]))
     start = "" if record["from"] == "input" else f" from {record['from']}"
     head = f"{short(record['model'])} / {record['variant']}{start} at {at} {unit}"
     width = look.page_width(WIDTH)
-    foot = wrap(_caption(record), width - 0.16, SMALL)
-    left = 0.12 + max(text_width(label, SMALL) for label, _, _ in rows)
-    top = 0.34 + line(LARGE)
-    tall = ROW * len(rows) + 0.04
+    foot = wrap(_caption(record, good), width - 0.16, SMALL)
+    found = wrap(_found(record), width - 0.16, TEXT) if good else []
+    top = 0.1 + line(LARGE)
+    tall = line(TEXT) * len(found) if good else 0.64 + ROW * len(rows)
     curve = SIDE + 0.6 if "sizes" in record else 0.0
     left_over = SIDE + 0.75 if "pruned" in record else 0.0
-    below = top + tall + 0.36 + curve + left_over
+    below = top + tall + curve + left_over + 0.06 * good
     sheet = Page(width, below + len(foot) * line(SMALL) + 0.06)
     sheet.lines(0.08, 0.06, [head], LARGE, weight="bold")
-    bars = {f"shift, {unit}": [size_of(row["shift"]) for _, _, row in rows]}
+    if good:
+        sheet.lines(0.08, top, found, TEXT)
+    else:
+        _draw_bars(sheet, rows, record, top)
+    if curve:
+        _curve(sheet.axes(0.5, top + tall + 0.2, width - 0.62, SIDE), record)
+    if left_over:
+        at_top = top + tall + 0.35 + curve
+        directions_figure.draw(sheet.axes(0.5, at_top, width - 0.62, SIDE), record["pruned"])
+    sheet.lines(0.08, below, foot, SMALL)
+    return sheet.figure
+
+
+def _found(record: dict[str, Any]) -> str:
+    """What was checked and found good, and its figures."""
+    axes = len(record["input_size"])
+    told = (
+        f"{m.heading(axes)} {m.text(record[m.name])}" + (f" {unit_of(axes)}" * (m.unit == "px"))
+        for m in metrics.used(Use.AUDIT)
+    )
+    words = nothing_to_fix(record)
+    return f"{words[0].upper()}{words[1:]} ({'; '.join(told)})."
+
+
+def _draw_bars(sheet: Page, rows: Rows, record: dict[str, Any], top: float) -> None:
+    """A block of bars a figure, over all rows, with the legend above; misaligned as a number."""
+    unit = unit_of(len(record["input_size"]))
+    left = 0.12 + max(text_width(label, SMALL) for label, _, _ in rows)
+    tall, width = ROW * len(rows) + 0.04, sheet.width
+    bars = {f"|shift|, {unit}": [size_of(row["shift"]) for _, _, row in rows]}
     bars["gridding (CV)"] = [row["gridding"] for _, _, row in rows]
     if record["checkerboard"] > LEAST:
         bars["checkerboard, CV"] = [row["checkerboard"] for _, _, row in rows]
     rest = left + RIGHT + 0.2 * (len(bars) - 1)
     wide = look.side((width - rest) / len(bars), rest, len(bars))
     for number, (label, values) in enumerate(bars.items()):
-        axes = sheet.axes(left + number * (wide + 0.2), top, wide, tall)
+        axes = sheet.axes(left + number * (wide + 0.2), top + 0.24, wide, tall)
         _bars(axes, rows, values, label)
         names = [] if number else [name for name, _, _ in rows]
         axes.set_yticks(range(len(names)), names, parse_math=False)
@@ -85,14 +120,7 @@ def audit_figure(record: dict[str, Any]) -> Figure:
     seen = [colour for _, colour, row in rows if _shows(row)]
     used = dict.fromkeys([AS_IS, *seen])
     handles = [Patch(color=colour, label=KINDS[colour]) for colour in used]
-    sheet.legend(handles, 0.08 + line(LARGE), len(handles))
-    if curve:
-        _curve(sheet.axes(0.5, top + tall + 0.56, width - 0.62, SIDE), record)
-    if left_over:
-        at_top = top + tall + 0.56 + curve + 0.15
-        directions_figure.draw(sheet.axes(0.5, at_top, width - 0.62, SIDE), record["pruned"])
-    sheet.lines(0.08, below, foot, SMALL)
-    return sheet.figure
+    sheet.legend(handles, top - 0.02, len(handles))
 
 
 def _rows(record: dict[str, Any]) -> Rows:
@@ -122,7 +150,7 @@ def _shows(row: dict[str, Any]) -> bool:
 
 def _bars(axes: Axes, rows: Rows, values: Sequence[float], label: str) -> None:
     axes.barh(range(len(rows)), values, color=[colour for _, colour, _ in rows], height=0.7)
-    shift = label.startswith("shift")
+    shift = label.startswith("|shift|")
     most = max(*values, 1.0 if shift else 0.05)  # next to nothing is to look like it
     axes.set(xlim=(0, 1.18 * most), ylim=(len(rows) - 0.5, -0.5))
     axes.xaxis.set_major_locator(MaxNLocator(4))
@@ -164,16 +192,17 @@ def _curve(axes: Axes, record: dict[str, Any]) -> None:
     axes.legend(fontsize=SMALL, frameon=False, **place)
 
 
-def _caption(record: dict[str, Any]) -> str:
+def _caption(record: dict[str, Any], good: bool) -> str:
     start = "" if record["from"] == "input" else f" from {record['from']}"
     reached, seen = record["coverage"]["reached"], record["coverage"]["seen"]
+    fixed = "Fixed: sampled evenly and centred, all else as it is. "
     uneven = "Checkerboard: variation of the paths to the output's positions. "
     return (
         f"Path counts{start} to the central unit of {record['to']}, on an input that cuts nothing "
-        "off. Shift: centre of mass minus the unit's position in a grid centred on the input, the "
+        "off. Shift: centroid minus the unit's position in a grid centred on the input, the "
         "largest of its axes. Gridding: variation of the counts' sums over pixel phases. "
         f"{uneven * (record['checkerboard'] > LEAST)}"
-        "Fixed: sampled evenly and centred, all else as it is. Misaligned: additions and "
+        f"{fixed * (not good)}Misaligned: additions and "
         f"concatenations whose branches disagree in stride or centre. {DEFAULT}, norms=identity. "
         f"{reached:.1%} of the input reaches the layer; the central unit's box holds {seen:.1%}."
     )

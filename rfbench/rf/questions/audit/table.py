@@ -123,13 +123,10 @@ def _causes(record: Record) -> Sequence[tuple[str, ...]]:
 
 def _fixes(record: Record) -> list[str]:
     """The variants' table, and the line to type."""
+    if faultless(record) and all("refused" in row for row in record.get("fixes", [])):
+        return [f"  {nothing_to_fix(record)}"]
     if "fixes" not in record:
         return []
-    if faultless(record) and all("refused" in row for row in record["fixes"]):
-        centred = "causal" if record["causal"] else "centred"
-        if record["no_stride_along"]:
-            centred += " where there is a stride"
-        return [f"  nothing to fix: {centred}, without grid or holes, all branches aligned"]
     rows: list[tuple[str, ...]] = [("variant", "layers", *_head(record), "MACs", "activations")]
     for row in (r for r in record["fixes"] if "refused" not in r):
         more = (f"{row[f'{key}_more']:+.1%}" if f"{key}_more" in row else "-" for key in COSTS)
@@ -152,6 +149,14 @@ def _fixes(record: Record) -> list[str]:
     if record["best"]:
         lines.append(f'  best: rfbench.fix(model, "{record["best"]}")')
     return lines
+
+
+def nothing_to_fix(record: Record) -> str:
+    """What was checked and found good, of a network that is `faultless`."""
+    centred = "causal" if record["causal"] else "centred"
+    if record["no_stride_along"]:
+        centred += " where there is a stride"
+    return f"nothing to fix: {centred}, without grid or holes, all branches aligned"
 
 
 def _untouched(record: Record) -> list[str]:

@@ -89,7 +89,7 @@ def measure(seen: Gradients, position: Position, convention: str = "rfbench") ->
 
 
 def centroid(field: np.ndarray) -> Place:
-    """Centre of mass along every axis, (y, x), in px."""
+    """The centroid along every axis, (y, x), in px."""
     return tuple(float(v @ np.arange(len(v)) / v.sum()) for v in _sums(field))
 
 

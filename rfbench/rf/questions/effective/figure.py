@@ -185,7 +185,7 @@ def _draw(axes: Axes, panel: Panel, values: np.ndarray, window: _Window) -> None
 
 
 def _outlines(axes: Axes, panel: Panel) -> None:
-    """Centre of mass, Luo's size as a square around it, two sigma of the Gaussian."""
+    """Centroid, Luo's size as a square around it, two sigma of the Gaussian."""
     y, x = panel.metrics["shift"]
     axes.plot([x], [y], **CENTROID)
     size, bell = panel.metrics["size"], panel.metrics["gaussian"]
@@ -203,7 +203,7 @@ def _handles(panels: Sequence[Panel], window: _Window) -> list[Line2D | Rectangl
     outside = Rectangle((0, 0), 1, 1, facecolor=EMPTY, label="outside the image")
     return [
         Line2D([], [], label="unit's position", **UNIT),
-        Line2D([], [], label="centre of mass", **CENTROID),
+        Line2D([], [], label="centroid", **CENTROID),
         Line2D([], [], color=SQUARE, linewidth=0.8, label="size (Luo et al.)"),
         *([bell] if any(panel.metrics["gaussian"] for panel in panels) else []),
         *([outside] if any(_leaves(panel, window) for panel in panels) else []),

@@ -31,7 +31,7 @@ def lines(panels: Sequence[Panel], title: str, caption: str) -> Figure:
         Line2D([], [], color=ORANGE, alpha=0.5, linewidth=4, label="path counts"),
         Line2D([], [], color=BLUE, linewidth=0.9, label="effective field"),
         Line2D([], [], color="black", linewidth=0.8, label="unit"),
-        Line2D([], [], color=VERMILION, linewidth=0.9, linestyle="--", label="centre of mass"),
+        Line2D([], [], color=VERMILION, linewidth=0.9, linestyle="--", label="centroid"),
     ]
     page, tops = _page(panels, title, note, look.page_width(WIDTH), TALL + 0.38, keys)
     ends = _ends(panels)
@@ -62,7 +62,7 @@ def sections(panels: Sequence[Panel], title: str, caption: str) -> Figure:
     width = beside + 3 * side
     rows = 2 if any(panel.counts is not None for panel in panels) else 1
     note = f"Sections through the unit's position, shares of the largest value. {caption}"
-    named = [("unit", UNIT), ("centre of mass", CENTROID)]
+    named = [("unit", UNIT), ("centroid", CENTROID)]
     keys = [Line2D([], [], label=name, **style) for name, style in named]
     page, tops = _page(panels, title, note, width, rows * (side + 0.42), keys)
     reach = max(map(_reach, panels))

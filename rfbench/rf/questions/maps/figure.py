@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 from rfbench.errors import UsageError
 from rfbench.plotting import look
 from rfbench.plotting.page import DPI, LARGE, SMALL, TEXT, Page, key_columns, line, text_width, wrap
-from rfbench.plotting.palette import CENTROID, EMPTY, GREYS, MAPS, MARK, SHARE, UNIT
+from rfbench.plotting.palette import CENTROID, EMPTY, FINE, GREYS, MAPS, MARK, SHARE, UNIT
 from rfbench.rf.core import contrast
 from rfbench.rf.core.metrics import caption as words_of
 from rfbench.rf.core.path_map import PathMap
@@ -216,9 +216,8 @@ def _draw_map(axes: Axes, panel: Panel, shared: _Shared) -> None:
     if shared.zoom:
         box = (-shared.zoom / 2, -shared.zoom / 2), shared.zoom, shared.zoom
         axes.add_patch(Rectangle(*box, fill=False, edgecolor="white", linewidth=0.6))
-    elif shared.width <= CELLS:
-        _print_counts(axes, panel, shared)
-    _mark(axes, panel, arrow=not shared.zoom)
+    printed = not shared.zoom and shared.width <= CELLS and _print_counts(axes, panel, shared)
+    _mark(axes, panel, arrow=not shared.zoom, small=printed)
 
 
 def _draw_middle(axes: Axes, panel: Panel, shared: _Shared) -> None:
@@ -228,29 +227,31 @@ def _draw_middle(axes: Axes, panel: Panel, shared: _Shared) -> None:
     _mark(axes, panel, arrow=True)
 
 
-def _mark(axes: Axes, panel: Panel, arrow: bool) -> None:
+def _mark(axes: Axes, panel: Panel, arrow: bool, small: bool = False) -> None:
     """The unit's position and the centroid; an arrow from one to the other where they are apart."""
     dy, dx = panel.offset
     if arrow and math.hypot(dy, dx) > 0.12 * abs(np.diff(axes.get_xlim())[0]):
         style: Style = {"arrowstyle": "-|>", "color": CENTROID["color"], "linewidth": 1.1}
         style |= {"path_effects": MARK["path_effects"], "mutation_scale": 6}
         axes.annotate("", (dx, dy), (0, 0), arrowprops=style | {"shrinkA": 3, "shrinkB": 3})
-    axes.plot([dx], [dy], label="centroid", **CENTROID)
-    axes.plot([0], [0], label="place", **UNIT)
+    finer = FINE if small else {}
+    axes.plot([dx], [dy], label="centroid", **CENTROID | finer)
+    axes.plot([0], [0], label="place", **UNIT | finer)
 
 
-def _print_counts(axes: Axes, panel: Panel, shared: _Shared) -> None:
-    """Whole counts in their cells, where they can be read there."""
+def _print_counts(axes: Axes, panel: Panel, shared: _Shared) -> bool:
+    """Whole counts in their cells, where they can be read there; whether they could."""
     counts = np.ldexp(panel.path_map.counts.astype(float), panel.path_map.exponent)
     cell = shared.side / shared.width
     size = min(TEXT, 0.62 * 72 * cell)
     if (counts % 1).any() or text_width(f"{counts.max():.0f}", size) > cell:
-        return
+        return False
     for y, x in np.argwhere(counts):  # the darkest colour says 0
         at = x - panel.origin[1], y - panel.origin[0]
         bright = shared.norm(counts[y, x] / counts.max()) > 0.6
         style: Style = {"color": "black" if bright else "white", "fontsize": size, "clip_on": True}
         axes.text(*at, f"{counts[y, x]:.0f}", ha="center", va="center_baseline", **style)
+    return True
 
 
 def _texts(panels: Sequence[Panel], side: float) -> Texts:

@@ -11,6 +11,7 @@ import yaml
 from tqdm import tqdm
 
 from rfbench import files
+from rfbench.config import load
 from rfbench.errors import UsageError
 from rfbench.models import variants
 from rfbench.rf.core import randomness, subjects
@@ -149,7 +150,7 @@ def save_by_layer(
     title = config.title or ", ".join(short(n) for n in models(config))
     convention, unit = convention_of(config), unit_of(axes)
     along = f"in {unit}" + (" along y" if axes > 2 else "")
-    note = f"Centre of mass minus the position in a centred grid, {along}; {convention}."
+    note = f"Centroid minus the position in a centred grid, {along}; {convention}."
     figure = layers.layers_figure(rows, title, note, unit)
     records.open_folder(folder)
     written = page.save(figure, folder / "shift_by_layer")
@@ -163,10 +164,18 @@ def finish(config: RfConfig, folder: Path, content: dict[str, Any]) -> dict[str,
     return records.write_record(folder, "rf", {"config": resolved, **content})
 
 
-def choose_folder(config: RfConfig, output: Path | None, overwrite: bool) -> Path:
-    """The folder for the results, checked; by default named after the models and what differs."""
-    names = [Path(name).name for name in models(config)]
-    folder = output or files.default_folder("rf", *names, *_differs(config))
+def choose_folder(
+    config: RfConfig, output: Path | None, overwrite: bool, source: str | None = None
+) -> Path:
+    """The folder for the results, checked; by default named after the models and what differs.
+
+    source: a configuration's file, which the folder is named after where it was taken unchanged.
+    """
+    names = [Path(name).name for name in models(config)] + _differs(config)
+    # what a run writes is called config.yaml, whatever it is of
+    if source and (stem := Path(source).stem) != "config" and config == load(RfConfig, source):
+        names = [stem]
+    folder = output or files.default_folder("rf", *names)
     files.check_folder(folder, overwrite)
     return folder
 

@@ -1,7 +1,7 @@
 """Where a detector takes its features to be, and where they are: per level of its pyramid.
 
 In px of the image, whose pixel i reaches from i to i + 1: unit u of a level with stride S is
-taken to be at (u + OFFSET) S by anchors and at (u + 0.5) S by RoIAlign; its field's centre of mass
+taken to be at (u + OFFSET) S by anchors and at (u + 0.5) S by RoIAlign; its field's centroid
 (path counts) lies at u S + `field`. The field is that of the backbone's feature below the level's
 lateral connection. Those of the level itself are told beside it: by their number, paths of deeper
 levels that come down to it outweigh its own, and neighbouring units take turns in what they get.
@@ -50,7 +50,7 @@ def measure(module: Any, levels: list[Level], offset: float) -> list[dict[str, A
 
 
 def _offsets(network: Network, layer: str, stride: int, turns: int) -> list[float]:
-    """Centre of mass minus u S, of neighbouring units u along the diagonal; x and y are alike."""
+    """Centroid minus u S, of neighbouring units u along the diagonal; x and y are alike."""
     side = START
     while True:
         target = network.target((side, side), layer)
@@ -88,7 +88,7 @@ def figure(variants: dict[str, list[dict[str, Any]]], title: str, offset: float)
     width = look.page_width(max(3.6, left + len(kinds) * (side + gap)))
     head = wrap(title, 0.9 * (width - 0.16), LARGE)
     note = wrap(
-        "Centre of mass of the path counts of the backbone's feature below each level, minus where "
+        "Centroid of the path counts of the backbone's feature below each level, minus where "
         "the detector takes it to be, along either axis; px of the image. 0: registered.",
         width - 0.16,
         SMALL,

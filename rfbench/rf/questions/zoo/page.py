@@ -26,7 +26,7 @@ DEVICE = "on the CPU, networks without weights"
 ABOUT = (
     "Metrics of the central unit of the last map, on an input that cuts nothing off, as the "
     f"network is and with {FIX}. Tick networks to see their maps on one scale: + is where the unit "
-    "stands on a centred grid, the ring the centre of mass of its field; brightness is the square "
+    "stands on a centred grid, the ring the centroid of its field; brightness is the square "
     "root of the path counts, each map of its own largest."
 )
 LAW = (
@@ -134,7 +134,7 @@ def _network(row: Row, maps: Mapping[str, Mapping[str, bytes]]) -> dict[str, Any
     """What the page's script knows of a network."""
     drawn = []
     for prefix, png in maps.get(row["model"], {}).items():
-        if row.get(f"{prefix}picture") is None:
+        if row.get(f"{prefix}map_box") is None:
             continue
         told = f"shift {_figure('shift', row[f'{prefix}offset'])} px, "
         told += f"gridding {_figure('gridding', row[f'{prefix}gridding'])}"
@@ -142,7 +142,7 @@ def _network(row: Row, maps: Mapping[str, Mapping[str, bytes]]) -> dict[str, Any
             {
                 "title": FIX if prefix else "as it is",
                 "png": base64.b64encode(png).decode(),
-                "box": row[f"{prefix}picture"],
+                "box": row[f"{prefix}map_box"],
                 "offset": row[f"{prefix}offset"],
                 "text": told,
             }

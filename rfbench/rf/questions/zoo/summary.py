@@ -80,9 +80,14 @@ def summary(rows: Sequence[Row], figure: str = "") -> str:
     lines += ["", *_families(measured)]
     for reach in (Reach.WINDOWED, Reach.UNSUPPORTED):
         fit = [row for row in rows if row["status"] == str(reach)]
-        lines += ["", f"## {str(reach).capitalize()}", "", "| model | witness |", "|---|---|"]
-        lines += [f"| {row['model']} | {row['witness']} |" for row in fit] or ["| none | |"]
+        lines += ["", f"## {str(reach).capitalize()}", "", f"{_upper(MEANING[reach])}: {len(fit)}."]
+        lines += ["", "| model | why |", "|---|---|"] if fit else []
+        lines += [f"| {row['model']} | {row['witness']} |" for row in fit]
     return "\n".join(lines) + "\n"
+
+
+def _upper(text: str) -> str:
+    return text[0].upper() + text[1:]
 
 
 def _families(measured: Sequence[Row]) -> list[str]:

@@ -39,6 +39,7 @@ SIDE = 128  # px of the figure of a map
 PUBLISHED = "IMAGENET1K_V1"  # torchvision's weights whose accuracy is told
 TASKS = 150  # of a process
 ROWS, THUMBNAILS = "rows.jsonl", "maps"
+OLDER = {"picture": "map_box", "fixed_picture": "fixed_map_box"}  # columns of earlier versions
 
 
 def columns() -> dict[str, str]:
@@ -62,9 +63,9 @@ def columns() -> dict[str, str]:
         "macs": "of an image of its own size",
         "changed": f"convolutions that {FIX} changes",
         **ranked,
-        "picture": "top, left, side of its map in maps/, px of the input from the unit",
-        "offset": "centre of mass (y, x) of that map from the unit, px",
-        "fixed_picture": f"map with {FIX}",
+        "map_box": "top, left, side of its map in maps/, px of the input from the unit",
+        "offset": "centroid (y, x) of that map from the unit, px",
+        "fixed_map_box": f"map_box with {FIX}",
         "fixed_offset": f"offset with {FIX}",
         "witness": "why it is not local, or not understood",
         "seconds": "CPU time of this row",
@@ -159,7 +160,7 @@ def _shape(target: Target, prefix: str) -> tuple[Row, dict[str, bytes]]:
         return shape, {}
     unit = [middle - away for middle, away in zip(record["centroid"], offset, strict=True)]
     figure, box = thumbnail(counts, unit)
-    shape |= {f"{prefix}picture": box, f"{prefix}offset": [round(o, 4) + 0.0 for o in offset]}
+    shape |= {f"{prefix}map_box": box, f"{prefix}offset": [round(o, 4) + 0.0 for o in offset]}
     return shape, {prefix: figure}
 
 
@@ -268,7 +269,10 @@ def read(folder: Path) -> dict[str, Row]:
     for text in lines:
         with contextlib.suppress(RfbenchError):
             held = json_text.parse(text, ROWS)
-            if isinstance(held, dict) and held.keys() >= columns().keys():
+            if not isinstance(held, dict):
+                continue
+            held = {OLDER.get(key, key): value for key, value in held.items()}
+            if held.keys() >= columns().keys():
                 rows[str(held["model"])] = held
     return rows
 

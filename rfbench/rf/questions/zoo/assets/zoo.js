@@ -51,7 +51,7 @@ for (const [row, held] of rowsOf) {
   tick.addEventListener("change", update);
   boxes.set(row, tick);
   const name = document.createElement("span");
-  name.textContent = held.model;
+  name.append(...cell.childNodes);
   label.append(tick, drawn(held.maps[0], data.span, 40, ""), name);
   cell.replaceChildren(label);
 }
