@@ -11,7 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from rfbench.models import identity, weight_files
 from rfbench.models.backbones import Backbone
-from rfbench.runs import best, checkpoint, loop
+from rfbench.runs import best, checkpoint, loop, optimizers
 from rfbench.runs.state import Loop, Start
 from rfbench.runs.surroundings import Need
 from rfbench.training.split import Split
@@ -127,7 +127,7 @@ def restore(run: Epochs, content: dict[str, Any]) -> None:
         weight_files.load_strictly(run.ema.module, averaged, path, run.backbone.name)
     if run.pruning is not None:
         run.pruning.load_state_dict(content["pruned"])
-    checkpoint.load_optimizer(run.optimizer, content["optimizer"])
+    optimizers.load(run.optimizer, content["optimizer"])
     loop.restore(run, content)
     run.epoch = checkpoint.whole_number(content, "epoch")
     run.total = checkpoint.sums(content, "total", len(run.total))
