@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 
+from rfbench import class_names as naming
 from rfbench.data import walk
 from rfbench.data.dataset import Dataset, FileSplit, some
 from rfbench.errors import RfbenchError, UsageError
@@ -62,7 +63,10 @@ def train_and_val(
     if only_train or only_val:
         lacks = [f"{val} lacks {some(only_train)}"] if only_train else []
         lacks += [f"{train} lacks {some(only_val)}"] if only_val else []
-        raise RfbenchError(f"{root}: {train} and {val} differ in classes: {'; '.join(lacks)}")
+        raise RfbenchError(
+            f"{root}: {train} and {val} differ in classes: {'; '.join(lacks)}"
+            f"{naming.hint(only_train, only_val)}"
+        )
     training = list_classes(train_folder, classes, notes)
     validation = list_classes(val_folder, classes, notes)
     notes += check_apart(training, validation)
@@ -100,6 +104,7 @@ def class_names(
         images = [name for name in beside if name.lower().endswith(walk.EXTENSIONS)]
         notes += described(folder, walk.Files(junk=junk))
         notes += described(folder, walk.Files(other=images), "images that are in no class's folder")
+        notes += [f"{folder}: the classes {pair}" for pair in naming.alike(classes)]
     return classes
 
 
