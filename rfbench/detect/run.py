@@ -9,10 +9,11 @@ from detectron2.config import CfgNode
 from torch import nn
 
 from rfbench.data.coco import CocoSet
+from rfbench.detect import evaluate
 from rfbench.detect.config import variant_name
 from rfbench.errors import RfbenchError, one_line
 from rfbench.models import identity, integrity, weight_files, weight_sets
-from rfbench.runs import checkpoint, loop, optimizers
+from rfbench.runs import best, checkpoint, loop, optimizers
 from rfbench.runs.state import Loop
 from rfbench.schemas.det import DetConfig
 
@@ -92,8 +93,16 @@ def restore(run: Run, content: dict[str, Any]) -> None:
     loop.restore(run, content)
     _restore_rate(run, content["scheduler"])
     run.logged = run.step
+    end, period = run.cfg.SOLVER.MAX_ITER, run.cfg.TEST.EVAL_PERIOD
     if "evaluated" not in content:  # from an older version: the last evaluation is still to be done
-        run.evaluated = min(run.step, run.cfg.SOLVER.MAX_ITER - 1)
+        run.evaluated = min(run.step, end - 1)
+        return
+    evaluations = -(-run.evaluated // (period or end))
+    best.check_restored(run, evaluations)
+    if evaluations:  # what the end will show
+        evaluate.shown(run.metrics)
+    if run.evaluated == end or best.out_of_patience(run):
+        evaluate.localization(run.metrics)
 
 
 def _restore_rate(run: Run, state: dict[str, Any]) -> None:

@@ -134,8 +134,7 @@ def restore(run: Epochs, content: dict[str, Any]) -> None:
     first = run.epoch * run.per_epoch
     if not first <= run.step <= first + run.per_epoch or content.get("evaluated", first) != first:
         raise ValueError(f"step {run.step}, evaluated at {run.evaluated}, in epoch {run.epoch}")
-    if run.epoch:  # what a record of the end would show
-        best.merit(run, run.metrics)
+    best.check_restored(run, run.epoch)
     if run.best:
         checkpoint.whole_number(run.best, "epoch", -1)
     ranks = content["ranks"]
