@@ -464,3 +464,26 @@ def test_categories_that_people_take_for_one(tmp_path: Path) -> None:
     assert note.endswith(
         "categories that people would take for one: 1 ('car' and 'CAR' differ only in case)"
     )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key"),
+    [
+        ('{"info"', '{"annotations": [], "info"', "annotations"),  # two files in one
+        ('"category_id": 3', '"category_id": 90, "category_id": 3', "category_id"),
+    ],
+)
+def test_a_key_that_is_there_twice(tmp_path: Path, old: str, new: str, key: str) -> None:
+    """JSON keeps the last: the first list would be lost without a word."""
+    path, images = save(tmp_path, content())
+    path.write_text(path.read_text().replace(old, new, 1))
+    with pytest.raises(RfbenchError, match=f"an object has the key '{key}' twice"):
+        coco.check(path, images)
+
+
+@pytest.mark.filterwarnings("error")
+def test_boxes_without_end_are_refused_without_a_warning(tmp_path: Path) -> None:
+    def change(found: dict[str, Any]) -> None:
+        found["annotations"][0]["bbox"] = [1e300, 0, 1, 1]
+
+    assert any("more than 1 px outside" in line for line in faults(tmp_path, change))
