@@ -59,8 +59,8 @@ def test_folders_of_one_name(tmp_path: Path) -> None:
     assert str(error.value).endswith(r"('caf\xe9' and 'cafe\u0301' differ only in Unicode form)")
     both = ["Cat", "cat"]
     root = images(tmp_path / "b", both, both)
-    notes = load("folder", str(root)).notes
-    assert f"{root / 'train'}: the classes 'Cat' and 'cat' differ only in case" in notes
+    told = "the classes 'Cat' and 'cat' differ only in case"
+    assert load("folder", str(root)).notes == (f"{root}: {told}",)
 
 
 def test_checkpoints_of_one_name() -> None:

@@ -33,10 +33,13 @@ def folder(
                 f"or set data.root to {os.path.join(root, train)} to split that."
             )
         split = list_classes(root, classes, notes)
-        return Dataset("folder", classes, *_hold_out(split, val_share), notes=tuple(notes))
-    expected = f"{train}/<class>/*.jpg and {val}/<class>/*.jpg"
-    parts = train_and_val(root, "ImageFolder", expected, train, val, eval_only, notes)
-    return Dataset("folder", *parts, notes=tuple(notes))
+        train_split, val_split = _hold_out(split, val_share)
+    else:
+        expected = f"{train}/<class>/*.jpg and {val}/<class>/*.jpg"
+        parts = train_and_val(root, "ImageFolder", expected, train, val, eval_only, notes)
+        classes, train_split, val_split = parts
+    notes += [f"{root}: the classes {pair}" for pair in naming.alike(classes)]
+    return Dataset("folder", classes, train_split, val_split, notes=tuple(notes))
 
 
 def train_and_val(
@@ -104,7 +107,6 @@ def class_names(
         images = [name for name in beside if name.lower().endswith(walk.EXTENSIONS)]
         notes += described(folder, walk.Files(junk=junk))
         notes += described(folder, walk.Files(other=images), "images that are in no class's folder")
-        notes += [f"{folder}: the classes {pair}" for pair in naming.alike(classes)]
     return classes
 
 
