@@ -84,15 +84,13 @@ def state_dict(
     model: str,
     variant: str,
     own: Collection[str],
-    device: str = "cpu",
     ema: bool = False,
 ) -> dict[str, Tensor]:
     """The parameters by name in the file `path`; RfbenchError if it records another network.
 
     own: the names of the network, which the file's may have wrapped. ema: as for `read`.
     """
-    state = weight_names.unwrapped(read(path, model, variant, ema).state, own, path)
-    return weight_names.moved(state, device)
+    return weight_names.unwrapped(read(path, model, variant, ema).state, own, path)
 
 
 def load(

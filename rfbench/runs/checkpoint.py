@@ -138,13 +138,17 @@ def whole_number(content: Mapping[str, Any], key: str, default: int = 0) -> int:
 
 
 def figures(held: Any, name: str) -> None:
-    """Raise ValueError for what are no metrics: numbers or None by name, maybe in groups."""
-    known = isinstance(held, dict) and all(
-        value is None or (isinstance(value, int | float) and not isinstance(value, bool))
-        for value in flat(held).values()
-    )
-    if not known:
+    """Raise ValueError for what are no metrics: numbers or None by name, maybe in groups.
+
+    Only a loss may be infinite.
+    """
+    if not isinstance(held, dict):
         raise ValueError(f"{name} is {one_line(repr(held), 60)}")
+    for key, value in flat(held).items():
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        finite = number and (math.isfinite(value) or (value == math.inf and key.endswith("loss")))
+        if not finite and value is not None:
+            raise ValueError(f"{one_line(f'{name}.{key}', 60)} is {one_line(repr(value), 60)}")
 
 
 def sums(content: Mapping[str, Any], key: str, count: int) -> list[float]:

@@ -531,7 +531,7 @@ def other_rate(optimizer: dict[str, Any]) -> dict[str, Any]:
         ({"optimizer": other_rate}, "learning rate is 1.5, not 0.0005"),
         ({"metrics": {}}, "is not a checkpoint of this run: KeyError: 'bbox'"),
         ({"metrics": lambda m: {"bbox": m["bbox"]}}, "KeyError: 'registration'"),
-        ({"metrics": lambda m: {**m, "bbox": {**m["bbox"], "AP75": "x"}}}, "metrics is"),
+        ({"metrics": lambda m: {**m, "bbox": {**m["bbox"], "AP75": "x"}}}, "metrics.bbox.AP75 is"),
         ({"best": {}}, "is not a checkpoint of this run: KeyError: 'bbox'"),
         ({"waited": 1}, "waited is 1 after 1 evaluation"),
         ({"classes": [f"no{i}" for i in range(10)]}, "is of other classes: 10"),

@@ -75,6 +75,8 @@ TAMPERED: dict[str, Callable[[Content], object]] = {
     "no IoU by class": lambda c: c["metrics"].pop("iou"),
     "IoU as a list": put("metrics", "iou", [1.0, 2.0]),
     "text in a class": put("metrics", "iou", "3", "x"),
+    "an infinite IoU": put("best", "iou", "3", float("inf")),
+    "no best": put("best", None),
     "text as loss": put("metrics", "loss", "x"),
     "sums": put("total", [1.0] * 3),
     "sums of a process": put("ranks", 0, "window", None),
