@@ -81,7 +81,8 @@ class CommandGroup(click.Group):
         command: click.Command = importlib.import_module(
             f"rfbench.cli.{self.modules[cmd_name]}"
         ).command
-        command.callback = out.apart(command.callback)
+        if not isinstance(command, click.Group):
+            command.callback = out.apart(command.callback)
         return command
 
     def resolve_command(
