@@ -15,7 +15,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from rfbench import files, shipped
 from rfbench.config_errors import Key, Origins, explain, shown
 from rfbench.errors import UsageError, one_line, suggest
-from rfbench.yaml_text import MOST_BYTES, NOT_TEXT, parse
+from rfbench.json_text import DEPTH
+from rfbench.yaml_text import MOST_BYTES, NOT_TEXT, comment_in, parse
 
 # the largest values that a run can use
 MOST_SEED, MOST_THREADS, MOST_KEPT = 2**32 - 1, 1024, 99
@@ -97,6 +98,15 @@ def load(schema: type[Schema], path: str | None, overrides: Sequence[str] = ()) 
     if problems:
         raise UsageError(*problems)
     return config
+
+
+def override(key: str, text: str) -> str:
+    """The "key=value" that sets a key to `text`: quoted where YAML would read something else."""
+    try:
+        plain = parse(text, "") == text and not comment_in(text)
+    except UsageError:
+        plain = False
+    return f"{key}={text if plain else json.dumps(text)}"
 
 
 def _unusable(values: Mapping[str, Any], origins: Origins, above: Key = ()) -> Iterator[str]:
@@ -200,11 +210,18 @@ def _override(values: dict[str, Any], origins: Origins, text: str) -> str | None
     *parents, last = key = dotted.strip().split(".")
     if not equals or not all(key):
         return f"-o: {text!r}: expected KEY=VALUE, such as optim.lr=0.1"
+    if len(key) > DEPTH:
+        return f"-o: {one_line(dotted, 40)!r}...: a key of {len(key)} parts"
+    if not raw.strip():  # "data.root=$UNSET" would take the default
+        unset = "is a variable of the shell not set?"
+        return f"-o: {dotted!r} has no value; {unset} Without one it is {dotted}=null."
+    hint = f"; to give text, quote it twice: -o '{dotted}=\"...\"'"
     try:
         value = parse(raw, f"-o: {dotted!r}")
     except UsageError as error:
-        hint = f"; to give text, quote it twice: -o '{dotted}=\"...\"'"
         return f"{error}{hint if raw.isprintable() else ''}"
+    if comment := comment_in(raw):
+        return f"-o: {dotted!r}: {comment!r} is a comment{hint}"
     node = values
     for depth, part in enumerate(parents, 1):
         if node.get(part) is None:

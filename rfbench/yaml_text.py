@@ -84,6 +84,14 @@ def parse(text: bytes | str, where: str) -> Any:
         raise UsageError(f"{where}: not valid YAML: {one_line(error)}") from None
 
 
+def comment_in(text: str) -> str:
+    """What follows the value in a valid YAML text of one line: '#b' in 'a #b'."""
+    if "#" not in text:
+        return ""
+    *_, last, _ = yaml.scan(text, _Loader)  # before the end of the stream
+    return text[last.end_mark.index :].strip()
+
+
 def _unreadable(error: yaml.reader.ReaderError, text: bytes | str) -> str:
     """What a reader stopped at; surrogates are bytes of the command line that are no text."""
     newline: Any = b"\n" if isinstance(text, bytes) else "\n"

@@ -18,10 +18,12 @@ from rfbench.config import (
     flat,
     load,
     marked,
+    override,
     schema_json,
 )
 from rfbench.errors import UsageError
 from rfbench.runs.checkpoint import refuse_changes
+from rfbench.schemas.cls import ClsConfig
 from rfbench.schemas.kinds import SCHEMAS
 from rfbench.schemas.rf import RfConfig
 
@@ -87,7 +89,7 @@ def test_text_stays_text(text: str) -> None:
 
 
 def test_a_whole_number_is_a_float_and_null_is_none() -> None:
-    config = load(TrainConfig, None, ["model=x", "optim.lr=1", "note=a", "note="])
+    config = load(TrainConfig, None, ["model=x", "optim.lr=1", "note=a", "note=null"])
     assert config.optim.lr == 1.0
     assert config.note is None
 
@@ -387,3 +389,32 @@ def test_a_marked_field_is_checked_as_before(here: Path) -> None:
 
 def test_flat_keys() -> None:
     assert flat({"a": {"b": 1, "c": {}}, "d": [{"e": 2}]}) == {"a.b": 1, "d": [{"e": 2}]}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("data.root=", "-o: 'data.root' has no value; is a variable of the shell not set?"),
+        ("data.root=  ", "-o: 'data.root' has no value"),
+        ("data.root=/data/set #2", "-o: 'data.root': '#2' is a comment; to give text, quote it"),
+        ("optim.betas=[0.9, 0.99] # x", "-o: 'optim.betas': '# x' is a comment"),
+        (
+            ".".join("a" * 3000) + "=1",
+            "-o: 'a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.'...: a key of",
+        ),
+    ],
+)
+def test_an_override_that_would_be_read_as_another(given: str, message: str) -> None:
+    """Nothing would be the default, and the name of a folder be cut."""
+    with pytest.raises(UsageError) as error:
+        load(ClsConfig, None, [given])
+    assert str(error.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    "text", ["a/b", "a #b", "#a", "a: b", "[a]", "1", "null", "", "true", "'a'", "*", "a#b", "é\n"]
+)
+def test_an_override_of_a_text_is_read_as_it(text: str) -> None:
+    made = override("data.root", text)
+    assert load(ClsConfig, None, [made]).data.root == text
+    assert (made == f"data.root={text}") == (text in ("a/b", "a#b"))

@@ -15,6 +15,7 @@ LEVELS = {
     "errors": 0,
     "machine": 0,
     "copies": 0,
+    "class_names": 0,
     **dict.fromkeys(["config_errors", "install_detectron2", "json_text", "shipped"], 1),
     **dict.fromkeys(["manifest", "yaml_text"], 2),
     "files": 3,

@@ -63,6 +63,13 @@ class CommandGroup(click.Group):
         finally:
             out.drop_unwritten()
 
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """As in click, which says 'Aborted!' of Ctrl-C while a subcommand is imported."""
+        try:
+            return super().make_context(*args, **kwargs)
+        except KeyboardInterrupt:
+            raise _interrupted() from None
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The names, in the order of the table."""
         return [*self.modules, *self.commands]
@@ -74,7 +81,8 @@ class CommandGroup(click.Group):
         command: click.Command = importlib.import_module(
             f"rfbench.cli.{self.modules[cmd_name]}"
         ).command
-        command.callback = out.apart(command.callback)
+        if not isinstance(command, click.Group):
+            command.callback = out.apart(command.callback)
         return command
 
     def resolve_command(
@@ -115,8 +123,7 @@ class CommandGroup(click.Group):
         except RfbenchError as error:
             _fail(error.args, error.exit_code)
         except KeyboardInterrupt:
-            click.echo("Interrupted.", err=True)
-            raise click.exceptions.Exit(130) from None
+            raise _interrupted() from None
         except ModuleNotFoundError as error:
             name = (error.name or "").partition(".")[0]
             if name not in _requirements():
@@ -127,6 +134,11 @@ class CommandGroup(click.Group):
             _fail([one_line(error, 1000)], 1)
         except Exception as error:
             _fail_internally(error)
+
+
+def _interrupted() -> click.exceptions.Exit:
+    click.echo("Interrupted.", err=True)
+    return click.exceptions.Exit(130)
 
 
 def _requirements() -> set[str]:

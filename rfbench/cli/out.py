@@ -107,6 +107,9 @@ def apart(callback: Callable[..., Any] | None) -> Callable[..., Any] | None:
             with _stdout_kept() as stream, contextlib.redirect_stdout(sys.stderr):
                 _stdout.append(stream)
                 try:
+                    # torch would import it from C++, lose a Ctrl-C there, and go on without it
+                    import numpy  # noqa: F401
+
                     return callback(*args, **kwargs)
                 finally:
                     _stdout.pop()

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rfbench import class_names
 from rfbench.data import coco_boxes, coco_files, coco_masks
 from rfbench.data.coco_json import (
     BOX,
@@ -129,6 +130,7 @@ def _check_ids(content: dict[str, Any], objects: list[dict[str, Any]], findings:
     # metrics are kept by name: one of the two APs would be lost
     double = [f"{name}: {' and '.join(map(str, ids))}" for name, ids in names.items() if ids[1:]]
     findings.fault("categories of one name", double)
+    findings.note("categories that people would take for one", class_names.alike(names))
     if 0 in known["annotations"]:  # pycocotools reads 0 as "no match"
         findings.note(
             "annotations whose match pycocotools counts as a miss; number from 1", ["id 0"]

@@ -29,7 +29,8 @@ def check(objects: list[dict[str, Any]], sizes: dict[int, Size], findings: Findi
         return [f"{known[i]['bbox']} of annotation {known[i]['id']}" for i in which.nonzero()[0]]
 
     # in Detectron2's numbers, in which a very small side vanishes
-    empty = (corners.astype(np.float32) <= boxes[:, :2].astype(np.float32)).any(1)
+    with np.errstate(over="ignore"):  # sides without end are refused below
+        empty = (corners.astype(np.float32) <= boxes[:, :2].astype(np.float32)).any(1)
     negative = (boxes[:, 2:] < 0).any(1)
     far = (outside > SLACK) & ~negative
     findings.fault("boxes of negative width or height", shown(negative))

@@ -3,12 +3,13 @@
 import json
 import math
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rfbench.errors import RfbenchError
+from rfbench.errors import RfbenchError, one_line
 
 HINT = (
     "COCO's layout is annotations/instances_{train,val}2017.json, train2017/ and val2017/ in the "
@@ -58,7 +59,7 @@ def read(annotations: Path, images: Path) -> dict[str, Any]:
         raise RfbenchError(f"{'; '.join(absent)}. {HINT}")
     try:
         # as pycocotools reads it: UTF-8 without a byte order mark
-        content = json.loads(annotations.read_text("utf-8"))
+        content = json.loads(annotations.read_text("utf-8"), object_pairs_hook=_once)
     except OSError as error:
         raise RfbenchError(f"{annotations}: cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:  # also for bytes that are not text
@@ -71,6 +72,15 @@ def read(annotations: Path, images: Path) -> dict[str, Any]:
     if empty := [f"'{name}'" for name in names if not lists[name]]:
         raise RfbenchError(f"{annotations}: empty list {', '.join(empty)}.")
     return lists
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object; ValueError for a key that is there twice, of which JSON keeps only the last."""
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise ValueError(f"an object has the key {one_line(repr(twice), 40)} twice")
+    return made
 
 
 def entries(

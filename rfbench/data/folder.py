@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 
+from rfbench import class_names as naming
 from rfbench.data import walk
 from rfbench.data.dataset import Dataset, FileSplit, some
 from rfbench.errors import RfbenchError, UsageError
@@ -32,10 +33,13 @@ def folder(
                 f"or set data.root to {os.path.join(root, train)} to split that."
             )
         split = list_classes(root, classes, notes)
-        return Dataset("folder", classes, *_hold_out(split, val_share), notes=tuple(notes))
-    expected = f"{train}/<class>/*.jpg and {val}/<class>/*.jpg"
-    parts = train_and_val(root, "ImageFolder", expected, train, val, eval_only, notes)
-    return Dataset("folder", *parts, notes=tuple(notes))
+        train_split, val_split = _hold_out(split, val_share)
+    else:
+        expected = f"{train}/<class>/*.jpg and {val}/<class>/*.jpg"
+        parts = train_and_val(root, "ImageFolder", expected, train, val, eval_only, notes)
+        classes, train_split, val_split = parts
+    notes += [f"{root}: the classes {pair}" for pair in naming.alike(classes)]
+    return Dataset("folder", classes, train_split, val_split, notes=tuple(notes))
 
 
 def train_and_val(
@@ -62,7 +66,10 @@ def train_and_val(
     if only_train or only_val:
         lacks = [f"{val} lacks {some(only_train)}"] if only_train else []
         lacks += [f"{train} lacks {some(only_val)}"] if only_val else []
-        raise RfbenchError(f"{root}: {train} and {val} differ in classes: {'; '.join(lacks)}")
+        raise RfbenchError(
+            f"{root}: {train} and {val} differ in classes: {'; '.join(lacks)}"
+            f"{naming.hint(only_train, only_val)}"
+        )
     training = list_classes(train_folder, classes, notes)
     validation = list_classes(val_folder, classes, notes)
     notes += check_apart(training, validation)

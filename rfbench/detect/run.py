@@ -9,10 +9,11 @@ from detectron2.config import CfgNode
 from torch import nn
 
 from rfbench.data.coco import CocoSet
+from rfbench.detect import evaluate
 from rfbench.detect.config import variant_name
-from rfbench.errors import RfbenchError
+from rfbench.errors import RfbenchError, one_line
 from rfbench.models import identity, integrity, weight_files, weight_sets
-from rfbench.runs import checkpoint, loop
+from rfbench.runs import best, checkpoint, loop, optimizers
 from rfbench.runs.state import Loop
 from rfbench.schemas.det import DetConfig
 
@@ -86,15 +87,34 @@ def restore(run: Run, content: dict[str, Any]) -> None:
         )
     now = {name: {part: getattr(run.sets[part], name) for part in run.sets} for name in COUNTED}
     checkpoint.same_numbers(run.folder, {name: content.get(name) for name in now}, now)
-    checkpoint.load_optimizer(run.trainer.optimizer, content["optimizer"])
-    checkpoint.check_finite_state(content["scheduler"], "scheduler")
-    run.scheduler.load_state_dict(content["scheduler"])
+    optimizers.load(run.trainer.optimizer, content["optimizer"])
     if content["scaler"] is not None:
         run.trainer.grad_scaler.load_state_dict(content["scaler"])
     loop.restore(run, content)
+    _restore_rate(run, content["scheduler"])
     run.logged = run.step
+    end, period = run.cfg.SOLVER.MAX_ITER, run.cfg.TEST.EVAL_PERIOD
     if "evaluated" not in content:  # from an older version: the last evaluation is still to be done
-        run.evaluated = min(run.step, run.cfg.SOLVER.MAX_ITER - 1)
+        run.evaluated = min(run.step, end - 1)
+        return
+    evaluations = -(-run.evaluated // (period or end))
+    best.check_restored(run, evaluations)
+    if evaluations:  # what the end will show
+        evaluate.shown(run.metrics)
+    if run.evaluated == end or best.out_of_patience(run):
+        evaluate.localization(run.metrics)
+
+
+def _restore_rate(run: Run, state: dict[str, Any]) -> None:
+    """Load the schedule's state; ValueError unless the rates are those of the configuration."""
+    wanted = {"base_lrs": list(run.scheduler.base_lrs), "last_epoch": run.step}
+    for key, value in wanted.items():
+        if state[key] != value:
+            raise ValueError(f"scheduler: {key} is {one_line(repr(state[key]), 60)}, not {value}")
+    run.scheduler.load_state_dict(state)
+    for group, rate in zip(run.trainer.optimizer.param_groups, run.scheduler.get_lr(), strict=True):
+        if group["lr"] != rate:
+            raise ValueError(f"learning rate is {one_line(repr(group['lr']), 60)}, not {rate}")
 
 
 def identity_of(config: DetConfig, model: nn.Module) -> dict[str, str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from detectron2.config import CfgNode
 
+from rfbench import class_names
 from rfbench.data import coco, digits_coco
 from rfbench.data.dataset import some
 from rfbench.detect.config import TRAIN, VAL
@@ -58,7 +59,8 @@ def prepare(data: DetData, group: Processes, eval_only: bool = False) -> dict[st
         apart = ", ".join(f"{name} ({number})" for number, name in sorted(ours ^ theirs)[:3])
         raise RfbenchError(
             "the training and validation sets differ in categories: "
-            f"{len(ours)} and {len(theirs)}, {len(ours ^ theirs)} in one only: {apart}."
+            f"{len(ours)} and {len(theirs)}, {len(ours ^ theirs)} in one only: {apart}"
+            f"{class_names.hint(*({name for _, name in one} for one in (ours, theirs)))}."
         )
     if not eval_only:
         check_apart(checked["train"].files, checked["val"].files)

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from rfbench import files, shipped
-from rfbench.config import load
+from rfbench.config import load, override
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.grid.config import SCHEMA
 from rfbench.models import variants
@@ -137,7 +137,7 @@ def _run(
         # as train-det would train it, but only once for all detectors that start from it
         parent, weights = _classifier(grid, config, data, runs), checkpoint.BEST
     if parent:
-        overrides.append(f"{WEIGHTS[task.command]}={parent.folder / weights}")
+        overrides.append(override(WEIGHTS[task.command], str(parent.folder / weights)))
         config = load(SCHEMA[task.command], path, overrides)
     plain = re.sub(r"[^\w.+=-]", "-", title)  # a glob would be one in the user's shell too
     folder = Path(grid.output, name, f"{plain}-s{seed}")

@@ -35,16 +35,14 @@ def state_of(
     source: str,
     model: str,
     variant: str,
-    device: str = "cpu",
     ema: bool = False,
 ) -> dict[str, Tensor]:
     """The parameters `own` of `model` in `variant` without its head, from a classifier's weights.
 
     source: a file, or "pretrained", the library's own, which are the baseline's. Raises UsageError
     or RfbenchError if they are of another model or variant, or if a parameter is missing, has
-    another shape, or is unexpected and not part of the classifier's head. device: to load them
-    to; meta: shapes only. ema: take the averaged weights of a file that holds both. Counts of
-    batches are left out.
+    another shape, or is unexpected and not part of the classifier's head. ema: take the
+    averaged weights of a file that holds both. Counts of batches are left out.
     """
     classifier = backbones.build(model, variant, meta=True)
     whole = classifier.module.state_dict().keys()
@@ -53,7 +51,7 @@ def state_of(
         state = pretrained.state_dict(classifier.name)
     else:
         name = (classifier.name, classifier.variant)
-        state = weight_files.state_dict(source, *name, whole, device, ema)
+        state = weight_files.state_dict(source, *name, whole, ema)
     for start, (kind, run) in ABOVE.items():
         if any(key.startswith(start) for key in state):
             raise RfbenchError(
@@ -72,8 +70,8 @@ def state_of(
 def check(
     own: Mapping[str, Tensor], source: str, model: str, variant: str, ema: bool = False
 ) -> None:
-    """Raise what `state_of` would, without loading or downloading anything."""
+    """Raise what `state_of` would, without downloading anything."""
     if source == PRETRAINED:
         refuse_pretrained(backbones.build(model, variant, meta=True))
     else:
-        state_of(own, source, model, variant, device="meta", ema=ema)
+        state_of(own, source, model, variant, ema)

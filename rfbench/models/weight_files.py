@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rfbench import class_names
 from rfbench.errors import RfbenchError, one_line
 from rfbench.models import identity, integrity, weight_names, weight_sets
 from rfbench.models.identity import LIBRARIES as LIBRARIES
@@ -83,15 +84,13 @@ def state_dict(
     model: str,
     variant: str,
     own: Collection[str],
-    device: str = "cpu",
     ema: bool = False,
 ) -> dict[str, Tensor]:
     """The parameters by name in the file `path`; RfbenchError if it records another network.
 
     own: the names of the network, which the file's may have wrapped. ema: as for `read`.
     """
-    state = weight_names.unwrapped(read(path, model, variant, ema).state, own, path)
-    return weight_names.moved(state, device)
+    return weight_names.unwrapped(read(path, model, variant, ema).state, own, path)
 
 
 def load(
@@ -186,7 +185,8 @@ def compare_classes(held: Sequence[str], own: Sequence[str], path: str) -> None:
     """Raise RfbenchError, with both lists, for other classes; another order is only said."""
     if sorted(held) != sorted(own):
         raise RfbenchError(
-            f"{path} is of other classes: {_listed(held, own)}; the data has {_listed(own, held)}."
+            f"{path} is of other classes: {_listed(held, own)}; the data has {_listed(own, held)}"
+            f"{class_names.hint(set(held) - set(own), set(own) - set(held))}."
         )
     if list(held) != list(own):
         logger.warning(

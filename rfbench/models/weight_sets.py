@@ -70,6 +70,8 @@ def tensors(content: Any, path: str) -> dict[str, Tensor]:
         raise RfbenchError(f"{path} holds no state dict (names and tensors){held}.")
     if quantised := [key for key, value in content.items() if value.is_quantized]:
         raise RfbenchError(f"{path} holds quantised weights: {', '.join(quantised[:3])}.")
+    if empty := [key for key, value in content.items() if value.is_meta]:
+        raise RfbenchError(f"{path} holds no values for {', '.join(empty[:3])} (meta tensors).")
     return content
 
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from rfbench.errors import counted
 from rfbench.runs.state import Loop
 
 EMA = "ema"  # the group of metrics of the averaged weights
@@ -35,3 +36,16 @@ def merit(run: Loop, metrics: Mapping[str, Any]) -> float:
 def out_of_patience(run: Loop) -> bool:
     """Whether the last `config.patience` evaluations were no better than the best."""
     return run.config.patience is not None and run.waited >= run.config.patience
+
+
+def check_restored(run: Loop, evaluations: int) -> None:
+    """Raise if the restored state cannot be that of a run after so many evaluations.
+
+    One that has waited for longer would be taken for finished; the next would be the best of one
+    that knows of none.
+    """
+    if run.waited >= max(evaluations, 1):
+        raise ValueError(f"waited is {run.waited} after {counted(evaluations, 'evaluation')}")
+    if evaluations:
+        merit(run, run.metrics)
+        merit(run, run.best)

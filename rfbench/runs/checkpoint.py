@@ -30,7 +30,6 @@ logger = logging.getLogger(__name__)
 SAME = "--resume needs the same configuration. Choose another --output."
 LAST = "last.pth"
 BEST = "best.pth"
-RATES = ("lr", "initial_lr")  # options of an optimizer that change while it trains
 
 
 def save(path: Path, content: Mapping[str, Any], keep: int = 1) -> None:
@@ -139,13 +138,17 @@ def whole_number(content: Mapping[str, Any], key: str, default: int = 0) -> int:
 
 
 def figures(held: Any, name: str) -> None:
-    """Raise ValueError for what are no metrics: numbers or None by name, maybe in groups."""
-    known = isinstance(held, dict) and all(
-        value is None or (isinstance(value, int | float) and not isinstance(value, bool))
-        for value in flat(held).values()
-    )
-    if not known:
+    """Raise ValueError for what are no metrics: numbers or None by name, maybe in groups.
+
+    Only a loss may be infinite.
+    """
+    if not isinstance(held, dict):
         raise ValueError(f"{name} is {one_line(repr(held), 60)}")
+    for key, value in flat(held).items():
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        finite = number and (math.isfinite(value) or (value == math.inf and key.endswith("loss")))
+        if not finite and value is not None:
+            raise ValueError(f"{one_line(f'{name}.{key}', 60)} is {one_line(repr(value), 60)}")
 
 
 def sums(content: Mapping[str, Any], key: str, count: int) -> list[float]:
@@ -168,47 +171,6 @@ def same_numbers(folder: Path, saved: Mapping[str, Any], now: Mapping[str, Any])
     ]
     if problems:
         raise UsageError(*problems, "--resume needs the same data. Choose another --output.")
-
-
-def load_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
-    """Load the state of an optimizer after a check of its shapes, which torch does not make.
-
-    Options, but for the learning rate, stay those of the configuration. Raises ValueError.
-    """
-    own = optimizer.state_dict()
-    numbers = [group["params"] for group in own["param_groups"]]
-    if [group["params"] for group in state["param_groups"]] != numbers:
-        raise ValueError("the optimizer has other parameters")
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    for index, held in state["state"].items():
-        if not isinstance(index, int) or not 0 <= index < len(parameters):
-            raise ValueError(f"the optimizer has no parameter {one_line(repr(index), 40)}")
-        for name, value in held.items():
-            _check_state(f"{name} of parameter {index}", value, parameters[index])
-    for group in state["param_groups"]:
-        check_finite_state({key: group[key] for key in RATES if key in group}, "learning rate")
-    optimizer.load_state_dict(dict(state))
-    for group, before in zip(optimizer.param_groups, own["param_groups"], strict=True):
-        group.update({k: v for k, v in before.items() if k not in (*RATES, "params")})
-
-
-def _check_state(name: str, value: Any, parameter: Tensor) -> None:
-    """Raise ValueError for what an optimizer cannot keep of a parameter."""
-    if not isinstance(value, Tensor):
-        return check_finite_state({name: value}, "optimizer")
-    if value.ndim and value.shape != parameter.shape:
-        raise ValueError(f"{name} is {list(value.shape)} for {list(parameter.shape)}")
-    if not value.is_floating_point() or not bool(torch.isfinite(value).all()):
-        raise ValueError(f"{name} is not of finite numbers")
-    return None
-
-
-def check_finite_state(state: Mapping[str, Any], what: str) -> None:
-    """Raise ValueError for a number that is not finite in a state of plain values."""
-    for name, value in flat(state).items():
-        for one in value if isinstance(value, list | tuple) else [value]:
-            if isinstance(one, float) and not math.isfinite(one):
-                raise ValueError(f"{what}: {name} is {one}")
 
 
 def random_state(device: torch.device) -> dict[str, Any]:

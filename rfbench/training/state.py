@@ -11,7 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from rfbench.models import identity, weight_files
 from rfbench.models.backbones import Backbone
-from rfbench.runs import best, checkpoint, loop
+from rfbench.runs import best, checkpoint, loop, optimizers
 from rfbench.runs.state import Loop, Start
 from rfbench.runs.surroundings import Need
 from rfbench.training.split import Split
@@ -127,15 +127,14 @@ def restore(run: Epochs, content: dict[str, Any]) -> None:
         weight_files.load_strictly(run.ema.module, averaged, path, run.backbone.name)
     if run.pruning is not None:
         run.pruning.load_state_dict(content["pruned"])
-    checkpoint.load_optimizer(run.optimizer, content["optimizer"])
+    optimizers.load(run.optimizer, content["optimizer"])
     loop.restore(run, content)
     run.epoch = checkpoint.whole_number(content, "epoch")
     run.total = checkpoint.sums(content, "total", len(run.total))
     first = run.epoch * run.per_epoch
     if not first <= run.step <= first + run.per_epoch or content.get("evaluated", first) != first:
         raise ValueError(f"step {run.step}, evaluated at {run.evaluated}, in epoch {run.epoch}")
-    if run.epoch:  # what a record of the end would show
-        best.merit(run, run.metrics)
+    best.check_restored(run, run.epoch)
     if run.best:
         checkpoint.whole_number(run.best, "epoch", -1)
     ranks = content["ranks"]

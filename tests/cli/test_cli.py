@@ -279,3 +279,29 @@ def test_an_empty_argument_is_a_variable_that_is_not_set(args: list[str]) -> Non
     """An empty --eval-only would train, an empty folder be the one that one is in."""
     result = CliRunner().invoke(main, args)
     assert (result.exit_code, "an argument is empty" in result.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("module", "args"),
+    [
+        ("click", ["configs"]),
+        ("rfbench.cli.out", ["configs"]),
+        ("rfbench.cli.configs", ["configs"]),
+        ("numpy._core.einsumfunc", ["rf", "mirror", "resnet18"]),  # torch would go on without it
+    ],
+)
+def test_an_interrupt_while_modules_are_imported_is_one_line(module: str, args: list[str]) -> None:
+    code = (
+        "import sys\n"
+        "class Stop:\n"
+        "    def find_spec(self, name, *_):\n"
+        f"        if name == {module!r}:\n"
+        "            sys.meta_path.remove(self)\n"  # once
+        "            raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Stop())\n"
+        f"sys.argv = ['rfbench', *{args!r}]\n"
+        "from rfbench.__main__ import main\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "Interrupted.\n")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rfbench.data import coco
+from rfbench.data import coco, coco_files
 from rfbench.errors import RfbenchError
 
 Change = Callable[[dict[str, Any]], object]
@@ -432,3 +432,58 @@ def test_an_encoding_that_pycocotools_cannot_read(encoding: str, tmp_path: Path)
 def test_a_box_that_vanishes_in_single_precision(tmp_path: Path) -> None:
     lines = faults(tmp_path, first("annotations", bbox=[1.0, 1.0, 1e-12, 5.0]))
     assert len(lines) == 1 and "boxes without area" in lines[0]
+
+
+def test_copies_are_found_by_their_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one size and one end they may still be others; hard links are copies."""
+    folders = [tmp_path / "train", tmp_path / "val"]
+    contents = ({"a": b"A", "b": b"B", "c": b"C", "d": b"D"}, {"b": b"E", "x": b"C", "y": b"F"})
+    for folder, content in zip(folders, contents, strict=True):
+        folder.mkdir()
+        for name, first in content.items():
+            (folder / f"{name}.png").write_bytes(first + bytes(2 * coco_files.TAIL))
+    train, val = folders
+    (val / "d.png").hardlink_to(train / "d.png")
+    (train / "c2.png").write_bytes((train / "c.png").read_bytes())
+    ours, theirs = ([str(path) for path in folder.iterdir()] for folder in folders)
+    same_name = f"{val}/d.png (as {train}/d.png)"
+    other_name = f"{val}/x.png (as {train}/c.png)"
+    assert coco_files.copies(ours, theirs) == [same_name, other_name]
+    assert coco_files.copies([*ours, str(tmp_path / "gone")], theirs[:0]) == []
+    monkeypatch.setattr(coco_files, "MANY", 3)  # of many, those of one name
+    assert coco_files.copies(ours, theirs) == [same_name]
+
+
+def test_categories_that_people_take_for_one(tmp_path: Path) -> None:
+    def change(found: dict[str, Any]) -> None:
+        found["categories"][1]["name"] = "CAR"
+
+    found = content()
+    change(found)
+    (note,) = coco.check(*save(tmp_path, found)).notes
+    assert note.endswith(
+        "categories that people would take for one: 1 ('car' and 'CAR' differ only in case)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key"),
+    [
+        ('{"info"', '{"annotations": [], "info"', "annotations"),  # two files in one
+        ('"category_id": 3', '"category_id": 90, "category_id": 3', "category_id"),
+    ],
+)
+def test_a_key_that_is_there_twice(tmp_path: Path, old: str, new: str, key: str) -> None:
+    """JSON keeps the last: the first list would be lost without a word."""
+    path, images = save(tmp_path, content())
+    path.write_text(path.read_text().replace(old, new, 1))
+    with pytest.raises(RfbenchError, match=f"an object has the key '{key}' twice"):
+        coco.check(path, images)
+
+
+@pytest.mark.filterwarnings("error")
+def test_boxes_without_end_are_refused_without_a_warning(tmp_path: Path) -> None:
+    def change(found: dict[str, Any]) -> None:
+        found["annotations"][0]["bbox"] = [1e300, 0, 1, 1]
+
+    assert any("more than 1 px outside" in line for line in faults(tmp_path, change))

@@ -514,13 +514,26 @@ def other_shape(optimizer: dict[str, Any]) -> dict[str, Any]:
     return optimizer
 
 
+def other_rate(optimizer: dict[str, Any]) -> dict[str, Any]:
+    optimizer["param_groups"][0]["lr"] = 1.5
+    return optimizer
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"step": 10**9}, "is of iteration 1000000000"),
+        ({"step": 10**9}, "last_epoch is 14, not 1000000000"),
         ({"step": "x"}, "is not a checkpoint of this run"),
         ({"optimizer": other_shape}, r"momentum_buffer of parameter \d+ is \[3\]"),
         ({"scheduler": 5}, "is not a checkpoint of this run"),
+        ({"scheduler": lambda s: {**s, "last_epoch": 3}}, "last_epoch is 3, not 14"),
+        ({"scheduler": lambda s: {**s, "base_lrs": [1.0, 1.0]}}, r"base_lrs is \[1.0, 1.0\], not"),
+        ({"optimizer": other_rate}, "learning rate is 1.5, not 0.0005"),
+        ({"metrics": {}}, "is not a checkpoint of this run: KeyError: 'bbox'"),
+        ({"metrics": lambda m: {"bbox": m["bbox"]}}, "KeyError: 'registration'"),
+        ({"metrics": lambda m: {**m, "bbox": {**m["bbox"], "AP75": "x"}}}, "metrics.bbox.AP75 is"),
+        ({"best": {}}, "is not a checkpoint of this run: KeyError: 'bbox'"),
+        ({"waited": 1}, "waited is 1 after 1 evaluation"),
         ({"classes": [f"no{i}" for i in range(10)]}, "is of other classes: 10"),
         ({"images": {"train": 1, "val": 2}}, "images {'train': 1, 'val': 2}; now there are"),
         ({"objects": {"train": 1, "val": 2}}, "objects {'train': 1, 'val': 2}; now there are"),

@@ -66,6 +66,23 @@ def test_what_does_not_fit(tmp_path: Path, changes: dict[str, Any], says: str) -
         assert str(caught.value) == f"weights: {path} does not fit resnet18: {says}"
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("conv1.weight", torch.full((64, 3, 7, 7), float("nan")), "not finite: conv1.weight (9408"),
+        ("bn1.running_var", -torch.ones(64), "holds variances below 0: bn1.running_var"),
+        ("bn1.bias", torch.empty(64, device="meta"), "holds no values for bn1.bias (meta tensors)"),
+    ],
+)
+def test_values_that_are_none(tmp_path: Path, name: str, value: Any, says: str) -> None:
+    """A dry run refuses them too."""
+    path = checkpoint(tmp_path / "best.pth", **{name: value})
+    for take in TAKING:
+        with pytest.raises(RfbenchError) as caught:
+            take(detector("1x1"), path, "resnet18", "1x1")
+        assert says in str(caught.value)
+
+
 @pytest.mark.parametrize("take", TAKING)
 def test_another_variant_or_model(tmp_path: Path, take: Any) -> None:
     path = checkpoint(tmp_path / "best.pth")

@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,10 +63,10 @@ def rows(folder: Path) -> Any:
         ]
 
 
-def grid(folder: Path) -> list[str]:
+def grid(folder: Path, variants: Sequence[str] = ("baseline", "1x1")) -> list[str]:
     small = ["data.train_scenes=64", "data.val_scenes=20", "schedule.epochs=1", "data.workers=0"]
     task = {"command": "train-cls", "config": str(ROOT / "configs/cls/digits.yaml")}
-    task |= {"variants": ["baseline", "1x1"], "override": small}  # type: ignore[dict-item]
+    task |= {"variants": [*variants], "override": small}  # type: ignore[dict-item]
     path = folder / "grid.yaml"
     path.write_text(yaml.safe_dump({"output": str(folder / "runs"), "tasks": {"one": task}}))
     return ["grid", str(path), "--jobs", "2"]
@@ -115,17 +115,30 @@ def test_kills_and_signals(name: str, tmp_path: Path) -> None:
     print(f"{name}:", dict(counts))
 
 
-@pytest.mark.parametrize("name", ["compare", "zoo"])
+def one_run(folder: Path) -> list[str]:
+    """A grid of one run, so that the disk is full at what its size says; its file is elsewhere."""
+    (folder.parent / "grids").mkdir(exist_ok=True)
+    args = grid(folder.parent / "grids", ["baseline"])
+    return [*args, "--output", str(folder / "runs")]
+
+
+# KiB; of grid: its log, the run's first files, best.pth, last.pth, the one before it, curves.png
+SIZES = {"compare": (4, 16), "zoo": (4, 16), "grid": (4, 16, 20, 500, 1500, 3000, 3850)}
+
+
+@pytest.mark.parametrize("name", SIZES)
 def test_full_disks(name: str, tmp_path: Path) -> None:
     args, read = COMMANDS[name]
+    args = one_run if name == "grid" else args
     counts: Counter[str] = Counter()
-    for size in (4, 16)[: max(1, faults.COUNT // 10)]:
+    for size in SIZES[name][: max(1, faults.COUNT // 4)]:
         with faults.disk(tmp_path / "disk", size) as disk:
             code = faults.end(start(args(disk), tmp_path / "said"), 900)
             text = Path(f"{tmp_path / 'said'}.stderr").read_text()
             assert code in (0, 1, 2) and "Traceback" not in text, text
             counts[f"exit code {code}"] += 1
+            print(name, size, code, text.splitlines()[-1:])
             faults.grow(disk)
-            assert faults.end(start(args(disk), tmp_path / "said"), 900) == 0
+            assert faults.end(start(args(disk), tmp_path / "said"), 900) == 0, text
             assert read(disk)
     print(f"{name}: disk full:", dict(counts))

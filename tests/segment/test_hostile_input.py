@@ -60,12 +60,29 @@ def test_options_of_another_type(options: str, told: str, tmp_path: Path) -> Non
         ("ground\n\ntree\nhouse\n", "line 2 is empty"),
         ("ground\ntree\ntree\n", "'tree' is there twice"),
         ("ground\n", "they are 1"),
+        ("1 ground\n2 tree\n3 house\n", "line 1 is '1 ground', but it names the class of index 0"),
+        ("0: ground\n2: house\n1: tree\n", "line 2 is '2: house', but it names"),
+        ("ground,0\ntree,2\nhouse,1\n", "line 2 is 'tree,2', but it names"),
     ],
 )
 def test_names_of_classes(text: str, told: str, tmp_path: Path) -> None:
     root = trees.folder(tmp_path / "data", count=2)
     (root / "classes.txt").write_text(text)
     assert told in message(run(root, "--dry-run"))
+
+
+@pytest.mark.parametrize("names", ["0 a|1 b|2 c", "2|1|0", "level 1|level 2|level 3"])
+def test_numbers_that_belong_to_names(names: str, tmp_path: Path) -> None:
+    root = trees.folder(tmp_path / "data", count=2)
+    (root / "classes.txt").write_text(names.replace("|", "\n"))
+    result = run(root, "--dry-run")
+    assert f"classes: {names.replace('|', ', ')}\n" in result.stdout
+
+
+def test_names_that_people_take_for_one(tmp_path: Path) -> None:
+    root = trees.folder(tmp_path / "data", count=2)
+    (root / "classes.txt").write_text("ground\nTree\ntree\n")
+    assert "the classes 'Tree' and 'tree' differ only in case" in run(root, "--dry-run").stderr
 
 
 def test_names_end_with_empty_lines_and_are_separated_by_line_breaks_alone(tmp_path: Path) -> None:

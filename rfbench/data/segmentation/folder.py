@@ -1,8 +1,10 @@
 """One's own images and masks: images/ and masks/ of the same names, masks as index PNGs."""
 
 import os
+import re
 from typing import Any
 
+from rfbench import class_names
 from rfbench.data.folder import missing
 from rfbench.data.order import epoch_order
 from rfbench.data.segmentation import lists, masks
@@ -40,7 +42,7 @@ def folder(
             f"data.options.background: no class '{background}'. There are: {', '.join(names)}."
         )
     number = None if background is None else names.index(background)
-    notes: list[str] = []
+    notes = [f"{root}: the classes {pair}" for pair in class_names.alike(names)]
 
     def paired(pairs: list[Pair], *below: str) -> FilePairs:
         return lists.paired(pairs, values, os.path.join(root, "images", *below), upright)
@@ -104,7 +106,34 @@ def _lines(path: str) -> list[str]:
             f"{path}: line {names.index('') + 1} is empty. Each line names the class of an index, "
             "the first that of 0: name this one too, or remove the line."
         )
+    numbers = _numbers(names)
+    wrong = next((i for i, number in enumerate(numbers) if number != i), None)
+    if wrong is not None:
+        raise UsageError(
+            f"{path}: line {wrong + 1} is '{names[wrong]}', but it names the class of index "
+            f"{wrong}: each line names that of an index, the first that of 0. Sort the lines and "
+            "leave the numbers out. If they belong to the names: -o data.options.classes=[...]."
+        )
     return names
+
+
+# a line of classes.txt with a number of its own: '1 tree', '1: tree', '1. tree'; 'tree,1'
+NUMBERED = (
+    r"(?P<number>\d{1,9})(\s+|\s*[:=,;]\s*|[.)]\s+|\s*-\s+)(?P<name>.*\D.*)",
+    r"(?P<name>.*\D.*?)(\s+|\s*[:=,;]\s*)(?P<number>\d{1,9})",
+)
+
+
+def _numbers(names: list[str]) -> list[int]:
+    """The numbers that every line has beside another name; [] if there are none.
+
+    Of names that are the same but for them, such as level 1 and level 2, they are a part.
+    """
+    for pattern in NUMBERED:
+        found = [one for name in names if (one := re.fullmatch(pattern, name))]
+        if len(found) == len(names) == len({one["name"] for one in found}):
+            return [int(one["number"]) for one in found]
+    return []
 
 
 def _values(
