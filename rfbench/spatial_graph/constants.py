@@ -150,8 +150,16 @@ class Constants:
         made, op = self._makers.get(ref.id, (0, None))
         if op is None:
             return False
-        zeroing = op.name.split(".")[1] in ZEROING
+        name = op.name.split(".")[1]
+        zeroing = name in ZEROING or (name == "mul" and any(map(self._is_zero, op.args)))
         return zeroing or any(self._has_zeros(r, seen, made) for r in op.given)
+
+    def _is_zero(self, factor: Any) -> bool:
+        """Whether a factor is the number 0, or a buffer of one zero."""
+        fixed = self._fixed(factor) if isinstance(factor, Ref) else None
+        if fixed is None:
+            return isinstance(factor, int | float) and factor == 0
+        return not fixed.is_meta and fixed.numel() == 1 and float(fixed) == 0
 
     def _drawn(
         self, ref: Ref, draw: Callable, known: dict[tuple, Any], until: int

@@ -133,6 +133,8 @@ class Reader:
 
     def _result(self, op: Op, inputs: list[Value | Opaque]) -> Any:
         """What an operation returns: Values, or an Opaque that says why not."""
+        if _cancels(op):
+            return None
         opaque = [v for v in inputs if isinstance(v, Opaque)]
         if opaque:
             return self._passed_on(op, self._farthest(opaque), len(inputs))
@@ -286,6 +288,12 @@ def main_output(trace: Trace) -> str | None:
 
 
 _UNEXPECTED = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+
+
+def _cancels(op: Op) -> bool:
+    """y - y: zeros, whatever y is."""
+    same = op.name.startswith("aten.sub.") and op.args[0] == op.args[1]
+    return same and op.kwargs.get("alpha", 1) == 1
 
 
 def _severity(value: Opaque) -> tuple[bool, bool]:
