@@ -115,7 +115,9 @@ class Trace:
     learnt a size; None: it never did. feature_maps: whether the outputs are the maps of a backbone,
     from first to last (timm's features_only). random: by number, of tensors that were drawn at
     random or made of such, what drew. chosen: what drew the numbers that the network's code has
-    read, with how many operations there were before; others: traces with other draws of these.
+    read, with how many operations there were before. kept: what the pass has left changed for the
+    next one, such as a counter. others: traces with other draws of what was chosen, and of later
+    passes.
     """
 
     size: tuple[int, ...]
@@ -132,4 +134,5 @@ class Trace:
     feature_maps: bool = False
     random: dict[int, Draw] = field(default_factory=dict)
     chosen: dict[Draw, int] = field(default_factory=dict)
+    kept: Draw | None = None
     others: Callable[[], list["Trace"]] = list
