@@ -310,7 +310,10 @@ class Tracer(TorchDispatchMode):
         given = dict(zip((s.name for s in schema), args, strict=False)) | kwargs
         marked = [given.get(s.name) for s in schema if s.alias_info and s.alias_info.is_write]
         targets = [t for t in tree_leaves(marked) if isinstance(t, Tensor)]
-        near = ((t, i) for t in targets for i in self._sharing[memory(t)])
+        near = [(t, i) for t in targets for i in self._sharing[memory(t)]]
+        for target, i in near:
+            held = self.alive[i]
+            self.trace.places[i] = memory(target), held.stride(), held.storage_offset()
         return tuple(i for t, i in near if overlap(t, self.alive[i]))
 
 
