@@ -53,7 +53,7 @@ def copied_by_a_table(n: Any, x: Tensor) -> Tensor:
 
 @CASES.add(**A)
 def added_by_a_table(n: Any, x: Tensor) -> Tensor:
-    return n.b(n.a(x).index_add(2, torch.tensor([0, 0, 3, -1, 3]), n.w(x)[:, :, :5]))
+    return n.b(n.a(x).index_add(2, torch.tensor([0, 0, 3, 11, 3]), n.w(x)[:, :, :5]))
 
 
 @CASES.add(**A)
