@@ -313,7 +313,7 @@ class Tracer(TorchDispatchMode):
         near = [(t, i) for t in targets for i in self._sharing[memory(t)]]
         for target, i in near:
             held = self.alive[i]
-            self.trace.places[i] = memory(target), held.stride(), held.storage_offset()
+            self.trace.places[i] = memory(target), held.stride(), int(held.storage_offset())
         return tuple(i for t, i in near if overlap(t, self.alive[i]))
 
 

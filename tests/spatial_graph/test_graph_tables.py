@@ -57,6 +57,11 @@ def added_by_a_table(n: Any, x: Tensor) -> Tensor:
 
 
 @CASES.add(**A)
+def added_zero_times(n: Any, x: Tensor) -> Tensor:
+    return n.b(n.a(x).index_add(2, TABLE, n.w(x)[:, :, :7], alpha=0))
+
+
+@CASES.add(**A)
 def channels_added_by_a_table(n: Any, x: Tensor) -> Tensor:
     return n.a(x).index_add(1, torch.tensor([1, 1, 3, 0]), n.w(x))
 

@@ -87,17 +87,21 @@ def index_copy(
 
 @register_op("aten::index_add", "aten::scatter_add")
 def index_add(
-    b: Builder, x: Value | Constant, dim: int, table: Value | Constant, source: object, **_: object
+    b: Builder,
+    x: Value | Constant,
+    dim: int,
+    table: Value | Constant,
+    source: object,
+    alpha: float = 1,
 ) -> Value | None:
     """Each entry added to that where its table says; several may be added to one."""
     dim %= len(b.out_shape)
-    at, value = _row(b, table, dim), dependent(source)
+    at, value = _row(b, table, dim), dependent(source) if alpha else None
     left, parts = np.arange(len(at)), [dependent(x)]
     while value is not None and len(left):  # of those that meet, one at a time
-        _, firsts = np.unique(at[left], return_index=True)
-        now = left[firsts]
+        now = left[np.unique(at[left], return_index=True)[1]]
         parts.append(_written(b, None, pick(b, value, dim, now), dim, at[now]))
-        left = np.delete(left, firsts)
+        left = np.setdiff1d(left, now)
         if len(parts) > MOST:
             raise Scrambled(f"more than {MOST} entries are added to one")
     known = [part for part in parts if part is not None]
