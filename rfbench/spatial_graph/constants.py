@@ -3,7 +3,6 @@
 And the zeros that it puts into weights, whatever these are: masks of ones and zeros.
 """
 
-import functools
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -122,7 +121,7 @@ class Constants:
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
             try:
-                value = self._drawn(ref, draw, {}, self.until)
+                value = self._replayed(ref, draw)
             except Exception as error:
                 raise Scrambled(f"the zeros of its weights are not known: {error}") from error
         if value is None:
@@ -150,39 +149,68 @@ class Constants:
         made, op = self._makers.get(ref.id, (0, None))
         if op is None:
             return False
-        zeroing = op.name.split(".")[1] in ZEROING
+        name = op.name.split(".")[1]
+        zeroing = name in ZEROING or (name == "mul" and any(map(self._is_zero, op.args)))
         return zeroing or any(self._has_zeros(r, seen, made) for r in op.given)
 
-    def _drawn(
-        self, ref: Ref, draw: Callable, known: dict[tuple, Any], until: int
-    ) -> Tensor | None:
-        """A tensor's values before an operation, for drawn weights."""
-        writes = self._writes(ref, until)
-        key = ref.id, len(writes)
-        if key not in known:
-            value = self._fixed(ref)
-            if value is None or value.is_meta:
-                made, op = self._makers.get(ref.id, (0, None))
-                value = (
-                    _run(op, ref, lambda r: self._drawn(r, draw, known, made), self.trace.shapes)
-                    if op
-                    else draw(self.trace.shapes[ref.id])
-                )
-            for number, op in writes:
-                now = functools.partial(self._drawn, draw=draw, known=known, until=number)
-                value = self._written_to(op, value, now)
-            known[key] = value
-        return known[key]
+    def _is_zero(self, factor: Any) -> bool:
+        """Whether a factor is the number 0, or a buffer of one zero."""
+        fixed = self._fixed(factor) if isinstance(factor, Ref) else None
+        if fixed is None:
+            return isinstance(factor, int | float) and factor == 0
+        return not fixed.is_meta and fixed.numel() == 1 and float(fixed) == 0
 
-    def _written_to(
-        self, op: Op, value: Tensor | None, values: Callable[[Ref], Tensor | None]
-    ) -> Tensor | None:
-        """A tensor after a write to the whole of it; None where it is to a part."""
-        target, *others = op.args
-        if value is None or self.trace.shapes[target.id] != tuple(value.shape):
+    def _replayed(self, ref: Ref, draw: Callable) -> Tensor | None:
+        """A tensor's values for drawn weights, by running all that makes it and writes to it.
+
+        On the CPU, where views share their memory as they did. None where the input takes part.
+        """
+        ops, needed = self._behind(ref)
+        if not needed.isdisjoint(self.trace.inputs):
             return None
-        args, kwargs = mapped(Ref, values, (tuple(others), op.kwargs))
-        return op.func(value.clone(), *args, **kwargs)
+        made = {r.id for op in ops for r in op.made if r not in op.given}
+        known = self._begin(needed - made, draw)
+
+        def value(ref: Ref) -> Tensor:
+            return known[ref.id]
+
+        for op in ops:
+            for r in op.given:
+                known.setdefault(r.id, torch.zeros(self.trace.shapes[r.id]))  # only its shape
+            args, kwargs = mapped(Ref, value, (op.args, op.kwargs))
+            if not op.given or "device" in kwargs:
+                kwargs |= {"device": torch.device("cpu")}
+            out = op.func(*args, **kwargs)
+            outs = [out] if isinstance(out, Tensor) else list(out)
+            known |= {r.id: t for r, t in zip(op.made, outs, strict=True)}
+        return known[ref.id]
+
+    def _begin(self, numbers: set[int], draw: Callable) -> dict[int, Tensor]:
+        """The tensors that no operation makes; those that share memory (x.data) do so here."""
+        known: dict[int, Tensor] = {}
+        shared: dict[int, Tensor] = {}
+        for i in sorted(numbers):
+            fixed, shape = self._fixed(Ref(i)), self.trace.shapes[i]
+            value = draw(shape) if fixed is None or fixed.is_meta else fixed.clone()
+            if place := self.trace.places.get(i):
+                key, stride, offset = place
+                last = offset + sum((n - 1) * step for n, step in zip(shape, stride, strict=True))
+                if key not in shared:
+                    shared[key] = value.new_zeros(last + 1)
+                    shared[key].as_strided(shape, stride, offset).copy_(value)
+                value = shared[key].as_strided(shape, stride, offset)
+            known[i] = value
+        return known
+
+    def _behind(self, ref: Ref) -> tuple[list[Op], set[int]]:
+        """The operations that a tensor comes from, in their order, and the tensors they need."""
+        needed, ops = {ref.id}, []
+        for op in reversed(self.trace.ops[: self.until]):
+            own = {r.id for r in op.made} | {*op.written}
+            if not needed.isdisjoint(own):
+                ops.append(op)
+                needed |= own if is_like(op) else own | {r.id for r in op.given}
+        return ops[::-1], needed
 
 
 def _positive(shape: tuple[int, ...]) -> Tensor:

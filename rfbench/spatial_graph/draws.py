@@ -25,6 +25,7 @@ from numpy.random import bit_generator
 from torch import nn
 
 from rfbench.copies import ATOMS, DICTS, named_parts
+from rfbench.spatial_graph.clocks import Names, clocks
 from rfbench.spatial_graph.draw import Draw
 from rfbench.spatial_graph.operations import Op
 
@@ -67,14 +68,15 @@ def _argument(op: Op, name: str) -> Any:
 def seeded(module: nn.Module, draw: int, told: Callable[[Draw], None]) -> Iterator[None]:
     """Run with every generator at the seed `draw`: torch's, those of modules and of their code.
 
-    told: is given what has drawn besides torch: Python's or NumPy's generators. In the end the
-    global ones are as before.
+    told: is given what has drawn besides torch: Python's or NumPy's generators, a clock. In the end
+    the global ones are as before.
     """
     parts = [*named_parts(module).values()]
-    shared = _beside(parts)
+    files = _files(parts)
+    shared = _beside(files)
     own, restore = [*_held(parts), *shared], [*map(_restorer, shared)]
     python, numpy = random.getstate(), np.random.get_state(legacy=False)
-    with torch.random.fork_rng(devices=[]), _anew(draw, told):
+    with torch.random.fork_rng(devices=[]), _anew(draw, told), clocks(files, draw, told):
         try:
             for generator in (torch.default_generator, *own):
                 _seed(generator, draw)
@@ -170,12 +172,17 @@ def _has_state(value: Any) -> bool:
     return issubclass(kind, tuple(_SEED)) and not issubclass(kind, random.SystemRandom)
 
 
-def _beside(parts: Sequence[nn.Module]) -> list[Any]:
-    """The generators among the global names of the code of modules."""
+def _files(parts: Sequence[nn.Module]) -> list[Names]:
+    """The global names of the code of modules, by file."""
     codes = [getattr_static(kind, "forward", None) for kind in {*map(type, parts)}]
     codes += [v for m in parts for v in vars(m).values() if type(v) is FunctionType]
     names = {id(c.__globals__): c.__globals__ for c in codes if isinstance(c, FunctionType)}
-    found = [v for known in names.values() for v in [*known.values()]]
+    return [*names.values()]
+
+
+def _beside(files: Sequence[Names]) -> list[Any]:
+    """The generators among the global names of files."""
+    found = [v for known in files for v in [*known.values()]]
     every = {id(v): v for v in found if _has_state(v)}
     return [v for v in every.values() if v is not torch.default_generator]
 

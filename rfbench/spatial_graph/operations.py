@@ -105,14 +105,17 @@ class Trace:
     shapes: the shape of every tensor by number. layers: module path -> number of its output, in
     order of execution; '#2' marks a second call of the same module, '.0' or '.aux' one of several
     outputs. fixed: by number, the values of registered buffers (BlurPool's kernel) and of tensors
-    that the forward pass makes. recurrent: by name of LSTM, GRU and RNN layers, whether the batch
-    is first and whether they run both ways. size: of the first input, along every axis. forward:
-    all operations, timm's classifiers included; None where one refused the size. failure: why the
-    pass ended before its output. sized: the number of operations before the network's code first
-    learnt a size; None: it never did. feature_maps: whether the outputs are the maps of a backbone,
-    from first to last (timm's features_only). random: by number, of tensors that were drawn at
-    random or made of such, what drew. chosen: what drew the numbers that the network's code has
-    read, with how many operations there were before; others: traces with other draws of these.
+    that the forward pass makes. places: of tensors that share memory which is written to, by
+    number: which memory, the strides there and where it begins. recurrent: by name of LSTM, GRU and
+    RNN layers, whether the batch is first and whether they run both ways. size: of the first input,
+    along every axis. forward: all operations, timm's classifiers included; None where one refused
+    the size. failure: why the pass ended before its output. sized: the number of operations before
+    the network's code first learnt a size; None: it never did. feature_maps: whether the outputs
+    are the maps of a backbone, from first to last (timm's features_only). random: by number, of
+    tensors that were drawn at random or made of such, what drew. chosen: what drew the numbers that
+    the network's code has read, with how many operations there were before. kept: what the pass has
+    left changed for the next one, such as a counter. others: traces with other draws of what was
+    chosen, and of later passes.
     """
 
     size: tuple[int, ...]
@@ -123,10 +126,12 @@ class Trace:
     shapes: dict[int, tuple[int, ...]] = field(default_factory=dict)
     layers: dict[str, int] = field(default_factory=dict)
     fixed: dict[int, Tensor] = field(default_factory=dict)
+    places: dict[int, tuple[int, tuple[int, ...], int]] = field(default_factory=dict)
     recurrent: dict[str, tuple[bool, bool]] = field(default_factory=dict)
     failure: RfbenchError | None = None
     sized: int | None = None
     feature_maps: bool = False
     random: dict[int, Draw] = field(default_factory=dict)
     chosen: dict[Draw, int] = field(default_factory=dict)
+    kept: Draw | None = None
     others: Callable[[], list["Trace"]] = list

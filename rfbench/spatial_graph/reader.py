@@ -111,13 +111,15 @@ class Reader:
         return known[given[0]] if given and not is_like(op) else None
 
     def _settle(self, names: set[str]) -> None:
-        """Lose the tensors that are others in other draws of what is drawn at random."""
+        """Lose the tensors that are others in other draws of what is drawn, or in later passes."""
+        source, does = next(iter(self.trace.chosen), None), "gives"
+        if source is None and self.trace.kept is not None:
+            source, does = self.trace.kept, "keeps from one pass to the next"
         for number in {(self.trace.layers | self.trace.outputs)[name] for name in names}:
-            draw = next(iter(self.trace.chosen))
+            assert source is not None
+            reason = f"what it {does} decides what is read"
             self.values[number] = Opaque(
-                Witness(
-                    Reach.UNSUPPORTED, draw.op, draw.layer, "what it draws decides what is read"
-                )
+                Witness(Reach.UNSUPPORTED, source.op, source.layer, reason)
             )
 
     def _read(self, op: Op, inputs: list[Value | Opaque]) -> None:
@@ -133,6 +135,8 @@ class Reader:
 
     def _result(self, op: Op, inputs: list[Value | Opaque]) -> Any:
         """What an operation returns: Values, or an Opaque that says why not."""
+        if _cancels(op):
+            return None
         opaque = [v for v in inputs if isinstance(v, Opaque)]
         if opaque:
             return self._passed_on(op, self._farthest(opaque), len(inputs))
@@ -287,6 +291,12 @@ def main_output(trace: Trace) -> str | None:
 
 
 _UNEXPECTED = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+
+
+def _cancels(op: Op) -> bool:
+    """y - y: zeros, whatever y is."""
+    same = op.name.startswith("aten.sub.") and op.args[0] == op.args[1]
+    return same and op.kwargs.get("alpha", 1) == 1
 
 
 def _severity(value: Opaque) -> tuple[bool, bool]:

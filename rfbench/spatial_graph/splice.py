@@ -14,10 +14,10 @@ from typing import Any
 from torch import nn
 
 from rfbench.errors import RfbenchError
+from rfbench.spatial_graph.kept import LIBRARIES
 from rfbench.spatial_graph.operations import Op, Ref, Trace, mapped
 from rfbench.spatial_graph.trace import trace_module
 
-LIBRARIES = {"timm", "torch", "torchvision"}
 Layers = Mapping[str, tuple[nn.Module, nn.Module]]  # by path: as it was, as it is
 
 
@@ -52,7 +52,7 @@ def spliced(trace: Trace, module: nn.Module, layers: Layers) -> Trace | None:
     module: as it was traced. Only networks of libraries are taken: the code of others might look
     at what has changed, a layer's stride.
     """
-    drawn = trace.random or trace.chosen  # which other traces have as well
+    drawn = trace.random or trace.chosen or trace.kept  # which other traces have as well
     if trace.failure is not None or drawn or not _is_of_libraries(module):
         return None
     try:

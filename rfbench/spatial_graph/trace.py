@@ -21,6 +21,7 @@ from rfbench.copies import named_parts
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.spatial_graph.draws import DRAWS, seeded
 from rfbench.spatial_graph.graph import Size, by
+from rfbench.spatial_graph.kept import LATER, Kept
 from rfbench.spatial_graph.operations import Trace
 from rfbench.spatial_graph.overlap import memory
 from rfbench.spatial_graph.skeleton import skeleton
@@ -79,38 +80,52 @@ def trace_module(
     trace = _pass(module, shapes, 0)
     if trace.failure is not None and not trace.layers:
         raise trace.failure from trace.failure.__cause__
-    if trace.chosen:
-        every = range(1, DRAWS)
-        trace.others = functools.cache(lambda: [_pass(module, shapes, draw) for draw in every])
+    if trace.chosen or trace.kept:
+        trace.others = functools.cache(lambda: [*_others(module, shapes, trace)])
     return trace
 
 
-def _pass(module: nn.Module, shapes: Sequence[Shape], draw: int) -> Trace:
-    """A pass, under functionalisation where it needs that. draw: of what it draws at random."""
-    trace, mutated = _traced(module, shapes, pure=True, draw=draw)
-    return _traced(module, shapes, pure=False, draw=draw)[0] if mutated else trace
+def _others(module: nn.Module, shapes: Sequence[Shape], trace: Trace) -> Iterator[Trace]:
+    """Passes with other draws, and later ones of a network that keeps something between them."""
+    if trace.chosen:
+        yield from (_pass(module, shapes, draw) for draw in range(1, DRAWS))
+    for earlier in LATER if trace.kept else ():
+        yield (later := _pass(module, shapes, 0, earlier))
+        if later.kept is None:  # a flag, or a size: from then on nothing changes
+            return
+
+
+def _pass(module: nn.Module, shapes: Sequence[Shape], draw: int, earlier: int = 0) -> Trace:
+    """A pass, under functionalisation where it needs that.
+
+    draw: of what it draws at random. earlier: how many passes there are before it.
+    """
+    trace, mutated = _traced(module, shapes, pure=True, draw=draw, earlier=earlier)
+    if mutated:
+        trace, _ = _traced(module, shapes, pure=False, draw=draw, earlier=earlier)
+    return trace
 
 
 def _traced(
-    module: nn.Module, shapes: Sequence[Shape], *, pure: bool, draw: int
+    module: nn.Module, shapes: Sequence[Shape], *, pure: bool, draw: int, earlier: int
 ) -> tuple[Trace, str]:
     """A pass, and what of it needs functionalisation.
 
     pure: without it, which is faster: in-place operations on tensors that share their memory with
-    no other need none.
+    no other need none. draw, earlier: see `_pass`.
     """
     copied, buffers = skeleton(module)
     trace = Trace(shapes[0][1:], feature_maps=hasattr(module, "feature_info"))
     tracer = Tracer(trace, pure, draw)
     tracer.buffers = buffers
     tracer.watch.shape = (1, *shapes[0])
-    parts = named_parts(copied)
+    parts = tracer.parts = named_parts(copied)
     scripted = [m for m in parts.values() if isinstance(m, torch.jit.ScriptModule)]
     tracer.weights = {memory(p) for m in scripted for p in m.parameters() if not p.is_meta}
     rnns = {n: m for n, m in parts.items() if isinstance(m, nn.RNNBase)}
     trace.recurrent = {n: (m.batch_first, m.bidirectional) for n, m in rnns.items()}
     dtype = next((p.dtype for p in copied.parameters() if p.is_floating_point()), torch.float32)
-    forward = _forward(copied, tracer)
+    forward = _forward(copied, tracer, earlier)
 
     try:
         with torch.no_grad(), seeded(copied, draw, tracer.chooses), tracer:
@@ -118,6 +133,7 @@ def _traced(
             with tracer.watch, _watched(parts, tracer):
                 (forward if pure else _functional(forward, tracer))(*images)
         trace.forward = trace.ops
+        trace.kept = tracer.kept.changed() if tracer.kept else None
         if not trace.outputs and tracer.trunk is None:
             what = f"{type(module).__name__} returns {tracer.returned}, which holds no tensor"
             trace.failure = RfbenchError(what)
@@ -132,8 +148,11 @@ def _traced(
     return trace, tracer.mutated
 
 
-def _forward(module: nn.Module, tracer: Tracer) -> Callable[..., None]:
-    """A forward pass that notes its inputs, its outputs, and where timm's features end."""
+def _forward(module: nn.Module, tracer: Tracer, earlier: int) -> Callable[..., None]:
+    """A forward pass that notes its inputs, its outputs, and where timm's features end.
+
+    earlier: passes before it, which are not noted.
+    """
     trace, run = tracer.trace, trunk(module)
 
     def features(x: Tensor, *args: Any, **kwargs: Any) -> Any:
@@ -145,6 +164,11 @@ def _forward(module: nn.Module, tracer: Tracer) -> Callable[..., None]:
         return out
 
     def forward(*images: Tensor) -> None:
+        for _ in range(earlier):
+            module(*map(torch.empty_like, images))
+            trace.layers.clear()
+            tracer.calls.clear()
+        tracer.kept = Kept(tracer.parts)
         trace.inputs = list(tracer.named(images, "").values())
         trace.sized = None  # so far, only torch's own code ran
         if run is not module and not isinstance(module, torch.jit.ScriptModule):

@@ -14,6 +14,7 @@ from rfbench.spatial_graph import direct, results
 from rfbench.spatial_graph.constants import Constants, is_like
 from rfbench.spatial_graph.draw import Draw
 from rfbench.spatial_graph.draws import HIGHEST, LOWEST, TRIES, draws
+from rfbench.spatial_graph.kept import Kept
 from rfbench.spatial_graph.operations import ATOMS, Op, Ref, Trace, mapped, name_of
 from rfbench.spatial_graph.overlap import memory, overlap
 from rfbench.spatial_graph.structure import named_tensors
@@ -54,6 +55,8 @@ class Tracer(TorchDispatchMode):
         self.stack: list[str] = []
         self.calls: Counter[str] = Counter()  # of modules so far
         self.trunk: Trunk | None = None
+        self.parts: dict[str, nn.Module] = {}  # the modules by name
+        self.kept: Kept | None = None  # what they held before the pass
         self.watch = Watch(self.sized, self.values, self.direct)
         self.buffers: dict[int, Tensor] = {}  # values of the registered ones, by id() on meta
         self.weights: set[int] = set()  # the memory of those that are not on meta: scripted layers
@@ -307,7 +310,10 @@ class Tracer(TorchDispatchMode):
         given = dict(zip((s.name for s in schema), args, strict=False)) | kwargs
         marked = [given.get(s.name) for s in schema if s.alias_info and s.alias_info.is_write]
         targets = [t for t in tree_leaves(marked) if isinstance(t, Tensor)]
-        near = ((t, i) for t in targets for i in self._sharing[memory(t)])
+        near = [(t, i) for t in targets for i in self._sharing[memory(t)]]
+        for target, i in near:
+            held = self.alive[i]
+            self.trace.places[i] = memory(target), held.stride(), int(held.storage_offset())
         return tuple(i for t, i in near if overlap(t, self.alive[i]))
 
 

@@ -110,7 +110,7 @@ def running_sums_less_others(n: Any, x: Tensor) -> Tensor:
     return n.b(y.cumsum(3) - 0.5 * n.a(y[:, :3]).cumsum(2))
 
 
-@CASES.add(UNSUPPORTED, "torchvision.deform_conv2d", d=torchvision.ops.DeformConv2d(4, 4, 3), **A)
+@CASES.add(d=torchvision.ops.DeformConv2d(4, 4, 3), **A)
 def offsets_by_the_network(n: Any, x: Tensor) -> Tensor:
     y = n.a(x)
     return n.d(y, y.new_zeros(1, 18, 10, 12))

@@ -27,6 +27,7 @@ from rfbench.spatial_graph.ops.join import positions_to_channels
 from rfbench.spatial_graph.ops.masked import cut, masked
 from rfbench.spatial_graph.ops.registry import Constant, each_axis, register_op
 from rfbench.spatial_graph.ops.slide import along, unfurl
+from rfbench.spatial_graph.ops.views import widen
 
 
 @dataclass(frozen=True)
@@ -244,7 +245,29 @@ def pooled_boxes(b: Builder, *_: object) -> Opaque:
 
 @register_op("torchvision::deform_conv2d")
 def deformable(
-    b: Builder, x: object, weight: object, offsets: object, *_: object, **__: object
-) -> Opaque:
-    where = "depend on the values of the image" if isinstance(offsets, Value) else "are not known"
-    return b.opaque(Reach.UNSUPPORTED, f"its offsets {where}")
+    b: Builder,
+    x: Value | Constant,
+    weight: Constant,
+    offsets: Value | Constant,
+    mask: Value | Constant,
+    _bias: object,
+    *steps: int,
+) -> Value | Opaque:
+    """With offsets that are a table of zeros: a convolution, times a mask of its taps."""
+    known = offsets.values if isinstance(offsets, Constant) else None
+    if isinstance(offsets, Value) or known is None or bool((known != 0).any()):
+        values = "depend on the values of the image"
+        fixed = "are not known" if known is None else "move its taps"
+        where = values if isinstance(offsets, Value) else fixed
+        return b.opaque(Reach.UNSUPPORTED, f"its offsets {where}")
+    used = steps[8]  # whether there is a mask; else it is an empty one
+    if isinstance(x, Constant) or (
+        used and isinstance(mask, Constant) and mask.nonzero is not None
+    ):
+        raise Scrambled("a mask takes some of its taps away")
+    stride, padding, dilation = (list(steps[i : i + 2]) for i in (0, 2, 4))
+    out = convolution(b, x, weight, None, stride, padding, dilation, False, None, steps[6])
+    if not used or not isinstance(mask, Value):
+        return out
+    gate = b.contract(mask, [1], "pool")
+    return b.combine([out, widen(gate, 1, b.out_shape[1])], "product")

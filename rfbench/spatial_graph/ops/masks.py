@@ -6,13 +6,14 @@ A position, or a channel, that is multiplied by zero or overwritten depends on n
 import math
 
 import numpy as np
+import torch
 
 from rfbench.spatial_graph.axis import SAME, Axis, Index, from_matrix
 from rfbench.spatial_graph.builder import Builder
 from rfbench.spatial_graph.graph import Reach
 from rfbench.spatial_graph.layout import CONSTANT, SPATIAL, Dim, Factor, Scrambled, Value, solid
 from rfbench.spatial_graph.ops.pointwise import pointwise
-from rfbench.spatial_graph.ops.registry import Constant, dependent, register_op
+from rfbench.spatial_graph.ops.registry import Constant, dependent, is_number, register_op
 from rfbench.spatial_graph.ops.slide import is_block, within
 from rfbench.spatial_graph.ops.views import copies
 from rfbench.spatial_graph.spread import spread
@@ -24,7 +25,7 @@ Blocks = list[tuple[np.ndarray, ...]]  # of each: along every dimension, which p
 
 @register_op("aten::mul")
 def multiply(b: Builder, *factors: object, **_: object) -> Value | None:
-    if any(isinstance(f, int | float) and f == 0 for f in factors):
+    if any(f.vanishes if isinstance(f, Constant) else is_number(f, 0) for f in factors):
         return None
     values = [f for f in factors if isinstance(f, Value)]
     if len(values) > 1 or b.graph.witness(values[0]).reach > Reach.CONTEXT:
@@ -58,14 +59,37 @@ def _values(mask: object) -> np.ndarray | None:
 
 
 def _mask(factor: Constant) -> np.ndarray | None:
-    """Where a constant is not zero; None where that is everywhere, or nowhere.
+    """Where a constant is not zero; None where that is everywhere.
 
     Raises Scrambled where something wrote zeros, and which they are is not known.
     """
-    if math.prod(factor.shape) == 1:
+    nonzero = None if math.prod(factor.shape) == 1 else factor.nonzero
+    return None if nonzero is None else nonzero.numpy()
+
+
+@register_op("aten::pow")
+def power(b: Builder, x: object, exponent: object) -> Value | None:
+    """x ** 0 is one, whatever x is."""
+    if is_number(exponent, 0):
         return None
-    nonzero = factor.nonzero
-    return nonzero.numpy() if nonzero is not None and bool(nonzero.any()) else None
+    taken = exponent.values if isinstance(exponent, Constant) else None
+    if taken is None or not isinstance(x, Value):
+        return pointwise(b, x, exponent)
+    return kept(b, x, (taken != 0).numpy())
+
+
+@register_op("aten::lerp")
+def lerp(b: Builder, x: object, y: object, weight: object) -> Value | None:
+    """x + weight (y - x): with a weight of 0 it is x, with 1 it is y."""
+    known = weight.values if isinstance(weight, Constant) else None
+    if isinstance(weight, int | float):
+        known = torch.tensor(weight)
+    pairs = [(x, 1), (y, 0)]
+    if known is None:
+        return pointwise(b, x, y, weight)
+    masks = [(v, (known != without).numpy()) for v, without in pairs if isinstance(v, Value)]
+    parts = [part for v, mask in masks if (part := kept(b, v, mask)) is not None]
+    return b.combine(parts) if parts else None
 
 
 def kept(b: Builder, x: Value, mask: np.ndarray) -> Value | None:

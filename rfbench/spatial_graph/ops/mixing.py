@@ -31,14 +31,14 @@ MOST = 2**20  # pairs of channels of a matrix with zeros that are looked at one 
 
 
 @register_op("aten::addmm")
-def addmm(b: Builder, bias: Matrix, x: Matrix, y: Matrix, **_: object) -> Value | Opaque:
+def addmm(b: Builder, bias: Matrix, x: Matrix, y: Matrix, **_: object) -> Value | Opaque | None:
     if isinstance(bias, Value):
         raise Scrambled("a bias depends on the input")
     return matmul(b, x, y)
 
 
 @register_op("aten::mm", "aten::bmm")
-def product(b: Builder, x: Matrix, y: Matrix) -> Value | Opaque:
+def product(b: Builder, x: Matrix, y: Matrix) -> Value | Opaque | None:
     try:
         return matmul(b, x, y)
     except Scrambled:
@@ -48,7 +48,7 @@ def product(b: Builder, x: Matrix, y: Matrix) -> Value | Opaque:
         return b.opaque(Reach.GLOBAL)
 
 
-def matmul(b: Builder, x: Matrix, y: Matrix) -> Value | Opaque:
+def matmul(b: Builder, x: Matrix, y: Matrix) -> Value | Opaque | None:
     """x (..., M, K) times y (..., K, N); one of them may be constant."""
     if isinstance(x, Constant):
         assert isinstance(y, Value)
@@ -77,11 +77,14 @@ def distances(b: Builder, x: Matrix, y: Matrix, *_: object) -> Value | Opaque:
 
 def linear(
     b: Builder, x: Value, dim: int, weight: Constant, out: int, left: bool = False
-) -> Value | Opaque:
+) -> Value | Opaque | None:
     """`out` weighted sums over a dimension: new channels, or new positions of one axis.
 
     left: whether the matrix stands on the left, (..., out, K), and not on the right, (..., K, out).
+    None: of a matrix of zeros.
     """
+    if weight.vanishes:
+        return None
     held = {f.axis for f in x.dims[dim]}
     if held & {*SPATIAL} and weight.nonzero is not None:
         raise Scrambled("a matrix with zeros mixes positions")

@@ -19,13 +19,14 @@ the operation that it does not cover; a result with another shape than the trace
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeVar
 
 from torch import Tensor
 
 from rfbench.errors import UsageError
 from rfbench.spatial_graph.graph import Opaque
-from rfbench.spatial_graph.layout import Value
+from rfbench.spatial_graph.layout import Scrambled, Value
 
 Shape = tuple[int, ...]
 Result = Value | Opaque | list[Value] | list[Value | None] | None
@@ -52,13 +53,22 @@ class Constant:
         """The values; None where weights take part."""
         return self.evaluate()
 
-    @property
+    @cached_property
     def nonzero(self) -> Tensor | None:
         """Where masks of ones and zeros leave it, as bool; None: everywhere."""
         values = self.values
         if values is None:
             return self.find_zeros()
         return values != 0 if bool((values == 0).any()) else None
+
+    @property
+    def vanishes(self) -> bool:
+        """Whether it is known to be zero everywhere."""
+        try:
+            nonzero = self.nonzero
+        except Scrambled:  # they depend on the weights
+            return False
+        return nonzero is not None and not bool(nonzero.any())
 
 
 def register_op(*names: str) -> Callable[[F], F]:
@@ -107,3 +117,8 @@ def each_axis(v: int | Sequence[int], axes: int) -> list[int]:
 def dependent(x: Any) -> Value | None:
     """An argument where it depends on the input, else None."""
     return x if isinstance(x, Value) else None
+
+
+def is_number(x: Any, number: float) -> bool:
+    """Whether an argument is this number, in the call itself."""
+    return isinstance(x, int | float) and x == number

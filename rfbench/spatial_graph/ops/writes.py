@@ -4,12 +4,15 @@ import numpy as np
 import torch
 
 from rfbench.spatial_graph.builder import Builder
-from rfbench.spatial_graph.layout import SPATIAL, Scrambled, Value, dim_of
+from rfbench.spatial_graph.layout import SPATIAL, Scrambled, Value
+from rfbench.spatial_graph.ops.indexing import pick
 from rfbench.spatial_graph.ops.join import scatter
 from rfbench.spatial_graph.ops.masks import kept
 from rfbench.spatial_graph.ops.pointwise import pointwise
 from rfbench.spatial_graph.ops.registry import Constant, dependent, register_op
 from rfbench.spatial_graph.ops.views import copies, widen
+
+MOST = 64  # entries that are added to one
 
 
 @register_op("aten::index_put", "aten::_unsafe_index_put")
@@ -52,21 +55,87 @@ def scattered(
     dim: int,
     table: Value | Constant,
     value: object,
-    **_: object,
-) -> Value:
+    **more: object,
+) -> Value | None:
     """A number at places that depend on the input: ones and zeros of a hard choice.
 
-    Every entry of the dimension then depends on all that choose there.
+    Every entry of the dimension then depends on all that choose there. Or a map, or a number, at
+    the places of a table.
     """
+    dim %= len(b.out_shape)
+    if isinstance(table, Constant) and not more:
+        source = dependent(value)
+        at = _row(b, table, dim)
+        return _written(b, dependent(x), source, dim, at)
     if isinstance(x, Value) or isinstance(table, Constant) or isinstance(value, Value | Constant):
         raise Scrambled("entries are written one by one")
-    dim = dim_of(table, dim)
     other = [n for i, n in enumerate(table.shape) if i != dim]
     if other != [n for i, n in enumerate(x.shape) if i != dim]:
         raise Scrambled("entries are written to a part of a tensor")
     if any(f.axis in SPATIAL for f in table.dims[dim]):
         raise Scrambled("where it writes depends on the values of the image")
     return widen(b.contract(table, [dim], "pool"), dim, x.shape[dim])
+
+
+@register_op("aten::index_copy")
+def index_copy(
+    b: Builder, x: Value | Constant, dim: int, table: Value | Constant, source: object
+) -> Value | None:
+    dim %= len(b.out_shape)
+    return _written(b, dependent(x), dependent(source), dim, _row(b, table, dim))
+
+
+@register_op("aten::index_add", "aten::scatter_add")
+def index_add(
+    b: Builder,
+    x: Value | Constant,
+    dim: int,
+    table: Value | Constant,
+    source: object,
+    alpha: float = 1,
+) -> Value | None:
+    """Each entry added to that where its table says; several may be added to one."""
+    dim %= len(b.out_shape)
+    at, value = _row(b, table, dim), dependent(source) if alpha else None
+    left, parts = np.arange(len(at)), [dependent(x)]
+    while value is not None and len(left):  # of those that meet, one at a time
+        now = left[np.unique(at[left], return_index=True)[1]]
+        parts.append(_written(b, None, pick(b, value, dim, now), dim, at[now]))
+        left = np.setdiff1d(left, now)
+        if len(parts) > MOST:
+            raise Scrambled(f"more than {MOST} entries are added to one")
+    known = [part for part in parts if part is not None]
+    return b.combine(known) if known else None
+
+
+def _row(b: Builder, table: Value | Constant, dim: int) -> np.ndarray:
+    """Where a table of the same entries everywhere puts those along a dimension."""
+    values = table.values if isinstance(table, Constant) else None
+    if values is None:
+        where = "depends on the values of the image" if isinstance(table, Value) else "is not known"
+        raise Scrambled(f"where it writes {where}")
+    if values.dim() > 1:
+        other = [n for i, n in enumerate(b.out_shape) if i != dim]
+        rows = values.movedim(dim, 0).flatten(1)
+        whole = [n for i, n in enumerate(values.shape) if i != dim] == other
+        if not whole or bool((rows != rows[:, :1]).any()):
+            raise Scrambled("entries are written one by one")
+        values = rows[:, 0]
+    return values.numpy() % b.out_shape[dim]
+
+
+def _written(
+    b: Builder, x: Value | None, source: Value | None, dim: int, at: np.ndarray
+) -> Value | None:
+    """The entries `at` of a dimension overwritten, all by others."""
+    order = np.argsort(at)
+    if (np.diff(at[order]) == 0).any():
+        raise Scrambled("several entries are written to one")
+    if source is not None:
+        source = pick(b, source, dim, order)
+        if source.shape != (*b.out_shape[:dim], len(at), *b.out_shape[dim + 1 :]):
+            raise Scrambled("entries are written to a part of a tensor")
+    return scatter(b, x, source, dim, at[order], b.out_shape[dim])
 
 
 @register_op("aten::index_fill")
