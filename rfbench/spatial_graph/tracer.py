@@ -310,6 +310,8 @@ class Tracer(TorchDispatchMode):
         given = dict(zip((s.name for s in schema), args, strict=False)) | kwargs
         marked = [given.get(s.name) for s in schema if s.alias_info and s.alias_info.is_write]
         targets = [t for t in tree_leaves(marked) if isinstance(t, Tensor)]
+        for target in targets:
+            self.number(target)  # a buffer that nothing has read yet
         near = [(t, i) for t in targets for i in self._sharing[memory(t)]]
         for target, i in near:
             held = self.alive[i]

@@ -123,6 +123,18 @@ def a_buffer_of_zeros_that_is_added(n: Any, x: Tensor) -> Tensor:
     return n.a(x) + n.w(x) + n.g.table
 
 
+@CASES.add(**A, g=held(steps=torch.zeros(1)))
+def scaled_by_a_buffer_that_counts_from_zero(n: Any, x: Tensor) -> Tensor:
+    n.g.steps += 1
+    return n.a(x) + n.w(x) * (1 - 0.9**n.g.steps)
+
+
+@CASES.add(**A, g=held(gate=torch.zeros(4, 1, 1)))
+def scaled_by_a_buffer_whose_parts_are_set(n: Any, x: Tensor) -> Tensor:
+    n.g.gate[2:] = 1
+    return n.a(x) + n.w(x) * n.g.gate
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_right_or_refused(name: str) -> None:
     CASES[name].check()
