@@ -107,7 +107,7 @@ def _pass(module: nn.Module, shapes: Sequence[Shape], draw: int, earlier: int = 
 
 
 def _traced(
-    module: nn.Module, shapes: Sequence[Shape], *, pure: bool, draw: int, earlier: int
+    module: nn.Module, shapes: Sequence[Shape], *, pure: bool, draw: int, earlier: int = 0
 ) -> tuple[Trace, str]:
     """A pass, and what of it needs functionalisation.
 

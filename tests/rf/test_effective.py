@@ -425,21 +425,30 @@ def test_all_images_are_shown_a_few_at_a_time() -> None:
 def test_torchs_precision_stays_as_it_is_set(way: str) -> None:
     """In whole float32 while the gradients are taken; torch's old and new flags do not mix."""
     cudnn = torch.backends.cudnn
-    held = cudnn.conv.fp32_precision
+    flags = cudnn.conv, cudnn.rnn
+    held, old = [flag.fp32_precision for flag in flags], cudnn.allow_tf32
     seen = []
     net = chain(2)
-    net.register_forward_hook(lambda *_: seen.append(cudnn.conv.fp32_precision))
+
+    def look(*_: object) -> None:
+        seen.append(cudnn.conv.fp32_precision)
+        if seen[-1] == "ieee" and way != "new":
+            assert not cudnn.allow_tf32
+
+    net.register_forward_hook(look)
     try:
         if way == "old":
             cudnn.allow_tf32 = False
         if way == "new":
             cudnn.conv.fp32_precision = "ieee"
-        before = cudnn.conv.fp32_precision
+        before = [flag.fp32_precision for flag in flags]
         rf.effective(net, torch.rand(1, 1, 9, 9))
-        assert cudnn.conv.fp32_precision == before and "ieee" in seen  # not while it is traced
-        if way == "old":
-            assert not cudnn.allow_tf32
+        assert [flag.fp32_precision for flag in flags] == before
+        assert "ieee" in seen  # not while it is traced
+        if way != "new":
+            assert cudnn.allow_tf32 == (old and way != "old")
     finally:
-        if way == "old":
-            cudnn.allow_tf32 = True
-        cudnn.conv.fp32_precision = held
+        cudnn.allow_tf32 = old
+        for flag, precision in zip(flags, held, strict=True):
+            flag.fp32_precision = precision
+    assert cudnn.allow_tf32 == old

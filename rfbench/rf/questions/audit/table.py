@@ -63,10 +63,10 @@ def _shift(metric: Metric, record: Record) -> str:
         at = f"{at} {unit_of(len(record['input_size']))}"
         added = metric.text(own["shift_by_border"])
         notes.append(f"the border cuts it at {at}, which adds {added}")
-    if ranges := record.get("shift_range"):  # not in records of old
-        least, most = (metric.text([r[end] for r in ranges]) for end in (0, 1))
-        if least != most:
-            notes.append(f"the mean of units with {least} to {most}")
+    told = [r for r in record.get("shift_range") or [] if None not in r]  # not in records of old
+    spans = dict.fromkeys(" to ".join(metric.text([end]) for end in r) for r in told)
+    if any(len({*span.split(" to ")}) > 1 for span in spans):
+        notes.append(f"the mean of units with {', '.join(spans)}")
     return f"   ({'; '.join(notes)})" if notes else ""
 
 

@@ -10,6 +10,7 @@ import itertools
 import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -128,8 +129,14 @@ Batch = tuple[Tensor, ...]  # (N, C, H, W) of each input
 @contextlib.contextmanager
 def _as_on_a_cpu() -> Iterator[None]:
     """On a GPU: in whole float32, where cuDNN would take TF32; too little memory told in a line."""
-    convolutions = torch.backends.cudnn.conv  # type: ignore[attr-defined]
-    before, convolutions.fp32_precision = convolutions.fp32_precision, "ieee"
+    cudnn: Any = torch.backends.cudnn
+    kinds, old = (cudnn.conv, cudnn.rnn), None
+    before = [kind.fp32_precision for kind in kinds]
+    with contextlib.suppress(RuntimeError):  # the user has set the new flags alone
+        old = cudnn.allow_tf32
+        cudnn.allow_tf32 = False  # networks can read it only where it agrees with the new ones
+    for kind in kinds:
+        kind.fp32_precision = "ieee"
     try:
         yield
     except RuntimeError as error:
@@ -139,7 +146,10 @@ def _as_on_a_cpu() -> Iterator[None]:
             "the GPU is out of memory: take a smaller size, fewer images at once or the CPU"
         ) from error
     finally:
-        convolutions.fp32_precision = before
+        if old is not None:
+            cudnn.allow_tf32 = old
+        for kind, held in zip(kinds, before, strict=True):
+            kind.fp32_precision = held
 
 
 @_as_on_a_cpu()
