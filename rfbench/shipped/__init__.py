@@ -4,6 +4,8 @@ Beside this file, links lead to the checkout's configs/ and scripts/; an install
 themselves there.
 """
 
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 from rfbench.errors import suggest
@@ -11,8 +13,12 @@ from rfbench.errors import suggest
 FOLDER = Path(__file__).parent
 
 
-def files() -> dict[str, Path]:
-    """Their names, such as cls/resnet50.yaml and slurm/train_cls.sbatch, and where they are."""
+@cache
+def files() -> Mapping[str, Path]:
+    """Their names, such as cls/resnet50.yaml and slurm/train_cls.sbatch, and where they are.
+
+    Looked up once: a grid asks for every run, and looking takes longer than all else of it.
+    """
     configs, slurm = FOLDER / "configs", FOLDER / "slurm"
     found = {path.relative_to(configs).as_posix(): path for path in configs.rglob("*.yaml")}
     found |= {path.relative_to(FOLDER).as_posix(): path for path in slurm.glob("*.sbatch")}
