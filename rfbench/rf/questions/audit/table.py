@@ -63,9 +63,10 @@ def _shift(metric: Metric, record: Record) -> str:
         at = f"{at} {unit_of(len(record['input_size']))}"
         added = metric.text(own["shift_by_border"])
         notes.append(f"the border cuts it at {at}, which adds {added}")
-    told = [r for r in record.get("shift_range") or [] if None not in r]  # not in records of old
-    spans = dict.fromkeys(" to ".join(metric.text([end]) for end in r) for r in told)
-    if any(len({*span.split(" to ")}) > 1 for span in spans):
+    ranges = [r for r in record.get("shift_range") or [] if None not in r]  # not in old records
+    ends = [(metric.text([least]), metric.text([most])) for least, most in ranges]
+    if any(least != most for least, most in ends):
+        spans = dict.fromkeys(f"{least} to {most}" for least, most in ends)  # of equal axes once
         notes.append(f"the mean of units with {', '.join(spans)}")
     return f"   ({'; '.join(notes)})" if notes else ""
 
