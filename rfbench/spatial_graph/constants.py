@@ -53,9 +53,26 @@ class Constants:
 
     def values(self, ref: Ref) -> Tensor | None:
         """The values of a tensor; None where weights or the input take part."""
+        known = self._unwritten(ref)
+        return self._rewritten(ref) if known is None and self._written else known
+
+    def _unwritten(self, ref: Ref) -> Tensor | None:
+        """The values where nothing behind them is ever written to."""
         if ref.id not in self._known:
             self._known[ref.id] = self._evaluate(ref)
         return self._known[ref.id]
+
+    def _rewritten(self, ref: Ref) -> Tensor | None:
+        """The values where a buffer behind them is written to at some time, such as a counter."""
+        ops, needed = self._behind(ref)
+        fixed = {i for i, t in self.trace.fixed.items() if not t.is_meta}
+        begun = needed - {r.id for op in ops for r in op.made if r not in op.given}
+        if not begun <= fixed or not needed.isdisjoint(self.trace.random):
+            return None
+        try:
+            return self._replayed(ref, _positive)
+        except Exception:  # a form of an operation that does not run on the CPU
+            return None
 
     def _evaluate(self, ref: Ref) -> Tensor | None:
         if ref.id in self.trace.inputs or ref.id in self.trace.random:
@@ -71,7 +88,7 @@ class Constants:
             return torch.full(self.trace.shapes[ref.id], float(FILLED[name]))
         if name in GIVEN:
             return torch.full(self.trace.shapes[ref.id], op.args[-1])
-        return _run(op, ref, self.values)
+        return _run(op, ref, self._unwritten)
 
     def drawn(self, ref: Ref, known: dict[int, Tensor | None]) -> Tensor | None:
         """A draw of the values of a random tensor; None where weights or the input take part.

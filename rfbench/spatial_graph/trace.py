@@ -133,7 +133,7 @@ def _traced(
             with tracer.watch, _watched(parts, tracer):
                 (forward if pure else _functional(forward, tracer))(*images)
         trace.forward = trace.ops
-        trace.kept = tracer.kept.changed() if tracer.kept else None
+        trace.kept = tracer.kept.changed(tracer.written) if tracer.kept else None
         if not trace.outputs and tracer.trunk is None:
             what = f"{type(module).__name__} returns {tracer.returned}, which holds no tensor"
             trace.failure = RfbenchError(what)

@@ -84,7 +84,8 @@ class Tracer(TorchDispatchMode):
         number = number if tensor.is_meta else None
         known = self.buffers.get(id(tensor))
         if number is not None:
-            known = Constants(self.trace).values(Ref(number))
+            with torch._C._DisableTorchDispatch():  # what is made here is no part of the pass
+                known = Constants(self.trace).values(Ref(number))
         return None if known is None or known.is_meta else known
 
     def _drawn_values(self, tensor: Tensor, number: int) -> Tensor | None:
@@ -119,6 +120,11 @@ class Tracer(TorchDispatchMode):
                 return {k: self.number(inner(t)) for k, t in plain.items()}
         finally:
             self.watch.inside = outer
+
+    @property
+    def written(self) -> set[int]:
+        """The tensors whose memory was written to, by id()."""
+        return {id(self.alive[i]) for op in self.trace.ops for i in op.written}
 
     def restart(self) -> None:
         """Forget the operations and layers so far."""
