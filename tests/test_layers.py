@@ -16,7 +16,9 @@ LEVELS = {
     "machine": 0,
     "copies": 0,
     "class_names": 0,
-    **dict.fromkeys(["config_errors", "install_detectron2", "json_text", "shipped"], 1),
+    **dict.fromkeys(
+        ["config_errors", "install_detectron2", "json_text", "metric_ranges", "shipped"], 1
+    ),
     **dict.fromkeys(["manifest", "yaml_text"], 2),
     "files": 3,
     "config": 4,

@@ -93,7 +93,7 @@ def trained_resnet50(folder: Path) -> None:
     run.mkdir(parents=True)
     state = backbones.build("resnet50", "1x1+3x3").module.state_dict()
     held = {"model": "torchvision:resnet50", "variant": "1x1+3x3", "state_dict": state}
-    torch.save({"format": weight_files.FORMAT, **held}, run / "best.pth")
+    torch.save({"format": weight_files.FORMAT, "classes": ["a"], **held}, run / "best.pth")
     (folder / "mine.yaml").write_text("MODEL: {META_ARCHITECTURE: RetinaNet}\n")
 
 

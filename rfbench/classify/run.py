@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from rfbench.classify.evaluate import ranks
+from rfbench.classify.evaluate import shown
 from rfbench.classify.images import Images
 from rfbench.classify.mix import Mix
 from rfbench.errors import one_line
@@ -42,5 +42,8 @@ def restore(run: Run, content: dict[str, Any]) -> None:
             raise ValueError(f"fix is {one_line(repr(run.fixed), 60)}")
         checkpoint.figures(stages, "fix")
         held += [stages[name] for name in STAGES]
-    for metrics in held:  # what the end will show
-        ranks(metrics)
+    more = len(run.data.set.classes) > 5
+    for metrics in [*held, *(one["ema"] for one in held if "ema" in one)]:
+        shown(metrics)  # as the end will
+        if more and "top5" not in metrics:
+            raise ValueError("metrics without top5")

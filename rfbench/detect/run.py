@@ -99,8 +99,12 @@ def restore(run: Run, content: dict[str, Any]) -> None:
         return
     evaluations = -(-run.evaluated // (period or end))
     best.check_restored(run, evaluations)
-    if evaluations:  # what the end will show
-        evaluate.shown(run.metrics)
+    tasks = {"bbox", "segm"} if run.cfg.MODEL.MASK_ON else {"bbox"}
+    for metrics in (run.metrics, run.best) if evaluations else ():
+        lacking = [task for task in tasks if not metrics[task].keys() >= {*evaluate.SHOWN}]
+        if lacking or {"bbox", "segm"} & metrics.keys() != tasks:
+            raise ValueError(f"metrics are not those of {' and '.join(sorted(tasks))}")
+        evaluate.shown(metrics)  # as the end will
     if run.evaluated == end or best.out_of_patience(run):
         evaluate.localization(run.metrics)
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rfbench import class_names
+from rfbench import class_names, metric_ranges
 from rfbench.errors import RfbenchError, one_line
 from rfbench.models import identity, integrity, weight_names, weight_sets
 from rfbench.models.identity import LIBRARIES as LIBRARIES
@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 FORMAT = "rfbench-checkpoint/1"  # of classifiers
 SEGMENTERS = "rfbench-segmentation/1"
+OURS = "rfbench-"  # how all of them begin, a detector's too
 BASELINE = "baseline"  # the variant that libraries' weights are of
 OF_NETWORKS = (FORMAT, SEGMENTERS)  # a detector's holds more than the network that it names
 MANY = 20  # class names that a message lists
@@ -67,15 +68,29 @@ def warn_of_no_variant(path: str, variant: str) -> None:
 
 
 def classes_in(content: Mapping[str, Any], path: str) -> list[str] | None:
-    """The names of the classes in a checkpoint of rfbench; None: it does not tell them.
+    """The names of the classes in a checkpoint of rfbench; None: the file is another's.
 
-    RfbenchError for anything but names, which could not be compared with the data's.
+    RfbenchError for one of rfbench without them, which could not be compared with the data's, and
+    for metrics that no evaluation gives. Detectors of version 0.1 told no classes, and no code.
     """
-    classes = content.get("classes")
-    if classes is None:
+    classes, kind = content.get("classes"), content.get("format")
+    if not (isinstance(kind, str) and kind.startswith(OURS)):
+        return None
+    if classes is None and kind not in OF_NETWORKS and "code" not in content:
+        text = "%s does not tell its classes, as it is of an older version: taken as the data's."
+        logger.warning(text, path, extra=ONCE)
         return None
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
-        raise RfbenchError(f"{path} is damaged: its classes are no list of names.")
+        what = (
+            "it does not tell its classes"
+            if classes is None
+            else "its classes are no list of names"
+        )
+        raise RfbenchError(f"{path} is damaged: {what}.")
+    try:
+        metric_ranges.check(content.get("metrics", {}), "metrics")
+    except ValueError as error:
+        raise RfbenchError(f"{path} is damaged, or was changed: {error}.") from None
     return classes
 
 

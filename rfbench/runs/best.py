@@ -49,3 +49,13 @@ def check_restored(run: Loop, evaluations: int) -> None:
     if evaluations:
         merit(run, run.metrics)
         merit(run, run.best)
+    elif run.metrics or run.best:
+        raise ValueError("metrics before the first evaluation")
+
+
+def check_waited(run: Loop) -> None:
+    """Raise if the best metrics cannot be those of `waited` evaluations ago."""
+    if not run.waited and run.best != run.metrics:
+        raise ValueError("the last evaluation is the best, but its metrics are others")
+    if run.waited and merit(run, run.metrics) > merit(run, run.best):
+        raise ValueError(f"{run.config.best_metric} of the last evaluation is above the best")

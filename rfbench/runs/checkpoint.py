@@ -11,7 +11,7 @@ import math
 import os
 import random
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor
 
-from rfbench import files
+from rfbench import files, metric_ranges
 from rfbench.config import RESUMED, covers, flat, marked
 from rfbench.errors import RfbenchError, UsageError, one_line
 from rfbench.models import identity, integrity, weight_files
@@ -137,10 +137,10 @@ def whole_number(content: Mapping[str, Any], key: str, default: int = 0) -> int:
     return value
 
 
-def figures(held: Any, name: str) -> None:
+def figures(held: Any, name: str, classes: Sequence[str] | None = None) -> None:
     """Raise ValueError for what are no metrics: numbers or None by name, maybe in groups.
 
-    Only a loss may be infinite.
+    Only a loss may be infinite; see `metric_ranges` for the rest.
     """
     if not isinstance(held, dict):
         raise ValueError(f"{name} is {one_line(repr(held), 60)}")
@@ -149,6 +149,7 @@ def figures(held: Any, name: str) -> None:
         finite = number and (math.isfinite(value) or (value == math.inf and key.endswith("loss")))
         if not finite and value is not None:
             raise ValueError(f"{one_line(f'{name}.{key}', 60)} is {one_line(repr(value), 60)}")
+    metric_ranges.check(held, name, classes)
 
 
 def sums(content: Mapping[str, Any], key: str, count: int) -> list[float]:

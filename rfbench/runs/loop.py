@@ -94,11 +94,13 @@ def restore(run: Loop, content: Mapping[str, Any]) -> None:
     run.metrics, run.best = content.get("metrics", {}), content.get("best", {})
     run.waited, run.parent = count(content, "waited"), content.get("parent")
     for name, held in (("metrics", run.metrics), ("best", run.best)):
-        checkpoint.figures(held, name)
+        checkpoint.figures(held, name, content.get("classes"))
     if run.parent is not None:
         records.Parent.model_validate(run.parent)
     if run.best:
         best.merit(run, run.best)
+        if "waited" in content:
+            best.check_waited(run)
     count(content, "lines")
     if not 0 <= content.get("seconds", 0.0) < math.inf:
         raise ValueError(f"seconds is {content['seconds']}")

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, mod
 
 from rfbench import files, json_text
 from rfbench.errors import RfbenchError, one_line
+from rfbench.runs import possible
 
 FORMAT = "rfbench-record/1"
 RECORD = "result.json"
@@ -97,6 +98,11 @@ class TrainingRecord(Record):
     config: dict[str, Any]
     parent: Parent | None = None
     network: dict[str, Any] | None = None
+
+    @model_validator(mode="after")
+    def _agrees(self) -> "TrainingRecord":
+        possible.check(self)
+        return self
 
 
 class ClsRecord(TrainingRecord):
@@ -248,7 +254,8 @@ def read_record(path: Path) -> Record:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = one_line(".".join(map(str, first["loc"])) or kind)
-        raise RfbenchError(f"{path} is damaged: {where}: {one_line(first['msg'])}") from None
+        what = one_line(first["msg"].removeprefix("Value error, "))
+        raise RfbenchError(f"{path} is damaged: {where}: {what}") from None
 
 
 def read_training(path: Path) -> TrainingRecord:

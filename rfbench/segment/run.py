@@ -7,6 +7,7 @@ from torch import Tensor
 
 from rfbench.runs import loop
 from rfbench.schemas.seg import SegConfig
+from rfbench.segment import figures
 from rfbench.segment.evaluate import shown
 from rfbench.segment.images import Images
 from rfbench.segment.network import FORMAT, name_of
@@ -43,6 +44,12 @@ def save(run: Run) -> None:
 def restore(run: Run, content: dict[str, Any]) -> None:
     """Continue from a checkpoint; see `state.restore`."""
     state.restore(run, content)
-    if run.epoch:  # what the end will show
-        shown(run.metrics)
-        by_class(run.metrics["iou"])
+    names = run.data.set.classes
+    wanted = figures.summary(figures.zero(len(names)), names, None).keys()
+    held = [run.metrics, run.best] if run.epoch else []
+    for metrics in [*held, *(one["ema"] for one in held if "ema" in one)]:
+        if missing := wanted - metrics.keys():
+            raise ValueError(f"metrics without {', '.join(sorted(missing))}")
+    for metrics in held:  # what the end will show
+        shown(metrics)
+        by_class(metrics["iou"])

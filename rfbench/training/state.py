@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from rfbench.errors import one_line
 from rfbench.models import identity, weight_files
 from rfbench.models.backbones import Backbone
 from rfbench.runs import best, checkpoint, loop, optimizers
@@ -135,8 +136,8 @@ def restore(run: Epochs, content: dict[str, Any]) -> None:
     if not first <= run.step <= first + run.per_epoch or content.get("evaluated", first) != first:
         raise ValueError(f"step {run.step}, evaluated at {run.evaluated}, in epoch {run.epoch}")
     best.check_restored(run, run.epoch)
-    if run.best:
-        checkpoint.whole_number(run.best, "epoch", -1)
+    if run.epoch:
+        _check_metrics(run, "waited" in content)
     ranks = content["ranks"]
     if len(ranks) != world:
         raise ValueError(f"{len(ranks)} states of {world} processes")
@@ -149,3 +150,27 @@ def restore(run: Epochs, content: dict[str, Any]) -> None:
         run.window = windows[run.group.rank]
     elif run.group.first:
         run.window = [sum(values) for values in zip(*windows, strict=True)]
+
+
+def _check_metrics(run: Epochs, waits: bool) -> None:
+    """Raise ValueError unless the metrics are those of the epochs that they must be of.
+
+    waits: whether the checkpoint tells how many evaluations the best was ago; old ones do not.
+    """
+    for name, held, epoch in (
+        ("metrics", run.metrics, run.epoch - 1),
+        ("best", run.best, run.epoch - 1 - run.waited),
+    ):
+        if waits and held.get("epoch") != epoch:
+            told = one_line(repr(held.get("epoch")), 60)
+            raise ValueError(f"{name}.epoch is {told}, not {epoch}")
+        checkpoint.whole_number(held, "epoch", -1)
+        if (best.EMA in held) != (run.ema is not None):
+            raise ValueError(f"{name}: those of averaged weights are {_there(best.EMA in held)}")
+        for one in (held, held.get(best.EMA, {})):
+            if checkpoint.whole_number(one, "images") > run.data.counts["val"]:
+                raise ValueError(f"{name}.images is {one['images']}, more than there are")
+
+
+def _there(present: bool) -> str:
+    return "there, optim.ema is not set" if present else "missing"

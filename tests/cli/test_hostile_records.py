@@ -176,7 +176,8 @@ def test_names_cannot_steer_a_terminal_a_sheet_or_a_page(
 def test_figures_too_large_to_average_are_no_figures(folder: Path, form: str) -> None:
     for seed, value in enumerate((1e308, -1e308)):
         for variant in ("baseline", "1x1"):
-            values = {"variant": variant, "metrics": {"top1": value, "top5": 90.0}, "seed": seed}
+            metrics = {"own": value, "top1": 50.0 + seed, "top5": 90.0}
+            values = {"variant": variant, "metrics": metrics, "seed": seed}
             run_folder = write(
                 folder / f"huge/{variant}{seed}", record(), images_per_s=1e308, **values
             )
@@ -186,6 +187,18 @@ def test_figures_too_large_to_average_are_no_figures(folder: Path, form: str) ->
     assert (result.exit_code, result.stderr) == (0, "")
     assert "e+308" not in result.stdout
     assert "90" in result.stdout
+    own = run("huge", "--format", form, "--metric", "own")
+    assert "e+308" not in own.stdout and "Traceback" not in own.stderr
+
+
+def test_figures_that_no_evaluation_gives_are_refused_by_name(folder: Path) -> None:
+    for number, top1 in enumerate((2**70, 100.5, -1.0)):
+        write(folder / f"results/{number}", record(), metrics__top1=top1)
+    result = run("results")
+    assert result.exit_code == 0 and "26.40" in result.stdout
+    for number, told in enumerate(("1180591620717411303424", "100.5", "-1.0")):
+        where = f"results/{number}/result.json is damaged: cls: metrics.top1 is {told}"
+        assert f"{where}, not from 0 to 100" in result.stderr
 
 
 def test_a_dollar_begins_no_formula(folder: Path) -> None:

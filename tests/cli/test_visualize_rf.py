@@ -139,7 +139,7 @@ def test_shift_by_layer(place: Path) -> None:
 def test_weights_must_fit_and_name_their_variant(place: Path) -> None:
     state = torchvision.models.resnet18().state_dict()
     held = {"format": "rfbench-checkpoint/1", "model": "torchvision:resnet18", "variant": "3x3"}
-    torch.save({**held, "state_dict": state}, "held.pth")
+    torch.save({**held, "classes": ["a"], "state_dict": state}, "held.pth")
     assert "/ 3x3:" in run("resnet18", "--weights", "held.pth", "--dry-run").stdout
     other = run("resnet18", "--weights", "held.pth", "--variant", "1x1")
     assert other.exit_code == 1

@@ -415,6 +415,7 @@ def test_the_best_is_kept_and_patience_ends_a_run(
     def reported(*args: Any, **kwargs: Any) -> dict[str, Any]:
         found = real(*args, **kwargs)
         found["bbox"]["AP"] = figures[len(seen) * 2 + 2]
+        found["bbox"].pop("classes", None)  # whose mean AP would be
         seen.append(found)
         return found
 
@@ -442,7 +443,7 @@ def test_the_best_is_kept_and_patience_ends_a_run(
     monkeypatch.setattr(evaluate, "evaluate", real)
     path = str(folder / "best.pth")
     found = plan.evaluate_checkpoint(runs.parsed(values), path, tmp_path / "eval")
-    assert found["metrics"]["bbox"].keys() == record["best"]["bbox"].keys()
+    assert found["metrics"]["bbox"].keys() - {"classes"} == record["best"]["bbox"].keys()
 
 
 def test_an_evaluation_that_was_cut_off_is_made_on_resume(
@@ -519,6 +520,15 @@ def other_rate(optimizer: dict[str, Any]) -> dict[str, Any]:
     return optimizer
 
 
+def boxes_only(metrics: dict[str, Any]) -> dict[str, Any]:
+    return {"bbox": metrics["bbox"]}
+
+
+def one_class_less(metrics: dict[str, Any]) -> dict[str, Any]:
+    classes = {"0": 50.0, "1": 30.0}
+    return {**metrics, "bbox": {**metrics["bbox"], "AP": 30.0, "classes": classes}}
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
@@ -529,8 +539,13 @@ def other_rate(optimizer: dict[str, Any]) -> dict[str, Any]:
         ({"scheduler": lambda s: {**s, "last_epoch": 3}}, "last_epoch is 3, not 14"),
         ({"scheduler": lambda s: {**s, "base_lrs": [1.0, 1.0]}}, r"base_lrs is \[1.0, 1.0\], not"),
         ({"optimizer": other_rate}, "learning rate is 1.5, not 0.0005"),
-        ({"metrics": {}}, "is not a checkpoint of this run: KeyError: 'bbox'"),
-        ({"metrics": lambda m: {"bbox": m["bbox"]}}, "KeyError: 'registration'"),
+        ({"metrics": {}}, "is not a checkpoint of this run: .* its metrics are others"),
+        ({"metrics": {}, "best": {}}, "is not a checkpoint of this run: KeyError: 'bbox'"),
+        ({"metrics": boxes_only, "best": boxes_only}, "KeyError: 'registration'"),
+        ({"metrics": lambda m: {**m, "bbox": {**m["bbox"], "AP": 2**70}}}, "AP is 11805.*100"),
+        ({"metrics": lambda m: {**m, "bbox": {**m["bbox"], "APs": -1.0}}}, "APs is -1.0, not"),
+        ({"metrics": one_class_less}, "not the mean of its classes"),
+        ({"classes": None}, "is damaged: it does not tell its classes"),
         ({"metrics": lambda m: {**m, "bbox": {**m["bbox"], "AP75": "x"}}}, "metrics.bbox.AP75 is"),
         ({"best": {}}, "is not a checkpoint of this run: KeyError: 'bbox'"),
         ({"waited": 1}, "waited is 1 after 1 evaluation"),
@@ -549,7 +564,7 @@ def test_a_tampered_checkpoint_is_refused(
 
 
 def test_predictions_are_not_written_through_a_link(whole: Path, tmp_path: Path) -> None:
-    folder = edited(whole, tmp_path / "run", evaluated=0)
+    folder = edited(whole, tmp_path / "run", evaluated=0, metrics={}, best={})
     path = folder / "inference/coco_instances_results.json"
     path.unlink()
     path.symlink_to(tmp_path / "treasure")

@@ -32,7 +32,7 @@ def checkpoint(path: Path, variant: str = "1x1", classes: int = 7, **changes: An
     state = {**network.module.state_dict(), **changes}
     state = {key: value for key, value in state.items() if value is not None}
     content = {"model": network.name, "variant": network.variant, "state_dict": state}
-    torch.save({"format": weight_files.FORMAT, **content}, path)
+    torch.save({"format": weight_files.FORMAT, "classes": ["a"], **content}, path)
     return str(path)
 
 

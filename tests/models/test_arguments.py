@@ -156,6 +156,7 @@ def test_a_checkpoint_is_of_its_arguments(tmp_path: Path, own: Path) -> None:
     held = backbones.build("net.py:stack(name='x')")
     content = {
         "format": weight_files.FORMAT,
+        "classes": ["a"],
         "model": held.name,
         "variant": "baseline",
         "state_dict": held.module.state_dict(),

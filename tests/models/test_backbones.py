@@ -314,6 +314,7 @@ def saved(path: Path, content: object) -> str:
 def checkpoint(state: dict, model: str, variant: str, **more: object) -> dict:
     return {
         "format": weight_files.FORMAT,
+        "classes": ["a"],
         "model": model,
         "variant": variant,
         "state_dict": state,

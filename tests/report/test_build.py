@@ -148,7 +148,7 @@ AP = dict(zip(paper.AP, (30.0, 50.0, 33.0, None, 31.0, 40.0), strict=True))
 
 
 def test_masks_and_boxes(tmp_path: Path) -> None:
-    figures = {"bbox": AP, "segm": {**AP, "classes": {"cat": 3.0}}, "jitter": {"jitter": 0.5}}
+    figures = {"bbox": AP, "segm": {**AP, "classes": {"cat": 30.0}}, "jitter": {"jitter": 0.5}}
     detection(tmp_path / "a", "resnet50", figures)
     (group,) = report_of(tmp_path).groups
     assert group.metrics == [f"{task}.{name}" for task in ("segm", "bbox") for name in paper.AP]

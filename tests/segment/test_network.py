@@ -136,7 +136,7 @@ def checkpoint(path: Path, variant: str = "baseline", **more: Any) -> str:
     found = backbones.build(RESNET14, variant)
     state = found.module.state_dict()
     held = {"format": FORMAT, "model": RESNET14, "variant": variant, "state_dict": state}
-    torch.save({**held, **more}, path)
+    torch.save({**held, "classes": ["a"], **more}, path)
     return str(path)
 
 
@@ -169,7 +169,9 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     with pytest.raises(RfbenchError, match="holds a segmenter; a backbone takes a classifier's"):
         network.load_start(network.build(settings, 5), settings)
     own = {"format": network.FORMAT, "model": RESNET14, "variant": "1x1", "state_dict": segmenter}
-    torch.save(own, tmp_path / "seg.pth")  # also where it is read as plain weights
+    torch.save(
+        {**own, "classes": ["a"]}, tmp_path / "seg.pth"
+    )  # also where it is read as plain weights
     with pytest.raises(RfbenchError, match="holds .* / 1x1; this run is .* / baseline"):
         backbones.build(RESNET14, weights=str(tmp_path / "seg.pth"))
     settings = config(weights="pretrained")

@@ -1,0 +1,63 @@
+"""What the numbers of a training's record must agree in; else it was changed."""
+
+from typing import Any
+
+from rfbench import metric_ranges
+from rfbench.config import flat
+
+
+def check(record: Any) -> None:
+    """Raise ValueError for metrics that no evaluation gives, and for counts that disagree.
+
+    record: a `records.TrainingRecord`. What an older version did not write is not compared.
+    """
+    best, kept = record.best or {}, flat(record.config)
+    for name, metrics in (("metrics", record.metrics), ("best", best)):
+        metric_ranges.check(metrics, name)
+        most = record.images.get("val")
+        for one in (metrics, metrics.get("ema", {})):
+            if isinstance(one, dict) and _above(one.get("images"), most):
+                raise ValueError(f"{name}.images is {one['images']}; there were {most} to evaluate")
+    for key in ("steps", "seconds", "images_per_s", "parameters"):
+        if (value := getattr(record, key)) is not None and value < 0:
+            raise ValueError(f"{key} is {value}")
+    if record.kind == "seg" and len(record.metrics.get("iou", {})) not in (0, record.classes):
+        raise ValueError(
+            f"metrics.iou is of {len(record.metrics['iou'])} of {record.classes} classes"
+        )
+    if record.kind == "det":
+        _check_iterations(record, kept)
+    else:
+        _check_epochs(record, kept, best)
+
+
+def _check_epochs(record: Any, kept: dict[str, Any], best: dict[str, Any]) -> None:
+    planned = kept.get("schedule.epochs", record.epochs)
+    if record.epochs not in (None, planned):
+        raise ValueError(f"epochs is {record.epochs}, not schedule.epochs = {planned}")
+    last = record.metrics.get("epoch")
+    if not isinstance(last, int):
+        return
+    if _above(best.get("epoch"), last) or _above(last, planned and planned - 1):
+        told = f"metrics.epoch is {last}, best.epoch {best.get('epoch')}"
+        raise ValueError(f"{told}, of {planned} epochs")
+    if record.stopped_early is False and last + 1 != planned:
+        raise ValueError(f"metrics.epoch is {last}, the last of {planned}")
+    images, batch = record.images.get("train"), record.batch.get("global")
+    if isinstance(images, int) and isinstance(batch, int) and images >= batch > 0:
+        steps = (last + 1) * (images // batch)
+        if record.steps != steps:
+            raise ValueError(f"steps is {record.steps}; {last + 1} epochs have {steps}")
+
+
+def _check_iterations(record: Any, kept: dict[str, Any]) -> None:
+    planned = kept.get("opts.SOLVER.MAX_ITER")
+    if not isinstance(planned, int) or record.scaled:  # for another number of GPUs
+        return
+    if record.steps > planned or (record.stopped_early is False and record.steps != planned):
+        raise ValueError(f"steps is {record.steps}, of opts.SOLVER.MAX_ITER = {planned}")
+
+
+def _above(value: Any, most: Any) -> bool:
+    numbers = all(isinstance(one, int | float) for one in (value, most))
+    return numbers and value > most
