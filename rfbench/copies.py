@@ -11,11 +11,14 @@ import types
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from threading import Lock, RLock
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
+
+from rfbench.errors import RfbenchError
 
 Model = TypeVar("Model", bound=nn.Module)
 Memo = dict[int, Any]
@@ -30,10 +33,14 @@ def whole_copy(module: Model) -> Model:
 def copied(module: Model, memo: Memo) -> Model:
     """A copy of a module; what `memo` has by its id() is taken from there.
 
-    Raises RuntimeError or TypeError where a part of it cannot be copied.
+    Raises RfbenchError where a part of it cannot be copied.
     """
     functions: list[tuple[Any, Any]] = []
-    made = _copied(module, memo, functions)
+    try:
+        made = _copied(module, memo, functions)
+    except (RuntimeError, TypeError, ValueError) as error:
+        reason = str(error).split("\n")[0]
+        raise RfbenchError(f"{type(module).__name__} cannot be copied: {reason}") from error
     _keep_hooks(module, made, memo, functions)
     for owner, key in functions:  # now all that they may hold has been copied
         owner[key] = _rebound(owner[key], memo)
@@ -120,6 +127,8 @@ def _copied(value: Any, memo: Memo, functions: list) -> Any:
             module.__setstate__(state)
             functions += [(vars(module) if o is state else o, key) for o, key in found]
         return module
+    if isinstance(value, SHARED):
+        return value
     return copy.deepcopy(value, memo)
 
 
@@ -235,6 +244,7 @@ DICTS = {dict, OrderedDict}
 _PLAIN = {*DICTS, list, tuple}
 _LEFT = (type, nn.Module, types.ModuleType, types.FunctionType)
 FUNCTIONS = {types.FunctionType, types.MethodType, functools.partial}
+SHARED = (torch.autograd.Function, type(Lock()), type(RLock()))  # no copy of these can be made
 _OWN = ("__deepcopy__", "__getnewargs__", "__getnewargs_ex__", "__slots__")
 _SHARED = ("__getattr__", "__getstate__", "__new__", "__reduce__", "__reduce_ex__")
 _METHODS = [(key, getattr(nn.Module, key, None)) for key in _SHARED]

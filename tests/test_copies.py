@@ -4,6 +4,7 @@ Fields are compared with gradients of the module itself, of which no copy is mad
 """
 
 import functools
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 import rfbench
 from rfbench import rf
 from rfbench.copies import copied, whole_copy
-from rfbench.errors import UsageError
+from rfbench.errors import RfbenchError, UsageError
 
 SIZE = (24, 28)
 
@@ -195,3 +196,30 @@ def test_a_variant_does_not_go_round_a_forward_method_of_a_layers_own(name: str)
 
 def test_tiles_of_features_that_hooks_keep() -> None:
     assert rf.tiles(Taps(by_closure), size=48)["shown"]
+
+
+class Detections(torch.autograd.Function):
+    """Kept as an object, as torch had it before 1.3."""
+
+
+class Holding(nn.Module):
+    def __init__(self, held: object) -> None:
+        super().__init__()
+        self.conv, self.held = nn.Conv2d(3, 4, 3), held
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x)
+
+
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated")
+@pytest.mark.parametrize("make", [Detections, threading.Lock, threading.RLock])
+def test_what_cannot_be_copied_and_holds_nothing_is_shared(make: Callable[[], object]) -> None:
+    held = make()
+    module = Holding(held)
+    assert rf.theory(module)["x"]["size"] == 3
+    assert whole_copy(module).held is held
+
+
+def test_what_cannot_be_copied_is_an_error_of_one_line() -> None:
+    with pytest.raises(RfbenchError, match=r"^Holding cannot be copied: cannot pickle '.+lock'"):
+        rf.theory(Holding(threading.Event()))

@@ -14,10 +14,10 @@ PACKAGE = Path(__file__).parents[1] / "rfbench"
 LEVELS = {
     "errors": 0,
     "machine": 0,
-    "copies": 0,
     "class_names": 0,
     **dict.fromkeys(
-        ["config_errors", "install_detectron2", "json_text", "metric_ranges", "shipped"], 1
+        ["config_errors", "copies", "install_detectron2", "json_text", "metric_ranges", "shipped"],
+        1,
     ),
     **dict.fromkeys(["manifest", "yaml_text"], 2),
     "files": 3,

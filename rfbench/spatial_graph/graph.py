@@ -224,7 +224,7 @@ class SpatialGraph:
             if self.failure is not None:
                 raise type(self.failure)(
                     f"layer '{name}' has not been run, or does not exist.{near} "
-                    f"{self.failure}.{self._last()}"
+                    f"{_ended(self.failure)}{self._last()}"
                 )
             raise UsageError(f"unknown layer '{name}'.{near} --list-layers shows all.")
         value = named[name]
@@ -266,13 +266,20 @@ class SpatialGraph:
         if self.failure is not None:
             last = self._last()
             raise type(self.failure)(
-                f"{self.failure}.{last} Choose it with --to." if last else str(self.failure)
+                f"{_ended(self.failure)}{last} Choose it with --to." if last else str(self.failure)
             )
-        if self.must_choose:
-            some = ", ".join(n for n in self.outputs if is_map(self.outputs[n])) or "none is a map"
+        if not self.must_choose:
+            return
+        some = ", ".join(n for n in self.outputs if is_map(self.outputs[n]))
+        if not some and (last := self._last()):
             raise UsageError(
-                f"the network has several outputs: choose one with --to ({some}); in Python: layer="
+                f"the network has several outputs, and none is a map.{last} Choose it with --to; "
+                "in Python: layer="
             )
+        raise UsageError(
+            "the network has several outputs: choose one with --to "
+            f"({some or 'none is a map'}); in Python: layer="
+        )
 
     def _last(self) -> str:
         """The last map, as a sentence."""
@@ -412,3 +419,8 @@ def too_small(size: Size, layer: str) -> UsageError:
 def by(size: Size) -> str:
     """'256', '224x224', '16x112x112'."""
     return "x".join(map(str, size))
+
+
+def _ended(error: Exception) -> str:
+    """An error as a sentence."""
+    return f"{str(error).rstrip('.')}."

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rfbench import rf
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.rf.core.network import Network
 from rfbench.rf.core.target import Target
@@ -333,3 +334,26 @@ def test_a_script_made_for_cpus_is_refused_by_its_operation() -> None:
     made = torch.jit.optimize_for_inference(script)
     with pytest.raises(RfbenchError, match=r"16x16: aten.to_mkldnn.default: its layers are stored"):
         spatial_graph(made, (16, 16))
+
+
+def test_where_no_output_is_a_map_the_last_map_is_named() -> None:
+    class Pair(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.box, self.score = conv(), nn.Linear(4, 4), nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            y = self.conv(x).mean((2, 3))
+            return self.box(y), self.score(y)
+
+    graph = rf.record(Pair(), size=(14, 16))
+    with pytest.raises(UsageError, match=r"none is a map\. The last layer with a map is 'conv'\."):
+        rf.theory(graph)
+
+
+def test_a_failure_ends_with_one_full_stop() -> None:
+    """An input that is too small for what lies behind the stem."""
+    module = nn.Sequential(conv(), nn.AvgPool2d(20))
+    graph = rf.record(module, size=(14, 16))
+    with pytest.raises(UsageError, match=r"[^.]\. The last layer with a map is '0'\. Choose it"):
+        rf.theory(graph)

@@ -99,11 +99,7 @@ def _seed(target: Tensor, to: str, unit: tuple[int, ...], channels: str) -> Tens
 
 def _prepare(module: nn.Module) -> nn.Module:
     """A float64 evaluation-mode copy on the CPU whose parameters require no gradient."""
-    try:
-        model = whole_copy(module).eval().requires_grad_(False)
-    except (RuntimeError, TypeError) as error:
-        what = type(module).__name__
-        raise RfbenchError(f"autograd engine: cannot copy {what}: {error}") from error
+    model = whole_copy(module).eval().requires_grad_(False)
     for part in model.modules():
         for name, parameter in part._parameters.items():
             if parameter is not None and parameter.is_meta:
