@@ -104,7 +104,8 @@ class SpatialGraph:
     failure: why the trace ended early. sized: the step after which the network's code knew sizes;
     None: it never did. program: the operations by name. channels: of each input. channels_in: what
     the first convolution or recurrence, channels_by, takes for its channels: the 'input' (its
-    channels), 'positions' of it, 'windows' where it slides over the channels; '': nothing tells.
+    channels), 'positions' of it, those of 'one channel' (a frame of a video, where frames stand
+    first), 'windows' where it slides over the channels; '': nothing tells.
     draws: of the steps that take part of what is drawn at random, what draws it; chosen: what draws
     numbers that the network's code reads, with the step before.
     """

@@ -157,10 +157,10 @@ def channels_in(value: Value, dim: int, over: Sequence[int]) -> str:
     """
     mine = {f.axis for f in value.dims[dim]}
     elsewhere = {i for i, d in enumerate(value.dims) if i != dim and any(f.axis == "c" for f in d)}
+    if mine and mine <= {*SPATIAL}:
+        return "positions" if elsewhere else "one channel"
     if not elsewhere:
         return "input"
-    if mine and mine <= {*SPATIAL}:
-        return "positions"
     return "windows" if elsewhere.intersection(over) else "input" if "c" in mine else ""
 
 

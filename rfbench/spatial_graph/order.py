@@ -78,12 +78,16 @@ def found(module: nn.Module, shapes: Sequence[Shape]) -> tuple[int, Trace]:
     """The dimension of an input's channels, and a trace with these first.
 
     The first convolution or recurrence tells: its channels are the input's. Dimension 1 is taken
-    where it agrees, or where nothing tells of an image or a volume. Raises UsageError where it
-    takes positions for channels and no other dimension fits, and where nothing tells of a sequence.
+    where it agrees, or where nothing tells of an image. Raises UsageError where it takes positions
+    for channels and no other dimension fits, and where nothing tells of a sequence or a volume: a
+    video may have its frames first.
     """
     trace = trace_module(module, (), inputs=shapes)
     graph = read(trace)
     first = shapes[0]
+    video = len(first) == 4 and first[0] > 1
+    if graph.channels_in == "input" and video and _agrees(module, shapes, 2) is not None:
+        raise _untold(first)
     if graph.channels_in == "input" or (first[0] == 1 and graph.channels_in != "positions"):
         return 1, trace
     if graph.channels_in:
@@ -92,13 +96,21 @@ def found(module: nn.Module, shapes: Sequence[Shape]) -> tuple[int, Trace]:
                 return dim, other
     if graph.channels_in == "positions":
         raise not_first(graph)
-    if not graph.channels_in and len(first) == 2 and min(first) > 1:
-        text = "x".join(map(str, first))
-        raise UsageError(
-            f"no convolution and no recurrence tells which axis of an input of {text} holds the "
-            "channels: say --input-axes NCL or NLC (in Python: input_axes=)"
-        )
+    told = graph.channels_in and not (video and graph.channels_in == "one channel")
+    if not told and len(first) in _AMBIGUOUS and min(first) > 1:
+        raise _untold(first)
     return 1, trace
+
+
+_AMBIGUOUS = {2: "NCL or NLC", 4: "NCDHW, NTCHW or NDHWC"}  # orders, by the axes of an input
+
+
+def _untold(shape: Shape) -> UsageError:
+    text = "x".join(map(str, shape))
+    return UsageError(
+        f"no convolution and no recurrence tells which axis of an input of {text} holds the "
+        f"channels: say --input-axes {_AMBIGUOUS[len(shape)]} (in Python: input_axes=)"
+    )
 
 
 def _agrees(module: nn.Module, shapes: Sequence[Shape], dim: int) -> Trace | None:

@@ -37,12 +37,25 @@ def frames(n: Net, x: Tensor) -> Tensor:
     return n.a(x.flatten(0, 1)).unflatten(0, x.shape[:2])
 
 
+def frame_by_frame(n: Net, x: Tensor) -> Tensor:
+    """N x T x C x H x W, every frame taken out of it, and all put together."""
+    return n.b(torch.cat([n.a(x[:, i]) for i in range(x.shape[1])], 1)).unsqueeze(2)
+
+
+def normalised(n: Net, x: Tensor) -> Tensor:
+    """The same, after every colour has got a mean of its own, which mixes up whose axis it is."""
+    colours = [x[:, :, i] - mean for i, mean in enumerate((0.4, 0.5, 0.6))]
+    return frame_by_frame(n, torch.stack(colours, 2))
+
+
 def rows_for_channels(n: Net, x: Tensor) -> Tensor:
     """N x 1 x H x W: every column is a vector of rows."""
     return n.a(x.squeeze(1)).unsqueeze(1)
 
 
+VIDEO = {"a": nn.Conv2d(3, 4, 3, 2, 1), "b": nn.Conv2d(20, 4, 3)}
 CASES: dict[str, tuple[nn.Module, tuple[int, ...], int]] = {  # network, shape, channels' dimension
+    "NTCHW, taken apart": (Net(frame_by_frame, **VIDEO), (5, 3, 12, 14), 2),
     "NLC": (
         Net(
             lambda n, x: n.b(n.a(x.transpose(1, 2))).transpose(1, 2),
@@ -282,3 +295,12 @@ def test_a_matrix_made_larger_by_ones_and_zeros_mixes_all_rows() -> None:
     x = torch.rand(1, 1, 12, 12).requires_grad_()
     run(net, x)[0, 0, 5, 5].backward()
     assert x.grad is not None and set(np.flatnonzero(x.grad[0, 0, :, 5].numpy())) >= {1, 5, 9}
+
+
+def test_a_video_whose_axes_nothing_tells_is_asked_for_them() -> None:
+    net, shape = Net(normalised, **VIDEO), (5, 3, 12, 14)
+    inputs = [torch.zeros(1, *shape)]
+    with pytest.raises(UsageError, match=r"of 5x3x12x14 holds .+ --input-axes NCDHW, NTCHW or"):
+        rf.record(net, inputs=inputs)
+    graph = rf.record(net, inputs=inputs, input_axes="NTCHW")
+    assert rf.theory(graph)["y"]["size"] == 7
