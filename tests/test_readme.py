@@ -337,7 +337,7 @@ def test_every_command_shown_exists(
     held = {"model": "rfbench.classify.nets:resnet14", "variant": "baseline"}
     state = backbones.build(held["model"]).module.state_dict()
     torch.save(
-        {"format": weight_files.FORMAT, **held, "classes": ["a"], "state_dict": state},
+        {"format": weight_files.FORMAT, **held, "classes": [*"0123456789"], "state_dict": state},
         tmp_path / trained / "last.pth",
     )
     for line in lines:

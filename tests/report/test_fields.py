@@ -49,10 +49,10 @@ def test_maps_are_those_of_the_records(folder: Path) -> None:
     """Each once, whatever the seeds and settings; two settings' maps of one variant apart."""
     for seed in range(2):
         write(folder / f"results/a{seed}", record(), config__seed=seed, network=known(1, spot()))
-    long = {"config__schedule__epochs": 99}
+    long = {"config__schedule__epochs": 99, "epochs": 99}
     write(folder / "results/b", record(), network=known(1, spot()), **long)
     write(folder / "results/c", record(), network=known(2, spot(x=4)), **long, variant="1x1")
-    other = {"config__schedule__epochs": 7}
+    other = {"config__schedule__epochs": 7, "epochs": 7}
     write(folder / "results/d", record(), network=known(3, spot(x=9)), **other)
     text, done = page()
     assert titles(text) == ["baseline", "1x1", "baseline (schedule.epochs=7)"]

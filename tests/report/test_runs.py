@@ -73,7 +73,7 @@ WITHOUT = json.dumps({k: v for k, v in record().items() if k != "metrics"})
         (
             "result.json",
             json.dumps(rf_record(panels=None)),
-            "is damaged: rf: Value error",
+            "is damaged: rf: holds not one of",
         ),
         ("result.json", json.dumps({**record(), "variant": "5x"}), "unknown variant '5x'"),
     ],
@@ -132,7 +132,7 @@ def test_free_keys_do_not_part_runs(change: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("change", "keys"),
     [
-        ({"config__schedule__epochs": 10}, {"schedule.epochs": "10"}),
+        ({"config__schedule__epochs": 10, "epochs": 10}, {"schedule.epochs": "10"}),
         ({"config__threads": None}, {"threads": "null"}),
         ({"precision": "bf16"}, {"precision": "bf16"}),
         ({"images__train": 9}, {"images.train": "9"}),
