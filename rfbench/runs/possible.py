@@ -4,6 +4,7 @@ from typing import Any
 
 from rfbench import metric_ranges
 from rfbench.config import flat
+from rfbench.errors import one_line
 
 
 def check(record: Any) -> None:
@@ -21,10 +22,9 @@ def check(record: Any) -> None:
     for key in ("steps", "seconds", "images_per_s", "parameters"):
         if (value := getattr(record, key)) is not None and value < 0:
             raise ValueError(f"{key} is {value}")
-    if record.kind == "seg" and len(record.metrics.get("iou", {})) not in (0, record.classes):
-        raise ValueError(
-            f"metrics.iou is of {len(record.metrics['iou'])} of {record.classes} classes"
-        )
+    by_class = record.metrics.get("iou") or {}
+    if record.kind == "seg" and by_class and len(by_class) != record.classes:
+        raise ValueError(f"metrics.iou is of {len(by_class)} of {record.classes} classes")
     if record.kind == "det":
         _check_iterations(record, kept)
     else:
@@ -33,6 +33,8 @@ def check(record: Any) -> None:
 
 def _check_epochs(record: Any, kept: dict[str, Any], best: dict[str, Any]) -> None:
     planned = kept.get("schedule.epochs", record.epochs)
+    if not isinstance(planned, int | None):
+        raise ValueError(f"schedule.epochs is {one_line(repr(planned), 60)}")
     if record.epochs not in (None, planned):
         raise ValueError(f"epochs is {record.epochs}, not schedule.epochs = {planned}")
     last = record.metrics.get("epoch")

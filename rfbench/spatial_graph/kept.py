@@ -25,6 +25,8 @@ NAMESPACES = {"argparse.Namespace", "types.SimpleNamespace"}
 FEW = 16  # entries of a tensor that may be a counter; features that are kept decide nothing
 MOST = 1000  # entries of a container that are looked at
 DEEPEST = 12  # containers in each other
+ALL = 100_000  # values that are looked at; a notebook's names may hold whole data sets
+_MISSING = object()
 
 Path = tuple  # where a value is: the layer, its attribute, and the keys below that
 
@@ -49,7 +51,8 @@ class Kept:
         written: the tensors whose memory was written to, by id().
         """
         for path, value in self._now(written).items():
-            if path not in self._held or self._held[path] != value:
+            was = self._held.get(path, _MISSING)
+            if was is not value and was != value:  # NaN is not NaN
                 return Draw(f"its own {path[1]}", path[0])
         return None
 
@@ -90,7 +93,7 @@ def _gather(
             found[path] = id(value), id(value) in written
     elif isinstance(value, np.ndarray):
         found[path] = value.tobytes() if value.size <= MOST else None
-    elif id(value) not in seen and len(path) < DEEPEST:
+    elif id(value) not in seen and len(path) < DEEPEST and len(found) < ALL:
         seen.add(id(value))
         for key, part in _parts(value, kind, path, found):
             _gather(part, (*path, key), found, seen, written)
@@ -101,7 +104,7 @@ def _parts(value: Any, kind: type, path: Path, found: dict[Path, Any]) -> Iterab
     if isinstance(value, dict | list | tuple | deque | set | frozenset):
         found[path] = len(value)
         each = value.items() if isinstance(value, dict) else enumerate(value)
-        return itertools.islice([*each], MOST)
+        return [*itertools.islice(each, MOST)]
     own = kind.__module__ == "__main__" or _root(kind) not in _OTHERS
     if own or f"{kind.__module__}.{kind.__name__}" in NAMESPACES:
         return [*getattr(value, "__dict__", {}).items()]

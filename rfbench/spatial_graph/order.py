@@ -85,10 +85,11 @@ def found(module: nn.Module, shapes: Sequence[Shape]) -> tuple[int, Trace]:
     trace = trace_module(module, (), inputs=shapes)
     graph = read(trace)
     first = shapes[0]
-    video = len(first) == 4 and first[0] > 1
-    if graph.channels_in == "input" and video and _agrees(module, shapes, 2) is not None:
+    video = len(first) == 4 and first[0] > 1  # or a volume: its first axis may be its frames
+    if video and graph.channels_in == "input" and _agrees(module, shapes, 2) is not None:
         raise _untold(first)
-    if graph.channels_in == "input" or (first[0] == 1 and graph.channels_in != "positions"):
+    right = {"input"} if video else {"input", "one channel"}
+    if graph.channels_in in right or (first[0] == 1 and graph.channels_in != "positions"):
         return 1, trace
     if graph.channels_in:
         for dim in [len(first), *range(2, len(first))]:
@@ -96,8 +97,7 @@ def found(module: nn.Module, shapes: Sequence[Shape]) -> tuple[int, Trace]:
                 return dim, other
     if graph.channels_in == "positions":
         raise not_first(graph)
-    told = graph.channels_in and not (video and graph.channels_in == "one channel")
-    if not told and len(first) in _AMBIGUOUS and min(first) > 1:
+    if graph.channels_in in ("", "one channel") and len(first) in _AMBIGUOUS and min(first) > 1:
         raise _untold(first)
     return 1, trace
 

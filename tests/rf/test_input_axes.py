@@ -148,6 +148,8 @@ def test_the_user_may_say_the_axes() -> None:
 def test_rows_for_channels_of_an_image_of_one_channel() -> None:
     net = Net(rows_for_channels, a=nn.Conv1d(12, 4, 3, padding=1))
     assert rf.record(net, inputs=[torch.empty(1, 1, 12, 16)]).size == (12, 16)
+    net.run = lambda n, x: n.a(x[:, 0]).unsqueeze(1)  # of the first channel alone
+    assert rf.record(net, inputs=[torch.empty(1, 3, 12, 16)]).size == (12, 16)
 
 
 def test_a_size_alone_does_not_make_positions_of_channels() -> None:

@@ -241,7 +241,7 @@ def test_what_does_not_is_measured(name: str) -> None:
 
 def test_a_network_that_keeps_nothing_has_one_trace() -> None:
     """Nor are the layers of libraries looked at, of which there may be hundreds."""
-    module = Keeping(lambda n, x: n.either(x, True))
+    module = Keeping(lambda n, x: n.either(x, True), best=float("nan"), seen=[[0] * 2000] * 2000)
     assert trace_module(module, SIZE, 3).kept is None
     layer = nn.Sequential(nn.Conv2d(3, 4, 3))
     held = Kept({"": layer, "0": layer[0]})
