@@ -125,7 +125,8 @@ input_options = together(
         metavar="CxHxW",
         multiple=True,
         help="Shape of the input: CxL, CxHxW or CxDxHxW (or HxWxC, where MODEL takes that); "
-        "repeat for several inputs.",
+        "repeat for several inputs, in their order. Those that are no maps: N, a vector; int or "
+        "float, one number (a class, a time); Nxint, several.",
     ),
     click.option(
         "--input-axes",
@@ -214,15 +215,15 @@ def numbers(
 ) -> Any:
     """'7,7' as [7, 7], '224' as 224.
 
-    form: what is expected, in words. 'N ...' takes one to three numbers, 'CxHxW' two to four (an
-    input has one, two or three axes), 'I/N' two, 'Y,X' one to three.
+    form: what is expected, in words. 'N ...' takes one to three numbers, 'CxHxW' one to four (an
+    input has up to three axes), 'I/N' two, 'Y,X' one to three.
     """
     from rfbench.errors import UsageError, one_line
 
     if text is None:
         return None
     parts = text.lower().split(separator)
-    fewest, most = {"C": (2, 4), "I": (2, 2)}.get(form[0], (1, 3))
+    fewest, most = {"C": (1, 4), "I": (2, 2)}.get(form[0], (1, 3))
     digits = [part.strip().lstrip("-") for part in parts]
     if not all(d.isascii() and d.isdigit() for d in digits) or not fewest <= len(parts) <= most:
         raise UsageError(f"{option} {one_line(text)}: expected {form}")
@@ -232,6 +233,18 @@ def numbers(
     if least is not None and min(values) < least:
         raise UsageError(f"{option} {text}: must be {least} or more")
     return values[0] if len(values) == 1 and form.startswith("N") else values
+
+
+def input_form(text: str) -> list[int | str]:
+    """'3x224x224' as [3, 224, 224], '77xint' as [77, 'int'], 'int' as ['int']."""
+    sides, times, kind = text.lower().rpartition("x")
+    if kind not in ("float", "int", "bool") or "x" in sides or (times and not sides):
+        sides, times, kind = text, "x", ""
+    form = "CxHxW (or CxL, CxDxHxW); of what is no map N, int, float, bool or Nxint"
+    return [
+        *(numbers(sides, "x", "--input", form, least=1) if times else []),
+        *([kind] if kind else []),
+    ]
 
 
 def split(text: str | None, option: str) -> Sequence[str]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rfbench.cli import out
-from rfbench.cli.options import numbers
+from rfbench.cli.options import input_form, numbers
 
 if TYPE_CHECKING:
     from rfbench.schemas.rf import RfConfig
@@ -39,8 +39,7 @@ def load_config(
         "variants": list(variant) or None,
         "unit": numbers(unit, ",", "--unit", "Y,X (or X, Z,Y,X)", least=0),
         "size": numbers(size, "x", "--size", "N, HxW or DxHxW", least=1),
-        "inputs": [numbers(i, "x", "--input", "CxHxW (or CxL, CxDxHxW)", least=1) for i in inputs]
-        or None,
+        "inputs": [*map(input_form, inputs)] or None,
         **{key.rstrip("_"): None if value is False else value for key, value in given.items()},
     }
     overrides = [f"{key}={json.dumps(v)}" for key, v in values.items() if v is not None]
@@ -81,13 +80,12 @@ def measured_ends(
     """
     from rfbench.models import backbones
     from rfbench.rf.core import subjects
-    from rfbench.spatial_graph import order
 
     results: list[tuple[Any, Any]] = []
     for subject in networks:
         held = subject.backbone
         module = backbones.build(held.name, held.variant).module
-        module = order.channels_first(module, subject.network.channel_dim)
+        module = subject.network.call.of(module)
         named = dict.fromkeys(end for end, _ in subjects.ends(subject, config.to, None))
 
         def of_end(end: Any, _: Any, subject: Any = subject, module: Any = module) -> Any:

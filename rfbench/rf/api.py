@@ -36,6 +36,7 @@ from rfbench.rf.questions.theory import report as theory_report
 from rfbench.rf.questions.tiles.tiles import tiles as tiles_of
 from rfbench.rf.results import Measured, Report
 from rfbench.schemas.rf import RfConfig
+from rfbench.spatial_graph.called import Call
 from rfbench.spatial_graph.graph import Reach, Size, SpatialGraph
 from rfbench.spatial_graph.skeleton import refuse_unreadable
 
@@ -56,7 +57,7 @@ def record(
     size: int | Size | None = None,
     variant: str = "baseline",
     in_channels: int | None = None,
-    inputs: Sequence[Tensor] | None = None,
+    inputs: Sequence[Any] | None = None,
     model_args: Mapping[str, Any] | None = None,
     input_axes: str | None = None,
 ) -> SpatialGraph:
@@ -65,9 +66,11 @@ def record(
     size: N, or as many numbers as there are axes: (L,), (H, W), (D, H, W). N alone means as many
     axes as the network's first convolution has. in_channels: of the input; None: as the network
     says, else as it takes (3, 1 or those of its first convolution). inputs: examples, (1, C, H, W)
-    each, or with other axes, in place of both; only their shapes are used. model_args: of the
-    function that a name stands for. input_axes: of `inputs`, such as 'NLC'; None: as the network's
-    first convolution says. Maps and sizes have the positions alone.
+    each, or with other axes, in place of both; only their shapes are used. Among them what is no
+    map: a time (1,), a class (1,), a vector (1, C), tokens (1, L, C) beside an image, whose values
+    may be any; and plain numbers, which are taken as they are. model_args: of the function that a
+    name stands for. input_axes: of the maps, such as 'NLC'; None: as the network's first
+    convolution says. Maps and sizes have the positions alone.
 
     A network that fails on the way is recorded up to there: `failure` says why, and its earlier
     layers can be asked for by name. Raises UsageError for unknown names, variants and inputs that
@@ -137,7 +140,7 @@ def visualize(
     size: int | Size | None = None,
     layer: str | None = None,
     in_channels: int | None = None,
-    inputs: Sequence[Tensor] | None = None,
+    inputs: Sequence[Any] | None = None,
     model_args: Mapping[str, Any] | None = None,
     input_axes: str | None = None,
 ) -> Report:
@@ -175,7 +178,7 @@ def effective(
     of: str | int | None = None,
     axes: str | None = None,
     convention: str = "rfbench",
-    inputs: Sequence[Tensor] | None = None,
+    inputs: Sequence[Any] | None = None,
     source: str | None = None,
     input_axes: str | None = None,
 ) -> Measured:
@@ -191,10 +194,11 @@ def effective(
     'replknet' or 'openerf' for those scripts' figures. 'theoretical' is None for attention.
     """
     definition, logarithm = convention_of(convention, of)
-    batches = given.shown(images, inputs)
-    source, number = given.source_of(batches, source)
+    batches, conditions = given.shown(images, inputs)
     module = given.module_of(model)
     refuse_unreadable(module)
+    module = Call(1, conditions).of(module)
+    source, number = given.source_of(module, batches, source)
     module, batches = given.with_channels_first(module, batches, input_axes)
     if convention != "rfbench" and batches:
         pair(batches[0][number].shape[2:], f"convention={convention!r}")
@@ -233,7 +237,7 @@ def audit(
     variant: str = "baseline",
     sizes: Sequence[int | Size] = (),
     in_channels: int | None = None,
-    inputs: Sequence[Tensor] | None = None,
+    inputs: Sequence[Any] | None = None,
     layer: str | None = None,
     source: str | None = None,
     model_args: Mapping[str, Any] | None = None,
@@ -259,7 +263,7 @@ def tiles(
     layer: str | None = None,
     variant: str = "baseline",
     in_channels: int | None = None,
-    inputs: Sequence[Tensor] | None = None,
+    inputs: Sequence[Any] | None = None,
     model_args: Mapping[str, Any] | None = None,
     input_axes: str | None = None,
 ) -> Report:
@@ -284,7 +288,7 @@ def mirror(
     layer: str | None = None,
     variant: str = "baseline",
     in_channels: int | None = None,
-    inputs: Sequence[Tensor] | None = None,
+    inputs: Sequence[Any] | None = None,
     model_args: Mapping[str, Any] | None = None,
     input_axes: str | None = None,
 ) -> Report:

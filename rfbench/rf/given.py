@@ -13,33 +13,31 @@ from rfbench.copies import whole_copy
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.models import arguments, backbones, variants
 from rfbench.rf.core.network import Network
-from rfbench.rf.core.subjects import Subject, input_size, of_inputs
-from rfbench.spatial_graph import order
+from rfbench.rf.core.subjects import Subject, input_size, of_inputs, tell_conditions
+from rfbench.spatial_graph import called, order
 from rfbench.spatial_graph.graph import Size
 from rfbench.spatial_graph.inputs import size_as_fits
 from rfbench.spatial_graph.skeleton import without_weights
-from rfbench.spatial_graph.trace import Shape
 
 Model = str | nn.Module | torch.export.ExportedProgram
 
 
-def _shape(example: Tensor) -> Shape:
-    """(C, H, W) of an example input, or (C, L), (C, D, H, W)."""
-    if not 3 <= example.dim() <= 5:
+def _checked(inputs: Sequence[Any]) -> list[Any]:
+    """Example inputs; of what is no map, those of one map."""
+    maps, rest = called.split(inputs)
+    if odd := [x for x in maps if not 3 <= x.dim() <= 5]:
         raise UsageError(
             f"an input is (1, C, L), (1, C, H, W) or (1, C, D, H, W); this one is "
-            f"{tuple(example.shape)}. What is no map (a time, a class) is to be set by a module "
-            "around the network"
+            f"{tuple(odd[0].shape)}"
         )
-    return tuple(example.shape[1:])
+    return [called.alone(x, len(maps[0])) if i in rest else x for i, x in enumerate(inputs)]
 
 
 def weighted(
     model: Model, variant: str, subject: Subject, model_args: Mapping[str, Any] | None
 ) -> nn.Module:
     """A subject's network with its weights, in a variant; one that is given is left as it is."""
-    module = _weighted(model, variant, subject.size, model_args)
-    return order.channels_first(module, subject.network.channel_dim)
+    return subject.network.call.of(_weighted(model, variant, subject.size, model_args))
 
 
 def _weighted(
@@ -59,19 +57,22 @@ def with_inputs(
     size: int | Size | None,
     variant: str,
     in_channels: int | None,
-    inputs: Sequence[Tensor] | None,
+    inputs: Sequence[Any] | None,
     model_args: Mapping[str, Any] | None,
     input_axes: str | None = None,
 ) -> Subject:
     """A network in a variant, with the inputs that are said."""
-    shapes = None if inputs is None else [_shape(x) for x in inputs]
-    if shapes and (size is not None or in_channels is not None):
+    given = _checked(inputs) if inputs else None
+    if given and (size is not None or in_channels is not None):
         raise UsageError("inputs= says size and channels: leave out size= and in_channels=")
-    if input_axes and not shapes:
+    if input_axes and not given:
         raise UsageError("input_axes= names the axes of inputs=: give these as well")
-    subject = _subject(model, shapes[0][1:] if shapes else size, variant, in_channels, model_args)
-    if shapes:
-        subject.network = of_inputs(subject.backbone.module, shapes, input_axes)
+    if given:
+        tell_conditions(given)
+        size = tuple(called.split(given)[0][0].shape[2:])
+    subject = _subject(model, size, variant, in_channels, model_args)
+    if given:
+        subject.network = of_inputs(subject.backbone.module, given, input_axes)
         subject.backbone = replace(subject.backbone, module=subject.network.module)
         subject.size = subject.network.native
     else:
@@ -82,22 +83,34 @@ def with_inputs(
 Batch = tuple[Tensor, ...]  # (N, C, H, W) of each input
 
 
-def shown(images: Tensor | Iterable[Tensor] | None, inputs: Sequence[Tensor] | None) -> list[Batch]:
-    """What an effective field is averaged over: images of the only input, or those of each."""
+def shown(
+    images: Tensor | Iterable[Tensor] | None, inputs: Sequence[Any] | None
+) -> tuple[list[Batch], dict[int, Any]]:
+    """What an effective field is averaged over: images of the only input, or those of each.
+
+    And what else the network takes, by position: the same for all images.
+    """
     if (images is None) == (inputs is None):
         raise UsageError("give images, or those of each input with inputs=")
     if images is not None:
-        return [(x,) for x in ([images] if isinstance(images, Tensor) else images)]
+        return [(x,) for x in ([images] if isinstance(images, Tensor) else images)], {}
     assert inputs is not None
-    shapes = [_shape(x) for x in inputs]
-    if not shapes or len({len(x) for x in inputs}) > 1:
+    maps, rest = called.split(inputs)
+    if len({len(x) for x in maps}) > 1:
         raise UsageError("inputs= has as many images for each input: (N, C, H, W), the same N")
-    return [tuple(inputs)]
+    conditions = {}
+    for i, value in rest.items():
+        conditions[i] = called.alone(value, len(maps[0]))
+        if isinstance(value, Tensor) and not bool((value == conditions[i]).all()):
+            raise UsageError(f"input.{i} is no map: give one for all images, (1, ...)")
+    return [tuple(maps)], conditions
 
 
-def source_of(batches: list[Batch], source: str | None) -> tuple[str | None, int]:
+def source_of(
+    module: nn.Module, batches: list[Batch], source: str | None
+) -> tuple[str | None, int]:
     """The input that is looked at: 'input.1' and 1; of an only one None and 0."""
-    names = [f"input.{i}" for i in range(len(batches[0]))] if batches else []
+    names = called.input_names(module, len(batches[0])) if batches else []
     if source is not None and source not in names:
         raise UsageError(f"source='{source}' is none of {', '.join(names)}")
     if len(names) < 2:
@@ -125,7 +138,7 @@ def with_channels_first(
         with contextlib.suppress(RfbenchError):
             dim, _ = order.found(module, shapes)
     moved = [tuple(x.movedim(dim, 1) for x in batch) for batch in batches]
-    return order.channels_first(module, dim), moved
+    return called.channels_first(module, dim), moved
 
 
 Buffers = list[tuple[nn.Module, str, Tensor, Tensor]]

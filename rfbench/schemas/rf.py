@@ -10,7 +10,12 @@ from rfbench.schemas.variant import VariantConfig
 # one number for each axis, of which there are one to three; a shape has the channels first
 Unit = Annotated[tuple[NonNegativeInt, ...], Field(min_length=1, max_length=3)]
 Size = Annotated[tuple[PositiveInt, ...], Field(min_length=1, max_length=3)]
-Shape = Annotated[tuple[PositiveInt, ...], Field(min_length=2, max_length=4)]
+Kind = Literal["float", "int", "bool"]
+Input = (
+    Annotated[tuple[PositiveInt, ...], Field(min_length=1, max_length=4)]
+    | tuple[Kind]
+    | tuple[PositiveInt, Kind]
+)
 
 
 class RfConfig(Section):
@@ -45,11 +50,12 @@ class RfConfig(Section):
     in_channels: PositiveInt | None = Field(
         None, le=2**20, description="Channels of the input; null: as the network says, or takes."
     )
-    inputs: list[Shape] | None = Field(
+    inputs: list[Input] | None = Field(
         None,
         min_length=1,
         description="Inputs as [[channels, height, width], ...], or with other axes, in place of "
-        "size and in_channels; null: one.",
+        "size and in_channels; beside maps also [512] for a vector, [int] for a class or a time "
+        "(float, bool), [77, int] for several. null: one.",
     )
     input_axes: str | None = Field(
         None,

@@ -40,6 +40,7 @@ class Constants:
 
     def __init__(self, trace: Trace) -> None:
         self.trace = trace
+        self.inputs = {*trace.inputs.values()}
         self._known: dict[int, Tensor | None] = {}
         self.until = len(trace.ops)  # the operation that asks: what is written later does not count
         self._written: dict[int, list[tuple[int, Op]]] = defaultdict(list)
@@ -75,7 +76,7 @@ class Constants:
             return None
 
     def _evaluate(self, ref: Ref) -> Tensor | None:
-        if ref.id in self.trace.inputs or ref.id in self.trace.random:
+        if ref.id in self.inputs or ref.id in self.trace.random:
             return None
         if ref.id in self.trace.fixed:
             fixed = self.trace.fixed[ref.id]
@@ -183,7 +184,7 @@ class Constants:
         On the CPU, where views share their memory as they did. None where the input takes part.
         """
         ops, needed = self._behind(ref)
-        if not needed.isdisjoint(self.trace.inputs):
+        if not needed.isdisjoint(self.inputs):
             return None
         made = {r.id for op in ops for r in op.made if r not in op.given}
         known = self._begin(needed - made, draw)

@@ -101,7 +101,7 @@ class Op:
 class Trace:
     """A forward pass as a list of operations.
 
-    inputs, outputs: numbers of tensors; outputs by name: 'output', or 'output.aux', 'output.0'.
+    inputs, outputs: numbers of tensors by name: 'input.0', 'output', 'output.aux', 'output.0'.
     shapes: the shape of every tensor by number. layers: module path -> number of its output, in
     order of execution; '#2' marks a second call of the same module, '.0' or '.aux' one of several
     outputs. fixed: by number, the values of registered buffers (BlurPool's kernel) and of tensors
@@ -119,7 +119,7 @@ class Trace:
     """
 
     size: tuple[int, ...]
-    inputs: list[int] = field(default_factory=list)
+    inputs: dict[str, int] = field(default_factory=dict)
     outputs: dict[str, int] = field(default_factory=dict)
     ops: list[Op] = field(default_factory=list)
     forward: list[Op] | None = None

@@ -1,19 +1,11 @@
-"""Where an input has its channels: N x C x L, N x L x C, N x T x C x H x W.
+"""Where an input has its channels: N x C x L, N x L x C, N x T x C x H x W."""
 
-Everything else takes inputs with the channels first. A network that wants them elsewhere gets a
-hook that moves them there.
-"""
+from collections.abc import Sequence
 
-import copy
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
-
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from rfbench.errors import RfbenchError, UsageError
+from rfbench.spatial_graph.called import channels_first
 from rfbench.spatial_graph.graph import SpatialGraph
 from rfbench.spatial_graph.operations import Trace
 from rfbench.spatial_graph.reader import read
@@ -21,38 +13,6 @@ from rfbench.spatial_graph.trace import Shape, trace_module
 
 LETTERS = {1: "L", 2: "HW", 3: "THW"}  # of positions, by the number of axes
 FORMS = "NCL, NLC, NCHW, NHWC, NCDHW, NDHWC or NTCHW"
-
-
-@dataclass(frozen=True)
-class MoveChannels:
-    """A hook before a forward pass: tensors (N, C, ...) with their channels moved to `dim`."""
-
-    dim: int
-
-    def __call__(self, _module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        return tuple(x.movedim(1, self.dim) if isinstance(x, Tensor) else x for x in args)
-
-
-def channels_first(module: nn.Module, dim: int) -> nn.Module:
-    """A network that takes (N, C, ...), of one that has its channels in dimension `dim`.
-
-    Itself where that is 1; else another with the same weights and the same layers.
-    """
-    return module if dim == 1 else with_hook(module, MoveChannels(dim))
-
-
-def with_hook(module: nn.Module, hook: Callable[[nn.Module, tuple], tuple]) -> nn.Module:
-    """Another network with the same weights and layers, and a hook ahead of all that it has."""
-    if isinstance(module, torch.jit.ScriptModule):
-        other: nn.Module = nn.Sequential(module)  # it takes no hooks itself
-    elif isinstance(module, torch.fx.GraphModule):
-        other = object.__new__(type(module))  # its own copy forgets its hooks
-        vars(other).update(vars(module))
-    else:
-        other = copy.copy(module)
-    vars(other)["_forward_pre_hooks"] = OrderedDict(module._forward_pre_hooks)
-    other.register_forward_pre_hook(hook, prepend=True)  # its own see what it takes
-    return other
 
 
 def moved(shape: Shape, dim: int) -> Shape:

@@ -40,7 +40,7 @@ def spatial_graph(
 
 def unsupported_ops(trace: Trace) -> Counter[str]:
     """How often a trace calls each operation that has no handler and depends on the input."""
-    seen, unknown = set(trace.inputs), Counter[str]()
+    seen, unknown = {*trace.inputs.values()}, Counter[str]()
     for op in trace.ops:
         if any(r.id in seen for r in op.given):
             seen.update(r.id for r in op.made)
@@ -61,11 +61,11 @@ class Reader:
         self.trace = trace
         self.builder = Builder(trace.size)
         self.constants = Constants(trace)
-        self.builder.graph.channels = tuple(trace.shapes[i][1] for i in trace.inputs)
-        starts = [self.builder.start(trace.shapes[i]) for i in trace.inputs]
+        self.builder.graph.channels = tuple(trace.shapes[i][1] for i in trace.inputs.values())
+        starts = {k: self.builder.start(trace.shapes[i]) for k, i in trace.inputs.items()}
         if len(starts) > 1:
-            self.builder.graph.inputs = {f"input.{k}": v for k, v in enumerate(starts)}
-        self.values: dict[int, Value | Opaque] = dict(zip(trace.inputs, starts, strict=True))
+            self.builder.graph.inputs = starts
+        self.values: dict[int, Value | Opaque] = {trace.inputs[k]: v for k, v in starts.items()}
         self.named = {*trace.layers.values(), *trace.outputs.values()}
 
     def run(self) -> SpatialGraph:

@@ -40,7 +40,7 @@ class _Whole:
     def __init__(self, trace: Trace) -> None:
         self.trace = trace
         self.ops = trace.ops if trace.forward is None else trace.forward
-        self.made = {*trace.inputs, *(ref.id for op in self.ops for ref in op.made)}
+        self.made = {*trace.inputs.values(), *(ref.id for op in self.ops for ref in op.made)}
         self.last_read = {ref.id: i for i, op in enumerate(self.ops) for ref in op.given}
         returned = (*trace.layers.values(), *trace.outputs.values())
         self.last_read |= dict.fromkeys(returned, len(self.ops))
@@ -148,15 +148,19 @@ def _piece(
     _check_alike(was, ops, ref)
     if [now.shapes[i] for i in now.outputs.values()] != [trace.shapes[out.id]]:
         raise _Unlike
-    if now.failure is not None or len(now.inputs) != 1 or now.inputs == [*now.outputs.values()]:
+    if (
+        now.failure is not None
+        or len(now.inputs) != 1
+        or set(now.inputs.values()) == set(now.outputs.values())
+    ):
         raise _Unlike
     return now, ref
 
 
 def _check_alike(alone: Trace, ops: Sequence[Op], ref: Ref) -> None:
     """Raise where the layer alone does anything else than it did in the network."""
-    to = {alone.inputs[0]: ref}
-    back = {ref: alone.inputs[0]}
+    to = {alone.inputs["input.0"]: ref}
+    back = {ref: alone.inputs["input.0"]}
 
     def paired(one: Any, other: Any) -> bool:
         if isinstance(one, Ref) and isinstance(other, Ref):
@@ -179,14 +183,14 @@ def _check_alike(alone: Trace, ops: Sequence[Op], ref: Ref) -> None:
 def _of_layer(alone: Trace) -> tuple[list[Op], int]:
     """The operations of a layer's own trace behind those that make its input, which are so many."""
     every = alone.ops if alone.forward is None else alone.forward
-    made = [i for i, op in enumerate(every) if alone.inputs[0] in [r.id for r in op.made]]
+    made = [i for i, op in enumerate(every) if alone.inputs["input.0"] in [r.id for r in op.made]]
     first = made[0] + 1 if made else 0
     return every[first:], first
 
 
 def _renumbered(piece: Trace, given: Ref, out: Ref, numbers: Any) -> dict[int, Ref]:
     """The tensors of a layer's own trace as those of the network's."""
-    to = {piece.inputs[0]: given} | dict.fromkeys(piece.outputs.values(), out)
+    to = {piece.inputs["input.0"]: given} | dict.fromkeys(piece.outputs.values(), out)
     return to | {i: Ref(next(numbers)) for i in piece.shapes if i not in to}
 
 

@@ -19,6 +19,7 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 
 from rfbench.copies import named_parts
 from rfbench.errors import RfbenchError, UsageError
+from rfbench.spatial_graph.called import input_names
 from rfbench.spatial_graph.draws import DRAWS, seeded
 from rfbench.spatial_graph.graph import Size, by
 from rfbench.spatial_graph.kept import LATER, Kept
@@ -156,7 +157,8 @@ def _forward(module: nn.Module, tracer: Tracer, earlier: int) -> Callable[..., N
     trace, run = tracer.trace, trunk(module)
 
     def features(x: Tensor, *args: Any, **kwargs: Any) -> Any:
-        own = list(tracer.named(x, "").values()) == trace.inputs  # the image itself, not a stem's
+        only = list(tracer.named(x, "").values())
+        own = only == [*trace.inputs.values()]  # the image itself, not a stem's
         out = run(x, *args, **kwargs)
         if own and tracer.trunk is None:
             held = tracer.named(out, "output")
@@ -169,7 +171,8 @@ def _forward(module: nn.Module, tracer: Tracer, earlier: int) -> Callable[..., N
             trace.layers.clear()
             tracer.calls.clear()
         tracer.kept = Kept(tracer.parts)
-        trace.inputs = list(tracer.named(images, "").values())
+        numbers = tracer.named(images, "").values()
+        trace.inputs = dict(zip(input_names(module, len(images)), numbers, strict=True))
         trace.sized = None  # so far, only torch's own code ran
         if run is not module and not isinstance(module, torch.jit.ScriptModule):
             vars(module)["forward_features"] = features  # also where it is a submodule
@@ -288,8 +291,9 @@ def _explain(
         return UsageError(f"{what}. Choose another --size.")
     if "meta" in reason or "data-dependent" in reason:
         what += ". Its control flow depends on values; a trace has shapes only"
-    if re.search(r"takes \d+ positional arguments? but \d+ w", reason):
-        what += f". It takes what it needs by other means: {WRAP}"
+    if found := re.search(r"takes (\d+) positional arguments? but \d+ w", reason):
+        means = f"It takes what it needs by other means: {WRAP}"
+        what += f". {means if found[1] == '1' else 'It takes fewer inputs than are given'}"
     if "required positional argument" in reason:
         what += ". Give the shape of each input with --input (in Python: inputs=)"
     return RfbenchError(what)

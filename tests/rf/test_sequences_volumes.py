@@ -265,13 +265,24 @@ def test_units_and_sizes_have_as_many_numbers_as_axes() -> None:
             rf.record(tcn(), size)
 
 
-def test_inputs_of_different_axes_are_refused() -> None:
-    def both(n: Net, x: Tensor, y: Tensor) -> Tensor:
-        return n.a(x) + n.b(y).mean(-1, keepdim=True)
+def test_of_inputs_of_different_axes_those_with_the_most_are_measured(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A sound beside an image: the mean over all of it is a value of each channel."""
 
-    net = Net(both, a=nn.Conv1d(1, 2, 3), b=nn.Conv2d(1, 2, 3))
-    with pytest.raises(RfbenchError, match="different numbers of axes"):
-        rf.record(net, inputs=[torch.zeros(1, 1, 8), torch.zeros(1, 1, 8, 8)])
+    class Both(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Conv1d(1, 2, 3), nn.Conv2d(1, 2, 5)
+
+        def forward(self, x: Tensor, y: Tensor) -> Tensor:
+            return self.a(x).mean(-1)[:, :, None, None] + self.b(y)
+
+    graph = rf.record(Both(), inputs=[torch.zeros(1, 1, 8), torch.zeros(1, 1, 8, 8)])
+    assert rf.theory(graph)["y"]["size"] == 5 and not graph.inputs
+    assert "input.0 (1x8) is no map but a condition: any values" in caplog.text
+    with pytest.raises(RfbenchError, match="It takes fewer inputs than are given"):
+        rf.record(Both(), inputs=[torch.zeros(1, 1, 8), *[torch.zeros(1, 1, 8, 8)] * 2])
 
 
 # -- reach along one axis --------------------------------------------------------------------------

@@ -72,7 +72,8 @@ class NPrime(TorchFunctionMode):
         kwargs = kwargs or {}
         name = _name(func)
         given = list(tensors((args, kwargs)))
-        given = given[:1] if name.endswith("_as") else given  # the other one lends only its shape
+        if name.endswith("_as") or name == "to":
+            given = given[:1]  # the other one lends only its shape, or its type
         maps = [tensor for tensor in given if tensor.requires_grad]
         getter = getattr(func, "__name__", "") == "__get__" and name not in SHAPES | IDENTITY
         if maps and name not in QUERIES and not getter:

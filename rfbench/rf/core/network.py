@@ -18,6 +18,7 @@ from rfbench.errors import RfbenchError, UsageError
 from rfbench.rf.core.cost import Cost, cost
 from rfbench.rf.core.geometry import uncut_size
 from rfbench.rf.core.target import Target
+from rfbench.spatial_graph.called import Call
 from rfbench.spatial_graph.graph import Size, SpatialGraph, by
 from rfbench.spatial_graph.inputs import trace_as_fits
 from rfbench.spatial_graph.layout import Value
@@ -48,8 +49,8 @@ class Network:
 
     native: the input size (of every axis) that it is meant for; its last map there is the last map
     at any size. channels: of the input; None: as the network says or takes. inputs: (C, H, W) of
-    each of several inputs, in place of both. channel_dim: where the user's own network, of which
-    `module` takes the channels first, has them in its inputs.
+    each of several maps, in place of both. call: how the user's own network is called, of which
+    `module` takes maps with the channels first and nothing else.
     """
 
     module: nn.Module
@@ -58,7 +59,7 @@ class Network:
     inputs: list[Shape] | None = None
     graphs: dict[Size, SpatialGraph] = field(default_factory=dict)
     traces: dict[Size, Trace] = field(default_factory=dict)
-    channel_dim: int = 1
+    call: Call = field(default_factory=Call)
     noted: bool = False  # that it fails
     before: "Network | None" = None  # that it is, but for the layers `changed`
     changed: Sequence[str] = ()
@@ -126,7 +127,7 @@ class Network:
         if size not in self.traces:
             if self.inputs is None and self.channels is None:
                 trace = trace_as_fits(self.module, size)
-                self.channels = trace.shapes[trace.inputs[0]][1]
+                self.channels = next(trace.shapes[i][1] for i in trace.inputs.values())
             else:
                 trace = trace_module(self.module, size, self.channels, self._shapes(size))
             self.traces[size] = trace
@@ -140,7 +141,7 @@ class Network:
         return spliced(self.before.traces[size], self.before.module, layers)
 
     def _shapes(self, size: Size) -> list[Shape] | None:
-        """The shapes of several inputs where the first has a size: the others in proportion."""
+        """The shapes of several maps where the first has a size: the others in proportion."""
         if self.inputs is None:
             return None
         (_, *own), shapes = self.inputs[0], []

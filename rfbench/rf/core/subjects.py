@@ -13,10 +13,10 @@ from rfbench.models.weight_files import LIBRARIES
 from rfbench.rf.core import theory as arithmetic
 from rfbench.rf.core.network import Network
 from rfbench.rf.core.target import Target
-from rfbench.spatial_graph import order
+from rfbench.spatial_graph import called, order
+from rfbench.spatial_graph.called import Call, Form
 from rfbench.spatial_graph.graph import Opaque, Size, by, is_map
 from rfbench.spatial_graph.inputs import size_as_fits
-from rfbench.spatial_graph.trace import Shape
 
 log = logging.getLogger(__name__)
 Out = TypeVar("Out")
@@ -54,7 +54,7 @@ class Wanted(Protocol):
         """Channels of the input; None: as the network takes."""
 
     @property
-    def inputs(self) -> list[Shape] | None:
+    def inputs(self) -> Sequence[Form] | None:
         """(C, H, W) of each of several inputs, or with other axes; None: one, of `size`."""
 
     @property
@@ -108,6 +108,9 @@ def subjects(config: Wanted) -> Iterator[Subject]:
     wanted = _wanted(config)
     several = len(models(config)) > 1
     useless = {variant.name: 0 for variant in wanted}
+    examples = [called.example(form) for form in config.inputs or ()]
+    if examples:
+        tell_conditions(examples)
     for model in models(config):
         seen: list[list[str]] = []
         idle: list[str] = []
@@ -131,8 +134,8 @@ def subjects(config: Wanted) -> Iterator[Subject]:
                 continue
             seen.append(backbone.replaced)
             title = f"{short(model)}\n{variant.name}" if several else variant.name
-            if config.inputs:
-                network = of_inputs(backbone.module, config.inputs, config.input_axes)
+            if examples:
+                network = of_inputs(backbone.module, examples, config.input_axes)
                 backbone = replace(backbone, module=network.module)
                 size = network.native
             else:
@@ -164,23 +167,33 @@ def short(model: str) -> str:
     return model.rpartition(":")[2]
 
 
-def of_inputs(module: nn.Module, inputs: Sequence[Shape], axes: str | None) -> Network:
-    """A network with inputs of these shapes, which are its own: it may take no others.
+def tell_conditions(examples: Sequence[Any]) -> None:
+    """Log which inputs are no maps; one that might be meant as a map as a warning."""
+    for i, value in called.split(examples)[1].items():
+        level = logging.WARNING if isinstance(value, Tensor) and value.dim() > 2 else logging.INFO
+        log.log(level, f"input.{i} ({called.text(value)}) is no map but a condition: any values")
 
-    axes: as letters, such as 'NLC'; None: as its first convolution says. Its module takes the
-    channels first, whatever that of the user does; the log says so.
+
+def of_inputs(module: nn.Module, inputs: Sequence[Any], axes: str | None) -> Network:
+    """A network with inputs as these examples, which are its own: it may take no others.
+
+    axes: of the maps as letters, such as 'NLC'; None: as its first convolution says. Its module
+    takes the maps alone, with the channels first, whatever that of the user does; the log says so.
     """
-    trace = None
+    maps, conditions = called.split(inputs)
+    own, trace = Call(1, conditions).of(module), None
+    own_shapes = [tuple(x.shape[1:]) for x in maps]
     if axes is not None:
-        dim = order.said(axes, inputs)
+        dim = order.said(axes, own_shapes)
     else:
-        dim, trace = order.found(module, inputs)
-    shapes = [order.moved(shape, dim) for shape in inputs]
+        dim, trace = order.found(own, own_shapes)
+    shapes = [order.moved(shape, dim) for shape in own_shapes]
     if dim != 1 and axes is None:
         form = order.text(dim, shapes[0])
         log.info(f"the input is {form}: {shapes[0][0]} channels, {by(shapes[0][1:])} positions")
     size = shapes[0][1:]
-    network = Network(order.channels_first(module, dim), size, None, shapes, channel_dim=dim)
+    call = Call(dim, conditions)
+    network = Network(call.of(module), size, None, shapes, call=call)
     if trace is not None:
         network.traces[size] = trace
     return network

@@ -28,7 +28,7 @@ from rfbench.rf.questions.effective.sample import Measured, Sample
 from rfbench.runs import records
 from rfbench.runs.processes import device_of
 from rfbench.schemas.rf import RfConfig
-from rfbench.spatial_graph import order
+from rfbench.spatial_graph.called import input_names
 from rfbench.spatial_graph.graph import Size, by
 from rfbench.spatial_graph.skeleton import refuse_unreadable
 from rfbench.spatial_graph.trace import Shape
@@ -96,10 +96,9 @@ def measure(config: RfConfig, sample: Sample) -> Iterator[Measured]:
                     raise UsageError(what)
                 log.info(what)
                 continue
-            dim = subject.network.channel_dim
             nets = tqdm(
                 (
-                    order.channels_first(_network(held, sample, i).to(device), dim)
+                    subject.network.call.of(_network(held, sample, i).to(device))
                     for i in range(sample.draws)
                 ),
                 total=sample.draws,
@@ -151,7 +150,7 @@ def _views(config: RfConfig, subject: Subject, sample: Sample) -> list[View]:
     shapes = network.inputs or []
     if not shapes and network.channels:
         shapes = [(network.channels, *subject.size)]
-    names = [f"input.{i}" for i in range(len(shapes))] if len(shapes) > 1 else ["input"]
+    names = input_names(network.module, len(shapes)) if len(shapes) > 1 else ["input"]
     if config.from_ not in (None, *names):
         raise UsageError(
             f"an effective field starts at an input: --from {config.from_} is none of "

@@ -67,7 +67,7 @@ def _channels(module: nn.Module, size: Size) -> int:
         trace = trace_as_fits(module, size)
     except RfbenchError:  # not to be traced; the network itself says whether these fit
         return input_channels(module, len(size))
-    return trace.shapes[trace.inputs[0]][1]
+    return next(trace.shapes[i][1] for i in trace.inputs.values())
 
 
 def _statistics(source: str, module: nn.Module) -> tuple[Sequence[float], Sequence[float]]:

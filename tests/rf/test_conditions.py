@@ -1,0 +1,286 @@
+"""Inputs that are no maps: a time, a class, a latent vector, tokens, a number."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from click.testing import CliRunner, Result
+from torch import Tensor, nn
+
+from rfbench import rf
+from rfbench.cli import main
+from rfbench.errors import RfbenchError, UsageError
+from rfbench.spatial_graph.called import input_names
+
+SIDE = 32
+IMAGE, LATENT, CLASS = torch.randn(1, 3, SIDE, SIDE), torch.randn(1, 6), torch.tensor([3])
+
+
+class Conditional(nn.Module):
+    """Two strided convolutions, with a condition between them."""
+
+    def __init__(self, own: nn.Module, channels: int = 3) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(channels, 8, 3, 2, 1), nn.Conv2d(8, 4, 5, 2, 2)
+        self.own = own
+
+
+class Film(Conditional):
+    """A scale and a bias for each channel, from a vector."""
+
+    def forward(self, x: Tensor, z: Tensor) -> Tensor:
+        scale, bias = self.own(z)[:, :, None, None].chunk(2, 1)
+        return self.b(F.relu(self.a(x) * scale + bias))
+
+
+class Class(Conditional):
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.b(self.a(x) + self.own(y)[:, :, None, None])
+
+
+class Time(Conditional):
+    """Sines of a time, padded to an odd number of features."""
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        rate = torch.exp(-math.log(1e4) * torch.arange(2, device=x.device) / 2)
+        angle = t[:, None].float() * rate[None]
+        sines = F.pad(torch.cat([angle.sin(), angle.cos()], 1), (0, 1))
+        return self.b(self.a(x) + self.own(sines.to(x))[:, :, None, None])
+
+
+class OneHot(Conditional):
+    """A class as ten more channels of the image."""
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        planes = F.one_hot(y, 10).to(x)[:, :, None, None].expand(-1, -1, *x.shape[2:])
+        return self.b(self.a(torch.cat([x, planes], 1)))
+
+
+class Styled(Conditional):
+    """Kernels that a vector modulates (StyleGAN2), as a grouped convolution."""
+
+    def forward(self, x: Tensor, z: Tensor) -> Tensor:
+        n, c, h, w = x.shape
+        kernel = self.a.weight[None] * self.own(z)[:, None, :, None, None]
+        kernel = kernel * torch.rsqrt(kernel.square().sum((2, 3, 4), keepdim=True) + 1e-8)
+        y = F.conv2d(x.reshape(1, n * c, h, w), kernel.flatten(0, 1), None, 2, 1, groups=n)
+        return self.b(y.reshape(n, 8, h // 2, w // 2))
+
+
+class Repeated(Conditional):
+    """As many convolutions as a number says."""
+
+    def forward(self, x: Tensor, times: int) -> Tensor:
+        for _ in range(times):
+            x = self.own(x)
+        return self.b(self.a(x))
+
+
+def film() -> nn.Module:
+    return Film(nn.Linear(6, 16))
+
+
+NETS: dict[str, tuple[nn.Module, list[Any]]] = {
+    "film": (film(), [IMAGE, LATENT]),
+    "class": (Class(nn.Embedding(10, 8)), [IMAGE, CLASS]),
+    "time": (Time(nn.Linear(5, 8)), [IMAGE, CLASS]),
+    "one_hot": (OneHot(nn.Identity(), 13), [IMAGE, CLASS]),
+    "styled": (Styled(nn.Linear(6, 3)), [IMAGE, LATENT]),
+    "number": (Repeated(nn.Conv2d(3, 3, 3, padding=1)), [IMAGE, 3]),
+}
+
+
+def _gradient(net: nn.Module, inputs: list[Any], number: int, unit: tuple[int, int]) -> np.ndarray:
+    """Which pixels a unit's value changes with, for weights that are all positive."""
+    draw = torch.Generator().manual_seed(0)
+    for p in net.parameters():
+        p.data = torch.rand(p.shape, generator=draw) + 0.5
+    given = [x.abs() if isinstance(x, Tensor) else x for x in inputs]
+    given[number] = given[number].clone().requires_grad_()
+    net(*given)[0, :, unit[0], unit[1]].sum().backward()
+    return (given[number].grad[0] != 0).any(0).numpy()
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_what_is_read_is_what_gradients_reach(name: str) -> None:
+    net, inputs = NETS[name]
+    for unit in [(4, 4), (0, 0), (7, 2)]:
+        counts, _ = rf.path_counts(rf.record(net, inputs=inputs), unit=unit)
+        assert np.array_equal(counts > 0, _gradient(net, inputs, 0, unit))
+
+
+class Tokens(nn.Module):
+    """Cross-attention: every position looks at the tokens, none at another position."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 4, 3, padding=1)
+        self.cross = nn.MultiheadAttention(8, 2, batch_first=True, kdim=5, vdim=5)
+
+    def forward(self, x: Tensor, tokens: Tensor) -> Tensor:
+        x = self.a(x)
+        queries = x.flatten(2).transpose(1, 2)
+        seen = self.cross(queries, tokens, tokens)[0]
+        return self.b(x + seen.transpose(1, 2).reshape(x.shape))
+
+
+def test_what_has_fewer_axes_than_the_map_is_a_condition() -> None:
+    """Tokens (1, 7, 5) beside an image: 7x5 fits no image."""
+    net, inputs = Tokens().double(), [IMAGE.double(), torch.randn(1, 7, 5).double()]
+    seen = inputs[0].clone().requires_grad_()
+    net(seen, inputs[1])[0, :, 6, 6].sum().backward()
+    assert seen.grad is not None
+    counts, _ = rf.path_counts(rf.record(net, inputs=inputs), unit=(6, 6))
+    assert np.array_equal(counts > 0, (seen.grad[0] != 0).any(0).numpy())
+
+
+class TimeFirst(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.own = (
+            nn.Conv2d(3, 4, 3, 2, 1),
+            nn.Conv2d(3, 4, 5, 2, 2),
+            nn.Embedding(9, 4),
+        )
+
+    def forward(self, t: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        return self.a(x) + self.b(y) + self.own(t)[:, :, None, None]
+
+
+def test_maps_keep_the_names_of_their_places_among_the_arguments() -> None:
+    net, inputs = TimeFirst(), [CLASS, IMAGE, IMAGE]
+    graph = rf.record(net, inputs=inputs)
+    assert [*graph.inputs] == ["input.1", "input.2"]
+    for number, size in [(1, 3), (2, 5)]:
+        source = f"input.{number}"
+        assert rf.theory(graph, source=source)["y"]["size"] == size
+        seen = _gradient(net, inputs, number, (4, 4))
+        assert np.array_equal(rf.path_counts(graph, unit=(4, 4), source=source)[0] > 0, seen)
+        found, _ = rf.effective(net, inputs=inputs, source=source, unit=(4, 4))
+        assert np.array_equal(found.magnitude > 0, seen)
+    with pytest.raises(UsageError, match="choose one with source= \\(input.1, input.2\\)"):
+        rf.effective(net, inputs=inputs)
+
+
+def test_effective_fields_with_a_condition() -> None:
+    """The same as by hand, for each image; one condition for all."""
+    net, images = film(), torch.randn(3, 3, SIDE, SIDE)
+    found, _ = rf.effective(net, inputs=[images, LATENT], unit=(4, 4))
+    total = torch.zeros(SIDE, SIDE)
+    for image in images:
+        seen = image[None].clone().requires_grad_()
+        net(seen, LATENT)[0, :, 4, 4].abs().sum().backward()
+        assert seen.grad is not None
+        total += seen.grad.abs().sum((0, 1))
+    assert np.allclose(found.magnitude, total / 3, atol=1e-6)
+    same, _ = rf.effective(net, inputs=[images, LATENT.expand(3, -1)], unit=(4, 4))
+    assert np.array_equal(same.magnitude, found.magnitude)
+    with pytest.raises(UsageError, match=r"input.1 is no map: give one for all images, \(1, ...\)"):
+        rf.effective(net, inputs=[images, torch.randn(3, 6)])
+
+
+def test_a_condition_of_several_images_is_that_of_one() -> None:
+    graph = rf.record(film(), inputs=[torch.randn(4, 3, SIDE, SIDE), torch.randn(4, 6)])
+    assert rf.theory(graph)["y"]["size"] == 11 and not graph.inputs
+
+
+def test_conditions_take_the_precision_of_the_network() -> None:
+    net = film().half()
+    assert rf.theory(rf.record(net, inputs=[IMAGE, LATENT]))["y"]["size"] == 11
+    found, _ = rf.effective(film().double(), inputs=[IMAGE.double(), LATENT], unit=(4, 4))
+    assert np.isfinite(found.magnitude).all()
+
+
+def test_scripted_and_channels_last_networks_take_conditions() -> None:
+    scripted = torch.jit.script(film().eval())
+    assert rf.theory(rf.record(scripted, inputs=[IMAGE, LATENT]))["y"]["size"] == 11
+
+    class Last(Film):
+        def forward(self, x: Tensor, z: Tensor) -> Tensor:
+            return super().forward(x.permute(0, 3, 1, 2), z)
+
+    last = Last(nn.Linear(6, 16))
+    graph = rf.record(last, inputs=[IMAGE.permute(0, 2, 3, 1), LATENT])
+    assert graph.size == (SIDE, SIDE) and rf.theory(graph)["y"]["size"] == 11
+
+
+def test_without_a_map_there_is_no_field() -> None:
+    with pytest.raises(UsageError, match=r"no input has channels and pos.*: \(1, 6\), \(1,\)"):
+        rf.record(film(), inputs=[LATENT, CLASS])
+    with pytest.raises(UsageError, match="an input is a tensor or a number; this one is a ndarray"):
+        rf.record(film(), inputs=[IMAGE, np.zeros((1, 6))])
+    with pytest.raises(RfbenchError, match=r"fails on an input of 3 x 32x32 in layer own"):
+        rf.theory(rf.record(film(), inputs=[IMAGE, torch.zeros(1, 7)]))
+
+
+def test_names_of_inputs() -> None:
+    assert input_names(nn.ReLU(), 2) == ["input.0", "input.1"]
+
+
+OWN = """
+import torch
+from torch import nn
+
+class Film(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 4, 5, 2, 2)
+        self.own = nn.Linear(6, 8)
+    def forward(self, x, z):
+        return self.b(self.a(x) * self.own(z)[:, :, None, None])
+
+class Class(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.own = nn.Conv2d(3, 8, 3, 2, 1), nn.Embedding(1, 8)
+    def forward(self, x, y):
+        return self.a(x) + self.own(y)[:, :, None, None]
+"""
+VECTOR = ("own.py:Film", "--input", "3x32x32", "--input", "6")
+LABEL = ("own.py:Class", "--input", "3x32x32", "--input", "int")
+
+
+@pytest.fixture(autouse=True)
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.py").write_text(OWN)
+
+
+def _run(*args: str) -> Result:
+    return CliRunner().invoke(main, args, catch_exceptions=False)
+
+
+@pytest.mark.parametrize(("given", "size", "text"), [(VECTOR, 11, "6"), (LABEL, 3, "int")])
+def test_on_the_command_line(given: tuple[str, ...], size: int, text: str) -> None:
+    said = _run("rf", "theory", *given, "--json")
+    assert json.loads(said.stdout)[0]["y"]["size"] == size
+    assert f"input.1 ({text}) is no map but a condition" in said.stderr
+    for command in (["rf", "audit"], ["rf", "mirror"], ["rf", "tiles"]):
+        assert _run(*command, *given).exit_code == 0
+    more = ("--variant", "baseline", "--output")
+    assert _run("visualize-rf", *given, *more, "graph").exit_code == 0
+    assert _run("visualize-rf", *given, "--engine", "autograd", *more, "engine").exit_code == 0
+    graph, engine = (json.loads(Path(f, "result.json").read_text()) for f in ("graph", "engine"))
+    assert graph["panels"][0]["metrics"]["shift"] == engine["panels"][0]["metrics"]["shift"]
+    effective = _run("rf", "effective", *given, "--count", "2", "--output", "effective", "--json")
+    assert json.loads(effective.stdout)["fields"][0]["theoretical"] == [size, size]
+
+
+@pytest.mark.parametrize(
+    ("form", "message"),
+    [
+        ("foo", "--input foo: expected CxHxW"),
+        ("0", "--input 0: must be 1 or more"),
+        ("2x2xint", "--input 2x2xint: expected CxHxW"),
+        ("xint", "--input xint: expected CxHxW"),
+        ("7", "fails on an input of 3 x 32x32 in layer own"),
+    ],
+)
+def test_other_forms_are_refused(form: str, message: str) -> None:
+    said = _run("rf", "theory", "own.py:Film", "--input", "3x32x32", "--input", form)
+    assert message in said.stderr and said.exit_code
