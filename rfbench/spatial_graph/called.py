@@ -148,7 +148,8 @@ def split(inputs: Sequence[Any]) -> tuple[list[Tensor], dict[int, Any]]:
     if not axes:
         some = ", ".join(str(tuple(x.shape)) for x in inputs if isinstance(x, Tensor))
         raise UsageError(
-            f"no input has channels and positions, as (1, C, H, W) has: {some or 'no tensor'}"
+            f"no input has channels and positions, as (1, C, H, W) has: {some or 'no tensor'}. "
+            "Of a generator, give the part that begins with a map"
         )
     maps = {i: x for i, x in enumerate(inputs) if _is_map(x) and x.dim() == axes}
     return [*maps.values()], {i: x for i, x in enumerate(inputs) if i not in maps}
