@@ -84,7 +84,7 @@ def measured_ends(
     results: list[tuple[Any, Any]] = []
     for subject in networks:
         held = subject.backbone
-        module = backbones.build(held.name, held.variant).module
+        module = backbones.build(held.name, held.variant, inputs=held.inputs).module
         module = subject.network.call.of(module)
         named = dict.fromkeys(end for end, _ in subjects.ends(subject, config.to, None))
 

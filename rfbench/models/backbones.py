@@ -5,7 +5,7 @@ Nothing is downloaded: networks are built without pretrained weights, and weight
 
 import contextlib
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,8 @@ class Backbone:
 
     name: canonical, such as 'torchvision:resnet50', with its arguments. input_size: its usual
     (H, W) in px; (L,) of sequences, (D, H, W) of volumes. variant: the variant's name. replaced:
-    module paths of the layers that the variant changed.
+    module paths of the layers that the variant changed. inputs: examples of all that the network
+    takes, where it was changed with these; None: one input.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Backbone:
     input_size: tuple[int, ...]
     variant: str
     replaced: list[str]
+    inputs: Sequence[Any] | None = None
 
 
 def build(
@@ -43,6 +45,7 @@ def build(
     weights: str | None = None,
     meta: bool = False,
     ema: bool = False,
+    inputs: Sequence[Any] | None = None,
 ) -> Backbone:
     """Build the network `name` as `variant`.
 
@@ -54,6 +57,7 @@ def build(
     nothing; parameters are on the meta device, only fixed kernels (BlurPool's), and masks and
     tables of one's own networks, keep their values,
     and weights are checked instead of loaded. ema: take the averaged weights of a file with both.
+    inputs: examples of all that the network takes, where that is more than one map.
 
     Raises UsageError for unknown names, variants and files, RfbenchError if the user's code, a
     library or loading the weights fails.
@@ -68,11 +72,11 @@ def build(
         size = _own_size(module, canonical)
     bare = canonical.removeprefix("torchvision:").removeprefix("timm:")
     # one's own function may return a network that is changed already
-    replaced = variants.apply(module, variant, label=bare, size=size) if variant.changes else []
+    replaced = variants.apply(module, variant, bare, size, inputs) if variant.changes else []
     if weights is not None:
         target = meta_copy(module) if meta else module
         load_weights(target, weights, canonical, variant.name, "meta" if meta else "cpu", ema)
-    return Backbone(canonical, module, size, variant.name, replaced)
+    return Backbone(canonical, module, size, variant.name, replaced, inputs)
 
 
 def names(library: str) -> list[str]:

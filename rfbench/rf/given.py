@@ -37,19 +37,16 @@ def weighted(
     model: Model, variant: str, subject: Subject, model_args: Mapping[str, Any] | None
 ) -> nn.Module:
     """A subject's network with its weights, in a variant; one that is given is left as it is."""
-    return subject.network.call.of(_weighted(model, variant, subject.size, model_args))
-
-
-def _weighted(
-    model: Model, variant: str, size: Size, model_args: Mapping[str, Any] | None
-) -> nn.Module:
+    inputs = subject.backbone.inputs
     if isinstance(model, str):
-        return backbones.build(arguments.named(model, model_args), variant).module
-    module, changed = module_of(model), variants.get(variant)
-    if changed.changes:
-        module = whole_copy(module)
-        variants.apply(module, changed, type(model).__name__, size)
-    return module
+        name = arguments.named(model, model_args)
+        module = backbones.build(name, variant, inputs=inputs).module
+    else:
+        module, changed = module_of(model), variants.get(variant)
+        if changed.changes:
+            module = whole_copy(module)
+            variants.apply(module, changed, type(model).__name__, subject.size, inputs)
+    return subject.network.call.of(module)
 
 
 def with_inputs(
@@ -70,7 +67,7 @@ def with_inputs(
     if given:
         tell_conditions(given)
         size = tuple(called.split(given)[0][0].shape[2:])
-    subject = _subject(model, size, variant, in_channels, model_args)
+    subject = _subject(model, size, variant, in_channels, model_args, given)
     if given:
         subject.network = of_inputs(subject.backbone.module, given, input_axes)
         subject.backbone = replace(subject.backbone, module=subject.network.module)
@@ -172,11 +169,13 @@ def _subject(
     variant: str,
     channels: int | None = None,
     model_args: Mapping[str, Any] | None = None,
+    inputs: Sequence[Any] | None = None,
 ) -> Subject:
     """A network in a variant; of a module, all is copied but the weights."""
     wanted = None if size is None else checked(size)
     if isinstance(model, str):
-        held = backbones.build(arguments.named(model, model_args), variant, meta=True)
+        name = arguments.named(model, model_args)
+        held = backbones.build(name, variant, meta=True, inputs=inputs)
         wanted = input_size(held, wanted, channels)
     elif model_args:
         raise UsageError("model_args are of a network by name; a module is what it is")
@@ -187,8 +186,8 @@ def _subject(
             wanted = size_as_fits(copied, wanted, channels)
         own = wanted
         # one that was changed already may be looked at as it is
-        replaced = variants.apply(copied, changed, label, own) if changed.changes else []
-        held = backbones.Backbone(label, copied, own, changed.name, replaced)
+        replaced = variants.apply(copied, changed, label, own, inputs) if changed.changes else []
+        held = backbones.Backbone(label, copied, own, changed.name, replaced, inputs)
     native = held.input_size if len(held.input_size) == len(wanted) else wanted
     return Subject(held.variant, held, Network(held.module, native), wanted)
 

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from click.testing import CliRunner, Result
 from torch import Tensor, nn
 
+import rfbench
 from rfbench import rf
 from rfbench.cli import main
 from rfbench.errors import RfbenchError, UsageError
@@ -284,3 +285,27 @@ def test_on_the_command_line(given: tuple[str, ...], size: int, text: str) -> No
 def test_other_forms_are_refused(form: str, message: str) -> None:
     said = _run("rf", "theory", "own.py:Film", "--input", "3x32x32", "--input", form)
     assert message in said.stderr and said.exit_code
+
+
+@pytest.mark.parametrize("variant", ["alt:3x3+5x5", "blur_after:3x3+5x5", "3x3+5x5"])
+def test_variants_that_run_the_network_run_it_on_its_inputs(variant: str) -> None:
+    net = film()
+    if not variant.startswith("3x3"):
+        with pytest.raises(RfbenchError, match=r"missing 1 required positional argument: 'z'"):
+            rfbench.fix(film(), variant)
+    graph = rf.record(net, inputs=[IMAGE, LATENT], variant=variant)
+    fixed = rfbench.fix(film(), variant, inputs=[IMAGE, LATENT])
+    assert fixed(IMAGE, LATENT).shape == net(IMAGE, LATENT).shape
+    assert rf.theory(graph) == rf.theory(rf.record(fixed, inputs=[IMAGE, LATENT]))
+
+
+class LooksAtStrides(Film):
+    """Its output is as large as the strides of its layers say."""
+
+    def forward(self, x: Tensor, z: Tensor) -> Tensor:
+        return super().forward(x, z).repeat_interleave(self.a.stride[0], 2)
+
+
+def test_a_network_whose_code_looks_at_strides_is_refused_with_its_inputs() -> None:
+    with pytest.raises(UsageError, match="its code looks at the strides of its layers"):
+        rfbench.fix(LooksAtStrides(nn.Linear(6, 16)), "3x3", inputs=[IMAGE, LATENT])

@@ -19,7 +19,7 @@ from rfbench.models.variants.choose import (
     is_conditional,
     may_call_functions,
 )
-from rfbench.models.variants.recorded import Recording, record
+from rfbench.models.variants.recorded import Example, Recording, record
 from rfbench.models.variants.sampled import (
     MAX_POOLS,
     SAMPLED,
@@ -42,19 +42,22 @@ def fix(
     layers: str | list[str] | tuple[str, ...] | None = None,
     groups: str | None = None,
     size: Sequence[int] | None = None,
+    inputs: Sequence[Any] | None = None,
 ) -> Model:
     """Change the strided convolutions of any network in place, and return it.
 
     variant: a name such as '1x1+3x3', 'blur:3x3' or '1x1+3x3+7x7+maxpool', a mapping or a Variant.
     layers: a glob over module paths, or several: only what they select changes; a path selects what
     is below it. groups: 'dense' or 'depthwise' convolutions only. size: of an input that the model
-    accepts, px along each axis; only alt, blur_after and maxpool run it.
+    accepts, px along each axis; inputs: examples of all that it takes, in place of that. Needed for
+    alt, blur_after and maxpool, which run it; others run networks of one's own to see what their
+    code does with the layers.
 
     Raises, and leaves the model unchanged: UsageError if it has already been changed, if nothing
     would change, if a layer could not keep its output size (VALID 3x3), or is of a kind that cannot
     be changed; RfbenchError if the model has to be run and does not run.
     """
-    apply(model, get(variant, layers, groups), size=size)
+    apply(model, get(variant, layers, groups), size=size, inputs=inputs)
     return model
 
 
@@ -63,23 +66,26 @@ def apply(
     variant: str | Mapping[str, Any] | Variant,
     label: str | None = None,
     size: Sequence[int] | None = None,
+    inputs: Sequence[Any] | None = None,
 ) -> list[str]:
     """Change `model` in place; returns the module paths of the changed layers.
 
     Changes every Conv1d, Conv2d and Conv3d (and timm's CondConv2d) that strides, with one of the
     variant's kernels in every direction, among those that its `layers` and `groups` choose. label:
-    the model's name in errors. size: px along each axis of an input that the model accepts.
+    the model's name in errors. size: px along each axis of an input that the model accepts; inputs:
+    examples of all that it takes, in place of that.
 
     Raises, and leaves the model unchanged: UsageError if it has already been changed, if nothing
     would change, if a layer could not keep its output size (VALID 3x3), or is of a kind that cannot
     be changed; RfbenchError if the model has to be run and does not run.
     """
     variant, label = get(variant), label or type(model).__name__
-    layers, seen = _fit(model, variant, label, size)
+    example = Example(size, inputs)
+    layers, seen = _fit(model, variant, label, example)
     if not variant.changes:
         return []
     if seen is not None and is_after(variant.pool):
-        touched = behind.change(model, layers, variant, seen, label, size)
+        touched = behind.change(model, layers, variant, seen, label, example)
     else:
         levels = {} if seen is None else _levels(seen, list(layers))
         if hasattr(make_pool(variant.pool, 1), "level") and not levels:
@@ -89,7 +95,7 @@ def apply(
         if seen is not None and _has_own_code(model):
             trial = meta_copy(model)
             _swap({name: trial.get_submodule(name) for name in layers}, variant, levels, seen)
-            _refuse_other_shapes(trial, variant, seen, label, size)
+            _refuse_other_shapes(trial, variant, seen, label, example)
         _swap(layers, variant, levels, seen)
         touched = list(layers)
     _refuse_fusing(model, [*dict.fromkeys([*layers, *touched])], variant.name)
@@ -105,10 +111,10 @@ def _swap(
 
 
 def _refuse_other_shapes(
-    changed: nn.Module, variant: Variant, seen: Recording, label: str, size: Sequence[int] | None
+    changed: nn.Module, variant: Variant, seen: Recording, label: str, example: Example
 ) -> None:
     """Raise where a network no longer returns maps of the same sizes: its code looks at strides."""
-    before, now = seen.returned(), record(changed, label, "what it returns", size).returned()
+    before, now = seen.returned(), record(changed, label, "what it returns", example).returned()
     if before != now:
         one, other = next((a, b) for a, b in zip_longest(before, now) if a != b)
         raise UsageError(
@@ -127,11 +133,11 @@ def changeable(
 
     Raises what `apply` raises, but for a network that does not run once it is changed.
     """
-    return list(_fit(model, get(variant), label or type(model).__name__, size)[0])
+    return list(_fit(model, get(variant), label or type(model).__name__, Example(size))[0])
 
 
 def _fit(
-    model: nn.Module, variant: Variant, label: str, size: Sequence[int] | None
+    model: nn.Module, variant: Variant, label: str, example: Example
 ) -> tuple[dict[str, Any], Recording | None]:
     """The layers to change, by module path, and a pass of the network where one was needed."""
     if changed := [name for name, module in model.named_modules() if isinstance(module, SAMPLED)]:
@@ -141,7 +147,7 @@ def _fit(
         return {}, None
     layers = chosen(model, variant, label)
     _check(layers, variant, label)
-    seen = _recording(model, variant, label, size)
+    seen = _recording(model, variant, label, example)
     if seen is not None:
         _refuse_functions(called_as_functions(model, variant, seen), variant, label)
         for name in [n for n, m in layers.items() if isinstance(m, MAX_POOLS) and not seen.of(n)]:
@@ -174,20 +180,20 @@ def _check(layers: dict[str, Any], variant: Variant, label: str) -> None:
 
 
 def _recording(
-    model: nn.Module, variant: Variant, label: str, size: Sequence[int] | None
+    model: nn.Module, variant: Variant, label: str, example: Example
 ) -> Recording | None:
     """A pass of the network, where the change depends on one."""
     pool = make_pool(variant.pool, 1)
     if hasattr(pool, "level"):
-        return record(model, label, "which convolutions are parallel", size)
+        return record(model, label, "which convolutions are parallel", example)
     if getattr(pool, "after", False):
-        return record(model, label, "where activations follow", size)
+        return record(model, label, "where activations follow", example)
     if variant.maxpool:
-        return record(model, label, "what max pools read", size)
+        return record(model, label, "what max pools read", example)
     likely = may_call_functions(model, variant)
     if likely or _has_own_code(model):
         try:
-            return record(model, label, "what it convolves in functions", size)
+            return record(model, label, "what it convolves in functions", example)
         except RfbenchError as error:
             if likely:
                 log.warning("%s. Those are not changed.", error)

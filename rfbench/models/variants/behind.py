@@ -8,7 +8,6 @@ before it: the same thing. Without an activation (a shortcut), the convolution i
 
 import functools
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 from rfbench.errors import RfbenchError, counted
 from rfbench.models.meta import meta_copy
 from rfbench.models.variant import Variant
-from rfbench.models.variants.recorded import Call, Recording, record
+from rfbench.models.variants.recorded import Call, Example, Recording, record
 from rfbench.models.variants.sampled import (
     MAX_POOLS,
     PooledAfter,
@@ -47,7 +46,7 @@ def change(
     variant: Variant,
     seen: Recording,
     label: str,
-    size: Sequence[int] | None,
+    example: Example,
 ) -> list[str]:
     """Change `layers` in place; returns the paths of the layers that got a pool.
 
@@ -60,7 +59,7 @@ def change(
     }
     trial = meta_copy(model)
     _change(trial, list(layers), places, variant, seen)
-    then = record(trial, label, "that its maps keep their sizes", size)
+    then = record(trial, label, "that its maps keep their sizes", example)
     if _output(then) != _output(seen):
         raise RfbenchError(
             f"variant '{variant.name}' changes the size of the output of {label}: a map is read "

@@ -25,6 +25,18 @@ POOLS = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
 THROUGH = ("dropout", "contiguous", "alpha_dropout", "feature_dropout")  # at evaluation
 
 
+@dataclass(frozen=True)
+class Example:
+    """What a network is run on.
+
+    size: px along each axis of its only input; as in SIZES when None. inputs: examples of all its
+    inputs, in place of that; only shapes and types of tensors count.
+    """
+
+    size: Sequence[int] | None = None
+    inputs: Sequence[Any] | None = None
+
+
 @dataclass
 class Call:
     """A call of a layer or of a function. path: of the layer, else of that whose code calls it.
@@ -66,22 +78,27 @@ class Recording:
         return [i for i, call in enumerate(self.calls) for read in call.reads if read == number]
 
 
-def record(model: nn.Module, label: str, why: str, size: Sequence[int] | None = None) -> Recording:
-    """Run a copy of `model` in evaluation mode on an input of `size` px.
+def record(model: nn.Module, label: str, why: str, example: Example) -> Recording:
+    """Run a copy of `model` in evaluation mode.
 
     why: what the pass is for, in the error. Raises RfbenchError if the model does not run.
     """
-    axes = _axes(model)
+    axes, size = _axes(model), example.size
     own = tuple(size) if size is not None and len(size) == axes else SIZES[axes]
+    tried = (
+        [example.inputs]
+        if example.inputs
+        else [[torch.empty(1, channels, *own, device="meta")] for channels in _channels(model)]
+    )
     first: Exception | None = None
-    for channels in _channels(model):
+    for inputs in tried:
         try:
-            return _run(meta_copy(model), channels, own)
+            return _run(meta_copy(model), inputs)
         except Exception as error:
             first = first or error
     told = f"{type(first).__name__}: {one_line(first)}"
-    px = "x".join(map(str, own))
-    raise RfbenchError(f"{label} is run on {px} px to see {why}, and that failed: {told}")
+    what = "its inputs" if example.inputs else f"{'x'.join(map(str, own))} px"
+    raise RfbenchError(f"{label} is run on {what} to see {why}, and that failed: {told}")
 
 
 def _axes(model: nn.Module) -> int:
@@ -116,7 +133,7 @@ def _named(name: str) -> str:
     return "activation" if any(word in low for word in ACTIVATIONS) else ""
 
 
-def _run(skeleton: nn.Module, channels: int, size: tuple[int, ...]) -> Recording:
+def _run(skeleton: nn.Module, inputs: Sequence[Any]) -> Recording:
     weight = next((p for p in skeleton.parameters() if p.is_floating_point()), torch.empty(0))
     seen = _Seen()
     for path, module in skeleton.named_modules():
@@ -125,11 +142,16 @@ def _run(skeleton: nn.Module, channels: int, size: tuple[int, ...]) -> Recording
             continue
         module.register_forward_pre_hook(seen.enter(path, kind_of(module)), with_kwargs=True)
         module.register_forward_hook(seen.leave(path, kind_of(module)), with_kwargs=True)
-    x = torch.empty(1, channels, *size, dtype=weight.dtype, device="meta")
+    given = [_on_meta(x, weight.dtype) if isinstance(x, Tensor) else x for x in inputs]
     with torch.no_grad(), seen:
-        output = skeleton(x)
+        output = skeleton(*given)
     seen.note(Call("", "other", "return", True, []), output, ())
     return Recording(seen.calls, seen.opaque)
+
+
+def _on_meta(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """An input without values, in the precision of the weights."""
+    return torch.empty(x.shape, dtype=dtype if x.is_floating_point() else x.dtype, device="meta")
 
 
 class _Seen(TorchFunctionMode):

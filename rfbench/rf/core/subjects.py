@@ -117,7 +117,12 @@ def subjects(config: Wanted) -> Iterator[Subject]:
         for variant in wanted or [variants.get(name) for name in variants.PAPER]:
             try:
                 backbone = backbones.build(
-                    model, variant, config.weights, meta=True, ema=config.ema
+                    model,
+                    variant,
+                    config.weights,
+                    meta=True,
+                    ema=config.ema,
+                    inputs=examples or None,
                 )
             except UsageError as error:
                 skipped = wanted and several and isinstance(error, NothingToChange)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from rfbench.copies import whole_copy
@@ -277,10 +278,12 @@ def _fixes(subject: Subject, own: Target, now: Record | None) -> list[Record]:
     """The paper's variants and that of all kernels: what each leaves and costs, or why not."""
     rows: list[Record] = []
     held = subject.backbone
+    maps = [torch.empty((1, *shape), device="meta") for shape in subject.network.inputs or ()]
     for name in dict.fromkeys([*variants.PAPER[1:], *_of_all_kernels(held.module)]):
         try:
             module = whole_copy(held.module)
-            replaced = variants.apply(module, name, short(held.name), held.input_size)
+            label = short(held.name)
+            replaced = variants.apply(module, name, label, held.input_size, maps or None)
         except RfbenchError as error:
             rows.append({"variant": name, "refused": str(error)})
             continue

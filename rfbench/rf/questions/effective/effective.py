@@ -210,7 +210,8 @@ def _network(held: backbones.Backbone, sample: Sample, draw: int) -> nn.Module:
     torch.manual_seed(sample.seed + draw)
     built_in = sample.run or sample.weights in ("random", "pretrained")
     path = None if built_in else sample.weights
-    module = backbones.build(held.name, held.variant, path, ema=sample.ema).module
+    variant, inputs = held.variant, held.inputs
+    module = backbones.build(held.name, variant, path, ema=sample.ema, inputs=inputs).module
     if sample.weights == "pretrained":
         module.load_state_dict(pretrained.state_dict(held.name))
     zero = [n for n, m in module.named_modules() if _closed(m)]
