@@ -35,8 +35,9 @@ from rfbench import rf
 from rfbench.errors import RfbenchError, one_line
 from rfbench.rf.core.path_map import Convention
 from rfbench.rf.core.target import Target
-from rfbench.spatial_graph.graph import Reach, SpatialGraph
+from rfbench.spatial_graph.graph import SpatialGraph
 from rfbench.spatial_graph.layout import Value
+from rfbench.spatial_graph.node import Reach
 
 HEADER = ("network", "map", "input", "size", "stride", "units", "answer")
 GOAL = 0.85  # of the networks answered up to the map asked for

@@ -27,8 +27,9 @@ from rfbench.rf.core.network import Network
 from rfbench.rf.core.path_counts import count_tensor
 from rfbench.rf.core.path_map import Convention
 from rfbench.rf.questions.zoo import zoo
-from rfbench.spatial_graph.graph import Reach, SpatialGraph, is_map
+from rfbench.spatial_graph.graph import SpatialGraph, is_map
 from rfbench.spatial_graph.layout import Value
+from rfbench.spatial_graph.node import Reach
 from rfbench.spatial_graph.trace import input_channels, trunk
 
 LARGEST = 60e6  # parameters of a network that is checked on one CPU

@@ -110,7 +110,7 @@ def print_only(subjects: Iterator[Any], config: Any, list_layers: bool, dry_run:
 def print_layers(subject: Any) -> None:
     """The layers for --from and --to, one a line."""
     from rfbench.rf.core.subjects import list_layers
-    from rfbench.spatial_graph.graph import by
+    from rfbench.spatial_graph.size import by
 
     rows = list_layers(subject)
     width = max((len(name) for name, *_ in rows), default=0)

@@ -17,7 +17,7 @@ from rfbench.models import identity
 from rfbench.report.model import Network
 from rfbench.rf.core.metric import Metric, Use
 from rfbench.rf.core.metrics import used
-from rfbench.spatial_graph.graph import Size
+from rfbench.spatial_graph.size import Size
 
 MORE = ("size", "misaligned")  # what a caption says besides the metrics that variants are ranked by
 logger = logging.getLogger(__name__)

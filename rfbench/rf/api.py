@@ -37,7 +37,9 @@ from rfbench.rf.questions.tiles.tiles import tiles as tiles_of
 from rfbench.rf.results import Measured, Report
 from rfbench.schemas.rf import RfConfig
 from rfbench.spatial_graph.called import Call
-from rfbench.spatial_graph.graph import Reach, Size, SpatialGraph
+from rfbench.spatial_graph.graph import SpatialGraph
+from rfbench.spatial_graph.node import Reach
+from rfbench.spatial_graph.size import Size
 from rfbench.spatial_graph.skeleton import refuse_unreadable
 
 __all__ = [

@@ -15,8 +15,8 @@ from rfbench.models import arguments, backbones, variants
 from rfbench.rf.core.network import Network
 from rfbench.rf.core.subjects import Subject, input_size, of_inputs, tell_conditions
 from rfbench.spatial_graph import called, order
-from rfbench.spatial_graph.graph import Size
 from rfbench.spatial_graph.inputs import size_as_fits
+from rfbench.spatial_graph.size import Size
 from rfbench.spatial_graph.skeleton import without_weights
 
 Model = str | nn.Module | torch.export.ExportedProgram

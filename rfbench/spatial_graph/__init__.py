@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rfbench.spatial_graph.axis import Expand, Full, Index, Window
     from rfbench.spatial_graph.builder import Builder
-    from rfbench.spatial_graph.graph import Opaque, Reach, SpatialGraph
+    from rfbench.spatial_graph.graph import SpatialGraph
     from rfbench.spatial_graph.layout import Scrambled, Value
+    from rfbench.spatial_graph.node import Opaque, Reach
     from rfbench.spatial_graph.ops.registry import Constant, register_op
     from rfbench.spatial_graph.ops.slide import slide
     from rfbench.spatial_graph.reader import spatial_graph, unsupported_ops
@@ -33,7 +34,8 @@ __all__ = [
 _MODULES = {
     "axis": ("Expand", "Full", "Index", "Window"),
     "builder": ("Builder",),
-    "graph": ("Opaque", "Reach", "SpatialGraph"),
+    "graph": ("SpatialGraph",),
+    "node": ("Opaque", "Reach"),
     "reader": ("spatial_graph", "unsupported_ops"),
     "layout": ("Scrambled", "Value"),
     "ops.registry": ("Constant", "register_op"),

@@ -5,8 +5,9 @@ from collections.abc import Iterable
 import numpy as np
 
 from rfbench.spatial_graph.axis import Axis, Expand, Index
-from rfbench.spatial_graph.graph import Opaque, SpatialGraph
+from rfbench.spatial_graph.graph import SpatialGraph
 from rfbench.spatial_graph.layout import CONSTANT, Value
+from rfbench.spatial_graph.node import Opaque
 
 Named = dict[str, Value | Opaque]
 

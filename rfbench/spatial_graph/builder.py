@@ -16,15 +16,7 @@ import numpy as np
 
 from rfbench.spatial_graph.axis import SAME, Axis, Expand, Full, Index, Window, from_matrix
 from rfbench.spatial_graph.broadcast import common_dims, pad_rank
-from rfbench.spatial_graph.graph import (
-    Node,
-    Opaque,
-    Reach,
-    Size,
-    SpatialGraph,
-    Witness,
-    too_small,
-)
+from rfbench.spatial_graph.graph import SpatialGraph, too_small
 from rfbench.spatial_graph.layout import (
     CONSTANT,
     SPATIAL,
@@ -40,7 +32,9 @@ from rfbench.spatial_graph.layout import (
     tidy,
     uniform,
 )
+from rfbench.spatial_graph.node import Node, Opaque, Reach, Witness
 from rfbench.spatial_graph.operations import name_of
+from rfbench.spatial_graph.size import Size
 from rfbench.spatial_graph.spread import spread
 
 Axes = tuple[Axis, ...]  # a map for each axis

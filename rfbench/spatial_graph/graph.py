@@ -7,90 +7,17 @@ over the list of nodes.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from enum import IntEnum
-from fractions import Fraction
 
 import numpy as np
 
 from rfbench.errors import RfbenchError, UsageError, suggest
-from rfbench.spatial_graph.axis import WORDS, Axis, Dense, Expand, names
+from rfbench.spatial_graph.axis import Dense, Expand, names
 from rfbench.spatial_graph.draw import Draw
 from rfbench.spatial_graph.layout import SPATIAL, Factor, Value, tidy
+from rfbench.spatial_graph.node import Node, Opaque, Reach, Witness
+from rfbench.spatial_graph.size import Size, by
 
 ALL_INPUTS = "inputs"  # as a source: all of several inputs together
-Size = tuple[int, ...]  # along every axis: (L,), (H, W) or (D, H, W)
-
-
-class Reach(IntEnum):
-    """How far an output unit looks: each kind farther than the one before."""
-
-    LOCAL = 0
-    CONTEXT = 1
-    WINDOWED = 2
-    GLOBAL = 3
-    UNSUPPORTED = 4
-
-    def __str__(self) -> str:
-        return ("local", "local + global context", "windowed", "global", "unsupported")[self]
-
-
-@dataclass(frozen=True)
-class Witness:
-    """Why a network is not local: the operation, and the layer that called it.
-
-    along: of windows the axes along which they hold all positions, 'z'.
-    """
-
-    reach: Reach
-    op: str
-    layer: str
-    reason: str = ""
-    along: str = ""
-
-    @property
-    def extent(self) -> str:
-        """How far it looks, in words: 'windowed', 'windowed, global along depth'."""
-        words = " and ".join(WORDS.get(name, name) for name in self.along)
-        return str(self.reach) + (f", global along {words}" if words else "")
-
-    def __str__(self) -> str:
-        where = f" in layer {self.layer}" if self.layer else ""
-        return f"{self.op}{where}" + (f" ({self.reason})" if self.reason else "")
-
-
-@dataclass(eq=False, slots=True)  # never changed; a frozen one takes six times as long
-class Node:
-    """A class of channels: sum of the sources, each weighted, mapped along each axis.
-
-    axes: one map for each axis. kind: input, conv, pool, adaptive, sum, product, same, context,
-    structure. counts: how often each source takes part. channels: for a sum over channels
-    (convolution, linear), how many there are, constant ones included; 0 for any other sum. reach:
-    what this step alone adds. rigid: whether the step belongs to one input size. step: the same for
-    all nodes of one operation.
-    """
-
-    kind: str
-    sources: tuple[int, ...]
-    size: Size
-    axes: tuple[Axis, ...]
-    counts: tuple[int | Fraction, ...] = ()
-    channels: int = 0
-    reach: Reach = Reach.LOCAL
-    rigid: bool = False
-    op: str = ""
-    layer: str = ""
-    step: int = 0
-
-
-@dataclass(frozen=True)
-class Opaque:
-    """A tensor whose positions are no longer known; its witness names the operation at fault.
-
-    if_mixed: the reach of attention over it, where its positions are only rearranged.
-    """
-
-    witness: Witness
-    if_mixed: Reach | None = None
 
 
 @dataclass(repr=False)
@@ -155,48 +82,6 @@ class SpatialGraph:
         behind = [self.nodes[i] for i in self.ancestors(set(self.share(value)))]
         last = max((n.step for n in behind), default=0)
         return any(n.rigid for n in behind) or (self.sized is not None and last > self.sized)
-
-    def resized(self, size: Size, value: Value) -> "SpatialGraph | None":
-        """The part of the graph behind a tensor that is not rigid, on another input size.
-
-        None where maps meet at that size whose sizes differ: the network has to be asked. Raises
-        UsageError where nothing is left of the map.
-        """
-        if len({self.map_size(v) for v in self.inputs.values()}) > 1:
-            return None  # each has a size of its own
-        behind = self.ancestors(set(self.share(value)))
-        nodes: list[Node] = []
-        for i, node in enumerate(self.nodes):
-            if i not in behind:
-                nodes.append(replace(node, sources=()))
-                continue
-            new = size
-            if node.sources:
-                if not _meets(node, nodes):
-                    return None
-                axes = tuple(self._fit(a, nodes, k) for k, a in enumerate(node.axes))
-                old = nodes[node.sources[0]].size
-                new = tuple(a.out_size(n) for a, n in zip(axes, old, strict=True))
-                node = replace(node, axes=axes)
-            if min(new) < 1:
-                raise too_small(size, node.layer)
-            nodes.append(replace(node, size=new))
-        if len({nodes[i].size for i in self.share(value)}) > 1:
-            return None
-
-        def kept(held: dict[str, Value | Opaque]) -> dict[str, Value | Opaque]:
-            return {
-                name: v
-                for name, v in held.items()
-                if isinstance(v, Value) and behind.issuperset(self.share(v))
-            }
-
-        layers, outputs = kept(self.layers), kept(self.outputs)
-        return replace(self, size=size, nodes=nodes, layers=layers, outputs=outputs)
-
-    @staticmethod
-    def _fit(axis: Axis, nodes: list[Node], i: int) -> Axis:
-        return replace(axis, size=nodes[axis.like].size[i]) if isinstance(axis, Expand) else axis
 
     def maps(self) -> dict[str, Size]:
         """Layers whose output is a map of positions, with its size."""
@@ -395,17 +280,6 @@ class SpatialGraph:
         return self.witness(self.named().get(self.target, self.output))
 
 
-def _meets(node: Node, nodes: list[Node]) -> bool:
-    """Whether the sources of a step have one size, and one position where one is expanded."""
-    sizes = {nodes[i].size for i in node.sources}
-    single = all(
-        n == 1
-        for a, n in zip(node.axes, nodes[node.sources[0]].size, strict=True)
-        if isinstance(a, Expand)
-    )
-    return len(sizes) == 1 and single
-
-
 def is_map(value: Value | Opaque | None) -> bool:
     """Whether a tensor still has positions."""
     return isinstance(value, Value) and value.spatial
@@ -415,11 +289,6 @@ def too_small(size: Size, layer: str) -> UsageError:
     """The error for an input on which nothing is left of the map."""
     where = f" in layer {layer}" if layer else ""
     return UsageError(f"an input of {by(size)} is too small: nothing is left{where}")
-
-
-def by(size: Size) -> str:
-    """'256', '224x224', '16x112x112'."""
-    return "x".join(map(str, size))
 
 
 def _ended(error: Exception) -> str:

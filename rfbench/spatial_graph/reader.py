@@ -13,12 +13,14 @@ from rfbench.spatial_graph.builder import Builder
 from rfbench.spatial_graph.constants import Constants, is_like
 from rfbench.spatial_graph.draw import Draw
 from rfbench.spatial_graph.draws import draws
-from rfbench.spatial_graph.graph import Node, Opaque, Reach, Size, SpatialGraph, Witness, is_map
+from rfbench.spatial_graph.graph import SpatialGraph, is_map
 from rfbench.spatial_graph.layout import SPATIAL, Scrambled, Value
+from rfbench.spatial_graph.node import Node, Opaque, Reach, Witness
 from rfbench.spatial_graph.operations import Op, Ref, Trace, mapped
 from rfbench.spatial_graph.ops import lookup
 from rfbench.spatial_graph.ops.join import settled
 from rfbench.spatial_graph.ops.registry import Constant
+from rfbench.spatial_graph.size import Size
 from rfbench.spatial_graph.trace import Shape, trace_module
 
 

@@ -21,10 +21,10 @@ from rfbench.copies import named_parts
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.spatial_graph.called import input_names
 from rfbench.spatial_graph.draws import DRAWS, seeded
-from rfbench.spatial_graph.graph import Size, by
 from rfbench.spatial_graph.kept import LATER, Kept
 from rfbench.spatial_graph.operations import Trace
 from rfbench.spatial_graph.overlap import memory
+from rfbench.spatial_graph.size import Size, by
 from rfbench.spatial_graph.skeleton import skeleton
 from rfbench.spatial_graph.tracer import NotPure, Tracer, Trunk
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from rfbench import rf
 from rfbench.cli import main
 from rfbench.errors import RfbenchError, UsageError
-from rfbench.spatial_graph.graph import Reach
+from rfbench.spatial_graph.node import Reach
 
 
 class Net(nn.Module):

@@ -17,7 +17,7 @@ from rfbench.rf.core.metrics import support
 from rfbench.rf.core.network import Network
 from rfbench.rf.core.target import Target
 from rfbench.rf.core.theory import theory
-from rfbench.spatial_graph.graph import Reach
+from rfbench.spatial_graph.node import Reach
 from rfbench.spatial_graph.reader import spatial_graph
 from tests.spatial_graph.cases import Net
 

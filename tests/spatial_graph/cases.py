@@ -9,8 +9,9 @@ import timm.layers
 import torch
 from torch import Tensor, nn
 
-from rfbench.spatial_graph.graph import Reach, SpatialGraph, Witness
+from rfbench.spatial_graph.graph import SpatialGraph
 from rfbench.spatial_graph.layout import Value
+from rfbench.spatial_graph.node import Reach, Witness
 from rfbench.spatial_graph.reader import spatial_graph
 from tests.spatial_graph.oracle import Size, box, channels_of, gradients, reached, sampled
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rfbench.spatial_graph.graph import Reach
+from rfbench.spatial_graph.node import Reach
 from tests.spatial_graph.cases import STRIDED, TWO, A, Cases, Net, classes, conv, same
 
 CASES = Cases()

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from rfbench import rf
 from rfbench.models.meta import build_on_meta
 from rfbench.rf.core.target import Target
-from rfbench.spatial_graph.graph import Reach
+from rfbench.spatial_graph.node import Reach
 from rfbench.spatial_graph.reader import spatial_graph
 from tests.spatial_graph.cases import Cases, Net, conv
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from rfbench.rf.autograd.path_counts import path_counts
 from rfbench.rf.core.field import Field, Whole, region
 from rfbench.rf.core.target import Target
-from rfbench.spatial_graph.graph import Reach
+from rfbench.spatial_graph.node import Reach
 from rfbench.spatial_graph.reader import spatial_graph
 from tests.spatial_graph.cases import A, Net, conv, examine
 from tests.spatial_graph.oracle import graph_counts

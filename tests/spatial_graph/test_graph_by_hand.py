@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from rfbench.errors import RfbenchError
 from rfbench.rf.core.target import Target
-from rfbench.spatial_graph.graph import Reach
 from rfbench.spatial_graph.layout import Value
+from rfbench.spatial_graph.node import Reach
 from rfbench.spatial_graph.reader import spatial_graph
 from tests.spatial_graph.cases import Case, Cases, conv
 from tests.spatial_graph.oracle import Alive, gradients, reached, sampled

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from rfbench import rf
 from rfbench.errors import RfbenchError
-from rfbench.spatial_graph.graph import Opaque, Value
+from rfbench.spatial_graph.graph import Value
+from rfbench.spatial_graph.node import Opaque
 from rfbench.spatial_graph.reader import spatial_graph
 from tests.spatial_graph.cases import Net, conv
 from tests.spatial_graph.oracle import graph_counts, prepared

@@ -12,7 +12,7 @@ from torch.nn.utils import prune
 
 from rfbench import rf
 from rfbench.rf.core.target import Target
-from rfbench.spatial_graph.graph import Reach
+from rfbench.spatial_graph.node import Reach
 from rfbench.spatial_graph.ops.masked import boxes
 from rfbench.spatial_graph.reader import spatial_graph
 from tests.spatial_graph.cases import A, Net, conv, examine

@@ -14,7 +14,7 @@ from timm.layers import cbam, coord_attn, evo_norm, filter_response_norm, halo_a
 from torch import Tensor, nn
 from torchvision.models.segmentation.deeplabv3 import ASPP
 
-from rfbench.spatial_graph.graph import Reach
+from rfbench.spatial_graph.node import Reach
 from tests.spatial_graph.cases import TWO, A, Cases, Net, classes, conv, examine
 
 CASES = Cases()

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.rf.core.target import Target
-from rfbench.spatial_graph.graph import Reach, Witness
 from rfbench.spatial_graph.layout import Value
+from rfbench.spatial_graph.node import Reach, Witness
 from rfbench.spatial_graph.reader import spatial_graph
+from rfbench.spatial_graph.resized import resized
 from tests.spatial_graph.cases import TWO, A, Net, conv, examine
 from tests.spatial_graph.oracle import graph_counts
 
@@ -136,7 +137,7 @@ def test_a_graph_on_another_size_is_that_of_a_new_trace(name: str) -> None:
         assert isinstance(known.output, Value) and isinstance(fresh.output, Value)
         if known.is_rigid(known.output):
             continue
-        graph = known.resized(size, known.output)
+        graph = resized(known, size, known.output)
         assert graph.map_size(graph.output) == fresh.map_size(fresh.output)
         for unit in ((0, 0), (2, 5)):
             rule = {"channels": "real", "pool": "mean", "gates": "count"}
@@ -149,7 +150,7 @@ def test_a_graph_on_another_size_is_that_of_a_new_trace(name: str) -> None:
 def test_too_small_for_another_size() -> None:
     graph = spatial_graph(nn.Sequential(nn.Conv2d(3, 4, 7), nn.Conv2d(4, 4, 7)), (32, 32))
     with pytest.raises(UsageError, match="12x32 is too small: nothing is left in layer 1"):
-        graph.resized((12, 32), graph.layer("1"))
+        resized(graph, (12, 32), graph.layer("1"))
 
 
 class OwnTensors(nn.Module):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from rfbench.spatial_graph.graph import Reach
 from rfbench.spatial_graph.layout import Value
+from rfbench.spatial_graph.node import Reach
 from rfbench.spatial_graph.reader import spatial_graph
 from tests.spatial_graph.cases import examine
 from tests.spatial_graph.oracle import Alive, reached, sampled

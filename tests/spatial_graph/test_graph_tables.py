@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import deform_conv2d
 
-from rfbench.spatial_graph.graph import Reach
+from rfbench.spatial_graph.node import Reach
 from tests.spatial_graph.cases import Cases, conv
 
 CASES = Cases()

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rfbench.spatial_graph.graph import Reach
+from rfbench.spatial_graph.node import Reach
 from rfbench.spatial_graph.ops.masks import blocks
 from tests.spatial_graph.cases import TWO, A, Cases, Net, classes, conv, examine
 

@@ -17,7 +17,7 @@ import rfbench
 from rfbench import rf
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.rf.core.target import Target
-from rfbench.spatial_graph.graph import Reach
+from rfbench.spatial_graph.node import Reach
 from rfbench.spatial_graph.reader import spatial_graph
 from tests.spatial_graph.cases import A, Net, conv, examine
 

@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 
 from rfbench.errors import RfbenchError
 from rfbench.rf.core.target import Target
-from rfbench.spatial_graph.graph import Reach
+from rfbench.spatial_graph.node import Reach
 from rfbench.spatial_graph.reader import spatial_graph
 from tests.spatial_graph.cases import Cases, Net, conv
 

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rfbench.spatial_graph.graph import Reach
+from rfbench.spatial_graph.node import Reach
 from tests.spatial_graph.cases import DEPTHWISE, STRIDED, TWO, A, Cases, Net, classes, conv
 
 CASES = Cases()

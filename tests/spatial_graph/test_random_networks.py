@@ -11,8 +11,9 @@ from rfbench.errors import RfbenchError
 from rfbench.rf.core.network import Network
 from rfbench.rf.core.target import Target
 from rfbench.rf.core.theory import region
-from rfbench.spatial_graph.graph import Reach, SpatialGraph
+from rfbench.spatial_graph.graph import SpatialGraph
 from rfbench.spatial_graph.layout import Value
+from rfbench.spatial_graph.node import Reach
 from tests.spatial_graph.networks import RandomNet
 from tests.spatial_graph.oracle import Alive, prepared, reached, sampled
 

@@ -21,8 +21,11 @@ from rfbench.rf.core.path_counts import is_skipped
 from rfbench.rf.core.path_map import DEFAULT
 from rfbench.rf.core.target import Target
 from rfbench.spatial_graph.axis import Axis, Index, Window
-from rfbench.spatial_graph.graph import Node, Size, SpatialGraph
+from rfbench.spatial_graph.graph import SpatialGraph
 from rfbench.spatial_graph.layout import Value
+from rfbench.spatial_graph.node import Node
+from rfbench.spatial_graph.resized import resized
+from rfbench.spatial_graph.size import Size
 from rfbench.spatial_graph.skeleton import skeleton
 
 Pixels = tuple[float | None, ...]  # along every axis; None where there is no stride
@@ -70,7 +73,7 @@ class Shifts:
         if graph.failure is not None or size == graph.size:
             return
         if isinstance(output := graph.output, Value) and self._ends_in(graph, output):
-            larger = graph.resized(size, output)  # raises where nothing is left
+            larger = resized(graph, size, output)  # raises where nothing is left
             maps = [larger.nodes[i] for i in self.own.ancestors] if larger else []
             if larger is not None and all(prod(n.size) > 1 for n in maps if n.kind != "context"):
                 return
@@ -129,7 +132,7 @@ def _continued(target: Target) -> Target | None:
     larger = target
     for _ in range(4):
         size = uncut_size(larger.graph.size, larger.geometry, larger.units)
-        graph = endless.resized(size, target.value)
+        graph = resized(endless, size, target.value)
         if graph is None:
             return None
         larger = Target(graph, target.layer, target.source)

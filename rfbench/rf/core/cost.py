@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from math import prod
 
 from rfbench.errors import RfbenchError
-from rfbench.spatial_graph.graph import by
 from rfbench.spatial_graph.operations import Op, Trace, plain_name
+from rfbench.spatial_graph.size import by
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ from rfbench.rf.core.field import Along, Field, Phased, Region, Whole, region
 from rfbench.rf.core.theory import Disagreement, Theory
 from rfbench.rf.core.unit_field import unit_field
 from rfbench.spatial_graph.axis import Window, names
-from rfbench.spatial_graph.graph import Size, SpatialGraph
+from rfbench.spatial_graph.graph import SpatialGraph
 from rfbench.spatial_graph.layout import Value
+from rfbench.spatial_graph.size import Size
 
 
 class NotUniform(RfbenchError):

@@ -19,12 +19,14 @@ from rfbench.rf.core.cost import Cost, cost
 from rfbench.rf.core.geometry import uncut_size
 from rfbench.rf.core.target import Target
 from rfbench.spatial_graph.called import Call
-from rfbench.spatial_graph.graph import Size, SpatialGraph, by
+from rfbench.spatial_graph.graph import SpatialGraph
 from rfbench.spatial_graph.inputs import trace_as_fits
 from rfbench.spatial_graph.layout import Value
 from rfbench.spatial_graph.operations import Trace
 from rfbench.spatial_graph.order import not_first
 from rfbench.spatial_graph.reader import read
+from rfbench.spatial_graph.resized import resized
+from rfbench.spatial_graph.size import Size, by
 from rfbench.spatial_graph.splice import spliced
 from rfbench.spatial_graph.trace import Shape, input_channels, trace_module
 
@@ -105,7 +107,7 @@ class Network:
             if known.failure is not None and layer is None:
                 continue
             if isinstance(value, Value) and not known.is_rigid(value):
-                other = known.resized(size, value)
+                other = resized(known, size, value)
                 if other is not None:
                     return other
         return self._build(size)

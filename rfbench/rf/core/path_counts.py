@@ -15,8 +15,10 @@ import numpy as np
 from rfbench.rf.core import memory
 from rfbench.rf.core.path_map import DEFAULT, Convention, PathMap
 from rfbench.spatial_graph.axis import SAME, Axis
-from rfbench.spatial_graph.graph import Node, Size, SpatialGraph, by
+from rfbench.spatial_graph.graph import SpatialGraph
 from rfbench.spatial_graph.layout import Value
+from rfbench.spatial_graph.node import Node
+from rfbench.spatial_graph.size import Size, by
 
 LARGE = 2.0**900  # rescale above this, far from float64's end and from its beginning
 SMALL = 2.0**-900  # what rescaling would lose is kept at this: no pixel falls out of the support

@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 
 from rfbench.rf.core.period import Period
-from rfbench.spatial_graph.graph import Size
+from rfbench.spatial_graph.size import Size
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rfbench.spatial_graph.graph import Size
+from rfbench.spatial_graph.size import Size
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,7 @@ import numpy as np
 
 from rfbench.rf.core.geometry import Geometry
 from rfbench.rf.core.path_map import PathMap
-from rfbench.spatial_graph.graph import Size
+from rfbench.spatial_graph.size import Size
 
 Pair = tuple[float | None, ...]  # of every axis, (y, x) of an image; None: it has no stride
 Nominal = Callable[[np.ndarray, int, float, int], np.ndarray]

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rfbench.spatial_graph.draws import DRAWS
-from rfbench.spatial_graph.graph import Opaque, SpatialGraph
+from rfbench.spatial_graph.graph import SpatialGraph
 from rfbench.spatial_graph.layout import Value
+from rfbench.spatial_graph.node import Opaque
 
 Record = dict[str, Any]
 

@@ -10,7 +10,7 @@ from rfbench.models.backbones import Backbone
 from rfbench.rf.core import metrics, recorded_map
 from rfbench.rf.core.network import Network
 from rfbench.rf.core.path_map import PathMap
-from rfbench.spatial_graph.graph import Size
+from rfbench.spatial_graph.size import Size
 
 logger = logging.getLogger(__name__)
 

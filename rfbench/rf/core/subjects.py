@@ -15,8 +15,10 @@ from rfbench.rf.core.network import Network
 from rfbench.rf.core.target import Target
 from rfbench.spatial_graph import called, order
 from rfbench.spatial_graph.called import Call, Form
-from rfbench.spatial_graph.graph import Opaque, Size, by, is_map
+from rfbench.spatial_graph.graph import is_map
 from rfbench.spatial_graph.inputs import size_as_fits
+from rfbench.spatial_graph.node import Opaque
+from rfbench.spatial_graph.size import Size, by
 
 log = logging.getLogger(__name__)
 Out = TypeVar("Out")

@@ -18,8 +18,10 @@ from rfbench.rf.core.path_map import DEFAULT, Convention, PathMap
 from rfbench.rf.core.period import Period
 from rfbench.rf.core.theory import Disagreement, Fields, Theory
 from rfbench.spatial_graph.axis import Index, names
-from rfbench.spatial_graph.graph import ALL_INPUTS, Reach, Size, SpatialGraph, Witness, by
+from rfbench.spatial_graph.graph import ALL_INPUTS, SpatialGraph
 from rfbench.spatial_graph.layout import Value
+from rfbench.spatial_graph.node import Reach, Witness
+from rfbench.spatial_graph.size import Size, by
 
 Unit = Size  # (y, x): a position of a map
 T = TypeVar("T")

@@ -20,8 +20,10 @@ from rfbench.rf.core.field import (
 )
 from rfbench.rf.core.steps import apply
 from rfbench.spatial_graph.axis import SAME
-from rfbench.spatial_graph.graph import Node, Size, SpatialGraph
+from rfbench.spatial_graph.graph import SpatialGraph
 from rfbench.spatial_graph.layout import Value
+from rfbench.spatial_graph.node import Node
+from rfbench.spatial_graph.size import Size
 
 __all__ = [
     "Along",

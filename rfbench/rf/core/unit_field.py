@@ -10,8 +10,9 @@ from rfbench.errors import RfbenchError
 from rfbench.rf.core.field import Region
 from rfbench.rf.core.theory import Theory
 from rfbench.spatial_graph.axis import Axis, Dense, Expand, Full, Index, Window
-from rfbench.spatial_graph.graph import Size, SpatialGraph
+from rfbench.spatial_graph.graph import SpatialGraph
 from rfbench.spatial_graph.layout import Value
+from rfbench.spatial_graph.size import Size
 
 
 def unit_field(graph: SpatialGraph, value: Value, theory: Theory, unit: Size) -> tuple[Region, ...]:

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from rfbench.spatial_graph.axis import Axis, Index, Window
 from rfbench.spatial_graph.builder import Builder
-from rfbench.spatial_graph.graph import Opaque, Reach
 from rfbench.spatial_graph.layout import (
     SPATIAL,
     Factor,
@@ -23,6 +22,7 @@ from rfbench.spatial_graph.layout import (
     view,
     windows_over,
 )
+from rfbench.spatial_graph.node import Opaque, Reach
 from rfbench.spatial_graph.ops.join import positions_to_channels
 from rfbench.spatial_graph.ops.masked import cut, masked
 from rfbench.spatial_graph.ops.registry import Constant, each_axis, register_op

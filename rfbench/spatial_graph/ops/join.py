@@ -7,7 +7,6 @@ import numpy as np
 
 from rfbench.spatial_graph.axis import SAME, Expand, from_matrix
 from rfbench.spatial_graph.builder import Builder
-from rfbench.spatial_graph.graph import Reach
 from rfbench.spatial_graph.layout import (
     CONSTANT,
     SPATIAL,
@@ -20,6 +19,7 @@ from rfbench.spatial_graph.layout import (
     tidy,
     view,
 )
+from rfbench.spatial_graph.node import Reach
 from rfbench.spatial_graph.ops.indexing import pick, unbind
 from rfbench.spatial_graph.ops.registry import Constant, dependent, register_op
 from rfbench.spatial_graph.ops.views import copies

@@ -10,8 +10,8 @@ import torch
 
 from rfbench.spatial_graph.axis import SAME, Axis, Index, from_matrix
 from rfbench.spatial_graph.builder import Builder
-from rfbench.spatial_graph.graph import Reach
 from rfbench.spatial_graph.layout import CONSTANT, SPATIAL, Dim, Factor, Scrambled, Value, solid
+from rfbench.spatial_graph.node import Reach
 from rfbench.spatial_graph.ops.pointwise import pointwise
 from rfbench.spatial_graph.ops.registry import Constant, dependent, is_number, register_op
 from rfbench.spatial_graph.ops.slide import is_block, within

@@ -11,7 +11,6 @@ import torch
 
 from rfbench.spatial_graph.axis import Dense, names
 from rfbench.spatial_graph.builder import Builder
-from rfbench.spatial_graph.graph import Opaque, Reach
 from rfbench.spatial_graph.layout import (
     CONSTANT,
     SPATIAL,
@@ -23,6 +22,7 @@ from rfbench.spatial_graph.layout import (
     solid,
     tidy,
 )
+from rfbench.spatial_graph.node import Opaque, Reach
 from rfbench.spatial_graph.ops.registry import Constant, register_op
 from rfbench.spatial_graph.ops.views import copies, widen
 

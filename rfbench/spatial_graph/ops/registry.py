@@ -25,8 +25,8 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 from rfbench.errors import UsageError
-from rfbench.spatial_graph.graph import Opaque
 from rfbench.spatial_graph.layout import Scrambled, Value
+from rfbench.spatial_graph.node import Opaque
 
 Shape = tuple[int, ...]
 Result = Value | Opaque | list[Value] | list[Value | None] | None

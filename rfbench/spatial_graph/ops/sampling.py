@@ -9,8 +9,8 @@ from torch import Tensor
 
 from rfbench.spatial_graph.axis import Axis, Window
 from rfbench.spatial_graph.builder import Builder
-from rfbench.spatial_graph.graph import Opaque, Reach
 from rfbench.spatial_graph.layout import Scrambled, Value
+from rfbench.spatial_graph.node import Opaque, Reach
 from rfbench.spatial_graph.ops.convolution import transposed_windows
 from rfbench.spatial_graph.ops.registry import Constant, register_op
 from rfbench.spatial_graph.ops.resize import by_example

@@ -6,8 +6,8 @@ import numpy as np
 
 from rfbench.spatial_graph.axis import SAME, Axis, Expand, Window, from_matrix
 from rfbench.spatial_graph.builder import Builder
-from rfbench.spatial_graph.graph import Reach
 from rfbench.spatial_graph.layout import SPATIAL, Dim, Factor, Scrambled, Value, tidy
+from rfbench.spatial_graph.node import Reach
 from rfbench.spatial_graph.spread import spread
 
 

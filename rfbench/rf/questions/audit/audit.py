@@ -29,7 +29,7 @@ from rfbench.rf.questions.audit.checkerboard import LEAST, even_steps, resizing_
 from rfbench.rf.questions.audit.counterfactual import Step, fixed, steps, uneven_layers
 from rfbench.rf.questions.audit.pruned import pruned_of
 from rfbench.schemas.rf import RfConfig
-from rfbench.spatial_graph.graph import Size, by
+from rfbench.spatial_graph.size import Size, by
 
 Record = dict[str, Any]
 

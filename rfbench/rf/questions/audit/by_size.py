@@ -8,7 +8,7 @@ from rfbench.rf.core.at_size import Shifts
 from rfbench.rf.core.metric import unit_of
 from rfbench.rf.core.network import Network
 from rfbench.rf.core.target import Target
-from rfbench.spatial_graph.graph import Size
+from rfbench.spatial_graph.size import Size
 
 Record = dict[str, Any]
 Bar = Callable[[Sequence[Size]], Iterable[Size]]

@@ -19,7 +19,8 @@ import numpy as np
 
 from rfbench.rf.core.target import Target
 from rfbench.spatial_graph.axis import SAME, Axis, Index, Window
-from rfbench.spatial_graph.graph import Node, SpatialGraph
+from rfbench.spatial_graph.graph import SpatialGraph
+from rfbench.spatial_graph.node import Node
 from rfbench.spatial_graph.operations import plain_name
 
 Taps = tuple[Fraction, ...]

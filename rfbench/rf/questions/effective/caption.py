@@ -6,7 +6,7 @@ from pathlib import Path
 from rfbench.errors import counted
 from rfbench.rf.core.metric import unit_of
 from rfbench.rf.questions.effective.sample import Measured, Sample
-from rfbench.spatial_graph.graph import by
+from rfbench.spatial_graph.size import by
 
 
 def caption(sample: Sample, measured: Sequence[Measured]) -> str:

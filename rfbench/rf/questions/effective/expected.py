@@ -10,7 +10,9 @@ from rfbench.rf.core.field import Field
 from rfbench.rf.core.path_map import PathMap
 from rfbench.rf.core.randomness import drawn
 from rfbench.rf.core.target import Target
-from rfbench.spatial_graph.graph import Reach, Size, SpatialGraph
+from rfbench.spatial_graph.graph import SpatialGraph
+from rfbench.spatial_graph.node import Reach
+from rfbench.spatial_graph.size import Size
 
 
 @dataclass(frozen=True)

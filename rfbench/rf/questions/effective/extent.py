@@ -11,7 +11,7 @@ from scipy.optimize import curve_fit
 
 from rfbench.rf.core.field import Field
 from rfbench.rf.questions.effective.gradients import Gradients
-from rfbench.spatial_graph.graph import Size
+from rfbench.spatial_graph.size import Size
 
 # two standard deviations of a Gaussian hold 95.45 %: what lies below the rest counts as nothing
 THRESHOLD = 1 - 0.9545

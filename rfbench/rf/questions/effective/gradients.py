@@ -22,7 +22,7 @@ from rfbench.rf.questions.effective.layout import Layout
 from rfbench.rf.questions.effective.outputs import output_of
 from rfbench.rf.questions.effective.place import Place, locate
 from rfbench.runs.processes import out_of_memory
-from rfbench.spatial_graph.graph import Size
+from rfbench.spatial_graph.size import Size
 
 log = logging.getLogger(__name__)
 

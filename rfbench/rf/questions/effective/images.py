@@ -12,8 +12,8 @@ from rfbench.data import augment, decode, sources, walk
 from rfbench.data.dataset import IMAGENET_MEAN, IMAGENET_STD
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.rf.core import memory
-from rfbench.spatial_graph.graph import Size, by
 from rfbench.spatial_graph.inputs import trace_as_fits
+from rfbench.spatial_graph.size import Size, by
 from rfbench.spatial_graph.trace import input_channels
 
 # images of a pass forward and back: few are the fastest on a CPU, whose cache holds no more

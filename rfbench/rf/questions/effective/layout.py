@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from rfbench.errors import UsageError
-from rfbench.spatial_graph.graph import Size
 from rfbench.spatial_graph.layout import SPATIAL, Dim, Value, positions
+from rfbench.spatial_graph.size import Size
 
 NOWHERE = -(10**9)  # the row of an element that belongs to no unit: a class token
 

@@ -11,8 +11,9 @@ from rfbench.errors import RfbenchError, UsageError
 from rfbench.rf.questions.effective.layout import FORMS, Layout, of_axes, of_tokens, of_value
 from rfbench.rf.questions.effective.outputs import output_of, split_name
 from rfbench.rf.questions.effective.tokens import tokens
-from rfbench.spatial_graph.graph import SpatialGraph, Witness
+from rfbench.spatial_graph.graph import SpatialGraph
 from rfbench.spatial_graph.layout import Value
+from rfbench.spatial_graph.node import Witness
 from rfbench.spatial_graph.reader import Reader
 from rfbench.spatial_graph.trace import trace_module
 

@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 import torch
 
-from rfbench.spatial_graph.graph import Size
 from rfbench.spatial_graph.layout import Factor, Value
 from rfbench.spatial_graph.operations import Op, Ref
 from rfbench.spatial_graph.reader import Reader
+from rfbench.spatial_graph.size import Size
 
 
 class Tokens(NamedTuple):

@@ -17,7 +17,7 @@ from rfbench.rf.core.position import Pair
 from rfbench.rf.core.subjects import Subject
 from rfbench.rf.core.target import Target
 from rfbench.schemas.rf import RfConfig
-from rfbench.spatial_graph.graph import Size
+from rfbench.spatial_graph.size import Size
 
 MOST_LAYERS = 40  # in the figure of the shift by layer
 

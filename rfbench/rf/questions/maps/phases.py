@@ -13,7 +13,7 @@ from rfbench.plotting import look
 from rfbench.plotting.page import LARGE, SMALL, TEXT, Page, line, wrap
 from rfbench.plotting.palette import GREYS
 from rfbench.rf.core.period import Period
-from rfbench.spatial_graph.graph import Size
+from rfbench.spatial_graph.size import Size
 
 MOST = 4  # maps of a variant; of more units, the first and the last along each axis
 TILE = 12  # output positions a side of the checkerboard

@@ -25,7 +25,8 @@ from rfbench.rf.core.target import Target, not_local
 from rfbench.rf.questions.mirror.run import SPREAD, Mirrored, farthest
 from rfbench.schemas.rf import RfConfig
 from rfbench.spatial_graph.axis import names
-from rfbench.spatial_graph.graph import ALL_INPUTS, Reach
+from rfbench.spatial_graph.graph import ALL_INPUTS
+from rfbench.spatial_graph.node import Reach
 
 Record = dict[str, Any]
 

@@ -22,8 +22,9 @@ from rfbench.rf.core.target import Target, Unit, check_position, not_local
 from rfbench.rf.core.theory import Disagreement, Fields
 from rfbench.schemas.rf import RfConfig
 from rfbench.spatial_graph.axis import Index, Window
-from rfbench.spatial_graph.graph import Reach, Size
+from rfbench.spatial_graph.node import Reach
 from rfbench.spatial_graph.operations import plain_name
+from rfbench.spatial_graph.size import Size
 
 Pixel = Size
 Record = dict[str, Any]

@@ -16,8 +16,8 @@ from rfbench.errors import RfbenchError
 from rfbench.rf.core.metric import unit_of
 from rfbench.rf.core.target import Target
 from rfbench.spatial_graph.axis import Axis, Index, Window
-from rfbench.spatial_graph.graph import Node, Reach
 from rfbench.spatial_graph.layout import Value
+from rfbench.spatial_graph.node import Node, Reach
 from rfbench.spatial_graph.operations import Op, Ref, Trace
 from rfbench.spatial_graph.reader import Reader
 

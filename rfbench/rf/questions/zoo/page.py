@@ -12,7 +12,7 @@ from rfbench.rf.core.metrics import used
 from rfbench.rf.questions.zoo.summary import MEANING, SHIFTED, counts, kinds
 from rfbench.rf.questions.zoo.zoo import FIX, FIXED, Row, columns
 from rfbench.runs import records
-from rfbench.spatial_graph.graph import Reach
+from rfbench.spatial_graph.node import Reach
 
 # first on the page, then what is measured with and without the fix, then the rest
 FIRST, REST = ("model", "top1", "status"), ("size", "stride", "macs", "parameters", "changed")

@@ -9,7 +9,7 @@ from pathlib import Path
 from rfbench import files
 from rfbench.rf.questions.zoo.zoo import FIX, Row, columns
 from rfbench.runs import records
-from rfbench.spatial_graph.graph import Reach
+from rfbench.spatial_graph.node import Reach
 
 MEANING = {
     Reach.LOCAL: "the last map sees a bounded, position-independent neighbourhood",

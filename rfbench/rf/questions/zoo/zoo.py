@@ -30,7 +30,7 @@ from rfbench.rf.core.network import Network
 from rfbench.rf.core.path_map import PathMap
 from rfbench.rf.core.target import Target
 from rfbench.runs import records
-from rfbench.spatial_graph.graph import Reach
+from rfbench.spatial_graph.node import Reach
 
 Row = dict[str, Any]
 FIX = "1x1+3x3"

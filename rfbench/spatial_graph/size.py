@@ -1,0 +1,8 @@
+"""Sizes of maps: one number for each axis."""
+
+Size = tuple[int, ...]  # along every axis: (L,), (H, W) or (D, H, W)
+
+
+def by(size: Size) -> str:
+    """'256', '224x224', '16x112x112'."""
+    return "x".join(map(str, size))
