@@ -316,6 +316,7 @@ def draw(
     top = 0.12 + max(map(len, titles)) * page.line(TEXT)
     below = top + side + 0.4 + (1.5 if sizes else 0)
     figure = Page(width, below + 0.08 + len(wrapped) * page.line(SMALL))
+    part = reached([*shown.values()])
     for i, (title, values) in enumerate(zip(titles, shown.values(), strict=True)):
         left, half = first + 0.04 + i * (side + gap), (len(values) - 1) / 2 if centred else 0.0
         figure.lines(left, 0.06, title, TEXT, weight="bold")
@@ -324,9 +325,10 @@ def draw(
         masked = np.ma.sqrt(np.ma.masked_equal(values, 0))
         ends = (-half - 0.5, len(values) - half - 0.5)
         axes.imshow(masked, cmap=MAPS, interpolation="nearest", extent=(*ends, *ends[::-1]))
-        ticks = MaxNLocator(3, steps=[1, 2, 5, 10], integer=True).tick_values(*ends)
-        ticks = [tick for tick in ticks if ends[0] <= tick <= ends[0] + 0.92 * len(values)]
-        axes.set(xticks=ticks, yticks=ticks)
+        low, high = ends if centred else part
+        ticks = MaxNLocator(3, steps=[1, 2, 5, 10], integer=True).tick_values(low, high)
+        ticks = [tick for tick in ticks if low <= tick <= low + 0.92 * (high - low)]
+        axes.set(xticks=ticks, yticks=ticks, xlim=(low, high), ylim=(high, low))
         what = "offset, px" if centred else "px of the image"
         axes.set_xlabel(what, fontsize=TEXT, labelpad=1)
         if i:
@@ -348,6 +350,13 @@ def draw(
         axes.set_ylabel("size, px", fontsize=TEXT)
     figure.lines(0.08, below, wrapped, SMALL)
     keep_png(figure, stem)
+
+
+def reached(maps: list[np.ndarray]) -> tuple[float, float]:
+    """From where to where along both axes some map has a gradient, and 2 px more."""
+    some = np.any([values > 0 for values in maps], axis=0)
+    at = np.flatnonzero(some.any(0) | some.any(1))
+    return max(at[0] - 2, 0) - 0.5, min(at[-1] + 2, len(some) - 1) + 0.5
 
 
 def keep_png(figure: Page, stem: Path) -> None:

@@ -135,7 +135,8 @@ TABLE = re.compile(r"(?<=<!-- paper and here -->\n).*?(?=\n\n)", re.DOTALL)
 
 
 def test_the_paper_and_the_runs_side_by_side(overwrite: bool) -> None:
-    """The README's table has the figures that `compare --reference paper` gives."""
+    """The table has the figures that `compare --reference paper` gives."""
+    page = DOCS / "findings.md"
     args = ["compare", str(README.parent / "docs/runs"), "--reference", "paper"]
     groups = json.loads(CliRunner().invoke(main, [*args, "--format", "json"]).stdout)["groups"]
     lines = [["", "seeds", *variants.PAPER], ["---"] * 6]
@@ -156,10 +157,10 @@ def test_the_paper_and_the_runs_side_by_side(overwrite: bool) -> None:
         cells = [side_by_side_cell(found.get(name), metric) for name in variants.PAPER]
         lines.append([text, seeds, *cells])
     table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-    shown = TABLE.search(README.read_text())
+    shown = TABLE.search(page.read_text())
     assert shown
     if overwrite:
-        README.write_text(README.read_text().replace(shown[0], table))
+        page.write_text(page.read_text().replace(shown[0], table))
     else:
         assert shown[0] == table
 
@@ -291,7 +292,8 @@ def test_what_the_readme_says_was_found_is_in_the_records() -> None:
     )
     masks = [rows[name]["metrics"]["mIoU"]["test"] for name in ("1x1+3x3", "blur:1x1+3x3")]
     (gain,) = {f"{test['difference']:.1f}" for test in masks}
-    assert f"both gain the same {gain} points of mIoU" in told
+    (seeds,) = {len(rows[name]["runs"]) for name in ("baseline", "1x1+3x3", "blur:1x1+3x3")}
+    assert f"both gain {gain} points of mIoU ({seeds} seeds)" in told
     fields = (DOCS / "receptive_fields.md").read_text()
     assert re.search(r"^1x1\+3x3 +p5 +32 +\+14\.50 +\+14\.50", fields, re.MULTILINE)
     assert "looks 14.5 px off them at p5" in told
@@ -332,6 +334,8 @@ def test_every_command_shown_exists(
         mask = np.arange(72, dtype=np.uint8).reshape(8, 9) % 2
         Image.fromarray(mask).save(tmp_path / "IMAGES" / place)
     (tmp_path / "IMAGES/classes.txt").write_text("ground\nthing\n")
+    for split in ("train", "val"):
+        write_boxes(tmp_path / "BOXES", split)
     trained = "cls-digits-resnet14-baseline-s0"
     (tmp_path / trained).mkdir()
     held = {"model": "rfbench.classify.nets:resnet14", "variant": "baseline"}
@@ -342,9 +346,9 @@ def test_every_command_shown_exists(
     )
     for line in lines:
         line = line.replace(f"results/{trained}", str(tmp_path / trained))
-        own = "IMAGES" if "train-seg" in line else "IMAGENET"
+        own = {"train-seg": "IMAGES", "train-det": "BOXES"}.get(line.split()[1], "IMAGENET")
         line = line.replace("data.root=PATH", f"data.root={own}")
-        for name in ("mynets.py", "IMAGENET", "IMAGES", "report.html", "mine.yaml"):
+        for name in ("mynets.py", "IMAGENET", "IMAGES", "BOXES", "report.html", "mine.yaml"):
             line = line.replace(name, str(tmp_path / name))
         args = shlex.split(line)[1:]
         if args[0] == "install-detectron2":  # changes the environment
@@ -364,10 +368,26 @@ def test_every_command_shown_exists(
         assert result.exit_code == ("--fail-on" in args), f"{line}: {result.output}"
 
 
+def write_boxes(root: Path, split: str) -> None:
+    """One image with one box, in COCO's layout."""
+    for folder in ("annotations", f"{split}2017"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (90, 80)).save(root / f"{split}2017/1.jpg")
+    box = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [9, 9, 30, 20], "area": 600}
+    held = {
+        "images": [{"id": 1, "file_name": "1.jpg", "height": 80, "width": 90}],
+        "annotations": [box | {"iscrowd": 0}],
+        "categories": [{"id": 1, "name": "thing"}],
+    }
+    (root / f"annotations/instances_{split}2017.json").write_text(json.dumps(held))
+
+
 def test_files_named_exist() -> None:
-    pattern = r"\]\(([\w./-]+)\)|`((?:scripts|configs|rfbench|docs)/[\w./-]+)`"
-    for link, code in re.findall(pattern, README.read_text()):
-        assert (README.parent / (link or code)).exists(), link or code
+    pattern = r"(?:\]\(|`(?=\w+/)|src=\")([\w./-]+)[)`\"]"
+    found = re.findall(pattern, README.read_text())
+    assert "docs/figures/hero.png" in found
+    for name in found:
+        assert (README.parent / name).exists(), name
 
 
 def test_what_the_page_says_of_anchors_is_what_the_records_say() -> None:
@@ -388,7 +408,7 @@ def test_what_the_page_says_of_anchors_is_what_the_records_say() -> None:
 
 
 def test_the_hero_shows_no_grid_of_its_own() -> None:
-    """A pixel of the input is a whole number of dots, in both rows."""
+    """A pixel of the input is a whole number of dots, in the maps and in the strips."""
     spec = importlib.util.spec_from_file_location("hero", README.parent / "scripts/hero.py")
     assert spec and spec.loader
     hero = importlib.util.module_from_spec(spec)
@@ -396,7 +416,7 @@ def test_the_hero_shows_no_grid_of_its_own() -> None:
     for around in (hero.AROUND, hero.NEAR):
         dots = hero.SIDE * hero.DPI / (2 * around)
         assert dots == pytest.approx(round(dots), abs=1e-9) and round(dots) >= 1
-    for length in (hero.GAP, hero.TOP, hero.FOOT, hero.SIDE):  # where the maps stand
+    for length in (hero.GAP, hero.TOP, hero.FOOT, hero.SIDE, hero.LOW):  # where the maps stand
         for dpi in (hero.DPI, PAGE_DPI):
             assert dpi * length == pytest.approx(round(dpi * length), abs=1e-9)
     with Image.open(DOCS / "figures/hero.png") as figure:  # drawn so

@@ -1,12 +1,18 @@
 """The documentation site: every page is in it, every link leads somewhere, nothing is fetched."""
 
+import contextlib
+import functools
+import http.server
 import os
 import re
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -150,6 +156,31 @@ def test_what_is_copied_can_be_pasted(site: Path, opened: Opened) -> None:
     assert "def decoder(kernel):\n    up = nn." in text and ">>>" not in text
     assert "[0.0, 0.4843" not in text
     compile(text, "pasted", "exec")
+
+
+def test_words_with_dashes_are_searched_for_as_words(site: Path, chromium: Any) -> None:
+    """Served, since the theme searches in a worker; every page that is found has the word."""
+    handler = functools.partial(Quiet, directory=site)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with contextlib.closing(chromium.new_page()) as shot:
+            shot.goto(f"http://127.0.0.1:{server.server_port}/index.html")
+            for typed in ("--fail-on", "fail-on", "train-det", "-o"):
+                shot.fill(".md-search__input", typed)
+                shot.keyboard.press("Shift")  # the theme looks after a key
+                first = shot.locator(".md-search-result__link mark", has_text=typed.strip("-"))
+                first.first.wait_for(state="attached")
+                links = shot.locator(".md-search-result__item > .md-search-result__link").all()
+                for link in links:
+                    path = site / urlsplit(link.get_attribute("href")).path.lstrip("/")
+                    assert typed in path.read_text(), (typed, path)
+                assert 2 < len(links) < 20, typed
+        server.shutdown()
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        """Nothing is said of requests."""
 
 
 @pytest.mark.parametrize("dark", [False, True])

@@ -158,10 +158,13 @@ def figure_options(function: Function) -> Function:
             "--style",
             type=click.Choice(["paper", "screen"]),
             default="paper",
-            help="Figures for a paper, or with letters twice as large for slides (PNG alone).",
+            help="Figures for a paper, or with letters twice as large for slides (PNG only).",
         ),
         click.option(
-            "--width", metavar="INCHES", type=float, help="Width of the figures, letters as usual."
+            "--width",
+            metavar="INCHES",
+            type=float,
+            help="Width of the figures; letters keep their size.",
         ),
     )
     return add(drawn)

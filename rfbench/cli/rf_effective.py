@@ -42,22 +42,22 @@ from rfbench.cli.options import (
     default=1,
     help="Draws of random weights (default: 1).",
 )
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, help="Of weights and noise.")
+@click.option(
+    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, help="Seed of weights and noise."
+)
 @click.option(
     "--of",
     metavar="WHAT",
-    help="What of the unit: abs (sum over channels of |output|, default), sum, relu or a channel.",
+    help="Gradient of what: abs (sum over channels of |output|, default), sum, relu or a channel.",
 )
 @click.option(
     "--convention",
     type=click.Choice(["rfbench", "replknet", "openerf"]),
     default="rfbench",
-    help="replknet, openerf: unit, gradient and areas as those scripts have them.",
+    help="replknet, openerf: unit, gradient and areas as those scripts define them.",
 )
 @click.option("--axes", help="Axes of the layer's output if unknown: NCHW, NHWC, NLC:1+14x14.")
-@click.option(
-    "--from", "from_", metavar="INPUT", help="Of several inputs the one, such as input.1."
-)
+@click.option("--from", "from_", metavar="INPUT", help="Which of several inputs, such as input.1.")
 @end_options("The unit's layer", several=True)
 @input_options
 @device_option

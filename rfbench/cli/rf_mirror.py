@@ -43,11 +43,12 @@ def command(
     override: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Tell by how much flip tests of MODEL are off.
+    """Show by how much flip tests of MODEL are off.
 
-    A flip test compares a map with that of the mirrored image, mirrored back.
+    A flip test averages a map with that of the mirrored image, mirrored back.
     MODEL is a torchvision or timm name, FILE.py:function, package.module:function or a YAML file.
-    The arithmetic says it from where units look, in px and in units of the map, at this --size.
+    How far the two are apart is computed from where units look, in px and in units of the map,
+    at this --size.
     Then MODEL is run with random mirror-symmetric kernels on a random image and on its mirror
     images: how far both maps are apart, the whole number of units that brings them nearest, and
     whether the mirrored map is that of the image moved by so many px.

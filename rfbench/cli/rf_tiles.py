@@ -49,7 +49,7 @@ def command(
     override: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Tell how to run MODEL on tiles with the same result.
+    """Show how to run MODEL on tiles with the same result.
 
     Tiles of an image then give what the whole image gives; both are run to show it.
     MODEL is a torchvision or timm name, FILE.py:function, package.module:function or a YAML file.

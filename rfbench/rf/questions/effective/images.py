@@ -109,7 +109,7 @@ def _folder(folder: str, count: int) -> Iterator[Tensor]:
 
 
 def _fit(image: Tensor, size: Size) -> Tensor:
-    """The middle of a image, resized so that it fills `size`: (H, W, 3) uint8."""
+    """The middle of an image, resized so that it fills `size`: (H, W, 3) uint8."""
     height, width = image.shape[:2]
     scale = max(size[0] / height, size[1] / width)
     h, w = max(size[0], round(height * scale)), max(size[1], round(width * scale))
