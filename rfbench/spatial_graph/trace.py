@@ -287,7 +287,7 @@ def _explain(
     if any(word in reason.lower() for word in _SIZE_WORDS):
         return UsageError(f"{what}. Choose another --size.")
     if "meta" in reason or "data-dependent" in reason:
-        what += ". Its control flow depends on values; a trace has shapes only"
+        what += ". Its code reads values; a trace has shapes only"
     if re.search(r"takes \d+ positional arguments? but \d+ w", reason):
         what += f". It takes what it needs by other means: {WRAP}"
     if "required positional argument" in reason:
@@ -329,11 +329,15 @@ _MKLDNN = (
 )
 _GUARD = "it was exported for inputs with {}: give such ones, or export it with dynamic_shapes"
 _DIFFERENTIATES = "it takes gradients of its own (torch.func), which a trace does not follow"
+_NUMPY = "it hands a tensor to NumPy; a trace has shapes only"
 _SPARSE = "a sparse tensor holds values; a trace has shapes only"
 _TOLD = (  # what torch's long messages come to
     (re.compile(r".*(TensorWrapper|GradTrackingTensor)"), _DIFFERENTIATES),
     (re.compile(r".*_to_sparse"), _SPARSE),
     (re.compile(r"aten::to_mkldnn"), _MKLDNN),
+    (re.compile(r"can't convert meta .* to numpy"), _NUMPY),
+    (re.compile(r"(tolist\(\)) shouldn't be called"), _LOOKS),
+    (re.compile(r"expected TensorOptions\(.*device=meta"), _LOOKS.format("a tensor's constructor")),
     (re.compile(r"Guard failed: (.+)"), _GUARD),
     (re.compile(r".*register_meta function for (torch\.\w+)"), _SHAPE),
     (re.compile(r"(\w+::\w+) \(.*data-dependent shape"), _SHAPE),
