@@ -7,8 +7,8 @@ from rfbench.errors import RfbenchError, UsageError, one_line
 from rfbench.spatial_graph.graph import SpatialGraph
 from rfbench.spatial_graph.operations import Trace
 from rfbench.spatial_graph.reader import read
-from rfbench.spatial_graph.size import Size, by
-from rfbench.spatial_graph.trace import Shape, convolutions, input_channels, trace_module
+from rfbench.spatial_graph.size import Shape, Size, by
+from rfbench.spatial_graph.trace import convolutions, input_channels, trace_module
 
 SIDES = {1: 16384, 2: 224, 3: 64}  # of an input where no size is given, by its number of axes
 

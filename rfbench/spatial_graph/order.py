@@ -9,7 +9,8 @@ from rfbench.spatial_graph.called import channels_first
 from rfbench.spatial_graph.graph import SpatialGraph
 from rfbench.spatial_graph.operations import Trace
 from rfbench.spatial_graph.reader import read
-from rfbench.spatial_graph.trace import Shape, trace_module
+from rfbench.spatial_graph.size import Shape
+from rfbench.spatial_graph.trace import trace_module
 
 LETTERS = {1: "L", 2: "HW", 3: "THW"}  # of positions, by the number of axes
 FORMS = "NCL, NLC, NCHW, NHWC, NCDHW, NDHWC or NTCHW"

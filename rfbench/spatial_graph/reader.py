@@ -20,8 +20,8 @@ from rfbench.spatial_graph.operations import Op, Ref, Trace, mapped
 from rfbench.spatial_graph.ops import lookup
 from rfbench.spatial_graph.ops.join import settled
 from rfbench.spatial_graph.ops.registry import Constant
-from rfbench.spatial_graph.size import Size
-from rfbench.spatial_graph.trace import Shape, trace_module
+from rfbench.spatial_graph.size import Shape, Size
+from rfbench.spatial_graph.trace import trace_module
 
 
 def spatial_graph(

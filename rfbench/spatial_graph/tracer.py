@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 
 from rfbench.errors import RfbenchError
 from rfbench.spatial_graph import direct, results
-from rfbench.spatial_graph.constants import Constants, is_like
+from rfbench.spatial_graph.constants import LIKE, Constants, is_like
 from rfbench.spatial_graph.draw import Draw
 from rfbench.spatial_graph.draws import HIGHEST, LOWEST, TRIES, draws
 from rfbench.spatial_graph.kept import Kept
@@ -326,19 +326,28 @@ class Tracer(TorchDispatchMode):
 
 
 def _run(func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
-    """One operation; tensors that the network made without a device join those on meta."""
+    """One operation; tensors that the network made without a device join those on meta.
+
+    So do those that are written to, which torch would leave where they are; and nothing leaves it.
+    """
     if func.overloadpacket is torch.ops.aten._convolution:  # torch 2.11 has none on meta
         func, args = torch.ops.aten.convolution.default, args[:9]
+    if func is torch.ops.aten._to_copy.default and args[0].is_meta:
+        kwargs = kwargs | {"device": args[0].device}
     out = results.known(func, args, kwargs)
     if out is not None:
         return out
     try:
-        return func(*args, **kwargs)
+        out = func(*args, **kwargs)
     except RuntimeError as error:
-        if "device" not in str(error):
+        if not any(word in str(error) for word in ("device", "copy out of meta tensor")):
             raise
         args, kwargs = mapped(Tensor, lambda t: t.to("meta"), (args, kwargs))
         return func(*args, **kwargs)
+    if isinstance(out, Tensor) and not out.is_meta and func.overloadpacket.__name__ not in LIKE:
+        given = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
+        return out.to("meta") if any(t.is_meta for t in given) else out
+    return out
 
 
 def _is_batched(tensor: Tensor) -> bool:

@@ -64,6 +64,8 @@ class Watch(TorchFunctionMode):
             if name == "take_along_dim":  # whose table may not be on another device
                 return _taken(*args, **kwargs)
             out = func(*args, **kwargs)
+            if name == "type" and isinstance(out, str):  # torch has no tensor type of meta
+                out = out.replace("torch.meta.", "torch.")
         finally:
             self.inside = outer
         if _tells_size(name, out):

@@ -42,6 +42,10 @@ class UNet(nn.Module):  # its skips meet where the input is a multiple of 4
         y = self.up(self.low(F.max_pool2d(middle, 2))) + middle
         return self.up(y) + top
 
+class Sides(UNet):  # U-Net++ with deep supervision: every level has an output
+    def forward(self, x):
+        return [super().forward(x), F.interpolate(F.max_pool2d(self.first(x), 2), scale_factor=2)]
+
 class Rolled(nn.Module):
     def __init__(self):
         super().__init__()
@@ -186,6 +190,12 @@ def test_a_decoder_is_measured_at_another_size_that_it_accepts(place: Path) -> N
     assert found["y"]["stride"] == 1
     assert found["depends_on_input_size"] == {"same_at": [[68, 68]], "other_at": []}
     assert "The same at 68x68 px." in run("own.py:UNet", "--size", "64").stdout
+
+
+def test_an_output_beside_a_coarser_one_is_measured_where_both_run(place: Path) -> None:
+    """output.1 halves its input once; with output.0 the network takes multiples of 4 alone."""
+    found = record("own.py:Sides", "--size", "64", "--to", "output.1")
+    assert found["depends_on_input_size"] == {"same_at": [[68, 68]], "other_at": []}
 
 
 def test_resized_axes(place: Path) -> None:

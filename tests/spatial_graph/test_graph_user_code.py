@@ -279,7 +279,7 @@ def test_right_or_refused(name: str) -> None:
 def test_a_number_read_from_the_image_or_from_a_weight_is_not_known() -> None:
     for read in (lambda n, x: x.max() > 1, lambda n, x: n.a.bias.sum() > 0):
         net = Net(lambda n, x, read=read: n.b(n.a(x)) if read(n, n.a(x)) else n.a(x), **LAYERS)
-        with pytest.raises(RfbenchError, match="depends on values"):
+        with pytest.raises(RfbenchError, match="reads values"):
             spatial_graph(net, SIZE)
 
 
@@ -303,7 +303,10 @@ REFUSED = {
     "shape of its result depends on values: torchvision::nms": lambda n, x: torchvision.ops.nms(
         n.a(x).flatten(2)[0].T, n.a(x)[0, 0].flatten(), 0.5
     ),
-    "control flow depends on values": lambda n, x: n.a(x) if n.a(x).mean() > 0 else x,
+    "Its code reads values": lambda n, x: n.a(x) if n.a(x).mean() > 0 else x,
+    "hands a tensor to NumPy": lambda n, x: torch.from_numpy(n.a(x).cpu().numpy()),
+    "tolist.. looks at values": lambda n, x: n.a(x) if n.a(x).tolist() else x,
+    "constructor looks at values": lambda n, x: torch.FloatTensor(n.a(x)),
 }
 
 

@@ -26,9 +26,9 @@ from rfbench.spatial_graph.operations import Trace
 from rfbench.spatial_graph.order import not_first
 from rfbench.spatial_graph.reader import read
 from rfbench.spatial_graph.resized import resized
-from rfbench.spatial_graph.size import Size, by
+from rfbench.spatial_graph.size import Shape, Size, by
 from rfbench.spatial_graph.splice import spliced
-from rfbench.spatial_graph.trace import Shape, input_channels, trace_module
+from rfbench.spatial_graph.trace import input_channels, trace_module
 
 log = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from rfbench.spatial_graph.axis import Axis, Window
 from rfbench.spatial_graph.builder import Builder
-from rfbench.spatial_graph.layout import Factor, Value, tidy, view
+from rfbench.spatial_graph.layout import SPATIAL, Factor, Scrambled, Value, solid, tidy, view
 from rfbench.spatial_graph.ops.convolution import transposed_windows
 from rfbench.spatial_graph.ops.indexing import select
 from rfbench.spatial_graph.ops.registry import register_op
@@ -21,9 +21,11 @@ def im2col(
     padding: list[int],
     stride: list[int],
 ) -> Value:
-    """Every tap of a window as channels of its own: (1, C k k, h w)."""
+    """Every tap of a window as channels of its own: (N, C k k, h w)."""
     b.rigid = True
-    x = spread(b, spread(b, x, 2), 3)
+    x = solid(spread(b, spread(b, x, 2), 3), 1)
+    if any(f.axis in SPATIAL for f in x.dims[1]):
+        raise Scrambled("positions among the channels are unfolded with them")
     dims = x.dims
     taps = []
     for ty in range(kernel[0]):
@@ -36,8 +38,11 @@ def im2col(
                 windows[2 + i] = Window(1, stride[i], before, after)
             axes, dims = along(b, x, windows)
             taps.append(b.moved(x, axes, dims).labels)
-    labels = np.concatenate([t.reshape(1, -1, 1, 1) for t in taps], axis=2).reshape(1, -1, 1)
-    return Value(((), tidy([Factor("c", labels.shape[1])]), tidy([*dims[2], *dims[3]])), labels)
+    batch, width = x.labels.shape[:2]
+    apart = [t.reshape(batch, width, 1, 1) for t in taps]
+    labels = np.concatenate(apart, axis=2).reshape(batch, -1, 1)
+    channels = tidy([Factor("c", labels.shape[1])])
+    return Value((x.dims[0], channels, tidy([*dims[2], *dims[3]])), labels)
 
 
 @register_op("aten::col2im")
@@ -56,7 +61,7 @@ def col2im(
         Window(kernel[i], stride[i], padding[i], padding[i], dilation[i]).out_size(out[i])
         for i in (0, 1)
     ]
-    x = view(x, (1, x.shape[1] // k, k, *sizes))
+    x = view(x, (x.shape[0], x.shape[1] // k, k, *sizes))
     taps = []
     for tap, (ty, tx) in enumerate(np.ndindex(*kernel)):
         part = select(b, x, 2, tap)

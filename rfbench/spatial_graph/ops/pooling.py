@@ -8,7 +8,7 @@ import numpy as np
 
 from rfbench.spatial_graph.axis import Axis, Full, Index, Window
 from rfbench.spatial_graph.builder import Builder
-from rfbench.spatial_graph.layout import Factor, Scrambled, Value, tidy, windows_over
+from rfbench.spatial_graph.layout import Scrambled, Value
 from rfbench.spatial_graph.ops.registry import Constant, axes_of, each_axis, register_op
 from rfbench.spatial_graph.ops.slide import slide
 
@@ -90,21 +90,7 @@ def _pool(
     for i in range(axes):
         weights = None if i else taps
         windows[first + i] = Window(k[i], s[i], p[i], p[i], d[i], ceil, weights, divide)
-    return slide(b, *over_channels(b, x, windows), "pool")
-
-
-def over_channels(b: Builder, x: Value, windows: dict[int, Axis]) -> tuple[Value, dict[int, Axis]]:
-    """Pool channels with their neighbours (AvgPool3d of N x 1 x C x H x W); the windows left."""
-    kept: dict[int, Axis] = {}
-    for dim, window in windows.items():
-        if not x.dims[dim] or any(f.axis != "c" for f in x.dims[dim]):
-            kept[dim] = window
-            continue
-        at = window.matrix(x.shape[dim])
-        rows = windows_over(x.labels, dim, at)
-        labels = b.mixed(rows, lambda r: b.node("pool", r, learned=1))
-        x = Value((*x.dims[:dim], tidy([Factor("c", len(at))]), *x.dims[dim + 1 :]), labels)
-    return x, kept
+    return slide(b, x, windows, "pool")
 
 
 @register_op(

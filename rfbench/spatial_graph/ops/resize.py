@@ -68,8 +68,8 @@ def interpolate(b: Builder, x: Value, _: object, *more: Any) -> Value:
     """more: align_corners where the mode has it, then a scale for each axis."""
     axes = axes_of(b.op)
     size = b.out_shape[-axes:]
-    if not x.spatial:
-        return copies(b.same(x), (*x.shape[:-axes], *size))
+    if not x.spatial and x.shape[-axes:] == (1,) * axes:
+        return copies(b.same(x), b.out_shape)
     align = [m for m in more if isinstance(m, bool)]
     scales = [m for m in more if isinstance(m, float) or m is None] or [None] * axes
     sizes = zip(x.shape[-axes:], size, scales, strict=True)

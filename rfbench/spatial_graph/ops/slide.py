@@ -4,19 +4,43 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from rfbench.spatial_graph.axis import SAME, Axis, Expand, Window, from_matrix
+from rfbench.spatial_graph.axis import SAME, Axis, Expand, Index, Window, from_matrix
 from rfbench.spatial_graph.builder import Builder
-from rfbench.spatial_graph.layout import SPATIAL, Dim, Factor, Scrambled, Value, tidy
+from rfbench.spatial_graph.layout import SPATIAL, Dim, Factor, Scrambled, Value, tidy, windows_over
 from rfbench.spatial_graph.node import Reach
 from rfbench.spatial_graph.spread import spread
 
 
 def slide(b: Builder, value: Value, windows: Mapping[int, Axis], kind: str) -> Value:
-    """Apply a map along each of the dimensions given; each must hold one whole axis."""
+    """Apply a map along each of the dimensions given: of one whole axis each, or of channels."""
+    value, windows = over_channels(b, value, windows)
     for dim in windows:
         value = unfurl(b, value, dim)
     axes, dims = along(b, value, windows)
     return b.moved(value, axes, dims, kind)
+
+
+def over_channels(
+    b: Builder, x: Value, windows: Mapping[int, Axis]
+) -> tuple[Value, dict[int, Axis]]:
+    """Move over channels that stand where positions would; the windows that are left.
+
+    AvgPool3d of N x 1 x C x H x W; a vector that was laid out as a map. Channels are averaged.
+    """
+    kept: dict[int, Axis] = {}
+    for dim, window in windows.items():
+        if not x.dims[dim] or any(f.axis != "c" for f in x.dims[dim]):
+            kept[dim] = window
+            continue
+        at = window.matrix(x.shape[dim])
+        if isinstance(window, Index) and window.weights is not None:
+            if (x.labels != x.labels.take([0], axis=dim)).any():
+                raise Scrambled("channels of different history are interpolated")
+            at = at.max(axis=1, keepdims=True)  # any of them
+        rows = windows_over(x.labels, dim, at)
+        labels = b.mixed(rows, lambda r: b.node("pool", r, learned=1))
+        x = Value((*x.dims[:dim], tidy([Factor("c", len(at))]), *x.dims[dim + 1 :]), labels)
+    return x, kept
 
 
 def along(

@@ -29,9 +29,8 @@ from rfbench.runs import records
 from rfbench.runs.processes import device_of
 from rfbench.schemas.rf import RfConfig
 from rfbench.spatial_graph.called import input_names
-from rfbench.spatial_graph.size import Size, by
+from rfbench.spatial_graph.size import Shape, Size, by
 from rfbench.spatial_graph.skeleton import refuse_unreadable
-from rfbench.spatial_graph.trace import Shape
 
 log = logging.getLogger(__name__)
 

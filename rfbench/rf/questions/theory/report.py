@@ -1,6 +1,7 @@
 """All of `rfbench rf theory` for one network: sizes, strides, centres, alignment, as plain data."""
 
 import contextlib
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -226,17 +227,17 @@ def _by_size(subject: Subject, target: Target) -> Record | None:
     """Where a step belongs to one input size (TF-same padding, resizing): the fields at others.
 
     At n + 1, n + 2, n + 4, ... < n + S, because padding that is made for a size changes with its
-    remainder by one of the strides, of which S is the coarsest on the way; at n + S where all these
-    are refused. None where no step belongs to a size.
+    remainder by one of the strides, of which S is the coarsest on the way. Where all these are
+    refused, at n + S, with the coarsest stride of the whole network: its other branches run too.
+    None where no step belongs to a size.
     """
     if not target.graph.is_rigid(target.value):
         return None
-    on_the_way = [f for i in target.ancestors for f in target.theory.fields[i] or ()]
-    stride = int(max((f.stride for f in on_the_way if f and f.stride), default=32))
+    stride, most = _coarsest(target, target.ancestors), _coarsest(target)
     same: list[Size] = []
     other: list[Record] = []
-    for more in [*(2**k for k in range(max(1, (stride - 1).bit_length()))), stride]:
-        if more == stride and (same or other):
+    for more in [*(2**k for k in range(max(1, (stride - 1).bit_length()))), most]:
+        if more == most and (same or other):
             break
         size = tuple(n + more for n in target.graph.size)
         with contextlib.suppress(RfbenchError):  # a network may insist on its own size
@@ -249,3 +250,10 @@ def _by_size(subject: Subject, target: Target) -> Record | None:
                 }
                 other.append({"input_size": size, **axes})
     return {"same_at": same, "other_at": other}
+
+
+def _coarsest(target: Target, nodes: Iterable[int] | None = None) -> int:
+    """The coarsest stride of some nodes, or of all."""
+    every = target.theory.fields
+    known = (f for i in (range(len(every)) if nodes is None else nodes) for f in every[i] or ())
+    return int(max((f.stride for f in known if f and f.stride), default=32))

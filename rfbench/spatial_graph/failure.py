@@ -1,0 +1,103 @@
+"""What a pass that failed says: one line with what, where, and what to do."""
+
+import re
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from rfbench.errors import RfbenchError, UsageError
+from rfbench.spatial_graph.size import Shape, by
+from rfbench.spatial_graph.tracer import Tracer
+
+
+def explained(
+    module: nn.Module, shapes: Sequence[Shape], tracer: Tracer, error: Exception
+) -> RfbenchError:
+    """One line for an error inside the network: what, where, what to do."""
+    error = tracer.refused or error
+    where = f" in layer {tracer.stack[-1]}" if tracer.stack else ""
+    if "TorchScript interpreter" in str(error) and tracer.failed:
+        name, error = tracer.failed
+        reason = _reason(error)
+        reason = reason if "::" in reason else f"{name}: {reason}"
+    else:
+        reason = _reason(error)
+    given = " and ".join(text(shape) for shape in shapes)
+    what = f"{type(module).__name__} fails on an input of {given}{where}: {reason}"
+    if isinstance(error, RfbenchError):
+        return type(error)(what)
+    if any(word in reason.lower() for word in _SIZE_WORDS):
+        return UsageError(f"{what}. Choose another --size.")
+    if "meta" in reason or "data-dependent" in reason:
+        what += ". Its code reads values; a trace has shapes only"
+    if found := re.search(r"takes (\d+) positional arguments? but \d+ w", reason):
+        means = f"It takes what it needs by other means: {WRAP}"
+        what += f". {means if found[1] == '1' else 'It takes fewer inputs than are given'}"
+    if "required positional argument" in reason:
+        what += ". Give the shape of each input with --input (in Python: inputs=)"
+    return RfbenchError(what)
+
+
+WRAP = "give a module around it whose forward(x) calls it"
+
+
+def _reason(error: Exception) -> str:
+    """The first line of an error; of torch's long ones what they come to."""
+    reason = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
+    for form, told in _TOLD:
+        if found := form.match(reason):
+            name = found[1] if found.groups() else ""
+            looks = told is _META and not _returns_tensor(name)
+            return (_LOOKS if looks else told).format(name)
+    return reason
+
+
+def _returns_tensor(name: str) -> bool:
+    """Whether an operation does not return numbers (aten::equal)."""
+    known = torch._C._jit_get_schemas_for_operator(name)
+    return any("Tensor" in str(r.type) for schema in known for r in schema.returns)
+
+
+_SHAPE = "the shape of its result depends on values: {}; a trace has none"
+_META = "{} has no rule for the shape of its result (torch.library.register_fake gives it one)"
+_LOOKS = "{} looks at values; a trace has shapes only"
+_MKLDNN = (
+    "its layers are stored for one kind of CPU (torch.jit.optimize_for_inference): measure the "
+    "script that it was made of"
+)
+_GUARD = "it was exported for inputs with {}: give such ones, or export it with dynamic_shapes"
+_DIFFERENTIATES = "it takes gradients of its own (torch.func), which a trace does not follow"
+_NUMPY = "it hands a tensor to NumPy; a trace has shapes only"
+_SPARSE = "a sparse tensor holds values; a trace has shapes only"
+_TOLD = (  # what torch's long messages come to
+    (re.compile(r".*(TensorWrapper|GradTrackingTensor)"), _DIFFERENTIATES),
+    (re.compile(r".*_to_sparse"), _SPARSE),
+    (re.compile(r"aten::to_mkldnn"), _MKLDNN),
+    (re.compile(r"can't convert meta .* to numpy"), _NUMPY),
+    (re.compile(r"(tolist\(\)) shouldn't be called"), _LOOKS),
+    (re.compile(r"expected TensorOptions\(.*device=meta"), _LOOKS.format("a tensor's constructor")),
+    (re.compile(r"Guard failed: (.+)"), _GUARD),
+    (re.compile(r".*register_meta function for (torch\.\w+)"), _SHAPE),
+    (re.compile(r"(\w+::\w+) \(.*data-dependent shape"), _SHAPE),
+    (
+        re.compile(r"There was no rule registered for HigherOrderOperator (\w+) "),
+        "torch.{} chooses by values; a trace has none",
+    ),
+    (re.compile(r"(\w+::\w+): attempted to run this operator with Meta tensors"), _META),
+    (re.compile(r".*NestedTensorImpl"), "a nested tensor holds values; a trace has shapes only"),
+)
+_SIZE_WORDS = (
+    "too small",
+    "kernel size",
+    "input size",
+    "match model",
+    "height",
+    "padding size",
+    "overflow",
+)
+
+
+def text(shape: Shape) -> str:
+    """'3 x 224x224'."""
+    return f"{shape[0]} x {by(shape[1:])}"
