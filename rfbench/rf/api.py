@@ -36,7 +36,7 @@ from rfbench.rf.questions.theory import report as theory_report
 from rfbench.rf.questions.tiles.tiles import tiles as tiles_of
 from rfbench.rf.results import Measured, Report
 from rfbench.schemas.rf import RfConfig
-from rfbench.spatial_graph.called import Call
+from rfbench.spatial_graph.call import Call
 from rfbench.spatial_graph.graph import SpatialGraph
 from rfbench.spatial_graph.node import Reach
 from rfbench.spatial_graph.size import Size
@@ -70,9 +70,10 @@ def record(
     says, else as it takes (3, 1 or those of its first convolution). inputs: examples, (1, C, H, W)
     each, or with other axes, in place of both; only their shapes are used. Among them what is no
     map: a time (1,), a class (1,), a vector (1, C), tokens (1, L, C) beside an image, whose values
-    may be any; and plain numbers, which are taken as they are. model_args: of the function that a
-    name stands for. input_axes: of the maps, such as 'NLC'; None: as the network's first
-    convolution says. Maps and sizes have the positions alone.
+    may be any; and plain numbers, which are taken as they are. Of vectors alone, fields begin at
+    the map that the network makes of them. model_args: of the function that a name stands for.
+    input_axes: of the maps, such as 'NLC'; None: as the network's first convolution says. Maps and
+    sizes have the positions alone.
 
     A network that fails on the way is recorded up to there: `failure` says why, and its earlier
     layers can be asked for by name. Raises UsageError for unknown names, variants and inputs that

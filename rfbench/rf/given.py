@@ -14,7 +14,8 @@ from rfbench.errors import RfbenchError, UsageError
 from rfbench.models import arguments, backbones, variants
 from rfbench.rf.core.network import Network
 from rfbench.rf.core.subjects import Subject, input_size, of_inputs, tell_conditions
-from rfbench.spatial_graph import called, order
+from rfbench.spatial_graph import call, order
+from rfbench.spatial_graph.hooks import channels_first, input_names
 from rfbench.spatial_graph.inputs import size_as_fits
 from rfbench.spatial_graph.size import Size
 from rfbench.spatial_graph.skeleton import without_weights
@@ -24,13 +25,14 @@ Model = str | nn.Module | torch.export.ExportedProgram
 
 def _checked(inputs: Sequence[Any]) -> list[Any]:
     """Example inputs; of what is no map, those of one map."""
-    maps, rest = called.split(inputs)
+    maps, rest = call.split(inputs)
     if odd := [x for x in maps if not 3 <= x.dim() <= 5]:
         raise UsageError(
             f"an input is (1, C, L), (1, C, H, W) or (1, C, D, H, W); this one is "
             f"{tuple(odd[0].shape)}"
         )
-    return [called.alone(x, len(maps[0])) if i in rest else x for i, x in enumerate(inputs)]
+    count = len(maps[0]) if maps else 1
+    return [call.alone(x, count) if i in rest else x for i, x in enumerate(inputs)]
 
 
 def weighted(
@@ -66,7 +68,7 @@ def with_inputs(
         raise UsageError("input_axes= names the axes of inputs=: give these as well")
     if given:
         tell_conditions(given)
-        size = tuple(called.split(given)[0][0].shape[2:])
+        size = next((tuple(x.shape[2:]) for x in call.split(given)[0]), None)
     subject = _subject(model, size, variant, in_channels, model_args, given)
     if given:
         subject.network = of_inputs(subject.backbone.module, given, input_axes)
@@ -92,12 +94,14 @@ def shown(
     if images is not None:
         return [(x,) for x in ([images] if isinstance(images, Tensor) else images)], {}
     assert inputs is not None
-    maps, rest = called.split(inputs)
+    maps, rest = call.split(inputs)
+    if not maps:
+        raise call.no_map(inputs)
     if len({len(x) for x in maps}) > 1:
         raise UsageError("inputs= has as many images for each input: (N, C, H, W), the same N")
     conditions = {}
     for i, value in rest.items():
-        conditions[i] = called.alone(value, len(maps[0]))
+        conditions[i] = call.alone(value, len(maps[0]))
         if isinstance(value, Tensor) and not bool((value == conditions[i]).all()):
             raise UsageError(f"input.{i} is no map: give one for all images, (1, ...)")
     return [tuple(maps)], conditions
@@ -107,7 +111,7 @@ def source_of(
     module: nn.Module, batches: list[Batch], source: str | None
 ) -> tuple[str | None, int]:
     """The input that is looked at: 'input.1' and 1; of an only one None and 0."""
-    names = called.input_names(module, len(batches[0])) if batches else []
+    names = input_names(module, len(batches[0])) if batches else []
     if source is not None and source not in names:
         raise UsageError(f"source='{source}' is none of {', '.join(names)}")
     if len(names) < 2:
@@ -135,7 +139,7 @@ def with_channels_first(
         with contextlib.suppress(RfbenchError):
             dim, _ = order.found(module, shapes)
     moved = [tuple(x.movedim(dim, 1) for x in batch) for batch in batches]
-    return called.channels_first(module, dim), moved
+    return channels_first(module, dim), moved
 
 
 Buffers = list[tuple[nn.Module, str, Tensor, Tensor]]

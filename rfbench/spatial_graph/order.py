@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from torch import nn
 
 from rfbench.errors import RfbenchError, UsageError
-from rfbench.spatial_graph.called import channels_first
 from rfbench.spatial_graph.graph import SpatialGraph
+from rfbench.spatial_graph.hooks import channels_first
 from rfbench.spatial_graph.operations import Trace
 from rfbench.spatial_graph.reader import read
 from rfbench.spatial_graph.size import Shape

@@ -18,9 +18,9 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 
 from rfbench.copies import named_parts
 from rfbench.errors import RfbenchError
-from rfbench.spatial_graph.called import input_names
 from rfbench.spatial_graph.draws import DRAWS, seeded
 from rfbench.spatial_graph.failure import explained, text
+from rfbench.spatial_graph.hooks import input_names
 from rfbench.spatial_graph.kept import LATER, Kept
 from rfbench.spatial_graph.operations import Trace
 from rfbench.spatial_graph.overlap import memory

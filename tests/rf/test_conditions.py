@@ -16,7 +16,7 @@ import rfbench
 from rfbench import rf
 from rfbench.cli import main
 from rfbench.errors import RfbenchError, UsageError
-from rfbench.spatial_graph.called import input_names
+from rfbench.spatial_graph.hooks import input_names
 
 SIDE = 32
 IMAGE, LATENT, CLASS = torch.randn(1, 3, SIDE, SIDE), torch.randn(1, 6), torch.tensor([3])
@@ -210,9 +210,59 @@ def test_scripted_and_channels_last_networks_take_conditions() -> None:
     assert graph.size == (SIDE, SIDE) and rf.theory(graph)["y"]["size"] == 11
 
 
+class Generator(nn.Module):
+    """A vector, laid out as a map of 4x4 in one of several ways, and what makes an image of it."""
+
+    def __init__(self, way: str, last: nn.Module | None = None) -> None:
+        super().__init__()
+        self.way, self.own = way, nn.Linear(6, 8 * 4 * 4)
+        self.body = nn.Sequential(
+            nn.BatchNorm2d(8),
+            nn.Upsample(scale_factor=2),
+            nn.Conv2d(8, 4, 3, padding=1),
+            last or nn.ConvTranspose2d(4, 3, 3, 2, 1, 1),
+        )
+
+    def laid_out(self, z: Tensor) -> Tensor:
+        z = self.own(z)
+        if self.way == "view":
+            return z.view(z.shape[0], 8, 4, 4)
+        if self.way == "unflatten":
+            return z.unflatten(1, (8, 16)).unflatten(2, (4, 4))
+        return z[:, :, None].reshape(-1, 4, 4, 8).permute(0, 3, 1, 2).contiguous()
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.body(self.laid_out(z)).tanh()
+
+
+@pytest.mark.parametrize("way", ["view", "unflatten", "permute"])
+def test_fields_of_generators_begin_at_the_map_that_they_make(way: str) -> None:
+    """As those of the part behind it, by itself."""
+    net = Generator(way)
+    graph = rf.record(net, inputs=[LATENT])
+    alone = rf.record(nn.Sequential(net.body, nn.Tanh()), inputs=[torch.zeros(1, 8, 4, 4)])
+    assert graph.size == (4, 4) and rf.theory(graph) == rf.theory(alone)
+    for unit in [(7, 7), (0, 3)]:
+        assert np.array_equal(*(rf.path_counts(g, unit=unit)[0] for g in (graph, alone)))
+    assert rf.audit(net, inputs=[LATENT])["checkerboard"] == pytest.approx(0.484, abs=1e-3)
+    assert rf.mirror(net, inputs=[LATENT]) and rf.tiles(net, inputs=[LATENT])
+    assert net(LATENT).shape == (1, 3, 16, 16)  # it is left as it was
+
+
+def test_a_generator_that_fails_behind_its_map_can_be_run_again() -> None:
+    net = Generator("view", nn.Conv2d(5, 3, 3))
+    for _ in range(2):
+        graph = rf.record(net, inputs=[LATENT])
+        assert "in layer body.3" in str(graph.failure) and rf.theory(graph, "body.2")
+    assert Generator("view")(LATENT).shape == (1, 3, 16, 16)
+
+
 def test_without_a_map_there_is_no_field() -> None:
     with pytest.raises(UsageError, match=r"no input has channels and pos.*: \(1, 6\), \(1,\)"):
         rf.record(film(), inputs=[LATENT, CLASS])
+    flat = nn.Sequential(nn.Linear(6, 16), nn.Unflatten(1, (1, 4, 4)))
+    with pytest.raises(UsageError, match="No layer reads a map that is made of vectors"):
+        rf.record(flat, inputs=[LATENT])
     with pytest.raises(UsageError, match="an input is a tensor or a number; this one is a ndarray"):
         rf.record(film(), inputs=[IMAGE, np.zeros((1, 6))])
     with pytest.raises(RfbenchError, match=r"fails on an input of 3 x 32x32 in layer own"):
@@ -235,6 +285,13 @@ class Film(nn.Module):
     def forward(self, x, z):
         return self.b(self.a(x) * self.own(z)[:, :, None, None])
 
+class Generator(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.own, self.up = nn.Linear(6, 128), nn.ConvTranspose2d(8, 3, 6, 4, 1)
+    def forward(self, z):
+        return self.up(self.own(z).view(-1, 8, 4, 4))
+
 class Class(nn.Module):
     def __init__(self):
         super().__init__()
@@ -242,6 +299,7 @@ class Class(nn.Module):
     def forward(self, x, y):
         return self.a(x) + self.own(y)[:, :, None, None]
 """
+GENERATOR = ("own.py:Generator", "--input", "6")
 VECTOR = ("own.py:Film", "--input", "3x32x32", "--input", "6")
 LABEL = ("own.py:Class", "--input", "3x32x32", "--input", "int")
 
@@ -254,6 +312,14 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _run(*args: str) -> Result:
     return CliRunner().invoke(main, args, catch_exceptions=False)
+
+
+def test_a_generator_on_the_command_line() -> None:
+    said = _run("rf", "theory", *GENERATOR)
+    assert "16x16 units at 4x4 px" in said.stdout
+    assert "fields begin at the map of 8 x 4x4 that it makes of vectors" in said.stderr
+    for command in (["rf", "audit"], ["rf", "mirror"], ["rf", "tiles"], ["rf", "effective"]):
+        assert _run(*command, *GENERATOR).exit_code == 0
 
 
 @pytest.mark.parametrize(("given", "size", "text"), [(VECTOR, 11, "6"), (LABEL, 3, "int")])

@@ -326,3 +326,28 @@ def test_each_panel_of_the_phases_tells_the_shift_and_the_size_of_its_own_unit(
 def plain(figures: dict[str, object]) -> str:
     """A caption, with spaces at which it may break."""
     return caption(figures).replace("\u00a0", " ")
+
+
+@pytest.mark.parametrize("size", [2, 3, 4, 9])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding"), [(4, 2, 1), (3, 2, 1), (6, 4, 1), (5, 3, 1)]
+)
+def test_small_maps_have_the_checkerboard_of_large_ones(
+    kernel: int, stride: int, padding: int, size: int
+) -> None:
+    """On small ones the border cuts the fields of some of the units that take turns."""
+    net = nn.ConvTranspose2d(8, 3, kernel, stride, padding, stride - 2)
+    small, large = (rf.audit(net, inputs=[torch.zeros(1, 8, n, n)]) for n in (size, 32))
+    for figure in ("shift", "checkerboard"):
+        assert small[figure] == pytest.approx(large[figure], abs=1e-9)
+    if size > 2:  # of two inputs, no transposed convolution can be told
+        told = [[(row["what"], row["shift"]) for row in a["steps"]] for a in (small, large)]
+        assert told[0] == told[1]
+
+
+def test_a_field_is_cut_where_that_of_a_unit_is_with_which_it_takes_turns() -> None:
+    net = nn.ConvTranspose2d(8, 3, 4, 2, 1)
+    _, figures = rf.path_counts(rf.record(net, inputs=[torch.zeros(1, 8, 2, 2)]), unit=(1, 1))
+    assert figures["cut"] and figures["checkerboard"] is None
+    _, figures = rf.path_counts(rf.record(net, inputs=[torch.zeros(1, 8, 3, 3)]))
+    assert not figures["cut"] and figures["checkerboard"] == 0

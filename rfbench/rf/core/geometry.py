@@ -142,17 +142,24 @@ class Geometry:
         )
 
     def is_cut(self, unit: Size) -> bool:
-        """Whether the border of the source cuts the field of a unit, along an axis with a grid.
+        """Whether the border of the source cuts a unit's field, or that of one it takes turns with.
 
-        Only there does a larger input help.
+        Along an axis with a grid: only there does a larger input help.
         """
-        cut = zip(self.grid, self.regions(unit), self.source, strict=True)
-        return any(step and (first < 0 or last > n - 1) for step, (first, last), n in cut)
+        return any(step and self._cuts(unit, axis) for axis, step in enumerate(self.grid))
 
     def is_cut_anywhere(self, unit: Size) -> bool:
         """The same along any axis."""
-        sides = zip(self.regions(unit), self.source, strict=True)
-        return any(first < 0 or last > n - 1 for (first, last), n in sides)
+        return any(self._cuts(unit, axis) for axis in range(len(unit)))
+
+    def _cuts(self, unit: Size, axis: int) -> bool:
+        """Whether the border cuts a field along an axis, of the units that a figure is told of."""
+        units = range(self.units[axis])[self.turns(unit)[axis]]
+        return any(self._cut(unit, axis, u) for u in (unit[axis], *units))
+
+    def _cut(self, unit: Size, axis: int, u: int) -> bool:
+        first, last = self.regions((*unit[:axis], u, *unit[axis + 1 :]))[axis]
+        return first < 0 or last > self.source[axis] - 1
 
     def turns(self, unit: Size) -> tuple[slice, ...]:
         """The units around a unit of which figures are told together, along every axis.
@@ -171,10 +178,9 @@ class Geometry:
 
         def is_cut(u: int) -> bool:
             try:
-                first, last = self.regions((*unit[:axis], u, *unit[axis + 1 :]))[axis]
+                return self._cut(unit, axis, u)
             except RfbenchError:  # it reads nothing
                 return True
-            return first < 0 or last > self.source[axis] - 1
 
         at, n = unit[axis], self.units[axis]
         if is_cut(at):

@@ -18,7 +18,7 @@ from rfbench.errors import RfbenchError, UsageError
 from rfbench.rf.core.cost import Cost, cost
 from rfbench.rf.core.geometry import uncut_size
 from rfbench.rf.core.target import Target
-from rfbench.spatial_graph.called import Call
+from rfbench.spatial_graph.call import Call
 from rfbench.spatial_graph.graph import SpatialGraph
 from rfbench.spatial_graph.inputs import trace_as_fits
 from rfbench.spatial_graph.layout import Value

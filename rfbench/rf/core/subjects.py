@@ -13,8 +13,9 @@ from rfbench.models.weight_files import LIBRARIES
 from rfbench.rf.core import theory as arithmetic
 from rfbench.rf.core.network import Network
 from rfbench.rf.core.target import Target
-from rfbench.spatial_graph import called, order
-from rfbench.spatial_graph.called import Call, Form
+from rfbench.spatial_graph import call, order
+from rfbench.spatial_graph.call import Call, Form
+from rfbench.spatial_graph.generator import first_map
 from rfbench.spatial_graph.graph import is_map
 from rfbench.spatial_graph.inputs import size_as_fits
 from rfbench.spatial_graph.node import Opaque
@@ -110,7 +111,7 @@ def subjects(config: Wanted) -> Iterator[Subject]:
     wanted = _wanted(config)
     several = len(models(config)) > 1
     useless = {variant.name: 0 for variant in wanted}
-    examples = [called.example(form) for form in config.inputs or ()]
+    examples = [call.example(form) for form in config.inputs or ()]
     if examples:
         tell_conditions(examples)
     for model in models(config):
@@ -176,9 +177,9 @@ def short(model: str) -> str:
 
 def tell_conditions(examples: Sequence[Any]) -> None:
     """Log which inputs are no maps; one that might be meant as a map as a warning."""
-    for i, value in called.split(examples)[1].items():
+    for i, value in call.split(examples)[1].items():
         level = logging.WARNING if isinstance(value, Tensor) and value.dim() > 2 else logging.INFO
-        log.log(level, f"input.{i} ({called.text(value)}) is no map but a condition: any values")
+        log.log(level, f"input.{i} ({call.text(value)}) is no map but a condition: any values")
 
 
 def of_inputs(module: nn.Module, inputs: Sequence[Any], axes: str | None) -> Network:
@@ -187,9 +188,17 @@ def of_inputs(module: nn.Module, inputs: Sequence[Any], axes: str | None) -> Net
     axes: of the maps as letters, such as 'NLC'; None: as its first convolution says. Its module
     takes the maps alone, with the channels first, whatever that of the user does; the log says so.
     """
-    maps, conditions = called.split(inputs)
-    own, trace = Call(1, conditions).of(module), None
-    own_shapes = [tuple(x.shape[1:]) for x in maps]
+    maps, conditions = call.split(inputs)
+    own_shapes, start, trace = [tuple(x.shape[1:]) for x in maps], None, None
+    if not maps:
+        if (made := first_map(module, inputs)) is None:
+            raise call.no_map(inputs)
+        start, shape = made
+        own_shapes = [shape]
+        log.info(
+            f"fields begin at the map of {shape[0]} x {by(shape[1:])} that it makes of vectors"
+        )
+    own = Call(1, conditions, start).of(module)
     if axes is not None:
         dim = order.said(axes, own_shapes)
     else:
@@ -199,8 +208,8 @@ def of_inputs(module: nn.Module, inputs: Sequence[Any], axes: str | None) -> Net
         form = order.text(dim, shapes[0])
         log.info(f"the input is {form}: {shapes[0][0]} channels, {by(shapes[0][1:])} positions")
     size = shapes[0][1:]
-    call = Call(dim, conditions)
-    network = Network(call.of(module), size, None, shapes, call=call)
+    called = Call(dim, conditions, start)
+    network = Network(called.of(module), size, None, shapes, call=called)
     if trace is not None:
         network.traces[size] = trace
     return network

@@ -31,10 +31,24 @@ class Transposed:
 
     def at(self, inputs: int, outputs: int) -> np.ndarray:
         """The input of every output and tap, -1 for none."""
+        at, reads = self._taps(outputs)
+        return np.where(reads & (at >= 0) & (at < inputs), at, -1)
+
+    @property
+    def phases(self) -> tuple[tuple[int, int], ...]:
+        """First and last inputs of outputs 0 ... stride - 1 if there were no border; see Index.
+
+        Of a kernel that the stride divides: each of them reads some.
+        """
+        rows = [at[reads] for at, reads in zip(*self._taps(self.stride), strict=True)]
+        return tuple((int(row.min()), int(row.max())) for row in rows)
+
+    def _taps(self, outputs: int) -> tuple[np.ndarray, np.ndarray]:
+        """Where each tap of each output is, in inputs, and whether it reads one there."""
         taps = np.arange(self.kernel) * self.dilation
         places = np.add.outer(np.arange(outputs) + self.padding, -taps)
         at, rest = np.divmod(places, self.stride)
-        return np.where((rest == 0) & (at >= 0) & (at < inputs), at, -1)
+        return at, rest == 0
 
 
 def even_steps(target: Target) -> list[Step]:
@@ -97,7 +111,7 @@ def larger_kernel(own: Transposed, inputs: int, outputs: int) -> tuple[Index, st
     kernel = -(-own.kernel // own.stride) * own.stride
     spare = (inputs - 1) * own.stride + kernel - outputs
     even = Transposed(kernel, own.stride, spare // 2, 1)
-    return Index(even.at(inputs, outputs)), "kernel", kernel
+    return Index(even.at(inputs, outputs), phases=even.phases), "kernel", kernel
 
 
 def nearest(own: Transposed, inputs: int, outputs: int) -> tuple[Index, str, int]:
@@ -106,7 +120,9 @@ def nearest(own: Transposed, inputs: int, outputs: int) -> tuple[Index, str, int
     first = (wide - outputs) // 2 - kernel // 2
     places = np.add.outer(np.arange(outputs) + first, np.arange(kernel))
     at = np.where((places >= 0) & (places < wide), places // own.stride, -1)
-    return Index(at, period=(own.stride, 1)), "nearest and convolution", kernel
+    ends = np.add.outer(np.arange(own.stride) + first, [0, kernel - 1]) // own.stride
+    phases = tuple((int(low), int(high)) for low, high in ends)
+    return Index(at, phases=phases), "nearest and convolution", kernel
 
 
 def read(at: np.ndarray, inputs: int) -> Transposed | None:

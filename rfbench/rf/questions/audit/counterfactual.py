@@ -90,6 +90,8 @@ def is_uneven(axis: Axis) -> bool:
         return False
     low = np.where(axis.at >= 0, axis.at, axis.at.max() + 1).min(1)
     inner = (low > 0) & (axis.at.max(1) < axis.at.max())
+    if axis.phases is not None and inner.sum() < len(axis.phases):  # a small map
+        return len({phase and phase[1] - phase[0] for phase in axis.phases}) > 1
     return len(set((axis.at[inner] >= 0).sum(1).tolist())) > 1
 
 

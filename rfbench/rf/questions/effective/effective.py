@@ -28,7 +28,7 @@ from rfbench.rf.questions.effective.sample import Measured, Sample
 from rfbench.runs import records
 from rfbench.runs.processes import device_of
 from rfbench.schemas.rf import RfConfig
-from rfbench.spatial_graph.called import input_names
+from rfbench.spatial_graph.hooks import input_names
 from rfbench.spatial_graph.size import Shape, Size, by
 from rfbench.spatial_graph.skeleton import refuse_unreadable
 

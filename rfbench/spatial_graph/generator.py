@@ -1,0 +1,129 @@
+"""A network that makes a map of vectors (a GAN's generator), as one that takes this map.
+
+The map is the first tensor with positions that a layer reads. The function call that made it is
+left out from then on, and the map that is given stands in its place.
+"""
+
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
+
+from rfbench.spatial_graph.hooks import Conditions, with_hook
+from rfbench.spatial_graph.size import Shape
+from rfbench.spatial_graph.skeleton import skeleton
+
+_VIEWS = {
+    "__getitem__", "contiguous", "expand", "flatten", "movedim", "permute", "repeat", "reshape",
+    "reshape_as", "squeeze", "transpose", "unflatten", "unsqueeze", "view", "view_as",
+}  # fmt: skip
+
+
+def first_map(module: nn.Module, inputs: Sequence[Any]) -> tuple[int, Shape] | None:
+    """The number of the call that makes the first map of vectors, and (C, H, W) of that map.
+
+    None where the network makes none, or its code is not seen.
+    """
+    copied, _ = skeleton(module)
+    dtype = next((p.dtype for p in copied.parameters() if p.is_floating_point()), torch.float32)
+    given = [
+        torch.empty(x.shape, dtype=dtype if x.is_floating_point() else x.dtype, device="meta")
+        if isinstance(x, Tensor)
+        else x
+        for x in inputs
+    ]
+    finder = _Finder()
+    try:
+        with torch.no_grad(), finder:
+            copied(*given)
+    except _Found:
+        return finder.found
+    except Exception:  # it fails ahead of its first map
+        return None
+    return None
+
+
+class _Found(BaseException):
+    """The first map is known. No Exception, which networks might catch."""
+
+
+class _Finder(TorchFunctionMode):
+    """Looks for the first function that reads a map made of vectors by views alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = -1
+        self.made: dict[int, int] = {}  # id() of a map -> the number of the call that made it
+        self.kept: list[Tensor] = []  # an id() is only unique while its tensor lives
+        self.found: tuple[int, Shape] | None = None
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
+        self.calls += 1
+        number = self.calls
+        given = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
+        out = func(*args, **(kwargs or {}))
+        if func.__name__ == "__get__" or not given or not isinstance(out, Tensor):
+            return out
+        if func.__name__ not in _VIEWS:
+            for x in given:
+                if id(x) in self.made:
+                    self.found = self.made[id(x)], tuple(x.shape[1:])
+                    raise _Found
+        elif out.dim() > 2 and (given[0].dim() <= 2 or id(given[0]) in self.made):
+            self.made[id(out)] = number
+            self.kept.append(out)
+        return out
+
+
+class _Given(TorchFunctionMode):
+    """Returns a map where a call would make it."""
+
+    def __init__(self, number: int, x: Tensor) -> None:
+        super().__init__()
+        self.number, self.x = number, x
+        self.calls = -1
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
+        self.calls += 1
+        return self.x if self.calls == self.number else func(*args, **(kwargs or {}))
+
+
+_RUNNING: list[_Given] = []  # of networks that are being run, the innermost last
+
+
+class _Enter(Conditions):
+    """A hook before a forward pass that takes the map in place of the network's own arguments."""
+
+    def __init__(self, values: Mapping[int, Any], number: int) -> None:
+        super().__init__(values)
+        self.number = number
+
+    def __call__(self, module: nn.Module, maps: tuple[Any, ...]) -> tuple[Any, ...]:
+        given = super().__call__(module, maps)[:-1]
+        _RUNNING.append(_Given(self.number, maps[0]))
+        _RUNNING[-1].__enter__()
+        return given
+
+
+class _Leave:
+    """A hook behind it, also of one that failed."""
+
+    def __call__(self, _module: nn.Module, _args: Any, _out: Any) -> None:
+        _RUNNING.pop().__exit__(None, None, None)
+
+
+def from_map(module: nn.Module, vectors: Mapping[int, Any], number: int) -> nn.Module:
+    """The network as one that takes the map which it makes of its vectors in a call."""
+    other = with_hook(module, _Enter(vectors, number))
+    for name in ("_forward_hooks", "_forward_hooks_always_called"):
+        vars(other)[name] = OrderedDict(getattr(module, name))
+    other.register_forward_hook(_Leave(), always_call=True)
+    return other
