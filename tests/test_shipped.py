@@ -61,6 +61,7 @@ def test_configs(tmp_path: Path) -> None:
     assert code == 0
     assert [line.split()[0] for line in listed.splitlines()] == [*shipped.files()]
     assert all(len(line.split(maxsplit=1)[1]) > 20 for line in listed.splitlines())
+    assert "as in Luo et al. (2016, section 3.4)" in listed  # no end of a sentence
     text = (ROOT / "configs/cls/digits.yaml").read_text()
     assert run("configs", "cls/digits") == (0, text, "")
     copy = tmp_path / "mine.yaml"

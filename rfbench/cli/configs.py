@@ -1,6 +1,7 @@
 """`rfbench configs`: the configurations that come with rfbench."""
 
 import itertools
+import re
 import textwrap
 from pathlib import Path
 
@@ -51,5 +52,6 @@ def _about(path: Path) -> str:
         lambda line: line.startswith("#"), path.read_text("utf-8").splitlines()
     )
     words = [line for line in top if line.startswith("# ")][1:]
-    sentence = " ".join(line.removeprefix("# ") for line in words).partition(". ")[0]
+    text = " ".join(line.removeprefix("# ") for line in words)
+    sentence = re.split(r"\. (?!\()", text)[0]  # "et al. (2016)" goes on
     return textwrap.shorten(sentence.removesuffix("."), LONGEST, placeholder=" ...")

@@ -87,6 +87,7 @@ def command(
             out.show(f"{shlex.join(run.command)}  # {plan.progress_of(run)}")
     if not dry_run:
         summarise(runs, as_json)
+        out.note(f"Compare them: rfbench compare {shlex.quote(grid.output)}")
 
 
 def shard_of(text: str | None) -> tuple[int, int] | None:

@@ -13,7 +13,7 @@ from rfbench.cli import out
 def command(sdist: Path | None, wheel_dir: Path | None) -> None:
     """Install Detectron2 0.6, which train-det needs.
 
-    One that works is left as it is.
+    One that works is left as it is; otherwise it takes about a minute.
 
     pip fetches its Python files, with the archive's hash pinned; no compiler is needed and no
     setup.py is run. Deformable convolutions and rotated boxes need Detectron2's own source instead.

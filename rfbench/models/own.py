@@ -58,6 +58,15 @@ def builder(source: str, attribute: str) -> Callable[..., nn.Module]:
     return build
 
 
+def checked_module(model: object) -> nn.Module:
+    """The module itself. Raises UsageError for anything else, such as the class of a network."""
+    if isinstance(model, nn.Module):
+        return model
+    name = getattr(model, "__name__", None) if callable(model) else None
+    what = f"{name}, which is to be called first: {name}(...)" if name else repr(model)[:100]
+    raise UsageError(f"a network is a torch.nn.Module; this is {what}")
+
+
 LOADED = "Write a function that builds it, or loads it whole: MODEL is FILE.py:function."
 
 

@@ -31,5 +31,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """The functions, also before they are imported."""
-    return sorted({*globals(), *_FUNCTIONS})
+    """The functions, also before they are imported, and nothing else."""
+    return __all__

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from rfbench.copies import whole_copy
 from rfbench.errors import RfbenchError, UsageError
-from rfbench.models import arguments, backbones, variants
+from rfbench.models import arguments, backbones, own, variants
 from rfbench.rf.core.network import Network
 from rfbench.rf.core.subjects import Subject, input_size, of_inputs, tell_conditions
 from rfbench.spatial_graph import call, order
@@ -164,7 +164,9 @@ def module_of(model: Model) -> nn.Module:
     """A network with the weights that it has."""
     if isinstance(model, str):
         return backbones.build(model).module
-    return model.module() if isinstance(model, torch.export.ExportedProgram) else model
+    if isinstance(model, torch.export.ExportedProgram):
+        return model.module()
+    return own.checked_module(model)
 
 
 def _subject(
@@ -188,10 +190,10 @@ def _subject(
         copied, label = without_weights(model), type(model).__name__
         if not isinstance(wanted, tuple):
             wanted = size_as_fits(copied, wanted, channels)
-        own = wanted
         # one that was changed already may be looked at as it is
-        replaced = variants.apply(copied, changed, label, own, inputs) if changed.changes else []
-        held = backbones.Backbone(label, copied, own, changed.name, replaced, inputs)
+        changes = bool(changed.changes)
+        replaced = variants.apply(copied, changed, label, wanted, inputs) if changes else []
+        held = backbones.Backbone(label, copied, wanted, changed.name, replaced, inputs)
     native = held.input_size if len(held.input_size) == len(wanted) else wanted
     return Subject(held.variant, held, Network(held.module, native), wanted)
 

@@ -58,6 +58,7 @@ def test_a_grid_and_what_is_left_alone(tmp_path: Path) -> None:
     grid = write(tmp_path, first={"variants": ["baseline", "1x1"]})
     code, out, err = run(grid, "--jobs", 2)
     assert (code, out) == (0, "2 of 2 runs finished\n"), err
+    assert err.endswith(f"Compare them: rfbench compare {tmp_path / 'runs'}\n")
     records = [json.loads(p.read_text()) for p in sorted(tmp_path.glob("runs/first/*/result.json"))]
     assert [record["variant"] for record in records] == ["1x1", "baseline"]
     held = (tmp_path / "runs/first/1x1-s0/result.json").stat().st_mtime_ns

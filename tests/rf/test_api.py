@@ -1,5 +1,6 @@
 """The functions for notebooks: the examples of docs/python.md, and what they leave as it was."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,12 @@ from rfbench import rf
 from rfbench.errors import RfbenchError, UsageError
 
 ROOT = Path(__file__).parents[2]
+CALLS = {  # the functions that take a network, with what else each needs
+    "fix": rfbench.fix,
+    "effective": lambda model: rf.effective(model, torch.zeros(1, 3, 64, 64)),
+    **{name: getattr(rf, name) for name in ("audit", "mirror", "path_counts", "record", "theory")},
+    **{name: getattr(rf, name) for name in ("tiles", "visualize")},
+}
 
 
 def test_a_module_stays_as_it_was() -> None:
@@ -101,11 +108,11 @@ def test_a_map_without_a_stride_has_counts_all_the_same() -> None:
 
 
 def test_the_functions_are_listed() -> None:
-    names = {"audit", "effective", "path_counts", "record", "theory"}
+    names = {*CALLS, "register_op", "styled"} - {"fix"}
     # also before any of them is imported
     code = "import sys, rfbench.rf as r; assert 'rfbench.rf.api' not in sys.modules; print(*dir(r))"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert names <= set(shown.stdout.split())
+    assert names == set(shown.stdout.split())
 
 
 def test_what_is_wrong_is_said() -> None:
@@ -130,3 +137,17 @@ def test_a_network_is_recorded_where_a_graph_is_wanted() -> None:
     ours, wanted = rf.path_counts(net, unit=(3, 4)), rf.path_counts(graph, unit=(3, 4))
     assert ours.figures == wanted.figures and (ours.map == wanted.map).all()
     assert rf.theory("resnet18")["y"]["size"] == 435
+
+
+@pytest.mark.parametrize("function", [*CALLS], ids=str)
+def test_what_is_no_network_is_refused(function: str) -> None:
+    """A network's class or function, given without a call, is the mistake that people make."""
+    import torchvision
+
+    for model, told in (
+        (torchvision.models.resnet18, "this is resnet18, which is to be called first"),
+        (nn.Linear, "this is Linear, which is to be called first: Linear(...)"),
+        (None, "this is None"),
+    ):
+        with pytest.raises(UsageError, match=re.escape(told)):
+            CALLS[function](model)

@@ -11,6 +11,7 @@ from torch import nn
 
 from rfbench.errors import RfbenchError, UsageError
 from rfbench.models.meta import meta_copy
+from rfbench.models.own import checked_module
 from rfbench.models.variant import Variant, get
 from rfbench.models.variants import behind
 from rfbench.models.variants.choose import (
@@ -57,7 +58,7 @@ def fix(
     would change, if a layer could not keep its output size (VALID 3x3), or is of a kind that cannot
     be changed; RfbenchError if the model has to be run and does not run.
     """
-    apply(model, get(variant, layers, groups), size=size, inputs=inputs)
+    apply(checked_module(model), get(variant, layers, groups), size=size, inputs=inputs)
     return model
 
 
