@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import nn
 
+from rfbench.copies import whole_copy
 from rfbench.errors import UsageError, suggest
 from rfbench.models import arguments, own, variants
 from rfbench.models.meta import build_on_meta, meta_copy
@@ -66,6 +67,8 @@ def build(
     canonical, make, size = _resolve(name)
     own_code = not canonical.startswith(tuple(f"{library}:" for library in LIBRARIES))
     module: Any = build_on_meta(make, own_code) if meta else make()
+    if own_code and variant.changes and not meta:
+        module = whole_copy(module)  # a function may return a network that it keeps
     with contextlib.suppress(NotImplementedError):  # an exported program has no modes
         module.eval()
     if size is None:

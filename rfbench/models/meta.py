@@ -56,6 +56,14 @@ _FILLING = {
 }  # fmt: skip
 
 
+def _apart(module: Model) -> Model:
+    """A copy around the same tensors: a function may return a network that it keeps."""
+    parts = list(module.modules())
+    memo: dict[int, Any] = {id(t): t for t in held_tensors(parts)}
+    memo |= {id(m): m for m in parts if isinstance(m, torch.jit.ScriptModule)}
+    return copied(module, memo)
+
+
 def build_on_meta(make: Callable[[], nn.Module], own: bool = False) -> nn.Module:
     """Build with every parameter and buffer on the meta device, except fixed kernels.
 
@@ -73,6 +81,8 @@ def build_on_meta(make: Callable[[], nn.Module], own: bool = False) -> nn.Module
             continue
         if not any(_lost_values(m, own) for m in module.modules()):
             break
+    if own:
+        module = _apart(module)
     named = [(m, key, b) for m in module.modules() for key, b in m._buffers.items()]
     with contextlib.suppress(AssertionError):  # a script that was loaded keeps its weights
         module.to("meta")

@@ -195,6 +195,8 @@ class Tracer(TorchDispatchMode):
 
     def _record(self, func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
         written: tuple[int, ...] = ()
+        if func is torch.ops.aten.index.Tensor:
+            args = args[0], [place for table in args[1] for place in self._places(table)]
         traits = traits_of(func)
         if traits.views_in_place and func is not torch.ops.aten.as_strided_.default:
             return self._review(func, args, kwargs)
@@ -211,6 +213,15 @@ class Tracer(TorchDispatchMode):
             written = self._written(func, args, kwargs)
         self._note(func, args, kwargs, out, written)
         return out
+
+    def _places(self, table: Tensor | None) -> tuple[Tensor | None, ...]:
+        """A table of positions; in place of a mask whose values are known, those that it keeps."""
+        mask = table is not None and table.is_meta and table.dtype is torch.bool
+        known = self.values(table) if table is not None and mask else None
+        if known is None:
+            return (table,)
+        with torch._C._DisableTorchDispatch():  # no part of the pass
+            return known.nonzero(as_tuple=True)
 
     def _note(
         self, func: Any, args: tuple, kwargs: dict, out: Any, written: tuple[int, ...] = ()

@@ -516,3 +516,21 @@ def test_apply_and_build_agree() -> None:
     with torch.device("meta"):
         model = torchvision.models.resnet18(weights=None)
     assert built.replaced == variants.apply(model, "1x1+3x3")
+
+
+@pytest.mark.parametrize("meta", [True, False])
+def test_a_network_that_its_function_keeps_is_left_as_it_is(
+    meta: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A variant is one of the network itself, not of the variant before."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "kept.py").write_text(
+        "from torch import nn\n"
+        "net = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.Conv2d(4, 4, 1, 2))\n"
+        "def build():\n    return net\n"
+    )
+    for variant, replaced in {"3x3": ["0"], "1x1": ["1"], "baseline": []}.items():
+        held = backbones.build("kept.py:build", variant, meta=meta)
+        assert held.replaced == replaced
+        assert [n for n, m in held.module.named_children() if type(m) is not nn.Conv2d] == replaced
+    assert not backbones.build("kept.py:build").module[0].weight.is_meta

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.ops import deform_conv2d
 
 from rfbench.spatial_graph.node import Reach
@@ -122,6 +122,55 @@ def deformed_without_some_taps(n: Any, x: Tensor) -> Tensor:
     y = n.a(x)
     mask = (torch.arange(9) > 3).to(y).view(1, 9, 1, 1).expand(1, 9, *y.shape[2:])
     return deform_conv2d(y, offsets(y), n.b.weight, padding=1, mask=mask)
+
+
+# -- masks whose values are known, reductions, products added to something ------------------------
+
+
+class Masked(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mask", torch.arange(12) % 3 == 1)
+
+    def forward(self) -> Tensor:
+        return self.mask
+
+
+@CASES.add(**A, m=Masked())
+def rows_chosen_by_a_buffer(n: Any, x: Tensor) -> Tensor:
+    return n.b(n.a(x)[:, :, n.m()])
+
+
+@CASES.add(**A, m=Masked())
+def channels_chosen_by_a_buffer(n: Any, x: Tensor) -> Tensor:
+    y = torch.cat([n.a(x), n.b(n.a(x)), n.w(x)], 1)
+    return y[:, n.m() | (torch.arange(12, device=x.device) > 6)]
+
+
+@CASES.add(Reach.UNSUPPORTED, "index", **A)
+def positions_chosen_one_by_one(n: Any, x: Tensor) -> Tensor:
+    return n.a(x)[:, :, torch.eye(12, 14, device=x.device) > 0]
+
+
+@CASES.each({how: how for how in ("sum", "mean", "amax")}, **A)
+def rows_reduced(n: Any, x: Tensor, how: str) -> Tensor:
+    y, table = n.a(x), (torch.arange(12) % 5).view(1, 1, 12, 1).expand(1, 4, 12, 14)
+    into = torch.zeros(1, 4, 5, 14).to(x)
+    # a maximum has a gradient in one place alone
+    return into.scatter_reduce(2, table.to(x.device), y, how if y.is_meta else "mean")
+
+
+@CASES.add(**A)
+def a_batched_product_and_its_bias(n: Any, x: Tensor) -> Tensor:
+    y = n.a(x).flatten(2).transpose(1, 2)
+    return torch.baddbmm(n.b.bias, y, n.b.weight[None, :, :, 1, 1].mT).mT.view(1, 4, 12, 14)
+
+
+@CASES.each({"map": 1.0, "nothing": 0.0}, **A)
+def a_product_added_to_a_map(n: Any, x: Tensor, beta: float) -> Tensor:
+    y = n.a(x).flatten(2)[0].mT
+    more = n.w(x).flatten(2)[0].mT
+    return torch.addmm(more, y, n.b.weight[:, :, 1, 1].mT, beta=beta).mT.view(1, 4, 12, 14)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from rfbench.spatial_graph.axis import Dense, names
+from rfbench.spatial_graph.broadcast import pad_rank
 from rfbench.spatial_graph.builder import Builder
 from rfbench.spatial_graph.layout import (
     CONSTANT,
@@ -30,11 +31,16 @@ Matrix = Value | Constant
 MOST = 2**20  # pairs of channels of a matrix with zeros that are looked at one by one
 
 
-@register_op("aten::addmm")
-def addmm(b: Builder, bias: Matrix, x: Matrix, y: Matrix, **_: object) -> Value | Opaque | None:
-    if isinstance(bias, Value):
-        raise Scrambled("a bias depends on the input")
-    return matmul(b, x, y)
+@register_op("aten::addmm", "aten::baddbmm")
+def addmm(
+    b: Builder, more: Matrix, x: Matrix, y: Matrix, *, beta: float = 1, **_: object
+) -> Value | Opaque | None:
+    """A product and what is added to it: a bias, or a map."""
+    out = product(b, x, y) if isinstance(x, Value) or isinstance(y, Value) else None
+    if isinstance(more, Constant) or not beta or isinstance(out, Opaque):
+        return out
+    more = copies(pad_rank(more, len(b.out_shape)), b.out_shape)
+    return more if out is None else b.combine([more, out])
 
 
 @register_op("aten::mm", "aten::bmm")

@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 
+from rfbench.spatial_graph.axis import from_matrix
 from rfbench.spatial_graph.builder import Builder
 from rfbench.spatial_graph.layout import SPATIAL, Scrambled, Value
 from rfbench.spatial_graph.ops.indexing import pick
@@ -10,6 +11,7 @@ from rfbench.spatial_graph.ops.join import scatter
 from rfbench.spatial_graph.ops.masks import kept
 from rfbench.spatial_graph.ops.pointwise import pointwise
 from rfbench.spatial_graph.ops.registry import Constant, dependent, register_op
+from rfbench.spatial_graph.ops.slide import slide
 from rfbench.spatial_graph.ops.views import copies, widen
 
 MOST = 64  # entries that are added to one
@@ -106,6 +108,34 @@ def index_add(
             raise Scrambled(f"more than {MOST} entries are added to one")
     known = [part for part in parts if part is not None]
     return b.combine(known) if known else None
+
+
+@register_op("aten::scatter_reduce")
+def scatter_reduce(
+    b: Builder,
+    x: Value | Constant,
+    dim: int,
+    table: Value | Constant,
+    source: Value | Constant,
+    reduce: str,
+    **_: object,
+) -> Value | None:
+    """The sum, mean, product or extreme of the entries that a table puts in one place."""
+    if isinstance(x, Value):
+        raise Scrambled("what the entries are reduced into depends on the input")
+    if reduce in ("sum", "prod"):
+        return index_add(b, x, dim, table, source)
+    dim %= len(b.out_shape)
+    at, value = _row(b, table, dim), dependent(source)
+    if value is None:
+        return None
+    each = [np.flatnonzero(at == i) for i in range(b.out_shape[dim])]
+    most = max(map(len, each))
+    places = np.array([[*i, *[-1] * (most - len(i))] for i in each])
+    weights = (places >= 0) / np.maximum((places >= 0).sum(1, keepdims=True), 1)
+    b.rigid = True
+    reduced = from_matrix(places, len(at), weights if reduce == "mean" else None)
+    return slide(b, value, {dim: reduced}, "pool")
 
 
 def _row(b: Builder, table: Value | Constant, dim: int) -> np.ndarray:
