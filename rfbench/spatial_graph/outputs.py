@@ -9,13 +9,17 @@ from rfbench.spatial_graph.operations import Trace
 
 
 def whole_output(graph: SpatialGraph, output: Value | Opaque | None) -> Value | Opaque | None:
-    """An output, opaque where it was put together entry by entry, by a loop over positions.
+    """An output, opaque where it is no vector and has no positions of the input.
 
-    No vector, and without positions: a map before it would not be what the network is asked for.
+    As a map that is laid out from a vector (an autoencoder's), or one that was put together entry
+    by entry, by a loop over positions: a map before it would not be what the network is asked for.
     Heads of their own widths over one vector are no loop: nothing picks single positions there.
     """
     if not isinstance(output, Value) or output.spatial or sum(n > 1 for n in output.shape) < 2:
         return output
+    if 1 < len(graph.size) == len(output.shape) - 2 and min(output.shape[2:]) > 1:
+        reason = "it is laid out from a vector: each of its positions may see the whole input"
+        return Opaque(Witness(Reach.GLOBAL, "the output", "", reason))
     behind = [graph.nodes[i] for i in graph.ancestors(set(graph.share(output)))]
     if not any(node.kind == "structure" and _picks(graph, node) for node in behind):
         return output

@@ -370,3 +370,38 @@ class Around(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.call(self.net, x)
+
+
+class Laid(nn.Module):
+    """A convolution, a vector of all that it gives, and an output of some shape made of that."""
+
+    def __init__(self, *shape: int, up: nn.Module | None = None) -> None:
+        super().__init__()
+        self.shape, self.a = shape, nn.Conv2d(3, 4, 3, 2, 1)
+        self.own = nn.Linear(4 * 8 * 8, int(np.prod(shape)))
+        self.up = up or nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.up(self.own(self.a(x).flatten(1)).view(-1, *self.shape))
+
+
+@pytest.mark.parametrize(
+    "net",
+    [
+        Laid(7, 7, 30),  # YOLO's first version
+        Laid(8, 4, 4, up=nn.ConvTranspose2d(8, 3, 4, 4)),  # an autoencoder
+    ],
+)
+def test_a_map_that_is_laid_out_from_a_vector_is_no_map_before_it(net: Laid) -> None:
+    """Each of its positions may see the whole image; a gradient says so."""
+    x = torch.randn(1, 3, 16, 16, requires_grad=True)
+    net(x)[0, 0, 0, 0].backward()
+    assert x.grad is not None and (x.grad[0] != 0).any(0).all()
+    graph = rf.record(net, size=16)
+    with pytest.raises(RfbenchError, match="global: the output .it is laid out from a vector"):
+        rf.theory(graph)
+    assert rf.theory(graph, "a")["y"]["size"] == 3
+
+
+def test_vectors_of_points_are_seen_from_the_last_map_as_classes_are() -> None:
+    assert rf.theory(rf.record(Laid(17, 2), size=16))["y"]["size"] == 3
