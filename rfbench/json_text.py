@@ -14,10 +14,10 @@ DIGITS = 300  # of a whole number; more is no count, seed or size, and does not 
 def parse(data: bytes | str, where: str) -> Any:
     """The value of a JSON text; RfbenchError, one line that begins with `where`, if it has none.
 
-    NaN and Infinity, which older versions wrote, are read.
+    NaN and Infinity are refused, as they are never written: what is undefined is null.
     """
     try:
-        value = json.loads(data, parse_int=whole)
+        value = json.loads(data, parse_int=whole, parse_float=_real, parse_constant=_real)
         _check_depth(value)
         return value
     except RecursionError:
@@ -31,6 +31,13 @@ def whole(digits: str) -> int:
     if len(digits) > DIGITS:
         raise ValueError(f"a number of {len(digits)} digits")
     return int(digits)
+
+
+def _real(text: str) -> float:
+    """A finite number from its text; ValueError for NaN, Infinity and what is too large."""
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"{one_line(text, 60)} is not a number of JSON; what is undefined is null")
+    return value
 
 
 def _check_depth(value: Any) -> None:

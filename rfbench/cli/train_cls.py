@@ -67,7 +67,7 @@ def command(
         return training.show_result(result, plan.line, as_json, folder)
     record, code = fit.fit(settings, folder, resume, overwrite)
     if record:
-        files = [*record["files"], "result.json"]
+        files = [*record.get("files", ()), "result.json"]
         training.show_result(record, table, as_json, folder, files)
     if code:
         raise click.exceptions.Exit(code)

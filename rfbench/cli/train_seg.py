@@ -90,7 +90,7 @@ def command(
         train_classifier(train_first)
     record, code = fit.fit(settings, folder, resume, overwrite)
     if record:
-        files = [*record["files"], "result.json"]
+        files = [*record.get("files", ()), "result.json"]
         training.show_result(record, table, as_json, folder, files)
     if code:
         raise click.exceptions.Exit(code)

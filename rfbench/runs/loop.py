@@ -81,7 +81,9 @@ def begin(run: Loop, steps: int, label: str) -> None:
         )
     run.group.by_first(lambda: folders.begin(run.folder, run.config))
     lines, board = content.get("lines", 0), run.config.tensorboard
-    run.log = run.group.alike(lambda: Log(run.folder, lines, board) if run.group.first else None)
+    run.log = run.group.alike(
+        lambda: Log(run.folder, lines, run.step, board) if run.group.first else None
+    )
     run.clock = Clock(content.get("seconds", 0.0))
     run.bar = progress.bar(steps, run.step, label, run.group.first)
 

@@ -19,6 +19,7 @@ def check(record: Any) -> None:
         for one in (metrics, metrics.get("ema", {})):
             if isinstance(one, dict) and _above(one.get("images"), most):
                 raise ValueError(f"{name}.images is {one['images']}; there were {most} to evaluate")
+    _check_same(record, kept)
     for key in ("steps", "seconds", "images_per_s", "parameters"):
         if (value := getattr(record, key)) is not None and value < 0:
             raise ValueError(f"{key} is {value}")
@@ -31,11 +32,27 @@ def check(record: Any) -> None:
         _check_epochs(record, kept, best)
 
 
+def _check_same(record: Any, kept: dict[str, Any]) -> None:
+    """What a record tells once more is as in its configuration: runs are grouped by the first."""
+    for key in ("variant", "seed", "detector", "head"):
+        told = getattr(record, key, None)
+        if key in kept and told != kept[key]:
+            raise ValueError(f"{key} is {_short(told)}; its config says {_short(kept[key])}")
+    for group in ("batch", "images", "objects"):
+        for key, value in (getattr(record, group, None) or {}).items():
+            if value is not None and (type(value) is not int or value < 0):
+                raise ValueError(f"{group}.{one_line(key, 60)} is {_short(value)}, not a count")
+
+
+def _short(value: Any) -> str:
+    return one_line(repr(value), 60)
+
+
 def _check_epochs(record: Any, kept: dict[str, Any], best: dict[str, Any]) -> None:
     planned = kept.get("schedule.epochs", record.epochs)
     if not isinstance(planned, int | None):
-        raise ValueError(f"schedule.epochs is {one_line(repr(planned), 60)}")
-    if record.epochs not in (None, planned):
+        raise ValueError(f"schedule.epochs is {_short(planned)}")
+    if "epochs" in record.model_fields_set and record.epochs != planned:
         raise ValueError(f"epochs is {record.epochs}, not schedule.epochs = {planned}")
     last = record.metrics.get("epoch")
     if not isinstance(last, int):

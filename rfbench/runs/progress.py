@@ -5,14 +5,14 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from rfbench import files, json_text
-from rfbench.errors import RfbenchError, UsageError
+from rfbench import files, json_text, metric_ranges
+from rfbench.errors import RfbenchError, UsageError, one_line
 
 logger = logging.getLogger(__name__)
 
@@ -20,17 +20,20 @@ METRICS = "metrics.jsonl"
 
 # keys of metrics.jsonl that depend on time; all others are equal in a resumed run
 TIME_FIELDS = ("seconds", "images_per_s", "wait")
+NOT_NEGATIVE = (*TIME_FIELDS, "lr")  # numbers of every line that has them
 
 
 class Log:
     """Appends lines to metrics.jsonl and, if configured, to TensorBoard's files."""
 
-    def __init__(self, folder: Path, lines: int, tensorboard: bool) -> None:
-        """Cut the file to its first `lines` lines, which a resumed run keeps."""
+    def __init__(self, folder: Path, lines: int, step: int, tensorboard: bool) -> None:
+        """Cut the file to its first `lines` lines, up to `step`, which a resumed run keeps."""
         self.path = folder / METRICS
         self.file = files.append(self.path)
         kept = files.read_bytes(self.path).splitlines(keepends=True)[:lines]
-        parsed(kept, self.path)  # damage is told now, not after the training
+        told = parsed(kept, self.path)  # damage is told now, not after the training
+        # where lines are lost, some of later steps have moved up, and will be written again
+        kept = kept[: sum(line["step"] <= step for line in told)]
         os.truncate(self.file.fileno(), sum(map(len, kept)))
         if len(kept) < lines:
             logger.warning("%s has lost %d of its lines", self.path, lines - len(kept))
@@ -76,18 +79,51 @@ def read_metrics(folder: Path, most: int | None = None) -> list[dict[str, Any]]:
 
 
 def parsed(lines: Sequence[bytes], path: Path) -> list[dict[str, Any]]:
-    """Lines of metrics as mappings; RfbenchError that names the first that is none."""
-    out = []
+    """Lines of metrics as mappings; RfbenchError that names the first which no run writes there."""
+    out: list[dict[str, Any]] = []
+    newest: dict[str, int] = {}  # the last step by split
     for number, line in enumerate(lines, 1):
         where = f"{path}, line {number},"
         value = json_text.parse(line, where)
-        step = value.get("step") if isinstance(value, dict) else None
-        if not isinstance(step, int) or not isinstance(value.get("split"), str):
-            raise RfbenchError(f"{where} is damaged: it is not a line of a run")
-        if not isinstance(value.get("images_per_s", 0.0), int | float):
-            raise RfbenchError(f"{where} is damaged: images_per_s is not a number")
+        try:
+            _check_line(value, newest)
+        except ValueError as error:
+            raise RfbenchError(f"{where} is damaged: {one_line(error)}") from None
+        newest[value["split"]] = value["step"]
         out.append(value)
     return out
+
+
+def _check_line(line: Any, newest: Mapping[str, int]) -> None:
+    """Raise ValueError for what no run writes after lines up to the steps in `newest`."""
+    step, split = (line.get("step"), line.get("split")) if isinstance(line, dict) else (None, None)
+    if type(step) is not int or step < 0 or not isinstance(split, str):
+        raise ValueError("it is not a line of a run")
+    if step < max(newest.values(), default=0):
+        raise ValueError(f"step {step} comes after step {max(newest.values())}")
+    if step == newest.get(split) and split in ("train", "val"):  # "fix" has stages of one step
+        raise ValueError(f"step {step} is there twice")
+    for key in NOT_NEGATIVE:
+        if key in line and not (isinstance(line[key], int | float) and line[key] >= 0):
+            raise ValueError(f"{key} is {one_line(repr(line[key]), 60)}")
+    metrics = {key: value for key, value in line.items() if key not in NOT_NEGATIVE}
+    metric_ranges.check(_grouped(metrics), split)
+
+
+def _grouped(line: Mapping[str, Any]) -> dict[str, Any]:
+    """{"ema/iou/cat": 1.0} as {"ema": {"iou": {"cat": 1.0}}}; names of classes may hold slashes."""
+    groups: dict[str, Any] = {}
+    for key, value in line.items():
+        group, name = groups, key
+        while "/" in name:
+            above, _, name = name.partition("/")
+            group = group.setdefault(above, {})
+            if not isinstance(group, dict):
+                raise ValueError(f"{one_line(key, 60)} is below a number")
+            if above in metric_ranges.MEANS:
+                break
+        group[name] = value
+    return groups
 
 
 class Clock:

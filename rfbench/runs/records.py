@@ -38,7 +38,7 @@ class Record(BaseModel):
     """
 
     model_config = ConfigDict(
-        extra="allow", frozen=True, allow_inf_nan=True, strict=True, str_max_length=LONGEST
+        extra="allow", frozen=True, allow_inf_nan=False, strict=True, str_max_length=LONGEST
     )
 
     format: str

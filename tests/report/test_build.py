@@ -1,7 +1,6 @@
 """Rows, notes, references, order: from records to the comparison."""
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +56,7 @@ def test_a_set_that_names_no_background_has_no_column_for_the_foreground(tmp_pat
     """Its record says null; where a set has a background, a figure that is lost is noted."""
     held = json.loads((DOCS / "segmentation/baseline-s0/result.json").read_text())
     write(tmp_path / "own", held, dataset="own", metrics__foreground_mIoU=None)
-    write(tmp_path / "voc", held, dataset="voc", metrics__foreground_mIoU=math.nan)
+    write(tmp_path / "voc", held, dataset="voc", metrics__foreground_mIoU="lost")
     own_set, voc = report_of(tmp_path).groups
     assert "foreground_mIoU" not in own_set.metrics and "foreground_mIoU" in voc.metrics
     assert "foreground" not in " ".join(own_set.blocks[0].notes)
@@ -73,7 +72,7 @@ def test_runs_of_few_classes_have_no_top5(tmp_path: Path) -> None:
     assert only(report).notes == []
 
 
-@pytest.mark.parametrize("bad", [None, math.nan, math.inf, "many", True])
+@pytest.mark.parametrize("bad", [None, "many", True])
 def test_a_figure_that_is_none_is_told_and_its_row_stays(tmp_path: Path, bad: Any) -> None:
     seeds(tmp_path, "baseline", BASE)
     seeds(tmp_path, "1x1", [BETTER[0], bad, *BETTER[2:]])
@@ -197,7 +196,7 @@ def test_the_paper_beside_ours_where_it_belongs(tmp_path: Path) -> None:
     own = {**record(), **recipe, "config": config, "images": {"train": 1, "val": 50_000}}
     write(tmp_path / "a", own)
     write(tmp_path / "b", own, config__batch_size=256)
-    write(tmp_path / "c", own, config__batch_size=256, seed=1)
+    write(tmp_path / "c", own, config__batch_size=256, seed=1, config__seed=1)
     groups = report_of(tmp_path, reference=True).groups
     assert [group.title for group in groups] == [
         "Classification: resnet50 on imagenet",

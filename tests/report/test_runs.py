@@ -75,7 +75,11 @@ WITHOUT = json.dumps({k: v for k, v in record().items() if k != "metrics"})
             json.dumps(rf_record(panels=None)),
             "is damaged: rf: holds not one of",
         ),
-        ("result.json", json.dumps({**record(), "variant": "5x"}), "unknown variant '5x'"),
+        (
+            "result.json",
+            json.dumps(changed(variant="5x", config__variant="5x")),
+            "unknown variant '5x'",
+        ),
     ],
 )
 def test_what_is_not_a_finished_run_is_reported_in_one_line(
@@ -161,7 +165,9 @@ def test_the_real_runs_by_setting() -> None:
 
 def test_parents_that_differ_part_runs() -> None:
     child = record("tuned-baseline-s0")
-    same = changed("tuned-baseline-s0", seed=1, config__init__weights="elsewhere/best.pth")
+    same = changed(
+        "tuned-baseline-s0", seed=1, config__seed=1, config__init__weights="elsewhere/best.pth"
+    )
     same["parent"] = {**child["parent"], "seed": 1}
     assert len(settings(runs_of(child, same))) == 1
     longer = changed("tuned-baseline-s0", parent__config__schedule__epochs=5)
@@ -186,7 +192,7 @@ def test_the_name_of_a_model_is_the_same_however_it_is_written() -> None:
 
 
 def test_records_that_claim_the_same_run() -> None:
-    runs = runs_of(record(), record(), changed(seed=1))
+    runs = runs_of(record(), record(), changed(seed=1, config__seed=1))
     assert disputed(runs) == {Path("run0"), Path("run1")}
 
 

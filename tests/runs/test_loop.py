@@ -242,7 +242,7 @@ def test_only_the_first_process_prints(
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device of Linux")
 def test_a_log_that_cannot_be_closed_names_its_file(tmp_path: Path) -> None:
-    log = progress.Log(tmp_path, 0, False)
+    log = progress.Log(tmp_path, 0, 0, False)
     log.file.close()
     log.file = open("/dev/full", "w")  # noqa: SIM115
     with pytest.raises(RfbenchError, match=r"cannot write .*metrics.jsonl: No space left"):

@@ -1,0 +1,116 @@
+"""What stands in result.json and metrics.jsonl though no run writes it: one line, where it is."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from rfbench.cli import main
+from rfbench.errors import RfbenchError
+from rfbench.runs import progress, records
+from tests.report.records import RUNS, record, write
+
+TRAIN = {"split": "train", "step": 2, "epoch": 0, "loss": 0.5, "top1": 75.0, "lr": 0.1}
+VAL = {"split": "val", "step": 2, "epoch": 0, "loss": 0.6, "top1": 50.0}
+LATER = {**TRAIN, "step": 4, "epoch": 1}
+CLASSES = {"split": "val", "step": 2, "mIoU": 50.0, "iou/cat": 25.0, "iou/a/b": 75.0}
+
+
+def lines_of(folder: Path, *lines: dict[str, Any] | str) -> Path:
+    texts = [line if isinstance(line, str) else json.dumps(line) for line in lines]
+    (folder / progress.METRICS).write_text("".join(f"{text}\n" for text in texts))
+    return folder
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        (TRAIN, VAL, LATER),
+        (VAL, {**VAL, "step": 4}),
+        ({**TRAIN, "loss": None}, {**VAL, "seconds/coco": 1.0, "seconds": 2.0, "bbox/AP": 0.0}),
+        ({"split": "fix", "step": 0}, {"split": "fix", "step": 0}, TRAIN),
+        (CLASSES, {**CLASSES, "step": 4, "foreground_mIoU": 75.0}),
+    ],
+)
+def test_lines_of_a_run_are_read(tmp_path: Path, lines: tuple[Any, ...]) -> None:
+    assert progress.read_metrics(lines_of(tmp_path, *lines)) == [*lines]
+
+
+@pytest.mark.parametrize(
+    ("number", "what", "lines"),
+    [
+        (2, "step 2 is there twice", (TRAIN, TRAIN)),
+        (3, "step 2 comes after step 4", (TRAIN, LATER, VAL)),
+        (1, "not a line of a run", ({**TRAIN, "step": True},)),
+        (1, "not a line of a run", ({**TRAIN, "step": -2},)),
+        (1, "val.top1 is 100.5, not from 0 to 100", ({**VAL, "top1": 100.5},)),
+        (1, "val.ema.top1 is -1", ({**VAL, "ema/top1": -1},)),
+        (1, "val.epoch is 0.5", ({**VAL, "epoch": 0.5},)),
+        (1, "val.mIoU is 51.0, not the mean", ({**CLASSES, "mIoU": 51.0},)),
+        (1, "train.loss is -1", ({**TRAIN, "loss": -1},)),
+        (1, "lr is -0.1", ({**TRAIN, "lr": -0.1},)),
+        (1, "seconds is 'x'", ({**TRAIN, "seconds": "x"},)),
+        (
+            1,
+            "iou/cat is below a number",
+            ({"split": "val", "step": 1, "iou": 1.0, "iou/cat": 1.0},),
+        ),
+        (1, "NaN is not a number of JSON", ('{"split": "train", "step": 1, "loss": NaN}',)),
+        (1, "1e999 is not a number of JSON", ('{"split": "train", "step": 1, "loss": 1e999}',)),
+    ],
+)
+def test_lines_that_no_run_writes(
+    tmp_path: Path, number: int, what: str, lines: tuple[Any, ...]
+) -> None:
+    with pytest.raises(RfbenchError) as error:
+        progress.read_metrics(lines_of(tmp_path, *lines))
+    assert f"line {number}, is damaged: " in str(error.value) and what in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_lines_of_later_steps_do_not_fill_the_place_of_lost_ones(tmp_path: Path) -> None:
+    """The checkpoint is of step 2, after two lines: of them one is lost, and one came later."""
+    log = progress.Log(lines_of(tmp_path, VAL, LATER), 2, 2, False)
+    log.write(LATER)
+    log.close()
+    assert progress.read_metrics(tmp_path) == [VAL, LATER]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "what"),
+    [
+        ("seed", 7, "seed is 7; its config says 0"),
+        ("variant", "1x1", "variant is '1x1'; its config says 'baseline'"),
+        ("epochs", None, "epochs is None, not schedule.epochs = 2"),
+        ("batch__global", "x", "batch.global is 'x', not a count"),
+        ("images__train", 0.5, "images.train is 0.5, not a count"),
+        ("seconds", float("nan"), "NaN is not a number of JSON; what is undefined is null"),
+        ("metrics__loss", float("-inf"), "-Infinity is not a number of JSON"),
+    ],
+)
+def test_a_record_that_contradicts_itself(tmp_path: Path, key: str, value: Any, what: str) -> None:
+    folder = write(tmp_path / "run", record(), **{key: value})
+    with pytest.raises(RfbenchError) as error:
+        records.read_record(folder / "result.json")
+    assert f"{folder / 'result.json'} is damaged: " in str(error.value)
+    assert what in str(error.value)
+
+
+def test_a_detection_of_another_detector(tmp_path: Path) -> None:
+    path = RUNS.parent / "detectors/retinanet-baseline-s0/result.json"
+    content = json.loads(path.read_text())
+    folder = write(tmp_path / "run", content, detector="x.yaml")
+    with pytest.raises(RfbenchError, match="detector is 'x.yaml'; its config says"):
+        records.read_record(folder / "result.json")
+
+
+def test_a_finished_run_whose_record_does_not_list_its_files(tmp_path: Path) -> None:
+    content = record()
+    del content["files"]
+    folder = write(tmp_path / "run", content)
+    command = ["train-cls", str(RUNS / "two-baseline-s0/config.yaml"), "--output", str(folder)]
+    found = CliRunner().invoke(main, [*command, "--resume"])
+    assert found.exit_code == 0 and "top-1" in found.stdout, found.stderr
+    assert f"wrote {folder / 'result.json'}" in found.stderr
