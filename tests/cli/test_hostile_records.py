@@ -82,7 +82,7 @@ def test_what_a_run_has_written_is_shown(folder: Path) -> None:
 
 WRONG: dict[str, Any] = {
     "shift": {"figures": {"shift": "x", "gridding": [1], "read": {}}},
-    "nan": {"figures": {"shift": [float("nan"), 1], "gridding": float("inf"), "read": True}},
+    "bool": {"figures": {"shift": [None, 1], "gridding": 1e300, "read": True}},
     "sizes": {"size": "48", "macs": "many", "figures": []},
     "short": {"size": [1], "macs": -1, "figures": {"shift": [1]}},
 }
@@ -181,7 +181,7 @@ def test_figures_too_large_to_average_are_no_figures(folder: Path, form: str) ->
             run_folder = write(
                 folder / f"huge/{variant}{seed}", record(), images_per_s=1e308, **values
             )
-            lines = [{"split": "val", "step": 10**290 * i, "top1": 1e308} for i in range(3)]
+            lines = [{"split": "val", "step": 10**290 * i, "own": 1e308} for i in range(3)]
             (run_folder / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
     result = run("huge", "--format", form)
     assert (result.exit_code, result.stderr) == (0, "")

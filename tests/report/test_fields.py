@@ -48,7 +48,7 @@ def titles(text: str) -> list[str]:
 def test_maps_are_those_of_the_records(folder: Path) -> None:
     """Each once, whatever the seeds and settings; two settings' maps of one variant apart."""
     for seed in range(2):
-        write(folder / f"results/a{seed}", record(), config__seed=seed, network=known(1, spot()))
+        write(folder / f"results/a{seed}", record(), seed=seed, network=known(1, spot()))
     long = {"config__schedule__epochs": 99, "epochs": 99}
     write(folder / "results/b", record(), network=known(1, spot()), **long)
     write(folder / "results/c", record(), network=known(2, spot(x=4)), **long, variant="1x1")

@@ -91,7 +91,8 @@ def test_lines_of_later_steps_do_not_fill_the_place_of_lost_ones(tmp_path: Path)
     ],
 )
 def test_a_record_that_contradicts_itself(tmp_path: Path, key: str, value: Any, what: str) -> None:
-    folder = write(tmp_path / "run", record(), **{key: value})
+    said = {"config__seed": 0, "config__variant": "baseline"}
+    folder = write(tmp_path / "run", record(), **said, **{key: value})
     with pytest.raises(RfbenchError) as error:
         records.read_record(folder / "result.json")
     assert f"{folder / 'result.json'} is damaged: " in str(error.value)
