@@ -20,7 +20,8 @@ def _spaces(name: str) -> str:
 KINDS = {"case": str.casefold, "spaces": _spaces, "Unicode form": _form}
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
+    """What all names have in common that differ in nothing else than KINDS."""
     return _form(_spaces(_form(name).casefold()))
 
 
@@ -32,7 +33,7 @@ def alike(names: Iterable[str], others: Iterable[str] | None = None) -> list[str
     groups: dict[str, tuple[list[str], list[str]]] = {}
     for place, given in enumerate((names, others or ())):
         for name in dict.fromkeys(given):
-            groups.setdefault(_plain(name), ([], []))[place].append(name)
+            groups.setdefault(plain(name), ([], []))[place].append(name)
     told = []
     for ours, theirs in groups.values():
         pairs = itertools.combinations(ours, 2)

@@ -12,6 +12,7 @@ from typing import Any
 
 from PIL import Image
 
+from rfbench import class_names as naming
 from rfbench import files
 from rfbench.data import decode
 from rfbench.data.coco_json import Findings
@@ -101,8 +102,8 @@ def _find(images: list[dict[str, Any]], root: Path, findings: Findings) -> dict[
             found[path] = real
         else:
             (absent if real is None else odd).append(path)
-    near = [name for path in absent[:1] if (name := _bare(path)) in _listed(root)]
-    hint = f" ({near[0]} is there: name files as they lie in this folder)" if near else ""
+    near = next((name for path in absent[:1] if (name := _near(path, root))), "")
+    hint = f" ({near} is there: name files as they lie in this folder)" if near else ""
     findings.fault(f"images that are not in {root}{hint}", absent)
     findings.fault(f"images that are no regular files in {root}", odd)
     first: dict[str, str] = {}  # './x.jpg' and a link are other names of one file
@@ -114,9 +115,18 @@ def _find(images: list[dict[str, Any]], root: Path, findings: Findings) -> dict[
     return found
 
 
-def _bare(path: str) -> str:
-    """The name of a file as the computer on which a set was annotated may have written it."""
-    return os.path.basename(urllib.parse.unquote(path).replace("\\", "/"))
+def _near(path: str, root: Path) -> str:
+    """The file that the computer on which a set was annotated may have called so; '' for none.
+
+    With other slashes, folders, capitals, escapes, or another Unicode form.
+    """
+    folder, name = os.path.split(urllib.parse.unquote(path).replace("\\", "/"))
+    inside = not os.path.isabs(folder) and ".." not in Path(folder).parts
+    for below in dict.fromkeys([folder if inside else "", ""]):
+        for there in _listed(root / below):
+            if naming.plain(there) == naming.plain(name):
+                return os.path.join(below, there)
+    return ""
 
 
 def _listed(folder: Path) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Any ImageFolder: one folder a class. Classes, extensions and order are torchvision's."""
 
 import os
+from pathlib import Path
 
 import numpy as np
 
@@ -32,6 +33,11 @@ def folder(
                 f"{root} is already split into {train}/ and {val}/: leave data.val_share out, "
                 f"or set data.root to {os.path.join(root, train)} to split that."
             )
+        if all(name.lower() in SPLITS for name in classes):
+            raise UsageError(
+                f"{root} has {some([f'{name}/' for name in classes])}: parts of a data set, not "
+                f"its classes. Set data.root to one, such as {os.path.join(root, classes[-1])}"
+            )
         split = list_classes(root, classes, notes)
         train_split, val_split = _hold_out(split, val_share)
     else:
@@ -40,6 +46,9 @@ def folder(
         classes, train_split, val_split = parts
     notes += [f"{root}: the classes {pair}" for pair in naming.alike(classes)]
     return Dataset("folder", classes, train_split, val_split, notes=tuple(notes))
+
+
+SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}
 
 
 def train_and_val(
@@ -112,8 +121,12 @@ def class_names(
 
 def missing(what: str, root: str, expected: str) -> RfbenchError:
     """The error for a data set that is not at `root`."""
+    names = sorted(path.name for path in Path(root).glob("*/") if not walk.is_junk(path.name))
+    there = f" There are: {some([f'{name}/' for name in names])}." if names else ""
+    if what == "ImageFolder" and SPLITS & {name.lower() for name in names}:
+        there += " Name others with -o data.options.val=NAME, data.options.train=NAME."
     return RfbenchError(
-        f"no {what} at {root}. Expected {expected} there. Set it with -o data.root=PATH."
+        f"no {what} at {root}. Expected {expected} there. Set it with -o data.root=PATH.{there}"
     )
 
 

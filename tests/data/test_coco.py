@@ -363,6 +363,28 @@ def test_images_that_are_there_under_their_bare_name(name: str, tmp_path: Path) 
     assert "(000000000000.jpg is there: name files as they lie in this folder): 6 (" in line
 
 
+@pytest.mark.parametrize(
+    ("written", "real"),
+    [
+        ("images\\a.jpg", "images/a.jpg"),
+        ("images/A.JPG", "images/a.jpg"),
+        ("caf\u00e9.jpg", "cafe\u0301.jpg"),
+        ("a%20b.jpg", "a b.jpg"),
+    ],
+)
+def test_images_that_are_there_under_another_spelling(
+    written: str, real: str, tmp_path: Path
+) -> None:
+    def change(found: dict[str, Any]) -> None:
+        path = tmp_path / "val2017" / real
+        path.parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "val2017" / found["images"][0]["file_name"]).rename(path)
+        found["images"][0]["file_name"] = written
+
+    (line,) = faults(tmp_path, change)
+    assert f"({real} is there: name files as they lie in this folder): 1 (" in line
+
+
 def test_masks_are_counted(tmp_path: Path) -> None:
     found = content()
     found["annotations"][0]["segmentation"] = {"size": [60, 80], "counts": [4700, 100]}

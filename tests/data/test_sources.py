@@ -178,8 +178,16 @@ def test_folder_is_torchvisions_image_folder(tmp_path: Path) -> None:
 def test_folder_with_other_names(tree: Path) -> None:
     (tree / "val").rename(tree / "test")
     assert len(load("folder", str(tree), val="test").val) == 3
-    with pytest.raises(RfbenchError, match=r"no ImageFolder at .*val/<class>/"):
+    with pytest.raises(RfbenchError, match=r"no ImageFolder at .*val/<class>/.*") as error:
         load("folder", str(tree))
+    assert "There are: test/, train/. Name others with -o data.options.val=NAME" in str(error.value)
+
+
+def test_parts_of_a_data_set_are_not_taken_for_classes(tree: Path) -> None:
+    """As `train` against `test`, a network would be trained to tell the parts apart."""
+    (tree / "val").rename(tree / "test")
+    with pytest.raises(UsageError, match="has test/, train/: parts of a data set, not its classes"):
+        load("folder", str(tree), val_share=0.5)
 
 
 def test_folder_that_is_divided(tmp_path: Path) -> None:
