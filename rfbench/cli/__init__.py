@@ -130,6 +130,12 @@ class CommandGroup(click.Group):
                 _fail_internally(error)
             what = f"rfbench needs {name}, which is not installed in {sys.prefix}"
             _fail([f"{what}: `pip install {name}`, or install rfbench with pip"], 1)
+        except ImportError as error:  # a library's own file does not load
+            name = next((n for n in sorted(_requirements()) if _is_of(error, n)), "")
+            if not name:
+                _fail_internally(error)
+            what = f"{name} cannot be loaded from {sys.prefix}: {one_line(error, 1000)}"
+            _fail([f"{what}. Memory may be short, or its installation damaged"], 1)
         except OSError as error:  # such as a full disk or missing permission: not a bug
             _fail([one_line(error, 1000)], 1)
         except Exception as error:
@@ -146,6 +152,12 @@ def _requirements() -> set[str]:
     modules = {"pyyaml": "yaml", "pillow": "PIL"}
     names = [re.split(r"[^\w.-]", text)[0] for text in importlib.metadata.requires("rfbench") or []]
     return {modules.get(name.lower(), name) for name in names}
+
+
+def _is_of(error: BaseException, module: str) -> bool:
+    """Whether an error was raised while a module was being imported."""
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(frame.f_globals.get("__name__") == module for frame, _ in frames)
 
 
 def _fail_internally(error: Exception) -> NoReturn:

@@ -40,6 +40,18 @@ def test_a_full_stdout_is_named() -> None:
     )
 
 
+def test_a_library_that_does_not_load_is_no_bug(tmp_path: Path) -> None:
+    """As torch where memory is short: its file is found, and raises ImportError."""
+    (tmp_path / "torch").mkdir()
+    raised = 'raise ImportError("libtorch_cpu.so: failed to map segment from shared object")'
+    (tmp_path / "torch/__init__.py").write_text(raised)
+    path = f"{tmp_path}{os.pathsep}{ROOT}"
+    done = command("rf", "theory", "resnet18", env={"PYTHONPATH": path})
+    said = done.stderr.decode().splitlines()[-1]
+    assert done.returncode == 1 and said.startswith("Error: torch cannot be loaded from ")
+    assert said.endswith("Memory may be short, or its installation damaged")
+
+
 def shell(line: str, **env: str) -> subprocess.CompletedProcess[str]:
     """A line of the shell, in which $R is `python -m rfbench`."""
     given = {"PYTHONPATH": str(ROOT), "R": f"{sys.executable} -m rfbench", **env}

@@ -245,7 +245,7 @@ def test_the_folder_says_what_sets_a_map_apart() -> None:
     given = {"from": "a.b", "unit": (1, 2), "inputs": [(3, 8, 8), (1, 16)], "by_layer": True}
     config = RfConfig.model_validate({"model": "dir/own.py:net", "variants": ["blur:3x3"], **given})
     folder = maps.choose_folder(config, None, False)
-    name = "rf-own.py-net-blur-3x3-from-a.b-unit-1x2-inputs-3x8x8x1x16-by_layer"
+    name = "rf-own.py-net-blur-3x3-from-a.b-unit-1x2-inputs-3x8x8-1x16-by_layer"
     assert folder == Path("results") / name
     plain = RfConfig.model_validate({"model": "resnet18", "title": "T", "scale": "linear"})
     assert maps.choose_folder(plain, None, False) == Path("results/rf-resnet18")

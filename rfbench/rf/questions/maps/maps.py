@@ -1,7 +1,6 @@
 """The whole of `rfbench visualize-rf`: networks and variants in, maps, figures, files out."""
 
 import functools
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -191,7 +190,8 @@ def _differs(config: RfConfig) -> list[str]:
         elif value is True:
             parts.append(key)
         elif isinstance(value, list | tuple):  # sizes: of a unit, of one input or of several
-            parts.append(f"{key}-{'x'.join(re.findall('[0-9]+', str(value)))}")
+            several = value if isinstance(value[0], list | tuple) else [value]
+            parts.append("-".join([key, *("x".join(map(str, one)) for one in several)]))
         else:
             parts.append(f"{key}-{Path(str(value)).name}")
     return parts
