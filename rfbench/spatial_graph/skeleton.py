@@ -11,11 +11,14 @@ from torch.nn.modules.lazy import LazyModuleMixin
 from rfbench.copies import copied, held_tensors, named_parts
 from rfbench.errors import RfbenchError
 
+# (meta tensor, values) by the id() of the former, which is only unique while that tensor lives
+Buffers = dict[int, tuple[Tensor, Tensor]]
 
-def skeleton(module: nn.Module) -> tuple[nn.Module, dict[int, Tensor]]:
+
+def skeleton(module: nn.Module) -> tuple[nn.Module, Buffers]:
     """A copy of `module` in which every tensor is on the meta device, in evaluation mode.
 
-    Returns the copy and, by id() of its meta tensors, the values of the registered buffers. Raises
+    Returns the copy and, with its meta tensors, the values of the registered buffers. Raises
     RfbenchError where the module cannot be copied or has no weights yet.
     """
     parts = named_parts(module)
@@ -42,16 +45,16 @@ def refuse_unreadable(module: nn.Module, parts: Mapping[str, nn.Module] | None =
             )
 
 
-def _skeleton(module: nn.Module, parts: list[nn.Module]) -> tuple[nn.Module, dict[int, Tensor]]:
+def _skeleton(module: nn.Module, parts: list[nn.Module]) -> tuple[nn.Module, Buffers]:
     """Fixed values are those of buffers, and of tensors that are no function of a weight."""
     memo = _scripted(parts)
-    buffers: dict[int, Tensor] = {}
+    buffers: Buffers = {}
     for tensor in held_tensors(parts):
         if id(tensor) in memo:
             continue
         memo[id(tensor)] = meta = _on_meta(tensor)
         if not isinstance(tensor, nn.Parameter) and not tensor.requires_grad:
-            buffers[id(meta)] = tensor
+            buffers[id(meta)] = meta, tensor
     bare = _evaluating(copied(module, memo))
     unrounded(bare)  # their control flow and their statistics need values
     for kind in {type(m) for m in parts}:

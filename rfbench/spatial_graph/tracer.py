@@ -17,6 +17,7 @@ from rfbench.spatial_graph.draws import HIGHEST, LOWEST, TRIES, draws
 from rfbench.spatial_graph.kept import Kept
 from rfbench.spatial_graph.operations import ATOMS, Op, Ref, Trace, mapped, name_of
 from rfbench.spatial_graph.overlap import memory, overlap
+from rfbench.spatial_graph.skeleton import Buffers
 from rfbench.spatial_graph.structure import named_tensors
 from rfbench.spatial_graph.watch import Watch, check_batch
 from rfbench.spatial_graph.writing import kinds, traits_of, twin_of
@@ -58,7 +59,7 @@ class Tracer(TorchDispatchMode):
         self.parts: dict[str, nn.Module] = {}  # the modules by name
         self.kept: Kept | None = None  # what they held before the pass
         self.watch = Watch(self.sized, self.values, self.direct)
-        self.buffers: dict[int, Tensor] = {}  # values of the registered ones, by id() on meta
+        self.buffers: Buffers = {}  # values of the registered ones
         self.weights: set[int] = set()  # the memory of those that are not on meta: scripted layers
         self.refused: RfbenchError | None = None  # why scripted code was stopped
         self.failed: tuple[str, Exception] | None = None  # the last operation that did
@@ -82,7 +83,7 @@ class Tracer(TorchDispatchMode):
         if number in self.trace.random:
             return self._drawn_values(tensor, number)
         number = number if tensor.is_meta else None
-        known = self.buffers.get(id(tensor))
+        _, known = self.buffers.get(id(tensor), (None, None))
         if number is not None:
             with torch._C._DisableTorchDispatch():  # what is made here is no part of the pass
                 known = Constants(self.trace).values(Ref(number))
@@ -147,7 +148,7 @@ class Tracer(TorchDispatchMode):
         if not tensor.is_meta and at not in self.weights:
             self.trace.fixed[number] = tensor
         elif id(tensor) in self.buffers:
-            self.trace.fixed[number] = self.buffers[id(tensor)]
+            _, self.trace.fixed[number] = self.buffers[id(tensor)]
         self._sharing[at].append(number)
         self.alive.append(tensor)
         self._refs.append(Ref(number))

@@ -104,7 +104,7 @@ def test_without_weights() -> None:
     assert all(t.is_meta for t in [*made.parameters(), *made.buffers()])
     assert not made.training and module.training
     assert made[0].loose[0].is_meta and made[0].loose[1]["x"].is_meta
-    assert buffers[id(made[0].kernel)] is module[0].kernel
+    assert buffers[id(made[0].kernel)] == (made[0].kernel, module[0].kernel)
     shared = without_weights(module)
     assert shared[0].kernel is module[0].kernel and shared[0].conv.weight.is_meta
 
@@ -116,3 +116,23 @@ def test_objects_of_the_moment_are_not_taken_for_others() -> None:
         module = nn.Sequential(*(Part() for _ in range(60)), nn.ReLU())
         made, _ = skeleton(module)
     assert described(made, {}) == described(copy.deepcopy(module).eval(), {})
+
+
+class Shares:
+    """An object with tables of zeros, of which copies are itself."""
+
+    def __init__(self) -> None:
+        self.tables = [torch.zeros(4, 3, 3, 3) for _ in range(64)]
+
+    def __deepcopy__(self, _memo: dict[int, Any]) -> "Shares":
+        return self
+
+
+def test_tensors_whose_values_are_known_live_as_long_as_these() -> None:
+    """Another tensor would have their id() otherwise, and be taken for one of known values."""
+    module = nn.Sequential(nn.Conv2d(3, 4, 3))
+    module[0].held = Shares()  # type: ignore[assignment]
+    made, buffers = skeleton(module)
+    del made, module
+    assert len(buffers) == 64
+    assert all(key == id(meta) and meta.is_meta for key, (meta, _) in buffers.items())

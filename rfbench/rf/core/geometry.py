@@ -298,7 +298,8 @@ def uncut_size(size: Size, geometry: Geometry, units: Size) -> Size:
 
     So are those of the units that take turns with it; along axes without a stride it stays as it
     is. It is larger than `size`, the graph's own, by multiples of the strides: what is left over at
-    the border when windows do not fit (VALID padding: 299 pixels of Inception) stays as it is.
+    the border when windows do not fit (VALID padding: 299 pixels of Inception) stays as it is. Of a
+    map that is resized irregularly, by no more than its field is wide.
     """
     larger = []
     for axis, field in enumerate(geometry.strided):
@@ -307,14 +308,18 @@ def uncut_size(size: Size, geometry: Geometry, units: Size) -> Size:
             continue
         scale = size[axis] / geometry.source[axis]
         step: float = geometry.step[axis]
+        room = float(geometry.grid[axis] or step)
         if field is None:
             first, last = geometry.regions(geometry.middle)[axis]
             extent, center = last - first + 1, (first + last) / 2
         else:
             extent, center = field.size, float(field.center((units[axis] - 1) // 2))
             step = step if isinstance(field, Phased) else field.step
+            room = field.step
         spare = abs(center - (geometry.source[axis] - 1) / 2)
-        need = (extent + 2 * spare + 2 * (field.step if field else step)) * scale
-        step = round(step * scale)
+        need = (extent + 2 * spare + 2 * room) * scale
+        if field is None and step > extent + 2 * spare:
+            step = room  # irregular resizing leaves remainders at any size
+        step = max(1, round(step * scale))
         larger.append(size[axis] + max(0, -(-(round(need) - size[axis]) // step)) * step)
     return tuple(larger)

@@ -1,5 +1,6 @@
 """The zoo in one figure: the shift of every network, by family, its gridding as colour."""
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +12,6 @@ from matplotlib.figure import Figure
 from rfbench.plotting.page import LARGE, SMALL, TEXT, Page, line, text_width, wrap
 
 ROW = 0.115  # inches of a family
-WORST = 0.5  # gridding of the darkest dot
 
 
 def figure(rows: Sequence[dict[str, Any]], families: Sequence[str], caption: str) -> Figure:
@@ -30,7 +30,8 @@ def figure(rows: Sequence[dict[str, Any]], families: Sequence[str], caption: str
     page.lines(0.08, 0.06, ["Shift of the last map's receptive field"], LARGE, weight="bold")
     page.lines(0.08, below, foot, SMALL)
     axes = page.axes(left, top, width - left - 0.75, tall)
-    norm = Normalize(0, WORST)
+    most = max((row["gridding"] for row in rows), default=0.0)
+    norm = Normalize(0, max(0.1, math.ceil(10 * most) / 10))  # of the darkest dot
     for y, name in enumerate(order):
         shifts = [row["shift"] for row in groups[name]]
         grids = [row["gridding"] for row in groups[name]]
@@ -43,7 +44,7 @@ def figure(rows: Sequence[dict[str, Any]], families: Sequence[str], caption: str
     axes.grid(axis="x", color="#dddddd", linewidth=0.5)
     axes.set_axisbelow(True)
     bar = page.axes(width - 0.6, top, 0.12, min(tall, 1.6))
-    page.figure.colorbar(ScalarMappable(norm, "viridis_r"), cax=bar, extend="max")
+    page.figure.colorbar(ScalarMappable(norm, "viridis_r"), cax=bar)
     bar.tick_params(labelsize=SMALL)
     bar.set_ylabel("gridding", fontsize=TEXT)
     return page.figure
