@@ -96,7 +96,7 @@ def shown(
     assert inputs is not None
     maps, rest = call.split(inputs)
     if not maps:
-        raise call.no_map(inputs)
+        raise call.no_map(inputs, "Of a generator, give the part that begins with a map")
     if len({len(x) for x in maps}) > 1:
         raise UsageError("inputs= has as many images for each input: (N, C, H, W), the same N")
     conditions = {}

@@ -78,12 +78,11 @@ def alone(value: Any, count: int) -> Any:
     return value[:1] if many else value
 
 
-def no_map(inputs: Sequence[Any]) -> UsageError:
-    """The error for inputs without a map, of which the network makes none either."""
+def no_map(inputs: Sequence[Any], why: str) -> UsageError:
+    """The error for inputs without a map; why: the network makes none of them."""
     some = ", ".join(str(tuple(x.shape)) for x in inputs if isinstance(x, Tensor))
     return UsageError(
-        f"no input has channels and positions, as (1, C, H, W) has: {some or 'no tensor'}. "
-        "No layer reads a map that is made of vectors either"
+        f"no input has channels and positions, as (1, C, H, W) has: {some or 'no tensor'}. {why}"
     )
 
 

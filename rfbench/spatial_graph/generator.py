@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
+from rfbench.errors import RfbenchError, one_line
 from rfbench.spatial_graph.hooks import Conditions, with_hook
 from rfbench.spatial_graph.size import Shape
 from rfbench.spatial_graph.skeleton import skeleton
@@ -26,7 +27,8 @@ _VIEWS = {
 def first_map(module: nn.Module, inputs: Sequence[Any]) -> tuple[int, Shape] | None:
     """The number of the call that makes the first map of vectors, and (C, H, W) of that map.
 
-    None where the network makes none, or its code is not seen.
+    None where the network makes none, or its code is not seen. Raises RfbenchError where it fails
+    ahead of it.
     """
     copied, _ = skeleton(module)
     dtype = next((p.dtype for p in copied.parameters() if p.is_floating_point()), torch.float32)
@@ -36,14 +38,14 @@ def first_map(module: nn.Module, inputs: Sequence[Any]) -> tuple[int, Shape] | N
         else x
         for x in inputs
     ]
-    finder = _Finder()
+    finder = _Finder([x for x in given if isinstance(x, Tensor)])
     try:
         with torch.no_grad(), finder:
             copied(*given)
     except _Found:
         return finder.found
-    except Exception:  # it fails ahead of its first map
-        return None
+    except Exception as error:  # the user's code may raise anything
+        raise RfbenchError(f"{type(module).__name__} fails on them: {one_line(error)}") from error
     return None
 
 
@@ -52,13 +54,16 @@ class _Found(BaseException):
 
 
 class _Finder(TorchFunctionMode):
-    """Looks for the first function that reads a map made of vectors by views alone."""
+    """Looks for the first function that reads a map made by views of what vectors have become.
 
-    def __init__(self) -> None:
+    Not of weights. Nor is one value for each channel a map, unless it is convolved: it is a scale.
+    """
+
+    def __init__(self, vectors: list[Tensor]) -> None:
         super().__init__()
         self.calls = -1
         self.made: dict[int, int] = {}  # id() of a map -> the number of the call that made it
-        self.kept: list[Tensor] = []  # an id() is only unique while its tensor lives
+        self.of_vectors = {id(x): x for x in vectors}  # an id() is unique while its tensor lives
         self.found: tuple[int, Shape] | None = None
 
     def __torch_function__(
@@ -68,16 +73,17 @@ class _Finder(TorchFunctionMode):
         number = self.calls
         given = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
         out = func(*args, **(kwargs or {}))
-        if func.__name__ == "__get__" or not given or not isinstance(out, Tensor):
+        if func.__name__ == "__get__" or self.of_vectors.keys().isdisjoint(map(id, given)):
             return out
+        self.of_vectors |= {id(x): x for x in tree_leaves(out) if isinstance(x, Tensor)}
         if func.__name__ not in _VIEWS:
             for x in given:
-                if id(x) in self.made:
+                wide = max(x.shape[2:], default=1) > 1
+                if id(x) in self.made and (wide or "conv" in func.__name__):
                     self.found = self.made[id(x)], tuple(x.shape[1:])
                     raise _Found
         elif out.dim() > 2 and (given[0].dim() <= 2 or id(given[0]) in self.made):
             self.made[id(out)] = number
-            self.kept.append(out)
         return out
 
 

@@ -249,6 +249,26 @@ def test_fields_of_generators_begin_at_the_map_that_they_make(way: str) -> None:
     assert net(LATENT).shape == (1, 3, 16, 16)  # it is left as it was
 
 
+class Styled2(Generator):
+    """Scales of a vector, and a learned table, stand ahead of the map."""
+
+    def __init__(self) -> None:
+        super().__init__("view")
+        self.table = nn.Parameter(torch.randn(6, 4))
+
+    def forward(self, z: Tensor) -> Tensor:
+        own = self.table[None].tanh().sum(2) + z
+        return super().forward(own * z[:, :, None, None].sigmoid()[:, :, 0, 0])
+
+
+def test_neither_scales_nor_weights_are_taken_for_the_first_map() -> None:
+    graph = rf.record(Styled2(), inputs=[LATENT])
+    assert graph.size == (4, 4)
+    assert rf.theory(graph) == rf.theory(rf.record(Generator("view"), inputs=[LATENT]))
+    with pytest.raises(RfbenchError, match=r"\(1, 7\). Generator fails on them: .*"):
+        rf.record(Generator("view"), inputs=[torch.zeros(1, 7)])
+
+
 def test_a_generator_that_fails_behind_its_map_can_be_run_again() -> None:
     net = Generator("view", nn.Conv2d(5, 3, 3))
     for _ in range(2):

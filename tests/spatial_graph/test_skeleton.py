@@ -131,7 +131,7 @@ class Shares:
 def test_tensors_whose_values_are_known_live_as_long_as_these() -> None:
     """Another tensor would have their id() otherwise, and be taken for one of known values."""
     module = nn.Sequential(nn.Conv2d(3, 4, 3))
-    module[0].held = Shares()  # type: ignore[assignment]
+    vars(module[0])["held"] = Shares()
     made, buffers = skeleton(module)
     del made, module
     assert len(buffers) == 64

@@ -191,8 +191,12 @@ def of_inputs(module: nn.Module, inputs: Sequence[Any], axes: str | None) -> Net
     maps, conditions = call.split(inputs)
     own_shapes, start, trace = [tuple(x.shape[1:]) for x in maps], None, None
     if not maps:
-        if (made := first_map(module, inputs)) is None:
-            raise call.no_map(inputs)
+        try:
+            made = first_map(module, inputs)
+        except RfbenchError as error:
+            raise call.no_map(inputs, str(error)) from error
+        if made is None:
+            raise call.no_map(inputs, "No layer reads a map that is made of vectors either")
         start, shape = made
         own_shapes = [shape]
         log.info(
