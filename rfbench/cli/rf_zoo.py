@@ -57,7 +57,7 @@ def command(
     wanted = zoo.names(library, pattern)
     zoo.check_folder(output)
     zoo.open_folder(output, overwrite)
-    known = sum(name in zoo.read(output) for name in wanted)
+    known = len(zoo.read(output).keys() & set(wanted))
     with tqdm(total=len(wanted), initial=known, unit="model", disable=None) as bar:
         rows = zoo.run(wanted, output, jobs or os.cpu_count() or 1, bar.update)
     drawings = {name: zoo.drawings(output, name) for name in wanted}

@@ -148,7 +148,8 @@ def _network(row: Row, maps: Mapping[str, Mapping[str, bytes]]) -> dict[str, Any
             }
         )
     known = {key: row[key] for key in ("model", "status", "shift", "gridding", "macs", "top1")}
-    return {**known, "changed": row["changed"], "size": max(row["size"] or [0]), "maps": drawn}
+    largest = max((size for size in row["size"] or () if size is not None), default=0)
+    return {**known, "changed": row["changed"], "size": largest, "maps": drawn}
 
 
 def metric_of(key: str) -> Metric | None:
@@ -160,7 +161,9 @@ def _cell(key: str, value: Any) -> str:
     if value is None:
         return "–"
     if isinstance(value, list):
-        return "x".join(f"{v:g}" for v in dict.fromkeys(value)) if value else "–"
+        # An axis that is resized irregularly has no padding.
+        texts = ["–" if v is None else f"{v:g}" for v in dict.fromkeys(value)]
+        return "x".join(texts) or "–"
     if key == "top1":
         return f"{value:.2f}"
     if metric := metric_of(key):
