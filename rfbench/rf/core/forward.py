@@ -5,6 +5,7 @@ of the positions along every axis, which gives the centroid. Where units take tu
 resizing) the units of one period differ; `Period` has them.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
@@ -14,9 +15,10 @@ import numpy as np
 from rfbench.rf.core.path_counts import channel_weights, is_skipped, shares
 from rfbench.rf.core.path_map import Convention
 from rfbench.rf.core.period import Period
-from rfbench.spatial_graph.axis import Axis
+from rfbench.spatial_graph.axis import Axis, Window
 from rfbench.spatial_graph.graph import SpatialGraph
 from rfbench.spatial_graph.layout import Value
+from rfbench.spatial_graph.size import Size
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -39,24 +41,37 @@ def all_units(
     graph: SpatialGraph, target: Value, source: Value | None, convention: Convention
 ) -> AllUnits:
     """Paths to every unit of a tensor, from the input or from the map of a layer."""
-    moments = _forward(graph, target, source, convention)
+    moments = _forward(graph, target, source, convention, _places)
     with np.errstate(invalid="ignore"):
         centroids = moments[1:] / moments[0]
     weighed = Convention(convention.channels, "mean", convention.gates)
-    totals = moments if convention == weighed else _forward(graph, target, source, weighed)
+    totals = moments if convention == weighed else _forward(graph, target, source, weighed, _ones)
     return AllUnits(centroids, totals[0])
 
 
+def _ones(size: Size) -> np.ndarray:
+    """(1, h, w): one path to each position of a source."""
+    return np.ones((1, *size))
+
+
+def _places(size: Size) -> np.ndarray:
+    """(3, h, w): one, y and x of each position of a source."""
+    return np.stack([np.ones(size), *np.indices(size, float)])
+
+
+UNCHANGED = Window()  # every position is itself
+ROOM = 500  # powers of two up to which an array is left as it is: of double's 1,023
 Scaled = tuple[np.ndarray, int]  # an array, and the power of two that it is to be multiplied by
 
 
 def _forward(
-    graph: SpatialGraph, target: Value, source: Value | None, convention: Convention
+    graph: SpatialGraph,
+    target: Value,
+    source: Value | None,
+    convention: Convention,
+    begin: Callable[[Size], np.ndarray],
 ) -> np.ndarray:
-    """(3, h, w): sums of 1, y and x over the paths to every unit, up to a common factor.
-
-    (4, d, h, w) of volumes, and so on.
-    """
+    """(n, h, w): sums of what `begin` gives over the paths to every unit, up to a common factor."""
     start = set(graph.share(source)) if source is not None else {0}
     ends = shares(graph, target, convention)
     last = {s: i for i, node in enumerate(graph.nodes) for s in node.sources}  # who reads it last
@@ -65,7 +80,7 @@ def _forward(
     for i in sorted(behind):
         node = graph.nodes[i]
         if i in start:
-            known[i] = np.stack([np.ones(node.size), *np.indices(node.size, float)]), 0
+            known[i] = begin(node.size), 0
         elif not is_skipped(node, convention):
             weights = zip(node.sources, channel_weights(node, convention), strict=True)
             terms = [(known[s], float(w)) for s, w in weights if s in known]
@@ -78,18 +93,26 @@ def _forward(
 
 
 def _sum(terms: list[tuple[Scaled, float]]) -> Scaled:
+    if len(terms) == 1 and terms[0][1] == 1:
+        return terms[0][0]
     top = max(exponent for (_, exponent), _ in terms)
-    total = sum(np.ldexp(array, exponent - top) * weight for (array, exponent), weight in terms)
+    total: np.ndarray | float = 0.0
+    for (array, exponent), weight in terms:
+        total = total + (array if exponent == top else np.ldexp(array, exponent - top)) * weight
     return np.asarray(total), top
 
 
 def _mapped(axes: tuple[Axis, ...], value: Scaled, mean: bool) -> Scaled:
     array, exponent = value
     for k, axis in enumerate(axes, start=1):
+        if axis == UNCHANGED:
+            continue
         moved = np.moveaxis(array, k, 0)
         flat = _table(axis, len(moved), mean) @ moved.reshape(len(moved), -1)
         array = np.moveaxis(flat.reshape(-1, *moved.shape[1:]), 0, k)
     power = int(np.frexp(array.max())[1]) if array.size else 0
+    if abs(power) < ROOM:
+        return array, exponent
     return np.ldexp(array, -power), exponent + power
 
 
