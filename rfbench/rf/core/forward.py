@@ -56,7 +56,10 @@ def _ones(size: Size) -> np.ndarray:
 
 def _places(size: Size) -> np.ndarray:
     """(3, h, w): one, y and x of each position of a source."""
-    return np.stack([np.ones(size), *np.indices(size, float)])
+    places = np.ones((1 + len(size), *size))
+    for axis, part in enumerate(np.indices(size, sparse=True)):
+        places[1 + axis] = part
+    return places
 
 
 UNCHANGED = Window()  # every position is itself
