@@ -5,6 +5,7 @@ from enum import IntEnum
 from fractions import Fraction
 
 from rfbench.spatial_graph.axis import WORDS, Axis
+from rfbench.spatial_graph.layout import Value
 from rfbench.spatial_graph.size import Size
 
 
@@ -73,8 +74,11 @@ class Node:
 class Opaque:
     """A tensor whose positions are no longer known; its witness names the operation at fault.
 
-    if_mixed: the reach of attention over it, where its positions are only rearranged.
+    if_mixed: the reach of attention over it, where its positions are only rearranged. parts: what
+    was joined along dimension `dim`, where its positions are those of several axes.
     """
 
     witness: Witness
     if_mixed: Reach | None = None
+    parts: tuple[Value, ...] = ()
+    dim: int = 0

@@ -17,9 +17,10 @@ from rfbench.spatial_graph.layout import SPATIAL, Scrambled, Value
 from rfbench.spatial_graph.node import Opaque, Reach, Witness
 from rfbench.spatial_graph.operations import Op, Ref, Trace, mapped
 from rfbench.spatial_graph.ops import lookup
-from rfbench.spatial_graph.ops.join import settled
+from rfbench.spatial_graph.ops.join import Joined, settled
 from rfbench.spatial_graph.ops.registry import Constant
 from rfbench.spatial_graph.outputs import last_map, main_output, whole_output
+from rfbench.spatial_graph.parts import by_parts, shape_of
 from rfbench.spatial_graph.size import Shape, Size
 from rfbench.spatial_graph.trace import trace_module
 
@@ -133,7 +134,8 @@ class Reader:
         made = {ref.id for ref in op.made} if op.written else set()
         if others := [i for i in op.written if i not in made and len(op.written) > 1]:
             lost = self.builder.opaque(Reach.UNSUPPORTED, "it writes to a view")
-            self.values |= dict.fromkeys(others, out if isinstance(out, Opaque) else lost)
+            known = replace(out, parts=()) if isinstance(out, Opaque) else lost
+            self.values |= dict.fromkeys(others, known)
 
     def _result(self, op: Op, inputs: list[Value | Opaque]) -> Any:
         """What an operation returns: Values, or an Opaque that says why not."""
@@ -141,7 +143,10 @@ class Reader:
             return None
         opaque = [v for v in inputs if isinstance(v, Opaque)]
         if opaque:
-            return self._passed_on(op, self._farthest(opaque), len(inputs))
+            if all(v.parts for v in opaque) and (known := self._apart(op)) is not None:
+                return known
+            worst = replace(self._farthest(opaque), parts=())
+            return self._passed_on(op, worst, len(inputs))
         if op.layer in self.trace.recurrent:
             return self._recurrence(op, inputs)
         try:
@@ -155,7 +160,12 @@ class Reader:
             if draw is not None and "random" not in reason:
                 source = "it" if draw.op == op.name else draw
                 reason = f"{reason}; {source} draws at random"
-            return self.builder.opaque(Reach.UNSUPPORTED, reason, _reach_if_mixed(op, inputs))
+            lost = self.builder.opaque(Reach.UNSUPPORTED, reason, _reach_if_mixed(op, inputs))
+            return (
+                replace(lost, parts=error.parts, dim=error.dim)
+                if isinstance(error, Joined)
+                else lost
+            )
         except _UNEXPECTED as error:  # a form of the operation that its handler does not know
             reason = f"{type(error).__name__}: {error}"
             return self.builder.opaque(Reach.UNSUPPORTED, reason)
@@ -200,9 +210,21 @@ class Reader:
         handler = lookup(op.func, bool(op.written))
         if handler is None:
             raise Scrambled("this operation is not known")
-        args = mapped(Ref, self._argument, op.args)
-        kwargs = mapped(Ref, self._argument, op.kwargs) if op.kwargs else {}
+        args, kwargs = self._arguments(op)
         return handler(self.builder, *args, **kwargs)
+
+    def _apart(self, op: Op) -> Any:
+        """What an operation does to each part of joined positions; None where it mixes them."""
+        args, kwargs = self._arguments(op)
+        try:
+            return by_parts(self.builder, op.func, args, kwargs)
+        except (Scrambled, *_UNEXPECTED):
+            return None
+
+    def _arguments(self, op: Op) -> tuple[tuple, dict[str, Any]]:
+        """What a handler gets."""
+        args = mapped(Ref, self._argument, op.args)
+        return args, mapped(Ref, self._argument, op.kwargs) if op.kwargs else {}
 
     def _argument(self, ref: Ref) -> Value | Opaque | Constant:
         """What a handler gets for a tensor."""
@@ -246,6 +268,8 @@ class Reader:
             if isinstance(value, Value) and value.shape != shape:
                 reason = f"it gives {shape}, the spatial graph {value.shape}"
                 value = self.builder.opaque(Reach.UNSUPPORTED, reason)
+            if isinstance(value, Opaque) and value.parts and shape_of(value) != shape:
+                value = replace(value, parts=())  # another result of the operation
             if isinstance(value, Value) and ref.id in self.named:
                 value = settled(self.builder, value)
                 if len(outs) > 1 or not self.builder.is_new(value):

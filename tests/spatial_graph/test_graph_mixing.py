@@ -55,12 +55,42 @@ def gates_along_one_axis(n: Net, x: Tensor) -> Tensor:
     return x * n.b(x.mean(3, keepdim=True)) * n.c(x.mean(2, keepdim=True)).sigmoid()
 
 
-@CASES.add(UNSUPPORTED, "aten.cat", size=(16, 16), **GATED)
+@CASES.add(CONTEXT, "aten.mul", **GATED)
 def coordinate_attention(n: Net, x: Tensor) -> Tensor:
     x = n.a(x)
     rows, columns = x.mean(3, keepdim=True), x.mean(2, keepdim=True).transpose(2, 3)
-    rows, columns = n.b(torch.cat([rows, columns], 2)).split([16, 16], 2)
+    rows, columns = n.b(torch.cat([rows, columns], 2)).split([x.shape[2], x.shape[3]], 2)
     return x * rows * columns.transpose(2, 3)
+
+
+@CASES.add(CONTEXT, "aten.mul", a=conv(), b=conv(4, 4, 1), n=nn.BatchNorm2d(4))
+def coordinate_attention_cut_by_slices(n: Net, x: Tensor) -> Tensor:
+    x = n.a(x)
+    rows, columns = x.mean(3, keepdim=True), x.mean(2, keepdim=True).permute(0, 1, 3, 2)
+    joined = F.hardswish(n.n(n.b(torch.cat([columns, rows], 2)))).transpose(2, 3)
+    columns, rows = joined[..., : x.shape[3]], joined[..., x.shape[3] :]
+    return x * rows.transpose(2, 3) * columns
+
+
+@CASES.add(a=conv(s=2), b=conv(4, 4, 1), size=(18, 18))
+def rows_and_columns_of_two_maps_convolved_as_one(n: Net, x: Tensor) -> Tensor:
+    x = n.a(x)
+    both = n.b(torch.cat([x, x.transpose(2, 3)], 2))
+    return both[:, :, : x.shape[2]]
+
+
+@CASES.add(UNSUPPORTED, "aten.cat", a=conv(), b=conv(4, 4, (3, 1)))
+def rows_and_columns_that_meet(n: Net, x: Tensor) -> Tensor:
+    x = n.a(x)
+    rows, columns = x.mean(3, keepdim=True), x.mean(2, keepdim=True).transpose(2, 3)
+    return x * n.b(torch.cat([rows, columns], 2))[:, :, : x.shape[2]]
+
+
+@CASES.add(UNSUPPORTED, "aten.cat", a=conv(), b=conv(4, 4, 1), size=(16, 16))
+def rows_cut_where_columns_begin(n: Net, x: Tensor) -> Tensor:
+    x = n.a(x)
+    rows, columns = x.mean(3, keepdim=True), x.mean(2, keepdim=True).transpose(2, 3)
+    return x * n.b(torch.cat([rows, columns], 2))[:, :, 8:24]
 
 
 @CASES.add(CONTEXT, "aten.mul", **A)
@@ -335,7 +365,7 @@ BLOCKS = {
     "SelectiveKernel": (timm.layers.SelectiveKernel(16, 16), CONTEXT),
     "CbamModule": (cbam.CbamModule(16), CONTEXT),
     "SimpleCoordAttn": (coord_attn.SimpleCoordAttn(16), CONTEXT),
-    "CoordAttn": (coord_attn.CoordAttn(16), UNSUPPORTED),
+    "CoordAttn": (coord_attn.CoordAttn(16), CONTEXT),
     "FilterResponseNorm": (filter_response_norm.FilterResponseNormTlu2d(16), CONTEXT),
     "EvoNorm2dB0": (evo_norm.EvoNorm2dB0(16), CONTEXT),
     "EvoNorm2dS0": (evo_norm.EvoNorm2dS0(16, groups=4), CONTEXT),

@@ -30,6 +30,13 @@ Parts = Sequence[Value | None]  # None: constant
 MOST = 1024  # positions that a vector may hold
 
 
+class Joined(Scrambled):
+    """Positions of several axes in one dimension: what was joined, and along which."""
+
+    parts: tuple[Value, ...] = ()
+    dim = 0
+
+
 def join(b: Builder, parts: Parts, dim: int, sizes: Sequence[int]) -> Value | None:
     """Join channels, or positions of an axis. sizes: of every part along the dimension."""
     parts = [p if p is not None and p.depends_on_input else None for p in parts]
@@ -93,7 +100,7 @@ def join_positions(b: Builder, parts: Sequence[tuple[Value, np.ndarray]], dim: i
         if n == 1 and not value.factors(name) and _copied(value, dim):
             at = np.minimum(at, 0)  # of a single row
         elif held != own or len(value.factors(name)) != len(own):
-            raise Scrambled("positions are concatenated with something else")
+            raise Joined("positions are concatenated with something else")
         dims = (*value.dims[:dim], tidy([Factor(name, len(at))]), *value.dims[dim + 1 :])
         whole.append((Value(dims, value.labels), np.maximum(at, -1)))
     b.rigid = True
@@ -223,7 +230,13 @@ def _laid_out(b: Builder, x: Value, dim: int, axis: int) -> Value:
 @register_op("aten::cat")
 def cat(b: Builder, tensors: Tensors, dim: int = 0) -> Value | None:
     sizes = [x.shape[dim] for x in tensors]
-    return join(b, [dependent(x) for x in tensors], dim, sizes)
+    try:
+        return join(b, [dependent(x) for x in tensors], dim, sizes)
+    except Joined as error:
+        values = tuple(x for x in tensors if isinstance(x, Value))
+        if len(values) == len(tensors):
+            error.parts, error.dim = values, dim_of(values[0], dim)
+        raise
 
 
 @register_op("aten::stack")
