@@ -17,7 +17,7 @@ from rfbench.spatial_graph.layout import SPATIAL, Scrambled, Value
 from rfbench.spatial_graph.node import Opaque, Reach, Witness
 from rfbench.spatial_graph.operations import Op, Ref, Trace, mapped
 from rfbench.spatial_graph.ops import lookup
-from rfbench.spatial_graph.ops.join import Joined, settled
+from rfbench.spatial_graph.ops.join import Joined, channels_for_positions, settled
 from rfbench.spatial_graph.ops.registry import Constant
 from rfbench.spatial_graph.outputs import last_map, main_output, whole_output
 from rfbench.spatial_graph.parts import by_parts, shape_of
@@ -69,6 +69,7 @@ class Reader:
         if len(starts) > 1:
             self.builder.graph.inputs = starts
         self.values: dict[int, Value | Opaque] = {trace.inputs[k]: v for k, v in starts.items()}
+        self.told: dict[int, Value] = {}  # named ones, where they are followed in another form
         self.named = {*trace.layers.values(), *trace.outputs.values()}
 
     def run(self) -> SpatialGraph:
@@ -101,7 +102,7 @@ class Reader:
 
     def _name(self) -> None:
         """Give the graph its layers and outputs."""
-        trace, graph, values = self.trace, self.builder.graph, self.values
+        trace, graph, values = self.trace, self.builder.graph, self.values | self.told
         graph.layers = {k: values[i] for k, i in trace.layers.items() if i in values}
         graph.outputs = {k: values[i] for k, i in trace.outputs.items() if i in values}
 
@@ -121,6 +122,7 @@ class Reader:
         for number in {(self.trace.layers | self.trace.outputs)[name] for name in names}:
             assert source is not None
             reason = f"what it {does} decides what is read"
+            self.told.pop(number, None)
             self.values[number] = Opaque(
                 Witness(Reach.UNSUPPORTED, source.op, source.layer, reason)
             )
@@ -271,10 +273,14 @@ class Reader:
             if isinstance(value, Opaque) and value.parts and shape_of(value) != shape:
                 value = replace(value, parts=())  # another result of the operation
             if isinstance(value, Value) and ref.id in self.named:
-                value = settled(self.builder, value)
-                if len(outs) > 1 or not self.builder.is_new(value):
-                    value = self.builder.same(value)  # paths through it are its own
-                self.builder.named.update(value.share)
+                whole = settled(self.builder, value)
+                if len(outs) > 1 or not self.builder.is_new(whole):
+                    whole = self.builder.same(whole)  # paths through it are its own
+                self.builder.named.update(whole.share)
+                if channels_for_positions(self.builder, value):
+                    self.told[ref.id] = whole  # a permutation may bring them back
+                else:
+                    value = whole
             self.values[ref.id] = value
 
 

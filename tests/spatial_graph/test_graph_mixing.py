@@ -93,6 +93,20 @@ def rows_cut_where_columns_begin(n: Net, x: Tensor) -> Tensor:
     return x * n.b(torch.cat([rows, columns], 2))[:, :, 8:24]
 
 
+@CASES.add(CONTEXT, "aten.mul", a=conv(), b=conv(2, 1, 7), c=conv(2, 1, 7), d=conv(2, 1, 7))
+def triplet_attention(n: Net, x: Tensor) -> Tensor:
+    """Each pair of channels, rows and columns convolved, pooled over the third."""
+
+    def gated(x: Tensor, layer: nn.Module) -> Tensor:
+        pooled = torch.cat([x.amax(1, keepdim=True), x.mean(1, keepdim=True)], 1)
+        return x * layer(pooled).sigmoid()
+
+    x = n.a(x)
+    rows = gated(x.permute(0, 2, 1, 3), n.b).permute(0, 2, 1, 3)
+    columns = gated(x.permute(0, 3, 2, 1), n.c).permute(0, 3, 2, 1)
+    return gated(x, n.d) + rows + columns
+
+
 @CASES.add(CONTEXT, "aten.mul", **A)
 def gate_of_one_pixel(n: Net, x: Tensor) -> Tensor:
     x = n.a(x)

@@ -12,7 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rfbench.rf.core.target import Target
 from rfbench.spatial_graph.node import Reach
+from rfbench.spatial_graph.reader import spatial_graph
 from tests.spatial_graph.cases import DEPTHWISE, STRIDED, TWO, A, Cases, Net, classes, conv
 
 CASES = Cases()
@@ -103,6 +105,26 @@ def none_of_a_term(n: Net, x: Tensor) -> Tensor:
     near, far = y[..., :10], y[..., 5:15]
     added = torch.add(near, far, alpha=0) + torch.sub(near, far, alpha=0)
     return added + torch.addcmul(near, far, far, value=0)
+
+
+@CASES.each({"down": False, "and_up": True}, size=(16, 18), channels=3, a=conv(12, 12))
+def blocks_stacked(n: Net, x: Tensor, up: bool) -> Tensor:
+    """How i-RevNet moves blocks of 2x2 pixels into the channels, and back."""
+    rows, columns = x.shape[2] // 2, x.shape[3] // 2
+    cut = [c.reshape(1, rows, -1) for c in x.permute(0, 2, 3, 1).split(2, 2)]
+    x = n.a(torch.stack(cut, 1).permute(0, 3, 2, 1))
+    if not up:
+        return x
+    lines = x.permute(0, 2, 3, 1).reshape(1, rows, columns, 4, 3).split(2, 3)
+    wide = torch.stack([line.reshape(1, rows, 2 * columns, 3) for line in lines], 2)
+    return wide.reshape(1, 2 * rows, 2 * columns, 3).permute(0, 3, 1, 2)
+
+
+@pytest.mark.parametrize(("name", "stride"), [("down", 2), ("and_up", 1)])
+def test_blocks_stacked_are_strides(name: str, stride: int) -> None:
+    graph = spatial_graph(CASES[f"blocks_stacked_{name}"].module, (16, 18), 3)
+    fields = Target(graph).fields
+    assert [None if f is None else float(f.stride) for f in fields] == [stride, stride]
 
 
 # -- selections ----------------------------------------------------------------------------------

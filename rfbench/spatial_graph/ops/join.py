@@ -134,6 +134,28 @@ def _of_one_map(b: Builder, parts: Sequence[tuple[Value, np.ndarray]], axis: int
     return Value(first.dims, labels.reshape(first.labels.shape))
 
 
+def _blocks_of_one_map(b: Builder, parts: Sequence[Value], dim: int) -> Value | None:
+    """Neighbouring blocks that a map was cut into along an axis, stacked in their order.
+
+    How i-RevNet moves blocks of 2x2 pixels into the channels.
+    """
+    first, n = parts[0], len(parts)
+    same = all(p.dims == first.dims and len(p.classes.ids) == 1 for p in parts)
+    if n < 2 or first.dims[dim] or not same:
+        return None
+    nodes = [next(iter(p.share)) for p in parts]
+    for axis, letter in enumerate(b.letters):
+        size = b.graph.nodes[nodes[0]].size[axis]
+        chains = [_taken_from(b, node, np.arange(size), axis) for node in nodes]
+        for common in set.intersection(*map(set, chains)):
+            at = np.concatenate([chain[common] for chain in chains])
+            whole = b.graph.nodes[common].size[axis]
+            if len(at) == whole and (at == np.arange(whole)).all():
+                dims = (*first.dims[:dim], (Factor(letter, n, size),), *first.dims[dim + 1 :])
+                return Value(dims, np.full(first.labels.shape, common))
+    return None
+
+
 def _taken_from(b: Builder, node: int, at: np.ndarray, axis: int) -> dict[int, np.ndarray]:
     """The nodes from which one took its positions, itself first, and which of theirs `at` are."""
     found = {}
@@ -206,6 +228,15 @@ def settled(b: Builder, x: Value) -> Value:
     return x
 
 
+def channels_for_positions(b: Builder, x: Value) -> bool:
+    """Whether channels stand where an axis would (triplet attention), beside positions of others.
+
+    A layer's output has them as positions; a permutation may yet bring them back.
+    """
+    behind = x.dims[len(x.dims) - len(b.letters) :]
+    return x.spatial and any(f.axis == "c" for dim in behind for f in dim)
+
+
 def _laid_out(b: Builder, x: Value, dim: int, axis: int) -> Value:
     """Channels, or copies, where a map that has one position along an axis is repeated along it."""
     held = x.dims[dim]
@@ -243,7 +274,9 @@ def cat(b: Builder, tensors: Tensors, dim: int = 0) -> Value | None:
 def stack(b: Builder, tensors: Tensors, dim: int = 0) -> Value | None:
     dim %= len(b.out_shape)
     parts = [insert(x, dim) if isinstance(x, Value) else None for x in tensors]
-    return join(b, parts, dim, [1] * len(parts))
+    known = [p for p in parts if p is not None]
+    again = _blocks_of_one_map(b, known, dim) if len(known) == len(parts) else None
+    return again or join(b, parts, dim, [1] * len(parts))
 
 
 @register_op("aten::slice_scatter")
