@@ -68,6 +68,10 @@ class Node:
     layer: str = ""
     step: int = 0
 
+    def __str__(self) -> str:
+        """The operation that made it, in words."""
+        return f"{self.op} in layer {self.layer}" if self.layer else self.op
+
 
 @dataclass(frozen=True)
 class Opaque:

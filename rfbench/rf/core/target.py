@@ -146,6 +146,11 @@ class Target:
         """Whether the border cuts the central unit's field, along an axis with a stride."""
         return self.geometry.is_cut(self.center)
 
+    @property
+    def is_always_cut(self) -> bool:
+        """Whether it grows with the source, so that none is whole."""
+        return self.geometry.is_always_cut(self.center)
+
     def unit(self, unit: Unit | None) -> Unit:
         """A unit of the map, the central one for None. Raises UsageError outside of the map."""
         if unit is None:
