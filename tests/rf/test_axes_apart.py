@@ -173,6 +173,14 @@ class Rearranged(nn.Module):
         return self.b(y.cumsum(3) if self.how == "cumsum" else y.roll(3, 3))
 
 
+def test_running_sums_have_no_shift_at_any_size() -> None:
+    record = rf.audit(Rearranged("cumsum"), 32, in_channels=1)
+    assert record["shift"] == [0, None] and record["no_stride_along"] == "x"
+    assert record["measured_at"] == (32, 32)
+    counts = rf.path_counts(rf.record(Rearranged("cumsum"), 32, in_channels=1), unit=(9, 20))[0]
+    assert np.array_equal(counts > 0, reached_by(Rearranged("cumsum"), (32, 32), (9, 20)))
+
+
 @pytest.mark.parametrize("how", ["cumsum", "roll"])
 def test_the_step_that_leaves_no_stride_is_named(how: str) -> None:
     graph = rf.record(Rearranged(how), 32, in_channels=1)

@@ -4,6 +4,7 @@ from fractions import Fraction
 
 from rfbench.rf.core.field import Field, Phased
 from rfbench.rf.core.theory import Theory
+from rfbench.spatial_graph.axis import SAME
 from rfbench.spatial_graph.graph import SpatialGraph
 
 
@@ -34,9 +35,10 @@ def covering_step(
     """The distance of units on a grid that covers the source along an axis; None: nothing tells.
 
     1 where there is one for every pixel, else the stride of a branch with as many units. Fields
-    behind adaptive pooling grow with the image: none of them is whole.
+    behind adaptive pooling and running sums grow with the image: none of them is whole.
     """
-    if any(graph.nodes[i].kind == "adaptive" for i in behind):
+    steps = (graph.nodes[i] for i in behind)
+    if any(node.kind == "adaptive" and node.axes[axis] != SAME for node in steps):
         return None
     if units == source:
         return 1
