@@ -213,7 +213,6 @@ class Geometry:
 def geometry(graph: SpatialGraph, value: Value, theory: Theory, source: Size) -> Geometry:
     """The geometry of a tensor over a source map of this size."""
     ends = set(graph.share(value))
-    behind = graph.ancestors(ends)
     fields = theory.of(graph, value)
     alone = partial(unit_field, graph, value, theory)
     apart, units = theory.behind(graph, value), graph.map_size(value)
@@ -238,7 +237,7 @@ def geometry(graph: SpatialGraph, value: Value, theory: Theory, source: Size) ->
     for axis, (last, own) in enumerate(zip(fields, place.grid, strict=True)):
         by_node = {
             i: f.stride
-            for i in behind
+            for i in local
             if (both := theory.fields[i]) and isinstance(f := both[axis], Field)
         }
         strides = set(by_node.values())
@@ -250,7 +249,7 @@ def geometry(graph: SpatialGraph, value: Value, theory: Theory, source: Size) ->
                 for s in strides - {1}
                 if s <= own or _all_pass(graph, ends, {i for i in by_node if not by_node[i] % s})
             }
-            periods[axis].extend(sorted(shared | _dilations(graph, behind, theory, axis)))
+            periods[axis].extend(sorted(shared | _dilations(graph, local, theory, axis)))
     return replace(place, periods=tuple(periods), step=tuple(steps))
 
 
@@ -264,7 +263,7 @@ def _all_pass(graph: SpatialGraph, ends: set[int], gates: set[int]) -> bool:
     open_, seen = [i for i in ends if i not in gates], set()
     while open_:
         i = open_.pop()
-        if i not in seen:
+        if i not in seen and graph.nodes[i].kind != "context":
             seen.add(i)
             if not graph.nodes[i].sources:
                 return False
@@ -272,7 +271,7 @@ def _all_pass(graph: SpatialGraph, ends: set[int], gates: set[int]) -> bool:
     return True
 
 
-def _dilations(graph: SpatialGraph, behind: frozenset[int], theory: Theory, axis: int) -> set[int]:
+def _dilations(graph: SpatialGraph, behind: set[int], theory: Theory, axis: int) -> set[int]:
     """The distances > 1 between the taps of dilated kernels, in source positions."""
     out = set()
     for node in (graph.nodes[i] for i in behind):

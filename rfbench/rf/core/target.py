@@ -17,6 +17,7 @@ from rfbench.rf.core.geometry import Geometry
 from rfbench.rf.core.path_map import DEFAULT, Convention, PathMap
 from rfbench.rf.core.period import Period
 from rfbench.rf.core.theory import Disagreement, Fields, Theory
+from rfbench.rf.core.unalike import without_context
 from rfbench.spatial_graph.axis import Index, names
 from rfbench.spatial_graph.graph import ALL_INPUTS, SpatialGraph
 from rfbench.spatial_graph.layout import Value
@@ -95,6 +96,11 @@ class Target:
     def ancestors(self) -> frozenset[int]:
         """The nodes that it depends on, its own included."""
         return self.graph.ancestors(set(self.graph.share(self.value)))
+
+    @cached_property
+    def direct(self) -> frozenset[int]:
+        """The nodes that it depends on by other ways than a global context."""
+        return frozenset(without_context(self.graph, set(self.graph.share(self.value))))
 
     @cached_property
     def theory(self) -> Theory:
