@@ -50,11 +50,11 @@ class Witness:
 class Node:
     """A class of channels: sum of the sources, each weighted, mapped along each axis.
 
-    axes: one map for each axis. kind: input, conv, pool, adaptive, sum, product, same, context,
-    structure. counts: how often each source takes part. channels: for a sum over channels
-    (convolution, linear), how many there are, constant ones included; 0 for any other sum. reach:
-    what this step alone adds. rigid: whether the step belongs to one input size. step: the same for
-    all nodes of one operation.
+    axes: one map for each axis. kind: input, conv, pool, adaptive (over windows that grow with the
+    map), sum, product, same, context, structure. counts: how often each source takes part.
+    channels: for a sum over channels (convolution, linear), how many there are, constant ones
+    included; 0 for any other sum. reach: what this step alone adds. rigid: whether the step belongs
+    to one input size. step: the same for all nodes of one operation.
     """
 
     kind: str
@@ -68,6 +68,10 @@ class Node:
     op: str = ""
     layer: str = ""
     step: int = 0
+
+    def __str__(self) -> str:
+        """The operation that made it, in words."""
+        return f"{self.op} in layer {self.layer}" if self.layer else self.op
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from rfbench import rf
 from rfbench.errors import RfbenchError
 from rfbench.rf.core.network import Network
+from rfbench.rf.core.path_map import Convention
 from rfbench.rf.core.target import Target
 
 
@@ -106,3 +107,84 @@ def reached_by(net: nn.Module, size: tuple[int, int], unit: tuple[int, int]) -> 
 def test_an_audit_needs_a_stride_along_some_axis() -> None:
     with pytest.raises(RfbenchError, match="no effective stride"):
         rf.audit(Pyramid(), size=(38, 42), in_channels=1)
+
+
+class Stripes(nn.Module):
+    """A row's mean laid over the row by resizing, as strip pooling does (Hou et al., CVPR 2020)."""
+
+    def __init__(self, mode: str) -> None:
+        super().__init__()
+        self.mode = mode
+        self.a, self.b = nn.Conv2d(1, 2, 3, 1, 1), nn.Conv2d(2, 2, 3, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.a(x)
+        size = y.shape[-2:]
+        row = F.adaptive_avg_pool2d(y, (size[0], 1))
+        row = (
+            row.expand_as(y) if self.mode == "expand" else F.interpolate(row, size, mode=self.mode)
+        )
+        return self.b(y + row)
+
+
+@pytest.mark.parametrize("mode", ["expand", "nearest", "bilinear", "bicubic"])
+def test_what_has_one_position_is_repeated_along_an_axis_by_resizing(mode: str) -> None:
+    net, size = Stripes(mode), (14, 18)
+    target = Target(rf.record(net, size, in_channels=1))
+    assert str(target.witness.reach) == "local + global context"
+    counts = target.counts((6, 8), Convention(gates="count")).counts
+    assert np.array_equal(counts > 0, reached_by(net, size, (6, 8)))
+    record = rf.audit(net, size, in_channels=1)
+    assert record["measured_at"] == size and record["shift"] == [0, 0]
+
+
+class EvenPyramid(nn.Module):
+    """Windows that are quarters of a map, resized without weights: its units take turns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(1, 2, 3, 2, 1), nn.Conv2d(4, 2, 3, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.a(x)
+        pooled = F.interpolate(F.adaptive_avg_pool2d(y, 2), size=y.shape[-2:])
+        return self.b(torch.cat([y, pooled], 1))
+
+
+def test_an_input_does_not_grow_for_fields_that_grow_with_it() -> None:
+    network = Network(EvenPyramid(), (32, 32), 1)
+    target = network.target((32, 32))
+    assert target.is_cut and network.uncut(target) is target
+    seen = reached_by(network.module, (32, 32), (7, 7))
+    assert np.array_equal(target.counts((7, 7)).counts > 0, seen)
+    with pytest.raises(RfbenchError, match="adaptive pooling grow with the image"):
+        rf.audit(EvenPyramid(), size=32, in_channels=1)
+    (panel,) = rf.visualize(EvenPyramid(), ["baseline"], 32, in_channels=1)["panels"]
+    assert panel["metrics"]["input_size"] == (32, 32) and panel["metrics"]["cut"]
+
+
+class Rearranged(nn.Module):
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how, self.a, self.b = how, nn.Conv2d(1, 2, 3, 1, 1), nn.Conv2d(2, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.a(x)
+        return self.b(y.cumsum(3) if self.how == "cumsum" else y.roll(3, 3))
+
+
+def test_running_sums_have_no_shift_at_any_size() -> None:
+    record = rf.audit(Rearranged("cumsum"), 32, in_channels=1)
+    assert record["shift"] == [0, None] and record["no_stride_along"] == "x"
+    assert record["measured_at"] == (32, 32)
+    counts = rf.path_counts(rf.record(Rearranged("cumsum"), 32, in_channels=1), unit=(9, 20))[0]
+    assert np.array_equal(counts > 0, reached_by(Rearranged("cumsum"), (32, 32), (9, 20)))
+
+
+@pytest.mark.parametrize("how", ["cumsum", "roll"])
+def test_the_step_that_leaves_no_stride_is_named(how: str) -> None:
+    graph = rf.record(Rearranged(how), 32, in_channels=1)
+    why = rf.path_counts(graph)[1]["why_none"]
+    assert f" behind aten.{how}.default. " in why and "resized" not in why
+    with pytest.raises(RfbenchError, match=f"behind aten.{how}.default[.]|wrap around"):
+        rf.tiles(Rearranged(how), 32, in_channels=1)

@@ -351,3 +351,40 @@ def test_a_field_is_cut_where_that_of_a_unit_is_with_which_it_takes_turns() -> N
     assert figures["cut"] and figures["checkerboard"] is None
     _, figures = rf.path_counts(rf.record(net, inputs=[torch.zeros(1, 8, 3, 3)]))
     assert not figures["cut"] and figures["checkerboard"] == 0
+
+
+class Squeezed(nn.Module):
+    """A U-Net whose maps are weighted by their means, as those of an EfficientNet are."""
+
+    def __init__(self, gated: bool) -> None:
+        super().__init__()
+        self.gated = gated
+        self.down = nn.ModuleList(nn.Conv2d(c, 2, 3, 2, 1) for c in (3, 2, 2))
+        self.up = nn.ModuleList(nn.Conv2d(2, 2, 3, 1, 1) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = []
+        for layer in self.down:
+            x = layer(x)
+            if self.gated:
+                x = x * F.avg_pool2d(x, x.shape[2:]).sigmoid()
+            maps.append(x)
+        for layer, skip in zip(self.up, [*maps[1::-1], None], strict=True):
+            x = F.interpolate(x, scale_factor=2)
+            x = layer(x if skip is None else x[..., : skip.shape[2], : skip.shape[3]] + skip)
+        return x
+
+
+@pytest.mark.parametrize("size", [24, 33])
+def test_what_a_gate_pools_is_no_matter_of_strides_and_places(size: int) -> None:
+    gated, plain = (rf.audit(Squeezed(g), size=size, sizes=[23, 32]) for g in (True, False))
+    for key in (
+        "shift",
+        "gridding",
+        "measured_at",
+        "sizes",
+    ):
+        assert gated[key] == plain[key], key
+    moved, still = (rf.mirror(Squeezed(g), size=24)["axes"] for g in (True, False))
+    assert [moved[a]["off"] for a in "yx"] == [still[a]["off"] for a in "yx"]
+    assert all(moved[a]["moved_image"] is None or moved[a]["confirmed"] for a in "yx")

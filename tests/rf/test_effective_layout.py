@@ -129,6 +129,19 @@ def test_an_output_that_is_no_map_is_refused(kind: str) -> None:
         gradients([net], images, "mix")
 
 
+def test_what_the_trace_does_not_know_is_measured_with_the_axes_that_are_said() -> None:
+    class Spectrum(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.fft.ifft2(torch.fft.fft2(x)).real.roll((2, 1), (2, 3))
+
+    net, images = Spectrum(), [torch.randn(1, 3, 16, 16)]
+    with pytest.raises(UsageError, match="own axes: --to output --axes NCHW"):
+        gradients([net], images)
+    seen = gradients([net], images, "output", (7, 7), axes="NCHW").magnitude
+    assert np.unravel_index(seen.argmax(), seen.shape) == (5, 6)
+    assert seen[5, 6] == pytest.approx(3) and seen.sum() == pytest.approx(3, abs=1e-3)
+
+
 def test_a_layer_that_returns_several_tensors_is_refused() -> None:
     net = nn.ModuleDict({"body": Head("dict")})
     net.forward = lambda x: net["body"](x)["b"]  # type: ignore[method-assign]

@@ -163,7 +163,7 @@ def _with_axes(node: Node, axes: Iterable[Axis]) -> Node:
 def _windows(target: Target) -> tuple | None:
     """All that a field of windows alone depends on; None where there are other steps."""
     out = []
-    for i in sorted(target.ancestors):
+    for i in sorted(target.direct):
         node = target.graph.nodes[i]
         if is_skipped(node, DEFAULT):
             continue
@@ -175,12 +175,15 @@ def _windows(target: Target) -> tuple | None:
 
 
 def _alike(target: Target, larger: Target) -> bool:
-    """Whether every step towards a target is the same on a larger input, and so is its place."""
+    """Whether every step towards a target is the same on a larger input, and so is its place.
+
+    Global contexts are left out: what they pool grows with the input.
+    """
     if len(target.graph.nodes) != len(larger.graph.nodes):
         return False
-    if target.ancestors != larger.ancestors or _half_spares(target) != _half_spares(larger):
+    if target.direct != larger.direct or _half_spares(target) != _half_spares(larger):
         return False
-    for i in target.ancestors:
+    for i in target.direct:
         a, b = target.graph.nodes[i], larger.graph.nodes[i]
         if (a.kind, a.sources, a.counts, a.op) != (b.kind, b.sources, b.counts, b.op):
             return False

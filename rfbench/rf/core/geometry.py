@@ -10,6 +10,7 @@ from math import lcm
 from rfbench.errors import RfbenchError
 from rfbench.rf.core.field import Along, Field, Phased, Region, Whole, region
 from rfbench.rf.core.theory import Disagreement, Theory
+from rfbench.rf.core.unalike import covering_step, is_adaptive, where_lost, without_context
 from rfbench.rf.core.unit_field import unit_field
 from rfbench.spatial_graph.axis import Window, names
 from rfbench.spatial_graph.graph import SpatialGraph
@@ -31,7 +32,8 @@ class Geometry:
     source map. step: source positions by which an input may grow so that all layers stay as they
     are. alone: the field of one unit, for axes where units have nothing in common; covering: of
     these the distance of the units' places on a grid that covers the source, None where nothing
-    tells. units: size of the target's map.
+    tells. units: size of the target's map. grows: whether fields grow with the source, behind
+    adaptive pooling. lost: where units cease to have a stride in common, in words.
     """
 
     field: tuple[Along | None, ...]
@@ -42,6 +44,8 @@ class Geometry:
     alone: Callable[[Size], tuple[Region, ...]] | None = None
     covering: tuple[int | Fraction | None, ...] = ()
     units: Size = ()
+    grows: tuple[bool, ...] = ()
+    lost: tuple[str, ...] = ()
 
     @property
     def strided(self) -> tuple[Field | Phased | None, ...]:
@@ -105,16 +109,18 @@ class Geometry:
         each = [*zip(names(len(self.field)), self.field, strict=True)]
         whole = [name for name, f in each if isinstance(f, Whole)]
         lost = [name for name, f in each if f is None]
+        steps = dict.fromkeys(step for step in self.lost if step)
+        behind = f" behind {' and '.join(steps)}" if steps else ""
         if lost and all(self.grid):
             raise NotUniform(
-                f"units of this map have no stride in common along {' and '.join(lost)}: it is "
-                "resized irregularly. Their places are those of a grid that covers the source."
+                f"units of this map have no stride in common along {' and '.join(lost)}{behind}. "
+                "Their places are those of a grid that covers the source."
             )
         if lost:
             along = f" along {' and '.join(lost)}" if len(lost) < len(each) else ""
             raise NotUniform(
-                f"this map has no effective stride{along}: it is resized irregularly or not "
-                "uniform. Choose an earlier layer with --to, or another --size."
+                f"this map has no effective stride{along}: units have none in common{behind}. "
+                "Choose an earlier layer with --to, or another --size."
             )
         raise NotUniform(
             f"this map has no effective stride along {' and '.join(whole)}: learned mixing lets "
@@ -147,6 +153,10 @@ class Geometry:
         Along an axis with a grid: only there does a larger input help.
         """
         return any(step and self._cuts(unit, axis) for axis, step in enumerate(self.grid))
+
+    def is_always_cut(self, unit: Size) -> bool:
+        """Whether the border cuts a unit's field that grows with the source."""
+        return any(grows and self._cuts(unit, axis) for axis, grows in enumerate(self.grows))
 
     def is_cut_anywhere(self, unit: Size) -> bool:
         """The same along any axis."""
@@ -203,23 +213,31 @@ class Geometry:
 def geometry(graph: SpatialGraph, value: Value, theory: Theory, source: Size) -> Geometry:
     """The geometry of a tensor over a source map of this size."""
     ends = set(graph.share(value))
-    behind = graph.ancestors(ends)
     fields = theory.of(graph, value)
     alone = partial(unit_field, graph, value, theory)
     apart, units = theory.behind(graph, value), graph.map_size(value)
     none: tuple[list[int], ...] = tuple([] for _ in fields)
-    local = _without_context(graph, ends)
+    local = without_context(graph, ends)
     covering = tuple(
-        _covering(graph, local, theory, axis, units[axis], source[axis]) if f is None else None
-        for axis, f in enumerate(fields)
+        covering_step(graph, local, theory, axis, units[axis], source[axis])
+        if own is None
+        else None
+        for axis, own in enumerate(fields)
     )
-    place = Geometry(fields, none, source, apart, (1,) * len(fields), alone, covering, units)
+    lost = tuple(
+        where_lost(graph, local, theory, axis) if own is None else ""
+        for axis, own in enumerate(fields)
+    )
+    place = Geometry(
+        fields, none, source, apart, (1,) * len(fields), alone, covering, units,
+        tuple(is_adaptive(graph, local, axis) for axis in range(len(fields))), lost,
+    )  # fmt: skip
     periods: list[list[int]] = []
     steps = []
     for axis, (last, own) in enumerate(zip(fields, place.grid, strict=True)):
         by_node = {
             i: f.stride
-            for i in behind
+            for i in local
             if (both := theory.fields[i]) and isinstance(f := both[axis], Field)
         }
         strides = set(by_node.values())
@@ -231,37 +249,8 @@ def geometry(graph: SpatialGraph, value: Value, theory: Theory, source: Size) ->
                 for s in strides - {1}
                 if s <= own or _all_pass(graph, ends, {i for i in by_node if not by_node[i] % s})
             }
-            periods[axis].extend(sorted(shared | _dilations(graph, behind, theory, axis)))
+            periods[axis].extend(sorted(shared | _dilations(graph, local, theory, axis)))
     return replace(place, periods=tuple(periods), step=tuple(steps))
-
-
-def _without_context(graph: SpatialGraph, ends: set[int]) -> set[int]:
-    """The nodes that some depend on by other ways than a global context."""
-    seen = set(ends)
-    for i in range(max(ends, default=-1), -1, -1):
-        if i in seen and graph.nodes[i].kind != "context":
-            seen.update(graph.nodes[i].sources)
-    return seen
-
-
-def _covering(
-    graph: SpatialGraph, behind: set[int], theory: Theory, axis: int, units: int, source: int
-) -> int | Fraction | None:
-    """The distance of units on a grid that covers the source along an axis; None: nothing tells.
-
-    1 where there is one for every pixel, else the stride of a branch with as many units. Fields
-    behind adaptive pooling grow with the image: none of them is whole.
-    """
-    if any(graph.nodes[i].kind == "adaptive" for i in behind):
-        return None
-    if units == source:
-        return 1
-    for i in sorted(behind):
-        field = both[axis] if (both := theory.fields[i]) else None
-        step = field.stride if isinstance(field, Field | Phased) else None
-        if step and step * units == source and graph.nodes[i].size[axis] == units:
-            return step
-    return None
 
 
 def _first(unit: int, phases: int, units: int) -> int:
@@ -274,7 +263,7 @@ def _all_pass(graph: SpatialGraph, ends: set[int], gates: set[int]) -> bool:
     open_, seen = [i for i in ends if i not in gates], set()
     while open_:
         i = open_.pop()
-        if i not in seen:
+        if i not in seen and graph.nodes[i].kind != "context":
             seen.add(i)
             if not graph.nodes[i].sources:
                 return False
@@ -282,7 +271,7 @@ def _all_pass(graph: SpatialGraph, ends: set[int], gates: set[int]) -> bool:
     return True
 
 
-def _dilations(graph: SpatialGraph, behind: frozenset[int], theory: Theory, axis: int) -> set[int]:
+def _dilations(graph: SpatialGraph, behind: set[int], theory: Theory, axis: int) -> set[int]:
     """The distances > 1 between the taps of dilated kernels, in source positions."""
     out = set()
     for node in (graph.nodes[i] for i in behind):

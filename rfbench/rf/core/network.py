@@ -180,10 +180,11 @@ class Network:
     def uncut(self, target: Target) -> Target:
         """The same on an input so large that the central unit's field is whole.
 
-        target: at the first size to try; a network's own is a good choice, since it runs there.
+        target: at the first size to try; a network's own is a good choice, since it runs there. It
+        is returned where its field is cut at every size.
         """
         for _ in range(4):
-            if not target.is_cut:
+            if not target.is_cut or target.is_always_cut:
                 break
             size = uncut_size(target.graph.size, target.geometry, target.units)
             larger = self.target(size, target.layer, target.source)

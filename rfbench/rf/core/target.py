@@ -17,6 +17,7 @@ from rfbench.rf.core.geometry import Geometry
 from rfbench.rf.core.path_map import DEFAULT, Convention, PathMap
 from rfbench.rf.core.period import Period
 from rfbench.rf.core.theory import Disagreement, Fields, Theory
+from rfbench.rf.core.unalike import without_context
 from rfbench.spatial_graph.axis import Index, names
 from rfbench.spatial_graph.graph import ALL_INPUTS, SpatialGraph
 from rfbench.spatial_graph.layout import Value
@@ -97,6 +98,11 @@ class Target:
         return self.graph.ancestors(set(self.graph.share(self.value)))
 
     @cached_property
+    def direct(self) -> frozenset[int]:
+        """The nodes that it depends on by other ways than a global context."""
+        return frozenset(without_context(self.graph, set(self.graph.share(self.value))))
+
+    @cached_property
     def theory(self) -> Theory:
         """The theoretical fields of every node of the graph, from the source."""
         return arithmetic.theory(self.graph, self.origin)
@@ -145,6 +151,11 @@ class Target:
     def is_cut(self) -> bool:
         """Whether the border cuts the central unit's field, along an axis with a stride."""
         return self.geometry.is_cut(self.center)
+
+    @property
+    def is_always_cut(self) -> bool:
+        """Whether it grows with the source, so that none is whole."""
+        return self.geometry.is_always_cut(self.center)
 
     def unit(self, unit: Unit | None) -> Unit:
         """A unit of the map, the central one for None. Raises UsageError outside of the map."""

@@ -110,7 +110,7 @@ def cumulated(b: Builder, x: Value, dim: int, **_: Any) -> Value:
     at = np.tril(np.arange(1, x.shape[dim] + 1)[None, :].repeat(x.shape[dim], 0)) - 1
     if any(f.axis in SPATIAL for f in x.dims[dim]):
         b.rigid = True
-        return slide(b, x, {dim: from_matrix(at, x.shape[dim])}, "structure")
+        return slide(b, x, {dim: from_matrix(at, x.shape[dim])}, "adaptive")
     x = solid(x, dim)
     labels = b.mixed(windows_over(x.labels, dim, at), lambda r: b.node("sum", r))
     return Value(x.dims, labels)

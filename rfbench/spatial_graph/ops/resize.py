@@ -65,10 +65,14 @@ def by_example(
     "aten::_upsample_bicubic2d_aa",
 )
 def interpolate(b: Builder, x: Value, _: object, *more: Any) -> Value:
-    """more: align_corners where the mode has it, then a scale for each axis."""
+    """more: align_corners where the mode has it, then a scale for each axis.
+
+    What has one position along an axis is repeated there, as a context that is broadcast.
+    """
     axes = axes_of(b.op)
-    size = b.out_shape[-axes:]
-    if not x.spatial and x.shape[-axes:] == (1,) * axes:
+    single = [n == 1 and not x.dims[i - axes] for i, n in enumerate(x.shape[-axes:])]
+    size = [1 if one else m for one, m in zip(single, b.out_shape[-axes:], strict=True)]
+    if all(n == m for n, m in zip(x.shape[-axes:], size, strict=True)):
         return copies(b.same(x), b.out_shape)
     align = [m for m in more if isinstance(m, bool)]
     scales = [m for m in more if isinstance(m, float) or m is None] or [None] * axes
@@ -79,7 +83,7 @@ def interpolate(b: Builder, x: Value, _: object, *more: Any) -> Value:
         others = axes - 1
         return b.func(t, [size[i], *[2] * others], *align, scales[i], *[None] * others)
 
-    return by_example(b, x, run, [None] * axes, periods)
+    return copies(by_example(b, x, run, [None] * axes, periods), b.out_shape)
 
 
 def _period(n: int, m: int, scale: float | None, align: bool) -> tuple[int, int]:

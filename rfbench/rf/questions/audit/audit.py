@@ -150,6 +150,11 @@ def _roomy(network: Network, own: Target) -> tuple[Target, list[Step], Target]:
     target = network.uncut(own)
     causes = _steps(target)
     clean = fixed(target, causes)
+    if target.is_always_cut:
+        raise RfbenchError(
+            "fields behind adaptive pooling grow with the image, and the border cuts those of this "
+            "map at every size. Choose an earlier layer with --to; --list-layers shows them."
+        )
     for _ in range(4):
         if not clean.is_cut:
             break

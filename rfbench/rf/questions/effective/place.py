@@ -94,9 +94,11 @@ class Places:
         if last is not None and len(shape) == 2:  # logits, as behind any classifier's last map
             what = f"the network returns {_by(shape)}, no map: this is its last, {last}"
             return self._outermost(last, what)
+        near = f"Its last map is that of {last}: --to {last}" if last else "No layer has one"
+        if len(shape) >= 3 and all(image.dim() == 4 for image in self.images):
+            near += f". Or say the output's own axes: --to {name} --axes {FORMS}"
         raise UsageError(
-            f"the network's output has no known map of units ({self._why(number)}). "
-            + (f"Its last map is that of {last}: --to {last}" if last else "No layer has one")
+            f"the network's output has no known map of units ({self._why(number)}). {near}"
         )
 
     def named(self, name: str) -> Place:

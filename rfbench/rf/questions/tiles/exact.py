@@ -167,11 +167,10 @@ def culprit(whole: Target, crop: Target, start: tuple[int, ...]) -> str:
 
 
 def _named(node: Node) -> str:
-    where = f" in layer {node.layer}" if node.layer else ""
     why = "it takes all positions together" if node.reach >= Reach.CONTEXT else (
         "its positions depend on the size of the image, or it needs more of it"
     )  # fmt: skip
-    return f"{node.op}{where}: {why}"
+    return f"{node}: {why}"
 
 
 def check_local(target: Target) -> None:
@@ -183,7 +182,7 @@ def check_local(target: Target) -> None:
         fields = target.theory.fields[i]
         if fields is not None and None in fields:
             node = target.graph.nodes[i]
-            raise NoTiles(f"units have no stride in common behind {node.op} in layer {node.layer}")
+            raise NoTiles(f"units have no stride in common behind {node}")
 
 
 def check_values(trace: Trace, name: str) -> None:
