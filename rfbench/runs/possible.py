@@ -1,10 +1,17 @@
 """What the numbers of a training's record must agree in; else it was changed."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from rfbench import metric_ranges
 from rfbench.config import flat
-from rfbench.errors import one_line
+from rfbench.errors import RfbenchError, one_line
+from rfbench.models import arguments, identity
+
+# what a record tells once more -> its key in the configuration
+TOLD = {key: key for key in ("variant", "seed", "detector", "head", "eval")}
+TOLD["dataset"] = "data.name"
+UNTOLD = ("eval",)  # by older versions
 
 
 def check(record: Any) -> None:
@@ -19,7 +26,7 @@ def check(record: Any) -> None:
         for one in (metrics, metrics.get("ema", {})):
             if isinstance(one, dict) and _above(one.get("images"), most):
                 raise ValueError(f"{name}.images is {one['images']}; there were {most} to evaluate")
-    _check_same(record, kept)
+    check_same(record)
     for key in ("steps", "seconds", "images_per_s", "parameters"):
         if (value := getattr(record, key)) is not None and value < 0:
             raise ValueError(f"{key} is {value}")
@@ -32,16 +39,51 @@ def check(record: Any) -> None:
         _check_epochs(record, kept, best)
 
 
-def _check_same(record: Any, kept: dict[str, Any]) -> None:
-    """What a record tells once more is as in its configuration: runs are grouped by the first."""
-    for key in ("variant", "seed", "detector", "head"):
+def check_same(record: Any) -> None:
+    """Raise ValueError where a record, or its parent, tells another thing than its configuration.
+
+    Runs are grouped by what the record tells, and repeated from its configuration.
+    """
+    kept = flat(record.config)
+    for key, of in TOLD.items():
         told = getattr(record, key, None)
-        if key in kept and told != kept[key]:
-            raise ValueError(f"{key} is {_short(told)}; its config says {_short(kept[key])}")
+        if of in kept and told != kept[of] and not (told is None and key in UNTOLD):
+            raise ValueError(f"{key} is {_short(told)}; its config says {_short(kept[of])}")
+    if "model" in kept and (model := getattr(record, "model", None)) is not None:
+        _check_model(model, record.config)
+    given = getattr(record, "input", None)
+    for key, told in (given if isinstance(given, dict) else {}).items():
+        wanted = kept.get(f"data.{'image_size' if key == 'size' else key}")
+        if wanted is not None and told != wanted:
+            where = f"input.{one_line(key, 60)}"
+            raise ValueError(f"{where} is {_short(told)}; its config says {_short(wanted)}")
     for group in ("batch", "images", "objects"):
-        for key, value in (getattr(record, group, None) or {}).items():
+        counts = getattr(record, group, None) or {}
+        if not isinstance(counts, dict):
+            raise ValueError(f"{group} is {_short(counts)}")
+        for key, value in counts.items():
             if value is not None and (type(value) is not int or value < 0):
                 raise ValueError(f"{group}.{one_line(key, 60)} is {_short(value)}, not a count")
+    if (
+        "batch_size" in kept
+        and record.batch.get("global", kept["batch_size"]) != kept["batch_size"]
+    ):
+        told = f"batch.global is {record.batch['global']}"
+        raise ValueError(f"{told}; its config says batch_size = {_short(kept['batch_size'])}")
+
+
+def _check_model(told: Any, config: Mapping[str, Any]) -> None:
+    """The name of the record is that of the configuration, with its arguments and its library."""
+    try:
+        name, args = arguments.split(str(told))
+        wanted, held = arguments.split(arguments.named(config["model"], config.get("model_args")))
+    except (RfbenchError, AttributeError, TypeError) as error:
+        raise ValueError(f"model: {one_line(error)}") from None
+    # a configuration need not name the library
+    library, _, plain = name.rpartition(":")
+    names = (name, plain) if library in identity.LIBRARIES else (name,)
+    if wanted not in names or args != held:
+        raise ValueError(f"model is {_short(told)}; its config says {_short(config['model'])}")
 
 
 def _short(value: Any) -> str:

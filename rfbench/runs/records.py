@@ -16,6 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, mod
 from rfbench import files, json_text
 from rfbench.errors import RfbenchError, one_line
 from rfbench.runs import possible
+from rfbench.runs.measured import Network
 
 FORMAT = "rfbench-record/1"
 RECORD = "result.json"
@@ -61,6 +62,12 @@ class Parent(BaseModel):
     seed: int
     batch: dict[str, Any]
     config: dict[str, Any]
+    network: Network | None = None
+
+    @model_validator(mode="after")
+    def _agrees(self) -> "Parent":
+        possible.check_same(self)
+        return self
 
 
 class TrainingRecord(Record):
@@ -97,7 +104,7 @@ class TrainingRecord(Record):
     precision: str
     config: dict[str, Any]
     parent: Parent | None = None
-    network: dict[str, Any] | None = None
+    network: Network | None = None
 
     @model_validator(mode="after")
     def _agrees(self) -> "TrainingRecord":

@@ -83,6 +83,12 @@ def test_lines_of_later_steps_do_not_fill_the_place_of_lost_ones(tmp_path: Path)
     [
         ("seed", 7, "seed is 7; its config says 0"),
         ("variant", "1x1", "variant is '1x1'; its config says 'baseline'"),
+        ("model", "resnet50", "model is 'resnet50'; its config says 'rfbench.classify.nets:"),
+        ("model", "timm:rfbench.classify.nets:resnet14", "model is 'timm:rfbench"),
+        ("model", "rfbench.classify.nets:resnet14(width=2)", "resnet14(width=2)'; its config"),
+        ("dataset", "cifar10", "dataset is 'cifar10'; its config says 'digits'"),
+        ("input__size", 47, "input.size is 47; its config says 48"),
+        ("batch__global", 7, "batch.global is 7; its config says batch_size = "),
         ("epochs", None, "epochs is None, not schedule.epochs = 2"),
         ("batch__global", "x", "batch.global is 'x', not a count"),
         ("images__train", 0.5, "images.train is 0.5, not a count"),
@@ -91,12 +97,42 @@ def test_lines_of_later_steps_do_not_fill_the_place_of_lost_ones(tmp_path: Path)
     ],
 )
 def test_a_record_that_contradicts_itself(tmp_path: Path, key: str, value: Any, what: str) -> None:
-    said = {"config__seed": 0, "config__variant": "baseline"}
-    folder = write(tmp_path / "run", record(), **said, **{key: value})
+    whole = record()
+    said = {f"config__{name}": whole[name] for name in ("seed", "variant", "model")}
+    said |= {"config__data__name": whole["dataset"], "config__data__image_size": 48}
+    folder = write(tmp_path / "run", whole, **said, **{key: value})
     with pytest.raises(RfbenchError) as error:
         records.read_record(folder / "result.json")
     assert f"{folder / 'result.json'} is damaged: " in str(error.value)
     assert what in str(error.value)
+
+
+def test_arguments_of_a_model_and_its_library_are_compared(tmp_path: Path) -> None:
+    own = {"model": "resnet50", "model_args": {"in_chans": 1, "act": "a:b"}}
+    named = "timm:resnet50(act='a\\x3ab',in_chans=1)"
+    content = {**record(), "model": named, "config": {**record()["config"], **own}}
+    folder = write(tmp_path / "run", content)
+    assert records.read_training(folder / "result.json").model == named
+    for wrong in (named.replace("=1", "=3"), "timm:resnet50", "timm:resnet50(", "resnet50(1=)"):
+        write(folder, {**content, "model": wrong})
+        with pytest.raises(RfbenchError, match="is damaged: cls: model"):
+            records.read_training(folder / "result.json")
+    content["config"]["model"] = "torchvision:resnet50"
+    write(folder, content)
+    with pytest.raises(RfbenchError, match="its config says 'torchvision:resnet50'"):
+        records.read_training(folder / "result.json")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("seed", 5), ("variant", "3x3"), ("model", "resnet50"), ("dataset", "cifar10"), ("images", 5)],
+)
+def test_a_parent_that_contradicts_itself(tmp_path: Path, key: str, value: Any) -> None:
+    content = record("tuned-baseline-s0")
+    content["parent"][key] = value
+    folder = write(tmp_path / "run", content)
+    with pytest.raises(RfbenchError, match=f"is damaged: parent: {key} is {value!r}"):
+        records.read_record(folder / "result.json")
 
 
 def test_a_detection_of_another_detector(tmp_path: Path) -> None:
