@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_validator
 
 from rfbench import files, json_text
-from rfbench.errors import RfbenchError, one_line
+from rfbench.errors import RfbenchError, of_content, one_line
 from rfbench.runs import possible
 from rfbench.runs.measured import Network
 
@@ -259,10 +259,7 @@ def read_record(path: Path) -> Record:
     try:
         return KINDS[kind].model_validate(content)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = one_line(".".join(map(str, first["loc"])) or kind)
-        what = one_line(first["msg"].removeprefix("Value error, "))
-        raise RfbenchError(f"{path} is damaged: {where}: {what}") from None
+        raise RfbenchError(f"{path} is damaged: {of_content(error, kind)}") from None
 
 
 def read_training(path: Path) -> TrainingRecord:

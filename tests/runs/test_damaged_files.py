@@ -1,15 +1,18 @@
 """What stands in result.json and metrics.jsonl though no run writes it: one line, where it is."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from pydantic import BaseModel
 
+from rfbench import files
 from rfbench.cli import main
 from rfbench.errors import RfbenchError
-from rfbench.runs import progress, records
+from rfbench.runs import checkpoint, progress, records
 from tests.report.records import RUNS, record, write
 
 TRAIN = {"split": "train", "step": 2, "epoch": 0, "loss": 0.5, "top1": 75.0, "lr": 0.1}
@@ -151,3 +154,83 @@ def test_a_finished_run_whose_record_does_not_list_its_files(tmp_path: Path) -> 
     found = CliRunner().invoke(main, [*command, "--resume"])
     assert found.exit_code == 0 and "top-1" in found.stdout, found.stderr
     assert f"wrote {folder / 'result.json'}" in found.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda content: content.pop("metrics"), "metrics: Field required"),
+        (lambda content: content["best"].pop("top1"), "it has no 'top1'"),
+        (lambda content: content["best"].update(top1="x"), "a value in it is of another kind"),
+    ],
+)
+def test_a_finished_record_that_cannot_be_shown_is_refused_in_words(
+    tmp_path: Path, change: Any, words: str
+) -> None:
+    content = record()
+    change(content)
+    folder = write(tmp_path / "run", content)
+    config = str(RUNS / "two-baseline-s0/config.yaml")
+    found = CliRunner().invoke(main, ["train-cls", config, "--output", str(folder), "--resume"])
+    (line,) = found.stderr.splitlines()[-1:]
+    assert found.exit_code == 1 and words in line, found.stderr
+    assert not re.search(r"[A-Z][a-z]+Error", line.removeprefix("Error"))
+
+
+def test_what_a_checkpoint_lacks_is_told_in_words(tmp_path: Path) -> None:
+    class Of(BaseModel):
+        step: int
+
+    for error, words in (
+        (KeyError("optimizer"), "it has no 'optimizer'"),
+        (IndexError("list index out of range"), "a list in it is too short"),
+        (TypeError("'int' object is not iterable"), "a value in it is of another kind"),
+        (ValueError("step is -1"), "step is -1"),
+    ):
+        with pytest.raises(RfbenchError, match=words), checkpoint.restoring(tmp_path):
+            raise error
+    wrong = pytest.raises(RfbenchError, match="this run: step: Input should be a valid integer")
+    with wrong, checkpoint.restoring(tmp_path):
+        Of.model_validate({"step": "x"})
+
+
+@pytest.mark.parametrize("text", ["", "\n", "# only a comment\n", "null\n", "---\n"])
+def test_a_configuration_without_settings_does_not_start_the_defaults(
+    tmp_path: Path, text: str
+) -> None:
+    """A full disk leaves empty files; of one, every key would have its default."""
+    (tmp_path / "c.yaml").write_text(text)
+    for command, what in (
+        ("train-cls", "holds no settings. Write {} to set none."),
+        ("train-seg", "missing key 'head'"),
+        ("train-det", "holds no settings. Write {} to set none."),
+    ):
+        found = CliRunner().invoke(main, [command, str(tmp_path / "c.yaml"), "--dry-run"])
+        assert (found.exit_code, found.stderr.count("\n")) == (2, 1)
+        assert f"c.yaml: {what}\n" in found.stderr
+    (tmp_path / "d.yaml").write_text("base: c.yaml\nseed: 1\n")
+    found = CliRunner().invoke(main, ["train-cls", str(tmp_path / "d.yaml"), "--dry-run"])
+    assert found.exit_code == 2 and "c.yaml: holds no settings" in found.stderr
+
+
+def test_a_configuration_of_another_command_is_named_as_such() -> None:
+    for name, own, command in (
+        ("seg/digits", "train-seg", "train-det"),
+        ("det/digits", "train-det", "train-cls"),
+        ("cls/digits", "train-cls", "train-seg"),
+    ):
+        found = CliRunner().invoke(main, [command, name, "--dry-run"])
+        assert found.exit_code == 2
+        assert found.stderr == f"Error: {name} is a configuration of `rfbench {own}`.\n"
+
+
+def test_a_runs_configuration_that_was_cut_off_is_told(tmp_path: Path) -> None:
+    """What is left may be YAML, and a plain configuration: of what is lost it has the defaults."""
+    files.open_folder(tmp_path)
+    path = tmp_path / "config.yaml"
+    text = "model: rfbench.classify.nets:resnet14\ndata: {name: folder, root: nowhere}\nseed: 3\n"
+    files.write_text(path, text)
+    for content, told in ((text, 0), (text[:-8], 1), (f"{text}# mine\n", 1)):
+        path.write_text(content)
+        found = CliRunner().invoke(main, ["train-cls", str(path), "--eval-only", "nowhere.pth"])
+        assert found.stderr.count("is not as the run in its folder has written it") == told
