@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rfbench.data import text
 from rfbench.errors import RfbenchError, one_line
 
 HINT = (
@@ -58,11 +59,11 @@ def read(annotations: Path, images: Path) -> dict[str, Any]:
     if absent:
         raise RfbenchError(f"{'; '.join(absent)}. {HINT}")
     try:
-        # as pycocotools reads it: UTF-8 without a byte order mark
-        content = json.loads(annotations.read_text("utf-8"), object_pairs_hook=_once)
+        found = text.of(annotations.read_bytes(), annotations, "JSON")
+        content = json.loads(found, object_pairs_hook=_once)
     except OSError as error:
         raise RfbenchError(f"{annotations}: cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:  # also for bytes that are not text
+    except (ValueError, RecursionError) as error:
         raise RfbenchError(f"{annotations} is not JSON: {str(error)[:100]}") from None
     names = ("images", "annotations", "categories")
     lists = content if isinstance(content, dict) else {}

@@ -1,6 +1,5 @@
 """The data sets by name. A new one is a function that returns a `Dataset`, and one entry here."""
 
-import dataclasses
 import importlib
 import inspect
 import json
@@ -9,7 +8,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_type_hints
 
-from rfbench.data import same_files
 from rfbench.errors import UsageError, one_line, suggest
 
 if TYPE_CHECKING:  # schemas read only the names; opening a set imports torch
@@ -81,9 +79,7 @@ def open_set(
         raise UsageError(f"the data set '{name}' has no option '{foreign[0]}'.{near}")
     _check_types(function, given)
     root = os.path.expanduser(root or f"datasets/{name}")
-    found = function(root=root, eval_only=eval_only, **given)
-    copies = same_files.notes(found.train, found.val)
-    return dataclasses.replace(found, notes=(*found.notes, *copies)) if copies else found
+    return function(root=root, eval_only=eval_only, **given)
 
 
 def _check_types(function: Callable[..., Any], given: Mapping[str, Any]) -> None:

@@ -443,7 +443,7 @@ print(*findings.faults, sep="\\n")
     ], done.stderr
 
 
-@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
 def test_an_encoding_that_pycocotools_cannot_read(encoding: str, tmp_path: Path) -> None:
     path, images = save(tmp_path, content())
     path.write_text(path.read_text(), encoding)

@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rfbench.data import same_files, sources
-from rfbench.data.segmentation import sources as segmentation
-from rfbench.data.sources import open_set
+from rfbench.classify import images as classify
+from rfbench.data import same_files
+from rfbench.runs import processes
+from rfbench.schemas.cls import ClsConfig
+from rfbench.schemas.seg import SegConfig
+from rfbench.segment import images as segment
 
 
 def test_copies_are_found_by_their_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,33 +53,43 @@ def image(path: Path, seed: int) -> None:
     Image.fromarray(pixels).save(path)
 
 
-def test_folders_of_classes_and_of_masks(tmp_path: Path) -> None:
-    """Of classification, also split by a share, and of segmentation; once, and not if none is."""
+def test_folders_of_classes_and_of_masks(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Of classification, also split by a share, and of segmentation; not if none is."""
+
+    def told(config: ClsConfig | SegConfig, eval_only: bool = False) -> list[str]:
+        caplog.clear()
+        with caplog.at_level(logging.INFO), processes.started("cpu") as group:
+            kind = classify.Images if isinstance(config, ClsConfig) else segment.Images
+            kind(config, group, eval_only).close()  # type: ignore[arg-type]
+        return [text for text in caplog.messages if "byte for byte" in text]
+
     for number, name in enumerate(("train/a/1", "train/b/2", "val/a/3", "val/b/4")):
         image(tmp_path / f"cls/{name}.png", number)
-    assert open_set(sources.SOURCES, "folder", str(tmp_path / "cls")).notes == ()
+    whole = ClsConfig(data={"name": "folder", "root": str(tmp_path / "cls"), "workers": 0})
+    assert told(whole) == []
     image(tmp_path / "cls/val/b/5.png", 1)
-    (note,) = open_set(sources.SOURCES, "folder", str(tmp_path / "cls")).notes
+    (note,) = told(whole)
     assert "1 validation image is a copy" in note and "val/b/5.png" in note
-    assert not open_set(sources.SOURCES, "folder", str(tmp_path / "cls"), eval_only=True).notes
+    assert told(whole, eval_only=True) == []
     for number in range(8):
         image(tmp_path / f"share/a/{number}.png", 0)
-    options = {"val_share": 0.25}
-    (note,) = open_set(sources.SOURCES, "folder", str(tmp_path / "share"), options=options).notes
+        image(tmp_path / f"share/b/{number}.png", 10 + number)
+    held = {"name": "folder", "root": str(tmp_path / "share"), "val_share": 0.25, "workers": 0}
+    (note,) = told(ClsConfig(data=held))
     assert "2 validation images are copies" in note
     for number, part in enumerate(("train", "val")):
         image(tmp_path / f"seg/images/{part}/{number}.png", 0)
         (tmp_path / f"seg/masks/{part}").mkdir(parents=True)
         Image.fromarray(np.eye(8, dtype=np.uint8)).save(tmp_path / f"seg/masks/{part}/{number}.png")
     (tmp_path / "seg/classes.txt").write_text("a\nb\n")
-    (note,) = open_set(segmentation.SOURCES, "folder", str(tmp_path / "seg")).notes
+    masks = {"name": "folder", "root": str(tmp_path / "seg"), "workers": 0}
+    (note,) = told(SegConfig(head="fpn", data=masks, optim={"name": "sgd", "lr": 0.1}))
     assert "images/val/1.png (as" in note
 
 
 def test_detection(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     pytest.importorskip("detectron2")
     from rfbench.detect import sets
-    from rfbench.runs import processes
     from rfbench.schemas.det import DetData
     from tests.data.test_coco import content, save
 
