@@ -102,9 +102,9 @@ def _sort_in(
     linked = entry.is_symlink()
     found.linked |= linked
     if is_junk(entry.name):
-        if image or _is_folder(entry):
+        if image or is_folder(entry):
             found.junk.append(path)
-    elif _is_folder(entry):
+    elif is_folder(entry):
         own = os.path.realpath(entry.path) if linked else os.path.join(real, entry.name)
         inner.append((path, own))
     elif image:
@@ -127,7 +127,8 @@ def refuse_dangling(path: str) -> None:
         )
 
 
-def _is_folder(entry: "os.DirEntry[str]") -> bool:
+def is_folder(entry: "os.DirEntry[str]") -> bool:
+    """Whether an entry is a folder, or a link to one."""
     try:
         return entry.is_dir()
     except OSError:  # a link to itself
