@@ -1,5 +1,6 @@
 """What the numbers of a training's record must agree in; else it was changed."""
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,9 +8,10 @@ from rfbench import metric_ranges
 from rfbench.config import flat
 from rfbench.errors import RfbenchError, one_line
 from rfbench.models import arguments, identity
+from rfbench.models import variant as variants
 
 # what a record tells once more -> its key in the configuration
-TOLD = {key: key for key in ("variant", "seed", "detector", "head", "eval")}
+TOLD = {key: key for key in ("seed", "detector", "head", "eval")}
 TOLD["dataset"] = "data.name"
 UNTOLD = ("eval",)  # by older versions
 
@@ -49,6 +51,9 @@ def check_same(record: Any) -> None:
         told = getattr(record, key, None)
         if of in kept and told != kept[of] and not (told is None and key in UNTOLD):
             raise ValueError(f"{key} is {_short(told)}; its config says {_short(kept[of])}")
+    name, given = getattr(record, "variant", None), record.config.get("variant")
+    if name is not None and given is not None and name not in (given, _variant(given)):
+        raise ValueError(f"variant is {_short(name)}; its config says {_short(given)}")
     if "model" in kept and (model := getattr(record, "model", None)) is not None:
         _check_model(model, record.config)
     given = getattr(record, "input", None)
@@ -70,6 +75,16 @@ def check_same(record: Any) -> None:
     ):
         told = f"batch.global is {record.batch['global']}"
         raise ValueError(f"{told}; its config says batch_size = {_short(kept['batch_size'])}")
+
+
+def _variant(given: Any) -> str | None:
+    """The name of a variant that a configuration writes in another order, or as a mapping.
+
+    None: it is none, or of a pool of one's own.
+    """
+    with contextlib.suppress(RfbenchError, AttributeError, TypeError, ValueError):
+        return variants.get(given).name
+    return None
 
 
 def _check_model(told: Any, config: Mapping[str, Any]) -> None:

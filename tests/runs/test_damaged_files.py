@@ -110,6 +110,27 @@ def test_a_record_that_contradicts_itself(tmp_path: Path, key: str, value: Any, 
     assert what in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ("3x3+1x1", "1x1+3x3"),
+        ("avg:3x3", "3x3"),
+        ("1x1+1x1", "1x1"),
+        ({"kernels": [3, 1], "pool": "blur"}, "blur:1x1+3x3"),
+        ("mine:3x3", "mine:3x3"),  # a pool of one's own, which is not imported here
+    ],
+)
+def test_a_variant_has_one_name_however_it_is_written(
+    tmp_path: Path, given: Any, name: str
+) -> None:
+    """The record is written after the training: what is refused there is lost."""
+    folder = write(tmp_path / "run", record(), variant=name, config__variant=given)
+    assert records.read_training(folder / "result.json").variant == name
+    write(folder, record(), variant="1x1+blur:3x3", config__variant=given)
+    with pytest.raises(RfbenchError, match="variant is '1x1.blur:3x3'; its config says"):
+        records.read_training(folder / "result.json")
+
+
 def test_arguments_of_a_model_and_its_library_are_compared(tmp_path: Path) -> None:
     own = {"model": "resnet50", "model_args": {"in_chans": 1, "act": "a:b"}}
     named = "timm:resnet50(act='a\\x3ab',in_chans=1)"
