@@ -109,9 +109,12 @@ def _check_epochs(record: Any, kept: dict[str, Any], best: dict[str, Any]) -> No
     planned = kept.get("schedule.epochs", record.epochs)
     if not isinstance(planned, int | None):
         raise ValueError(f"schedule.epochs is {_short(planned)}")
-    if "epochs" in record.model_fields_set and record.epochs != planned:
-        raise ValueError(f"epochs is {record.epochs}, not schedule.epochs = {planned}")
     last = record.metrics.get("epoch")
+    # of a segmentation: those that it had
+    done = record.kind == "seg" and record.stopped_early and isinstance(last, int)
+    wanted, what = (last + 1, "metrics.epoch + 1") if done else (planned, "schedule.epochs")
+    if "epochs" in record.model_fields_set and record.epochs != wanted:
+        raise ValueError(f"epochs is {record.epochs}, not {what} = {wanted}")
     if not isinstance(last, int):
         return
     if _above(best.get("epoch"), last) or _above(last, planned and planned - 1):

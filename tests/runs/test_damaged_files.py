@@ -255,3 +255,20 @@ def test_a_runs_configuration_that_was_cut_off_is_told(tmp_path: Path) -> None:
         path.write_text(content)
         found = CliRunner().invoke(main, ["train-cls", str(path), "--eval-only", "nowhere.pth"])
         assert found.stderr.count("is not as the run in its folder has written it") == told
+
+
+def test_a_segmentation_that_stopped_early_has_the_epochs_that_it_had(tmp_path: Path) -> None:
+    """`epochs` of its record are not those planned; a record that is refused is a lost run."""
+    path = Path(__file__).parents[2] / "docs/runs/segmentation/baseline-s0/result.json"
+    content = json.loads(path.read_text())
+    planned, per_epoch = content["epochs"], content["steps"] // content["epochs"]
+    assert content["config"]["schedule"]["epochs"] == planned > 3
+    early = {
+        **{"epochs": 3, "stopped_early": True, "steps": 3 * per_epoch},
+        **{"metrics__epoch": 2, "best__epoch": 1},
+    }
+    assert records.read_training(write(tmp_path / "run", content, **early) / "result.json")
+    for change in ({"epochs": planned}, {"epochs": 2}, {"stopped_early": False}):
+        folder = write(tmp_path / "run", content, **early | change)
+        with pytest.raises(RfbenchError, match="is damaged: seg: epochs is "):
+            records.read_training(folder / "result.json")
