@@ -262,13 +262,13 @@ def test_a_segmentation_that_stopped_early_has_the_epochs_that_it_had(tmp_path: 
     path = Path(__file__).parents[2] / "docs/runs/segmentation/baseline-s0/result.json"
     content = json.loads(path.read_text())
     planned, per_epoch = content["epochs"], content["steps"] // content["epochs"]
-    assert content["config"]["schedule"]["epochs"] == planned > 3
+    assert content["config"]["schedule"]["epochs"] == planned == 3
     early = {
-        **{"epochs": 3, "stopped_early": True, "steps": 3 * per_epoch},
-        **{"metrics__epoch": 2, "best__epoch": 1},
+        **{"epochs": 2, "stopped_early": True, "steps": 2 * per_epoch},
+        **{"metrics__epoch": 1, "best__epoch": 0},
     }
     assert records.read_training(write(tmp_path / "run", content, **early) / "result.json")
-    for change in ({"epochs": planned}, {"epochs": 2}, {"stopped_early": False}):
+    for change in ({"epochs": planned}, {"epochs": 1}, {"stopped_early": False}):
         folder = write(tmp_path / "run", content, **early | change)
         with pytest.raises(RfbenchError, match="is damaged: seg: epochs is "):
             records.read_training(folder / "result.json")
