@@ -13,7 +13,7 @@ from rfbench.errors import RfbenchError
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 # what programs leave behind; hidden files (.ipynb_checkpoints, ._x of macOS) are junk too
 JUNK = {"@eaDir", "#recycle", "__MACOSX", "lost+found", "System Volume Information"}
-JUNK |= {"Thumbs.db", "desktop.ini"}
+JUNK |= {"Thumbs.db", "desktop.ini", "__pycache__"}
 
 
 @dataclass
