@@ -97,7 +97,9 @@ def entries(
         findings.fault(f"'{name}' without '{key}'", [f"{name}[{i}]" for i in lacking])
         unfit = [i for i, one in objects if key in one and not kind.fits(one[key])]
         shown = [f"{_shown(everything[i][key])} in {name}[{i}]" for i in unfit]
-        findings.fault(f"'{key}' that is not {kind.name}", shown)
+        whole = kind is WHOLE and unfit and all(type(everything[i][key]) is int for i in unfit)
+        below = " below 2^53, which NumPy would round" if whole else ""
+        findings.fault(f"'{key}' that is not {kind.name}{below}", shown)
         wrong.update(lacking, unfit)
     return [one for i, one in objects if i not in wrong]
 
@@ -124,8 +126,8 @@ def _finite(value: float) -> bool:
 
 
 def _text(value: Any) -> bool:
-    """Whether `value` is a text that can be written, and name a file: no NUL, no half character."""
-    if type(value) is not str or not value or "\0" in value:
+    """Whether `value` is a text that can be written and seen: no NUL, no half character."""
+    if type(value) is not str or not value.strip() or "\0" in value:
         return False
     try:
         value.encode()

@@ -138,6 +138,11 @@ def again(name: str) -> Change:
             "images of another size than the JSON file says, of 6 looked into: "
             "1 (000000000000.jpg is 80x60, not 60x80)",
         ),
+        (first("categories", name=" "), "'name' that is not a text: 1 (\" \" in categories[0])"),
+        (
+            first("images", id=2**53),
+            "'id' that is not a whole number below 2^53, which NumPy would round: 1 (9007199",
+        ),
         (first("categories", name=None), "'name' that is not a text: 1 (null in categories[0])"),
         (lambda f: f["annotations"].append(3), "'annotations' that are not objects: 1 (annotation"),
         (
