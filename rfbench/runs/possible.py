@@ -52,7 +52,7 @@ def check_same(record: Any) -> None:
         if of in kept and told != kept[of] and not (told is None and key in UNTOLD):
             raise ValueError(f"{key} is {_short(told)}; its config says {_short(kept[of])}")
     name, given = getattr(record, "variant", None), record.config.get("variant")
-    if name is not None and given is not None and name not in (given, _variant(given)):
+    if None not in (name, given) and name != given and name != _variant(given):
         raise ValueError(f"variant is {_short(name)}; its config says {_short(given)}")
     if "model" in kept and (model := getattr(record, "model", None)) is not None:
         _check_model(model, record.config)
