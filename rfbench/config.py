@@ -86,7 +86,9 @@ def load(schema: type[Schema], path: str | None, overrides: Sequence[str] = ()) 
     replaces the key's value. Raises UsageError with all errors, one a line: file or "-o", key, what
     is wrong.
     """
-    values, origins = ({}, {}) if path is None else _read_with_base(shipped.path_of(path))
+    values, origins, blank = (
+        ({}, {}, []) if path is None else _read_with_base(shipped.path_of(path))
+    )
     problems = [problem for text in overrides if (problem := _override(values, origins, text))]
     if unusable := [*_unusable(values, origins)]:
         raise UsageError(*problems, *unusable)
@@ -95,6 +97,8 @@ def load(schema: type[Schema], path: str | None, overrides: Sequence[str] = ()) 
         config = schema.model_validate_json(json.dumps(values), strict=True)
     except ValidationError as error:
         problems += explain(error, schema, values, {**origins, (): path or "-o"})
+    if not problems:  # as a full disk leaves files: every key would have its default
+        problems = [f"{name}: holds no settings. Write {{}} to set none." for name in blank]
     if problems:
         raise UsageError(*problems)
     return config
@@ -153,7 +157,7 @@ def for_a_network(name: str) -> str:
     )
 
 
-def _read(path: str, role: str = "") -> dict[str, Any]:
+def _read(path: str, role: str = "") -> dict[str, Any] | None:
     """The mapping in the file `path`; empty for an empty file."""
     try:
         text = files.read_bytes(path, MOST_BYTES)
@@ -169,13 +173,15 @@ def _read(path: str, role: str = "") -> dict[str, Any]:
     values = parse(text, path)
     if not isinstance(values, dict | None):
         raise UsageError(f"{path}: expected a mapping (key: value), got {shown(values)}")
-    return values or {}
+    return values
 
 
-def _read_with_base(path: str) -> tuple[dict[str, Any], Origins]:
+def _read_with_base(path: str) -> tuple[dict[str, Any], Origins, list[str]]:
+    """(values, where each was set, the files that hold none)."""
     values: dict[str, Any] = {}
     origins: Origins = {}
-    own = _read(path)
+    read = {path: _read(path)}
+    own = read[path] or {}
     base = own.pop("base", None)
     if base is not None:
         if not isinstance(base, str):
@@ -183,11 +189,12 @@ def _read_with_base(path: str) -> tuple[dict[str, Any], Origins]:
         base_path = os.path.normpath(os.path.join(os.path.dirname(path), base))
         if not os.path.exists(base_path) and shipped.find(base):
             base_path = shipped.path_of(base)
-        _merge(values, _read(base_path, f" ('base' of {path})"), base_path, origins)
+        read[base_path] = _read(base_path, f" ('base' of {path})")
+        _merge(values, read[base_path] or {}, base_path, origins)
         if "base" in values:
             raise UsageError(f"{base_path}: has a 'base' itself, and is the 'base' of {path}")
     _merge(values, own, path, origins)
-    return values, origins
+    return values, origins, [name for name, held in read.items() if held is None]
 
 
 def _merge(

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 LONGEST = 200  # characters of a name that nearest ones are searched for
 MOST = 5_000  # names that are searched
+ODD = "a value in it is of another kind than a run writes"
 
 
 class RfbenchError(Exception):
@@ -46,6 +47,24 @@ class FailedElsewhere(RfbenchError):
 def one_line(error: object, limit: int = 200) -> str:
     """The text of `error` on one line of at most `limit` characters."""
     return " ".join(str(error).split())[:limit]
+
+
+def of_content(error: Exception, whole: str = "it") -> str:
+    """What an error in reading the content of a file says of that content, in words.
+
+    whole: what the content is called.
+    """
+    if hasattr(error, "errors"):  # pydantic's: the first, with its place
+        first = error.errors(include_url=False, include_input=False)[0]
+        what = one_line(str(first["msg"]).removeprefix("Value error, "))
+        return f"{one_line('.'.join(map(str, first['loc'])) or whole)}: {what}"
+    if isinstance(error, KeyError) and error.args:
+        return f"it has no {one_line(repr(error.args[0]), 60)}"
+    if isinstance(error, LookupError):
+        return "a list in it is too short"
+    if isinstance(error, ArithmeticError | AttributeError | TypeError):
+        return ODD
+    return one_line(error) or ODD
 
 
 def printable(text: str, lines: bool = False) -> str:

@@ -22,7 +22,11 @@ from rfbench.runs import records
 def migrate(path: Path, known: dict[tuple, dict]) -> bool:
     """Add "network", or its "map", to a training's record; False if there is nothing to add."""
     record = records.read_record(path)
-    if not isinstance(record, records.TrainingRecord) or (record.network or {}).get("map"):
+    if not isinstance(record, records.TrainingRecord):
+        return False
+    content = json.loads(path.read_text("utf-8"))
+    told = content.get("network")
+    if told and told.get("map"):
         return False
     side = record.input.get("size") if record.kind == "cls" else None
     key = (record.model, record.variant, side)
@@ -32,12 +36,11 @@ def migrate(path: Path, known: dict[tuple, dict]) -> bool:
         found = recorded.look(backbone, (side, side) if side else None)
         known[key] = json.loads(json_text.dumps(found))
     network = known[key]
-    if told := record.network:
+    if told:
         if not is_of(network["figures"], told["figures"]):
             print(f"{path}: no map is added: today's network has other figures")
             return False
         network = {**told, "map": network["map"]}
-    content = json.loads(path.read_text("utf-8"))
     text = json.dumps({**content, "network": network}, indent=2) + "\n"
     files.write_text(path, text)
     return True

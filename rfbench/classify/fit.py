@@ -78,7 +78,7 @@ def record(run: Run) -> dict[str, Any]:
         "parameters": sum(p.numel() for p in run.network.parameters()),
         "nonzero": pruned.nonzero(run.network),
         "network": recorded.for_record(lambda: built(run), (run.data.image_size,) * 2),
-        "dataset": run.data.set.name,
+        "dataset": config.data.name,
         "input": {
             "size": run.data.image_size,
             "augment": run.data.augment,

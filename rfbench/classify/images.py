@@ -30,8 +30,6 @@ class Images(Reader):
         found = sources.open_set(
             sources.SOURCES, data.name, data.root, eval_only, data.all_options()
         )
-        for note in found.notes:
-            logger.info(note, extra={"once": True})
         super().__init__(found, group, data.workers)
         self.config = config
         self.image_size: int = data.image_size or self.set.image_size

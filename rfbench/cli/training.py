@@ -1,6 +1,8 @@
 """Shared by the training commands."""
 
+import contextlib
 import json
+import logging
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,6 +13,7 @@ from rfbench.cli import out
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+logger = logging.getLogger(__name__)
 Config = TypeVar("Config", bound="BaseModel")
 
 
@@ -42,11 +45,43 @@ def load_config(
 
     given = [f"device={json.dumps(device)}"] if device else []
     try:
-        return load(schema, path or demo, [*override, *given])
+        config = load(schema, path or demo, [*override, *given])
     except UsageError as error:
         if is_first():
-            raise
+            raise _of_another_kind(schema, path) or error from None
         raise FailedElsewhere(error.exit_code) from None
+    if path and is_first():
+        _tell_changed(Path(path))
+    return config
+
+
+def _tell_changed(path: Path) -> None:
+    """Log that a run's config.yaml is not what it wrote: edited, or cut off where that is YAML."""
+    from rfbench import manifest
+    from rfbench.errors import RfbenchError
+
+    with contextlib.suppress(OSError, RfbenchError):  # of a damaged manifest a run tells
+        held = manifest.read(path.parent) if path.name == manifest.EDITED else None
+        if held and path.name in held.files and not held.owns(path.name):
+            logger.warning("%s is not as the run in its folder has written it", path)
+
+
+COMMANDS = {"cls": "train-cls", "seg": "train-seg", "det": "train-det", "rf": "visualize-rf"}
+
+
+def _of_another_kind(schema: type["BaseModel"], path: str | None) -> Exception | None:
+    """The error for a file of another command, of which nearly every key would be wrong."""
+    from rfbench.config import load
+    from rfbench.errors import UsageError
+    from rfbench.schemas.kinds import SCHEMAS
+
+    others = {k: one for k, one in SCHEMAS.items() if path and one is not schema}
+    for kind, other in others.items():
+        with contextlib.suppress(UsageError):
+            load(other, path)
+            command = COMMANDS.get(kind, kind)
+            return UsageError(f"{path} is a configuration of `rfbench {command}`.")
+    return None
 
 
 def check_folder(
@@ -71,15 +106,18 @@ def show_result(
 
     Raises RfbenchError for a record, of a finished run, that lacks what is to be shown.
     """
-    from rfbench.errors import RfbenchError, one_line
+    from rfbench.errors import ODD, RfbenchError, of_content
 
     if not is_first():
         return
     try:
         shown = "" if as_json else text(result)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        what = one_line(f"{type(error).__name__}: {error}")
-        raise RfbenchError(f"{folder / 'result.json'} is damaged: {what}") from error
+        what = of_content(error) if isinstance(error, LookupError) else ODD
+        raise RfbenchError(
+            f"{folder / 'result.json'} is damaged: {what}. Bring back a copy, or "
+            "repeat the run with --overwrite."
+        ) from error
     out.show_json(result) if as_json else out.show(shown)
     if files:
         out.note(f"wrote {', '.join(str(folder / name) for name in files)}")

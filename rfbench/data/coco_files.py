@@ -1,25 +1,19 @@
 """Checks of the image files of a COCO set: names, sizes, and whether they can be read."""
 
-import contextlib
-import hashlib
 import os
 import stat
 import urllib.parse
 from collections import Counter
-from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from rfbench import class_names as naming
-from rfbench import files
 from rfbench.data import decode
 from rfbench.data.coco_json import Findings
 
 SAMPLE = 200  # images that are read
-MANY = 20_000  # of more training images, only those of a validation image's name are compared
-TAIL = 4096  # bytes: files of one size seldom end alike
 
 
 def check(
@@ -49,41 +43,6 @@ def check(
     large = [one["file_name"] for one in images if one["width"] * one["height"] > most]
     findings.fault(f"images of more than {most} pixels", large)
     return frozenset(found.values())
-
-
-def copies(train: Collection[str], val: Collection[str]) -> list[str]:
-    """'val/b.jpg (as train/a.jpg)' for each validation image that is a copy, byte for byte."""
-    if len(train) > MANY:
-        names = {os.path.basename(path) for path in val}
-        train = [path for path in train if os.path.basename(path) in names]
-    ours: dict[str, Any] = dict.fromkeys(sorted(train))
-    theirs: dict[str, Any] = dict.fromkeys(sorted(val))
-    keys: tuple[Callable[[str], Any], ...] = (_size, _tail, _digest)
-    for key in keys:  # each is slower, and looks into fewer files
-        ours, theirs = ({path: key(path) for path in paths} for paths in (ours, theirs))
-        both = ({*ours.values()} & {*theirs.values()}) - {None}
-        ours, theirs = ({p: k for p, k in one.items() if k in both} for one in (ours, theirs))
-    first = {key: path for path, key in reversed(ours.items())}
-    return [f"{path} (as {first[key]})" for path, key in theirs.items()]
-
-
-def _size(path: str) -> int | None:
-    with contextlib.suppress(OSError):  # what cannot be read is told elsewhere
-        return os.stat(path).st_size
-    return None
-
-
-def _tail(path: str) -> bytes | None:
-    with contextlib.suppress(OSError), open(path, "rb") as file:
-        file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL))
-        return file.read()
-    return None
-
-
-def _digest(path: str) -> bytes | None:
-    with contextlib.suppress(OSError):
-        return hashlib.blake2b(files.read_bytes(path)).digest()
-    return None
 
 
 def _find(images: list[dict[str, Any]], root: Path, findings: Findings) -> dict[str, str]:

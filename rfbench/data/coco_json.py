@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rfbench.data import text
 from rfbench.errors import RfbenchError, one_line
 
 HINT = (
@@ -58,11 +59,11 @@ def read(annotations: Path, images: Path) -> dict[str, Any]:
     if absent:
         raise RfbenchError(f"{'; '.join(absent)}. {HINT}")
     try:
-        # as pycocotools reads it: UTF-8 without a byte order mark
-        content = json.loads(annotations.read_text("utf-8"), object_pairs_hook=_once)
+        found = text.of(annotations.read_bytes(), annotations, "JSON")
+        content = json.loads(found, object_pairs_hook=_once)
     except OSError as error:
         raise RfbenchError(f"{annotations}: cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:  # also for bytes that are not text
+    except (ValueError, RecursionError) as error:
         raise RfbenchError(f"{annotations} is not JSON: {str(error)[:100]}") from None
     names = ("images", "annotations", "categories")
     lists = content if isinstance(content, dict) else {}
@@ -96,7 +97,9 @@ def entries(
         findings.fault(f"'{name}' without '{key}'", [f"{name}[{i}]" for i in lacking])
         unfit = [i for i, one in objects if key in one and not kind.fits(one[key])]
         shown = [f"{_shown(everything[i][key])} in {name}[{i}]" for i in unfit]
-        findings.fault(f"'{key}' that is not {kind.name}", shown)
+        whole = kind is WHOLE and unfit and all(type(everything[i][key]) is int for i in unfit)
+        below = " below 2^53, which NumPy would round" if whole else ""
+        findings.fault(f"'{key}' that is not {kind.name}{below}", shown)
         wrong.update(lacking, unfit)
     return [one for i, one in objects if i not in wrong]
 
@@ -123,8 +126,8 @@ def _finite(value: float) -> bool:
 
 
 def _text(value: Any) -> bool:
-    """Whether `value` is a text that can be written, and name a file: no NUL, no half character."""
-    if type(value) is not str or not value or "\0" in value:
+    """Whether `value` is a text that can be written and seen: no NUL, no half character."""
+    if type(value) is not str or not value.strip() or "\0" in value:
         return False
     try:
         value.encode()

@@ -61,6 +61,11 @@ class FileSplit:
     def read(self, i: int) -> Tensor:
         return decode.read(self.name(i))
 
+    def paths(self) -> list[str]:
+        """The path of every image, as `name` tells one."""
+        both = zip(self._folder_of.tolist(), self._files.tolist(), strict=True)
+        return [os.path.join(self._folders[k], os.fsdecode(file)) for k, file in both]
+
     def real_names(self) -> set[str]:
         """The real paths of all images, links followed."""
         folders = self.real_folders()

@@ -102,7 +102,7 @@ def class_names(
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                (names if entry.is_dir() else beside).append(entry.name)
+                (names if walk.is_folder(entry) else beside).append(entry.name)
     except OSError:
         names = []
     classes = sorted(name for name in names if not walk.is_junk(name))

@@ -8,7 +8,8 @@ WordNet id, as in every framework; the development kit numbers classes different
 import csv
 import os
 
-from rfbench.data import walk
+from rfbench import files
+from rfbench.data import text, walk
 from rfbench.data.dataset import Dataset, FileSplit, some
 from rfbench.data.folder import (
     check_apart,
@@ -97,9 +98,9 @@ def _ground_truth(data: str, roots: list[str]) -> tuple[dict[str, str], str]:
 def _kaggle(path: str) -> dict[str, str]:
     """Rows "ILSVRC2012_val_00000001,n01751748 111 108 194 258 ...": the first word is the class."""
     try:
-        with open(path, newline="", encoding="utf-8") as file:
-            rows = [row for row in csv.reader(file) if row][1:]
-            return {stem: prediction.split()[0] for stem, prediction in rows}
+        lines = text.of(files.read_bytes(path), path).splitlines()
+        rows = [row for row in csv.reader(lines) if row][1:]
+        return {stem: prediction.split()[0] for stem, prediction in rows}
     except (OSError, ValueError, IndexError) as error:
         raise RfbenchError(f"{path}: not Kaggle's list of validation classes: {error}") from None
 

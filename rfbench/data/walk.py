@@ -13,7 +13,7 @@ from rfbench.errors import RfbenchError
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 # what programs leave behind; hidden files (.ipynb_checkpoints, ._x of macOS) are junk too
 JUNK = {"@eaDir", "#recycle", "__MACOSX", "lost+found", "System Volume Information"}
-JUNK |= {"Thumbs.db", "desktop.ini"}
+JUNK |= {"Thumbs.db", "desktop.ini", "__pycache__"}
 
 
 @dataclass
@@ -102,9 +102,9 @@ def _sort_in(
     linked = entry.is_symlink()
     found.linked |= linked
     if is_junk(entry.name):
-        if image or _is_folder(entry):
+        if image or is_folder(entry):
             found.junk.append(path)
-    elif _is_folder(entry):
+    elif is_folder(entry):
         own = os.path.realpath(entry.path) if linked else os.path.join(real, entry.name)
         inner.append((path, own))
     elif image:
@@ -127,7 +127,8 @@ def refuse_dangling(path: str) -> None:
         )
 
 
-def _is_folder(entry: "os.DirEntry[str]") -> bool:
+def is_folder(entry: "os.DirEntry[str]") -> bool:
+    """Whether an entry is a folder, or a link to one."""
     try:
         return entry.is_dir()
     except OSError:  # a link to itself

@@ -5,6 +5,7 @@ import difflib
 import json
 import logging
 import math
+import traceback
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -89,14 +90,27 @@ def quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
+# what Detectron2 and torch raise on options that they cannot use
+DETECTRONS = (AssertionError, LookupError, ValueError, RuntimeError, TypeError)
+
+
 @contextlib.contextmanager
 def as_usage_error(doing: str) -> Iterator[None]:
     """A context in which what Detectron2 and torch raise on `opts` becomes a UsageError."""
     try:
         yield
-    except (AssertionError, KeyError, ValueError, RuntimeError, TypeError) as error:
-        what = one_line(f"{type(error).__name__}: {error}", 300)
-        raise UsageError(f"opts: Detectron2 cannot {doing}: {what}") from error
+    except (*DETECTRONS, AttributeError, ArithmeticError) as error:
+        raise UsageError(f"opts: Detectron2 cannot {doing}: {_why(error)}") from error
+
+
+def _why(error: Exception) -> str:
+    """What an error of Detectron2 says; of an assertion without words, the condition."""
+    if isinstance(error, KeyError) and error.args:  # its text would be in quotes
+        what = one_line(error.args[0], 300)
+        return what if " " in what else f"there is no '{what}'"
+    if not str(error):
+        return one_line(traceback.extract_tb(error.__traceback__)[-1].line or type(error).__name__)
+    return one_line(error, 300)
 
 
 def resolve(

@@ -30,7 +30,7 @@ from detectron2.data.datasets import load_coco_json, register_coco_instances
 from detectron2.data.samplers import RepeatFactorTrainingSampler, TrainingSampler
 from PIL import Image
 
-from rfbench.data import decode, workers
+from rfbench.data import decode, text, workers
 from rfbench.data.coco import CocoSet
 from rfbench.data.loader import held_batches
 from rfbench.detect.config import as_usage_error
@@ -44,6 +44,7 @@ def register(
 
     categories: id -> name in the order of a detector's classes; None: Detectron2's, by id.
     """
+    annotations = text.plain(annotations)
     if name in DatasetCatalog.list():
         DatasetCatalog.remove(name)
         MetadataCatalog.remove(name)
@@ -202,8 +203,8 @@ def with_plain_errors(loader: Any) -> Iterator[Any]:
                 batch = next(batches, None)
         except RfbenchError as error:
             # the text is the worker's whole traceback; its last line is the error's own
-            text = str(error).strip().splitlines()[-1].rpartition("RfbenchError: ")[2]
-            raise RfbenchError(text) from None
+            last = str(error).strip().splitlines()[-1].rpartition("RfbenchError: ")[2]
+            raise RfbenchError(last) from None
         if batch is None:
             return
         yield batch

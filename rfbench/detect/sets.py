@@ -11,7 +11,7 @@ from typing import Any
 from detectron2.config import CfgNode
 
 from rfbench import class_names
-from rfbench.data import coco, digits_coco
+from rfbench.data import coco, digits_coco, same_files
 from rfbench.data.dataset import some
 from rfbench.detect.config import TRAIN, VAL
 from rfbench.detect.loaders import register
@@ -63,7 +63,10 @@ def prepare(data: DetData, group: Processes, eval_only: bool = False) -> dict[st
             f"{class_names.hint(*({name for _, name in one} for one in (ours, theirs)))}."
         )
     if not eval_only:
-        check_apart(checked["train"].files, checked["val"].files)
+        files = checked["train"].files, checked["val"].files
+        check_apart(*files)
+        for text in group.by_first(lambda: same_files.told(*files)):
+            logger.info(text)
     return checked
 
 

@@ -6,7 +6,6 @@ measured for networks of the libraries, and for others only if the user asks for
 
 import functools
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,45 +16,33 @@ from rfbench.models import identity
 from rfbench.report.model import Network
 from rfbench.rf.core.metric import Metric, Use
 from rfbench.rf.core.metrics import used
+from rfbench.runs import measured
 from rfbench.spatial_graph.size import Size
 
 MORE = ("size", "misaligned")  # what a caption says besides the metrics that variants are ranked by
 logger = logging.getLogger(__name__)
 
 
-def from_record(content: Mapping[str, Any] | None) -> Network | None:
-    """What a record says of its network; None: nothing. Values of another kind are left out."""
-    if not content:
+def from_record(content: measured.Network | None) -> Network | None:
+    """What a record says of its network; None: nothing."""
+    if content is None:
         return None
-    macs, size, figures = (content.get(key) for key in ("macs", "size", "figures"))
-    known = Network()
-    if isinstance(macs, int) and not isinstance(macs, bool) and macs >= 0:
-        known.macs = macs
-    if isinstance(size, list) and len(size) == 2 and all(isinstance(n, int) for n in size):
-        known.size = (size[0], size[1])
-    if isinstance(figures, dict):
-        for metric in used(Use.RANK):
-            value = figures.get(metric.name)
-            if _fits(metric, value):
-                known.figures[metric.name] = value
-        if known.figures:
-            known.figures |= {k: figures[k] for k in MORE if _counts(k, figures.get(k))}
-    known.map = content.get("map")
+    told = content.figures.model_dump(exclude_unset=True) if content.figures else {}
+    known = Network(macs=content.macs, map=content.map)
+    if content.size and len(content.size) == 2:
+        known.size = (content.size[0], content.size[1])
+    for metric in used(Use.RANK):
+        if _fits(metric, told.get(metric.name)):
+            known.figures[metric.name] = told[metric.name]
+    if known.figures:
+        known.figures |= {k: told[k] for k in MORE if told.get(k) is not None}
     return known
 
 
-def _counts(name: str, value: Any) -> bool:
-    """Whether it is a whole number, or of sizes two of them."""
-    numbers = value if name == "size" else [value]
-    fits = isinstance(numbers, list) and len(numbers) == (2 if name == "size" else 1)
-    return fits and all(type(n) is int and 0 <= n < 10**9 for n in numbers)
-
-
 def _fits(metric: Metric, value: Any) -> bool:
+    """Whether it is a value of an image's map: of every axis, or one."""
     numbers = value if metric.pair and isinstance(value, list) and len(value) == 2 else [value]
-    return len(numbers) == 1 + metric.pair and all(
-        isinstance(n, int | float) and not isinstance(n, bool) and math.isfinite(n) for n in numbers
-    )
+    return len(numbers) == 1 + metric.pair and all(isinstance(n, int | float) for n in numbers)
 
 
 def may_look(model: str, own: bool) -> bool:

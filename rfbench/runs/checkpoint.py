@@ -22,7 +22,7 @@ from torch import Tensor
 
 from rfbench import files, metric_ranges
 from rfbench.config import RESUMED, covers, flat, marked
-from rfbench.errors import RfbenchError, UsageError, one_line
+from rfbench.errors import RfbenchError, UsageError, of_content, one_line
 from rfbench.models import identity, integrity, weight_files
 
 logger = logging.getLogger(__name__)
@@ -122,9 +122,8 @@ def restoring(folder: Path) -> Iterator[None]:
     except RfbenchError:
         raise
     except kinds as error:
-        what = one_line(f"{type(error).__name__}: {error}")
         raise RfbenchError(
-            f"{folder / LAST} is not a checkpoint of this run: {what}. "
+            f"{folder / LAST} is not a checkpoint of this run: {of_content(error)}. "
             "Start again with --overwrite."
         ) from error
 

@@ -14,8 +14,9 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_validator
 
 from rfbench import files, json_text
-from rfbench.errors import RfbenchError, one_line
+from rfbench.errors import RfbenchError, of_content, one_line
 from rfbench.runs import possible
+from rfbench.runs.measured import Network
 
 FORMAT = "rfbench-record/1"
 RECORD = "result.json"
@@ -61,6 +62,12 @@ class Parent(BaseModel):
     seed: int
     batch: dict[str, Any]
     config: dict[str, Any]
+    network: Network | None = None
+
+    @model_validator(mode="after")
+    def _agrees(self) -> "Parent":
+        possible.check_same(self)
+        return self
 
 
 class TrainingRecord(Record):
@@ -97,7 +104,7 @@ class TrainingRecord(Record):
     precision: str
     config: dict[str, Any]
     parent: Parent | None = None
-    network: dict[str, Any] | None = None
+    network: Network | None = None
 
     @model_validator(mode="after")
     def _agrees(self) -> "TrainingRecord":
@@ -252,10 +259,7 @@ def read_record(path: Path) -> Record:
     try:
         return KINDS[kind].model_validate(content)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = one_line(".".join(map(str, first["loc"])) or kind)
-        what = one_line(first["msg"].removeprefix("Value error, "))
-        raise RfbenchError(f"{path} is damaged: {where}: {what}") from None
+        raise RfbenchError(f"{path} is damaged: {of_content(error, kind)}") from None
 
 
 def read_training(path: Path) -> TrainingRecord:

@@ -88,7 +88,7 @@ def record(run: Run) -> dict[str, Any]:
         "nonzero": pruned.nonzero(run.network),
         # of the network below the head; its map is what the head reads
         "network": recorded.for_record(lambda: built(run), data.crop),
-        "dataset": data.set.name,
+        "dataset": config.data.name,
         "classes": len(data.set.classes),
         "input": {"crop": list(data.crop), "scale": list(data.scale), "flip": data.flip},
         "images": data.counts,

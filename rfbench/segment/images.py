@@ -36,8 +36,6 @@ class Images(Reader):
         """List the files without reading them. Raises RfbenchError for an unexpected layout."""
         data = config.data
         found = sources.open_set(SOURCES, data.name, data.root, eval_only, data.options)
-        for note in found.notes:
-            logger.info(note, extra={"once": True})
         super().__init__(found, group, data.workers)
         self._own_classes = found.classes  # as masks number them, see `follow`
         self.val_sizes: dict[tuple[int, int], str] = {}  # and the name of an image, see `check`

@@ -1,10 +1,12 @@
 """The share of a data set's images that a process reads."""
 
+import logging
 import math
 from collections.abc import Iterator
 from typing import Any
 
 from rfbench import machine
+from rfbench.data import same_files
 from rfbench.data.dataset import ArraySplit
 from rfbench.data.loader import Batch, Loader, held_batches
 from rfbench.data.order import TrainTasks, evaluation_tasks
@@ -12,6 +14,8 @@ from rfbench.data.segmentation.pairs import ArrayPairs
 from rfbench.errors import UsageError
 from rfbench.runs.processes import Processes
 from rfbench.training.split import Split
+
+logger = logging.getLogger(__name__)
 
 
 class Reader:
@@ -30,6 +34,8 @@ class Reader:
         self.used = 2  # batches of training that the loop holds at once, see `train`
         self._loaders: dict[str, Loader] = {}
         self._bad: dict[str, str] = {}
+        for note in (*data.notes, *same_files.notes(data.train, data.val)):
+            logger.info(note, extra={"once": True})
 
     def make_loader(self, which: str) -> Loader:
         """The loader of "train", "val" or another set of a training's, with its transform."""

@@ -80,20 +80,37 @@ def test_what_a_run_has_written_is_shown(folder: Path) -> None:
     assert shown == {**figures, "macs": 12345, "size": [48, 48]}
 
 
-WRONG: dict[str, Any] = {
-    "shift": {"figures": {"shift": "x", "gridding": [1], "read": {}}},
-    "bool": {"figures": {"shift": [None, 1], "gridding": 1e300, "read": True}},
-    "sizes": {"size": "48", "macs": "many", "figures": []},
-    "short": {"size": [1], "macs": -1, "figures": {"shift": [1]}},
+WRONG: dict[str, tuple[str, Any]] = {
+    "shift": ("network.figures.shift", {"figures": {"shift": "x"}}),
+    "None": ("network.figures.gridding", {"figures": {"shift": [None, 1], "gridding": [1]}}),
+    "share": ("network.figures.read", {"figures": {"read": 1.5}}),
+    "bool": ("network.figures.read", {"figures": {"read": True}}),
+    "own": ("network.figures.mine", {"figures": {"mine": {}}}),
+    "list": ("network.figures", {"figures": []}),
+    "text": ("network.size", {"size": "48"}),
+    "zero": ("network.size.1", {"size": [48, 0]}),
+    "many": ("network.macs", {"macs": "many"}),
+    "negative": ("network.macs", {"macs": -1}),
 }
 
 
 @pytest.mark.parametrize("name", WRONG)
-@pytest.mark.parametrize("form", FORMS)
-def test_figures_of_another_kind_are_left_out(folder: Path, name: str, form: str) -> None:
-    write(folder / "told/a", record(), model="os:abort", network=WRONG[name])
-    result = run("told", "--format", form)
-    assert (result.exit_code, result.stderr) == (0, "")
+def test_figures_that_no_network_has_are_a_damaged_record(folder: Path, name: str) -> None:
+    where, network = WRONG[name]
+    write(folder / "results/a", record(), network=network)
+    result = run("results")
+    assert result.exit_code == 0 and "26.40" in result.stdout
+    (line,) = result.stderr.splitlines()
+    assert line.startswith(f"results/a/result.json is damaged: {where}")
+
+
+def test_figures_of_other_versions_are_kept(folder: Path) -> None:
+    """What is not measured, or not of an image, has no column; the rest has."""
+    figures = {"shift": None, "gridding": 0.125, "tomorrow": [1, 2.5, None], "stride": None}
+    write(folder / "told/a", record(), network={"figures": figures, "tomorrow": {}})
+    result = run("told", "--format", "json")
+    row = json.loads(result.stdout)["groups"][0]["settings"][0]["rows"][0]
+    assert (result.stderr, row["shift"], row["gridding"]) == ("", None, 0.125)
 
 
 BEGUN = b'{"format": "rfbench-record/1", "kind": "cls", '

@@ -28,6 +28,14 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
+@pytest.mark.parametrize("place", ["train/self", "val/self", "train/a/self"])
+def test_a_link_to_itself_is_named(place: str, root: Path) -> None:
+    """The whole folder would seem to have no classes."""
+    (root / place).symlink_to("self")
+    with pytest.raises(RfbenchError, match=f"{place} is a link to self, which is not there"):
+        load("folder", str(root))
+
+
 @pytest.mark.parametrize("target", [".", "..", "../.."])
 def test_a_loop_multiplies_nothing(target: str, root: Path) -> None:
     (root / "train" / "a" / "loop").symlink_to(target)

@@ -162,3 +162,24 @@ def test_a_deviation_that_is_none_is_refused(std: str) -> None:
     """Division by it would make every pixel infinite."""
     with pytest.raises(UsageError, match="pixel_std"):
         load(DetConfig, None, [f"pixel_std={std}"])
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (KeyError("No object named 'X' found"), "No object named 'X' found"),
+        (KeyError("p9"), "there is no 'p9'"),
+        (IndexError("list index out of range"), "list index out of range"),
+        (AssertionError("Got sizes of length 2"), "Got sizes of length 2"),
+    ],
+)
+def test_what_detectron2_raises_is_told_in_its_words(error: Exception, words: str) -> None:
+    said = f"opts: Detectron2 cannot build it: {words}"
+    with pytest.raises(UsageError, match=f"^{re.escape(said)}$"), config.as_usage_error("build it"):
+        raise error
+
+
+def test_an_assertion_without_words_is_told_by_its_line() -> None:
+    said = pytest.raises(UsageError, match="Detectron2 cannot build it: raise AssertionError$")
+    with said, config.as_usage_error("build it"):
+        raise AssertionError

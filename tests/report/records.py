@@ -52,10 +52,12 @@ def rf_record(**content: Any) -> dict[str, Any]:
 def write(folder: Path, content: dict[str, Any], **changes: Any) -> Path:
     """Write a record with dotted keys changed, such as `config__seed`; returns its folder.
 
-    Its configuration has the variant and the seed that the record has, unless it is changed itself.
+    Its configuration has what the record tells once more, unless it is changed itself.
     """
     content = copy.deepcopy(content)
-    told = {f"config__{key}": changes[key] for key in ("variant", "seed") if key in changes}
+    keys = {key: f"config__{key}" for key in ("variant", "seed", "model")}
+    keys["dataset"] = "config__data__name"
+    told = {key: changes[name] for name, key in keys.items() if name in changes}
     changes = told | changes if "config" in content else changes
     for key, value in changes.items():
         *parts, last = key.split("__")

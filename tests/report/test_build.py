@@ -195,8 +195,8 @@ def test_the_paper_beside_ours_where_it_belongs(tmp_path: Path) -> None:
     config = {"model": "resnet50", "variant": "baseline", "data": data, "seed": 0}
     own = {**record(), **recipe, "config": config, "images": {"train": 1, "val": 50_000}}
     write(tmp_path / "a", own)
-    write(tmp_path / "b", own, config__batch_size=256)
-    write(tmp_path / "c", own, config__batch_size=256, seed=1, config__seed=1)
+    write(tmp_path / "b", own, config__batch_size=256, batch__global=256)
+    write(tmp_path / "c", own, config__batch_size=256, seed=1, batch__global=256)
     groups = report_of(tmp_path, reference=True).groups
     assert [group.title for group in groups] == [
         "Classification: resnet50 on imagenet",

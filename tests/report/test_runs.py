@@ -168,7 +168,8 @@ def test_parents_that_differ_part_runs() -> None:
     same = changed(
         "tuned-baseline-s0", seed=1, config__seed=1, config__init__weights="elsewhere/best.pth"
     )
-    same["parent"] = {**child["parent"], "seed": 1}
+    config = {**child["parent"]["config"], "seed": 1}
+    same["parent"] = {**child["parent"], "seed": 1, "config": config}
     assert len(settings(runs_of(child, same))) == 1
     longer = changed("tuned-baseline-s0", parent__config__schedule__epochs=5)
     assert [s.keys for s in settings(runs_of(child, same, longer))] == [
@@ -183,7 +184,7 @@ def test_parents_that_differ_part_runs() -> None:
 
 def test_the_name_of_a_model_is_the_same_however_it_is_written() -> None:
     def group(model: str) -> str:
-        (run,) = runs_of(changed(model=model))
+        (run,) = runs_of(changed(model=model, config__model=model))
         return run.group[2]
 
     assert group("torchvision:resnet50") == group("resnet50") == "resnet50"

@@ -4,6 +4,7 @@ import csv
 import os
 
 from rfbench import files
+from rfbench.data import text
 from rfbench.data.folder import missing
 from rfbench.data.segmentation import lists, masks
 from rfbench.data.segmentation.pairs import IGNORED, FilePairs, SegSet, none
@@ -55,8 +56,7 @@ def _colours(path: str) -> tuple[masks.Values, list[str]]:
     """The colours and names in class_dict.csv; RfbenchError for another file."""
     known: list[tuple[str, Color]] = []
     try:
-        text = files.read_bytes(path).decode("utf-8-sig")
-        lines = csv.reader(text.splitlines())
+        lines = csv.reader(text.of(files.read_bytes(path), path).splitlines())
         head = [cell.strip() for cell in next(lines, [])]
         if sorted(head) != ["b", "g", "name", "r"]:
             raise ValueError(f"the first line is {','.join(head)}")

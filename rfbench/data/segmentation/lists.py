@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from rfbench import files
-from rfbench.data import walk
+from rfbench.data import text, walk
 from rfbench.data.dataset import some
 from rfbench.data.segmentation.masks import Values
 from rfbench.data.segmentation.pairs import FilePairs
@@ -91,12 +91,12 @@ def names_in(path: str) -> list[str]:
 def lines_of(path: str) -> list[str]:
     """The lines of a text file, without spaces around; RfbenchError if it cannot be read."""
     try:
-        text = files.read_bytes(path, MOST).decode("utf-8-sig")
+        found = text.of(files.read_bytes(path, MOST), path)
     except FileNotFoundError:
         raise RfbenchError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise RfbenchError(f"{path} cannot be read: {one_line(error)}") from None
-    return [line.strip() for line in re.split("\r\n|\n|\r", text)]
+    return [line.strip() for line in re.split("\r\n|\n|\r", found)]
 
 
 def apart(train: FilePairs, val: FilePairs) -> None:

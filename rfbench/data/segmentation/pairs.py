@@ -70,6 +70,10 @@ class FilePairs:
         """The path of image i."""
         return os.fsdecode(self._images[i])
 
+    def paths(self) -> list[str]:
+        """The path of every image."""
+        return [os.fsdecode(path) for path in self._images.tolist()]
+
     def mask_name(self, i: int) -> str:
         """The path of mask i."""
         return os.fsdecode(self._masks[i])

@@ -66,7 +66,7 @@ def other_ending(year: Path) -> None:
         (in_list(b"/J/2007_1.jpg /S/2007_1.png\n"), "a mask is missing: "),
         (in_list(b"2007_1.jpg\n"), "a mask is missing: .*2007_1.jpg.png"),
         (in_list(b"2007_1\x00\n"), r"a mask is missing: .*2007_1\x00.png"),
-        (in_list("2007_1\n".encode("utf-16")), "train.txt cannot be read: 'utf-8' codec"),
+        (in_list("2007_1\n".encode("utf-16")), "train.txt is not UTF-8: it is in UTF-16"),
         (in_list(b""), "train.txt names no images"),
         (in_list(b"\n \r\n", "val"), "val.txt names no images"),
         (linked_twice, "2007_1.jpg and .*/again.jpg are one file"),

@@ -13,6 +13,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
+from rfbench import files
+from rfbench.data import text
 from rfbench.errors import UsageError, one_line
 from rfbench.plotting import look
 from rfbench.plotting.columns import columns
@@ -80,8 +82,8 @@ def read(path: Path, resize: tuple[int, int]) -> Objects:
 
 def _load(path: Path) -> dict[str, list[Any]]:
     try:
-        content = json.loads(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        content = json.loads(text.of(files.read_bytes(path), path))
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{path}: {one_line(error)}") from None
     for key in ("images", "annotations"):
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
