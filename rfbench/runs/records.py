@@ -210,8 +210,9 @@ def open_folder(folder: Path) -> None:
 def write_record(folder: Path, kind: str, content: dict[str, Any]) -> dict[str, Any]:
     """Write `result.json`: what ran, on which versions, and its results. Returns the record.
 
-    Raises ValueError, before anything is written, for a field that the kind's model does not allow
-    or declare: a mistake in the code shows here, not when the record is read.
+    Raises ValueError for a field that the kind's model does not allow or declare: a mistake in the
+    code shows here, not when the record is read. It is written before, as what ran is over: no
+    mistake of ours may lose its results.
     """
     command = [Path(sys.argv[0]).name, *sys.argv[1:]]
     record = {
@@ -227,10 +228,10 @@ def write_record(folder: Path, kind: str, content: dict[str, Any]) -> dict[str, 
     record = json_text.texts(record)  # names of files may hold bytes that are none
     text = json_text.dumps(record, 2) + "\n"
     model = KINDS[kind]
+    files.write_text(folder / RECORD, text)
     model.model_validate(json.loads(text))
     if undeclared := [key for key in record if key not in model.model_fields]:
         raise ValueError(f"{model.__name__} does not declare {', '.join(undeclared)}")
-    files.write_text(folder / RECORD, text)
     return record
 
 
