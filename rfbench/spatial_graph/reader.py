@@ -14,6 +14,7 @@ from rfbench.spatial_graph.draw import Draw
 from rfbench.spatial_graph.draws import draws
 from rfbench.spatial_graph.graph import SpatialGraph, is_map
 from rfbench.spatial_graph.layout import SPATIAL, Scrambled, Value
+from rfbench.spatial_graph.lost import farthest, reach_if_mixed, recurrence
 from rfbench.spatial_graph.node import Opaque, Reach, Witness
 from rfbench.spatial_graph.operations import Op, Ref, Trace, mapped
 from rfbench.spatial_graph.ops import lookup
@@ -147,10 +148,10 @@ class Reader:
         if opaque:
             if all(v.parts for v in opaque) and (known := self._apart(op)) is not None:
                 return known
-            worst = replace(self._farthest(opaque), parts=())
+            worst = replace(farthest(opaque, self.builder.graph.names), parts=())
             return self._passed_on(op, worst, len(inputs))
         if op.layer in self.trace.recurrent:
-            return self._recurrence(op, inputs)
+            return recurrence(self.builder, inputs, *self.trace.recurrent[op.layer])
         try:
             return self._handle(op)
         except Scrambled as error:
@@ -162,7 +163,7 @@ class Reader:
             if draw is not None and "random" not in reason:
                 source = "it" if draw.op == op.name else draw
                 reason = f"{reason}; {source} draws at random"
-            lost = self.builder.opaque(Reach.UNSUPPORTED, reason, _reach_if_mixed(op, inputs))
+            lost = self.builder.opaque(Reach.UNSUPPORTED, reason, reach_if_mixed(op, inputs))
             return (
                 replace(lost, parts=error.parts, dim=error.dim)
                 if isinstance(error, Joined)
@@ -171,42 +172,6 @@ class Reader:
         except _UNEXPECTED as error:  # a form of the operation that its handler does not know
             reason = f"{type(error).__name__}: {error}"
             return self.builder.opaque(Reach.UNSUPPORTED, reason)
-
-    def _farthest(self, opaque: list[Opaque]) -> Opaque:
-        """The one that looks farthest; rows here and columns there are, next, everything."""
-        worst = max(opaque, key=_severity)
-        along = "".join(
-            name
-            for name in self.builder.graph.names
-            if any(name in each.witness.along for each in opaque)
-        )
-        if worst.witness.reach != Reach.WINDOWED or along == worst.witness.along:
-            return worst
-        held = worst.witness
-        if len(along) < len(self.builder.graph.names):
-            return replace(worst, witness=replace(held, along=along))
-        return replace(worst, witness=Witness(Reach.GLOBAL, held.op, held.layer))
-
-    def _recurrence(self, op: Op, inputs: list[Value | Opaque]) -> Opaque:
-        """What an LSTM, GRU or RNN makes of its input: it runs along the axes of one dimension."""
-        first, both_ways = self.trace.recurrent[op.layer]
-        x = next((v for v in inputs if isinstance(v, Value)), None)
-        if x is None or not x.spatial:
-            return Opaque(Witness(Reach.GLOBAL, "recurrence", op.layer))
-        graph = self.builder.graph
-        sequence = 1 if first and len(x.dims) == 3 else 0
-        self.builder.takes_channels(x, len(x.dims) - 1, [sequence])
-        along = "".join(
-            name
-            for name, letter in zip(graph.names, graph.letters, strict=True)
-            if any(f.axis == letter for f in x.dims[sequence])
-        )
-        longer = {letter for letter in graph.letters if x.factors(letter)}
-        whole = not longer - {f.axis for f in x.dims[sequence]}
-        seen = "all positions" if both_ways else "its own position and all before it"
-        reason = f"a unit sees {seen}" + (f" along {' and '.join(along)}" if along else "")
-        reach = Reach.GLOBAL if whole or not along else Reach.WINDOWED
-        return Opaque(Witness(reach, "recurrence", op.layer, reason, "" if whole else along))
 
     def _handle(self, op: Op) -> Any:
         handler = lookup(op.func, bool(op.written))
@@ -291,22 +256,3 @@ def _cancels(op: Op) -> bool:
     """y - y: zeros, whatever y is."""
     same = op.name.startswith("aten.sub.") and op.args[0] == op.args[1]
     return same and op.kwargs.get("alpha", 1) == 1
-
-
-def _severity(value: Opaque) -> tuple[bool, bool]:
-    """Order of opaque tensors: lost for good, mixed already, rearranged and yet to be mixed."""
-    mixed = value.witness.reach < Reach.UNSUPPORTED
-    return not mixed and value.if_mixed is None, mixed
-
-
-def _reach_if_mixed(op: Op, inputs: list[Value | Opaque]) -> Reach | None:
-    """What attention over a tensor will be whose positions are all there, but rearranged.
-
-    Class tokens joined to the map, the shifts of relative positions, or a matrix of which ones and
-    zeros make a larger one (Kronecker product): global where one row holds
-    all positions, windowed where windows were cut into the batch.
-    """
-    if not any(word in op.name for word in ("cat", "pad", "slice", "view", "index", "pool", "mul")):
-        return None
-    cut = any(f.axis in SPATIAL for v in inputs if isinstance(v, Value) for f in v.dims[0])
-    return Reach.WINDOWED if cut else Reach.GLOBAL
