@@ -25,7 +25,8 @@ class SpatialGraph:
     """A traced network as nodes in topological order.
 
     layers: module path -> the tensor it returned (a Value, or Opaque), in order of execution; only
-    those that depend on the input. outputs: what the network returned, by name: 'output', or
+    those that depend on the input. followed: what stands for some of them on the way to the output,
+    where it has another form. outputs: what the network returned, by name: 'output', or
     'output.aux', 'output.0'; output: the one that is taken where none is named. target: the layer
     of the last map, '' when there is none. inputs: of several, by name: 'input.0', 'input.1'.
     failure: why the trace ended early. sized: the step after which the network's code knew sizes;
@@ -40,6 +41,7 @@ class SpatialGraph:
     size: Size
     nodes: list[Node] = field(default_factory=list)
     layers: dict[str, Value | Opaque] = field(default_factory=dict)
+    followed: dict[str, Value] = field(default_factory=dict)
     output: Value | Opaque | None = None
     target: str = ""
     outputs: dict[str, Value | Opaque] = field(default_factory=dict)

@@ -105,6 +105,8 @@ class Reader:
         """Give the graph its layers and outputs."""
         trace, graph, values = self.trace, self.builder.graph, self.values | self.told
         graph.layers = {k: values[i] for k, i in trace.layers.items() if i in values}
+        followed = {k: self.values[i] for k, i in trace.layers.items() if i in self.told}
+        graph.followed = {k: v for k, v in followed.items() if isinstance(v, Value)}
         graph.outputs = {k: values[i] for k, i in trace.outputs.items() if i in values}
 
     def _draw(self, op: Op) -> Draw | None:
@@ -238,15 +240,20 @@ class Reader:
             if isinstance(value, Opaque) and value.parts and shape_of(value) != shape:
                 value = replace(value, parts=())  # another result of the operation
             if isinstance(value, Value) and ref.id in self.named:
-                whole = settled(self.builder, value)
-                if len(outs) > 1 or not self.builder.is_new(whole):
-                    whole = self.builder.same(whole)  # paths through it are its own
-                self.builder.named.update(whole.share)
                 if channels_for_positions(self.builder, value):
-                    self.told[ref.id] = whole  # a permutation may bring them back
+                    value = self._named(value, len(outs))
+                    self.told[ref.id] = settled(self.builder, value)
+                    self.builder.named.update(self.told[ref.id].share)
                 else:
-                    value = whole
+                    value = self._named(settled(self.builder, value), len(outs))
             self.values[ref.id] = value
+
+    def _named(self, value: Value, results: int) -> Value:
+        """What a layer or the network returns, of nodes of its own: so are paths through it."""
+        if results > 1 or not self.builder.is_new(value):
+            value = self.builder.same(value)
+        self.builder.named.update(value.share)
+        return value
 
 
 _UNEXPECTED = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)

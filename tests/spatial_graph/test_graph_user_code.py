@@ -13,7 +13,7 @@ import torchvision
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from rfbench.errors import RfbenchError
+from rfbench.errors import NoPath, RfbenchError
 from rfbench.rf.core.target import Target
 from rfbench.spatial_graph.node import Reach
 from rfbench.spatial_graph.reader import spatial_graph
@@ -333,3 +333,5 @@ def test_a_convolution_over_channels_and_columns_is_not_called_attention() -> No
 
     verdict = examine(Net(gated, a=conv(), b=conv(1, 1)), SIZE)
     assert verdict.witness.reach == Reach.CONTEXT and not verdict.wrong, verdict
+    with pytest.raises(NoPath, match="all paths from 'b' to 'the output' lead through a global"):
+        Target(verdict.graph, None, "b").counts()

@@ -68,7 +68,9 @@ class Target:
                 f"the network has several inputs: choose one with --from ({some}); "
                 "in Python: source="
             )
-        return None if self.source is None else self.graph.layer(self.source)
+        if self.source is None:
+            return None
+        return self.graph.followed.get(self.source) or self.graph.layer(self.source)
 
     @cached_property
     def units(self) -> Size:
