@@ -72,7 +72,7 @@ def train(*args: str, model: str = "net.py:tiny") -> Result:
         "schedule": "{epochs: 4, warmup_epochs: 0}",
     }  # fmt: skip
     given = [part for key, value in options.items() for part in ("-o", f"{key}={value}")]
-    Path("empty.yaml").touch()
+    Path("empty.yaml").write_text("{}\n")
     return CliRunner().invoke(main, ["train-cls", "empty.yaml", *given, *args])
 
 

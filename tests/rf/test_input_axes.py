@@ -43,9 +43,15 @@ def frame_by_frame(n: Net, x: Tensor) -> Tensor:
 
 
 def normalised(n: Net, x: Tensor) -> Tensor:
-    """The same, after every colour has got a mean of its own, which mixes up whose axis it is."""
+    """The same, after every colour has got a mean of its own."""
     colours = [x[:, :, i] - mean for i, mean in enumerate((0.4, 0.5, 0.6))]
     return frame_by_frame(n, torch.stack(colours, 2))
+
+
+def turned(n: Net, x: Tensor) -> Tensor:
+    """From RGB to BGR as well, which mixes up whose axis it is."""
+    colours = [x[:, :, i] - mean for i, mean in enumerate((0.4, 0.5, 0.6))]
+    return frame_by_frame(n, torch.stack(colours[::-1], 2))
 
 
 def rows_for_channels(n: Net, x: Tensor) -> Tensor:
@@ -56,6 +62,7 @@ def rows_for_channels(n: Net, x: Tensor) -> Tensor:
 VIDEO = {"a": nn.Conv2d(3, 4, 3, 2, 1), "b": nn.Conv2d(20, 4, 3)}
 CASES: dict[str, tuple[nn.Module, tuple[int, ...], int]] = {  # network, shape, channels' dimension
     "NTCHW, taken apart": (Net(frame_by_frame, **VIDEO), (5, 3, 12, 14), 2),
+    "NTCHW, normalised": (Net(normalised, **VIDEO), (5, 3, 12, 14), 2),
     "NLC": (
         Net(
             lambda n, x: n.b(n.a(x.transpose(1, 2))).transpose(1, 2),
@@ -300,7 +307,7 @@ def test_a_matrix_made_larger_by_ones_and_zeros_mixes_all_rows() -> None:
 
 
 def test_a_video_whose_axes_nothing_tells_is_asked_for_them() -> None:
-    net, shape = Net(normalised, **VIDEO), (5, 3, 12, 14)
+    net, shape = Net(turned, **VIDEO), (5, 3, 12, 14)
     inputs = [torch.zeros(1, *shape)]
     with pytest.raises(UsageError, match=r"of 5x3x12x14 holds .+ --input-axes NCDHW, NTCHW or"):
         rf.record(net, inputs=inputs)
