@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from rfbench.errors import RfbenchError, UsageError
+from rfbench.spatial_graph.hooks import Conditions
 from rfbench.spatial_graph.size import Shape, by
 from rfbench.spatial_graph.tracer import Tracer
 
@@ -31,6 +32,8 @@ def explained(
         return UsageError(f"{what}. Choose another --size.")
     if "meta" in reason or "data-dependent" in reason:
         what += ". Its code reads values; a trace has shapes only"
+    if _takes_conditions(module) and ("shapes only" in what or "to an index" in reason):
+        what += f". If it looks at a condition (a time, a class): {FIX}"
     if found := re.search(r"takes (\d+) positional arguments? but \d+ w", reason):
         means = f"It takes what it needs by other means: {WRAP}"
         what += f". {means if found[1] == '1' else 'It takes fewer inputs than are given'}"
@@ -40,6 +43,12 @@ def explained(
 
 
 WRAP = "give a module around it whose forward(x) calls it"
+FIX = f"{WRAP} with that value fixed, as in net(x, 5)"
+
+
+def _takes_conditions(module: nn.Module) -> bool:
+    """Whether it is given more than maps."""
+    return any(isinstance(hook, Conditions) for hook in module._forward_pre_hooks.values())
 
 
 def _reason(error: Exception) -> str:

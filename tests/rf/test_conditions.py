@@ -395,3 +395,27 @@ class LooksAtStrides(Film):
 def test_a_network_whose_code_looks_at_strides_is_refused_with_its_inputs() -> None:
     with pytest.raises(UsageError, match="its code looks at the strides of its layers"):
         rfbench.fix(LooksAtStrides(nn.Linear(6, 16)), "3x3", inputs=[IMAGE, LATENT])
+
+
+class Late(Conditional):
+    """One layer more for late times."""
+
+    def forward(self, x: Tensor, t: Tensor | int) -> Tensor:
+        return self.b(self.own(self.a(x)) if t > 3 else self.a(x))
+
+
+class Late5(nn.Module):
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x, 5)
+
+
+def test_a_condition_that_the_code_looks_at_is_to_be_fixed() -> None:
+    net = Late(nn.Conv2d(8, 8, 3, padding=1))
+    with pytest.raises(RfbenchError, match="shapes only. If it looks at a condition .*forward.x"):
+        rf.theory(rf.record(net, inputs=[IMAGE, torch.tensor([5])]))
+    # what the refusal says to do; by hand: 3 + 2 x 2 + 4 x 2
+    assert rf.theory(rf.record(Late5(net), size=SIDE))["y"]["size"] == 3 + 4 + 8
