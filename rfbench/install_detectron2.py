@@ -17,6 +17,7 @@ import sys
 import tarfile
 import tempfile
 import zipfile
+from collections.abc import Callable
 from importlib.metadata import requires
 from pathlib import Path
 
@@ -226,22 +227,31 @@ def install(*what: str) -> None:
         raise RfbenchError(f"pip could not install {' '.join(what)}: {why(result)}")
 
 
-def ensure(sdist: Path | None = None, wheel_dir: Path | None = None) -> str:
+def ensure(
+    sdist: Path | None = None,
+    wheel_dir: Path | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+) -> str:
     """Install Detectron2 unless a working one is there; returns what was done, in one line.
 
-    sdist: the archive, instead of fetching it. wheel_dir: only write the wheel there.
+    sdist: the archive, instead of fetching it. wheel_dir: only write the wheel there. tell: called
+    ahead of each step that takes time, with a line on it.
     Raises RfbenchError.
     """
     if not wheel_dir and (found := works()):
         return f"Detectron2 {found} works already: left as it is."
     with tempfile.TemporaryDirectory() as name:
-        sdist = sdist or fetch(Path(name))
+        if not sdist:
+            tell("1/3 fetching the archive of Detectron2's source")
+            sdist = fetch(Path(name))
         check_hash(sdist)
         files = contents(sdist)
         if wheel_dir:
             wheel_dir.mkdir(parents=True, exist_ok=True)
             return f"wrote {write_wheel(files, wheel_dir)}"
+        tell(f"2/3 installing what it needs: {', '.join(needs())}")
         install(*needs())
+        tell("3/3 installing Detectron2 itself")
         install("--no-deps", "--force-reinstall", str(write_wheel(files, Path(name))))
     if not (found := works()):
         raise RfbenchError(

@@ -181,7 +181,8 @@ def test_what_is_needed_beside_torch() -> None:
 
 
 def refused(says: str, *arguments: object) -> None:
+    """In one line, below those on the steps."""
     code, _, err = run(*arguments)
     assert code == 1
     assert says in err, err
-    assert len(err.splitlines()) == 1
+    assert len([line for line in err.splitlines() if "/3 " not in line]) == 1

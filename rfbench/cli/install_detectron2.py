@@ -20,4 +20,4 @@ def command(sdist: Path | None, wheel_dir: Path | None) -> None:
     """
     from rfbench import install_detectron2
 
-    out.show(install_detectron2.ensure(sdist, wheel_dir))
+    out.show(install_detectron2.ensure(sdist, wheel_dir, out.note))

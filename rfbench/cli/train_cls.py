@@ -60,8 +60,9 @@ def command(
     if dry_run:
         begun = resume and folders.begun(folder)
         text = plan.describe(settings, folder, check_weights=not begun)
-        training.check_folder(folder, settings, resume, overwrite)
-        return out.show(text) if training.is_first() else None
+        if training.is_first():
+            out.show(text)
+        return training.check_folder(folder, settings, resume, overwrite)
     if eval_only:
         result = plan.evaluate_checkpoint(settings, eval_only)
         return training.show_result(result, plan.line, as_json, folder)

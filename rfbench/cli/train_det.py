@@ -79,8 +79,9 @@ def command(
         text = plan.describe(settings, folder, check_weights=not begun and not train_first)
         if classifier and not begun:
             text += f"\n{describe_classifier(classifier, bool(train_first))}"
-        training.check_folder(folder, settings, resume, overwrite, FORMAT)
-        return out.show(text) if training.is_first() else None
+        if training.is_first():
+            out.show(text)
+        return training.check_folder(folder, settings, resume, overwrite, FORMAT)
     if train_first:  # what would stop the detector is told before its classifier is trained
         world = int(os.environ.get("WORLD_SIZE", "1"))
         configs.resolve(settings, 1, folder, "cuda", world)  # whatever the device: `opts`

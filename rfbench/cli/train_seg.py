@@ -83,9 +83,11 @@ def command(
         text = plan.describe(settings, folder, check_weights=not begun and not train_first)
         if classifier and not begun:
             text += f"\n{describe_classifier(classifier, bool(train_first))}"
+        if dry_run and training.is_first():
+            out.show(text)
         training.check_folder(folder, settings, resume, overwrite, FORMAT)
         if dry_run:
-            return out.show(text) if training.is_first() else None
+            return None
     if train_first:
         train_classifier(train_first)
     record, code = fit.fit(settings, folder, resume, overwrite)

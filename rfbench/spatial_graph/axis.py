@@ -161,9 +161,9 @@ class Index:
     Resizing, flipping, rolling, reflecting, transposed convolution, uneven adaptive pooling.
     weights: used under pool=mean (interpolation, averages); counts are ones. inner: the window
     that the map is everywhere but at the border (reflecting), which theory goes by. period: of a
-    resizing, (p, q): output o + p reads what o reads, moved by q inputs. phases: of a transposed
-    convolution, the first and last inputs of outputs 0 ... p - 1 if there were no border (None: it
-    has none); output o + p reads what o reads, moved by one input.
+    resizing, (p, q): output o + p reads what o reads, moved by q inputs; (0, 0): none does. phases:
+    of a transposed convolution, the first and last inputs of outputs 0 ... p - 1 if there were no
+    border (None: it has none); output o + p reads what o reads, moved by one input.
     """
 
     at: np.ndarray

@@ -183,7 +183,8 @@ def test_a_run_and_its_files(tmp_path: Path) -> None:
     # a second run there is refused, --resume says that there is nothing to do
     assert "holds a run. Continue it with --resume" in run("--output", folder, *SMALL).stderr
     # a dry run looks at the configuration first
-    assert "holds a run" in run("--output", folder, *SMALL, "--dry-run").stderr
+    dry = run("--output", folder, *SMALL, "--dry-run")
+    assert dry.exit_code == 2 and "holds a run" in dry.stderr and "epochs" in dry.stdout
     wrong = run("--output", folder, *SMALL, "--dry-run", "-o", "variant=1x2")
     assert "unknown variant '1x2'" in wrong.stderr and "holds a run" not in wrong.stderr
     # and with --resume at what has changed, but not at weights that are needed no more

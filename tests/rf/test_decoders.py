@@ -207,6 +207,23 @@ def test_an_audit_of_a_u_net_with_aligned_corners() -> None:
     assert cut["at_own_size"]["cut"] and min(cut["measured_at"]) > 12
 
 
+def test_a_map_resized_with_aligned_corners_alone_is_not_enlarged_without_end() -> None:
+    """Its units take turns once: a larger map has a longer period."""
+    net = nn.Sequential(
+        nn.Conv2d(3, 4, 3, 2, 1), nn.Upsample(None, 2, "bilinear", align_corners=True)
+    )
+    found = rf.audit(net, size=64)
+    assert max(found["measured_at"]) < 100
+    seen = target(ones(nn.Sequential(nn.Conv2d(1, 1, 3, 2, 1), net[1])), 64)
+    counts = seen.counts(None, Convention(pool="mean"))
+    off = []
+    for y in range(3, 64):  # above them the border cuts
+        grad = gradient(ones(nn.Sequential(nn.Conv2d(1, 1, 3, 2, 1), net[1])), 64, (y, 31)).sum(1)
+        off.append(float(grad @ np.arange(64) / grad.sum() - y))
+    assert counts.period.first == (3, 3) and counts.period.totals.shape == (61, 61)
+    assert measure_known(counts, seen.geometry)["shift"][0] == pytest.approx(np.mean(off))
+
+
 def test_fields_that_grow_with_the_image_are_never_whole_and_have_no_shift() -> None:
     class Pyramid(nn.Module):
         """A pyramid pooling module: no image is large enough for its fields."""

@@ -19,9 +19,7 @@ NET = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3))
 def test_an_error_names_the_argument_for_each_option() -> None:
     with pytest.raises(RfbenchError, match="unknown layer '2'") as raised:
         rf.theory(NET, "2")
-    assert raised.value.__notes__ == [  # type: ignore[attr-defined]
-        "In Python: list(rf.record(model).layers) for --list-layers."
-    ]
+    assert raised.value.__notes__ == ["In Python: list(rf.record(model).layers) for --list-layers."]
     found = CliRunner().invoke(main, ["rf", "theory", "torchvision:alexnet", "--to", "nothing"])
     assert found.exit_code == 2 and "In Python" not in found.stderr
 

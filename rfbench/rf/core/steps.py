@@ -91,6 +91,8 @@ def pattern(at: np.ndarray, n: int, period: tuple[int, int] | None = None) -> Tu
     repeat by chance; two where the stride is that of inputs to outputs. An output without a tap is
     one between others (zeros between rows), or reads beyond the border.
     """
+    if period == (0, 0):
+        return None
     low = np.where(at >= 0, at, n).min(1)
     high = at.max(1)
     inner = np.flatnonzero((low > 0) & (high < n - 1) & (high >= 0))
