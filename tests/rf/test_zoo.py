@@ -59,6 +59,14 @@ def test_rows_of_known_networks() -> None:
     assert attention["parameters"] == 5_717_416 and attention["macs"] > 1e9
 
 
+def test_a_network_without_a_stride_has_no_figures_but_its_own_size() -> None:
+    """Odd maps are halved and resized to their size again: a larger input has other fields."""
+    made, drawn = zoo.row("timm:ghostnetv2_100")
+    assert made["status"] == "local + global context" and made["map"] == [7, 7]
+    assert made["shift"] is made["gridding"] is made["size"] is None and not drawn
+    assert "no stride in common along y and x behind" in made["witness"]
+
+
 def test_few_models_are_printed(folder: Path) -> None:
     head, *lines = (folder / "shown.txt").read_text().splitlines()
     assert head.split("  ")[0] == "model" and head.endswith("gridding  read    fixed shift")

@@ -116,6 +116,8 @@ def row(name: str) -> tuple[Row, dict[str, bytes]]:
         out["status"] = str(witness.reach)
         out["map"] = list(own.maps().get(own.target, ())) or None
         if witness.reach in (Reach.LOCAL, Reach.CONTEXT):
+            if any(target.geometry.stretched):
+                target.geometry.check_all()  # a larger input has other fields, not whole ones
             shape, drawings = _shape(network.uncut(target), "")
             fixed, more = _fixed(backbone, network)
             out, drawings = out | shape | fixed, drawings | more
