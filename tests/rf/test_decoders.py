@@ -224,6 +224,25 @@ def test_a_map_resized_with_aligned_corners_alone_is_not_enlarged_without_end() 
     assert measure_known(counts, seen.geometry)["shift"][0] == pytest.approx(np.mean(off))
 
 
+def test_a_shift_of_a_larger_input_is_told_as_such() -> None:
+    """An odd map, halved and resized to its size again (GhostNetV2), at a size that cuts it."""
+
+    class Halved(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 4, 3, 2, 1), nn.Conv2d(4, 4, 5, 1, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.a(x)
+            return x + F.interpolate(self.b(F.avg_pool2d(x, 2)), x.shape[2:])
+
+    cut, whole = rf.audit(Halved(), size=14), rf.audit(Halved(), size=62)
+    assert cut["stretched_along"] == whole["stretched_along"] == "yx"
+    assert min(cut["measured_at"]) > 14 and whole["measured_at"] == (62, 62)
+    told = "px: along y and x units have no stride in common, and inputs of other sizes have other"
+    assert told in str(cut) and told not in str(whole)
+
+
 def test_fields_that_grow_with_the_image_are_never_whole_and_have_no_shift() -> None:
     class Pyramid(nn.Module):
         """A pyramid pooling module: no image is large enough for its fields."""

@@ -114,6 +114,7 @@ def audit(
         "status": _status(own),
         "shift_range": metrics.shift_range(target.counts(), target.geometry),
         "no_stride_along": _without_stride(target),
+        "stretched_along": _stretched(target),
         "causal": causal,
         "measured_at": target.graph.size,
         "convention": asdict(DEFAULT),
@@ -175,6 +176,12 @@ def _without_stride(target: Target) -> str:
     """The axes without a shift: 'x'; '' for none."""
     each = zip(target.graph.names, target.geometry.grid, strict=True)
     return "".join(name for name, stride in each if stride is None)
+
+
+def _stretched(target: Target) -> str:
+    """The axes along which units stand on a grid, but have no stride in common; '' for none."""
+    each = zip(target.graph.names, target.geometry.stretched, strict=True)
+    return "".join(name for name, stretched in each if stretched)
 
 
 def _steps(target: Target) -> list[Step]:

@@ -63,6 +63,13 @@ def _shift(metric: Metric, record: Record) -> str:
         at = f"{at} {unit_of(len(record['input_size']))}"
         added = metric.text(own["shift_by_border"])
         notes.append(f"the border cuts it at {at}, which adds {added}")
+    larger, stretched = _by(record["measured_at"]), record.get("stretched_along")  # not in old ones
+    if stretched and larger != _by(record["input_size"]):
+        px, axes = unit_of(len(record["input_size"])), " and ".join(stretched)
+        notes.append(
+            f"of an input of {larger} {px}: along {axes} units have no stride in common, and "
+            "inputs of other sizes have other shifts"
+        )
     ranges = [r for r in record.get("shift_range") or [] if None not in r]  # not in old records
     ends = [(metric.text([least]), metric.text([most])) for least, most in ranges]
     if any(least != most for least, most in ends):
