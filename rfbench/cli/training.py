@@ -75,7 +75,12 @@ def _of_another_kind(schema: type["BaseModel"], path: str | None) -> Exception |
     from rfbench.errors import UsageError
     from rfbench.schemas.kinds import SCHEMAS
 
-    others = {k: one for k, one in SCHEMAS.items() if path and one is not schema}
+    if path is None:
+        return None
+    with contextlib.suppress(UsageError):
+        load(schema, path)
+        return None  # the file is right, what overrides it is not
+    others = {k: one for k, one in SCHEMAS.items() if one is not schema}
     for kind, other in others.items():
         with contextlib.suppress(UsageError):
             load(other, path)

@@ -245,6 +245,16 @@ def test_a_configuration_of_another_command_is_named_as_such() -> None:
         assert found.stderr == f"Error: {name} is a configuration of `rfbench {own}`.\n"
 
 
+def test_a_mistaken_override_of_a_file_that_fits_several_commands_is_what_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("c.yaml").write_text("{seed: 1}\n")
+    found = CliRunner().invoke(main, ["train-cls", "c.yaml", "-o", "optim.lrr=1", "--dry-run"])
+    assert found.exit_code == 2
+    assert found.stderr == "Error: -o: unknown key 'optim.lrr'; did you mean 'optim.lr'?\n"
+
+
 def test_a_runs_configuration_that_was_cut_off_is_told(tmp_path: Path) -> None:
     """What is left may be YAML, and a plain configuration: of what is lost it has the defaults."""
     files.open_folder(tmp_path)

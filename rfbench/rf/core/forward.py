@@ -15,7 +15,7 @@ import numpy as np
 from rfbench.rf.core.path_counts import channel_weights, is_skipped, shares
 from rfbench.rf.core.path_map import Convention
 from rfbench.rf.core.period import Period
-from rfbench.spatial_graph.axis import Axis, Window
+from rfbench.spatial_graph.axis import SAME, Axis
 from rfbench.spatial_graph.graph import SpatialGraph
 from rfbench.spatial_graph.layout import Value
 from rfbench.spatial_graph.size import Size
@@ -62,7 +62,6 @@ def _places(size: Size) -> np.ndarray:
     return places
 
 
-UNCHANGED = Window()  # every position is itself
 ROOM = 500  # powers of two up to which an array is left as it is: of double's 1,023
 Scaled = tuple[np.ndarray, int]  # an array, and the power of two that it is to be multiplied by
 
@@ -108,7 +107,7 @@ def _sum(terms: list[tuple[Scaled, float]]) -> Scaled:
 def _mapped(axes: tuple[Axis, ...], value: Scaled, mean: bool) -> Scaled:
     array, exponent = value
     for k, axis in enumerate(axes, start=1):
-        if axis == UNCHANGED:
+        if axis == SAME:
             continue
         moved = np.moveaxis(array, k, 0)
         flat = _table(axis, len(moved), mean) @ moved.reshape(len(moved), -1)
