@@ -18,6 +18,7 @@ from rfbench.rf.core.field import (
     region,
     union,
 )
+from rfbench.rf.core.split import slices_of_all
 from rfbench.rf.core.steps import apply
 from rfbench.spatial_graph.axis import SAME
 from rfbench.spatial_graph.graph import SpatialGraph
@@ -61,12 +62,13 @@ class Disagreement:
 class Theory:
     """Fields of every node that sees the source (None: not at all), and where they disagree.
 
-    start: the nodes of the source.
+    start: the nodes of the source. slices: those that together take every position once.
     """
 
     fields: list[Steps | None]
     disagreements: list[Disagreement]
     source: Size
+    slices: frozenset[int]
     start: frozenset[int] = frozenset({0})
 
     def of(self, graph: SpatialGraph, value: Value) -> Fields:
@@ -108,8 +110,16 @@ def theory(graph: SpatialGraph, source: Value | None = None) -> Theory:
                 alone = len(known) == 1 and all(axis is SAME for axis in node.axes)
                 fields[i] = known[0] if alone else _after(graph, node, known, size)
                 steps[node.step].append(i)
-    apart = [d for nodes in steps.values() for d in _disagree(graph, fields, nodes)]
-    return Theory(fields, apart, size, frozenset(start))
+    split = {
+        step: slices_of_all(graph, nodes) for step, nodes in steps.items() if _joins(graph, nodes)
+    }
+    apart = [
+        d
+        for step, nodes in steps.items()
+        if not split.get(step)
+        for d in _disagree(graph, fields, nodes)
+    ]
+    return Theory(fields, apart, size, frozenset().union(*split.values()), frozenset(start))
 
 
 def _after(graph: SpatialGraph, node: Node, known: list[Steps], source: Size) -> Steps:
@@ -130,7 +140,7 @@ def _disagree(
 ) -> list[Disagreement]:
     """Where the branches of one operation disagree: terms of a sum, parts of a concatenation."""
     op, layer = graph.nodes[nodes[0]].op, graph.nodes[nodes[0]].layer
-    joined = any(word in op for word in _JOINS)
+    joined = _joins(graph, nodes)
     sums = [graph.nodes[i].sources for i in nodes if graph.nodes[i].kind in ("sum", "product")]
     apart = []
     for axis, name in enumerate(graph.names):
@@ -149,6 +159,11 @@ def _disagree(
                 apart.append(Disagreement(op, layer, name, parts, layers, frozenset(nodes)))
                 break
     return apart
+
+
+def _joins(graph: SpatialGraph, nodes: list[int]) -> bool:
+    """Whether an operation puts maps side by side."""
+    return any(word in graph.nodes[nodes[0]].op for word in _JOINS)
 
 
 _JOINS = (".cat.", ".stack.", "_scatter.")

@@ -49,6 +49,8 @@ def steps(target: Target) -> list[Step]:
         node = graph.nodes[i]
         for source in node.sources:
             readers[source].add(i)
+        if i in target.theory.slices:  # together they sample evenly
+            continue
         if node.kind in ("conv", "pool", "structure", "sum") and _moves(node):
             groups[node.step].append(i)
     absorbed: set[int] = set()
