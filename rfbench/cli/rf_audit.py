@@ -1,6 +1,5 @@
 """`rfbench rf audit`: a lint for backbones."""
 
-import functools
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -94,8 +93,6 @@ def command(
 
     Example: rfbench rf audit resnet50 mypkg.models:build --fail-on 'shift>1,misaligned>0'
     """
-    from tqdm import tqdm
-
     from rfbench.cli import trained
     from rfbench.errors import RfbenchError, UsageError
     from rfbench.rf.core import subjects
@@ -132,8 +129,7 @@ def command(
         check_folder(output, overwrite)
     results, code = [], 0
     several = len(subjects.models(config)) > 1
-    bar = functools.partial(tqdm, unit="size", leave=False, disable=None)
-    for name, record in audits(config, span, bar, held):
+    for name, record in audits(config, span, held):
         if isinstance(record, RfbenchError):  # the other networks have findings of their own
             log.error(f"Error: {name}: {record}" if several else f"Error: {record}")
             code = max(code, record.exit_code)

@@ -22,9 +22,10 @@ from rfbench.rf.core.metric import Use
 from rfbench.rf.core.network import Network
 from rfbench.rf.core.path_map import DEFAULT
 from rfbench.rf.core.position import Pair
+from rfbench.rf.core.progress import progress
 from rfbench.rf.core.subjects import Subject, measured, models, short, sources, subjects
 from rfbench.rf.core.target import Target
-from rfbench.rf.questions.audit.by_size import Bar, by_size
+from rfbench.rf.questions.audit.by_size import by_size
 from rfbench.rf.questions.audit.checkerboard import LEAST, even_steps, resizing_steps
 from rfbench.rf.questions.audit.counterfactual import Step, fixed, steps, uneven_layers
 from rfbench.rf.questions.audit.pruned import pruned_of
@@ -46,7 +47,6 @@ class Trained:
 def audits(
     config: RfConfig,
     sizes: Iterable[int | Size] = (),
-    bar: Bar = iter,
     trained: Trained | None = None,
 ) -> Iterator[tuple[str, Record | RfbenchError]]:
     """(model, record) of every network and variant; in place of a record the error that it raised.
@@ -64,30 +64,26 @@ def audits(
                         subject.backbone.name = trained.model
                         subject.backbone.variant = trained.variant
                         subject = subject.with_weights(trained.state)
-                    for record in _audited(one, subject, sizes, bar):
+                    for record in _audited(one, subject, sizes):
                         yield model, record
             except RfbenchError as error:  # the other networks have findings of their own
                 yield model, error
 
 
-def _audited(
-    config: RfConfig, subject: Subject, sizes: Iterable[int | Size], bar: Bar
-) -> Iterator[Record]:
+def _audited(config: RfConfig, subject: Subject, sizes: Iterable[int | Size]) -> Iterator[Record]:
     """The record; of several inputs, where none is named, one each."""
 
     def seen_from(_: str | None, source: str | None) -> Record:
-        return audit(config.model_copy(update={"from_": source}), subject, sizes, bar)
+        return audit(config.model_copy(update={"from_": source}), subject, sizes)
 
     return measured([(config.to, one) for one in sources(subject, config.from_)], seen_from)
 
 
-def audit(
-    config: RfConfig, subject: Subject, sizes: Iterable[int | Size] = (), bar: Bar = iter
-) -> Record:
+def audit(config: RfConfig, subject: Subject, sizes: Iterable[int | Size] = ()) -> Record:
     """Everything about one network in one variant, ready for JSON; distances in source pixels.
 
-    sizes: of inputs, for the shift against the size; N is the same along each axis. bar: shows
-    progress over those. Raises RfbenchError for a network that is not local.
+    sizes: of inputs, for the shift against the size; N is the same along each axis. Raises
+    RfbenchError for a network that is not local.
     """
     axes = len(subject.size)
     chosen = [(size,) * axes if isinstance(size, int) else size for size in sizes]
@@ -139,7 +135,7 @@ def audit(
         record["fixes"] = _fixes(subject, own, record["cost"])
         record["best"] = _best(record)
     if chosen:
-        record["sizes"] = by_size(subject.network, own, config.to, chosen, bar)
+        record["sizes"] = by_size(subject.network, own, config.to, chosen)
     return record
 
 
@@ -226,7 +222,7 @@ def _causes(target: Target, own: Target, causes: list[Step], now: Record) -> lis
     reached = float(own.reached.mean())
     at_own = {s.number: s for s in steps(own)} if reached < 1 else {}
     rows = []
-    for step in causes:
+    for step in progress(causes, "layer"):
         alone = fixed(target, [step])
         if own.is_causal and not alone.is_causal:
             continue
@@ -291,7 +287,8 @@ def _fixes(subject: Subject, own: Target, now: Record | None) -> list[Record]:
     rows: list[Record] = []
     held = subject.backbone
     maps = [torch.empty((1, *shape), device="meta") for shape in subject.network.inputs or ()]
-    for name in dict.fromkeys([*variants.PAPER[1:], *_of_all_kernels(held.module)]):
+    names = dict.fromkeys([*variants.PAPER[1:], *_of_all_kernels(held.module)])
+    for name in progress([*names], "variant"):
         try:
             module = whole_copy(held.module)
             label = short(held.name)

@@ -1,23 +1,21 @@
 """The shift against the input size, and the nearest size without any: `rf audit --sizes`."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from rfbench.errors import RfbenchError
 from rfbench.rf.core.at_size import Shifts
 from rfbench.rf.core.metric import unit_of
 from rfbench.rf.core.network import Network
+from rfbench.rf.core.progress import progress
 from rfbench.rf.core.target import Target
 from rfbench.spatial_graph.size import Size
 
 Record = dict[str, Any]
-Bar = Callable[[Sequence[Size]], Iterable[Size]]
 SYMMETRIC = 0.005  # px; what a smaller shift is worth nobody can tell
 
 
-def by_size(
-    network: Network, own: Target, layer: str | None, sizes: Sequence[Size], bar: Bar = iter
-) -> Record:
+def by_size(network: Network, own: Target, layer: str | None, sizes: Sequence[Size]) -> Record:
     """The shift at every size, and the size without any that is nearest to the own one.
 
     layer: the one asked for; None: the last map, so that the network has to run to its end. A row
@@ -25,7 +23,7 @@ def by_size(
     that nothing can be told at it. The nearest size has been traced itself.
     """
     shifts = Shifts(network, own, layer)
-    rows = [_row(shifts, size) for size in bar(sizes)]
+    rows = [_row(shifts, size) for size in progress(sizes, "size")]
     clean = [row["size"] for row in rows if _is_symmetric(row)]
     clean.sort(key=lambda size: _distance(size, own.graph.size))
     nearest = (s for s in clean if _is_symmetric(_row(shifts, s, traced=True)))

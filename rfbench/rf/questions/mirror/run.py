@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from rfbench.rf.core import doubles
 from rfbench.rf.core.field import Along, region
+from rfbench.rf.core.progress import progress
 from rfbench.rf.core.target import Target
 
 Record = dict[str, Any]
@@ -60,7 +61,7 @@ class Mirrored:
         self.plain = self._out(self.images)
         self.back = [
             self._out([x.flip(k + 2).contiguous() for x in self.images]).flip(k + 2)
-            for k in range(len(off))
+            for k in progress(range(len(off)), "axis")
         ]
         self.units = [self._inner(k) for k in range(len(off))]
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from rfbench.errors import RfbenchError
 from rfbench.rf.core.doubles import as_map, output, outputs
 from rfbench.rf.core.network import Network
+from rfbench.rf.core.progress import progress
 from rfbench.rf.core.target import Target
 from rfbench.rf.questions.tiles.exact import same_units
 from rfbench.rf.questions.tiles.plan import Tile, at
@@ -47,7 +48,7 @@ def without_halo(
     sides = zip(target.source_size, size, crop, whole.shape[2:], strict=True)
     steps = [[(i, i * n // side, side) for i in range(0, end, c)] for side, end, c, n in sides]
     ends = [0] * len(crop)
-    for starts in product(*steps):
+    for starts in progress([*product(*steps)], "crop"):
         pixels = tuple(slice(i, i + c) for (i, *_), c in zip(starts, crop, strict=True))
         try:
             part = output(module, target, _crops(x, target, pixels))

@@ -15,6 +15,7 @@ from rfbench.errors import RfbenchError, UsageError
 from rfbench.rf.core import doubles, randomness
 from rfbench.rf.core.metric import unit_of
 from rfbench.rf.core.network import Network
+from rfbench.rf.core.progress import progress
 from rfbench.rf.core.subjects import Subject
 from rfbench.rf.core.target import Target
 from rfbench.rf.questions.tiles import plan, run
@@ -173,7 +174,7 @@ def _shown(
     if tuple(out.shape[2:]) != whole.units:
         name = whole.name or "the network"
         raise NoTiles(f"the output of {name} is no N x C map of {whole.units} units")
-    apart = {tile: run.difference(made, whole, x, out, tile) for tile in chosen}
+    apart = {tile: run.difference(made, whole, x, out, tile) for tile in progress(chosen, "crop")}
     worst = max(apart, key=lambda tile: apart[tile])
     if not apart[worst] < run.LIMIT:
         name = run.first_difference(made, subject.network, whole, x, worst)
