@@ -8,6 +8,7 @@ its highest 8 are taken, by the depth that the file declares. Pixels without a r
 format sets (floating-point, signed, 32-bit) are refused.
 """
 
+import contextlib
 import errno
 import io
 import os
@@ -41,6 +42,7 @@ class BadImage(RfbenchError):
 
 
 LARGEST = 1 << 30  # bytes of an image file
+JPEG = b"\xff\xd8"
 POSTSCRIPT = (b"%!PS", b"\xc5\xd0\xd3\xc6")  # how files of PIL's EPS format begin
 
 
@@ -91,6 +93,16 @@ def decode(data: bytes, path: str, upright: bool = False) -> Tensor:
         # decoders raise nearly anything on damaged bytes: OSError, SyntaxError, struct.error, ...
         reason = one_line(error) or type(error).__name__
         raise BadImage(path, reason) from None
+
+
+def frames(path: str) -> int:
+    """How many images a file holds, by its header; 1 for what cannot be read. `read` takes one."""
+    with contextlib.suppress(Exception):  # told by `read`
+        head = _bytes(path)
+        if not head.startswith(JPEG):
+            with Image.open(io.BytesIO(head)) as image:
+                return getattr(image, "n_frames", 1)
+    return 1
 
 
 def _jpeg(data: bytes) -> np.ndarray | None:

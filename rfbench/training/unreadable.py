@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rfbench.data import decode
 from rfbench.data.dataset import some
 from rfbench.data.loader import Loader
 from rfbench.data.order import evaluation_tasks
@@ -83,6 +84,17 @@ def check(config: Any, opened: Callable[[Any, Processes, bool], Reader], eval_on
         group.by_first(lambda: _check(data, config.data.max_bad_share))
 
 
+def _tell_frames(part: str, split: Any) -> None:
+    """A warning for animations and files of many pages, of which one image is taken."""
+    paths = split.paths() if hasattr(split, "paths") else []
+    several = [path for path in paths if decode.frames(path) > 1]
+    if several:
+        files = counted(len(several), f"{part} file")
+        verb = "holds" if len(several) == 1 else "hold"
+        names = some([*map(printable, several)], 3)
+        logger.warning("%s %s more than one image; the first is read: %s", files, verb, names)
+
+
 def _check(data: Reader, allowed: float) -> None:
     problems, copies = [], Copies()
     for part, split in (("training", data.set.train), ("validation", data.set.val)):
@@ -105,6 +117,7 @@ def _check(data: Reader, allowed: float) -> None:
         finally:
             progress.close()
             loader.close()
+        _tell_frames(part, split)
         lines = [printable(f"{path}: {reason}") for path, reason in sorted(loader.bad.items())]
         found = f"{len(lines)} of {len(split)} {part} images cannot be read"
         logger.info("\n".join([found, *lines]), extra={"lines": True})

@@ -79,3 +79,25 @@ def test_copies_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> No
         f"the pixels of images of another class: 2 images: {train}/b/0.png "
         f"(as {train}/a/again.bmp), {val}/b/link.png (as {val}/a/0.png)",
     ]
+
+
+def test_animations_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Of several images in a file the first is read, as torchvision does; nobody may expect it."""
+    one = Image.new("RGB", (8, 8), "red")
+    rest = [Image.new("RGB", (8, 8), c) for c in ("green", "blue")]
+    for part in ("train", "val"):
+        for i, name in enumerate("ab"):
+            (tmp_path / part / name).mkdir(parents=True)
+            Image.new("RGB", (8, 8), (i, part == "val", 9)).save(tmp_path / part / name / "0.png")
+    train, val = tmp_path / "train", tmp_path / "val"
+    one.save(train / "a/pages.tif", save_all=True, append_images=rest)
+    one.rotate(90).save(val / "b/moving.webp", save_all=True, append_images=rest, lossless=True)
+    one.save(train / "b/photo.jpg", "MPO", save_all=True, append_images=rest)  # as phones do
+    data = SimpleNamespace(set=load("folder", str(tmp_path)), workers=0, channels=3)
+    unreadable._check(data, 0.0)  # type: ignore[arg-type]
+    said = [m.getMessage() for m in caplog.records if "more than one image" in m.getMessage()]
+    what = "holds more than one image; the first is read"
+    assert said == [
+        f"1 training file {what}: {train}/a/pages.tif",
+        f"1 validation file {what}: {val}/b/moving.webp",
+    ]

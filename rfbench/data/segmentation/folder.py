@@ -70,6 +70,7 @@ def folder(
         val = paired(_part(root, "val", notes), "val")
         train = none(values) if eval_only else paired(_part(root, "train", notes), "train")
     lists.apart(train, val)
+    notes += lists.shared(train) + lists.shared(val)
     return SegSet(
         "folder", names, train, val, background=number, crop=(256, 256), notes=tuple(notes)
     )

@@ -10,7 +10,7 @@ from rfbench.data import text, walk
 from rfbench.data.dataset import some
 from rfbench.data.segmentation.masks import Values
 from rfbench.data.segmentation.pairs import FilePairs
-from rfbench.errors import RfbenchError, one_line
+from rfbench.errors import RfbenchError, counted, one_line, printable
 
 Pair = tuple[str, str]  # paths of an image and its mask
 SHOWN = 5  # missing files that are named
@@ -97,6 +97,23 @@ def lines_of(path: str) -> list[str]:
     except OSError as error:
         raise RfbenchError(f"{path} cannot be read: {one_line(error)}") from None
     return [line.strip() for line in re.split("\r\n|\n|\r", found)]
+
+
+def shared(pairs: FilePairs) -> list[str]:
+    """A line on masks that are one file by links, or none: meant for empty ones, else a mistake."""
+    first: dict[tuple[int, int], str] = {}
+    found = []
+    for i in range(len(pairs)):
+        path = pairs.mask_name(i)
+        status = os.stat(path)
+        other = first.setdefault((status.st_dev, status.st_ino), path)
+        if other != path:
+            found.append(printable(f"{path} (is {other})"))
+    if not found:
+        return []
+    masks = counted(len(found), "mask")
+    verb = "is another image's" if len(found) == 1 else "are other images'"
+    return [f"{masks} {verb}, by links: {some(found, SHOWN)}"]
 
 
 def apart(train: FilePairs, val: FilePairs) -> None:

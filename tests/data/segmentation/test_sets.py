@@ -233,3 +233,14 @@ def test_images_like_those_of_m2nist(tmp_path: Path) -> None:
         counts.add(len(np.unique(pixels[..., 3])) - 1)
     assert counts == {1, 2, 3}
     assert found.classes == [*map(str, range(10)), "background"] and found.background == 10
+
+
+@pytest.mark.parametrize("link", ["symlink_to", "hardlink_to"])
+def test_one_mask_of_two_images_is_told(link: str, tmp_path: Path) -> None:
+    trees.folder(tmp_path, count=3)
+    first, second = sorted((tmp_path / "masks" / "train" / "in").iterdir())[:2]
+    assert load("folder", tmp_path).notes == ()
+    second.unlink()
+    getattr(second, link)(first)
+    (note,) = load("folder", tmp_path).notes
+    assert note == f"1 mask is another image's, by links: {second} (is {first})"
