@@ -103,6 +103,31 @@ def try_record(folder: Path, rng: random.Random) -> None:
     assert result.exception is None or isinstance(result.exception, SystemExit), result.output
 
 
+def try_run(folder: Path, rng: random.Random) -> None:
+    """The config.yaml of a finished run, changed: never other figures, and no file is touched."""
+    source = ROOT / "docs" / "runs" / "classification" / "baseline-s0" / "result.json"
+    run = folder / "runs" / "one"
+    shutil.rmtree(run, ignore_errors=True)
+    run.mkdir(parents=True)
+    (run / "result.json").write_bytes(source.read_bytes())
+    values = json.loads(source.read_text())["config"]
+    plain = yaml.safe_dump(values).encode()
+    raw = rng.random() < 0.5
+    changed = mutate.data(plain, rng) if raw else mutate.as_json(mutate.value(values, rng))
+    (run / "config.yaml").write_bytes(changed)
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    compared = ["compare", str(folder / "runs"), "--format", "csv"]
+    again = ["train-cls", str(run / "config.yaml"), "--output", str(run), "--dry-run"]
+    for command in (compared, [*again, "--resume"], again):
+        result = CliRunner().invoke(main, command)
+        assert result.exit_code in (0, 1, 2), result.output
+        assert "internal error" not in result.output and "Traceback" not in result.output
+        assert result.exception is None or isinstance(result.exception, SystemExit), result.output
+        if command is compared and result.exit_code == 0:
+            assert ",top1,1,0,84.8," in result.output
+    assert {path.name: path.read_bytes() for path in run.iterdir()} == before
+
+
 def coco_set(folder: Path) -> dict[str, Any]:
     """A small set: polygons, run lengths, a crowd."""
     one = {"category_id": 1, "bbox": [2, 2, 10, 8], "area": 80.0, "iscrowd": 0}
@@ -184,12 +209,13 @@ TRIES: dict[str, Try] = {
     "yaml": try_yaml,
     "overrides": try_overrides,
     "record": try_record,
+    "run": try_run,
     "coco": try_coco,
     "image": try_image,
 }
 
-# of a hundred inputs; a whole `compare` takes longer than the others
-SHARES = {"yaml": 25, "overrides": 25, "record": 5, "coco": 20, "image": 25}
+# of about a hundred inputs; whole commands take longer than the others
+SHARES = {"yaml": 25, "overrides": 25, "record": 5, "run": 5, "coco": 20, "image": 25}
 
 
 def fuzz(name: str, folder: Path, seeds: range) -> None:
@@ -206,7 +232,7 @@ def fuzz(name: str, folder: Path, seeds: range) -> None:
             error.add_note(f"{name}, seed {seed}")
             raise
     print(f"{name}: {len(seeds)} inputs, {kept['refused']} refused, {kept['taken']} taken")
-    assert kept["refused"] or name == "record"
+    assert kept["refused"] or name in ("record", "run")
 
 
 @pytest.mark.parametrize("name", TRIES)
