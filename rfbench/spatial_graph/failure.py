@@ -32,7 +32,7 @@ def explained(
         return UsageError(f"{what}. Choose another --size.")
     if "meta" in reason or "data-dependent" in reason:
         what += ". Its code reads values; a trace has shapes only"
-    if _takes_conditions(module) and ("shapes only" in what or "to an index" in reason):
+    if _takes_conditions(module) and any(word in what for word in _READS):
         what += f". If it looks at a condition (a time, a class): {FIX}"
     if found := re.search(r"takes (\d+) positional arguments? but \d+ w", reason):
         means = f"It takes what it needs by other means: {WRAP}"
@@ -44,6 +44,10 @@ def explained(
 
 WRAP = "give a module around it whose forward(x) calls it"
 FIX = f"{WRAP} with that value fixed, as in net(x, 5)"
+
+
+# what a tensor does where a number is meant: `if t > 3`, `self.layers[t]`, `scale_factor=t`
+_READS = ("shapes only", "to an index", "takes no arguments of the kinds")
 
 
 def _takes_conditions(module: nn.Module) -> bool:
@@ -76,6 +80,7 @@ _MKLDNN = (
     "script that it was made of"
 )
 _GUARD = "it was exported for inputs with {}: give such ones, or export it with dynamic_shapes"
+_KINDS = "{}() takes no arguments of the kinds that it is given"
 _DIFFERENTIATES = "it takes gradients of its own (torch.func), which a trace does not follow"
 _NUMPY = "it hands a tensor to NumPy; a trace has shapes only"
 _SPARSE = "a sparse tensor holds values; a trace has shapes only"
@@ -89,6 +94,7 @@ _TOLD = (  # what torch's long messages come to
     (re.compile(r"Guard failed: (.+)"), _GUARD),
     (re.compile(r".*register_meta function for (torch\.\w+)"), _SHAPE),
     (re.compile(r"(\w+::\w+) \(.*data-dependent shape"), _SHAPE),
+    (re.compile(r"([\w.]+)\(\) received an invalid combination of arguments"), _KINDS),
     (
         re.compile(r"There was no rule registered for HigherOrderOperator (\w+) "),
         "torch.{} chooses by values; a trace has none",

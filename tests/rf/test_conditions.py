@@ -419,3 +419,17 @@ def test_a_condition_that_the_code_looks_at_is_to_be_fixed() -> None:
         rf.theory(rf.record(net, inputs=[IMAGE, torch.tensor([5])]))
     # what the refusal says to do; by hand: 3 + 2 x 2 + 4 x 2
     assert rf.theory(rf.record(Late5(net), size=SIDE))["y"]["size"] == 3 + 4 + 8
+
+
+class Scaled(Conditional):
+    """A number of the command line is a tensor; the code wants one of Python's."""
+
+    def forward(self, x: Tensor, t: Tensor | float) -> Tensor:
+        return nn.functional.interpolate(self.a(x), scale_factor=t)  # type: ignore[arg-type]
+
+
+def test_a_condition_that_torch_takes_for_no_number_is_to_be_fixed() -> None:
+    net = Scaled(nn.Identity())
+    with pytest.raises(RfbenchError, match=r"takes no arguments of the kinds .*net\(x, 5\)"):
+        rf.theory(rf.record(net, inputs=[IMAGE, torch.tensor(2.0)]))
+    assert rf.theory(rf.record(net, inputs=[IMAGE, 2.0]))["y"]["stride"] == 1
