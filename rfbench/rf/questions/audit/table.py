@@ -26,7 +26,8 @@ def text(record: Record) -> str:
     share = f"{cover['reached']:.1%} of the input; the central unit's box {cover['seen']:.1%}"
     if record["checkerboard"] > LEAST:
         names = ", ".join(name or "the network" for name in record["checkerboard_layers"])
-        rows.append(("checkerboard", f"{record['checkerboard']:.4f}   (by {names})"))
+        by = f"   (by {names})" if names else ""  # rows of zeros are no layer
+        rows.append(("checkerboard", f"{record['checkerboard']:.4f}{by}"))
     name = f"{record['model']} / {record['variant']}{start} to {record['to']}"
     channels = of_channels(record["input_channels"])
     unit = unit_of(len(record["input_size"]))
