@@ -9,6 +9,7 @@ from fractions import Fraction
 
 import numpy as np
 
+BLOCK = 1024  # outputs of an Index that are carried back at a time
 Span = tuple[np.ndarray, int]  # an array, and the position of its first entry along the axis
 
 
@@ -185,6 +186,15 @@ class Index:
         if not inside.any():
             return g[_along(axis, slice(0, 0))], 0
         low, high = int(at[inside].min()), int(at[inside].max())
+        if len(at) > BLOCK:  # one table for all would grow with the square of a sequence
+            shape = (*g.shape[:axis], high - low + 1, *g.shape[axis + 1 :])
+            total = np.zeros(shape, g.dtype)
+            for start in range(0, len(at), BLOCK):
+                block = g[_along(axis, slice(start, start + BLOCK))]
+                part, begin = self.adjoint((block, first + start), axis, n, mean)
+                begin -= low if part.shape[axis] else begin
+                total[_along(axis, slice(begin, begin + part.shape[axis]))] += part
+            return total, low
         table = np.zeros((len(at), high - low + 1), g.dtype)
         weight = self._weights(rows, g.dtype)[inside] if mean and self.weights is not None else 1
         output, _ = np.nonzero(inside)

@@ -5,7 +5,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from rfbench.spatial_graph.axis import WIDE, Window
+from rfbench.rf.core.forward import _table
+from rfbench.spatial_graph.axis import BLOCK, WIDE, Index, Window
 
 
 @pytest.mark.parametrize("kernel", [3, WIDE - 1, WIDE, WIDE + 1, 2 * WIDE, 301])
@@ -33,3 +34,41 @@ def test_small_counts_beside_large_ones_keep_their_digits() -> None:
     assert at == 0 and found[0, -1] == 1 and found[0, -3] == 3
     exact = grad.astype(int).astype(object) + Fraction(1, 3)
     assert Window(3 * WIDE).adjoint((exact, 0), 1, 1000, mean=False)[0][0, -1] == Fraction(4, 3)
+
+
+@pytest.mark.parametrize("dtype", [float, object])
+@pytest.mark.parametrize("mean", [False, True])
+def test_an_index_of_many_outputs_is_carried_back_block_by_block(mean: bool, dtype: type) -> None:
+    rng = np.random.default_rng(0)
+    m, n = 2 * BLOCK + 300, 900
+    at = np.minimum(np.arange(m)[:, None] * n // m + np.arange(2), n - 1)
+    at[BLOCK : 2 * BLOCK] = -1  # a block that reads nothing
+    at[-1, 0] = 0  # and an output that reads far from its neighbours
+    weights = rng.integers(1, 9, at.shape) / 8
+    grad = rng.integers(0, 9, (2, m - 5)).astype(dtype)
+    want = np.zeros((2, n))
+    for output, tap in np.ndindex(m - 5, 2):
+        if at[3 + output, tap] >= 0:
+            weight = weights[3 + output, tap] if mean else 1
+            want[:, at[3 + output, tap]] += grad[:, output].astype(float) * weight
+    found, low = Index(at, weights).adjoint((grad, 3), 1, n, mean)
+    whole = np.zeros((2, n))
+    whole[:, low : low + found.shape[1]] = found
+    assert found.dtype == grad.dtype
+    assert (whole == want).all()
+
+
+@pytest.mark.parametrize("axis", [Window(5, 3, 2, 2), Index(np.arange(999)[:, None] // 7)])
+def test_the_table_of_a_long_axis_is_that_of_each_output(axis: Window | Index) -> None:
+    n = 1000
+    table = _table(axis, n, False).toarray()
+    want = np.zeros((axis.out_size(n), n))
+    for output, tap in np.ndindex(axis.matrix(n).shape):
+        if (at := axis.matrix(n)[output, tap]) >= 0:
+            want[output, at] += 1
+    assert (table == want).all()
+
+
+def test_the_table_of_a_sequence_does_not_grow_with_its_square() -> None:
+    n = 1 << 20  # dense, 8 TiB
+    assert _table(Window(1, 64), n, False).nnz == n // 64

@@ -8,6 +8,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from rfbench.errors import RfbenchError
 from rfbench.spatial_graph import results, tracer
 from rfbench.spatial_graph.reader import read
 from rfbench.spatial_graph.trace import _traced, trace_module
@@ -222,3 +223,16 @@ def test_writes_that_others_see_are_functionalised(how: str) -> None:
 def test_a_write_to_a_buffer() -> None:
     assert nodes(Writes("buffer"), pure=True)[1]
     trace_module(Writes("buffer"), (20, 23))
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+@pytest.mark.parametrize("padding", [0, 1])
+def test_transposed_convolutions_that_torch_refuses_with_data(axes: int, padding: int) -> None:
+    # on meta torch takes any channels, and any output padding
+    kind = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)[axes - 1]
+    net = kind(10, 8, 3, output_padding=padding)
+    image = torch.zeros(1, 10 if padding else 12, *[5] * axes)
+    with pytest.raises(RuntimeError):
+        net(image)
+    with pytest.raises(RfbenchError, match="output padding" if padding else "expected 10 channels"):
+        trace_module(net, tuple(image.shape[2:]), 12 - 2 * padding)

@@ -63,6 +63,7 @@ def _places(size: Size) -> np.ndarray:
 
 
 ROOM = 500  # powers of two up to which an array is left as it is: of double's 1,023
+BLOCK = 64  # outputs whose table is made at a time
 Scaled = tuple[np.ndarray, int]  # an array, and the power of two that it is to be multiplied by
 
 
@@ -121,10 +122,12 @@ def _mapped(axes: tuple[Axis, ...], value: Scaled, mean: bool) -> Scaled:
 @cache
 def _table(axis: Axis, n: int, mean: bool) -> "csr_array":
     """The map as a matrix (outputs, inputs): the adjoint of every output."""
-    from scipy.sparse import csr_array  # here: slow to import, and needed where units take turns
+    from scipy.sparse import csr_array, vstack  # here: slow to import, for units that take turns
 
     m = axis.out_size(n)
-    back, at = axis.adjoint((np.eye(m), 0), 0, n, mean)
-    out = np.zeros((n, m))
-    out[at : at + len(back)] = back
-    return csr_array(out.T)
+    blocks = []
+    for first in range(0, m, BLOCK):  # of a long sequence the whole table fits into no memory
+        back, at = axis.adjoint((np.eye(min(BLOCK, m - first)), first), 0, n, mean)
+        part = csr_array(back.T)
+        blocks.append(csr_array((part.data, part.indices + at, part.indptr), (part.shape[0], n)))
+    return vstack(blocks, format="csr")
