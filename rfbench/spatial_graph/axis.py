@@ -95,7 +95,7 @@ class Window:
         if self.taps is None and self.kernel >= WIDE:
             out[_along(axis, slice(0, (count - 1) * self.stride + 1, self.stride))] = g
             return _running(out, axis, self.kernel, self.dilation)
-        for tap, weight in enumerate(self._weights(mean)):
+        for tap, weight in enumerate(self.tap_weights(mean)):
             lo = tap * self.dilation
             hi = lo + (count - 1) * self.stride + 1
             part = out[_along(axis, slice(lo, hi, self.stride))]
@@ -109,7 +109,8 @@ class Window:
         share = 1 / self.divisors(n, 0, self.out_size(n))
         return np.repeat(share[:, None], self.kernel, axis=1)
 
-    def _weights(self, mean: bool) -> tuple[Fraction, ...]:
+    def tap_weights(self, mean: bool) -> tuple[Fraction, ...]:
+        """Those of a fixed kernel, the least of them 1 under pool=count; ones of a learned one."""
         if self.taps is None:
             return (Fraction(1),) * self.kernel
         least = min(t for t in self.taps if t)

@@ -305,3 +305,9 @@ def test_an_interrupt_while_modules_are_imported_is_one_line(module: str, args: 
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "Interrupted.\n")
+
+
+def test_registration_of_a_network_tells_what_measures_it() -> None:
+    # without Detectron2 too: to install it would not help
+    result = CliRunner().invoke(main, ["rf", "registration", "mypkg.nets:yolo"])
+    assert result.exit_code == 2 and "rf audit mypkg.nets:yolo --to LAYER" in result.stderr

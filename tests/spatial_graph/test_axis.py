@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rfbench.rf.core.forward import _table
-from rfbench.spatial_graph.axis import BLOCK, WIDE, Index, Window
+from rfbench.spatial_graph.axis import BLOCK, WIDE, Axis, Dense, Expand, Full, Index, Window
 
 
 @pytest.mark.parametrize("kernel", [3, WIDE - 1, WIDE, WIDE + 1, 2 * WIDE, 301])
@@ -58,15 +58,31 @@ def test_an_index_of_many_outputs_is_carried_back_block_by_block(mean: bool, dty
     assert (whole == want).all()
 
 
-@pytest.mark.parametrize("axis", [Window(5, 3, 2, 2), Index(np.arange(999)[:, None] // 7)])
-def test_the_table_of_a_long_axis_is_that_of_each_output(axis: Window | Index) -> None:
-    n = 1000
-    table = _table(axis, n, False).toarray()
-    want = np.zeros((axis.out_size(n), n))
-    for output, tap in np.ndindex(axis.matrix(n).shape):
-        if (at := axis.matrix(n)[output, tap]) >= 0:
-            want[output, at] += 1
-    assert (table == want).all()
+AXES = (
+    Window(5, 3, 2, 2),
+    Window(3, 2, 1, 1, ceil=True, divide="kernel"),
+    Window(3, 2, 1, 1, divide="valid"),
+    Window(2, 2, divide="taps"),
+    Window(3, 2, 1, 1, taps=(Fraction(1, 4), Fraction(1, 2), Fraction(1, 4))),
+    Window(2, 5, dilation=3, taps=(Fraction(0), Fraction(1))),
+    Index(
+        np.array([[0, 0], [3, -1], [-1, -1], [9, 2]]), np.array([[1, 2], [3, 4], [5, 6], [7, 8]])
+    ),
+    Full("n"),
+    Expand(7, 0),
+    Dense(4),
+)
+
+
+@pytest.mark.parametrize("mean", [False, True])
+@pytest.mark.parametrize("axis", AXES, ids=str)
+def test_the_table_of_an_axis_is_the_adjoint_of_each_output(axis: Axis, mean: bool) -> None:
+    n, m = 10, axis.out_size(10)
+    want = np.zeros((m, n))
+    for output in range(m):
+        back, at = axis.adjoint((np.ones((1, 1)), output), 1, n, mean)
+        want[output, at : at + back.shape[1]] = back
+    assert _table(axis, n, mean).toarray() == pytest.approx(want, abs=1e-15)
 
 
 def test_the_table_of_a_sequence_does_not_grow_with_its_square() -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from rfbench.errors import RfbenchError
 from rfbench.spatial_graph import results, tracer
+from rfbench.spatial_graph.inputs import trace_as_fits
 from rfbench.spatial_graph.reader import read
 from rfbench.spatial_graph.trace import _traced, trace_module
 from tests.spatial_graph.networks import RandomNet
@@ -236,3 +237,10 @@ def test_transposed_convolutions_that_torch_refuses_with_data(axes: int, padding
         net(image)
     with pytest.raises(RfbenchError, match="output padding" if padding else "expected 10 channels"):
         trace_module(net, tuple(image.shape[2:]), 12 - 2 * padding)
+
+
+def test_a_network_that_begins_with_a_transposed_convolution_is_given_its_channels() -> None:
+    net = nn.Sequential(nn.ConvTranspose2d(10, 8, 4, 2, 1), nn.Conv2d(8, 3, 1))
+    with pytest.raises(RfbenchError, match="expected 10 channels"):
+        trace_as_fits(net, (5, 5))
+    assert trace_as_fits(net[:1], (5, 5)).failure is None

@@ -15,7 +15,7 @@ import numpy as np
 from rfbench.rf.core.path_counts import channel_weights, is_skipped, shares
 from rfbench.rf.core.path_map import Convention
 from rfbench.rf.core.period import Period
-from rfbench.spatial_graph.axis import SAME, Axis
+from rfbench.spatial_graph.axis import SAME, Axis, Window
 from rfbench.spatial_graph.graph import SpatialGraph
 from rfbench.spatial_graph.layout import Value
 from rfbench.spatial_graph.size import Size
@@ -65,7 +65,6 @@ def _places(size: Size) -> np.ndarray:
 
 
 ROOM = 500  # powers of two up to which an array is left as it is: of double's 1,023
-BLOCK = 64  # outputs whose table is made at a time
 Scaled = tuple[np.ndarray, int]  # an array, and the power of two that it is to be multiplied by
 
 
@@ -138,12 +137,14 @@ def scaled(array: np.ndarray, exponent: int) -> Scaled:
 @cache
 def _table(axis: Axis, n: int, mean: bool) -> "csr_array":
     """The map as a matrix (outputs, inputs): the adjoint of every output."""
-    from scipy.sparse import csr_array, vstack  # here: slow to import, for units that take turns
+    from scipy.sparse import csr_array  # here: slow to import, and needed where units take turns
 
-    m = axis.out_size(n)
-    blocks = []
-    for first in range(0, m, BLOCK):  # of a long sequence the whole table fits into no memory
-        back, at = axis.adjoint((np.eye(min(BLOCK, m - first)), first), 0, n, mean)
-        part = csr_array(back.T)
-        blocks.append(csr_array((part.data, part.indices + at, part.indptr), (part.shape[0], n)))
-    return vstack(blocks, format="csr")
+    at = axis.matrix(n)
+    shares = axis.weight_table(n) if mean else None
+    weights = np.ones(at.shape) if shares is None else shares
+    if isinstance(axis, Window):
+        weights = weights * np.array([float(w) for w in axis.tap_weights(mean)])
+    inside = at >= 0
+    outputs, _ = np.nonzero(inside)
+    # what an output reads twice is added up
+    return csr_array((weights[inside], (outputs, at[inside])), shape=(len(at), n))
