@@ -176,10 +176,17 @@ FAILURES = {
     "failed": RfbenchError("no weights at x.pth"),
     "interrupt": KeyboardInterrupt(),
     "disk": OSError(28, "No space left on device", "x.pth"),
+    "memory": MemoryError("Unable to allocate 24.5 GiB for an array"),
+    "torch's memory": RuntimeError(
+        "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes."
+    ),
     "bug": TypeError("first line\nsecond line"),
     "silent": NotImplementedError(),
     "click": click.ClickException("click's own"),
 }
+
+
+LESS = ". A smaller input or batch needs less, and so does an earlier layer\n"
 
 
 @pytest.fixture
@@ -206,6 +213,14 @@ def failing() -> CommandGroup:
         ("failed", 1, "Error: no weights at x.pth\n"),
         ("interrupt", 130, "Interrupted.\n"),
         ("disk", 1, "Error: [Errno 28] No space left on device: 'x.pth'\n"),
+        *(
+            (
+                name,
+                1,
+                f"Error: there is too little memory: {FAILURES[name]}{LESS}".replace("..", "."),
+            )
+            for name in ("memory", "torch's memory")
+        ),
         (
             "bug",
             1,
