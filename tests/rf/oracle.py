@@ -114,7 +114,12 @@ def _taps(x: Tensor, *args: Any, **more: Any) -> Tensor:
             }
             if "scale_factor" in own and not isinstance(own["scale_factor"], int | float):
                 own["scale_factor"] = own["scale_factor"][axis]
-            line = F.interpolate(torch.eye(x.shape[axis + 2], dtype=x.dtype)[None], **own)[0]
+            line = torch.eye(x.shape[axis + 2], dtype=x.dtype)[None]
+            if mode == "bicubic":  # of images only
+                own = {k: (v, 1) if k in ("size", "scale_factor") else v for k, v in own.items()}
+                line = F.interpolate(line[..., None], **own)[0, ..., 0]
+            else:
+                line = F.interpolate(line, **own)[0]
             assert line.shape[1] == n
             taps = (line.abs() > 1e-12).to(x)
             x = torch.tensordot(x, taps, ([axis + 2], [0])).movedim(-1, axis + 2)

@@ -201,6 +201,11 @@ CASES: dict[str, tuple[nn.Module, list[Size], dict[str, Any]]] = {
     "resized by halves": (
         nn.Sequential(conv(3, 2), nn.Upsample(scale_factor=1.5), conv()), [(2, 36, 36)], {},
     ),
+    "resized in cubes": (
+        nn.Sequential(conv(3, 2), nn.Upsample(scale_factor=3, mode="bicubic"), conv()),
+        [(2, 24, 24)],
+        {},
+    ),
     "deeplab": (Net(deeplab, **HEADS), [(2, 48, 48)], OUT),
     "deeplab, aux": (Net(deeplab, **HEADS), [(2, 32, 32)], AUX),
     "pyramid 0": (Net(pyramid, **LEVELS), [(2, 56, 56)], {"layer": "output.0"}),
