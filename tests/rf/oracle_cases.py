@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tests.rf.oracle import Size
+from tests.rf.oracle import Seen, Size, Take
 
 C1, C3 = nn.Conv1d, nn.Conv3d
 
@@ -264,3 +264,50 @@ CASES: dict[str, tuple[nn.Module, list[Size], dict[str, Any]]] = {
         [(2, 12, 12, 12)], {},
     ),
 }  # fmt: skip
+
+
+def taken(layer: str | None) -> Take:
+    """The map that an output's name stands for."""
+    if layer is None:
+        return lambda out: out
+    key = layer.removeprefix("output.")
+    return lambda out: out[int(key) if key.isdigit() else key]
+
+
+def scaled(shapes: list[Size], first: Size) -> list[Size]:
+    """Inputs of which the first has another size, and the others stay in proportion."""
+    ratio = zip(first, shapes[0][1:], strict=True)
+    each = [n / m for n, m in ratio]
+    return [(c, *(round(n * f) for n, f in zip(size, each, strict=True))) for c, *size in shapes]
+
+
+class Asked:
+    """A case: what rfbench is given, and the network as the oracle runs it."""
+
+    def __init__(self, name: str) -> None:
+        self.net, self.shapes, asked = CASES[name]
+        self.number, self.layer = asked.get("source", 0), asked.get("layer")
+        self.several, self.size = len(self.shapes) > 1, self.shapes[0][1:]
+        self.where = {
+            "layer": self.layer,
+            "source": f"input.{self.number}" if self.several else None,
+        }
+
+    def inputs(self, size: Size) -> list[Tensor]:
+        """Examples, of which the first has a size."""
+        return [torch.zeros(1, *s) for s in scaled(self.shapes, size)]
+
+    def given(self, size: Size) -> dict[str, Any]:
+        """The same, as arguments."""
+        if self.several:
+            return {"inputs": self.inputs(size)}
+        return {"size": size, "in_channels": self.shapes[0][0]}
+
+    def seen(self, size: Size, net: nn.Module | None = None) -> Seen:
+        """The map that is asked for, by running the network or a changed one."""
+        return Seen(net or self.net, scaled(self.shapes, size), self.number, taken(self.layer))
+
+    @property
+    def large(self) -> Size:
+        """A size that cuts no field, with the remainders of the own one."""
+        return tuple(n + {1: 480, 2: 96, 3: 24}[len(self.size)] for n in self.size)

@@ -1,53 +1,33 @@
-"""Every figure of an audit against the module itself, run in float64 (`oracle`), kind by kind."""
+"""Every figure of an audit, its fixes included, against the module run in float64 (`oracle`)."""
 
-from typing import Any
+import copy
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+import rfbench
 from rfbench import rf
-from tests.rf.oracle import Seen, Size, Take, box, periods
-from tests.rf.oracle_cases import CASES
-
-
-def taken(layer: str | None) -> Take:
-    """The map that an output's name stands for."""
-    if layer is None:
-        return lambda out: out
-    key = layer.removeprefix("output.")
-    return lambda out: out[int(key) if key.isdigit() else key]
-
-
-def scaled(shapes: list[Size], first: Size) -> list[Size]:
-    """Inputs of which the first has another size, and the others stay in proportion."""
-    ratio = zip(first, shapes[0][1:], strict=True)
-    each = [n / m for n, m in ratio]
-    return [(c, *(round(n * f) for n, f in zip(size, each, strict=True))) for c, *size in shapes]
+from tests.rf.oracle import Seen, box, periods
+from tests.rf.oracle_cases import CASES, Asked
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_every_figure_is_that_of_the_network_run(name: str) -> None:
-    net, shapes, asked = CASES[name]
-    several = len(shapes) > 1
-    number, layer = asked.get("source", 0), asked.get("layer")
-    where = {"layer": layer, "source": f"input.{number}" if several else None}
-
-    def seen(size: Size) -> Seen:
-        return Seen(net, scaled(shapes, size), number, taken(layer))
-
-    def given(size: Size) -> dict[str, Any]:
-        every = [torch.zeros(1, *s) for s in scaled(shapes, size)]
-        return {"inputs": every} if several else {"size": size, "in_channels": shapes[0][0]}
-
-    size = shapes[0][1:]
+    one = Asked(name)
+    net, size, given, where = one.net, one.size, one.given, one.where
     found = rf.audit(net, **given(size), **where)
+    for row in found.get("fixes", []):
+        if "refused" not in row:
+            fixed = rfbench.fix(copy.deepcopy(net), row["variant"], inputs=one.inputs(size))
+            after = one.seen(one.large, fixed)
+            assert row["shift"] == pytest.approx(after.shift(*after.turns), abs=1e-6)
     at = tuple(found["measured_at"])
     counts, figures = rf.path_counts(rf.record(net, **given(at)), **where)
     turns = [round(s * p) for s, p in zip(figures["stride"], figures["phases"], strict=True)]
     larger = tuple(n + -(-24 // t) * t for n, t in zip(at, turns, strict=True))
-    large, whole, own = map(seen, (larger, at, size))
+    large, whole, own = map(one.seen, (larger, at, size))
     phases, stride = large.turns
     assert found["shift"] == pytest.approx(large.shift(phases, stride), abs=1e-6)
     assert found["shift"] == pytest.approx(whole.shift(phases, stride), abs=1e-6)

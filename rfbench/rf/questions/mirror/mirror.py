@@ -151,7 +151,10 @@ def _roomy(network: Network, own: Target, off: list[float]) -> Target | None:
 
 
 def _need(field: Any, off: float) -> float:
-    """Px for the units that are compared: their fields, moved by `off` at both ends."""
+    """Px for the units that are compared: their fields, moved by `off` at both ends.
+
+    Units that are left at one end are left at the other: fields lie off / 2 from the middle.
+    """
     units = SPREAD + 2 * farthest(off, float(field.stride))
-    spare = abs(off) + 2 + 2 * float(field.step)
+    spare = 1.5 * abs(off) + 2 + 2 * float(field.step)
     return field.size + units * float(field.stride) + 2 * spare
