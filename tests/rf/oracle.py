@@ -70,8 +70,12 @@ def _convolved(func: Any, name: str, x: Tensor, weight: Tensor, *args: Any, **mo
     transposed = name.startswith("conv_transpose")
     groups = more.get("groups", args[4] if len(args) > 4 else 1)
     channels = weight.shape[0] // groups if transposed else weight.shape[1]
-    buffer = not isinstance(weight, nn.Parameter) and weight.grad_fn is None
-    ones = weight if buffer and channels == 1 else (weight.detach() != 0).double() / channels
+    if isinstance(weight, nn.Parameter):  # of many that are drawn, one may be 0
+        ones = torch.ones_like(weight) / channels
+    elif weight.grad_fn is None and channels == 1:  # BlurPool's own
+        ones = weight
+    else:
+        ones = (weight.detach() != 0).double() / channels
     more.pop("bias", None)
     return func(x, ones, None, *args[1:], **more)
 
