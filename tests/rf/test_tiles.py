@@ -448,3 +448,30 @@ def test_of_many_crops_without_a_halo_the_first_are_run() -> None:
     net.register_forward_pre_hook(lambda _module, args: calls.append(args[0].shape))
     rf.tiles(net, size=512)
     assert len(calls) < 500
+
+
+class Features(nn.Module):
+    """Maps on the way of a U-Net, which runs at multiples of 8 alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.downs = nn.ModuleList(nn.Conv2d(2, 2, 3, 2, 1) for _ in range(3))
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        maps = [x]
+        for down in self.downs:
+            maps.append(down(maps[-1]))
+        y = maps[-1]
+        for skip in maps[-2::-1]:
+            y = skip + nn.functional.interpolate(y, scale_factor=2)
+        return [*maps[1:], y]
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_crops_for_early_maps_are_those_at_which_the_network_runs(number: int) -> None:
+    """By themselves crops of any multiple of 2, 4 and 8 would do."""
+    found = rf.tiles(Features(), inputs=[torch.zeros(1, 2, 64, 64)], layer=f"output.{number}")
+    assert found["crops"]
+    for crop in found["crops"]:
+        assert all(side % 8 == 0 for side in crop["crop"])
+    assert found["shown"]["difference"] < 1e-9

@@ -85,26 +85,32 @@ class Tile:
         return tuple(p.start for p in self.parts)
 
 
+class DoesNotRun(RfbenchError):
+    """The network fails at a size, behind the layer that is asked for."""
+
+
 def at(network: Network, own: Target, size: Pixels) -> Target:
     """The target on an input of this size, of several the largest.
 
-    Raises UsageError where other inputs would not be whole numbers of px.
+    Raises UsageError where other inputs would not be whole numbers of px, DoesNotRun where the
+    network, which runs at its own size, fails.
     """
     first = [Fraction(n, m) for n, m in zip(own.graph.size, own.source_size, strict=True)]
     sides = [n * scale for n, scale in zip(size, first, strict=True)]
     if any(n.denominator > 1 for n in sides):
         some = "x".join(map(str, size))
         raise UsageError(f"the inputs do not keep their proportions at {some}")
-    return network.target(tuple(map(int, sides)), own.layer, own.source)
+    whole = tuple(map(int, sides))
+    if own.graph.failure is None and (failure := network.whole(whole).failure) is not None:
+        raise DoesNotRun(str(failure))
+    return network.target(whole, own.layer, own.source)
 
 
-def factors(own: Target) -> tuple[int, ...]:
-    """By what the strides may have to be multiplied for crops to be treated alike.
-
-    A network whose code knows sizes may do the same at multiples of another number only (one that
-    pads its input to a multiple of 32): powers of 2 are tried.
-    """
-    return (1, 2, 4, 8, 16) if own.graph.is_rigid(own.value) else (1,)
+# By what the strides may have to be multiplied for crops to be treated alike: a network whose code
+# knows sizes may do the same at multiples of another number only (one that pads its input to a
+# multiple of 32), and what lies behind an early layer may run at these only.
+FACTORS = (1, 2, 4, 8, 16)
+MORE = 8  # sizes of crops that are tried
 
 
 def margins(network: Network, own: Target, factor: int = 1) -> tuple[Margins, ...]:
@@ -178,13 +184,15 @@ def _spans(
 def _smallest(network: Network, own: Target, found: tuple[Margins, ...]) -> tuple[Margins, ...]:
     """The smallest crops at which the network runs and does what it does on large ones."""
     align = tuple(m.align for m in found)
-    for more in range(8):
+    failed: list[RfbenchError] = []
+    for more in range(MORE):
         crop = tuple(m.smallest + more * m.align for m in found)
         try:
             part, spans = _spans(network, own, crop, align)
         except NoTiles:
             raise
-        except RfbenchError:  # too small for the network
+        except RfbenchError as error:  # too small for the network
+            failed.append(error)
             continue
         rows = zip(found, crop, part.units, spans, strict=True)
         if all(
@@ -196,6 +204,8 @@ def _smallest(network: Network, own: Target, found: tuple[Margins, ...]) -> tupl
                 Margins(m.before, m.after, m.align, m.stride, m.lost, c, n)
                 for m, c, n in zip(found, crop, part.units, strict=True)
             )
+    if len(failed) == MORE and isinstance(failed[-1], DoesNotRun):
+        raise failed[-1]
     raise NoTiles("what it does on a crop changes with the crop's size")
 
 

@@ -76,16 +76,18 @@ def _plan(
     network: Network, own: Target, tile: Any
 ) -> tuple[tuple[plan.Margins, ...], tuple[int, ...], Target]:
     """Margins, a size of crops, and an image on which crops of it are what the steps say."""
-    errors = []
-    for factor in plan.factors(own):
+    errors: list[RfbenchError] = []
+    for factor in plan.FACTORS:
         try:
             found = plan.margins(network, own, factor)
             crop = _crop(found, tile)
             whole = _whole(network, own, found, crop)
             plan.check(network, whole, plan.kinds(found, whole, crop))
             return found, crop, whole
-        except NoTiles as error:
+        except (NoTiles, plan.DoesNotRun) as error:
             errors.append(error)
+            if isinstance(error, NoTiles) and not own.graph.is_rigid(own.value):
+                break
     raise errors[0]
 
 
@@ -94,7 +96,7 @@ def _propose(network: Network, own: Target, error: NoTiles) -> None:
 
     What is done to a size that they do not divide is done to no crop.
     """
-    for factor in plan.factors(own):
+    for factor in plan.FACTORS if own.graph.is_rigid(own.value) else (1,):
         steps = [step * factor for step in own.geometry.step]
         if max(steps) > plan.LARGEST:
             break
