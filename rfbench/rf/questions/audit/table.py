@@ -26,7 +26,8 @@ def text(record: Record) -> str:
     share = f"{cover['reached']:.1%} of the input; the central unit's box {cover['seen']:.1%}"
     if record["checkerboard"] > LEAST:
         names = ", ".join(name or "the network" for name in record["checkerboard_layers"])
-        rows.append(("checkerboard", f"{record['checkerboard']:.4f}   (by {names})"))
+        by = names or "no transposed convolution"
+        rows.append(("checkerboard", f"{record['checkerboard']:.4f}   (by {by})"))
     name = f"{record['model']} / {record['variant']}{start} to {record['to']}"
     channels = of_channels(record["input_channels"])
     unit = unit_of(len(record["input_size"]))
@@ -147,7 +148,7 @@ def _fixes(record: Record) -> list[str]:
             "  holes: dilations without a common factor, such as 1, 2, 5 (HDC), or undilated "
             "layers behind them (DRN) leave none"
         )
-    if record["checkerboard"] > LEAST:
+    if record["checkerboard_layers"]:
         mended = any("transposed" in row["what"] for row in record["steps"])
         lines.append(
             "  checkerboard: kernels that the stride divides, or resizing before a convolution "
