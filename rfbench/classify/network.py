@@ -196,8 +196,30 @@ def scores_of(model: nn.Module, config: ClsConfig) -> Callable[[Tensor], Tensor]
     def forward(images: Tensor) -> Tensor:
         with autocast(config, images.device):
             output = model(images)
-        if not isinstance(output, Tensor) or output.ndim != 2:
-            raise RfbenchError(f"{config.model} does not return one score per class in training.")
-        return output
+        return checked_scores(output, config)
 
     return forward
+
+
+def checked_scores(output: Any, config: ClsConfig) -> Tensor:
+    """What a network returns in training. Raises RfbenchError if it is not scores (N, C)."""
+    if isinstance(output, Tensor) and output.ndim == 2:
+        return output
+    if isinstance(output, Tensor):
+        what = f"a tensor of shape {tuple(output.shape)}"
+    else:
+        what = f"{type(output).__name__} (of an auxiliary head?)"
+    raise RfbenchError(
+        f"{config.model} does not return one score per class in training, but {what}. "
+        "Let it return the scores alone, in training as in evaluation."
+    )
+
+
+def check_in_training(model: nn.Module, config: ClsConfig, size: int) -> None:
+    """The same without memory, before a run: of a network on meta, for images of `size` px."""
+    try:
+        with torch.no_grad():
+            output = model.train()(torch.empty(2, 3, size, size, device="meta"))
+    except Exception:  # its code may look at values, of which there are none here
+        return
+    checked_scores(output, config)

@@ -35,6 +35,8 @@ def describe(config: ClsConfig, folder: Path, check_weights: bool = True) -> str
         backbone = group.alike(lambda: network.build(config, len(data.set.classes), meta=True))
         if check_weights:
             network.refuse_ema_of_nothing(config)
+            size = data.train_size
+            group.alike(lambda: network.check_in_training(backbone.module, config, size))
         if config.init.weights and check_weights:
             names = data.set.classes
             group.alike(lambda: network.load_start(backbone, config, names, device="meta"))

@@ -139,7 +139,17 @@ class CommandGroup(click.Group):
         except OSError as error:  # such as a full disk or missing permission: not a bug
             _fail([one_line(error, 1000)], 1)
         except Exception as error:
-            _fail_internally(error)
+            if not _is_short_of_memory(error):
+                _fail_internally(error)
+            what = f"there is too little memory: {one_line(error, 300)}".rstrip(". :")
+            _fail([f"{what}. A smaller input or batch needs less, and so does an earlier layer"], 1)
+
+
+def _is_short_of_memory(error: Exception) -> bool:
+    """Whether memory was asked for that there is not: by NumPy, by torch for a CPU or a GPU."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
 
 
 def _interrupted() -> click.exceptions.Exit:

@@ -138,7 +138,10 @@ input_options = together(
 
 
 rate_option = click.option(
-    "--rate", metavar="HZ", type=float, help="Sampling rate of a sequence: adds times in ms."
+    "--rate",
+    metavar="HZ",
+    type=float,
+    help="Samples (or frames) of the input a second: adds times in ms.",
 )
 """`rate: float | None`"""
 

@@ -58,9 +58,16 @@ def command(
     """
     from tqdm import tqdm
 
+    from rfbench.errors import UsageError
+
+    if ":" in config and not Path(config).exists():  # before Detectron2 is asked for
+        raise UsageError(
+            f"{config}: no configuration of a detector. Where a network of your own looks, output "
+            f"by output: `rfbench rf audit {config} --to LAYER`; as a detector's backbone it is a "
+            f"key: -o model={config}."
+        )
     from rfbench import files
     from rfbench.detect import levels
-    from rfbench.errors import UsageError
     from rfbench.plotting.page import save
     from rfbench.rf.questions.registration import objects as sizes
     from rfbench.rf.questions.registration import registration

@@ -23,6 +23,8 @@ from rfbench.models.weight_files import LIBRARIES
 
 def guarded(source: str, call: Callable[..., Any], **args: Any) -> Any:
     """`call(**args)`, which runs the user's code; any error becomes an RfbenchError of one line."""
+    given = sys.argv
+    sys.argv = [source]  # argparse in the file would read rfbench's arguments
     try:
         return call(**args)
     except (RfbenchError, KeyboardInterrupt):
@@ -34,6 +36,8 @@ def guarded(source: str, call: Callable[..., Any], **args: Any) -> Any:
         where = f"{source}, line {line}" if line else source
         what = one_line(f"{type(error).__name__}: {error}", 300)
         raise RfbenchError(f"{where}: {what}") from error
+    finally:
+        sys.argv = given
 
 
 def builder(source: str, attribute: str) -> Callable[..., nn.Module]:

@@ -9,6 +9,7 @@ from fractions import Fraction
 
 import numpy as np
 
+BLOCK = 1024  # outputs of an Index that are carried back at a time
 Span = tuple[np.ndarray, int]  # an array, and the position of its first entry along the axis
 
 
@@ -94,7 +95,7 @@ class Window:
         if self.taps is None and self.kernel >= WIDE:
             out[_along(axis, slice(0, (count - 1) * self.stride + 1, self.stride))] = g
             return _running(out, axis, self.kernel, self.dilation)
-        for tap, weight in enumerate(self._weights(mean)):
+        for tap, weight in enumerate(self.tap_weights(mean)):
             lo = tap * self.dilation
             hi = lo + (count - 1) * self.stride + 1
             part = out[_along(axis, slice(lo, hi, self.stride))]
@@ -108,7 +109,8 @@ class Window:
         share = 1 / self.divisors(n, 0, self.out_size(n))
         return np.repeat(share[:, None], self.kernel, axis=1)
 
-    def _weights(self, mean: bool) -> tuple[Fraction, ...]:
+    def tap_weights(self, mean: bool) -> tuple[Fraction, ...]:
+        """Those of a fixed kernel, the least of them 1 under pool=count; ones of a learned one."""
         if self.taps is None:
             return (Fraction(1),) * self.kernel
         least = min(t for t in self.taps if t)
@@ -185,6 +187,15 @@ class Index:
         if not inside.any():
             return g[_along(axis, slice(0, 0))], 0
         low, high = int(at[inside].min()), int(at[inside].max())
+        if len(at) > BLOCK:  # one table for all would grow with the square of a sequence
+            shape = (*g.shape[:axis], high - low + 1, *g.shape[axis + 1 :])
+            total = np.zeros(shape, g.dtype)
+            for start in range(0, len(at), BLOCK):
+                block = g[_along(axis, slice(start, start + BLOCK))]
+                part, begin = self.adjoint((block, first + start), axis, n, mean)
+                begin -= low if part.shape[axis] else begin
+                total[_along(axis, slice(begin, begin + part.shape[axis]))] += part
+            return total, low
         table = np.zeros((len(at), high - low + 1), g.dtype)
         weight = self._weights(rows, g.dtype)[inside] if mean and self.weights is not None else 1
         output, _ = np.nonzero(inside)

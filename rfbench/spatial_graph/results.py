@@ -87,10 +87,12 @@ def convolution(
     padding: list[int],
     dilation: list[int],
     transposed: bool,
-    _output_padding: list[int],
+    output_padding: list[int],
     groups: int,
 ) -> Result:
     given = [weight] if bias is None else [weight, bias]
+    if transposed:
+        _check_transposed(x, weight, bias, stride, dilation, output_padding, groups)
     if transposed or not _plain(x, *given) or x.dim() != weight.dim():
         return None
     c_out, c_in, *kernel = weight.shape
@@ -104,6 +106,28 @@ def convolution(
         return None
     sides = (r // s + 1 for r, s in zip(room, stride, strict=True))
     return _new(x, (x.shape[0], c_out, *sides))
+
+
+def _check_transposed(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: list[int],
+    dilation: list[int],
+    output_padding: list[int],
+    groups: int,
+) -> None:
+    """Raise what torch raises with data; on meta it takes any channels (torch 2.14)."""
+    c_in, channels = weight.shape[0], x.shape[1 - weight.dim()]
+    if channels != c_in:
+        raise RuntimeError(
+            f"expected {c_in} channels before a transposed convolution, but got {channels}"
+        )
+    c_out = weight.shape[1] * groups
+    if bias is not None and bias.shape != (c_out,):
+        raise RuntimeError(f"expected a bias of {c_out} values, but got {bias.numel()}")
+    if any(o >= max(s, d) for o, s, d in zip(output_padding, stride, dilation, strict=False)):
+        raise RuntimeError("output padding must be smaller than either stride or dilation")
 
 
 def batch_norm(x: Tensor, *args: Any) -> Result:

@@ -36,13 +36,20 @@ def trunk(module: nn.Module) -> Callable[[Tensor], Any]:
 
 
 def convolutions(module: nn.Module) -> list[tuple[int, int]]:
-    """(axes, input channels) of the convolutions, in the order of registration."""
+    """(axes, input channels) of the convolutions, in the order of registration.
+
+    Transposed ones come last: they begin a network that has no others before them.
+    """
     found = []
-    for m in module.modules():
-        name = getattr(m, "original_name", type(m).__name__)  # as a scripted module is called
-        for axes, kind in enumerate((nn.Conv1d, nn.Conv2d, nn.Conv3d), start=1):
-            if isinstance(m, kind) or name == kind.__name__:
-                found.append((axes, getattr(m, "in_channels", 0)))
+    for kinds in (
+        (nn.Conv1d, nn.Conv2d, nn.Conv3d),
+        (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d),
+    ):
+        for m in module.modules():
+            name = getattr(m, "original_name", type(m).__name__)  # as a scripted module is called
+            for axes, kind in enumerate(kinds, start=1):
+                if isinstance(m, kind) or name == kind.__name__:
+                    found.append((axes, getattr(m, "in_channels", 0)))
     return found
 
 

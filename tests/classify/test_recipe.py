@@ -216,3 +216,22 @@ def test_what_cannot_work_is_one_line_before_training(
     errors = [line for line in result.stderr.splitlines() if line.startswith("Error")]
     assert result.exit_code == 2 and len(errors) == 1 and message in errors[0], result.stderr
     assert not (tmp_path / "run" / "config.yaml").exists()
+
+
+@pytest.mark.parametrize("dry", [False, True])
+def test_scores_beside_others_in_training_are_refused_before_it(dry: bool, tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n"
+        "class Net(nn.Sequential):\n"
+        "    def forward(self, x):\n"
+        "        scores = super().forward(x)\n"
+        "        return (scores, scores) if self.training else scores\n"
+        "def net(): return Net(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 10))\n"
+    )
+    given = [f"model={tmp_path}/net.py:net", "data.train_scenes=96", "data.val_scenes=40"]
+    flags = [part for text in given for part in ("-o", text)] + ["--dry-run"] * dry
+    result = CliRunner().invoke(
+        main, ["train-cls", *flags, "--output", str(tmp_path / "run"), "--device", "cpu"]
+    )
+    assert result.exit_code == 1, result.stderr
+    assert "in training, but tuple (of an auxiliary head?)" in result.stderr.splitlines()[-1]

@@ -176,10 +176,17 @@ FAILURES = {
     "failed": RfbenchError("no weights at x.pth"),
     "interrupt": KeyboardInterrupt(),
     "disk": OSError(28, "No space left on device", "x.pth"),
+    "memory": MemoryError("Unable to allocate 24.5 GiB for an array"),
+    "torch's memory": RuntimeError(
+        "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes."
+    ),
     "bug": TypeError("first line\nsecond line"),
     "silent": NotImplementedError(),
     "click": click.ClickException("click's own"),
 }
+
+
+LESS = ". A smaller input or batch needs less, and so does an earlier layer\n"
 
 
 @pytest.fixture
@@ -206,6 +213,14 @@ def failing() -> CommandGroup:
         ("failed", 1, "Error: no weights at x.pth\n"),
         ("interrupt", 130, "Interrupted.\n"),
         ("disk", 1, "Error: [Errno 28] No space left on device: 'x.pth'\n"),
+        *(
+            (
+                name,
+                1,
+                f"Error: there is too little memory: {FAILURES[name]}{LESS}".replace("..", "."),
+            )
+            for name in ("memory", "torch's memory")
+        ),
         (
             "bug",
             1,
@@ -305,3 +320,9 @@ def test_an_interrupt_while_modules_are_imported_is_one_line(module: str, args: 
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "Interrupted.\n")
+
+
+def test_registration_of_a_network_tells_what_measures_it() -> None:
+    # without Detectron2 too: to install it would not help
+    result = CliRunner().invoke(main, ["rf", "registration", "mypkg.nets:yolo"])
+    assert result.exit_code == 2 and "rf audit mypkg.nets:yolo --to LAYER" in result.stderr

@@ -68,6 +68,15 @@ def test_nothing_it_raises_is_a_success(tmp_path: Path, name: str, where: str, e
         assert result.stdout in ("", "[]\n")
 
 
+@pytest.mark.parametrize("making", [False, True])
+def test_a_file_that_reads_its_own_arguments_gets_none(tmp_path: Path, making: bool) -> None:
+    line = "import argparse; argparse.ArgumentParser().parse_args()"
+    text = NET.format(inside="pass", making=line if making else "pass")
+    (tmp_path / "net.py").write_text(text if making else f"{line}\n{text}")
+    result = CliRunner().invoke(main, ["rf", "theory", f"{tmp_path}/net.py:build"])
+    assert result.exit_code == 0, result.stderr
+
+
 TRAINING = """
 import sys
 from torch import nn

@@ -16,6 +16,7 @@ from rfbench.rf.core.geometry import NotUniform
 from rfbench.rf.core.metrics import caption, measure, measure_known
 from rfbench.rf.core.network import Network
 from rfbench.rf.core.path_map import Convention
+from rfbench.rf.core.period import Period
 from rfbench.rf.core.target import Target
 from rfbench.rf.questions.audit.counterfactual import uneven_layers
 from rfbench.rf.questions.maps import drawn, phases
@@ -329,6 +330,14 @@ def test_figures_of_the_phases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert len(phases.chosen_units(period)) == 4 and phases.is_uneven(period)
     seen = np.unique(np.round(phases._board(period) * 2.25 + 2.25, 9))
     assert seen.tolist() == [1, 2, 4]  # of a mean of 2.25
+
+
+@pytest.mark.parametrize("sides", [(2, 32), (12, 12), (5, 7)])
+def test_a_checkerboard_shows_a_whole_period_at_least(sides: tuple[int, int]) -> None:
+    totals = np.random.default_rng(0).random(sides)
+    board = phases._board(Period((0, 0), np.zeros((2, *sides)), totals))
+    assert board.shape == tuple(max(12, n) for n in sides)
+    assert np.allclose(board[: sides[0], : sides[1]], totals / totals.mean() - 1)
 
 
 @pytest.mark.parametrize("up", UPS[:3], ids=str)

@@ -8,7 +8,9 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from rfbench.errors import RfbenchError
 from rfbench.spatial_graph import results, tracer
+from rfbench.spatial_graph.inputs import trace_as_fits
 from rfbench.spatial_graph.reader import read
 from rfbench.spatial_graph.trace import _traced, trace_module
 from tests.spatial_graph.networks import RandomNet
@@ -222,3 +224,23 @@ def test_writes_that_others_see_are_functionalised(how: str) -> None:
 def test_a_write_to_a_buffer() -> None:
     assert nodes(Writes("buffer"), pure=True)[1]
     trace_module(Writes("buffer"), (20, 23))
+
+
+@pytest.mark.parametrize("axes", [1, 2, 3])
+@pytest.mark.parametrize("padding", [0, 1])
+def test_transposed_convolutions_that_torch_refuses_with_data(axes: int, padding: int) -> None:
+    # on meta torch takes any channels, and any output padding
+    kind = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)[axes - 1]
+    net = kind(10, 8, 3, output_padding=padding)
+    image = torch.zeros(1, 10 if padding else 12, *[5] * axes)
+    with pytest.raises(RuntimeError):
+        net(image)
+    with pytest.raises(RfbenchError, match="output padding" if padding else "expected 10 channels"):
+        trace_module(net, tuple(image.shape[2:]), 12 - 2 * padding)
+
+
+def test_a_network_that_begins_with_a_transposed_convolution_is_given_its_channels() -> None:
+    net = nn.Sequential(nn.ConvTranspose2d(10, 8, 4, 2, 1), nn.Conv2d(8, 3, 1))
+    with pytest.raises(RfbenchError, match="expected 10 channels"):
+        trace_as_fits(net, (5, 5))
+    assert trace_as_fits(net[:1], (5, 5)).failure is None

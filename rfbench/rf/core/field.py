@@ -127,7 +127,10 @@ class Whole:
 
 @dataclass(frozen=True)
 class Sparse:
-    """The fields of units that take turns as those of `Phased`; None for one that reads nothing."""
+    """The fields of units that take turns as those of `Phased`; None for one that reads nothing.
+
+    Where none reads anything the step says nothing.
+    """
 
     phases: tuple[Region | None, ...]
     step: int
@@ -204,6 +207,7 @@ def union(
 
 
 def _union(each: list[Turns]) -> Turns | None:
+    each = [f for f in each if any(f.phases)] or each[:1]  # what reads nothing adds nothing
     if len({f.stride for f in each}) > 1:
         return None
     p = lcm(*(len(f.phases) for f in each))
@@ -217,11 +221,11 @@ def span(regions: Sequence[Region | None]) -> Region | None:
     return (min(a for a, _ in known), max(b for _, b in known)) if known else None
 
 
-def tidy(phases: Sequence[Region | None], step: int) -> Turns | None:
-    """The field with the fewest phases; None where no unit sees anything."""
+def tidy(phases: Sequence[Region | None], step: int) -> Turns:
+    """The field with the fewest phases."""
     n = len(phases)
     if not any(phases):
-        return None
+        return Sparse((None,), 1)  # rows that stay zeros until others are written
     for p in (p for p in range(1, n + 1) if n % p == 0 and step * p % n == 0):
         short = Sparse(tuple(phases[:p]), step * p // n)
         if all(seen_by(short, u) == phases[u] for u in range(n)):

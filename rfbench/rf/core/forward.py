@@ -15,7 +15,7 @@ import numpy as np
 from rfbench.rf.core.path_counts import channel_weights, is_skipped, shares
 from rfbench.rf.core.path_map import Convention
 from rfbench.rf.core.period import Period
-from rfbench.spatial_graph.axis import SAME, Axis
+from rfbench.spatial_graph.axis import SAME, Axis, Window
 from rfbench.spatial_graph.graph import SpatialGraph
 from rfbench.spatial_graph.layout import Value
 from rfbench.spatial_graph.size import Size
@@ -41,11 +41,13 @@ def all_units(
     graph: SpatialGraph, target: Value, source: Value | None, convention: Convention
 ) -> AllUnits:
     """Paths to every unit of a tensor, from the input or from the map of a layer."""
-    moments = _forward(graph, target, source, convention, _places)
+    moments = sums(graph, target, source, convention, _places, _whole(graph, convention))
     with np.errstate(invalid="ignore"):
         centroids = moments[1:] / moments[0]
     weighed = Convention(convention.channels, "mean", convention.gates)
-    totals = moments if convention == weighed else _forward(graph, target, source, weighed, _ones)
+    totals = moments
+    if convention != weighed:
+        totals = sums(graph, target, source, weighed, _ones, _whole(graph, weighed))
     return AllUnits(centroids, totals[0])
 
 
@@ -66,14 +68,18 @@ ROOM = 500  # powers of two up to which an array is left as it is: of double's 1
 Scaled = tuple[np.ndarray, int]  # an array, and the power of two that it is to be multiplied by
 
 
-def _forward(
+def sums(
     graph: SpatialGraph,
     target: Value,
     source: Value | None,
     convention: Convention,
     begin: Callable[[Size], np.ndarray],
+    mapped: Callable[[int, Scaled], Scaled],
 ) -> np.ndarray:
-    """(n, h, w): sums of what `begin` gives over the paths to every unit, up to a common factor."""
+    """(n, h, w): sums of what `begin` gives over the paths to every unit, up to a common factor.
+
+    mapped: what the steps of a node, by its number, make of the sum of its sources.
+    """
     start = set(graph.share(source)) if source is not None else {0}
     ends = shares(graph, target, convention)
     last = {s: i for i, node in enumerate(graph.nodes) for s in node.sources}  # who reads it last
@@ -87,7 +93,7 @@ def _forward(
             weights = zip(node.sources, channel_weights(node, convention), strict=True)
             terms = [(known[s], float(w)) for s, w in weights if s in known]
             if terms:
-                known[i] = _mapped(node.axes, _sum(terms), convention.pool == "mean")
+                known[i] = mapped(i, _sum(terms))
         for s in node.sources:
             if last[s] == i and s not in ends:
                 known.pop(s, None)
@@ -104,6 +110,11 @@ def _sum(terms: list[tuple[Scaled, float]]) -> Scaled:
     return np.asarray(total), top
 
 
+def _whole(graph: SpatialGraph, convention: Convention) -> Callable[[int, Scaled], Scaled]:
+    """The steps of a node over whole maps."""
+    return lambda i, value: _mapped(graph.nodes[i].axes, value, convention.pool == "mean")
+
+
 def _mapped(axes: tuple[Axis, ...], value: Scaled, mean: bool) -> Scaled:
     array, exponent = value
     for k, axis in enumerate(axes, start=1):
@@ -112,6 +123,11 @@ def _mapped(axes: tuple[Axis, ...], value: Scaled, mean: bool) -> Scaled:
         moved = np.moveaxis(array, k, 0)
         flat = _table(axis, len(moved), mean) @ moved.reshape(len(moved), -1)
         array = np.moveaxis(flat.reshape(-1, *moved.shape[1:]), 0, k)
+    return scaled(array, exponent)
+
+
+def scaled(array: np.ndarray, exponent: int) -> Scaled:
+    """The same, within the range of float64."""
     power = int(np.frexp(array.max())[1]) if array.size else 0
     if abs(power) < ROOM:
         return array, exponent
@@ -123,8 +139,12 @@ def _table(axis: Axis, n: int, mean: bool) -> "csr_array":
     """The map as a matrix (outputs, inputs): the adjoint of every output."""
     from scipy.sparse import csr_array  # here: slow to import, and needed where units take turns
 
-    m = axis.out_size(n)
-    back, at = axis.adjoint((np.eye(m), 0), 0, n, mean)
-    out = np.zeros((n, m))
-    out[at : at + len(back)] = back
-    return csr_array(out.T)
+    at = axis.matrix(n)
+    shares = axis.weight_table(n) if mean else None
+    weights = np.ones(at.shape) if shares is None else shares
+    if isinstance(axis, Window):
+        weights = weights * np.array([float(w) for w in axis.tap_weights(mean)])
+    inside = at >= 0
+    outputs, _ = np.nonzero(inside)
+    # what an output reads twice is added up
+    return csr_array((weights[inside], (outputs, at[inside])), shape=(len(at), n))

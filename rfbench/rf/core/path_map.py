@@ -78,16 +78,21 @@ class PathMap:
         Of counts over their largest: they may be so large that their squares overflow.
         """
         if periods not in self._by_phase:
-            values = self.counts.astype(float)
-            values /= values.max()
-            self._by_phase[periods] = phase_sums(values, periods)
+            values = self.counts.astype(float, copy=False)
+            top = values.max()
+            with np.errstate(over="ignore"):
+                sums = phase_sums(values, periods) / top
+            finite = np.isfinite(sums).all()
+            self._by_phase[periods] = sums if finite else phase_sums(values / top, periods)
         return self._by_phase[periods]
 
 
 def phase_sums(values: np.ndarray, periods: Sequence[int]) -> np.ndarray:
     """The sums of an array over the phases of a period along each axis."""
-    whole = [-(-n // p) for n, p in zip(values.shape, periods, strict=True)]
-    padded = np.zeros([n * p for n, p in zip(whole, periods, strict=True)])
-    padded[tuple(slice(n) for n in values.shape)] = values
-    parts = [side for pair in zip(whole, periods, strict=True) for side in pair]
-    return padded.reshape(parts).sum(tuple(range(0, len(parts), 2)))
+    for period in periods:  # always the first axis, which becomes the last
+        shape, whole = values.shape[1:], len(values) // period
+        sums = values[: whole * period].reshape(whole, period, *shape).sum(0)
+        rest = values[whole * period :]
+        sums[: len(rest)] += rest
+        values = np.moveaxis(sums, 0, -1)
+    return values

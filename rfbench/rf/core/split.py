@@ -1,10 +1,12 @@
-"""Space to depth by slices: x[::2] and x[1::2] as channels, which is what PixelUnshuffle does."""
+"""Slices with a stride that leave nothing out: space to depth, or rows that are put back."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 
-from rfbench.spatial_graph.axis import Axis, Window
+import numpy as np
+
+from rfbench.spatial_graph.axis import SAME, Axis, Index, Window
 from rfbench.spatial_graph.graph import SpatialGraph
 
 Place = tuple[tuple[int, int], ...]  # along each axis: position = unit * stride + offset
@@ -13,8 +15,9 @@ Place = tuple[tuple[int, int], ...]  # along each axis: position = unit * stride
 def slices_of_all(graph: SpatialGraph, parts: Sequence[int]) -> frozenset[int]:
     """The slices that a concatenation joins, where together they take every position once.
 
-    Each of its channels has a centre of its own then, but none is lost: what reads the channels
-    together is centred and without grid. Empty where the parts are anything else.
+    x[::2] and x[1::2] as channels, which is what PixelUnshuffle does. Each has a centre of its own,
+    but no position is lost: what reads all of them is centred and without grid. Empty where the
+    parts are anything else.
     """
     found: dict[int, set[Place]] = defaultdict(set)
     slices: set[int] = set()
@@ -30,6 +33,31 @@ def slices_of_all(graph: SpatialGraph, parts: Sequence[int]) -> frozenset[int]:
             i = sources[0]
         found[i].add(place)
     return frozenset(slices) if slices and all(map(_covers, found.values())) else frozenset()
+
+
+def is_put_back(graph: SpatialGraph, i: int, readers: Mapping[int, set[int]]) -> bool:
+    """Whether the rows that a slice takes come back to their places, and go nowhere else.
+
+    Python reads y[::2] for y[::2, 1::2] = x, and writes it back. readers: of every node.
+    """
+    axes = graph.nodes[i].axes
+    strided = [k for k, a in enumerate(axes) if isinstance(a, Window) and a.stride > 1]
+    if len(strided) != 1 or not readers[i]:
+        return False
+    (k,) = strided
+    taken = axes[k].matrix(n := graph.nodes[graph.nodes[i].sources[0]].size[k])
+    back = np.full((n, 1), -1)
+    back[taken[:, 0], 0] = np.arange(len(taken))
+    open_ = [*readers[i]]
+    while open_:
+        j = open_.pop()
+        axis = graph.nodes[j].axes[k]
+        if isinstance(axis, Index) and np.array_equal(axis.at, back):
+            continue
+        if axis != SAME or "slice_scatter" not in graph.nodes[j].op or not readers[j]:
+            return False
+        open_ += readers[j]
+    return True
 
 
 def _is_slice(axis: Axis) -> bool:

@@ -95,14 +95,15 @@ def pattern(at: np.ndarray, n: int, period: tuple[int, int] | None = None) -> Tu
         return None
     low = np.where(at >= 0, at, n).min(1)
     high = at.max(1)
-    inner = np.flatnonzero((low > 0) & (high < n - 1) & (high >= 0))
+    # behind all that touch the one border, before all that touch the other
+    begin = int(np.flatnonzero(low == 0).max(initial=-1)) + 1
+    end = int(np.flatnonzero(high == n - 1).min(initial=len(at)))
+    inner = begin + np.flatnonzero(high[begin:end] >= 0)
     if period is not None and period[0] > len(inner) - 2:
         return _whole(low, high, *period)
     if len(inner) < 2:
         return None
     a, rows = int(inner[0]), slice(int(inner[0]), int(inner[-1]) + 1)
-    if ((low[rows] == 0) | (high[rows] == n - 1)).any():
-        return None
     count, none = rows.stop - a, high[rows] < 0
     for p in range(1, count // 2 + 1) if period is None else (period[0],):
         if none[p]:

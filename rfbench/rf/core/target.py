@@ -14,6 +14,7 @@ from rfbench.rf.core import theory as arithmetic
 from rfbench.rf.core.field import region
 from rfbench.rf.core.forward import AllUnits, all_units
 from rfbench.rf.core.geometry import Geometry
+from rfbench.rf.core.interior import Interior, interior
 from rfbench.rf.core.path_map import DEFAULT, Convention, PathMap
 from rfbench.rf.core.period import Period
 from rfbench.rf.core.theory import Disagreement, Fields, Theory
@@ -41,6 +42,7 @@ class Target:
     source: str | None = None
     _counts: dict[tuple, PathMap] = field(default_factory=dict, init=False, repr=False)
     _every: dict[Convention, AllUnits] = field(default_factory=dict, init=False, repr=False)
+    _inner: dict[Convention, Interior | None] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -231,11 +233,22 @@ class Target:
         where = self.geometry.turns(self.unit(unit)) if self.is_resized else ()
         if all(part.stop - part.start == 1 for part in where):
             return None
-        if convention not in self._every:
-            self._every[convention] = all_units(self.graph, self.value, self.origin, convention)
-        period = self._every[convention].period(where)
+        period = self._units(self.unit(unit), convention).period(where)
         lost = any(self.geometry.stretched) and bool(np.isnan(period.centroids).any())
         return None if lost else period  # where units in between read nothing
+
+    def _units(self, unit: Unit, convention: Convention) -> AllUnits | Interior:
+        """All units of the map, or those of one period where no border cuts the ones asked for."""
+        whole = not any(self.geometry.stretched) and not self.geometry.is_cut_anywhere(unit)
+        if whole and convention not in self._inner:
+            self._inner[convention] = interior(
+                self.graph, self.value, self.origin, self.theory, convention
+            )
+        if whole and (inner := self._inner[convention]):
+            return inner
+        if convention not in self._every:
+            self._every[convention] = all_units(self.graph, self.value, self.origin, convention)
+        return self._every[convention]
 
     @cached_property
     def is_resized(self) -> bool:

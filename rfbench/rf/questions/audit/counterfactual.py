@@ -17,6 +17,7 @@ from itertools import pairwise, permutations
 
 import numpy as np
 
+from rfbench.rf.core.split import is_put_back
 from rfbench.rf.core.target import Target
 from rfbench.spatial_graph.axis import SAME, Axis, Index, Window
 from rfbench.spatial_graph.graph import SpatialGraph
@@ -49,15 +50,14 @@ def steps(target: Target) -> list[Step]:
         node = graph.nodes[i]
         for source in node.sources:
             readers[source].add(i)
-        if i in target.theory.slices or i in parts:  # together they sample evenly
-            continue
         if node.kind in ("conv", "pool", "structure", "sum") and _moves(node):
             groups[node.step].append(i)
     absorbed: set[int] = set()
     out = []
+    whole = target.theory.slices | parts  # together they sample evenly
     for number, nodes in reversed(groups.items()):  # a padding belongs to what it pads for
-        step = _step(graph, number, [i for i in nodes if i not in absorbed], readers, parts)
-        if step is not None:
+        step = _step(graph, number, [i for i in nodes if i not in absorbed | whole], readers, parts)
+        if step is not None and not all(is_put_back(graph, i, readers) for i in nodes):
             absorbed.update(i for i, axes in step.nodes.items() if axes is None)
             out.append(step)
     return out[::-1]

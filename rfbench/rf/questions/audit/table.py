@@ -1,6 +1,7 @@
 """An audit in a few lines of text."""
 
 from collections.abc import Sequence
+from itertools import accumulate
 from textwrap import shorten
 from typing import Any
 
@@ -12,6 +13,7 @@ from rfbench.rf.questions.audit.audit import effect, faultless
 from rfbench.rf.questions.audit.checkerboard import LEAST
 
 MOST = 12  # steps in the text; --json has all
+WIDE = 100  # characters of names in a line
 COSTS = ("macs", "activations")
 
 Record = dict[str, Any]
@@ -26,8 +28,8 @@ def text(record: Record) -> str:
     share = f"{cover['reached']:.1%} of the input; the central unit's box {cover['seen']:.1%}"
     if record["checkerboard"] > LEAST:
         names = ", ".join(name or "the network" for name in record["checkerboard_layers"])
-        by = names or "no transposed convolution"
-        rows.append(("checkerboard", f"{record['checkerboard']:.4f}   (by {by})"))
+        by = f"   (by {names})" if names else ""  # rows of zeros are no layer
+        rows.append(("checkerboard", f"{record['checkerboard']:.4f}{by}"))
     name = f"{record['model']} / {record['variant']}{start} to {record['to']}"
     channels = of_channels(record["input_channels"])
     unit = unit_of(len(record["input_size"]))
@@ -142,7 +144,7 @@ def _fixes(record: Record) -> list[str]:
         rows.append((row["variant"], str(len(row["layers"])), *_cells(row, record), *more))
     lines = columns(rows, "  ") if len(rows) > 1 else []
     lines += [f"  {_one_line(row['refused'])}" for row in record["fixes"] if "refused" in row]
-    lines += [f"  {_one_line(text)}" for text in _untouched(record)]
+    lines += [f"  {text}" for text in _untouched(record)]
     if record["read"] < 1 and any("dilation" in row["what"] for row in record["steps"]):
         lines.append(
             "  holes: dilations without a common factor, such as 1, 2, 5 (HDC), or undilated "
@@ -181,8 +183,16 @@ def _untouched(record: Record) -> list[str]:
     for row in left:
         changes = row["what"].startswith(("convolution", "max_pool"))
         kinds[changes].append(f"{row['layer']} ({row['what']})")
-    lines = [f"no variant is for {', '.join(kinds[False])}"] if kinds[False] else []
-    return lines + ([f"no variant changes {', '.join(kinds[True])}"] if kinds[True] else [])
+    lines = [f"no variant is for {_listed(kinds[False])}"] if kinds[False] else []
+    return lines + ([f"no variant changes {_listed(kinds[True])}"] if kinds[True] else [])
+
+
+def _listed(names: Sequence[str]) -> str:
+    """As many names as a line holds, and the number of others."""
+    ends = accumulate(len(name) + 2 for name in names)
+    held = max(1, sum(end <= WIDE for end in ends))
+    more = f" and {len(names) - held} more (--json)" if held < len(names) else ""
+    return ", ".join(names[:held]) + more
 
 
 def _one_line(text: str) -> str:

@@ -117,7 +117,8 @@ def _figures_of_turns(config: RfConfig, drawn: list[Drawn], title: str) -> dict[
     note, out = caption(config, drawn, which), {}
     if panels:
         out["phases"] = maps.maps_figure(panels, f"{title}: units that take turns", note)
-    if periods:
+    if periods:  # all of a period
+        note = caption(config, drawn, which if "outermost" in which else "a period's units")
         out["checkerboard"] = phases.checkerboard_figure(periods, f"{title}: checkerboard", note)
     return out
 

@@ -16,13 +16,13 @@ from rfbench.rf.core.period import Period
 from rfbench.spatial_graph.size import Size
 
 MOST = 4  # maps of a variant; of more units, the first and the last along each axis
-TILE = 12  # output positions a side of the checkerboard
+TILE = 12  # output positions a side of the checkerboard, or one period where that is more
 SIDE, LEFT, GAP, RIGHT = 1.7, 0.5, 0.14, 0.62
 EVEN = 1e-6
 NOTE = (
-    "Paths from all pixels to each position of the output, above or below their mean, in some of "
-    "its periods. A checkerboard comes from kernels that the stride does not divide (Odena et al., "
-    "2016). CV: the coefficient of variation over the phases."
+    "Paths from all pixels to each position of the output, above or below their mean, in one or "
+    "more periods. A checkerboard comes from kernels that the stride does not divide (Odena et "
+    "al., 2016). CV: the coefficient of variation over the phases."
 )
 
 
@@ -74,7 +74,8 @@ def checkerboard_figure(
 
 
 def _board(period: Period) -> np.ndarray:
-    """Periods side by side, (TILE, TILE), relative to the mean: 0.5 is half as many more."""
+    """Periods side by side, relative to the mean: 0.5 is half as many more."""
     share = period.totals / period.totals.mean() - 1
     turns = [-(-TILE // n) for n in share.shape]
-    return np.tile(share, turns)[:TILE, :TILE]
+    height, width = (max(TILE, n) for n in share.shape)
+    return np.tile(share, turns)[:height, :width]

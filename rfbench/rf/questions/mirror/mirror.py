@@ -151,7 +151,11 @@ def _roomy(network: Network, own: Target, off: list[float]) -> Target | None:
 
 
 def _need(field: Any, off: float) -> float:
-    """Px for the units that are compared: their fields, moved by `off` at both ends."""
+    """Px for the units that are compared: their fields, moved by `off` at both ends.
+
+    Fields lie off / 2 from the middle, and units that are left at one end are left at the other.
+    """
     units = SPREAD + 2 * farthest(off, float(field.stride))
-    spare = abs(off) + 2 + 2 * float(field.step)
-    return field.size + units * float(field.stride) + 2 * spare
+    uneven = max(2 * float(field.step), abs(off))
+    spare = 2 * (abs(off) + 2 + float(field.step)) + uneven
+    return field.size + units * float(field.stride) + spare

@@ -61,6 +61,7 @@ def tiles_figure(record: dict[str, Any], without: np.ndarray | None) -> Figure:
     first.set_title("\n".join(titles[0]), fontsize=TEXT, pad=3)
     draw_scheme(first, record)
     first.set_xlabel("px of the image", fontsize=TEXT, labelpad=1)
+    first.set_ylabel("px of the image", fontsize=TEXT, labelpad=1)
     sheet.legend(keys(), 0.1 + len(head) * line(LARGE), 2)
     if without is not None:
         second = sheet.axes(LEFT + side + GAP, top, side, height)

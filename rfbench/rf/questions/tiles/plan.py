@@ -161,12 +161,17 @@ def _inside(field: Along, side: int, units: int) -> tuple[int, int]:
 def _spans(
     network: Network, own: Target, crop: Pixels, align: Pixels
 ) -> tuple[Target, list[tuple[int, int]]]:
-    """A crop inside a larger image: its target, and the units that are the same along each axis."""
-    size = tuple(c + 2 * a for c, a in zip(crop, align, strict=True))
+    """A crop inside a larger image: its target, and the units that are the same along each axis.
+
+    The image has so much around it that no unit of the crop reaches the border of both.
+    """
+    far = [max(a, *_beyond(f)) for a, f in zip(align, own.geometry.fields, strict=True)]
+    start = tuple(a * ceil(Fraction(m, a)) for a, m in zip(align, far, strict=True))
+    size = tuple(c + 2 * s for c, s in zip(crop, start, strict=True))
     whole, part = (at(network, own, s) for s in (size, crop))
-    spans = [s.span() for s in same_units(whole, part, align)]
+    spans = [s.span() for s in same_units(whole, part, start)]
     if None in spans:
-        raise NoTiles(culprit(whole, part, align))
+        raise NoTiles(culprit(whole, part, start))
     return part, [s for s in spans if s is not None]
 
 
