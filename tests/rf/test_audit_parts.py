@@ -1,4 +1,4 @@
-"""Audits of networks that cut their input in parts, as multi-patch restoration networks do."""
+"""Audits of networks that cut inputs in parts, as multi-patch ones do, and of short clips."""
 
 import pytest
 import torch
@@ -57,3 +57,10 @@ def test_a_checkerboard_of_no_layer_is_told_as_such() -> None:
     assert found["checkerboard"] > 0.01 and found["checkerboard_layers"] == []
     assert "(by" not in text(dict(found))
     assert "Odena" not in text(dict(found))
+
+
+@pytest.mark.parametrize("frames", [2, 4, 8])
+def test_a_volume_of_one_frame_in_the_end_is_fixed(frames: int) -> None:
+    layers = [nn.Conv3d(c, 4, 3, 2, 1) for c in (3, 4, 4)]
+    found = rf.audit(nn.Sequential(*layers), inputs=[torch.zeros(1, 3, frames, 32, 32)])
+    assert [row["layers"] for row in found["fixes"] if "layers" in row] == [["0", "1", "2"]]
