@@ -24,6 +24,12 @@ Model = TypeVar("Model", bound=nn.Module)
 Memo = dict[int, Any]
 
 
+def evaluating(module: Model) -> Model:
+    """The module, in evaluation mode; a `train` or `eval` of its own may return nothing."""
+    module.eval()
+    return module
+
+
 def whole_copy(module: Model) -> Model:
     """A copy with its weights, also of modules that keep a computed tensor: weight_norm."""
     computed = [t for t in held_tensors(module.modules()) if not t.is_leaf]

@@ -50,7 +50,8 @@ class FeatureBackbone(Backbone):
         `pyramid.find`. Raises UsageError for an unknown feature or norm.
         """
         super().__init__()
-        self.net = network.module.train()
+        self.net = network.module
+        self.net.train()  # one of its own may return nothing
         self.name, self.replaced = network.name, network.replaced
         found = pyramid.find(network.module, network.name, names)
         levels = {f"res{int(math.log2(stride))}": part for stride, part in found.levels.items()}

@@ -37,7 +37,8 @@ class Layers(Backbone):
         found = [pyramid.find(network.module, network.name, [path]) for path in paths]
         parts = [next(iter(levels.levels.values())) for levels in found]
         self.layers = {f"f{number}": part for number, part in enumerate(parts, start=1)}
-        self.net = network.module.train()
+        self.net = network.module
+        self.net.train()  # one of its own may return nothing
         self._maps = features.keep(self.net, self.layers)
         chain = pyramid.find(network.module, network.name, paths).chain
         last = max(parts, key=chain.index)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from rfbench import shipped
 from rfbench.config import for_a_network, load
+from rfbench.copies import evaluating
 from rfbench.detect import config as configs
 from rfbench.detect.backbone import FeatureBackbone
 from rfbench.detect.fields import Layers
@@ -151,7 +152,7 @@ class Named(nn.Module):
 
     def __init__(self, fpn: nn.Module) -> None:
         super().__init__()
-        self.fpn = fpn.eval()
+        self.fpn = evaluating(fpn)
         names = fpn.output_shape()  # type: ignore[operator]
         self.levels = nn.ModuleDict({name: nn.Identity() for name in names})
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from rfbench.copies import copied, held_tensors
+from rfbench.copies import copied, evaluating, held_tensors
 from rfbench.errors import UsageError
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -21,7 +21,7 @@ def meta_copy(module: Model) -> Model:
     tensors += [t for t in held_tensors(module.modules()) if not t.is_leaf]
     memo: dict[int, Any] = {id(t): t.detach().to("meta", copy=True) for t in tensors}
     memo |= {id(p): nn.Parameter(memo[id(p)], requires_grad=False) for p in module.parameters()}
-    return copied(module, memo).eval()
+    return evaluating(copied(module, memo))
 
 
 class _EmptyOnMeta(TorchFunctionMode):

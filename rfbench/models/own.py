@@ -55,7 +55,8 @@ def builder(source: str, attribute: str) -> Callable[..., nn.Module]:
             network = network.module()
         if not isinstance(network, nn.Module):
             kind = type(network).__name__
-            raise UsageError(f"{source}:{attribute}() returns {kind}, not a torch.nn.Module.")
+            hint = MODES if network is None else ""
+            raise UsageError(f"{source}:{attribute}() returns {kind}, not a torch.nn.Module.{hint}")
         _refuse_lazy(network, f"{source}:{attribute}()", attribute)
         return network
 
@@ -68,9 +69,11 @@ def checked_module(model: object) -> nn.Module:
         return model
     name = getattr(model, "__name__", None) if callable(model) else None
     what = f"{name}, which is to be called first: {name}(...)" if name else repr(model)[:100]
-    raise UsageError(f"a network is a torch.nn.Module; this is {what}")
+    hint = f".{MODES}" if model is None else ""
+    raise UsageError(f"a network is a torch.nn.Module; this is {what}{hint}")
 
 
+MODES = " Its own train() or eval() may return nothing: call it on a line of its own."
 LOADED = "Write a function that builds it, or loads it whole: MODEL is FILE.py:function."
 
 

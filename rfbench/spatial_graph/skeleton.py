@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.lazy import LazyModuleMixin
 
-from rfbench.copies import copied, held_tensors, named_parts
+from rfbench.copies import copied, evaluating, held_tensors, named_parts
 from rfbench.errors import RfbenchError
 
 # (meta tensor, values) by the id() of the former, which is only unique while that tensor lives
@@ -76,7 +76,7 @@ def _evaluating(module: nn.Module) -> nn.Module:
     own = any(getattr(kind, key) is not method for kind in kinds for key, method in _MODES)
     own |= any(issubclass(kind, torch.jit.ScriptModule) for kind in kinds)
     if own or any("train" in (held := vars(m)) or "eval" in held for m in parts):
-        return module.eval()
+        return evaluating(module)
     for m in parts:
         vars(m)["training"] = False
     return module
@@ -104,7 +104,7 @@ def without_weights(module: nn.Module) -> nn.Module:
     for tensor in held_tensors(parts):
         learned = isinstance(tensor, nn.Parameter) or tensor.requires_grad
         memo.setdefault(id(tensor), _on_meta(tensor) if learned else tensor)
-    return copied(module, memo).eval()
+    return evaluating(copied(module, memo))
 
 
 def _scripted(parts: Iterable[nn.Module]) -> dict[int, Any]:

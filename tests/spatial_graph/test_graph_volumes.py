@@ -74,7 +74,16 @@ SEQUENCES: dict[str, nn.Module] = {
     "transposed": nn.Sequential(c1(2, 4, 4, 4, 0), nn.ConvTranspose1d(4, 2, 8, 4, 2)),
     "corners": nn.Sequential(c1(2, s=2), nn.Upsample(size=29, mode="linear", align_corners=True)),
 }
+
+
+def pooled_in_depth(n: Net, x: Tensor) -> Tensor:
+    """As of 2-D pools: rows and columns in one dimension, which a window of 1 leaves alone."""
+    y = n.a(x)
+    return n.b(F.avg_pool2d(y.flatten(3), (2, 1)).unflatten(3, y.shape[3:]))
+
+
 VOLUMES: dict[str, nn.Module] = {
+    "pooled in depth": Net(pooled_in_depth, a=c3(), b=c3(3)),
     "adaptive_avg": nn.Sequential(c3(s=2), nn.AdaptiveAvgPool3d((2, 3, None))),
     "adaptive_max": nn.Sequential(c3(s=2), nn.AdaptiveMaxPool3d((2, 3, 2))),
     "one_frame_is_left": Net(

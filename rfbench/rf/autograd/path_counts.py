@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rfbench.copies import whole_copy
+from rfbench.copies import evaluating, whole_copy
 from rfbench.errors import RfbenchError, UsageError, suggest
 from rfbench.rf.autograd.nprime import NPrime, Tag
 from rfbench.rf.autograd.twins import Refused
@@ -99,7 +99,7 @@ def _seed(target: Tensor, to: str, unit: tuple[int, ...], channels: str) -> Tens
 
 def _prepare(module: nn.Module) -> nn.Module:
     """A float64 evaluation-mode copy on the CPU whose parameters require no gradient."""
-    model = whole_copy(module).eval().requires_grad_(False)
+    model = evaluating(whole_copy(module)).requires_grad_(False)
     for part in model.modules():
         for name, parameter in part._parameters.items():
             if parameter is not None and parameter.is_meta:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
-from rfbench.copies import whole_copy
+from rfbench.copies import evaluating, whole_copy
 from rfbench.errors import RfbenchError, one_line
 from rfbench.rf.core.target import Target
 from rfbench.spatial_graph.graph import SpatialGraph
@@ -27,7 +27,8 @@ def randomised(module: nn.Module, seed: int = 0) -> nn.Module:
     It does not round as a quantised network would. Kernels are scaled to keep the size of values;
     norms have statistics of their own.
     """
-    made, draw = whole_copy(module).double().eval(), torch.Generator().manual_seed(seed)
+    made = evaluating(whole_copy(module).double())
+    draw = torch.Generator().manual_seed(seed)
     unrounded(made)
     with torch.no_grad():
         for p in made.parameters():

@@ -70,10 +70,12 @@ def read(counts: PathMap, geometry: Geometry) -> float:
     """Share of the theoretical box of the unit, within the source, that a path leads from.
 
     Less than 1: the field has holes. Dilated kernels whose rates share a factor leave some (Wang
-    et al., WACV 2018; Yu et al., CVPR 2017), and strides larger than the kernels around them.
+    et al., WACV 2018; Yu et al., CVPR 2017), and strides larger than the kernels around them. 1 of
+    a unit whose box lies in the padding, as at a border that is reflected.
     """
     box = tuple(slice(first, last + 1) for first, last in geometry.box(counts.unit))
-    return float((counts.counts[box] != 0).mean())
+    within = counts.counts[box] != 0
+    return float(within.mean()) if within.size else 1.0
 
 
 def checkerboard(counts: PathMap, geometry: Geometry) -> float | None:

@@ -177,6 +177,21 @@ class Network:
         """A layer, seen from a source, on an input of (H, W)."""
         return Target(self.graph(size, layer), layer, source)
 
+    def larger(self, target: Target, size: Size) -> Target:
+        """The same on an input of `size`, or larger where the network fails on that one.
+
+        Then in multiples of the size of `target`: they halve as often as that does.
+        """
+        try:
+            return self.target(size, target.layer, target.source)
+        except RfbenchError:
+            own = target.graph.size
+            multiple = tuple(-(-n // one) * one for n, one in zip(size, own, strict=True))
+            if multiple not in (size, own):
+                with contextlib.suppress(RfbenchError):
+                    return self.target(multiple, target.layer, target.source)
+            raise
+
     def uncut(self, target: Target) -> Target:
         """The same on an input so large that the central unit's field is whole.
 
@@ -187,7 +202,7 @@ class Network:
             if not target.is_cut or target.is_always_cut:
                 break
             size = uncut_size(target.graph.size, target.geometry, target.units)
-            larger = self.target(size, target.layer, target.source)
+            larger = self.larger(target, size)
             if target.graph.sized is not None and larger.graph.program != target.graph.program:
                 break  # another network at that size
             target = larger

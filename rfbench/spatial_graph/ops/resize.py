@@ -28,10 +28,9 @@ def by_example(
     inner: Sequence[Window | None],
     periods: Sequence[tuple[int, int] | None] | None = None,
 ) -> Value:
-    """A map along each of the last dimensions as torch itself computes it: `run` on one-hot
-    columns.
+    """A map along each of the last dimensions as torch itself computes it: `run` on columns.
 
-    run: takes (1, n, n, 2) and the axis, returns (1, n, m, 2); with as many axes as there are.
+    run: takes (1, k, n, 2) and the axis, returns (1, k, m, 2); with as many axes as there are.
     inner, periods: one for each axis, see axis.Index.
     """
     b.rigid = True
@@ -40,21 +39,49 @@ def by_example(
     for i in range(len(inner)):
         dim = len(x.dims) - len(inner) + i
         n = x.shape[dim]
-        # two columns alike: torch 2.15 resizes maps of width 1 wrongly with antialiasing
-        columns = torch.eye(n, dtype=torch.float64).view(1, n, n, *[1] * others)
-        columns = columns.repeat(1, 1, 1, *[2] * others)
-        table = run(columns, i)[0].reshape(n, -1, 2**others)[:, :, 0].T.numpy()
-        table = np.where(np.abs(table) < ROUNDING, 0, table)
-        most = int((table != 0).sum(1).max())
-        at = np.argsort(table == 0, axis=1, kind="stable")[:, :most]
-        weights = np.take_along_axis(table, at, axis=1)
-        at = np.where(weights != 0, at, -1)
+        at, weights = _copied(run, i, n, others) or _taps(run, i, n, others)
         whole = (weights == 1).all()
         made = from_matrix(at, n, None if whole else weights)
         if isinstance(made, Index):
             made = replace(made, inner=inner[i], period=periods[i] if periods else None)
         axes[dim] = made
     return slide(b, x, axes, "structure")
+
+
+def _columns(run: Callable[[Tensor, int], Tensor], i: int, rows: Tensor, others: int) -> np.ndarray:
+    """What becomes of each of some rows (k, n) along axis i: (k, m)."""
+    # two columns alike: torch 2.15 resizes maps of width 1 wrongly with antialiasing
+    columns = rows.view(1, *rows.shape, *[1] * others).repeat(1, 1, 1, *[2] * others)
+    return run(columns, i)[0].reshape(len(rows), -1, 2**others)[:, :, 0].numpy()
+
+
+def _copied(
+    run: Callable[[Tensor, int], Tensor], i: int, n: int, others: int
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Which input (m, 1) each output is a copy of, and weights of 1; None where some are not.
+
+    A table for a sequence of n samples would take n times as long.
+    """
+    draw = torch.Generator().manual_seed(0)
+    values = torch.rand(n, generator=draw, dtype=torch.float64)
+    numbers = torch.arange(n, dtype=torch.float64)
+    places, found = _columns(run, i, torch.stack([numbers, values]), others)
+    at = np.clip(np.rint(places), 0, n - 1).astype(np.int64)
+    if not np.array_equal(values.numpy()[at], found):
+        return None
+    return at[:, None], np.ones((len(at), 1))
+
+
+def _taps(
+    run: Callable[[Tensor, int], Tensor], i: int, n: int, others: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The inputs of every output, -1 for none, and their weights: (m, taps)."""
+    table = _columns(run, i, torch.eye(n, dtype=torch.float64), others).T
+    table = np.where(np.abs(table) < ROUNDING, 0, table)
+    most = int((table != 0).sum(1).max())
+    at = np.argsort(table == 0, axis=1, kind="stable")[:, :most]
+    weights = np.take_along_axis(table, at, axis=1)
+    return np.where(weights != 0, at, -1), weights
 
 
 @register_op(

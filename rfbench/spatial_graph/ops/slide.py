@@ -1,6 +1,7 @@
 """Windows along the axes of a tensor: which of its dimensions holds what of an axis."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -51,6 +52,8 @@ def along(
     dims = list(value.dims)
     for dim, window in windows.items():
         axis, made = None, window
+        if len(value.dims[dim]) > 1 and _is_still(window):  # of several axes, all as they are
+            continue
         if is_block(value, dim):
             axis, made, dims = within(b, value, dim, window, dims)
         else:
@@ -142,6 +145,11 @@ def whole_axis(b: Builder, value: Value, dim: int, from_end: int) -> tuple[int |
     if f.step != 1 or b.graph.map_size(value)[axis] != f.size:
         raise Scrambled("a window moves over part of an axis")
     return axis, f.size
+
+
+def _is_still(window: Axis) -> bool:
+    """Whether a map takes every position to itself, whatever their number."""
+    return isinstance(window, Window) and replace(window, ceil=False, divide="") == SAME
 
 
 def _is_identity(window: Axis) -> bool:

@@ -156,7 +156,7 @@ def _roomy(network: Network, own: Target) -> tuple[Target, list[Step], Target]:
         if not clean.is_cut:
             break
         size = uncut_size(target.graph.size, clean.geometry, target.units)
-        target = network.target(size, own.layer, own.source)
+        target = network.larger(target, size)
         causes = _steps(target)
         clean = fixed(target, causes)
     return target, causes, clean

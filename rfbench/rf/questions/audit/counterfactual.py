@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import pairwise
+from itertools import pairwise, permutations
 
 import numpy as np
 
@@ -43,7 +43,7 @@ class Step:
 
 def steps(target: Target) -> list[Step]:
     """The operations on the way to a target that have something to fix, in order."""
-    graph = target.graph
+    graph, parts = target.graph, _parts(target.graph)
     readers: dict[int, set[int]] = defaultdict(set)
     groups: dict[int, list[int]] = defaultdict(list)
     for i in sorted(target.ancestors):
@@ -54,9 +54,9 @@ def steps(target: Target) -> list[Step]:
             groups[node.step].append(i)
     absorbed: set[int] = set()
     out = []
-    whole = target.theory.slices  # together they sample evenly
+    whole = target.theory.slices | parts  # together they sample evenly
     for number, nodes in reversed(groups.items()):  # a padding belongs to what it pads for
-        step = _step(graph, number, [i for i in nodes if i not in absorbed | whole], readers)
+        step = _step(graph, number, [i for i in nodes if i not in absorbed | whole], readers, parts)
         if step is not None and not all(is_put_back(graph, i, readers) for i in nodes):
             absorbed.update(i for i, axes in step.nodes.items() if axes is None)
             out.append(step)
@@ -101,13 +101,39 @@ def _moves(node: Node) -> bool:
     return any(a != SAME for a in node.axes)
 
 
+def _parts(graph: SpatialGraph) -> set[int]:
+    """The crops that share out a map, such as its halves: none is off the centre by mistake."""
+    crops: dict[int, list[int]] = defaultdict(list)
+    for i, node in enumerate(graph.nodes):
+        if len(node.sources) == 1 and _moves(node) and all(map(_is_padding, node.axes)):
+            crops[node.sources[0]].append(i)
+    return {
+        i
+        for some in crops.values()
+        for i, other in permutations(some, 2)
+        if _are_apart(graph.nodes[i], graph.nodes[other])
+    }
+
+
+def _are_apart(one: Node, other: Node) -> bool:
+    """Whether two crops of a map have no position in common."""
+    starts = ((-_amounts(node, k)[0] for node in (one, other)) for k in range(len(one.axes)))
+    return any(
+        a + n <= b or b + m <= a for (a, b), n, m in zip(starts, one.size, other.size, strict=True)
+    )
+
+
 def _step(
-    graph: SpatialGraph, number: int, nodes: list[int], readers: dict[int, set[int]]
+    graph: SpatialGraph,
+    number: int,
+    nodes: list[int],
+    readers: dict[int, set[int]],
+    parts: set[int],
 ) -> Step | None:
     """What would fix an operation; None where nothing is wrong, or nothing is known to help."""
     if not nodes:
         return None
-    pads, changed = _paddings(graph, nodes, readers), False
+    pads, changed = _paddings(graph, nodes, readers, parts), False
     new: dict[int, tuple[Axis, ...] | None] = {}
     for i in nodes:
         node, axes = graph.nodes[i], []
@@ -127,7 +153,9 @@ def _step(
     return Step(number, first.layer, _what(first), new | dict.fromkeys(pads))
 
 
-def _paddings(graph: SpatialGraph, nodes: list[int], readers: dict[int, set[int]]) -> list[int]:
+def _paddings(
+    graph: SpatialGraph, nodes: list[int], readers: dict[int, set[int]], parts: set[int]
+) -> list[int]:
     """The paddings and crops right before an operation that nothing else reads, last one first."""
     pads: list[int] = []
     wanted = set(nodes)
@@ -136,7 +164,7 @@ def _paddings(graph: SpatialGraph, nodes: list[int], readers: dict[int, set[int]
     while len(sources) == 1:
         (i,) = sources
         node = graph.nodes[i]
-        if readers[i] != wanted or len(node.sources) != 1:
+        if readers[i] != wanted or len(node.sources) != 1 or i in parts:
             break
         if all(_is_padding(a) for a in node.axes):
             pads.append(i)

@@ -150,7 +150,7 @@ def _fixes(record: Record) -> list[str]:
             "  holes: dilations without a common factor, such as 1, 2, 5 (HDC), or undilated "
             "layers behind them (DRN) leave none"
         )
-    if record["checkerboard"] > LEAST:
+    if record["checkerboard_layers"]:
         mended = any("transposed" in row["what"] for row in record["steps"])
         lines.append(
             "  checkerboard: kernels that the stride divides, or resizing before a convolution "
