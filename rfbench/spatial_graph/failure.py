@@ -1,7 +1,9 @@
 """What a pass that failed says: one line with what, where, and what to do."""
 
 import re
+import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -31,7 +33,7 @@ def explained(
     if any(word in reason.lower() for word in _SIZE_WORDS):
         return UsageError(f"{what}. Choose another --size.")
     if "meta" in reason or "data-dependent" in reason:
-        what += ". Its code reads values; a trace has shapes only"
+        what += f". Its code reads values{_line(error)}; a trace has shapes only"
     if _takes_conditions(module) and any(word in what for word in _READS):
         what += f". If it looks at a condition (a time, a class): {FIX}"
     if found := re.search(r"takes (\d+) positional arguments? but \d+ w", reason):
@@ -40,6 +42,16 @@ def explained(
     if "required positional argument" in reason:
         what += ". Give the shape of each input with --input (in Python: inputs=)"
     return RfbenchError(what)
+
+
+def _line(error: Exception) -> str:
+    """Where in the network's own code an error was raised: ' (net.py, line 5)'; '' if unknown."""
+    own = [
+        (Path(frame.f_code.co_filename).name, line)
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if str(frame.f_globals.get("__name__")).partition(".")[0] not in ("torch", "rfbench")
+    ]
+    return f" ({own[-1][0]}, line {own[-1][1]})" if own else ""
 
 
 WRAP = "give a module around it whose forward(x) calls it"
