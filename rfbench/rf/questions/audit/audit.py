@@ -4,27 +4,22 @@ Figures are of the central unit on an input that cuts nothing off and leaves the
 the strides as the size given: what stride-2 windows do to the centre depends on nothing else.
 """
 
-import contextlib
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from rfbench.copies import whole_copy
 from rfbench.errors import RfbenchError, UsageError
-from rfbench.models import pruned, variants
 from rfbench.rf.core import metrics, randomness
 from rfbench.rf.core.geometry import uncut_size
-from rfbench.rf.core.metric import Use
 from rfbench.rf.core.network import Network
 from rfbench.rf.core.path_map import DEFAULT
 from rfbench.rf.core.position import Pair
-from rfbench.rf.core.progress import progress
-from rfbench.rf.core.subjects import Subject, measured, models, short, sources, subjects
+from rfbench.rf.core.subjects import Subject, measured, models, sources, subjects
 from rfbench.rf.core.target import Target
+from rfbench.rf.questions.audit import fixes, remains
 from rfbench.rf.questions.audit.by_size import by_size
 from rfbench.rf.questions.audit.checkerboard import LEAST, even_steps, resizing_steps
 from rfbench.rf.questions.audit.counterfactual import Step, fixed, steps, uneven_layers
@@ -97,9 +92,9 @@ def audit(config: RfConfig, subject: Subject, sizes: Iterable[int | Size] = ()) 
         causes: list[Step] = []
     else:
         target, causes, clean = _roomy(subject.network, own)
-    figures, causal = _figures(target), own.is_causal
-    rows = _causes(target, own, causes, figures)
-    rows += _causes(target, own, resizing_steps(target), figures)
+    now, causal = remains.figures(target), own.is_causal
+    rows = remains.of_layers(target, own, causes, now)
+    rows += remains.of_layers(target, own, resizing_steps(target), now)
     record: Record = {
         "model": subject.backbone.name,
         "variant": subject.backbone.variant,
@@ -114,17 +109,17 @@ def audit(config: RfConfig, subject: Subject, sizes: Iterable[int | Size] = ()) 
         "causal": causal,
         "measured_at": target.graph.size,
         "convention": asdict(DEFAULT),
-        **figures,
-        "at_own_size": _at_own_size(own, figures["shift"]),
+        **now,
+        "at_own_size": _at_own_size(own, now["shift"]),
         "coverage": _coverage(own),
         "misaligned_layers": list(dict.fromkeys(metrics.misaligned_layers(target.geometry))),
         "misaligned_meant": causal and target.ends_agree,
-        "checkerboard_layers": uneven_layers(target) if figures["checkerboard"] > LEAST else [],
-        "hole_layers": [row["layer"] for row in rows if row["read"] > figures["read"]],
+        "checkerboard_layers": uneven_layers(target) if now["checkerboard"] > LEAST else [],
+        "hole_layers": [row["layer"] for row in rows if row["read"] > now["read"]],
         "steps": rows,
-        "together": [] if causal else _levels(target, causes),
-        "all": _figures(target if causal else clean),
-        "cost": _cost(subject.network, subject.size),
+        "together": [] if causal else remains.of_levels(target, causes),
+        "all": remains.figures(target if causal else clean),
+        "cost": fixes.cost(subject.network, subject.size),
         **randomness.drawn(own.graph, own.value),
     }
     if subject.is_pruned:
@@ -132,8 +127,8 @@ def audit(config: RfConfig, subject: Subject, sizes: Iterable[int | Size] = ()) 
         whole = every.target(target.graph.size, own.layer, own.source)
         record["pruned"] = pruned_of(subject.backbone.module, subject.state, target, whole)
     if subject.backbone.variant == "baseline":
-        record["fixes"] = _fixes(subject, own, record["cost"])
-        record["best"] = _best(record)
+        record["fixes"] = fixes.fixes(subject, own, record["cost"])
+        record["best"] = fixes.best(record)
     if chosen:
         record["sizes"] = by_size(subject.network, own, config.to, chosen)
     return record
@@ -185,15 +180,6 @@ def _steps(target: Target) -> list[Step]:
     return sorted([*steps(target), *even_steps(target)], key=lambda step: step.number)
 
 
-def _figures(target: Target) -> Record:
-    """What is judged of the central unit."""
-    counts, geometry = target.counts(), target.geometry
-    row = {m.name: m.of(counts, geometry) for m in metrics.used(Use.AUDIT)}
-    row["shift"] = [s if s is None else round(s, 9) + 0.0 for s in row["shift"]]
-    row["checkerboard"] = metrics.checkerboard(counts, geometry) or 0.0
-    return {**row, "gridding_by_period": metrics.gridding_by_period(counts, geometry)}
-
-
 def _at_own_size(own: Target, whole: Pair) -> Record:
     """The shift at the own size, and how much of it the border adds to that of a whole field."""
     shift = metrics.shift(own.counts(), own.geometry)
@@ -214,137 +200,7 @@ def _coverage(own: Target) -> Record:
     return {"reached": float(own.reached.mean()), "seen": area / math.prod(own.source_size)}
 
 
-def _causes(target: Target, own: Target, causes: list[Step], now: Record) -> list[Record]:
-    """What remains after fixing only one layer, for those that make a difference.
-
-    Not what would make a causal network read ahead.
-    """
-    reached = float(own.reached.mean())
-    at_own = {s.number: s for s in steps(own)} if reached < 1 else {}
-    rows = []
-    for step in progress(causes, "layer"):
-        alone = fixed(target, [step])
-        if own.is_causal and not alone.is_causal:
-            continue
-        rest = _figures(alone)
-        if same := at_own.get(step.number):
-            rest["reached"] = float(fixed(own, [same]).reached.mean())
-        if effect(rest, now) > 1e-6 or rest.get("reached", reached) != reached:
-            rows.append({"layer": step.layer, "what": step.what, **rest})
-    return rows
-
-
-def faultless(record: Record) -> bool:
-    """Whether the field is centred, even, without holes and of branches that agree."""
-    meant = ["shift"] * record["causal"] + ["misaligned"] * record["misaligned_meant"]
-    rest = [m for m in metrics.used(Use.AUDIT) if m.name not in meant]
-    judged = any(m.is_fault(record[m.name]) for m in rest)
-    return not judged and record["checkerboard"] <= LEAST
-
-
-def effect(rest: Record, now: Record) -> float:
-    """How much a fix changes, each figure by its own size."""
-    pairs: list[tuple[float, float]] = []
-    for m in metrics.used(Use.AUDIT):
-        then, before = rest[m.name], now[m.name]
-        pairs.append((m.badness(then), m.badness(before)))
-        if isinstance(then, list):
-            pairs += ((a, b) for a, b in zip(then, before, strict=True) if None not in (a, b))
-    pairs.append((rest["checkerboard"], now["checkerboard"]))
-    return max(abs(a - b) / max(abs(b), 1e-3) for a, b in pairs)
-
-
-def size_of(shift: Pair) -> float:
-    """A shift as one number: the largest of all axes that have one, in px."""
-    return max(abs(s) for s in shift if s is not None)
-
-
-def _levels(target: Target, causes: list[Step]) -> list[Record]:
-    """What remains after fixing all layers that reach one stride: branches belong together."""
-    levels: dict[float, list[Step]] = {}
-    for step in causes:
-        fields = target.theory.fields[max(step.nodes)] or ()
-        strides = [float(f.stride) for f in fields if f is not None and f.stride]
-        if strides:
-            levels.setdefault(max(strides), []).append(step)
-    return [
-        {"stride": stride, "layers": [s.layer for s in level]} | _figures(fixed(target, level))
-        for stride, level in sorted(levels.items())
-        if len(level) > 1
-    ]
-
-
-def _cost(network: Network, size: Size) -> Record | None:
-    try:
-        cost = network.cost(size)
-    except RfbenchError:  # the head may insist on another size than the map
-        return None
-    return {"macs": cost.macs, "activations": cost.activations}
-
-
-def _fixes(subject: Subject, own: Target, now: Record | None) -> list[Record]:
-    """The paper's variants and that of all kernels: what each leaves and costs, or why not."""
-    rows: list[Record] = []
-    held = subject.backbone
-    maps = [torch.empty((1, *shape), device="meta") for shape in subject.network.inputs or ()]
-    names = dict.fromkeys([*variants.PAPER[1:], *_of_all_kernels(held.module)])
-    for name in progress([*names], "variant"):
-        try:
-            module = whole_copy(held.module)
-            label = short(held.name)
-            replaced = variants.apply(module, name, label, held.input_size, maps or None)
-        except RfbenchError as error:
-            rows.append({"variant": name, "refused": str(error)})
-            continue
-        if any(row.get("layers") == replaced for row in rows):
-            continue  # the same change by another name
-        network = subject.network.with_layers(pruned.shown(module, subject.state), replaced)
-        target = network.uncut(network.target(subject.size, own.layer, own.source))
-        if own.is_causal and not target.is_causal:
-            why = f"variant '{name}' would make this causal network read ahead"
-            rows.append({"variant": name, "refused": why})
-            continue
-        row: Record = {"variant": name, "layers": replaced, **_figures(target)}
-        then = _cost(network, subject.size)
-        if now and then:
-            row |= {key: then[key] for key in now}
-            row |= {f"{key}_more": then[key] / now[key] - 1 for key in now if now[key]}
-        rows.append(row)
-    return rows
-
-
 def _like(network: Network, module: nn.Module) -> Network:
     """A module that takes what another network takes."""
     channels = None if network.inputs else network.channels
     return Network(module, network.native, channels, network.inputs)
-
-
-def _of_all_kernels(module: nn.Module) -> list[str]:
-    """The variants of every kernel size that can change in a network, and with its max pools."""
-    kernels = [getattr(part, "kernel_size", None) for part in module.modules()]
-    fit = []
-    for k in sorted({size[0] for size in kernels if isinstance(size, tuple)}):
-        with contextlib.suppress(UsageError):  # no strided convolution, or one without padding
-            variants.changeable(module, {"kernels": [k]})
-            fit.append(k)
-    pools = any(
-        isinstance(m, variants.MAX_POOLS) and variants.is_uneven(m) for m in module.modules()
-    )
-    kinds = [False] * bool(fit) + [True] * pools
-    return [variants.get({"kernels": fit, "maxpool": kind}).name for kind in kinds]
-
-
-def _best(record: Record) -> str | None:
-    """The variant that leaves the least and breaks nothing that was in order; None: none helps."""
-    ranked, judged = metrics.used(Use.RANK), metrics.used(Use.AUDIT)
-
-    def left(row: Record) -> tuple[float, ...]:
-        return tuple(m.rank(row[m.name]) for m in ranked)
-
-    def breaks(row: Record) -> bool:
-        others = (m for m in judged if m not in ranked)
-        return any(m.badness(row[m.name]) > m.badness(record[m.name]) for m in others)
-
-    fit = [row for row in record["fixes"] if "refused" not in row and not breaks(row)]
-    best = min(fit, key=left, default=None)
-    return best["variant"] if best is not None and left(best) < left(record) else None

@@ -18,9 +18,9 @@ from rfbench.rf.core.metric import Use, unit_of
 from rfbench.rf.core.path_map import DEFAULT
 from rfbench.rf.core.subjects import short
 from rfbench.rf.questions.audit import directions_figure
-from rfbench.rf.questions.audit.audit import effect, faultless, size_of
 from rfbench.rf.questions.audit.by_size import SYMMETRIC
 from rfbench.rf.questions.audit.checkerboard import LEAST
+from rfbench.rf.questions.audit.remains import effect, faultless, size_of
 from rfbench.rf.questions.audit.table import nothing_to_fix
 from rfbench.runs import records
 from rfbench.spatial_graph.axis import names

@@ -9,8 +9,8 @@ from rfbench.plotting.columns import columns
 from rfbench.rf.core import metrics, randomness
 from rfbench.rf.core.metric import Metric, Use, of_channels, unit_of
 from rfbench.rf.questions.audit import by_size, pruned
-from rfbench.rf.questions.audit.audit import effect, faultless
 from rfbench.rf.questions.audit.checkerboard import LEAST
+from rfbench.rf.questions.audit.remains import effect, faultless
 
 MOST = 12  # steps in the text; --json has all
 WIDE = 100  # characters of names in a line
