@@ -39,6 +39,8 @@ def explained(
     if found := re.search(r"takes (\d+) positional arguments? but \d+ w", reason):
         means = f"It takes what it needs by other means: {WRAP}"
         what += f". {means if found[1] == '1' else 'It takes fewer inputs than are given'}"
+    if "scalar types: Long" in reason:  # what torch's embeddings say
+        what += ". Tokens are given as --input 64xint (in Python: inputs=)"
     if "required positional argument" in reason:
         what += ". Give the shape of each input with --input (in Python: inputs=)"
     return RfbenchError(what)

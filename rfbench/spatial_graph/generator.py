@@ -1,7 +1,8 @@
-"""A network that makes a map of vectors (a GAN's generator), as one that takes this map.
+"""A network that makes a map of vectors (a GAN's generator, a text's CNN), as one that takes it.
 
-The map is the first tensor with positions that a layer reads. The function call that made it is
-left out from then on, and the map that is given stands in its place.
+The map is the first tensor with positions that a layer reads; of tokens, that a convolution reads.
+The function call that made it is left out from then on, and the map that is given stands in its
+place.
 """
 
 from collections import OrderedDict
@@ -22,6 +23,9 @@ _VIEWS = {
     "__getitem__", "contiguous", "expand", "flatten", "movedim", "permute", "repeat", "reshape",
     "reshape_as", "squeeze", "transpose", "unflatten", "unsqueeze", "view", "view_as",
 }  # fmt: skip
+_TOKENS = {"embedding", "one_hot"}  # a vector for each of a sequence
+# each position by itself, whatever the order of the axes
+_ALONE = {"__add__", "__mul__", "add", "dropout", "float", "mul", "relu", "to", "type"}
 
 
 def first_map(module: nn.Module, inputs: Sequence[Any]) -> tuple[int, Shape] | None:
@@ -63,6 +67,7 @@ class _Finder(TorchFunctionMode):
         super().__init__()
         self.calls = -1
         self.made: dict[int, int] = {}  # id() of a map -> the number of the call that made it
+        self.tokens: dict[int, int] = {}  # the same of what has a vector for each token
         self.of_vectors = {id(x): x for x in vectors}  # an id() is unique while its tensor lives
         self.found: tuple[int, Shape] | None = None
 
@@ -76,7 +81,16 @@ class _Finder(TorchFunctionMode):
         if func.__name__ == "__get__" or self.of_vectors.keys().isdisjoint(map(id, given)):
             return out
         self.of_vectors |= {id(x): x for x in tree_leaves(out) if isinstance(x, Tensor)}
-        if func.__name__ not in _VIEWS:
+        if func.__name__ in _TOKENS:
+            self.tokens[id(out)] = number
+        elif not self.tokens.keys().isdisjoint(map(id, given)):
+            # a convolution says which axis is that of the channels
+            if "conv" in func.__name__ and id(given[0]) in self.tokens:
+                self.found = self.tokens[id(given[0])], tuple(given[0].shape[1:])
+                raise _Found
+            if func.__name__ in _VIEWS | _ALONE:
+                self.tokens[id(out)] = number
+        elif func.__name__ not in _VIEWS:
             for x in given:
                 wide = max(x.shape[2:], default=1) > 1
                 if id(x) in self.made and (wide or "conv" in func.__name__):

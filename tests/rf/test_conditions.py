@@ -289,6 +289,65 @@ def test_without_a_map_there_is_no_field() -> None:
         rf.theory(rf.record(film(), inputs=[IMAGE, torch.zeros(1, 7)]))
 
 
+class Text(nn.Module):
+    """Tokens, and convolutions over what stands for each, with what may lie between."""
+
+    def __init__(self, between: nn.Module | None = None) -> None:
+        super().__init__()
+        self.table, self.place = nn.Embedding(20, 6), nn.Embedding(40, 6)
+        self.between = between
+        self.body = nn.Sequential(nn.Conv1d(6, 4, 3, 2, 1), nn.ReLU(), nn.Conv1d(4, 4, 5, 2, 2))
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = self.place(torch.arange(tokens.shape[1])) + self.table(tokens)
+        x = F.dropout(x, training=self.training)
+        x = x if self.between is None else self.between(x)
+        return self.head(self.body(x.transpose(1, 2)).amax(-1))
+
+
+TOKENS = torch.zeros(1, 40, dtype=torch.long)
+
+
+def test_fields_of_texts_are_told_in_tokens() -> None:
+    net = Text()
+    graph = rf.record(net, inputs=[TOKENS])
+    alone = rf.record(net.body, inputs=[torch.zeros(1, 6, 40)])
+    assert graph.size == (40,) and rf.theory(graph, "body.2")["x"]["size"] == 3 + 4 * 2
+    assert np.array_equal(rf.path_counts(graph, "body.2")[0], rf.path_counts(alone)[0])
+    assert net(TOKENS).shape == (1, 2)
+
+
+class OneHot2d(nn.Module):
+    """Kim's, over a picture of tokens and of the entries of their vectors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 4, (3, 20))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.conv(F.one_hot(tokens, 20).float().unsqueeze(1))
+
+
+def test_one_hot_tokens_are_a_map_as_well() -> None:
+    graph = rf.record(OneHot2d(), inputs=[TOKENS])
+    assert graph.size == (40, 20) and rf.theory(graph)["y"]["size"] == 3
+
+
+@pytest.mark.parametrize(
+    "between", [nn.Linear(6, 6), nn.LayerNorm(6), nn.TransformerEncoderLayer(6, 2, 6)], ids=str
+)
+def test_what_may_mix_tokens_ahead_of_the_convolutions_is_no_start(between: nn.Module) -> None:
+    """Fields from behind attention, say, would not be those of the tokens."""
+    with pytest.raises(UsageError, match="no convolution one of tokens"):
+        rf.record(Text(between), inputs=[TOKENS])
+
+
+def test_without_tokens_it_is_said_how_to_give_them() -> None:
+    with pytest.raises(RfbenchError, match=r"Tokens are given as --input 64xint"):
+        rf.audit(Text())
+
+
 def test_names_of_inputs() -> None:
     assert input_names(nn.ReLU(), 2) == ["input.0", "input.1"]
 

@@ -196,7 +196,10 @@ def of_inputs(module: nn.Module, inputs: Sequence[Any], axes: str | None) -> Net
         except RfbenchError as error:
             raise call.no_map(inputs, str(error)) from error
         if made is None:
-            raise call.no_map(inputs, "No layer reads a map that is made of vectors either")
+            raise call.no_map(
+                inputs,
+                "No layer reads a map that is made of vectors, no convolution one of tokens",
+            )
         start, shape = made
         own_shapes = [shape]
         log.info(
