@@ -6,7 +6,8 @@ place.
 """
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -66,8 +67,9 @@ class _Finder(TorchFunctionMode):
     def __init__(self, vectors: list[Tensor]) -> None:
         super().__init__()
         self.calls = -1
-        self.made: dict[int, int] = {}  # id() of a map -> the number of the call that made it
-        self.tokens: dict[int, int] = {}  # the same of what has a vector for each token
+        # id() of a map -> the number of the call that made it, and its shape (C, H, W)
+        self.made: dict[int, tuple[int, Shape]] = {}
+        self.tokens: dict[int, tuple[int, Shape]] = {}  # the same of a vector for each token
         self.of_vectors = {id(x): x for x in vectors}  # an id() is unique while its tensor lives
         self.found: tuple[int, Shape] | None = None
 
@@ -81,23 +83,26 @@ class _Finder(TorchFunctionMode):
         if func.__name__ == "__get__" or self.of_vectors.keys().isdisjoint(map(id, given)):
             return out
         self.of_vectors |= {id(x): x for x in tree_leaves(out) if isinstance(x, Tensor)}
+        whole = number, tuple(out.shape[1:]) if isinstance(out, Tensor) else ()
         if func.__name__ in _TOKENS:
-            self.tokens[id(out)] = number
+            self.tokens[id(out)] = whole
         elif not self.tokens.keys().isdisjoint(map(id, given)):
             # a convolution says which axis is that of the channels
             if "conv" in func.__name__ and id(given[0]) in self.tokens:
-                self.found = self.tokens[id(given[0])], tuple(given[0].shape[1:])
+                self.found = self.tokens[id(given[0])]
                 raise _Found
             if func.__name__ in _VIEWS | _ALONE:
-                self.tokens[id(out)] = number
+                self.tokens[id(out)] = whole
         elif func.__name__ not in _VIEWS:
             for x in given:
                 wide = max(x.shape[2:], default=1) > 1
                 if id(x) in self.made and (wide or "conv" in func.__name__):
-                    self.found = self.made[id(x)], tuple(x.shape[1:])
+                    self.found = self.made[id(x)]
                     raise _Found
         elif out.dim() > 2 and (given[0].dim() <= 2 or id(given[0]) in self.made):
-            self.made[id(out)] = number
+            # a part is one of the map that it was taken of
+            part = out.numel() < given[0].numel()
+            self.made[id(out)] = self.made.get(id(given[0]), whole) if part else whole
         return out
 
 
@@ -138,6 +143,21 @@ class _Leave:
 
     def __call__(self, _module: nn.Module, _args: Any, _out: Any) -> None:
         _RUNNING.pop().__exit__(None, None, None)
+
+
+@contextmanager
+def left_at_the_end() -> Iterator[None]:
+    """A context in which such networks run: nothing of them goes on behind it.
+
+    Hooks behind a forward pass are not called for every exception, such as Ctrl-C; a map would be
+    given to whatever runs next.
+    """
+    held = len(_RUNNING)
+    try:
+        yield
+    finally:
+        while len(_RUNNING) > held:
+            _RUNNING.pop().__exit__(None, None, None)
 
 
 def from_map(module: nn.Module, vectors: Mapping[int, Any], number: int) -> nn.Module:

@@ -20,6 +20,7 @@ from rfbench.copies import named_parts
 from rfbench.errors import RfbenchError
 from rfbench.spatial_graph.draws import DRAWS, seeded
 from rfbench.spatial_graph.failure import explained, text
+from rfbench.spatial_graph.generator import left_at_the_end
 from rfbench.spatial_graph.hooks import input_names
 from rfbench.spatial_graph.kept import LATER, Kept
 from rfbench.spatial_graph.operations import Trace
@@ -135,7 +136,7 @@ def _traced(
     try:
         with torch.no_grad(), seeded(copied, draw, tracer.chooses), tracer:
             images = [torch.empty((1, *shape), dtype=dtype, device="meta") for shape in shapes]
-            with tracer.watch, _watched(parts, tracer):
+            with tracer.watch, _watched(parts, tracer), left_at_the_end():
                 (forward if pure else _functional(forward, tracer))(*images)
         trace.forward = trace.ops
         trace.kept = tracer.kept.changed(tracer.written) if tracer.kept else None

@@ -1,5 +1,6 @@
 """Inputs that are no maps: a time, a class, a latent vector, tokens, a number."""
 
+import contextlib
 import json
 import math
 from pathlib import Path
@@ -275,6 +276,37 @@ def test_a_generator_that_fails_behind_its_map_can_be_run_again() -> None:
         graph = rf.record(net, inputs=[LATENT])
         assert "in layer body.3" in str(graph.failure) and rf.theory(graph, "body.2")
     assert Generator("view")(LATENT).shape == (1, 3, 16, 16)
+
+
+class InPlace(Generator):
+    """Writes through a view, which asks for a second pass; one of them may be interrupted."""
+
+    def __init__(self, error: BaseException | None = None) -> None:
+        super().__init__("view")
+        self.error = error
+
+    def laid_out(self, z: Tensor) -> Tensor:
+        z = z * 2
+        z[:, :3].mul_(2)
+        return super().laid_out(z)
+
+    def forward(self, z: Tensor) -> Tensor:
+        y = self.laid_out(z)
+        y[:, :3].add_(1)
+        if self.error is not None:
+            raise self.error
+        return self.body(y)
+
+
+@pytest.mark.parametrize("error", [None, KeyboardInterrupt(), ValueError("x")], ids=str)
+def test_nothing_of_a_generator_goes_on_behind_its_pass(error: BaseException | None) -> None:
+    """The map would be given to whatever network runs next."""
+    with contextlib.suppress(type(error)) if error else contextlib.nullcontext():
+        graph = rf.record(InPlace(error), inputs=[LATENT])
+        assert error is not None or rf.theory(graph) == rf.theory(
+            rf.record(Generator("view"), inputs=[LATENT])
+        )
+    assert torch.overrides._get_current_function_mode_stack() == []  # type: ignore[attr-defined]
 
 
 def test_without_a_map_there_is_no_field() -> None:

@@ -12,6 +12,7 @@ from torch.utils._pytree import tree_map
 from rfbench.copies import evaluating, whole_copy
 from rfbench.errors import RfbenchError, one_line
 from rfbench.rf.core.target import Target
+from rfbench.spatial_graph.generator import left_at_the_end
 from rfbench.spatial_graph.graph import SpatialGraph
 from rfbench.spatial_graph.skeleton import unrounded
 from rfbench.spatial_graph.structure import named_tensors
@@ -105,7 +106,7 @@ def outputs(module: nn.Module, layers: Sequence[str], x: Sequence[Tensor]) -> di
     plain = {n: m for n, m in parts.items() if not isinstance(m, torch.jit.ScriptModule)}
     hooks = [m.register_forward_hook(leave(n)) for n, m in plain.items()]  # scripted take none
     try:
-        with torch.no_grad(), _double(), _InDouble():
+        with torch.no_grad(), _double(), _InDouble(), left_at_the_end():
             returned = named_tensors(module(*x), "output")
             held |= returned
             if len(returned) == 1:  # {'out': map} has one output, which needs no name
