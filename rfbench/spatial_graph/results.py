@@ -130,6 +130,17 @@ def _check_transposed(
         raise RuntimeError("output padding must be smaller than either stride or dilation")
 
 
+def embedding(weight: Tensor, indices: Tensor, *_: Any) -> Result:
+    """Raises what torch raises with data; on meta some versions take any numbers (2.11)."""
+    if indices.dtype not in (torch.int64, torch.int32):
+        raise RuntimeError(
+            "Expected tensor for argument #1 'indices' to have one of the following scalar types: "
+            f"Long, Int; but got {indices.dtype} instead"
+        )
+    known = _plain(weight) and indices.is_meta and indices.is_contiguous()
+    return _new(weight, (*indices.shape, weight.shape[1])) if known else None
+
+
 def batch_norm(x: Tensor, *args: Any) -> Result:
     *given, training, _, _ = args
     each = [t for t in given if t is not None]
@@ -245,6 +256,7 @@ RULES: dict[Any, Callable[..., Result]] = {
     **{getattr(_aten, name).Scalar: binary for name in ("add", "sub", "mul", "div")},
     _aten.pow.Tensor_Scalar: unary,
     _aten.convolution.default: convolution,
+    _aten.embedding.default: embedding,
     _aten.native_batch_norm.default: batch_norm,
     _aten.native_layer_norm.default: layer_norm,
     _aten.native_group_norm.default: group_norm,

@@ -53,6 +53,7 @@ CALLS = {
                   [0], 1),
     "conv, 3-D": (ops.convolution.default, meta(1, 2, 5, 6, 7), meta(4, 2, 3, 3, 3), None, [1] * 3,
                   [1] * 3, [1] * 3, False, [0] * 3, 1),
+    "embedding": (ops.embedding.default, meta(20, 6), meta(2, 5, dtype=torch.int64)),
     "batch norm": (ops.native_batch_norm.default, X, V, V, V, V, False, 0.1, 1e-5),
     "batch norm without weights": (ops.native_batch_norm.default, X, None, None, V, V, False, 0.1,
                                    1e-5),

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from rfbench.errors import RfbenchError, UsageError, one_line, suggest
+from rfbench.spatial_graph.generator import left_at_the_end
 from rfbench.spatial_graph.trace import trunk
 
 
@@ -42,7 +43,8 @@ def output_of(
     elif features:
         vars(module)["forward_features"] = lambda *a, **k: keep(inner(*a, **k))
     try:
-        returned = module(*images)
+        with left_at_the_end():
+            returned = module(*images)
         if path or features:
             raise UsageError(f"layer '{name}' is not reached in a forward pass")
         held.append(returned)
