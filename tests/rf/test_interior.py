@@ -117,3 +117,25 @@ def test_a_mask_over_places_has_no_period(keep: slice) -> None:
 def test_maps_without_a_period_have_none(up: nn.Module) -> None:
     target, _ = middle(Up(up), 2)
     assert interior(target.graph, target.value, None, target.theory, Convention()) is None
+
+
+class Beside(nn.Module):
+    """Channels that do not come from layer b lie before those that do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(1, 2, 3, 2, 1), nn.Conv2d(2, 2, 3, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        skip = self.a(x)
+        return torch.cat([skip, F.interpolate(self.b(skip), scale_factor=2)], 1)
+
+
+def test_channels_that_see_nothing_of_the_source_add_nothing() -> None:
+    target = Target(spatial_graph(Beside(), (SIDE, SIDE), 1), None, "b")
+    given = target.graph, target.value, target.origin
+    short = interior(*given, target.theory, Convention())
+    assert isinstance(short, Interior)
+    where = (slice(20, 24), slice(20, 24))
+    there = all_units(*given, Convention()).period(where)
+    np.testing.assert_allclose(short.period(where).centroids, there.centroids, atol=1e-9)

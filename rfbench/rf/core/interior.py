@@ -66,7 +66,9 @@ def interior(
         return None
     with np.errstate(invalid="ignore"):
         moved = moments[1:] / moments[0]
-    return Interior(moved, totals[0], period.strides[min(graph.share(target))])
+    # some of its channels may see nothing of the source
+    strides = next(period.strides[i] for i in graph.share(target) if i in period.strides)
+    return Interior(moved, totals[0], strides)
 
 
 class _Torus:
