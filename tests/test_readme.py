@@ -386,10 +386,8 @@ def test_files_named_exist() -> None:
     pattern = r"(?:\]\(|`(?=\w+/)|src=\")([\w./-]+)[)`\"]"
     found = re.findall(pattern, README.read_text())
     assert "docs/figures/hero.png" in found
-    pictures = re.findall(
-        r'^<img src="[^"]+" width="700" alt="[^"\n]+">$', README.read_text(), re.M
-    )
-    assert len(pictures) == README.read_text().count("<img") == 1
+    images = re.findall(r'^<img src="[^"]+" width="700" alt="[^"\n]+">$', README.read_text(), re.M)
+    assert len(images) == README.read_text().count("<img") == 1
     for name in found:
         assert (README.parent / name).exists(), name
 

@@ -25,8 +25,11 @@ _VIEWS = {
     "reshape_as", "squeeze", "transpose", "unflatten", "unsqueeze", "view", "view_as",
 }  # fmt: skip
 _TOKENS = {"embedding", "one_hot"}  # a vector for each of a sequence
-# each position by itself, whatever the order of the axes
-_ALONE = {"__add__", "__mul__", "add", "dropout", "float", "mul", "relu", "to", "type"}
+# what leaves every token's vector at a position of its own
+_ALONE = {
+    "__add__", "__mul__", "add", "contiguous", "dropout", "float", "movedim", "mul", "permute",
+    "relu", "squeeze", "swapaxes", "swapdims", "to", "transpose", "type", "unsqueeze",
+}  # fmt: skip
 
 
 def first_map(module: nn.Module, inputs: Sequence[Any]) -> tuple[int, Shape] | None:
@@ -70,6 +73,7 @@ class _Finder(TorchFunctionMode):
         # id() of a map -> the number of the call that made it, and its shape (C, H, W)
         self.made: dict[int, tuple[int, Shape]] = {}
         self.tokens: dict[int, tuple[int, Shape]] = {}  # the same of a vector for each token
+        self.first = {id(x) for x in vectors}
         self.of_vectors = {id(x): x for x in vectors}  # an id() is unique while its tensor lives
         self.found: tuple[int, Shape] | None = None
 
@@ -84,14 +88,16 @@ class _Finder(TorchFunctionMode):
             return out
         self.of_vectors |= {id(x): x for x in tree_leaves(out) if isinstance(x, Tensor)}
         whole = number, tuple(out.shape[1:]) if isinstance(out, Tensor) else ()
-        if func.__name__ in _TOKENS:
+        if func.__name__ in _TOKENS and id(given[0]) in self.first:
             self.tokens[id(out)] = whole
         elif not self.tokens.keys().isdisjoint(map(id, given)):
             # a convolution says which axis is that of the channels
             if "conv" in func.__name__ and id(given[0]) in self.tokens:
                 self.found = self.tokens[id(given[0])]
                 raise _Found
-            if func.__name__ in _VIEWS | _ALONE:
+            # of tokens alone: beside them may stand what attention has mixed
+            alone = self.tokens.keys() >= self.of_vectors.keys() & {id(x) for x in given}
+            if func.__name__ in _ALONE and alone:
                 self.tokens[id(out)] = whole
         elif func.__name__ not in _VIEWS:
             for x in given:

@@ -338,6 +338,31 @@ class Text(nn.Module):
         return self.head(self.body(x.transpose(1, 2)).amax(-1))
 
 
+class Residual(nn.Module):
+    """Attention beside the tokens themselves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix = nn.MultiheadAttention(6, 2, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.mix(x, x, x)[0]
+
+
+class Pairs(nn.Module):
+    """Each token with the next."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, :-1] + x[:, 1:]
+
+
+class Folded(nn.Module):
+    """Two tokens side by side at one position."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.reshape(1, 6, 40).transpose(1, 2)
+
+
 TOKENS = torch.zeros(1, 40, dtype=torch.long)
 
 
@@ -351,7 +376,7 @@ def test_fields_of_texts_are_told_in_tokens() -> None:
 
 
 class OneHot2d(nn.Module):
-    """Kim's, over a picture of tokens and of the entries of their vectors."""
+    """Kim's, over an image of tokens by the entries of their vectors."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -366,9 +391,13 @@ def test_one_hot_tokens_are_a_map_as_well() -> None:
     assert graph.size == (40, 20) and rf.theory(graph)["y"]["size"] == 3
 
 
-@pytest.mark.parametrize(
-    "between", [nn.Linear(6, 6), nn.LayerNorm(6), nn.TransformerEncoderLayer(6, 2, 6)], ids=str
-)
+MIXED = (
+    nn.Linear(6, 6), nn.LayerNorm(6), nn.TransformerEncoderLayer(6, 2, 6), Residual(), Pairs(),
+    Folded(),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("between", MIXED, ids=lambda m: type(m).__name__)
 def test_what_may_mix_tokens_ahead_of_the_convolutions_is_no_start(between: nn.Module) -> None:
     """Fields from behind attention, say, would not be those of the tokens."""
     with pytest.raises(UsageError, match="no convolution one of tokens"):

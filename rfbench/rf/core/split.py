@@ -8,6 +8,7 @@ import numpy as np
 
 from rfbench.spatial_graph.axis import SAME, Axis, Index, Window
 from rfbench.spatial_graph.graph import SpatialGraph
+from rfbench.spatial_graph.node import Node
 
 Place = tuple[tuple[int, int], ...]  # along each axis: position = unit * stride + offset
 
@@ -23,9 +24,7 @@ def slices_of_all(graph: SpatialGraph, parts: Sequence[int]) -> frozenset[int]:
     slices: set[int] = set()
     for i in parts:
         place: Place = ((1, 0),) * len(graph.size)
-        while len(sources := graph.nodes[i].sources) == 1 and all(
-            map(_is_slice, graph.nodes[i].axes)
-        ):
+        while len(sources := graph.nodes[i].sources) == 1 and _is_slice(graph.nodes[i]):
             axes = graph.nodes[i].axes
             if any(a.stride > 1 for a in axes if isinstance(a, Window)):
                 slices.add(i)
@@ -60,8 +59,12 @@ def is_put_back(graph: SpatialGraph, i: int, readers: Mapping[int, set[int]]) ->
     return True
 
 
-def _is_slice(axis: Axis) -> bool:
-    return isinstance(axis, Window) and axis.kernel == 1 and not axis.taps and axis.before <= 0
+def _is_slice(node: Node) -> bool:
+    """Whether a step takes some positions of a map as they are; a convolution by 1x1 does more."""
+    return node.kind in ("structure", "same") and all(
+        isinstance(axis, Window) and axis.kernel == 1 and not axis.taps and axis.before <= 0
+        for axis in node.axes
+    )
 
 
 def _before(place: tuple[int, int], axis: Axis) -> tuple[int, int]:
